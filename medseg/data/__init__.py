@@ -1,0 +1,1 @@
+"""From files to batches: cases, splits, preprocessing, patch store, sampling."""

@@ -1,0 +1,1 @@
+"""Files of volumes: open(path) gives a Source that reads boxes; write puts an array on a grid."""

@@ -1,0 +1,293 @@
+"""What label values mean: raw file value -> class -> training index -> saved value -> colour."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg.errors import BadInput
+
+IGNORE = -1
+"""Training index of a cell whose class is unknown. It never counts in a loss or a metric."""
+
+_PALETTE = (
+    (0, 0, 0), (230, 75, 53), (0, 160, 135), (60, 84, 136), (243, 155, 127), (132, 145, 180),
+    (145, 209, 194), (126, 97, 72), (255, 205, 70), (120, 60, 160), (77, 187, 213), (176, 156, 133),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LabelClass:
+    """One class of the training target.
+
+    Attributes:
+        name: Class name, unique in its table.
+        values: Raw values in label files that mean this class.
+        saved: Value written for it in predictions.
+        colour: RGB, 0 to 255.
+    """
+
+    name: str
+    values: tuple[int, ...]
+    saved: int
+    colour: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Region:
+    """A union of classes that a network predicts as one sigmoid output; regions may overlap.
+
+    Attributes:
+        name: Region name.
+        members: Training indices of its classes.
+        paint: Training index given to cells of the region when a label map is painted; later
+            regions paint over earlier ones.
+    """
+
+    name: str
+    members: tuple[int, ...]
+    paint: int
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """The one declared meaning of label values; printed at start and kept in every checkpoint.
+
+    Attributes:
+        classes: Position is the training index; index 0 is the background.
+        ignore_values: Raw values that become ``IGNORE``.
+        regions: Outputs of a region-based network in painting order; empty for softmax classes.
+        pairs: Training indices of (left, right) classes that a mirror across the body exchanges.
+    """
+
+    classes: tuple[LabelClass, ...]
+    ignore_values: tuple[int, ...] = ()
+    regions: tuple[Region, ...] = ()
+    pairs: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [c.name for c in self.classes]
+        if len(set(names)) != len(names):
+            raise BadInput(f"label table: class names must be unique, came {names}")
+        values = [v for c in self.classes for v in c.values] + list(self.ignore_values)
+        if len(set(values)) != len(values):
+            raise BadInput(f"label table: a raw value may belong to one class only, came {sorted(values)}")
+        if len(self.classes) < 2:
+            raise BadInput(f"label table: needs the background and at least one class, came {names}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Class names by training index."""
+        return tuple(c.name for c in self.classes)
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes with the background, k."""
+        return len(self.classes)
+
+    @property
+    def n_outputs(self) -> int:
+        """Channels of the network's logits: one per region if there are regions, else per class."""
+        return len(self.regions) or len(self.classes)
+
+    @property
+    def targets(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """What is scored: (name, training indices) of each region, or of each foreground class."""
+        if self.regions:
+            return tuple((r.name, r.members) for r in self.regions)
+        return tuple((c.name, (i,)) for i, c in enumerate(self.classes) if i > 0)
+
+    @property
+    def saved_dtype(self) -> np.dtype[Any]:
+        """Smallest unsigned (or, with negative values, signed) type that holds the saved values."""
+        low, high = min(c.saved for c in self.classes), max(c.saved for c in self.classes)
+        kinds = (np.uint8, np.uint16, np.uint32) if low >= 0 else (np.int8, np.int16, np.int32)
+        return next(np.dtype(k) for k in kinds if np.iinfo(k).min <= low and high <= np.iinfo(k).max)
+
+    def mirror(self) -> tuple[int, ...]:
+        """Training index that each training index becomes when left and right are exchanged."""
+        swap = list(range(self.n_classes))
+        for left, right in self.pairs:
+            swap[left], swap[right] = right, left
+        return tuple(swap)
+
+    def mirror_outputs(self) -> tuple[int, ...]:
+        """Permutation of the network's outputs under a mirror across the body.
+
+        Raises:
+            BadInput: A region's mirror image is not itself a region.
+        """
+        swap = self.mirror()
+        if not self.regions:
+            return swap
+        members = [frozenset(r.members) for r in self.regions]
+        order = []
+        for region in self.regions:
+            image = frozenset(swap[m] for m in region.members)
+            if image not in members:
+                raise BadInput(
+                    f"region {region.name!r} has no mirror image among the regions; declare it or drop left/right pairs"
+                )
+            order.append(members.index(image))
+        return tuple(order)
+
+    def region_matrix(self) -> npt.NDArray[np.bool_]:
+        """``[n_regions, n_classes]``: true where a class belongs to a region."""
+        matrix = np.zeros((len(self.regions), self.n_classes), dtype=bool)
+        for row, region in enumerate(self.regions):
+            matrix[row, list(region.members)] = True
+        return matrix
+
+    def to_index(self, raw: npt.NDArray[Any], *, where: str = "label") -> npt.NDArray[np.int16]:
+        """Training index of each cell, ``IGNORE`` for ignored raw values.
+
+        Args:
+            raw: Any integer array, or floats with integral values.
+            where: Named in the error, usually the file.
+
+        Raises:
+            BadInput: A value is not integral or stands in no class; names values and cell counts.
+        """
+        values, inverse = np.unique(raw, return_inverse=True)
+        known = {v: i for i, c in enumerate(self.classes) for v in c.values} | dict.fromkeys(self.ignore_values, IGNORE)
+        unknown = [v for v in values.tolist() if v not in known]
+        if unknown:
+            counts = {v: int((raw == v).sum()) for v in unknown[:5]}
+            raise BadInput(
+                f"{where}: label values {counts} (value: cells) are not in the label table "
+                f"{ {c.name: list(c.values) for c in self.classes} }; add them to data.labels, or to its ignore list"
+            )
+        table = np.array([known[v] for v in values.tolist()], dtype=np.int16)
+        return table[inverse].reshape(raw.shape)
+
+    def to_saved(self, index: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Values to write for an array of training indices in ``[0, k)``."""
+        return np.array([c.saved for c in self.classes], dtype=self.saved_dtype)[index]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form; ``from_dict`` is its inverse."""
+        return {
+            "classes": [
+                {"name": c.name, "values": list(c.values), "saved": c.saved, "colour": list(c.colour)}
+                for c in self.classes
+            ],
+            "ignore_values": list(self.ignore_values),
+            "regions": [{"name": r.name, "members": list(r.members), "paint": r.paint} for r in self.regions],
+            "pairs": [list(p) for p in self.pairs],
+        }
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> LabelTable:
+        """Rebuild what ``to_dict`` gave."""
+        return cls(
+            classes=tuple(
+                LabelClass(c["name"], tuple(c["values"]), c["saved"], tuple(c["colour"])) for c in stored["classes"]
+            ),
+            ignore_values=tuple(stored["ignore_values"]),
+            regions=tuple(Region(r["name"], tuple(r["members"]), r["paint"]) for r in stored["regions"]),
+            pairs=tuple((p[0], p[1]) for p in stored["pairs"]),
+        )
+
+    @classmethod
+    def declare(
+        cls,
+        labels: Mapping[str, int | Sequence[int]],
+        *,
+        regions_class_order: Sequence[int] | None = None,
+        merge: bool = False,
+        pairs: Sequence[Sequence[str]] = (),
+        colours: Mapping[str, Sequence[int]] | None = None,
+    ) -> LabelTable:
+        """Build a table from ``name: value`` or ``name: [values]``, as in nnU-Net's ``dataset.json``.
+
+        ``background`` (or the class of value 0) becomes index 0; ``ignore`` names raw values to
+        ignore. A list of values is a region (possibly overlapping others) unless ``merge``.
+
+        Args:
+            labels: Name to raw value or values.
+            regions_class_order: Raw value painted by each region, in order; needed with regions.
+            merge: Take lists as several raw values of one softmax class, not as regions.
+            pairs: (left, right) class names.
+            colours: RGB by class name; the rest come from a palette.
+
+        Raises:
+            BadInput: No background, unknown names in ``pairs``, or an incomplete region order.
+
+        Example:
+            >>> LabelTable.declare({"background": 0, "liver": 1, "ignore": 9}).ignore_values
+            (9,)
+        """
+        entries = {name: _values(value) for name, value in labels.items()}
+        ignore = tuple(v for name, values in entries.items() if name == "ignore" for v in values)
+        entries.pop("ignore", None)
+        background = next((n for n, v in entries.items() if n == "background" or v == (0,)), None)
+        if background is None:
+            raise BadInput(f"label table: no background (value 0) among {dict(labels)}")
+        groups = {background: entries.pop(background)}
+        if merge or all(len(v) == 1 for v in entries.values()):
+            groups |= dict(sorted(entries.items(), key=lambda item: item[1]))
+            regions: tuple[Region, ...] = ()
+        else:
+            single = {v[0]: n for n, v in entries.items() if len(v) == 1}
+            raw = sorted({v for values in entries.values() for v in values})
+            groups |= {single.get(v, f"value_{v}"): (v,) for v in raw}
+            regions = _regions(entries, list(groups.values()), regions_class_order)
+        names = list(groups)
+        unknown = [n for pair in pairs for n in pair if n not in names]
+        if unknown:
+            raise BadInput(f"label table: left/right pairs name {unknown}, classes are {names}")
+        chosen = {n: tuple(c) for n, c in (colours or {}).items()}
+        return cls(
+            classes=tuple(
+                LabelClass(n, v, v[0], chosen.get(n, _PALETTE[i % len(_PALETTE)]))  # type: ignore[arg-type]
+                for i, (n, v) in enumerate(groups.items())
+            ),
+            ignore_values=ignore,
+            regions=regions,
+            pairs=tuple((names.index(a), names.index(b)) for a, b in pairs),
+        )
+
+
+def _values(value: int | Sequence[int]) -> tuple[int, ...]:
+    values = (value,) if isinstance(value, (int, np.integer)) else tuple(value)
+    return tuple(int(v) for v in values)
+
+
+def _regions(
+    entries: Mapping[str, tuple[int, ...]], groups: list[tuple[int, ...]], order: Sequence[int] | None
+) -> tuple[Region, ...]:
+    if order is None or len(order) != len(entries):
+        raise BadInput(
+            f"label table: regions {list(entries)} need regions_class_order with {len(entries)} raw values "
+            f"(the value each region paints, in order), came {order}"
+        )
+    index = {v: i for i, values in enumerate(groups) for v in values}
+    missing = [v for v in order if v not in index]
+    if missing:
+        raise BadInput(f"label table: regions_class_order names {missing}, raw values are {sorted(index)}")
+    return tuple(
+        Region(n, tuple(index[v] for v in vs), index[p]) for (n, vs), p in zip(entries.items(), order, strict=True)
+    )
+
+
+def suspected_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Class names that differ only in left/right, so that a mirror would confuse them.
+
+    Example:
+        >>> suspected_pairs(["background", "left kidney", "right kidney", "bright spot"])
+        [('left kidney', 'right kidney')]
+    """
+    sides = {"left": "right", "l": "r", "lh": "rh"}
+    found = []
+    for name in names:
+        words = re.split(r"([ _\-.]+)", name)
+        for i, word in enumerate(words):
+            other = sides.get(word.lower())
+            mirrored = "".join([*words[:i], other or word, *words[i + 1 :]]).lower()
+            found += [(name, n) for n in names if other and n.lower() == mirrored]
+    return found

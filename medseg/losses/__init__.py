@@ -1,0 +1,1 @@
+"""Loss functions, pure, and the modules that hold their settings."""

@@ -1,0 +1,1 @@
+"""LightningModules: one way of training each."""

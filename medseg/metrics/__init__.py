@@ -1,0 +1,1 @@
+"""Scores of whole cases, and their accumulation."""

@@ -1,0 +1,1 @@
+"""Networks for two and three dimensions behind one interface."""

@@ -1,0 +1,1 @@
+"""Batched augmentation on the device: parameters are drawn, then applied."""

@@ -1,0 +1,31 @@
+"""Settings of the whole suite: shapes are checked, threads are few, nothing reaches the network."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("WANDB_MODE", "offline")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+from jaxtyping import install_import_hook
+
+install_import_hook("medseg", "tests.typecheck.check")
+
+from pathlib import Path
+
+import hypothesis
+import pytest
+import torch
+
+torch.set_num_threads(1)
+hypothesis.settings.register_profile("medseg", deadline=None, max_examples=25, derandomize=True)
+hypothesis.settings.load_profile("medseg")
+
+REAL = Path(__file__).parents[1].parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of the real data sets; the test is skipped, visibly, where it is absent."""
+    if not REAL.is_dir():
+        pytest.skip(f"real data sets are not at {REAL}")
+    return REAL
