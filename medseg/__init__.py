@@ -19,7 +19,36 @@ The map of the package:
     report/         figures and the HTML report
     build.py        configuration -> datamodule, network, method, trainer
     checkpoint.py   what a checkpoint holds, safe loading
+    judge.py        scores a predictor on labelled cases
+    command.py      runs a command: Hydra, one-line errors, exit codes
+    cpu.py quiet.py what a CPU needs to be fast; what libraries need not say
     train.py predict.py evaluate.py plan.py    the commands
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from medseg.inference.predictor import Predictor
+
 __version__ = "0.1.0"
+
+
+def load(checkpoint: str | Path, *, device: str = "auto") -> Predictor:
+    """The predictor that a checkpoint holds.
+
+    ``predictor(array, grid)`` gives a label array, ``predictor.file(source, target)`` a label file.
+
+    Args:
+        checkpoint: ``best.ckpt`` or ``last.ckpt`` of a run.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` and so on.
+
+    Raises:
+        medseg.errors.BadInput: Not a checkpoint of medseg, or no such device.
+    """
+    from medseg.build import predictor
+
+    return predictor(checkpoint, device=device)

@@ -8,6 +8,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 from jaxtyping import install_import_hook
 
+import tests.typecheck  # noqa: F401  bound as an attribute of tests, where the hook looks it up
+
 install_import_hook("medseg", "tests.typecheck.check")
 
 from pathlib import Path

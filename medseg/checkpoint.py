@@ -1,0 +1,117 @@
+"""What a checkpoint holds, written whole and read safely."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+
+import medseg
+from medseg.errors import BadInput
+
+FORMAT = 1
+"""Version of what stands under the key ``medseg``; a change of it brings a migration in ``_migrate``."""
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target and renames, so that a kill leaves the old checkpoint or the new one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Save tensors and plain values; anything else would not load again."""
+        target = Path(path)
+        building = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            super().save_checkpoint(checkpoint, building, storage_options)
+            os.replace(building, target)
+        finally:
+            building.unlink(missing_ok=True)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Load under ``weights_only=True``, whatever was asked."""
+        loaded: dict[str, Any] = super().load_checkpoint(path, map_location, weights_only=True)
+        return loaded
+
+
+def contents(
+    *, config: Mapping[str, Any], spec: Mapping[str, Any], plan: Mapping[str, Any], data: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The part under ``medseg``: JSON-able, and with the weights all that prediction needs.
+
+    Args:
+        config: Resolved configuration.
+        spec: ``DataSpec.to_dict()``.
+        plan: ``Plan.to_dict()``.
+        data: Manifest of the cases: folds and digest.
+    """
+    return {
+        "format": FORMAT,
+        "config": dict(config),
+        "spec": dict(spec),
+        "plan": dict(plan),
+        "provenance": provenance() | {"data": dict(data)},
+    }
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, command and git state of this run."""
+    packages = ("torch", "lightning", "monai", "numpy", "hydra-core")
+    return {
+        "medseg": medseg.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: metadata.version(name) for name in packages},
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "git": _git_state(),
+    }
+
+
+def _git_state() -> str | None:
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def read(path: Path | str) -> dict[str, Any]:
+    """A checkpoint of medseg, on the CPU; nothing in it is executed.
+
+    Raises:
+        BadInput: No such file, not a checkpoint, one that holds code, one of another program, or one
+            of a newer medseg.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise BadInput(f"checkpoint={source}: no such file; a run keeps its own in <run_dir>/checkpoints/best.ckpt")
+    try:
+        loaded = torch.load(source, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a file it can't read
+        raise BadInput(
+            f"checkpoint={source}: can't be read as tensors and plain values ({type(error).__name__}); "
+            "it is cut short, no checkpoint, or holds pickled code, which medseg never executes"
+        ) from error
+    if not isinstance(loaded, dict) or "medseg" not in loaded:
+        raise BadInput(f"checkpoint={source}: not written by medseg (no 'medseg' entry); give a run's best.ckpt")
+    return _migrate(loaded, source)
+
+
+def _migrate(loaded: dict[str, Any], source: Path) -> dict[str, Any]:
+    if loaded["medseg"]["format"] > FORMAT:
+        version = loaded["medseg"]["provenance"]["medseg"]
+        raise BadInput(f"checkpoint={source}: written by medseg {version}, newer than {medseg.__version__}; upgrade")
+    return loaded
+
+
+def network_state(loaded: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Weights of the network alone (the averaged ones, where weights were averaged)."""
+    prefix = "network."
+    return {k[len(prefix) :]: v for k, v in loaded["state_dict"].items() if k.startswith(prefix)}

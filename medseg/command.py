@@ -1,0 +1,113 @@
+"""Runs a command: Hydra in front, one-line errors with the nearest right name, exit code 2."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from medseg.errors import BadInput
+
+
+def conf_dir() -> Path:
+    """Folder of the configuration: inside the installed package, or beside it in a checkout."""
+    inside = Path(__file__).parent / "conf"
+    return inside if inside.is_dir() else Path(__file__).parents[1] / "conf"
+
+
+def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
+    """Compose ``conf/<config_name>.yaml`` with the command line's overrides and run ``task`` on it.
+
+    Bad input (``BadInput``, and every error of the configuration) is printed as one line and ends the
+    process with 2. Other exceptions are defects and keep their traceback.
+
+    Args:
+        config_name: Without ``.yaml``.
+        task: Called with the composed configuration, once a job under ``-m``.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # hand exceptions to us instead of printing them
+
+    def guarded(cfg: DictConfig) -> None:
+        try:
+            task(cfg)
+        except BadInput as error:  # here, before Hydra announces a failed job
+            _refuse(str(error))
+
+    entry = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(guarded)
+    try:
+        entry()
+    except (HydraException, OmegaConfBaseException) as error:
+        _refuse(explain(error, config_name))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _refuse(line: str) -> None:
+    print("error: " + " ".join(line.split()), file=sys.stderr)  # noqa: T201  the command's voice
+    sys.exit(2)
+
+
+def explain(error: Exception, config_name: str) -> str:
+    """One line for a configuration that does not compose, with the nearest right names."""
+    text = str(error)
+    if isinstance(error, MissingMandatoryValue):
+        key = _first(r"full_key: (\S+)", text) or _first(r"Missing mandatory value: (\S+)", text)
+        return f"{key} is needed and was not given; add {key}=... to the command"
+    if isinstance(error, MissingConfigException):
+        wanted = error.missing_cfg_file or ""
+        group, _, option = wanted.rpartition("/")
+        options = error.options or []
+        return f"{group}={option} is no option; {_nearest(option, options)}"
+    if isinstance(error, ConfigCompositionException):
+        key = _first(r"Could not override '([^']+)'", text) or _first(r"full_key: (\S+)", f"{text} {error.__cause__}")
+        if key:
+            return f"{key} is no key of the configuration; {_nearest(key, _keys(config_name))}"
+    if "LexerNoViableAlt" in text or "mismatched input" in text or "viable alternative" in text:
+        return (
+            f"an override could not be read, expected key=value (quote what holds spaces, commas or brackets): {text}"
+        )
+    return text
+
+
+def _first(pattern: str, text: str) -> str | None:
+    match = re.search(pattern, text)
+    return match.group(1).lstrip("+~") if match else None
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if not near:  # the last part may be right in another place
+        near = [n for n in names if n.rpartition(".")[2] == name.rpartition(".")[2]][:3]
+    return f"did you mean {', '.join(near)}?" if near else f"known are: {', '.join(names)}"
+
+
+def _keys(config_name: str) -> list[str]:
+    """Every key of the configuration with the command line's choices of groups, and the groups."""
+    folder = conf_dir()
+    groups = sorted({p.parent.relative_to(folder).as_posix() for p in folder.glob("*/**/*.yaml")})
+    chosen = [a for a in sys.argv[1:] if a.partition("=")[0] in groups]
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(folder), version_base="1.3"):
+            config = hydra.compose(config_name, overrides=chosen)
+    except HydraException:
+        return groups
+    return [*_flatten(OmegaConf.to_container(config, resolve=False)), *groups]
+
+
+def _flatten(node: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield f"{prefix}{key}"
+            yield from _flatten(value, f"{prefix}{key}.")

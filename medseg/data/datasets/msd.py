@@ -1,0 +1,92 @@
+"""Medical Segmentation Decathlon: a dataset.json that lists the files; channels on the last axis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medseg import formats
+from medseg.data.cases import Case, Dataset, Nonfinite, refuse
+from medseg.data.datasets.nnunet import declared_spec, read_declaration
+from medseg.data.split import grouped
+from medseg.errors import BadInput
+from medseg.sample import DataSpec
+
+
+class MsdDataset(Dataset):
+    """One task of the decathlon, as its archive unpacks (``Task01_BrainTumour`` and so on).
+
+    ``dataset.json`` lists ``training`` pairs and ``test`` images. The archives also hold files that
+    start with ``._``, which are no images and are passed over.
+
+    Args:
+        root: The task's folder.
+        name: The dataset's name; the folder's name by default.
+        pairs: (left, right) class names that a mirror across the body exchanges.
+        groups: What splits may not tear apart, see ``split.grouped``.
+        nonfinite: What to do with NaN voxels, see ``read_case``.
+        grid_tolerance: In voxels, see ``read_case``.
+
+    Raises:
+        BadInput: ``dataset.json`` is missing, malformed or incomplete.
+
+    References:
+        Antonelli et al., The Medical Segmentation Decathlon, Nature Communications, 2022.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        *,
+        name: str | None = None,
+        pairs: Sequence[Sequence[str]] = (),
+        groups: str | None = None,
+        nonfinite: Nonfinite = "error",
+        grid_tolerance: float = 0.01,
+    ) -> None:
+        self.root = Path(root)
+        self.name = name or self.root.name
+        self.groups = groups
+        self.nonfinite = nonfinite
+        self.grid_tolerance = grid_tolerance
+        self._path = self.root / "dataset.json"
+        self._declared = read_declaration(self._path, ["modality", "labels", "training"])
+        self._spec = declared_spec(self._declared, self._path, pairs)
+
+    @property
+    def spec(self) -> DataSpec:
+        """What ``dataset.json`` declares."""
+        return self._spec
+
+    def cases(self) -> list[Case]:
+        """The ``training`` list."""
+        entries = self._declared["training"]
+        if not all(isinstance(e, Mapping) and {"image", "label"} <= set(e) for e in entries):
+            raise BadInput(f'{self._path}: "training" must list {{"image": file, "label": file}}; mend the file')
+        if not entries:
+            raise BadInput(f'{self._path}: "training" is an empty list; there is nothing to train on')
+        return grouped(self._cases(entries), self.groups)
+
+    def test_cases(self) -> list[Case]:
+        """The ``test`` list, without labels; may be empty."""
+        return self._cases([e if isinstance(e, Mapping) else {"image": e} for e in self._declared.get("test", [])])
+
+    def _cases(self, entries: Sequence[Mapping[str, Any]]) -> list[Case]:
+        found = []
+        for entry in entries:
+            image = self.root / entry["image"]
+            label = self.root / entry["label"] if "label" in entry else None
+            if image.name.startswith("._"):
+                continue
+            case_id = formats.stem(image)
+            found.append(Case(case_id, (image,), label, case_id))
+        listed = [path for c in found for path in (*c.images, c.label) if path is not None]
+        refuse(
+            [str(p.relative_to(self.root)) for p in listed if not p.is_file()],
+            f"file(s) listed in {self._path} that do not exist",
+            "unpack the whole archive, or take them off the list",
+        )
+        ids = [c.id for c in found]
+        refuse(sorted({i for i in ids if ids.count(i) > 1}), f"case(s) listed twice in {self._path}", "list each once")
+        return sorted(found, key=lambda c: c.id)

@@ -1,0 +1,138 @@
+"""nnU-Net's raw layout: imagesTr, labelsTr, imagesTs and a dataset.json of version 1 or 2."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medseg import formats
+from medseg.data.cases import Case, Dataset, Nonfinite, named_channels
+from medseg.data.pairing import pair
+from medseg.data.split import grouped
+from medseg.errors import BadInput
+from medseg.labels import LabelTable
+from medseg.sample import DataSpec
+
+
+class NnunetDataset(Dataset):
+    """A folder in nnU-Net's raw layout.
+
+    ``dataset.json`` declares ``channel_names``, ``labels`` and ``file_ending`` (version 2), or
+    ``modality`` and ``labels`` (version 1, files end in ``.nii.gz``). Its ``numTraining`` is not used:
+    the files count. ``labelsTs``, where it exists, gives the test cases their labels.
+
+    Args:
+        root: The folder, with ``dataset.json`` in it.
+        name: The dataset's name; the folder's name by default.
+        pairs: (left, right) class names that a mirror across the body exchanges.
+        groups: What splits may not tear apart, see ``split.grouped``.
+        nonfinite: What to do with NaN voxels, see ``read_case``.
+        grid_tolerance: In voxels, see ``read_case``.
+
+    Raises:
+        BadInput: ``dataset.json`` is missing, malformed or incomplete.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        *,
+        name: str | None = None,
+        pairs: Sequence[Sequence[str]] = (),
+        groups: str | None = None,
+        nonfinite: Nonfinite = "error",
+        grid_tolerance: float = 0.01,
+    ) -> None:
+        self.root = Path(root)
+        self.name = name or self.root.name
+        self.groups = groups
+        self.nonfinite = nonfinite
+        self.grid_tolerance = grid_tolerance
+        path = self.root / "dataset.json"
+        declared = read_declaration(path, ["labels"])
+        if "modality" not in declared:
+            require_keys(declared, ["channel_names", "file_ending"], path)
+        self.file_ending: str = declared.get("file_ending", ".nii.gz")
+        if self.file_ending not in formats.SUFFIXES:
+            raise BadInput(
+                f"{path}: file_ending is {self.file_ending!r}, expected one of {list(formats.SUFFIXES)}; "
+                "convert the files"
+            )
+        self._spec = declared_spec(declared, path, pairs)
+
+    @property
+    def spec(self) -> DataSpec:
+        """What ``dataset.json`` declares."""
+        return self._spec
+
+    def cases(self) -> list[Case]:
+        """Pairs of imagesTr and labelsTr."""
+        return grouped(self._pair("imagesTr", "labelsTr"), self.groups)
+
+    def test_cases(self) -> list[Case]:
+        """Cases of imagesTs, with labelsTs where there is such a folder; empty without imagesTs."""
+        if not (self.root / "imagesTs").is_dir():
+            return []
+        return self._pair("imagesTs", "labelsTs" if (self.root / "labelsTs").is_dir() else None)
+
+    def _pair(self, images: str, labels: str | None) -> list[Case]:
+        return pair(
+            self.root / images,
+            self.root / labels if labels else None,
+            len(self.spec.channels),
+            endings=[self.file_ending],
+        )
+
+
+def read_declaration(path: Path, keys: Sequence[str]) -> dict[str, Any]:
+    """Content of a ``dataset.json`` that has at least these keys.
+
+    Raises:
+        BadInput: No such file, no JSON object, or a key is missing.
+    """
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file; set data.root to a folder with a dataset.json, or use data=volumes")
+    try:
+        declared = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadInput(f"{path}: is not valid JSON ({error}); mend the file") from error
+    if not isinstance(declared, dict):
+        raise BadInput(f"{path}: holds a {type(declared).__name__}, expected an object with the keys {list(keys)}")
+    require_keys(declared, keys, path)
+    return declared
+
+
+def require_keys(declared: Mapping[str, Any], keys: Sequence[str], path: Path) -> None:
+    """Raise ``BadInput`` that lists the keys which are missing; silent if there are none."""
+    missing = [key for key in keys if key not in declared]
+    if missing:
+        raise BadInput(f"{path}: missing keys {missing}, found {sorted(declared)}; add them")
+
+
+def declared_spec(declared: Mapping[str, Any], path: Path, pairs: Sequence[Sequence[str]] = ()) -> DataSpec:
+    """Channels and label table of a ``dataset.json`` of either version.
+
+    Args:
+        declared: Channel names by number under ``channel_names`` or ``modality``; ``labels`` as name to
+            value or values (with ``regions_class_order`` if any has several), or as value to name.
+        path: Named in errors.
+        pairs: (left, right) class names.
+
+    Raises:
+        BadInput: Channels not numbered 0, 1, ..., or labels that are no integers.
+    """
+    names = declared.get("channel_names", declared.get("modality"))
+    if not isinstance(names, dict) or sorted(names) != sorted(map(str, range(len(names)))) or not names:
+        raise BadInput(f'{path}: channels are {names}, expected {{"0": name, "1": name, ...}} without a gap')
+    labels = declared["labels"]
+    if isinstance(labels, dict) and labels and all(str(key).lstrip("-").isdigit() for key in labels):
+        labels = {name: value for value, name in labels.items()}
+    try:
+        values = {str(k): [int(v) for v in vs] if isinstance(vs, list) else int(vs) for k, vs in labels.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise BadInput(f"{path}: labels are {labels}, expected class names with integer values") from error
+    table = LabelTable.declare(values, regions_class_order=declared.get("regions_class_order"), pairs=pairs)
+    channels = named_channels([str(names[str(i)]) for i in range(len(names))])
+    return DataSpec(channels=channels, labels=table, ndim=3)

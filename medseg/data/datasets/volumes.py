@@ -1,0 +1,83 @@
+"""Any paired volumes: a folder of images and a folder of labels, declared in the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from medseg.data.cases import Case, Dataset, Nonfinite, named_channels
+from medseg.data.pairing import pair
+from medseg.data.split import grouped
+from medseg.errors import BadInput
+from medseg.labels import LabelTable
+from medseg.sample import DataSpec
+
+
+class VolumesDataset(Dataset):
+    """Images and labels in two folders, in NIfTI, NRRD or MHA; an image may be a DICOM series' folder.
+
+    Names pair up as ``pairing.pair`` describes: ``images/case.nrrd`` (or ``case_0000.nii.gz``,
+    ``case_0001.nii.gz`` for two channels, or a folder ``images/case``) with ``labels/case.nii.gz``.
+
+    Args:
+        root: Folder of the sub-folders.
+        channels: Name of each channel; ``CT`` decides its normalisation, see ``normalisation_scheme``.
+        labels: Class name to raw value or values, as ``LabelTable.declare`` takes it.
+        images: Sub-folder of the images.
+        label_folder: Sub-folder of the labels.
+        test_images: Sub-folder of images without labels, for prediction after training.
+        regions_class_order: Raw value painted by each region, where ``labels`` declares regions.
+        merge: Take several raw values of a name as one class, not as a region.
+        pairs: (left, right) class names that a mirror across the body exchanges.
+        name: The dataset's name; the folder's name by default.
+        groups: What splits may not tear apart, see ``split.grouped``.
+        nonfinite: What to do with NaN voxels, see ``read_case``.
+        grid_tolerance: In voxels, see ``read_case``.
+
+    Raises:
+        BadInput: No channel or no label is declared, or the label table is not sound.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        channels: Sequence[str],
+        labels: Mapping[str, int | Sequence[int]],
+        *,
+        images: str = "images",
+        label_folder: str = "labels",
+        test_images: str | None = None,
+        regions_class_order: Sequence[int] | None = None,
+        merge: bool = False,
+        pairs: Sequence[Sequence[str]] = (),
+        name: str | None = None,
+        groups: str | None = None,
+        nonfinite: Nonfinite = "error",
+        grid_tolerance: float = 0.01,
+    ) -> None:
+        if not channels:
+            raise BadInput("data.channels is empty; name each channel, such as data.channels=[CT]")
+        self.root = Path(root)
+        self.name = name or self.root.name
+        self.images, self.label_folder, self.test_images = images, label_folder, test_images
+        self.groups = groups
+        self.nonfinite = nonfinite
+        self.grid_tolerance = grid_tolerance
+        table = LabelTable.declare(labels, regions_class_order=regions_class_order, merge=merge, pairs=pairs)
+        self._spec = DataSpec(channels=named_channels(list(channels)), labels=table, ndim=3)
+
+    @property
+    def spec(self) -> DataSpec:
+        """What the configuration declares."""
+        return self._spec
+
+    def cases(self) -> list[Case]:
+        """Pairs of the image folder and the label folder."""
+        return grouped(self._pair(self.images, self.root / self.label_folder), self.groups)
+
+    def test_cases(self) -> list[Case]:
+        """Images of the test folder, without labels; empty where none is named."""
+        return self._pair(self.test_images, None) if self.test_images else []
+
+    def _pair(self, images: str, labels: Path | None) -> list[Case]:
+        return pair(self.root / images, labels, len(self.spec.channels), folders=True)

@@ -1,0 +1,131 @@
+"""Pair image and label files by case id; whatever is left over is an error."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from medseg import formats
+from medseg.data.cases import Case, refuse
+from medseg.errors import BadInput
+
+_Files = dict[int | None, list[Path]]
+"""Image files of one case by channel number; None for a file without one, which holds every channel."""
+
+
+def pair(
+    image_dir: Path,
+    label_dir: Path | None,
+    n_channels: int,
+    *,
+    endings: Sequence[str] = formats.SUFFIXES,
+    folders: bool = False,
+) -> list[Case]:
+    r"""Cases of two folders, matched by name.
+
+    An image is named ``<id>_<channel, four digits><ending>``, or ``<id><ending>`` where the file holds
+    every channel (so with one channel the suffix may be left out); its label ``<id><ending>``. Whether
+    ``scan_0001`` is channel 1 of ``scan`` or a case of that name is decided by the labels that exist;
+    without labels, only ``_0000`` counts as a suffix where there is one channel. Hidden files and
+    files with other endings are passed over.
+
+    Args:
+        image_dir: Folder of images.
+        label_dir: Folder of labels; None for cases without any.
+        n_channels: Channels of each case.
+        endings: Suffixes of the files to take, in lower case.
+        folders: Take each folder in ``image_dir`` as one image file (a DICOM series).
+
+    Returns:
+        Cases sorted by id, each its own group.
+
+    Raises:
+        BadInput: A missing or empty folder, an id with files for the same channel twice, a channel that
+            is missing or not declared, an image without label, or a label without image.
+    """
+    labels = None if label_dir is None else _labels(label_dir, endings)
+    images: dict[str, _Files] = defaultdict(lambda: defaultdict(list))
+    for path, stem in _files(image_dir, endings, folders=folders):
+        case_id, channel = _identify(stem, labels, n_channels)
+        images[case_id][channel].append(path)
+    _check_channels(images, n_channels, image_dir)
+    if labels is not None:
+        refuse(
+            sorted(set(images) - set(labels)),
+            f"image(s) in {image_dir} without a label in {label_dir}",
+            "add the labels, or move the images out of the folder",
+        )
+        refuse(
+            sorted(set(labels) - set(images)),
+            f"label(s) in {label_dir} without an image in {image_dir}",
+            "add the images, or move the labels out of the folder",
+        )
+    return [
+        Case(
+            name,
+            tuple(files[c][0] for c in sorted(files, key=lambda c: c or 0)),
+            labels[name] if labels else None,
+            name,
+        )
+        for name, files in sorted(images.items())
+    ]
+
+
+def _files(folder: Path, endings: Sequence[str], *, folders: bool = False) -> list[tuple[Path, str]]:
+    """Volume files of ``folder`` with their stems, sorted; at least one."""
+    if not folder.is_dir():
+        raise BadInput(f"{folder}: no such folder; check data.root and the names of its sub-folders")
+    entries = sorted(folder.iterdir())
+    wanted = {*endings, ""} if folders else {*endings}
+    shown = [path for path in entries if not path.name.startswith(".") and (path.is_file() or folders)]
+    found = [(path, formats.stem(path)) for path in shown if formats.suffix(path) in wanted]
+    if not found:
+        kinds = ", ".join(endings) + (", or a folder a case" if folders else "")
+        raise BadInput(f"{folder}: no volume among its {len(entries)} entries, expected files ending in {kinds}")
+    return found
+
+
+def _labels(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
+    by_id = defaultdict(list)
+    for path, stem in _files(folder, endings):
+        by_id[stem].append(path)
+    twice = [" and ".join(p.name for p in paths) for paths in by_id.values() if len(paths) > 1]
+    refuse(twice, f"case(s) with more than one label in {folder}", "keep one file a case")
+    return {name: paths[0] for name, paths in by_id.items()}
+
+
+def _identify(stem: str, labelled: Collection[str] | None, n_channels: int) -> tuple[str, int | None]:
+    """Case id and channel number of an image file's stem."""
+    known = labelled or ()
+    suffix = re.fullmatch(r"(.+)_(\d{4})", stem)
+    if suffix is None or stem in known:
+        return stem, None
+    if suffix[1] in known or n_channels > 1 or suffix[2] == "0000":
+        return suffix[1], int(suffix[2])
+    return stem, None
+
+
+def _check_channels(images: dict[str, _Files], n_channels: int, folder: Path) -> None:
+    twice, extra, missing = [], [], []
+    for name, files in sorted(images.items()):
+        if len(paths := [p for same in files.values() for p in same]) > len(files) or (
+            None in files and len(files) > 1
+        ):
+            twice.append(f"{name} ({', '.join(p.name for p in paths)})")
+        numbers = {c for c in files if c is not None}
+        extra += [f"{name} (channel {c})" for c in sorted(numbers - set(range(n_channels)))]
+        if None not in files:
+            missing += [f"{name} (channel {c})" for c in range(n_channels) if c not in numbers]
+    refuse(twice, f"case(s) in {folder} with more than one file for a channel", "keep one of them")
+    refuse(
+        extra,
+        f"image(s) in {folder} beyond the {n_channels} declared channel(s)",
+        "declare the channel's name, or remove the files",
+    )
+    refuse(
+        missing,
+        f"missing image(s) in {folder} of {n_channels} declared channels",
+        "add the files <case>_<channel, four digits>, or remove the case",
+    )

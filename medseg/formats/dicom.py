@@ -1,0 +1,217 @@
+"""A DICOM series of one slice a file, read from its folder through pydicom."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import MediaStorageDirectoryStorage
+
+from medseg.errors import BadInput
+from medseg.formats.source import LPS_TO_RAS, Source, damage_told, file_grid, read_dtype
+from medseg.geometry.box import Box
+
+STEP_TOLERANCE = 0.05
+"""Largest distance of a slice from where equal steps would put it, in steps. Positions rounded to
+0.1 mm pass for steps of 1 mm and more; a missing slice is off by half a step at least."""
+
+_DAMAGE = (
+    InvalidDicomError,
+    OSError,
+    EOFError,
+    ValueError,
+    RuntimeError,
+    NotImplementedError,
+    AttributeError,
+    KeyError,
+)
+_NEEDED = (
+    "Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient",
+    "BitsAllocated", "PixelRepresentation",
+)  # fmt: skip
+_OTHER = (
+    "SeriesInstanceUID", "SeriesDescription", "NumberOfFrames", "SamplesPerPixel", "ModalityLUTSequence",
+    "RescaleSlope", "RescaleIntercept", "SliceThickness", "SpacingBetweenSlices",
+)  # fmt: skip
+_ALIKE = {  # tag: tolerance between slices
+    "Rows": 0.0, "Columns": 0.0, "BitsAllocated": 0.0, "PixelRepresentation": 0.0,
+    "PixelSpacing": 1e-4, "ImageOrientationPatient": 1e-4,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One file of a series.
+
+    Attributes:
+        path: The file.
+        slope: What its stored values are multiplied by.
+        intercept: What is added then.
+    """
+
+    path: Path
+    slope: float
+    intercept: float
+
+    def read(self) -> npt.NDArray[Any]:
+        """Stored values ``[columns, rows]``."""
+        with damage_told(self.path, *_DAMAGE):
+            return pydicom.dcmread(self.path).pixel_array.T
+
+
+class DicomSource(Source):
+    """A DICOM series: axis 0 along rows of pixels, 1 down the columns, 2 up the slice normal.
+
+    Slices are ordered by their position, never by file name or instance number. The affine is that of
+    the positions, so oblique series stay oblique and the shear of a tilted gantry is kept. A box reads
+    its slices only.
+    """
+
+    def __init__(self, folder: Path, *, series: str | None) -> None:
+        headers = _choose(folder, _headers(folder), series)
+        _check_kind(headers)
+        first = headers[0]
+        along, down = np.array(first.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
+        places = np.array([h.ImagePositionPatient for h in headers], dtype=np.float64)
+        order = np.argsort(places @ np.cross(along, down), kind="stable")
+        headers, places = [headers[i] for i in order], places[order]
+        affine = np.eye(4)
+        affine[:3, 0] = along * float(first.PixelSpacing[1])
+        affine[:3, 1] = down * float(first.PixelSpacing[0])
+        affine[:3, 2] = _step(folder, headers, places, np.cross(along, down))
+        affine[:3, 3] = places[0]
+        slices = [
+            Slice(Path(h.filename), _number(h, "RescaleSlope", 1.0), _number(h, "RescaleIntercept", 0.0))
+            for h in headers
+        ]
+        stored = np.dtype(f"{'i' if first.PixelRepresentation else 'u'}{first.BitsAllocated // 8}")
+        self.path = folder
+        self.grid = file_grid(folder, (first.Columns, first.Rows, len(slices)), LPS_TO_RAS @ affine)
+        self.n_channels = 1
+        self.dtype = read_dtype(folder, stored, scaled=any((s.slope, s.intercept) != (1, 0) for s in slices))
+        self._slices = slices
+
+    def _read(self, box: Box) -> npt.NDArray[Any]:
+        cells = np.empty((1, *box.shape), dtype=self.dtype)
+        within = box.slices[:2]
+        for k, piece in enumerate(self._slices[box.slices[2]]):
+            values = piece.read()[within]
+            if self.dtype == np.float32:
+                values = values * piece.slope + piece.intercept
+            cells[0, :, :, k] = values
+        return cells
+
+
+def open(folder: Path, *, series: str | None = None) -> DicomSource:
+    """Open the series of a folder; ``series`` is its SeriesInstanceUID if there are several."""
+    return DicomSource(folder, series=series)
+
+
+def _number(header: Any, tag: str, default: float) -> float:
+    """Value of a tag; the default where it is absent or empty."""
+    value = header.get(tag)
+    return default if value is None or value == "" else float(value)
+
+
+def _headers(folder: Path) -> list[Any]:
+    """Header of each DICOM file in the folder; files without DICOM's mark pass unless named ``.dcm``."""
+    headers = []
+    for path in sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")):
+        try:
+            with damage_told(path, *_DAMAGE):
+                header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*_NEEDED, *_OTHER])
+        except BadInput:
+            if path.suffix.lower() == ".dcm":
+                raise
+            continue
+        if header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:  # DICOMDIR
+            continue
+        if "SeriesInstanceUID" not in header:
+            raise BadInput(f"{path}: lacks SeriesInstanceUID, so it is no whole slice; remove it or copy it again")
+        headers.append(header)
+    return headers
+
+
+def _choose(folder: Path, headers: Sequence[Any], series: str | None) -> list[Any]:
+    """Headers of the one image series, or of the one asked for."""
+    groups: dict[str, list[Any]] = defaultdict(list)
+    for header in headers:
+        groups[str(header.SeriesInstanceUID)].append(header)
+    # series without any pixels are reports and annotations
+    groups = {uid: group for uid, group in groups.items() if any("Rows" in h for h in group)}
+    if not groups:
+        raise BadInput(f"{folder}: no DICOM image in this folder (subfolders are not searched); name the folder of one")
+    if series is None and len(groups) == 1:
+        return next(iter(groups.values()))
+    if series in groups:
+        return groups[series]
+    found = "; ".join(f"{u} ({len(g)} files, {g[0].get('SeriesDescription', '')!s})" for u, g in groups.items())
+    came = f"{len(groups)} series, one was expected" if series is None else f"no series {series}"
+    raise BadInput(f"{folder}: holds {came}; choose with series=UID among {found}")
+
+
+def _check_kind(headers: Sequence[Any]) -> None:
+    """Refuse files that are not one slice of real numbers each, or that differ in what all must share."""
+    first = headers[0]
+    for header in headers:
+        path = header.filename
+        missing = [tag for tag in _NEEDED if header.get(tag) in (None, "")]
+        if int(header.get("NumberOfFrames") or 1) > 1:
+            raise BadInput(f"{path}: holds many frames, one slice a file was expected; convert to .nii.gz (dcm2niix)")
+        if missing:
+            raise BadInput(f"{path}: lacks {', '.join(missing)}, so it is no whole slice; remove it or copy it again")
+        if int(header.get("SamplesPerPixel") or 1) != 1:
+            raise BadInput(f"{path}: holds colours, real numbers were expected; remove it or choose another series")
+        if "ModalityLUTSequence" in header:
+            raise BadInput(f"{path}: values go through a table (ModalityLUTSequence); convert the series to .nii.gz")
+        for tag, tolerance in _ALIKE.items():
+            one, other = (np.array(h[tag].value, dtype=np.float64) for h in (first, header))
+            if not np.allclose(one, other, rtol=0, atol=tolerance):
+                raise BadInput(
+                    f"{path}: {tag} is {other.tolist()}, but {one.tolist()} in {first.filename}; "
+                    "keep the files of one volume in a folder"
+                )
+
+
+def _step(
+    folder: Path, headers: Sequence[Any], places: npt.NDArray[np.float64], normal: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Vector from each slice to the next, in LPS millimetres; slices are in order.
+
+    Raises:
+        BadInput: Two slices in one place, a missing slice, or unequal steps.
+    """
+    names = [Path(h.filename).name for h in headers]
+    if len(headers) == 1:
+        thickness = headers[0].get("SpacingBetweenSlices") or headers[0].get("SliceThickness")
+        if not thickness:
+            raise BadInput(f"{folder}: one slice without SliceThickness has no voxel size; convert it to .nii.gz")
+        return normal * float(thickness)
+    gaps = np.diff(places @ normal)
+    closest = int(gaps.argmin())
+    if gaps[closest] < 1e-3:
+        raise BadInput(
+            f"{folder}: {names[closest]} and {names[closest + 1]} lie in the same place; "
+            "keep one time point or echo in a folder"
+        )
+    step = (places[-1] - places[0]) / (len(places) - 1)
+    off = np.linalg.norm(places - (places[0] + np.arange(len(places))[:, None] * step), axis=1)
+    if off.max() <= STEP_TOLERANCE * np.linalg.norm(step):
+        return step
+    typical, widest = float(np.median(gaps)), int(gaps.argmax())
+    if gaps[widest] > 1.5 * typical:
+        raise BadInput(
+            f"{folder}: slices are missing between {names[widest]} and {names[widest + 1]}, {gaps[widest]:.4g} mm "
+            f"apart where {typical:.4g} mm is usual; copy the series again"
+        )
+    raise BadInput(
+        f"{folder}: slices lie {gaps.min():.4g} to {gaps.max():.4g} mm apart, equal steps were expected; "
+        "resample the series to a regular .nii.gz"
+    )

@@ -1,0 +1,103 @@
+"""NIfTI-1 and NIfTI-2 (``.nii``, ``.nii.gz``), through nibabel."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Shaped
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+
+from medseg.errors import BadInput
+from medseg.formats.source import Source, damage_told, file_grid, read_dtype
+from medseg.geometry.box import Box
+from medseg.geometry.grid import Grid
+
+_DAMAGE = (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError)
+_MM_PER_UNIT = {1: 1000.0, 3: 0.001}  # codes of metre and micron in xyzt_units; others are taken as mm
+_GEOMETRY = (
+    "qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z",
+    "sform_code", "srow_x", "srow_y", "srow_z", "xyzt_units",
+)  # fmt: skip
+_SCANNER = 1  # form code: scanner anatomical coordinates
+
+
+class NiftiSource(Source):
+    """A NIfTI file. The affine is the sform if it is coded, else the qform, else nibabel's default.
+
+    The last axis of a 4D file is its channels (also the fifth, if the fourth is one cell). A 2D file
+    is a volume of one slice. Of an uncompressed file only the bytes of a box are read; a compressed
+    one is decoded up to the last byte of the box.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with damage_told(path, *_DAMAGE):
+            image: Any = nib.load(path, mmap=False)  # a memory map would keep the file open
+            affine = np.array(image.affine, dtype=np.float64)
+        shape = image.dataobj.shape
+        if len(shape) < 2 or sum(n != 1 for n in shape[3:]) > 1:
+            raise BadInput(f"{path}: came with shape {shape}, expected 2 or 3 axes and at most one of channels")
+        affine[:3] *= _MM_PER_UNIT.get(int(image.header["xyzt_units"]) & 7, 1.0)
+        proxy = image.dataobj
+        self.path = path
+        self.grid = file_grid(path, (*shape, 1)[:3], affine)
+        self.n_channels = math.prod(shape[3:])
+        self.dtype = read_dtype(path, proxy.dtype, scaled=(proxy.slope, proxy.inter) != (1, 0))
+        self._proxy = proxy
+
+    def _read(self, box: Box) -> npt.NDArray[Any]:
+        with damage_told(self.path, *_DAMAGE):
+            cells = np.asarray(self._proxy[box.slices[: self._proxy.ndim]])
+        return np.moveaxis(cells.reshape(*box.shape, self.n_channels), -1, 0)
+
+
+def open(path: Path) -> NiftiSource:
+    """Open a NIfTI file."""
+    return NiftiSource(path)
+
+
+def write(path: Path, array: Shaped[np.ndarray, " *s"], grid: Grid, *, like: Path | None) -> None:
+    """Write a NIfTI file; bytes depend on array, grid and ``like`` only.
+
+    Without ``like`` the sform is set, and the qform too if it can hold the affine (orthogonal axes).
+    With it, geometry is copied bit for bit, in its version of the format.
+
+    Raises:
+        ValueError: ``like`` has another grid.
+    """
+    kind: Any = nib.Nifti1Image
+    if like is not None:
+        kind = type(nib.load(like))
+    header = kind.header_class()
+    header.set_data_shape(array.shape)
+    if like is None:
+        _set_forms(header, grid)
+    else:
+        _copy_forms(header, grid, like)
+    # without an affine of its own the image leaves the header's forms alone
+    kind(array, None, header, dtype=array.dtype).to_filename(path)
+
+
+def _set_forms(header: Any, grid: Grid) -> None:
+    header.set_xyzt_units("mm")
+    header.set_sform(grid.affine, code=_SCANNER)
+    header.set_zooms(grid.spacing)
+    axes = grid.affine[:3, :3] / np.array(grid.spacing)
+    if np.allclose(axes.T @ axes, np.eye(3), atol=1e-5):
+        header.set_qform(grid.affine, code=_SCANNER)
+
+
+def _copy_forms(header: Any, grid: Grid, like: Path) -> None:
+    offset = NiftiSource(like).grid.offset_from(grid)
+    if offset > 1e-3:
+        raise ValueError(f"{like} lies {offset:.3g} cells from the grid to be written, so its header would be false")
+    model: Any = nib.load(like).header
+    for field in _GEOMETRY:
+        header[field] = model[field]
+    header["pixdim"][:4] = model["pixdim"][:4]

@@ -1,0 +1,93 @@
+"""Source: an opened file that knows its grid and reads windows; what all formats share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Shaped
+
+from medseg.errors import BadInput
+from medseg.geometry.box import Box
+from medseg.geometry.grid import Grid
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""Left times an affine of DICOM and ITK (towards left, posterior, superior) is one of ``RAS_MM``."""
+
+
+class Source(ABC):
+    """A volume on disk, of which only the header has been read. Small, and can be pickled.
+
+    Attributes:
+        path: File, or folder of a series.
+        grid: Geometry, in ``RAS_MM``.
+        n_channels: Channels c that ``read`` gives.
+        dtype: Type that ``read`` gives: float32 if the file holds floats or scales its values, else
+            the integer type of the file, in native byte order.
+    """
+
+    path: Path
+    grid: Grid
+    n_channels: int
+    dtype: np.dtype[Any]
+
+    def read(self, box: Box | None = None) -> Shaped[np.ndarray, "c *s"]:
+        """Values in the file's own unit (slope and intercept applied), C-contiguous.
+
+        Args:
+            box: Cells to read, inside the grid; None reads all. Formats that can, decode no more.
+
+        Raises:
+            BadInput: The box overhangs the grid, or the file is truncated or damaged.
+        """
+        box = box or Box.whole(self.grid.shape)
+        if len(box.shape) != self.grid.ndim or box.clip(self.grid.shape) != box:
+            raise BadInput(
+                f"{self.path}: the window {box.start} to {box.stop} is not inside the grid {self.grid.shape}; "
+                "clip it first"
+            )
+        if 0 in box.shape:
+            return np.empty((self.n_channels, *box.shape), dtype=self.dtype)
+        return np.ascontiguousarray(self._read(box), dtype=self.dtype)
+
+    @abstractmethod
+    def _read(self, box: Box) -> npt.NDArray[Any]:
+        """Scaled values ``[c, *s]`` of a box that is inside the grid and not empty, in any type."""
+
+
+@contextmanager
+def damage_told(path: Path, *kinds: type[Exception]) -> Iterator[None]:
+    """Turn the exceptions by which a library reports a bad file into one line of ``BadInput``."""
+    try:
+        yield
+    except kinds as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise BadInput(
+            f"{path}: cannot be read, a whole and readable file was expected; copy or convert it again "
+            f"({reason[-300:]})"
+        ) from error
+
+
+def read_dtype(path: Path, stored: np.dtype[Any], *, scaled: bool) -> np.dtype[Any]:
+    """Type that ``Source.read`` gives for a stored type.
+
+    Raises:
+        BadInput: Complex numbers or colours.
+    """
+    if stored.kind not in "iuf":
+        what = "complex numbers" if stored.kind == "c" else "colours (RGB)"
+        raise BadInput(f"{path}: holds {what}, real numbers were expected; save each part as a channel of its own")
+    return np.dtype(np.float32) if scaled or stored.kind == "f" else stored.newbyteorder("=")
+
+
+def file_grid(path: Path, shape: Sequence[int], affine: npt.NDArray[np.float64]) -> Grid:
+    """``Grid`` in ``RAS_MM`` whose error names the file."""
+    try:
+        return Grid(tuple(shape), affine)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from error

@@ -1,0 +1,50 @@
+"""Judges a predictor on labelled cases, on the grid of their own files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from medseg.data.cases import Case
+from medseg.inference.predictor import Predictor
+from medseg.metrics.accumulate import CaseScores
+from medseg.sample import Sample
+
+
+def judge(
+    predictor: Predictor,
+    cases: Sequence[Case],
+    read: Callable[[Case], Sample],
+    scores: CaseScores,
+    *,
+    shown: int = 4,
+    watch: Callable[[Sequence[Case]], Iterable[Case]] = iter,
+) -> list[tuple[Sample, np.ndarray]]:
+    """Predict and score every case; the scores go into ``scores``.
+
+    What is scored is what ``medseg-predict`` would write: the whole path from file to label grid.
+
+    Args:
+        predictor: The trained network with all that surrounds it.
+        cases: Labelled cases.
+        read: Reads one case.
+        scores: Takes the rows.
+        shown: How many cases to give back for pictures, spread over all.
+        watch: Wraps the iteration, for a progress bar.
+
+    Returns:
+        (sample, predicted training indices) of the shown cases.
+    """
+    pictured = {cases[i].id for i in np.linspace(0, len(cases) - 1, min(shown, len(cases))).astype(int)}
+    kept = []
+    for case in watch(cases):
+        sample = read(case)
+        pred = predictor.index(sample)
+        label: Any = sample.label
+        grid = sample.grid
+        scores.add(case.id, pred, label, sample.valid, spacing=grid.spacing, unit=grid.unit)
+        if case.id in pictured:
+            kept.append((sample, pred))
+    return kept

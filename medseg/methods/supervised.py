@@ -1,0 +1,135 @@
+"""Supervised training: a network, a loss, patches in, whole cases judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from medseg.labels import LabelTable
+from medseg.methods.budget import progress
+from medseg.sample import Batch
+
+Loss = Callable[[Any, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
+"""(logits or list of logits fine to coarse, label, valid) -> (loss, its parts by name)."""
+Judge = Callable[[np.ndarray, np.ndarray, np.ndarray], dict[str, float]]
+"""(pred, label, valid) of a whole case -> Dice of each scored class; NaN where it does not count."""
+
+
+class Supervised(LightningModule):
+    """Trains on labelled patches; validates on whole cases.
+
+    The learning rate follows ``schedule`` over the budget of the trainer (steps, epochs or time).
+    Randomness inside the network (dropout) is seeded anew at every step, so that a resumed training
+    equals an uninterrupted one.
+
+    Args:
+        network: Maps ``[b, c, *s]`` to logits ``[b, k, *s]``, or in training to a list of them.
+        loss: Called with logits, label and valid.
+        infer: Maps (image ``[c, *s]``, network) to training indices ``[*s]``, for whole cases.
+        judge: Dice of each class of a whole case.
+        labels: The label table.
+        optimizer: Makes the optimiser from parameter groups.
+        schedule: Maps progress in [0, 1] to a factor of the learning rate.
+        seed: Of the whole training.
+        steps_per_epoch: Optimiser steps of one epoch.
+        stored: What the checkpoint holds besides weights: JSON-able, under the key ``medseg``.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        loss: Loss,
+        infer: Callable[[Tensor, nn.Module], Tensor],
+        judge: Judge,
+        labels: LabelTable,
+        optimizer: Callable[..., Optimizer],
+        schedule: Callable[[float], float],
+        seed: int,
+        steps_per_epoch: int,
+        stored: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.loss = loss
+        self.infer = infer
+        self.judge = judge
+        self.labels = labels
+        self.schedule = schedule
+        self.seed = seed
+        self.steps_per_epoch = steps_per_epoch
+        self.stored = stored
+        self._make_optimizer = optimizer
+        self._scores: dict[str, dict[str, float]] = {}
+
+    def configure_optimizers(self) -> Optimizer:
+        """The optimiser; weight decay spares biases and normalisation, which have one axis."""
+        decayed = [p for p in self.network.parameters() if p.requires_grad and p.ndim > 1]
+        spared = [p for p in self.network.parameters() if p.requires_grad and p.ndim <= 1]
+        groups: list[dict[str, Any]] = [{"params": decayed}]
+        if spared:
+            groups.append({"params": spared, "weight_decay": 0.0})
+        optimizer = self._make_optimizer(groups)
+        for group in optimizer.param_groups:
+            group["base_lr"] = group["lr"]
+        return optimizer
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Set the learning rate of this step, and seed what is random inside the network."""
+        factor = self.schedule(progress(self.trainer, self.steps_per_epoch))
+        for optimizer in self.trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["base_lr"] * factor
+        key = np.random.SeedSequence([self.seed, 3, self.global_step, self.global_rank])
+        torch.manual_seed(int(key.generate_state(1)[0]))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one batch of augmented patches."""
+        loss, parts = self.loss(self.network(batch.image), batch.label, batch.valid)
+        n = len(batch.image)
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=n)
+        self.log_dict({f"train/{name}": part.detach() for name, part in parts.items()}, batch_size=n)
+        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=n)
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the scores of the last round."""
+        self._scores = {}
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Dice of one whole case, from overlapping windows."""
+        pred = self.infer(batch.image[0], self.network)
+        label, valid = batch.label[0].cpu().numpy(), batch.valid[0].cpu().numpy()
+        self._scores[batch.cases[0]] = self.judge(pred.cpu().numpy(), label, valid)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean over cases of each class, and the mean of these: ``val/dice``."""
+        scores = list(_gather(self._scores).values())
+        classes = {name: _mean([case[name] for case in scores]) for name, _ in self.labels.targets}
+        for name, dice in classes.items():
+            self.log(f"val/dice/{name}", dice)
+        self.log("val/dice", _mean(list(classes.values())), prog_bar=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what prediction needs."""
+        checkpoint["medseg"] = self.stored
+
+
+def _mean(scores: Sequence[float]) -> float:
+    counted = [s for s in scores if not np.isnan(s)]
+    return float(np.mean(counted)) if counted else 0.0
+
+
+def _gather(scores: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return scores
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, scores)
+    return {case: dice for part in parts for case, dice in part.items()}

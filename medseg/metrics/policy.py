@@ -1,0 +1,57 @@
+"""The miss policy: what a missed, a false and an absent structure cost in each metric."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+DIAGONAL = "diagonal of the case's grid"
+VOLUME = "its own volume"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Value of a metric where a structure is missing from the label, the prediction or both.
+
+    Attributes:
+        missed: Labelled, nothing predicted.
+        false: Predicted, nothing labelled.
+        both_empty: None: the case does not enter the mean.
+    """
+
+    missed: float | str
+    false: float | str
+    both_empty: float | None = None
+
+
+COSTS: Mapping[str, Cost] = {
+    "dice": Cost(0.0, 0.0),
+    "iou": Cost(0.0, 0.0),
+    "precision": Cost(0.0, 0.0),
+    "recall": Cost(0.0, 0.0),
+    "nsd": Cost(0.0, 0.0),
+    "hd95": Cost(DIAGONAL, DIAGONAL),
+    "assd": Cost(DIAGONAL, DIAGONAL),
+    "volume_error": Cost(VOLUME, VOLUME),
+}
+"""Cost by metric. A missed or a false structure gets the worst value that its case allows, so that a
+model is not better for having predicted nothing; volume_error needs no rule, its formula gives it."""
+
+
+def cost_of(metric: str, *, missed: bool, diagonal: float, volume: float) -> float:
+    """Value of ``metric`` for a structure that is missed, or else false.
+
+    Args:
+        metric: Name in ``COSTS``.
+        missed: Labelled but not predicted; False means predicted but not labelled.
+        diagonal: Length of the diagonal of the case's grid, the largest distance possible.
+        volume: Volume of the one structure there is.
+    """
+    cost = COSTS[metric].missed if missed else COSTS[metric].false
+    return {DIAGONAL: diagonal, VOLUME: volume}[cost] if isinstance(cost, str) else cost
+
+
+def describe(metrics: Sequence[str]) -> dict[str, Any]:
+    """The costs of these metrics, JSON-able; null means that such cases do not enter the mean."""
+    return {metric: asdict(COSTS[metric]) for metric in metrics}

@@ -1,0 +1,90 @@
+"""Convolution blocks of the U-Nets, for two and three dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+CONV: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
+CONV_TRANSPOSED: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+AVG_POOL: dict[int, Any] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
+INSTANCE_NORM: dict[int, Any] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+LEAK = 0.01
+"""Negative slope of the leaky ReLU, and of the He initialisation that goes with it."""
+
+
+def conv_norm(in_channels: int, features: int, kernel: Sequence[int], stride: Sequence[int]) -> nn.Sequential:
+    """Convolution and instance normalisation: same size if the stride is 1 and kernels are odd.
+
+    The convolution has no bias, as the normalisation subtracts it again (nnU-Net keeps it; the function
+    is the same).
+    """
+    ndim, kernel, stride = len(kernel), tuple(kernel), tuple(stride)
+    padding = tuple(k // 2 for k in kernel)
+    conv = CONV[ndim](in_channels, features, kernel, stride, padding, bias=False)
+    return nn.Sequential(conv, INSTANCE_NORM[ndim](features, eps=1e-5, affine=True))
+
+
+class ConvBlock(nn.Sequential):
+    """Convolution, instance normalisation, leaky ReLU."""
+
+    def __init__(self, in_channels: int, features: int, kernel: Sequence[int], stride: Sequence[int]) -> None:
+        super().__init__(*conv_norm(in_channels, features, kernel, stride), nn.LeakyReLU(LEAK, inplace=True))
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions whose result is added to the block's input, then leaky ReLU.
+
+    Where the stride exceeds 1 the input is averaged, and where channels change it is projected by a
+    convolution of kernel 1. The last normalisation starts at zero, so that the block starts out as its
+    own shortcut.
+
+    References:
+        He et al., Bag of Tricks for Image Classification, 2019 (ResNet-D shortcut, zero start), as in
+        nnU-Net's residual encoder.
+    """
+
+    def __init__(self, in_channels: int, features: int, kernel: Sequence[int], stride: Sequence[int]) -> None:
+        super().__init__()
+        ones = (1,) * len(kernel)
+        self.first = ConvBlock(in_channels, features, kernel, stride)
+        self.second = conv_norm(features, features, kernel, ones)
+        shortcut: list[nn.Module] = []
+        if tuple(stride) != ones:
+            shortcut.append(AVG_POOL[len(kernel)](tuple(stride), tuple(stride)))
+        if in_channels != features:
+            shortcut.append(conv_norm(in_channels, features, ones, ones))
+        self.shortcut = nn.Sequential(*shortcut)
+        self.act = nn.LeakyReLU(LEAK, inplace=True)
+
+    def forward(self, feature: Float[Tensor, "b c *s"]) -> Float[Tensor, "b f *t"]:
+        """Features of the block; ``t`` is ``s`` divided by the stride."""
+        return self.act(self.second(self.first(feature)) + self.shortcut(feature))
+
+
+def stack(
+    block: type[ConvBlock] | type[ResidualBlock],
+    n: int,
+    in_channels: int,
+    features: int,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+) -> nn.Sequential:
+    """``n`` blocks in a row; the first changes channels and resolution."""
+    first = block(in_channels, features, kernel, stride)
+    return nn.Sequential(first, *(block(features, features, kernel, (1,) * len(kernel)) for _ in range(n - 1)))
+
+
+def init_he(network: nn.Module) -> None:
+    """He initialisation of all convolutions for leaky ReLU; residual blocks start as their shortcut."""
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
+            nn.init.kaiming_normal_(module.weight, a=LEAK)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for module in network.modules():
+        if isinstance(module, ResidualBlock):
+            nn.init.zeros_(module.second[1].get_parameter("weight"))

@@ -1,0 +1,107 @@
+"""Network: the one interface of all networks; Facts: what the data and the plan say about one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, prod
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from medseg.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What data and plan decide about a network; every other argument is a setting of its yaml.
+
+    Attributes:
+        in_channels: Image channels, c.
+        out_channels: Logits per cell, k.
+        patch_shape: Cells of a training patch; its length is the number of spatial axes.
+        spacing: Distance between cell centres on each axis, in the unit of the grid.
+        kernels: Planned convolution kernel of each stage, fine to coarse. Networks of fixed topology
+            ignore it.
+        strides: Planned stride at the entrance of each stage; likewise.
+    """
+
+    in_channels: int
+    out_channels: int
+    patch_shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    kernels: tuple[tuple[int, ...], ...]
+    strides: tuple[tuple[int, ...], ...]
+
+    @property
+    def ndim(self) -> int:
+        """Number of spatial axes."""
+        return len(self.patch_shape)
+
+
+class Network(nn.Module, ABC):
+    """Maps an image to logits, in two or three dimensions; every network of the package is one.
+
+    Subclasses take ``(facts: Facts, *, settings)``. Their yaml has ``_partial_: true``, so
+    ``hydra.utils.instantiate(cfg.model)(facts)`` builds them.
+
+    Attributes:
+        in_channels: Image channels, c.
+        divisor: Cells of the image must be a multiple of this on each axis.
+        min_cells: Cells that must remain at the coarsest stage (2 for networks that normalise each
+            case over its cells, which a single cell does not permit).
+        fixed_shape: The only shape taken, for networks with learned positions; else None.
+    """
+
+    def __init__(
+        self, in_channels: int, divisor: Sequence[int], *, min_cells: int = 1, fixed_shape: Sequence[int] | None = None
+    ) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.divisor = tuple(divisor)
+        self.min_cells = min_cells
+        self.fixed_shape = None if fixed_shape is None else tuple(fixed_shape)
+
+    @abstractmethod
+    def forward(self, image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *s"] | list[Tensor]:
+        """Logits of each cell.
+
+        In training, networks with deep supervision return a list of logits from fine to coarse: the
+        first has the resolution of the image, the others that of their stage.
+
+        Raises:
+            BadInput: See ``check``.
+        """
+
+    def nearest(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The smallest shape that the network takes and that holds ``shape``."""
+        right = [max(ceil(s / d), 1) * d for s, d in zip(shape, self.divisor, strict=True)]
+        if prod(r // d for r, d in zip(right, self.divisor, strict=True)) < self.min_cells:
+            right[-1] = self.min_cells * self.divisor[-1]
+        return tuple(right)
+
+    def check(self, image: Float[Tensor, "b c *s"]) -> None:
+        """Refuse an image that the network cannot take.
+
+        Raises:
+            BadInput: Channels or axes differ from what the network was built for, or the shape does
+                not fit; names the nearest shape that does.
+        """
+        name, (channels, *shape) = type(self).__name__, image.shape[1:]
+        if channels != self.in_channels or len(shape) != len(self.divisor):
+            raise BadInput(
+                f"{name}: an image of {channels} channels and {len(shape)} spatial axes came, the network was built "
+                f"for {self.in_channels} and {len(self.divisor)}; give it the channels it was trained on"
+            )
+        if self.fixed_shape is not None and tuple(shape) != self.fixed_shape:
+            raise BadInput(
+                f"{name}: an image of shape {tuple(shape)} came, but its positions are learned for "
+                f"{self.fixed_shape} only; cut or pad to {self.fixed_shape}, as the sliding window does"
+            )
+        right = self.nearest(shape)
+        if right != tuple(shape):
+            raise BadInput(
+                f"{name}: an image of shape {tuple(shape)} came, expected multiples of {self.divisor}"
+                f"{' and two or more of them' if self.min_cells > 1 else ''}; pad to {right}"
+            )

@@ -1,0 +1,37 @@
+"""medseg-plan: fingerprint and plan of a dataset, as an editable file that explains each decision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from medseg import command
+
+
+def main() -> None:
+    """The console script."""
+    command.run("plan", write)
+
+
+def write(cfg: DictConfig) -> Path:
+    """Write the plan of ``cfg.data`` to ``cfg.output``.
+
+    Raises:
+        BadInput: Anything in the configuration or the data that the user can mend.
+    """
+    OmegaConf.resolve(cfg)
+    from rich.console import Console
+
+    from medseg import build
+    from medseg.planning.plan import write_plan
+
+    source = build.dataset(cfg)
+    train_cases, _ = build.halves(cfg, source)
+    target = Path(cfg.output)
+    planned = build.plan(cfg, source, train_cases)
+    write_plan(target, build.fit_patch(cfg.model, planned, source.spec))
+    console = Console(highlight=False)
+    console.print(target.read_text(), markup=False)
+    console.print(f"Written to {target}. Next: medseg-train data=... plan.file={target}", soft_wrap=True)
+    return target

@@ -1,0 +1,217 @@
+"""Plan: what a dataset's fingerprint decides, as an editable file that explains each decision."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from medseg.data.preprocess import Normalisation, Preprocess
+from medseg.errors import BadInput
+from medseg.planning.cost import Budget, UNetCost
+from medseg.planning.fingerprint import Fingerprint
+from medseg.planning.rules import patch_and_batch, resampled_shape, target_spacing, topology
+from medseg.sample import DataSpec
+
+MASKED_BELOW = 0.75
+"""Cases of which cropping keeps less than this (median) are normalised inside their nonzero mask."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Decisions that preprocessing, sampling and networks follow.
+
+    Attributes:
+        spacing: Cell size that cases are resampled to, along right, anterior, superior.
+        patch: Cells of a training patch.
+        batch_size: Patches a step, per device.
+        kernels: Convolution kernel of each stage, fine to coarse.
+        strides: Stride at the entrance of each stage.
+        normalisation: One rule a channel.
+        masked: Whether z-scores are taken inside the nonzero mask only.
+        reasons: Why, by attribute name.
+    """
+
+    spacing: tuple[float, ...]
+    patch: tuple[int, ...]
+    batch_size: int
+    kernels: tuple[tuple[int, ...], ...]
+    strides: tuple[tuple[int, ...], ...]
+    normalisation: tuple[Normalisation, ...]
+    masked: bool
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """Preprocessing that follows the plan."""
+        return Preprocess(self.spacing, self.normalisation, self.masked)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form; ``from_dict`` is its inverse."""
+        return {
+            "spacing": list(self.spacing),
+            "patch": list(self.patch),
+            "batch_size": self.batch_size,
+            "kernels": [list(k) for k in self.kernels],
+            "strides": [list(s) for s in self.strides],
+            "normalisation": [
+                {k: v for k, v in vars(rule).items() if rule.scheme == "ct" or k == "scheme"}
+                for rule in self.normalisation
+            ],
+            "masked": self.masked,
+            "reasons": dict(self.reasons),
+        }
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Plan:
+        """Rebuild what ``to_dict`` gave (reasons may be left out)."""
+        return cls(
+            spacing=tuple(float(v) for v in stored["spacing"]),
+            patch=tuple(int(v) for v in stored["patch"]),
+            batch_size=int(stored["batch_size"]),
+            kernels=tuple(tuple(k) for k in stored["kernels"]),
+            strides=tuple(tuple(s) for s in stored["strides"]),
+            normalisation=tuple(Normalisation(**rule) for rule in stored["normalisation"]),
+            masked=bool(stored["masked"]),
+            reasons=dict(stored.get("reasons", {})),
+        )
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a user sets instead of having it planned; None leaves it to the rules.
+
+    Attributes:
+        spacing: Cell size.
+        patch: Cells of a training patch; rounded up to what the network's pooling needs.
+        batch_size: Patches a step.
+        normalisation: One scheme a channel.
+        memory_gb: Memory that patch and batch are planned for.
+    """
+
+    spacing: Sequence[float] | None = None
+    patch: Sequence[int] | None = None
+    batch_size: int | None = None
+    normalisation: Sequence[str] | None = None
+    memory_gb: float = 8.0
+
+    def __post_init__(self) -> None:
+        for name in ("spacing", "patch"):
+            wish = getattr(self, name)
+            if wish is not None and not all(v > 0 for v in wish):
+                raise BadInput(f"plan.{name}={list(wish)}: expected positive numbers, one an axis")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise BadInput(f"plan.batch_size={self.batch_size}: expected at least 1")
+
+
+def make_plan(
+    fingerprint: Fingerprint, spec: DataSpec, schemes: Sequence[str], wishes: Wishes, *, cost: UNetCost | None = None
+) -> Plan:
+    """Plan by nnU-Net's rules, wishes first.
+
+    Args:
+        fingerprint: Of the training cases.
+        spec: Channels, labels and axes.
+        schemes: Normalisation of each channel, as the dataset names it.
+        wishes: The user's own decisions.
+        cost: The kind of U-Net that memory is planned for.
+
+    Raises:
+        BadInput: A wish has another number of axes or channels than the data.
+    """
+    reasons = {}
+    if wishes.spacing is None:
+        target = target_spacing(fingerprint.spacings, fingerprint.shapes)
+        spacing, reasons["spacing"] = target.spacing, "; ".join(target.reasons)
+    else:
+        spacing, reasons["spacing"] = tuple(map(float, wishes.spacing)), "set by plan.spacing"
+    _check_axes("spacing", spacing, spec)
+    shapes = [
+        resampled_shape(shape, old, spacing)
+        for shape, old in zip(fingerprint.shapes, fingerprint.spacings, strict=True)
+    ]
+    cells = float(sum(np.prod(shape) for shape in shapes))
+    if wishes.patch is None:
+        median = tuple(float(v) for v in np.median(shapes, axis=0))
+        budget = Budget.for_memory(spec.ndim, wishes.memory_gb, residual=bool(cost and cost.residual))
+        planned = patch_and_batch(spacing, median, cells, out_channels=spec.labels.n_outputs, cost=cost, budget=budget)
+        stages, batch_size = planned.topology, planned.batch
+        reasons["patch"], reasons["batch_size"] = planned.reasons
+    else:
+        _check_axes("patch", wishes.patch, spec)
+        stages, batch_size = topology(spacing, wishes.patch), 2
+        rounded = "" if stages.patch == tuple(wishes.patch) else f", rounded up from {list(wishes.patch)} for pooling"
+        reasons["patch"], reasons["batch_size"] = f"set by plan.patch{rounded}", "2, the least, beside a patch of yours"
+    if wishes.batch_size is not None:
+        batch_size, reasons["batch_size"] = wishes.batch_size, "set by plan.batch_size"
+    reasons["kernels"] = reasons["strides"] = "; ".join(stages.reasons)
+    rules, reasons["normalisation"] = _rules(fingerprint, spec, schemes, wishes)
+    masked = fingerprint.kept < MASKED_BELOW and any(rule.scheme == "zscore" for rule in rules)
+    reasons["masked"] = (
+        f"cropping to content keeps {fingerprint.kept:.0%} of a median case; below {MASKED_BELOW:.0%}, "
+        "statistics leave out the empty surroundings"
+    )
+    return Plan(spacing, stages.patch, batch_size, stages.kernels, stages.strides, rules, masked, reasons)
+
+
+def _rules(
+    fingerprint: Fingerprint, spec: DataSpec, schemes: Sequence[str], wishes: Wishes
+) -> tuple[tuple[Normalisation, ...], str]:
+    chosen = list(schemes if wishes.normalisation is None else wishes.normalisation)
+    names = [c.name for c in spec.channels]
+    if len(chosen) != len(names):
+        raise BadInput(f"plan.normalisation={chosen}: {len(chosen)} schemes for {len(names)} channels {names}")
+    rules = tuple(
+        Normalisation(scheme, i.mean, i.std, i.percentile_00_5, i.percentile_99_5)
+        if scheme == "ct"
+        else Normalisation(scheme)
+        for scheme, i in zip(chosen, fingerprint.intensities, strict=True)
+    )
+    if wishes.normalisation is not None:
+        return rules, "set by plan.normalisation"
+    pairs = [f"{name}: {scheme}" for name, scheme in zip(names, chosen, strict=True)]
+    return rules, f"by channel name ({', '.join(pairs)})"
+
+
+def _check_axes(name: str, wish: Sequence[float], spec: DataSpec) -> None:
+    if len(wish) != spec.ndim:
+        raise BadInput(f"plan.{name}={list(wish)} has {len(wish)} values, the data has {spec.ndim} axes")
+
+
+def write_plan(path: Path, plan: Plan) -> None:
+    """Write ``plan.yaml`` in one rename: each value under the reason for it."""
+    stored = plan.to_dict()
+    reasons = stored.pop("reasons")
+    lines = ["# A plan of medseg. Every value may be edited; train with it by plan.file=PATH.", ""]
+    for key, value in stored.items():
+        lines += [f"# {reasons[key]}"] if key in reasons else []
+        flow = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False)
+        lines += [f"{key}: {flow.removesuffix('...' + chr(10)).rstrip()}", ""]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    building = path.with_name(f".{path.name}.{os.getpid()}")
+    building.write_text("\n".join(lines))
+    os.replace(building, path)
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a plan that ``write_plan`` wrote and somebody may have edited.
+
+    Raises:
+        BadInput: No such file, no YAML, a missing or a wrong key.
+    """
+    try:
+        stored = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise BadInput(
+            f"plan.file={path}: can't be read ({' '.join(str(error).split())}); write one by medseg-plan"
+        ) from error
+    try:
+        return Plan.from_dict(stored)
+    except (KeyError, TypeError, ValueError) as error:
+        keys = "spacing, patch, batch_size, kernels, strides, normalisation, masked"
+        raise BadInput(f"plan.file={path}: is no plan ({type(error).__name__}: {error}); it needs {keys}") from error

@@ -1,0 +1,278 @@
+"""The rules that turn facts of a dataset into spacing, patch, batch size and network topology.
+
+Pure functions of numbers, for two and three dimensions and any order of axes. Every result carries
+its reasons, which the plan file shows beside the numbers.
+
+The rules are those of nnU-Net (Isensee et al., Nature Methods 2021, as released in version 2.8). What
+differs: axes are never transposed, two dimensions are not a volume of depth one, an axis is not shrunk
+below ``MIN_EDGE`` cells, and a budget that no patch satisfies is refused instead of looping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, prod
+
+import numpy as np
+
+from medseg.errors import BadInput
+from medseg.planning.cost import Budget, UNetCost, convolution_outputs
+
+MIN_EDGE = 4
+"""Cells that pooling leaves on an axis at least, if it had as many to begin with."""
+ANISOTROPY = 3.0
+"""An axis is coarse if its spacing exceeds this many times that of every other axis."""
+COVERAGE = 0.25
+"""A low-resolution plan is made where a patch covers less of the median case than this."""
+START_VOLUME = {2: 2048**2, 3: 256**3}
+"""Cells of the patch that shrinking starts from, by number of axes."""
+
+
+@dataclass(frozen=True)
+class TargetSpacing:
+    """Spacing that all cases are resampled to, with the reasons for it."""
+
+    spacing: tuple[float, ...]
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Stages of a U-Net, fine to coarse; the last one is the bottleneck.
+
+    Attributes:
+        kernels: Convolution kernel of each stage.
+        strides: Stride at the entrance of each stage; the first is 1 on every axis.
+        patch: The given patch, padded up to multiples of ``divisor``.
+        reasons: Why, for people.
+    """
+
+    kernels: tuple[tuple[int, ...], ...]
+    strides: tuple[tuple[int, ...], ...]
+    patch: tuple[int, ...]
+    reasons: tuple[str, ...]
+
+    @property
+    def divisor(self) -> tuple[int, ...]:
+        """Product of the strides on each axis."""
+        return tuple(prod(axis) for axis in zip(*self.strides, strict=True))
+
+
+@dataclass(frozen=True)
+class PatchPlan:
+    """Patch, batch size and topology, with the convolution outputs they cost (per case)."""
+
+    patch: tuple[int, ...]
+    batch: int
+    topology: Topology
+    outputs: int
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LowResolution:
+    """A coarser spacing at which a patch sees enough of a case, with its own patch and batch size."""
+
+    spacing: tuple[float, ...]
+    median_shape: tuple[int, ...]
+    plan: PatchPlan
+    reasons: tuple[str, ...]
+
+
+def target_spacing(spacings: Sequence[Sequence[float]], shapes: Sequence[Sequence[int]]) -> TargetSpacing:
+    """Spacing to resample to: the median of each axis, finer on a coarse axis of anisotropic data.
+
+    The axis of largest median spacing takes the 10th percentile of its spacings instead, if that
+    median is more than ``ANISOTROPY`` times every other and its median shape, times ``ANISOTROPY``, is
+    below every other. It never becomes finer than the coarsest other axis.
+
+    Args:
+        spacings: One row per case.
+        shapes: Cells of the same cases, after cropping.
+
+    Raises:
+        BadInput: No cases, or rows that do not match.
+
+    Example:
+        >>> target_spacing([(1, 1, 1), (1, 1, 3)], [(40, 40, 40), (40, 40, 20)]).spacing
+        (1.0, 1.0, 2.0)
+    """
+    if not len(spacings) or np.shape(spacings) != np.shape(shapes):
+        raise BadInput(
+            f"plan: expected a spacing and a shape per case, came {np.shape(spacings)} and {np.shape(shapes)}"
+        )
+    spacing, shape = np.median(spacings, axis=0), np.median(shapes, axis=0)
+    reasons = [f"median spacing of {len(spacings)} cases"]
+    coarse = int(np.argmax(spacing))
+    finest_allowed = np.delete(spacing, coarse).max()
+    if spacing[coarse] > ANISOTROPY * finest_allowed and ANISOTROPY * shape[coarse] < np.delete(shape, coarse).min():
+        fine = float(np.percentile(np.asarray(spacings)[:, coarse], 10))
+        reasons.append(
+            f"axis {coarse} is anisotropic (median spacing {spacing[coarse]:g} against {finest_allowed:g}, "
+            f"{shape[coarse]:g} cells): its 10th percentile {fine:g} keeps detail of the finer cases"
+        )
+        spacing[coarse] = fine if fine >= finest_allowed else finest_allowed + 1e-5
+    return TargetSpacing(tuple(map(float, spacing)), tuple(reasons))
+
+
+def resampled_shape(shape: Sequence[float], spacing: Sequence[float], target: Sequence[float]) -> tuple[int, ...]:
+    """Cells after resampling: ``round(spacing / target * shape)`` on each axis, at least 1.
+
+    Example:
+        >>> resampled_shape((20, 100, 100), (5.0, 0.5, 0.5), (2.5, 1.0, 1.0))
+        (40, 50, 50)
+    """
+    return tuple(max(1, round(n * old / new)) for n, old, new in zip(shape, spacing, target, strict=True))
+
+
+def topology(spacing: Sequence[float], patch: Sequence[int]) -> Topology:
+    """Stages of a U-Net for a patch of cells of this spacing.
+
+    Each step halves the axes that still have ``2 * MIN_EDGE`` cells and whose current spacing is less
+    than twice the finest such; a last axis on its own is halved only from ``3 * MIN_EDGE`` cells. A
+    kernel is 1 on an axis until its spacing has come within twice the finest, and 3 from then on, so
+    that kernels and pooling cover about the same distance on every axis.
+
+    Example:
+        >>> topology((5.0, 1.0), (16, 64)).strides
+        ((1, 1), (1, 2), (1, 2), (2, 2), (2, 2))
+    """
+    now, size = [float(s) for s in spacing], [int(p) for p in patch]
+    axes = range(len(size))
+    kernel, kernels, strides = [1] * len(size), [], [(1,) * len(size)]
+    while True:
+        enough = [a for a in axes if size[a] >= 2 * MIN_EDGE]
+        halved = [a for a in enough if now[a] / min(now[e] for e in enough) < 2]
+        if not halved or (len(halved) == 1 and size[halved[0]] < 3 * MIN_EDGE):
+            break
+        kernel = [3 if k == 3 or s / min(now) < 2 else 1 for k, s in zip(kernel, now, strict=True)]
+        kernels.append(tuple(kernel))
+        strides.append(tuple(2 if a in halved else 1 for a in axes))
+        now = [s * f for s, f in zip(now, strides[-1], strict=True)]
+        size = [ceil(n / f) for n, f in zip(size, strides[-1], strict=True)]
+    kernels.append((3,) * len(size))
+    divisor = [prod(f) for f in zip(*strides, strict=True)]
+    padded = tuple(ceil(p / d) * d for p, d in zip(patch, divisor, strict=True))
+    reasons = [f"{len(strides)} stages halve the patch by {divisor}, which leaves {size} cells at the coarsest"]
+    for axis in (a for a in axes if kernels[0][a] == 1):
+        ratio = spacing[axis] / min(spacing)
+        reasons.append(f"axis {axis} is {ratio:.3g} times coarser than the finest: the first kernels do not span it")
+    return Topology(tuple(kernels), tuple(strides), padded, tuple(reasons))
+
+
+def patch_and_batch(
+    spacing: Sequence[float],
+    median_shape: Sequence[float],
+    n_voxels: float,
+    *,
+    out_channels: int,
+    cost: UNetCost | None = None,
+    budget: Budget | None = None,
+) -> PatchPlan:
+    """Largest patch within the budget, then as many cases per batch as fit beside each other.
+
+    The patch starts out cubic in world units with ``START_VOLUME`` cells, clipped to the median shape,
+    and loses cells on the axis that covers most of the median shape (the last of equals) until
+    ``budget.must_fit`` cases fit. The batch holds at most ``budget.coverage`` of all cells, at least 2.
+
+    Args:
+        spacing: Target spacing.
+        median_shape: Median of the resampled shapes.
+        n_voxels: Cells of all training cases after resampling.
+        out_channels: Outputs of the network, k.
+        cost: The kind of U-Net; a plain one by default.
+        budget: Default: 8 GB.
+
+    Raises:
+        BadInput: Not even the smallest patch fits.
+    """
+    cost = cost or UNetCost()
+    budget = budget or Budget.for_memory(len(spacing), residual=cost.residual)
+    edge = (START_VOLUME[len(spacing)] * prod(spacing)) ** (1 / len(spacing))
+    start = tuple(ceil(min(round(edge / s), m)) for s, m in zip(spacing, median_shape, strict=True))
+    stages = topology(spacing, start)
+    outputs = convolution_outputs(stages.patch, stages.strides, out_channels, cost)
+    affordable = budget.outputs * budget.batch / budget.must_fit
+    while outputs > affordable:
+        stages = _shrink(spacing, stages, median_shape)
+        outputs = convolution_outputs(stages.patch, stages.strides, out_channels, cost)
+    fitting = round(budget.outputs / outputs * budget.batch)
+    cap = round(budget.coverage * n_voxels / prod(stages.patch))
+    batch = max(min(fitting, cap), 2)
+    covers = all(p >= m for p, m in zip(stages.patch, median_shape, strict=True))
+    reasons = (
+        f"patch {list(stages.patch)} of a median case of {[round(m) for m in median_shape]}: "
+        f"{'holds it whole' if covers else 'as much as the memory holds'} "
+        f"({outputs / 1e6:.0f} million convolution outputs of {affordable / 1e6:.0f})",
+        f"batch size {batch}: "
+        + (f"{fitting} fit the memory" if fitting <= cap else f"{cap} hold {budget.coverage:.0%} of all cells")
+        + ("; never fewer than 2" if batch > min(fitting, cap) else ""),
+    )
+    return PatchPlan(stages.patch, batch, stages, outputs, reasons)
+
+
+def _shrink(spacing: Sequence[float], stages: Topology, median_shape: Sequence[float]) -> Topology:
+    """Topology of the patch with fewer cells on the axis that covers most of the median shape.
+
+    Subtracting the divisor itself would skip valid sizes: from 256 (pooled by 64) it leads to 192,
+    past 224, which is pooled by 32. So the divisor after that step is subtracted instead.
+    """
+    options = []
+    for axis, (cells, divisor) in enumerate(zip(stages.patch, stages.divisor, strict=True)):
+        tried = [n - divisor if a == axis else n for a, n in enumerate(stages.patch)]
+        if tried[axis] >= MIN_EDGE:
+            step = topology(spacing, tried).divisor[axis]
+            smaller = topology(spacing, [n - step if a == axis else n for a, n in enumerate(stages.patch)])
+            options.append((cells / median_shape[axis], axis, smaller))
+    if not options:
+        raise BadInput(
+            f"plan: not even a patch of {list(stages.patch)} fits the memory; raise the budget or use fewer features"
+        )
+    return max(options, key=lambda option: option[:2])[2]
+
+
+def low_resolution(
+    spacing: Sequence[float],
+    median_shape: Sequence[float],
+    n_voxels: float,
+    full: PatchPlan,
+    *,
+    out_channels: int,
+    cost: UNetCost | None = None,
+    budget: Budget | None = None,
+) -> LowResolution | None:
+    """A coarser plan for data whose full-resolution patch covers too little of a case.
+
+    The spacing grows by 3 % at a time, only on axes more than twice finer than the coarsest while there
+    are any, until a patch covers ``COVERAGE`` of the median case.
+
+    Args:
+        spacing: As for ``patch_and_batch``, like the other arguments.
+        median_shape: See there.
+        n_voxels: See there.
+        full: The plan at full resolution.
+        out_channels: See there.
+        cost: See there.
+        budget: See there.
+
+    Returns:
+        None if the full-resolution patch covers enough, or has less than twice the cells to cover.
+    """
+    coarse, plan, shape = np.asarray(spacing, dtype=float), full, np.asarray(median_shape, dtype=float)
+    while prod(plan.patch) / prod(shape) < COVERAGE:
+        finer = coarse.max() / coarse > 2
+        coarse = coarse * np.where(finer if finer.any() else True, 1.03, 1.0)
+        shape = np.asarray(median_shape) * spacing / coarse
+        rounded = resampled_shape(median_shape, spacing, coarse.tolist())
+        scale = prod(shape) / prod(median_shape)
+        plan = patch_and_batch(
+            coarse.tolist(), rounded, n_voxels * scale, out_channels=out_channels, cost=cost, budget=budget
+        )
+    if prod(median_shape) / prod(shape) < 2:
+        return None
+    reason = (
+        f"a full-resolution patch covers {prod(full.patch) / prod(median_shape):.0%} of the median case, "
+        f"this one {prod(plan.patch) / prod(shape):.0%}"
+    )
+    return LowResolution(tuple(coarse.tolist()), rounded, plan, (reason,))

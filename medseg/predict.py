@@ -1,0 +1,98 @@
+"""medseg-predict: label files for new images, on the very grid of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from medseg import command
+from medseg.errors import BadInput
+
+if TYPE_CHECKING:
+    from medseg.data.cases import Case
+
+
+def main() -> None:
+    """The console script."""
+    command.run("predict", predict)
+
+
+def predict(cfg: DictConfig) -> list[Path]:
+    """Predict every case of ``cfg.input`` into ``cfg.output``.
+
+    Returns:
+        The label files, those that existed already included.
+
+    Raises:
+        BadInput: The checkpoint, the input or one of its images is not what it should be.
+    """
+    checkpoint, source, target = Path(cfg.checkpoint), Path(cfg.input), Path(cfg.output)
+    if not source.exists():
+        raise BadInput(f"input={source}: no such file or folder")
+    if target.exists() and not target.is_dir():
+        raise BadInput(f"output={target} is a file; give a folder, in which each case gets a file of its name")
+    from rich.console import Console
+    from rich.progress import track
+
+    from medseg import build
+
+    if build.device_of(cfg.device) == "cpu":
+        build.keep_large_blocks()
+    predictor = build.predictor(checkpoint, device=cfg.device, flips=cfg.flips, overlap=cfg.overlap)
+    cases = find_cases(source, len(predictor.spec.channels))
+    written = [target / f"{case.id}{ending(case.images[0])}" for case in cases]
+    clash = [path for case, path in zip(cases, written, strict=True) if path.resolve() in _resolved(case.images)]
+    if clash:
+        raise BadInput(f"output={target}: {clash[0].name} would replace the image itself; choose another folder")
+    target.mkdir(parents=True, exist_ok=True)
+    work = [(c, p) for c, p in zip(cases, written, strict=True) if cfg.overwrite or not p.exists()]
+    for case, path in track(work, "predicting") if work else []:
+        predictor.file(case.images, path)
+    kept = len(cases) - len(work)
+    console = Console(highlight=False)
+    console.print(f"{len(work)} label files written to {target}" + (f", {kept} kept (overwrite=true)" if kept else ""))
+    console.print(f"Next: medseg-evaluate predictions={target} labels=DIR output={target}-scores", soft_wrap=True)
+    return written
+
+
+def find_cases(source: Path, n_channels: int) -> list[Case]:
+    """The cases of a folder of images, of one image file (with its sibling channels), or of one DICOM series."""
+    from medseg import formats
+    from medseg.data.cases import Case
+    from medseg.data.pairing import pair
+
+    if source.is_file():
+        cases = [c for c in _paired(source.parent, n_channels, formats.suffix(source)) if source in c.images]
+        if not cases:
+            raise BadInput(
+                f"input={source}: is not an image that medseg reads, known are {', '.join(formats.SUFFIXES)}"
+            )
+        return cases
+    entries = list(source.iterdir())
+    files = [p for p in entries if p.is_file() and not p.name.startswith(".")]
+    known = [p for p in files if formats.suffix(p) in formats.SUFFIXES]
+    if files and not known and not any(p.is_dir() for p in entries):
+        return [Case(source.name, (source,), None, source.name)]
+    return pair(source, None, n_channels, folders=True)
+
+
+def _paired(folder: Path, n_channels: int, suffix: str) -> list[Case]:
+    from medseg import formats
+    from medseg.data.pairing import pair
+
+    return pair(folder, None, n_channels, endings=[suffix]) if suffix in formats.SUFFIXES else []
+
+
+def ending(image: Path) -> str:
+    """Suffix of the label file for an image: its own, or ``.nii.gz`` for DICOM and detached headers."""
+    from medseg import formats
+
+    own = formats.suffix(image)
+    return {"": ".nii.gz", ".dcm": ".nii.gz", ".nhdr": ".nrrd", ".mhd": ".mha"}.get(own, own)
+
+
+def _resolved(paths: Sequence[Path]) -> set[Path]:
+    return {path.resolve() for path in paths}

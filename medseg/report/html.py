@@ -1,0 +1,202 @@
+"""The HTML report: one file that needs no other, for people who were not there."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medseg.labels import LabelTable
+from medseg.metrics.accumulate import write_text
+from medseg.report.figures import overlay_figure, to_png
+from medseg.report.strip import strip_plot
+
+_WORST = 10
+_LONG = 160
+_CSS = """
+:root { --ink: #1c2430; --soft: #5b6675; --line: #d9dee5; --paper: #fff; --band: #f5f7f9; --dot: #3c5488; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e8ebef; --soft: #9aa5b4; --line: #38414d; --paper: #14181d; --band: #1d232a; --dot: #91b4ff; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 1rem; max-width: 72rem; color: var(--ink); background: var(--paper);
+  font: 16px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+.wide, pre { overflow-x: auto; } pre { font-size: .8rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+tbody tr:nth-child(even) { background: var(--band); }
+small, .note { color: var(--soft); }
+dl { display: grid; grid-template-columns: minmax(6rem, max-content) 1fr; gap: .2rem 1rem; }
+dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
+figure { margin: 0 0 1.5rem; } img { max-width: 100%; height: auto; }
+.strip { width: 100%; max-width: 48rem; height: auto; font-size: 13px; }
+.strip text { fill: var(--ink); } .strip .tick { fill: var(--soft); }
+.strip .grid { stroke: var(--line); } .strip .box { fill: var(--dot); opacity: .15; }
+.strip .median { stroke: var(--dot); stroke-width: 2; } .strip .dot { fill: var(--dot); opacity: .6; }
+@media (max-width: 40rem) { body { padding: .6rem; } th, td { padding: .25rem .4rem; }
+  dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .4rem; } }
+"""
+
+
+def write_report(
+    path: Path,
+    result: Mapping[str, Any],
+    figures: Sequence[tuple[str, bytes]] = (),
+    facts: Mapping[str, Any] | None = None,
+    *,
+    title: str = "Segmentation report",
+) -> None:
+    """Write ``report.html``: means with intervals, classes, every case's Dice, the worst cases, the policy.
+
+    Args:
+        path: File to write, atomically; its folder exists.
+        result: The content of ``metrics.json``.
+        figures: (caption, PNG) shown in this order.
+        facts: What else a reader should know: paths, versions, settings.
+        title: Heading.
+    """
+    sections = [
+        ("Summary", _summary(result)),
+        ("Classes", _classes(result)),
+        ("Dice of every case", _strip(result)),
+        (f"Worst cases ({_WORST} lowest Dice)", _worst(result)),
+        ("Figures", "".join(_figure(caption, png) for caption, png in figures)),
+        ("Miss policy", _policy(result["policy"])),
+        ("Facts", _facts(facts or {})),
+    ]
+    body = "".join(f"<section><h2>{escape(name)}</h2>{text}</section>" for name, text in sections if text)
+    page = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{_CSS}</style></head>"
+        f"<body><h1>{escape(title)}</h1>{body}</body></html>\n"
+    )
+    write_text(path, page)
+
+
+def write_run_report(
+    run_dir: Path,
+    result: Mapping[str, Any],
+    shown: Sequence[tuple[Any, np.ndarray]],
+    labels: LabelTable,
+    stored: Mapping[str, Any],
+) -> None:
+    """Write ``report.html`` of a training run.
+
+    Args:
+        run_dir: The run's folder.
+        result: The content of ``metrics.json``.
+        shown: Cases to draw, each a labelled ``Sample`` (not named in the signature, for it would bring
+            torch into evaluation) and its predicted training indices.
+        labels: Names and colours of the classes.
+        stored: What the checkpoint holds beside weights: ``config``, ``plan``, ``provenance``.
+    """
+    drawn = [
+        (s.case, to_png(overlay_figure(s.image[0], s.label, pred, labels, s.grid, title=s.case))) for s, pred in shown
+    ]
+    provenance = dict(stored["provenance"])
+    command = " ".join(provenance.pop("command"))
+    facts = {"command": command, **provenance, "plan": stored["plan"], "config": stored["config"]}
+    write_report(run_dir / "report.html", result, drawn, facts, title=f"Run {run_dir.name}")
+
+
+def show(value: Any) -> str:
+    """A number with three decimals (four figures from 10), anything else as it is, a dash for None.
+
+    Example:
+        >>> show(0.91234), show(1234.5), show(None), show("a")
+        ('0.912', '1234', '–', 'a')
+    """
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.3f}" if abs(value) < 10 else f"{value:.{max(0, 4 - len(str(int(abs(value)))))}f}"
+    return str(value)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table that scrolls sideways in its own box; header is escaped, cells are HTML."""
+    head = "".join(f"<th>{escape(h)}</th>" for h in header)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _interval(entry: Mapping[str, Any]) -> str:
+    return "–" if entry["ci95"] is None else " to ".join(show(bound) for bound in entry["ci95"])
+
+
+def _summary(result: Mapping[str, Any]) -> str:
+    rows = [
+        (escape(metric), show(entry["mean"]), _interval(entry), str(entry["cases"]))
+        for metric, entry in result["summary"].items()
+    ]
+    stated = {key: text for key, text in result["policy"].items() if isinstance(text, str)}
+    note = "".join(f'<p class="note">{escape(key)}: {escape(text)}</p>' for key, text in stated.items())
+    return _table(("metric", "mean", "95 % interval", "cases"), rows) + note
+
+
+def _classes(result: Mapping[str, Any]) -> str:
+    metrics = list(result["summary"])
+    rows = [
+        [escape(name)]
+        + [f"{show(entry['mean'])}<br><small>{_interval(entry)}; n {entry['cases']}</small>" for entry in by.values()]
+        for name, by in result["classes"].items()
+    ]
+    return _table(["class", *metrics], rows)
+
+
+def _strip(result: Mapping[str, Any]) -> str:
+    known = [row for row in result["cases"] if row.get("dice") is not None]
+    values = {k: [(str(r["case"]), r["dice"]) for r in known if r["class"] == k] for k in result["classes"]}
+    return strip_plot(values, label="dice") if known else ""
+
+
+def _worst(result: Mapping[str, Any]) -> str:
+    known = sorted((row for row in result["cases"] if row.get("dice") is not None), key=lambda row: row["dice"])
+    metrics = list(result["summary"])
+    rows = [
+        [escape(str(row["case"])), escape(row["class"]), *(show(row.get(m)) for m in metrics)] for row in known[:_WORST]
+    ]
+    return _table(["case", "class", *metrics], rows) if rows else ""
+
+
+def _figure(caption: str, png: bytes) -> str:
+    encoded = base64.b64encode(png).decode()
+    return (
+        f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{encoded}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def _policy(policy: Mapping[str, Any]) -> str:
+    costs = {name: cost for name, cost in policy.items() if isinstance(cost, Mapping)}
+    rows = []
+    for name, cost in costs.items():
+        extra = [f"{key} {value}" for key, value in cost.items() if key not in ("missed", "false", "both_empty")]
+        empty = "not counted" if cost["both_empty"] is None else show(cost["both_empty"])
+        cells = (name + (f" ({', '.join(extra)})" if extra else ""), show(cost["missed"]), show(cost["false"]), empty)
+        rows.append([escape(cell) for cell in cells])
+    note = '<p class="note">The value of a case whose structure is labelled but not predicted, and so on.</p>'
+    return _table(("metric", "missed", "false", "both empty"), rows) + note if rows else ""
+
+
+def _facts(facts: Mapping[str, Any]) -> str:
+    entries = "".join(f"<dt>{escape(str(k))}</dt><dd>{_fact(v)}</dd>" for k, v in facts.items())
+    return f"<dl>{entries}</dl>" if entries else ""
+
+
+def _fact(value: Any) -> str:
+    """Text as it is, small structures as JSON on a line, large ones folded away."""
+    if isinstance(value, str):
+        return escape(value)
+    line = json.dumps(value, default=str, ensure_ascii=False)
+    if len(line) <= _LONG:
+        return escape(line)
+    whole = json.dumps(value, default=str, ensure_ascii=False, indent=2)
+    return f"<details><summary>show</summary><pre>{escape(whole)}</pre></details>"

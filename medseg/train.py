@@ -1,0 +1,169 @@
+"""medseg-train: plan if needed, preprocess, train, validate on whole cases, judge the best checkpoint."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from medseg import command
+from medseg.errors import BadInput
+
+if TYPE_CHECKING:
+    from medseg.build import Run
+
+
+def main() -> None:
+    """The console script."""
+    command.run("train", train)
+
+
+def train(cfg: DictConfig) -> Path:
+    """Train as configured.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        BadInput: Anything in the configuration or the data that the user can mend.
+    """
+    OmegaConf.resolve(cfg)
+    run_dir, resumed = run_folder(cfg)
+    cfg.run_dir = str(run_dir)
+    from medseg import build, quiet
+
+    quiet.settle()
+    run = build.run(cfg, run_dir)
+    _announce(cfg, run, resumed)
+    run.datamodule.prepare_data()
+    _leave_traces(cfg, run, run_dir)
+    began = time.monotonic()
+    run.trainer.fit(run.method, run.datamodule, ckpt_path=str(resumed) if resumed else None, weights_only=True)
+    spent = time.monotonic() - began
+    if run.trainer.is_global_zero and not run.trainer.interrupted:
+        if cfg.test:
+            _judge(cfg, run, run_dir)
+        _finish(run_dir, spent)
+    return run_dir
+
+
+def run_folder(cfg: DictConfig) -> tuple[Path, Path | None]:
+    """The run's folder, and the checkpoint to resume from.
+
+    ``ckpt_path=last`` means the last checkpoint of ``run_dir``, or of the newest run beside it. Jobs of
+    a sweep get a folder each inside ``run_dir``.
+
+    Raises:
+        BadInput: Nothing to resume, or the folder already holds a training.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    run_dir = Path(cfg.run_dir)
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        run_dir = run_dir / str(HydraConfig.get().job.num)
+    if cfg.ckpt_path is None:
+        if (run_dir / "checkpoints" / "last.ckpt").exists():
+            raise BadInput(f"run_dir={run_dir} already holds a training; ckpt_path=last resumes it, or name another")
+        return run_dir, None
+    if cfg.ckpt_path != "last":
+        resumed = Path(cfg.ckpt_path)
+        if not resumed.is_file():
+            raise BadInput(f"ckpt_path={resumed}: no such file; expected a checkpoint, last, or null")
+        return run_dir, resumed
+    found = [run_dir / "checkpoints" / "last.ckpt"]
+    if not found[0].is_file():
+        found = sorted(run_dir.parent.glob("*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise BadInput(f"ckpt_path=last: no checkpoint in {run_dir} nor in a run beside it; train without ckpt_path")
+    return found[-1].parents[1], found[-1]
+
+
+def _announce(cfg: DictConfig, run: Run, resumed: Path | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    spec, plan = run.dataset.spec, run.plan
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    parts = run.datamodule.cases
+    millions = sum(p.numel() for p in run.method.network.parameters()) / 1e6  # type: ignore[union-attr, operator]
+    budget = {k: cfg.trainer[k] for k in ("max_steps", "max_epochs", "max_time") if cfg.trainer[k] not in (None, -1)}
+    rows = {
+        "data": f"{run.dataset.name}: {len(parts['train'])} cases to train, {len(parts['val'])} to validate",
+        "channels": ", ".join(c.name for c in spec.channels),
+        "labels": ", ".join(f"{i}={name}" for i, name in enumerate(spec.labels.names)),
+        "plan": f"spacing {_short(plan.spacing)}, patch {_short(plan.patch)}, batch {plan.batch_size}",
+        "network": f"{cfg.model._target_.rsplit('.', 1)[-1]}, {millions:.2f} million parameters",
+        "trainer": f"{run.trainer.strategy.root_device}, {run.trainer.precision}, "
+        + ", ".join(f"{k} {v}" for k, v in budget.items()),
+        "run": cfg.run_dir + (f", resumed from {resumed}" if resumed else ""),
+    }
+    for key, value in rows.items():
+        table.add_row(key, value)
+    Console(highlight=False).print(table)
+
+
+def _short(values: tuple[float, ...]) -> str:
+    return " x ".join(f"{v:g}" for v in values)
+
+
+def _leave_traces(cfg: DictConfig, run: Run, run_dir: Path) -> None:
+    from medseg.planning.plan import write_plan
+
+    run_dir.mkdir(parents=True, exist_ok=True)
+    stored: Any = run.method.stored
+    (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(stored["config"])))
+    (run_dir / "provenance.json").write_text(json.dumps(stored["provenance"], indent=1) + "\n")
+    write_plan(run_dir / "plan.yaml", run.plan)
+    hyper = stored["config"] | {"parameters": sum(p.numel() for p in run.method.parameters())}
+    for logger in run.trainer.loggers:
+        logger.log_hyperparams(hyper)
+
+
+def _judge(cfg: DictConfig, run: Run, run_dir: Path) -> None:
+    from rich.progress import track
+
+    from medseg import build
+    from medseg.judge import judge
+    from medseg.metrics.accumulate import write
+    from medseg.report.html import write_run_report
+
+    best = run_dir / "checkpoints" / "best.ckpt"
+    predictor = build.predictor(best, device=run.trainer.strategy.root_device.type)
+    test = [case for case in run.dataset.test_cases() if case.label]
+    cases, which = (test, "the test set") if test else (run.datamodule.cases["val"], f"validation fold {cfg.data.fold}")
+    scores = build.instantiate(cfg.metric)(labels=run.dataset.spec.labels)
+    shown = judge(predictor, cases, run.dataset.read, scores, watch=lambda c: track(c, f"judging {which}"))
+    result = scores.result()
+    result["policy"]["cases"] = which
+    write(run_dir, result)
+    write_run_report(run_dir, result, shown, run.dataset.spec.labels, run.method.stored)  # type: ignore[arg-type]
+    final = {f"test/{name}": entry["mean"] for name, entry in result["summary"].items() if entry["mean"] is not None}
+    for logger in run.trainer.loggers:
+        logger.log_metrics(final, step=run.trainer.global_step)
+        logger.save()
+
+
+def _finish(run_dir: Path, spent: float) -> None:
+    from rich.console import Console
+
+    from medseg.callbacks.progress import clock
+
+    console = Console(highlight=False)
+    scored = run_dir / "metrics.json"
+    if scored.exists():
+        result = json.loads(scored.read_text())
+        parts = [f"{name} {c['dice']['mean']:.4f}" for name, c in result["classes"].items() if c["dice"]["mean"]]
+        mean = result["summary"]["dice"]
+        line = f"Dice {mean['mean']:.4f} on {mean['cases']} cases of {result['policy']['cases']} ({', '.join(parts)})"
+        console.print(line, soft_wrap=True)
+    console.print(
+        f"Trained for {clock(spent)}. Everything is in {run_dir} (report.html, checkpoints/best.ckpt).", soft_wrap=True
+    )
+    console.print(
+        f"Next: medseg-predict checkpoint={run_dir}/checkpoints/best.ckpt input=DIR_OR_FILE output=predictions",
+        soft_wrap=True,
+    )

@@ -1,0 +1,129 @@
+"""Compose: the spatial change and the intensity changes of a training, drawn by the key of each sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from medseg.errors import BadInput
+from medseg.sample import Batch
+from medseg.transforms.spatial import Elastic, Mirror, Rotation, Scale, Spatial
+from medseg.transforms.transform import Facts, Params, Transform
+
+
+class Compose:
+    """Transforms in order, on the device of the batch.
+
+    Every parameter is a function of (seed, step, sample, position of the transform): of nothing else in
+    the batch, of no worker, and of no other transform. Image cells that are not valid, and channels that
+    the case lacks, are exactly 0 afterwards.
+
+    Args:
+        spatial: Comes first, and cuts windows to patches.
+        intensity: Name -> transform, in the order of application. None switches one off and keeps its
+            place, so that the others draw what they drew before.
+
+    Raises:
+        BadInput: Something that is not a Transform.
+    """
+
+    def __init__(self, spatial: Spatial, intensity: Mapping[str, Any]) -> None:
+        facts = Facts(spatial.patch_shape, spatial.spacing, spatial.coarse_axis)
+        wrong = [name for name, t in intensity.items() if not (t is None or isinstance(t, Transform))]
+        if wrong:
+            raise BadInput(f"transform: {wrong} are no transforms; give each a _target_, or null to switch it off")
+        self.transforms: dict[str, Transform | None] = {
+            "spatial": spatial,
+            **{name: t.bind(facts) if t else None for name, t in intensity.items()},
+        }
+        self.patch_shape = spatial.patch_shape
+        self.window_shape = spatial.window_shape
+
+    def draw(self, batch: Batch) -> dict[str, Params]:
+        """Parameters of each transform that is on, by its name, for each sample of the batch."""
+        return {
+            name: transform.draw(generators(batch.key, position), batch.image.shape)
+            for position, (name, transform) in enumerate(self.transforms.items())
+            if transform is not None
+        }
+
+    def apply(self, batch: Batch, params: Mapping[str, Params]) -> Batch:
+        """Apply what was drawn: the patches, in the type and on the device of the windows that came."""
+        with torch.no_grad(), torch.autocast(batch.image.device.type, enabled=False):
+            for name, transform in self.transforms.items():
+                if transform is not None:
+                    batch = transform.apply(batch, params[name])
+            shown = batch.valid[:, None] & batch.present.view(*batch.present.shape, *[1] * (batch.valid.ndim - 1))
+            return replace(batch, image=batch.image.masked_fill(~shown, 0))
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Patches of ``patch_shape`` from windows of ``window_shape``."""
+        return self.apply(batch, self.draw(batch))
+
+    def record(self, batch: Batch) -> list[dict[str, dict[str, Any]]]:
+        """What happens to each sample, as JSON-able values: transform name -> parameter -> value."""
+        drawn = self.draw(batch)
+        return [
+            {name: {key: value[i].tolist() for key, value in params.items()} for name, params in drawn.items()}
+            for i in range(len(batch.key))
+        ]
+
+
+def generators(key: Int[Tensor, "b 3"], position: int) -> list[np.random.Generator]:
+    """A random generator for each sample, by its key and the position of the transform.
+
+    Each int64 of the key enters as two 32-bit words, so negative numbers are as good as others and no
+    two keys give the same words.
+    """
+    words = np.ascontiguousarray(key.numpy(), dtype=np.int64).view(np.uint32)
+    return [np.random.default_rng(np.random.SeedSequence(row.tolist(), spawn_key=(position,))) for row in words]
+
+
+def build_compose(
+    *,
+    patch_shape: Sequence[int],
+    spacing: Sequence[float],
+    lateral_axis: int | None = None,
+    mirror_classes: Sequence[int] | None = None,
+    rotation: Rotation | None = None,
+    scale: Scale | None = None,
+    elastic: Elastic | None = None,
+    mirror: Mirror | None = None,
+    window_limit: float = 1.5,
+    anisotropy: float = 3.0,
+    **intensity: Any,
+) -> Compose:
+    """What ``conf/transform`` names: settings from yaml, facts from the plan and the label table.
+
+    Args:
+        patch_shape: Cells of a patch.
+        spacing: Of its cells, along each array axis.
+        lateral_axis: Array axis across the body, if any.
+        mirror_classes: ``LabelTable.mirror()``; None where no class has a side.
+        rotation: Settings, None for no rotation. So for ``scale``, ``elastic`` and ``mirror``.
+        scale: Settings.
+        elastic: Settings.
+        mirror: Settings.
+        window_limit: Cap on the window, per axis and as a multiple of the patch.
+        anisotropy: Ratio from which an axis is coarse.
+        **intensity: Further transforms by name, in the order of application; None switches one off.
+    """
+    spatial = Spatial(
+        patch_shape=tuple(int(n) for n in patch_shape),
+        spacing=tuple(float(v) for v in spacing),
+        rotation=rotation or Rotation(p=0),
+        scale=scale or Scale(p=0),
+        elastic=elastic or Elastic(p=0),
+        mirror=mirror or Mirror(p=0),
+        lateral_axis=lateral_axis,
+        mirror_classes=None if mirror_classes is None else tuple(mirror_classes),
+        window_limit=window_limit,
+        anisotropy=anisotropy,
+    )
+    return Compose(spatial, intensity)

@@ -1,0 +1,202 @@
+"""Intensity changes cell by cell: noise, brightness, contrast, gamma."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from medseg.sample import Batch
+from medseg.transforms.transform import Params, Transform, check_range, draw_factor
+
+_FLAT = 1e-8  # a range or deviation below this is that of a constant image
+
+
+def scale_contrast(
+    maps: Float[Tensor, "n *s"], valid: Bool[Tensor, "n *s"], factor: Float[Tensor, " n"]
+) -> Float[Tensor, "n *s"]:
+    """Stretch each map about its mean by ``factor``, clipped to its original range.
+
+    Mean and range are those of the valid cells; a map without any is returned as it is.
+    """
+    low, high = _range(maps, valid)
+    mean = _mean(maps, valid)
+    stretched = (maps - mean) * _wide(factor, maps) + mean
+    return torch.where(valid, stretched.clamp(low, high), maps)
+
+
+def apply_gamma(
+    maps: Float[Tensor, "n *s"], valid: Bool[Tensor, "n *s"], gamma: Float[Tensor, " n"]
+) -> Float[Tensor, "n *s"]:
+    r"""Raise each map to the power ``gamma`` within its range, then restore its mean and deviation.
+
+    .. math:: ((i - min) / (max - min))^\gamma (max - min) + min
+
+    Below 1 dark cells are spread, above 1 bright ones. Statistics are those of the valid cells; constant
+    maps and cells that are not valid are returned as they are.
+    """
+    low, high = _range(maps, valid)
+    span = high - low
+    unit = ((maps - low) / span.clamp(min=_FLAT)).clamp(0, 1)
+    bent = unit ** _wide(gamma, maps) * span + low
+    mean, new_mean = _mean(maps, valid), _mean(bent, valid)
+    spread, new_spread = _mean((maps - mean) ** 2, valid).sqrt(), _mean((bent - new_mean) ** 2, valid).sqrt()
+    restored = (bent - new_mean) * (spread / new_spread.clamp(min=_FLAT)) + mean
+    return torch.where(valid & (span > _FLAT), restored, maps)
+
+
+def gaussian_noise(seed: Int[Tensor, " n"], shape: tuple[int, ...]) -> Float[Tensor, "n *s"]:
+    """Standard normal noise of ``shape`` for each seed; generated on the CPU, so the same everywhere."""
+    maps = torch.empty(len(seed), *shape)
+    for i, one in enumerate(seed.tolist()):
+        maps[i].normal_(generator=torch.Generator().manual_seed(one))
+    return maps
+
+
+def _wide(value: Tensor, maps: Tensor) -> Tensor:
+    return value.view(-1, *[1] * (maps.ndim - 1))
+
+
+def _range(maps: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    axes = tuple(range(1, maps.ndim))
+    low = maps.masked_fill(~valid, torch.inf).amin(axes, keepdim=True)
+    high = maps.masked_fill(~valid, -torch.inf).amax(axes, keepdim=True)
+    return low, high
+
+
+def _mean(maps: Tensor, valid: Tensor) -> Tensor:
+    axes = tuple(range(1, maps.ndim))
+    count = valid.sum(axes, keepdim=True).clamp(min=1)
+    return maps.masked_fill(~valid, 0).sum(axes, keepdim=True) / count
+
+
+class Intensity(Transform):
+    """A change of single channels that leaves label and geometry alone.
+
+    Each parameter has a row per channel. Only the (sample, channel) maps that a parameter changes are
+    gathered, stacked, changed in float32 and written back.
+    """
+
+    @abstractmethod
+    def changes(self, params: Params) -> npt.NDArray[np.bool_]:
+        """``[b, c]``: whose parameters are not neutral."""
+
+    @abstractmethod
+    def adjust(self, maps: Tensor, valid: Tensor, params: Params) -> Tensor:
+        """Changed ``maps`` ``[n, *s]``, with ``valid`` ``[n, *s]`` and parameters that lead with n."""
+
+    def apply(self, batch: Batch, params: Params) -> Batch:
+        """The batch with an image of the type and device that came."""
+        chosen = self.changes(params)
+        if not chosen.any():
+            return batch
+        image = batch.image.flatten(0, 1)
+        index = np.flatnonzero(chosen)
+        rows = torch.from_numpy(index).to(image.device)
+        valid = batch.valid[torch.from_numpy(index // chosen.shape[1]).to(image.device)]
+        maps = self.adjust(image[rows].float(), valid, {name: value[chosen] for name, value in params.items()})
+        return replace(batch, image=image.index_copy(0, rows, maps.to(image)).view_as(batch.image))
+
+
+@dataclass(frozen=True)
+class Noise(Intensity):
+    """Gaussian noise, independent in each cell and channel; one deviation for all channels.
+
+    Attributes:
+        p: Probability, per sample.
+        low: Least standard deviation, in units of the normalised image.
+        high: Largest. (nnU-Net draws a "variance" up to 0.1 and uses it as the deviation; so do we.)
+    """
+
+    p: float = 0.1
+    low: float = 0.0
+    high: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_range("transform.noise", self.p, self.low, self.high, least=0)
+
+    def draw_one(self, rng: np.random.Generator, channels: int, space: tuple[int, ...]) -> Params:
+        """``std`` [c], 0 where not chosen; ``seed`` [c] of the noise itself."""
+        chosen, std = rng.random() < self.p, rng.uniform(self.low, self.high)
+        return {"std": np.full(channels, std * chosen), "seed": rng.integers(2**63, size=channels)}
+
+    def changes(self, params: Params) -> npt.NDArray[np.bool_]:
+        """Where the deviation is not 0."""
+        return params["std"] != 0
+
+    def adjust(self, maps: Tensor, valid: Tensor, params: Params) -> Tensor:
+        """Add the noise of each seed."""
+        noise = gaussian_noise(torch.from_numpy(params["seed"]), tuple(maps.shape[1:])).to(maps)
+        return maps + noise * _wide(torch.from_numpy(params["std"]).to(maps), maps)
+
+
+@dataclass(frozen=True)
+class _Factor(Intensity):
+    """A factor for each channel, below and above 1 equally often (``draw_factor``).
+
+    Attributes:
+        p: Probability, per sample; all its channels change, each by its own factor.
+        low: Least factor.
+        high: Largest factor.
+    """
+
+    p: float = 0.15
+    low: float = 0.75
+    high: float = 1.25
+
+    def __post_init__(self) -> None:
+        check_range(f"transform.{type(self).__name__.lower()}", self.p, self.low, self.high, least=1e-3)
+
+    def draw_one(self, rng: np.random.Generator, channels: int, space: tuple[int, ...]) -> Params:
+        """``factor`` [c], 1 where not chosen."""
+        chosen, factor = rng.random() < self.p, draw_factor(rng, self.low, self.high, channels)
+        return {"factor": factor if chosen else np.ones(channels)}
+
+    def changes(self, params: Params) -> npt.NDArray[np.bool_]:
+        """Where the factor is not 1."""
+        return params["factor"] != 1
+
+
+@dataclass(frozen=True)
+class Brightness(_Factor):
+    """Multiply each channel by a factor."""
+
+    def adjust(self, maps: Tensor, valid: Tensor, params: Params) -> Tensor:
+        """Multiply."""
+        return maps * _wide(torch.from_numpy(params["factor"]).to(maps), maps)
+
+
+@dataclass(frozen=True)
+class Contrast(_Factor):
+    """Stretch each channel about its mean (``scale_contrast``)."""
+
+    def adjust(self, maps: Tensor, valid: Tensor, params: Params) -> Tensor:
+        """Stretch about the mean of the valid cells."""
+        return scale_contrast(maps, valid, torch.from_numpy(params["factor"]).to(maps))
+
+
+@dataclass(frozen=True)
+class Gamma(_Factor):
+    """Power of each channel within its range, keeping mean and deviation (``apply_gamma``).
+
+    Attributes:
+        p: Probability, per sample; all its channels change, each by its own exponent.
+        low: Least exponent.
+        high: Largest exponent.
+        invert: Apply it to the negative image, and negate back.
+    """
+
+    p: float = 0.3
+    low: float = 0.7
+    high: float = 1.5
+    invert: bool = False
+
+    def adjust(self, maps: Tensor, valid: Tensor, params: Params) -> Tensor:
+        """Raise to the power."""
+        sign = -1 if self.invert else 1
+        return sign * apply_gamma(sign * maps, valid, torch.from_numpy(params["factor"]).to(maps))

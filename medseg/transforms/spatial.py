@@ -1,0 +1,271 @@
+"""Spatial: rotation, scaling, elastic deformation and mirror as one interpolation, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from medseg.errors import BadInput
+from medseg.labels import IGNORE
+from medseg.sample import Batch
+from medseg.transforms.transform import Params, Transform, check_range
+from medseg.transforms.warp import displacement_field, sampling_grid, sampling_matrix, warp_image, warp_label
+from medseg.transforms.window import Planes, coarse_axis, rotation_planes, window_shape
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Angles are uniform in [-degrees, degrees], one for each plane of rotation.
+
+    Attributes:
+        p: Probability that a patch is turned.
+        degrees: Of a 3D patch, around each axis.
+        degrees_in_plane: Of a 2D patch, and of a 3D patch beside its coarse axis.
+        degrees_elongated: Instead of ``degrees_in_plane`` for a 2D patch that is more than 1.5 times as
+            long as wide, physically.
+    """
+
+    p: float = 0.2
+    degrees: float = 30.0
+    degrees_in_plane: float = 180.0
+    degrees_elongated: float = 15.0
+
+    def __post_init__(self) -> None:
+        check_range("transform.rotation", self.p, 0, min(self.degrees, self.degrees_in_plane, self.degrees_elongated))
+
+    def largest(self, patch_shape: Sequence[int], spacing: Sequence[float], coarse: int | None) -> float:
+        """Largest angle for such a patch, in degrees."""
+        if len(patch_shape) == 3:
+            return self.degrees if coarse is None else self.degrees_in_plane
+        extent = np.asarray(patch_shape) * np.asarray(spacing)
+        return self.degrees_elongated if extent.max() > 1.5 * extent.min() else self.degrees_in_plane
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One factor for all axes, uniform in [low, high].
+
+    It multiplies the sampled extent: 1.4 shows objects at 1/1.4 of their size.
+    """
+
+    p: float = 0.2
+    low: float = 0.7
+    high: float = 1.4
+
+    def __post_init__(self) -> None:
+        check_range("transform.scale", self.p, self.low, self.high, least=1e-3)
+
+
+@dataclass(frozen=True)
+class Elastic:
+    """Displacements of B-spline control points, uniform in [-a, a] cells with a uniform in [low, high].
+
+    Attributes:
+        p: Probability.
+        low: Least amplitude, in cells.
+        high: Largest amplitude, in cells. The deformation cannot fold while it stays below 0.4 times the
+            distance of the control points (Choi and Lee, 2000).
+        knots: Control points on each axis, at least 4; they lie (cells - 1) / (knots - 3) apart.
+    """
+
+    p: float = 0.0
+    low: float = 0.0
+    high: float = 3.0
+    knots: int = 7
+
+    def __post_init__(self) -> None:
+        check_range("transform.elastic", self.p, self.low, self.high, least=0)
+        if self.knots < 4:
+            raise BadInput(f"transform.elastic: knots={self.knots} came, a cubic spline needs at least 4")
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """Each of ``axes`` is flipped with probability ``p``, independently.
+
+    Attributes:
+        p: Probability, per axis.
+        axes: Array axes that may be flipped, or ``all``.
+    """
+
+    p: float = 0.5
+    axes: Literal["all"] | Sequence[int] = "all"
+
+    def __post_init__(self) -> None:
+        check_range("transform.mirror", self.p, 0, 0)
+
+
+@dataclass(frozen=True)
+class Spatial(Transform):
+    """All spatial changes of a window, and the cut to its centre patch.
+
+    Samples that are turned, scaled or deformed share one sampling grid and one linear interpolation
+    (labels: per class, then the largest). All others are *copied*, flipped where that was drawn: bit for
+    bit the centre crop. Rotations are physical, so cells of unequal edges are not sheared.
+
+    Along a coarse axis (``window.coarse_axis``) nothing is interpolated: such patches are turned in
+    their plane only, and scaled and deformed only within it.
+
+    Flipping ``lateral_axis`` exchanges left and right, and with them the classes: a mirrored left
+    kidney lies where right kidneys lie, and is labelled as one.
+
+    Attributes:
+        patch_shape: Cells of the result.
+        spacing: Of its cells, along each array axis.
+        rotation: Settings; ``p=0`` for none. So for ``scale``, ``elastic`` and ``mirror``.
+        scale: Settings.
+        elastic: Settings.
+        mirror: Settings.
+        lateral_axis: Array axis across the body, if any.
+        mirror_classes: Class that each class becomes in a mirror (``LabelTable.mirror``).
+        window_limit: Cap on the window, per axis and as a multiple of the patch (``window.window_shape``).
+        anisotropy: Ratio from which an axis is coarse.
+
+    Raises:
+        BadInput: Facts that contradict each other, such as a mirror axis that the patch has not.
+    """
+
+    patch_shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    rotation: Rotation = field(default_factory=Rotation)
+    scale: Scale = field(default_factory=Scale)
+    elastic: Elastic = field(default_factory=Elastic)
+    mirror: Mirror = field(default_factory=Mirror)
+    lateral_axis: int | None = None
+    mirror_classes: tuple[int, ...] | None = None
+    window_limit: float = 1.5
+    anisotropy: float = 3.0
+
+    def __post_init__(self) -> None:
+        ndim = len(self.patch_shape)
+        if ndim not in (2, 3) or len(self.spacing) != ndim:
+            raise BadInput(
+                f"transform: patch_shape {self.patch_shape} and spacing {self.spacing} came, expected 2 or 3 of each"
+            )
+        named = [*self.mirror_axes, *([] if self.lateral_axis is None else [self.lateral_axis])]
+        if any(a not in range(ndim) for a in named):
+            raise BadInput(
+                f"transform: mirror axes {self.mirror_axes} and lateral axis {self.lateral_axis} came, a patch of "
+                f"{ndim} axes has {list(range(ndim))}; mend transform.mirror.axes"
+            )
+        if self.window_limit < 1:
+            raise BadInput(
+                f"transform: window_limit={self.window_limit} came, a window is at least the patch: 1 or more"
+            )
+
+    @property
+    def mirror_axes(self) -> tuple[int, ...]:
+        """Axes that may be flipped."""
+        return tuple(range(len(self.patch_shape))) if self.mirror.axes == "all" else tuple(self.mirror.axes)
+
+    @property
+    def coarse_axis(self) -> int | None:
+        """Axis along which nothing is interpolated."""
+        return coarse_axis(self.patch_shape, self.spacing, self.anisotropy)
+
+    @property
+    def planes(self) -> Planes:
+        """Planes in which a patch is turned; one angle is drawn for each."""
+        return rotation_planes(len(self.patch_shape), self.coarse_axis)
+
+    @property
+    def degrees(self) -> float:
+        """Largest angle."""
+        return self.rotation.largest(self.patch_shape, self.spacing, self.coarse_axis)
+
+    @property
+    def window_shape(self) -> tuple[int, ...]:
+        """Cells that have to be read for a patch; what comes may be any shape that contains the patch."""
+        return window_shape(
+            self.patch_shape,
+            self.spacing,
+            degrees=self.degrees if self.rotation.p else 0.0,
+            scale=self.scale.high if self.scale.p else 1.0,
+            displacement_cells=self.elastic.high if self.elastic.p else 0.0,
+            limit=self.window_limit,
+            coarse=self.coarse_axis,
+        )
+
+    def draw_one(self, rng: np.random.Generator, channels: int, space: tuple[int, ...]) -> Params:
+        """``degrees`` [planes], ``scale`` [], ``flip`` [d], and ``displacement_cells`` [d, knots, ...] if elastic."""
+        ndim = len(self.patch_shape)
+        turned, angles = rng.random() < self.rotation.p, rng.uniform(-self.degrees, self.degrees, len(self.planes))
+        scaled, factor = rng.random() < self.scale.p, rng.uniform(self.scale.low, self.scale.high)
+        flip = (rng.random(ndim) < self.mirror.p) & np.isin(np.arange(ndim), self.mirror_axes)
+        params = {
+            "degrees": angles if turned else np.zeros_like(angles),
+            "scale": np.asarray(factor if scaled else 1.0),
+            "flip": flip,
+        }
+        if self.elastic.p:
+            bent, amplitude = rng.random() < self.elastic.p, rng.uniform(self.elastic.low, self.elastic.high)
+            control = rng.uniform(-amplitude, amplitude, (ndim, *[self.elastic.knots] * ndim)) * bent
+            if self.coarse_axis is not None:
+                control[self.coarse_axis] = 0
+            params["displacement_cells"] = control
+        return params
+
+    def apply(self, batch: Batch, params: Params) -> Batch:
+        """Patches of ``patch_shape``; image in the type that came.
+
+        Raises:
+            BadInput: The windows are smaller than the patch.
+        """
+        window = tuple(batch.image.shape[2:])
+        if len(window) != len(self.patch_shape) or any(w < n for w, n in zip(window, self.patch_shape, strict=True)):
+            raise BadInput(
+                f"transform: windows of {window} came, expected at least the patch {self.patch_shape}; "
+                f"read {self.window_shape} cells"
+            )
+        centre = [slice((w - n) // 2, (w - n) // 2 + n) for w, n in zip(window, self.patch_shape, strict=True)]
+        image, label, valid = (t[(..., *centre)].clone() for t in (batch.image, batch.label, batch.valid))
+        warped = self._interpolates(params)
+        if warped.any():
+            rows = torch.from_numpy(np.flatnonzero(warped)).to(image.device)
+            grid = self._grid({name: value[warped] for name, value in params.items()}, window, image.device)
+            new_image, valid[rows] = warp_image(batch.image[rows], batch.valid[rows], grid)
+            image[rows] = new_image.to(image)
+            label[rows] = warp_label(batch.label[rows], grid)
+        for i in np.flatnonzero(params["flip"].any(1) & ~warped):
+            axes = [int(a) - len(window) for a in np.flatnonzero(params["flip"][i])]
+            image[i], label[i], valid[i] = image[i].flip(axes), label[i].flip(axes), valid[i].flip(axes)
+        if self.lateral_axis is not None and self.mirror_classes is not None:
+            for i in np.flatnonzero(params["flip"][:, self.lateral_axis]):
+                label[i] = exchange(label[i], self.mirror_classes)
+        return replace(batch, image=image, label=label, valid=valid)
+
+    @staticmethod
+    def _interpolates(params: Params) -> npt.NDArray[np.bool_]:
+        """Which samples cannot merely be copied."""
+        needs = (params["degrees"] != 0).any(1) | (params["scale"] != 1)
+        if "displacement_cells" in params:
+            needs |= params["displacement_cells"].any(axis=tuple(range(1, params["displacement_cells"].ndim)))
+        return needs
+
+    def _grid(self, params: Params, window: tuple[int, ...], device: torch.device) -> Tensor:
+        matrix = sampling_matrix(
+            params["degrees"], params["scale"], params["flip"], self.spacing, self.planes, self.coarse_axis
+        )
+        displacement = None
+        if "displacement_cells" in params:
+            control = torch.from_numpy(params["displacement_cells"]).float().to(device)
+            displacement = displacement_field(control, self.patch_shape)
+        return sampling_grid(torch.from_numpy(matrix).float().to(device), self.patch_shape, window, displacement)
+
+
+def exchange(label: Int[Tensor, " *s"], mirror_classes: Sequence[int]) -> Int[Tensor, " *s"]:
+    """Each class replaced by its mirror image; ``IGNORE`` stays.
+
+    Example:
+        >>> exchange(torch.tensor([0, 1, 2, IGNORE]), (0, 2, 1)).tolist()
+        [0, 2, 1, -1]
+    """
+    table = label.new_tensor([*mirror_classes, IGNORE])  # index -1, IGNORE, reads the last
+    return table[label.long()]

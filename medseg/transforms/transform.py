@@ -1,0 +1,90 @@
+"""Transform: parameters of each sample are drawn from its own generator, then applied to the batch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg.errors import BadInput
+from medseg.sample import Batch
+
+Params = dict[str, np.ndarray]
+"""What was drawn: parameter name to an array on the CPU whose leading axis is the sample, b."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a transform may have to know about the patches that it will get.
+
+    Attributes:
+        patch_shape: Cells of a patch on each axis, as the network sees it.
+        spacing: Distance between cell centres along each axis, in the unit of the data's frame.
+        coarse_axis: Axis along which nothing is interpolated, because its cells lie far apart or are
+            few (``window.coarse_axis``); None where all axes are alike.
+    """
+
+    patch_shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    coarse_axis: int | None
+
+
+class Transform(ABC):
+    """A random change of patches: ``apply(batch, draw(rngs, batch.image.shape))``.
+
+    All randomness is in ``draw``, which sees one generator per sample and no pixels; ``apply`` is
+    deterministic and runs on the batch's device. So a sample does not depend on its neighbours in the
+    batch, and is replayed from its parameters. What a sample was *not* chosen for is drawn as the
+    neutral value (factor 1, deviation 0), and a draw always consumes the same random numbers: raising
+    one probability does not change anything else about a sample.
+    """
+
+    def bind(self, facts: Facts) -> Transform:
+        """The transform for patches of which ``facts`` hold; most do not need to know."""
+        del facts
+        return self
+
+    @abstractmethod
+    def draw_one(self, rng: np.random.Generator, channels: int, space: tuple[int, ...]) -> Params:
+        """Parameters of one sample (no leading axis), for an image of ``[channels, *space]``."""
+
+    @abstractmethod
+    def apply(self, batch: Batch, params: Params) -> Batch:
+        """The changed batch; the one that came is left as it was."""
+
+    def draw(self, rngs: Sequence[np.random.Generator], shape: Sequence[int]) -> Params:
+        """Parameters of every sample.
+
+        Args:
+            rngs: One generator per sample.
+            shape: Of the batch's image, ``[b, c, *s]``.
+        """
+        drawn = [self.draw_one(rng, int(shape[1]), tuple(int(s) for s in shape[2:])) for rng in rngs]
+        return {name: np.stack([np.asarray(one[name]) for one in drawn]) for name in drawn[0]}
+
+
+def check_range(where: str, p: float, low: float, high: float, *, least: float = -np.inf) -> None:
+    """Refuse settings that cannot be drawn from.
+
+    Raises:
+        BadInput: Unless ``0 <= p <= 1`` and ``least <= low <= high``.
+    """
+    if not 0 <= p <= 1:
+        raise BadInput(f"{where}: p={p} came, expected a probability between 0 and 1 (0 switches it off)")
+    if not least <= low <= high:
+        raise BadInput(f"{where}: low={low}, high={high} came, expected {least} <= low <= high")
+
+
+def draw_factor(rng: np.random.Generator, low: float, high: float, size: int) -> npt.NDArray[np.float64]:
+    """Factors that are below and above 1 equally often.
+
+    Half of them are uniform in [low, 1], half uniform in [1, high]; all uniform in [low, high] where
+    that range lies on one side of 1.
+    """
+    below, share = rng.random(size) < 0.5, rng.random(size)
+    if low >= 1 or high <= 1:
+        return low + share * (high - low)
+    return np.where(below, low + share * (1 - low), 1 + share * (high - 1))

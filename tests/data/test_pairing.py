@@ -1,0 +1,97 @@
+from pathlib import Path
+
+import pytest
+
+from medseg.data.pairing import pair
+from medseg.errors import BadInput
+
+
+def touch(folder: Path, *names: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        (folder / name).touch()
+    return folder
+
+
+def paired(tmp_path: Path, images: list[str], labels: list[str] | None, n_channels: int = 1) -> dict[str, list[str]]:
+    """Image file names by case id."""
+    found = pair(
+        touch(tmp_path / "images", *images),
+        None if labels is None else touch(tmp_path / "labels", *labels),
+        n_channels,
+    )
+    assert [c.id for c in found] == sorted(c.id for c in found)
+    assert all(c.group == c.id for c in found)
+    return {c.id: [p.name for p in c.images] for c in found}
+
+
+def test_suffix_is_optional_with_one_channel(tmp_path: Path) -> None:
+    found = paired(tmp_path, ["b_0000.nii.gz", "a.nrrd"], ["a.nii.gz", "b.mha"])
+    assert found == {"a": ["a.nrrd"], "b": ["b_0000.nii.gz"]}
+
+
+def test_labels_decide_whether_digits_are_a_channel(tmp_path: Path) -> None:
+    images = ["scan_0000.nii", "scan_0001.nii", "liver_0001_0000.nii"]
+    assert paired(tmp_path, images, ["scan_0000.nii", "scan_0001.nii", "liver_0001.nii"]) == {
+        "liver_0001": ["liver_0001_0000.nii"], "scan_0000": ["scan_0000.nii"], "scan_0001": ["scan_0001.nii"],
+    }  # fmt: skip
+
+
+def test_channels_come_in_order(tmp_path: Path) -> None:
+    images = ["a_0002.nii", "a_0000.nii", "a_0001.nii"]
+    assert paired(tmp_path, images, ["a.nii"], 3) == {"a": ["a_0000.nii", "a_0001.nii", "a_0002.nii"]}
+
+
+def test_one_file_may_hold_every_channel(tmp_path: Path) -> None:
+    assert paired(tmp_path, ["a_0007.nii", "b.nii"], ["a_0007.nii", "b.nii"], 2) == {
+        "a_0007": ["a_0007.nii"], "b": ["b.nii"],
+    }  # fmt: skip
+
+
+def test_without_labels_only_zero_is_a_channel(tmp_path: Path) -> None:
+    assert paired(tmp_path, ["a_0000.nii", "visit_0002.nii"], None) == {
+        "a": ["a_0000.nii"], "visit_0002": ["visit_0002.nii"],
+    }  # fmt: skip
+
+
+def test_label_files_are_attached(tmp_path: Path) -> None:
+    images, labels = touch(tmp_path / "i", "a_0000.nii"), touch(tmp_path / "l", "a.nii.gz")
+    assert pair(images, labels, 1)[0].label == labels / "a.nii.gz"
+    assert pair(images, None, 1)[0].label is None
+
+
+def test_hidden_and_other_files_are_passed_over(tmp_path: Path) -> None:
+    assert list(paired(tmp_path, ["a.nii", "._a.nii", ".DS_Store", "notes.txt"], ["a.nii", "._a.nii"])) == ["a"]
+
+
+def test_a_folder_counts_as_an_image_when_asked_for(tmp_path: Path) -> None:
+    images, labels = touch(tmp_path / "i", "b.nii"), touch(tmp_path / "l", "a.nii", "b.nii")
+    touch(images / "a", "1.dcm")
+    assert [c.images for c in pair(images, labels, 1, folders=True)] == [(images / "a",), (images / "b.nii",)]
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "n_channels", "message"),
+    [
+        (["a.nii", "b.nii"], ["a.nii"], 1, r"1 image\(s\) in .*images without a label in .*labels: b; add the labels"),
+        (["a.nii"], ["a.nii", "b.nii", "c.nii"], 1, r"2 label\(s\) in .*labels without an image in .*: b, c; add"),
+        (["a_0000.nii", "a_0001.nii", "b_0000.nii"], ["a.nii", "b.nii"], 2, r"1 missing image.*: b \(channel 1\); add"),
+        (["a_0000.nii", "a_0001.nii"], ["a.nii"], 1, r"1 image\(s\) .* beyond the 1 declared .*: a \(channel 1\); d"),
+        (["a.nii", "a.nrrd"], ["a.nii"], 1, r"1 case\(s\) .* more than one file for a channel: a \(a\.nii, a\.nrrd\)"),
+        (["a.nii", "a_0000.nii"], ["a.nii"], 1, r"1 case\(s\) .* more than one file .*: a \(a\.nii, a_0000\.nii\)"),
+        (["a.nii"], ["a.nii", "a.nii.gz"], 1, r"1 case\(s\) with more than one label in .*: a\.nii and a\.nii\.gz;"),
+        ([], ["a.nii"], 1, r"images: no volume among its 0 entries, expected files ending in \.nii\.gz,"),
+        (["a.png"], ["a.nii"], 1, r"images: no volume among its 1 entries"),
+        (["a.nii"], [], 1, r"labels: no volume among its 0 entries"),
+    ],
+)  # fmt: skip
+def test_what_is_left_over_is_refused(
+    tmp_path: Path, images: list[str], labels: list[str], n_channels: int, message: str
+) -> None:
+    with pytest.raises(BadInput, match=message):
+        paired(tmp_path, images, labels, n_channels)
+
+
+def test_missing_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"nowhere: no such folder; check data\.root"):
+        pair(tmp_path / "nowhere", None, 1)

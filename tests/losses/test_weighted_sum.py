@@ -1,0 +1,150 @@
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from medseg.errors import BadInput
+from medseg.labels import IGNORE, LabelTable
+from medseg.losses.cross_entropy import CrossEntropyLoss, cross_entropy
+from medseg.losses.deep_supervision import coarsen, level_weights
+from medseg.losses.dice import DiceLoss
+from medseg.losses.weighted_sum import WeightedSum
+
+CONF = Path(__file__).parents[2] / "conf" / "loss"
+CLASSES = LabelTable.declare({"background": 0, "a": 1, "b": 2})
+REGIONS = LabelTable.declare({"background": 0, "whole": [1, 2], "core": 2}, regions_class_order=[1, 2])
+OPTIONS = sorted(p.stem for p in CONF.glob("*.yaml"))
+
+
+def build(option, table):
+    return instantiate(OmegaConf.load(CONF / f"{option}.yaml"))(labels=table)
+
+
+def batch(table, shape=(2, 4, 6), seed=0):
+    rng = torch.Generator().manual_seed(seed)
+    b, *s = shape
+    logits = torch.randn(b, table.n_outputs, *s, generator=rng)
+    return logits, torch.randint(0, 3, (b, *s), generator=rng), torch.rand(b, *s, generator=rng) > 0.2
+
+
+def value_and_gradient(loss, logits, label, valid):
+    logits = logits.clone().requires_grad_()
+    total, _ = loss(logits, label, valid)
+    total.backward()
+    return total.detach(), logits.grad
+
+
+def test_there_are_options():
+    assert set(OPTIONS) >= {"dice_ce", "dice", "ce"}
+
+
+@pytest.mark.parametrize("table", [CLASSES, REGIONS], ids=["classes", "regions"])
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_descends(option, table):
+    loss = build(option, table)
+    logits, label, valid = batch(table)
+    before, gradient = value_and_gradient(loss, logits, label, valid)
+    after, _ = value_and_gradient(loss, logits - 0.1 * gradient, label, valid)
+    assert 0 < after < before
+
+
+@pytest.mark.parametrize("table", [CLASSES, REGIONS], ids=["classes", "regions"])
+@pytest.mark.parametrize("option", OPTIONS)
+@given(
+    columns=st.integers(1, 9),
+    garbage=st.sampled_from([0.0, 1e30, -1e30, math.inf, -math.inf, math.nan]),
+    ignored=st.booleans(),
+)
+def test_cells_that_do_not_count_change_nothing(option, table, columns, garbage, ignored):
+    loss = build(option, table)
+    logits, label, valid = batch(table)
+    value, gradient = value_and_gradient(loss, logits, label, valid)
+    junk = torch.full((*logits.shape[:-1], columns), garbage)
+    junk_label = torch.full((*label.shape[:-1], columns), IGNORE if ignored else 1)
+    junk_valid = torch.full((*label.shape[:-1], columns), ignored)
+    more_value, more_gradient = value_and_gradient(
+        loss,
+        torch.cat([logits, junk], -1),
+        torch.cat([label, junk_label], -1),
+        torch.cat([valid, junk_valid], -1),
+    )
+    torch.testing.assert_close(more_value, value, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(more_gradient[..., : logits.shape[-1]], gradient, rtol=1e-5, atol=1e-8)
+    assert (more_gradient[..., logits.shape[-1] :] == 0).all()
+
+
+@pytest.mark.parametrize("table", [CLASSES, REGIONS], ids=["classes", "regions"])
+@pytest.mark.parametrize("option", OPTIONS)
+def test_nothing_counted_is_zero_with_zero_gradient(option, table):
+    logits, label, _ = batch(table)
+    value, gradient = value_and_gradient(build(option, table), logits, label, torch.zeros_like(label).bool())
+    assert value == 0
+    assert (gradient == 0).all()
+
+
+def test_total_is_the_weighted_sum_of_the_parts():
+    loss = WeightedSum(CLASSES, {"dice": DiceLoss, "ce": CrossEntropyLoss}, {"dice": 3.0})
+    case = batch(CLASSES)
+    total, parts = loss(*case)
+    assert parts["dice"] == DiceLoss(CLASSES)(*case)
+    assert parts["ce"] == CrossEntropyLoss(CLASSES)(*case)
+    assert total.item() == pytest.approx((3 * parts["dice"] + parts["ce"]).item())
+
+
+def test_levels_are_weighted_and_see_coarse_labels():
+    _, label, valid = batch(CLASSES, (2, 8, 8))
+    levels = [torch.randn(2, 3, n, n, generator=torch.Generator().manual_seed(n)) for n in (8, 4, 2)]
+    total, parts = WeightedSum(CLASSES, {"ce": CrossEntropyLoss})(levels, label, valid)
+    each = [cross_entropy(level, coarsen(label, level.shape[2:]), coarsen(valid, level.shape[2:])) for level in levels]
+    expected = sum(w * e.item() for w, e in zip(level_weights(3), each, strict=True))
+    assert total.item() == pytest.approx(expected)
+    assert parts["ce"].item() == pytest.approx(expected)
+
+
+def test_one_level_in_a_list_is_no_list():
+    logits, label, valid = batch(CLASSES)
+    loss = build("dice_ce", CLASSES)
+    assert loss([logits], label, valid)[0] == loss(logits, label, valid)[0]
+
+
+def test_coarsest_level_gets_a_zero_gradient_even_from_nan():
+    _, label, valid = batch(CLASSES, (1, 4, 4))
+    levels = [torch.zeros(1, 3, 4, 4, requires_grad=True), torch.full((1, 3, 2, 2), math.nan, requires_grad=True)]
+    total, _ = build("dice_ce", CLASSES)(levels, label, valid)
+    total.backward()
+    assert total.isfinite()
+    assert (levels[1].grad == 0).all()
+    assert levels[0].grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("table", [CLASSES, REGIONS], ids=["classes", "regions"])
+def test_autocast_agrees_with_float32(table):
+    logits, label, valid = batch(table)
+    loss = build("dice_ce", table)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        total, _ = loss(logits.bfloat16(), label, valid)
+    assert total.dtype == torch.float32
+    torch.testing.assert_close(total, loss(logits.bfloat16().float(), label, valid)[0])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("table", [CLASSES, REGIONS], ids=["classes", "regions"])
+def test_gpu_agrees_with_cpu(table):
+    case = batch(table)
+    loss = build("dice_ce", table)
+    on_cpu = loss(*case)[0]
+    torch.testing.assert_close(loss.cuda()(*(t.cuda() for t in case))[0].cpu(), on_cpu)
+
+
+def test_wrong_settings_are_refused():
+    with pytest.raises(BadInput, match="no terms"):
+        WeightedSum(CLASSES, {})
+    with pytest.raises(BadInput, match="dise"):
+        WeightedSum(CLASSES, {"dice": DiceLoss}, {"dise": 1.0})
+    with pytest.raises(BadInput, match=r"-1\.0"):
+        WeightedSum(CLASSES, {"dice": DiceLoss}, {"dice": -1.0})

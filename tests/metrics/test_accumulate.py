@@ -1,0 +1,208 @@
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from medseg.errors import BadInput
+from medseg.labels import IGNORE, LabelTable
+from medseg.metrics.accumulate import METRICS, CaseScores, score_case, summarise, write
+
+CONF = Path(__file__).parents[2] / "conf" / "metric"
+TABLE = LabelTable.declare({"background": 0, "a": 1, "b": 2})
+REGIONS = LabelTable.declare({"background": 0, "whole": [1, 2], "core": 2}, regions_class_order=[1, 2])
+
+
+def arrays(shape=(6, 7, 5), seed=0):
+    rng = np.random.default_rng(seed)
+    pred, label = rng.integers(0, 3, (2, *shape)).astype(np.int16)
+    return pred, label, np.ones(shape, dtype=bool)
+
+
+def score(pred, label, valid, table=TABLE, spacing=(1.0, 2.0, 3.0), **settings):
+    return score_case("p1", pred, label, valid, spacing=spacing, unit="mm", labels=table, **settings)
+
+
+def same(first, second):
+    return all(a == pytest.approx(b, nan_ok=True) if isinstance(a, float) else a == b
+               for a, b in zip(first.values(), second.values(), strict=True))  # fmt: skip
+
+
+def test_row_worked_by_hand():
+    pred, label = np.zeros((2, 1, 4, 4), dtype=np.int16)
+    label[0, 0, :2] = pred[0, 0, 1:3] = 1
+    row = score(pred, label, label == label, spacing=(2.0, 1.0, 5.0))[0]
+    assert row == {
+        "case": "p1",
+        "class": "a",
+        "dice": pytest.approx(2 / 4),
+        "iou": pytest.approx(1 / 3),
+        "precision": 0.5,
+        "recall": 0.5,
+        "hd95_mm": pytest.approx(0.95 * 5),  # two surface cells each way, 0 and 5 mm; linear percentile
+        "nsd": 0.5,
+        "assd_mm": 2.5,
+        "volume_error_mm3": 0.0,
+    }
+
+
+@pytest.mark.parametrize("kind", ["missed", "false", "both_empty"])
+def test_policy(kind):
+    pred, label = np.zeros((2, 3, 4, 12), dtype=np.int16)
+    if kind == "missed":
+        label[0, 0, :3] = 1
+    if kind == "false":
+        pred[0, 0, :3] = 1
+    row = score(pred, label, label == label, spacing=(1.0, 1.0, 1.0))[0]
+    values = {k: v for k, v in row.items() if k not in ("case", "class")}
+    if kind == "both_empty":
+        assert all(math.isnan(v) for v in values.values())
+    else:
+        assert values == {
+            "dice": 0, "iou": 0, "precision": 0, "recall": 0, "nsd": 0,
+            "hd95_mm": 13.0, "assd_mm": 13.0,  # sqrt(9 + 16 + 144)
+            "volume_error_mm3": 3.0,
+        }  # fmt: skip
+
+
+def test_policy_is_stated():
+    stated = CaseScores(TABLE, nsd_tolerance=2.0).result()["policy"]
+    assert stated["dice"] == {"missed": 0.0, "false": 0.0, "both_empty": None}
+    assert stated["hd95"] == {
+        "missed": "diagonal of the case's grid",
+        "false": "diagonal of the case's grid",
+        "both_empty": None,
+    }
+    assert stated["nsd"]["tolerance"] == 2.0
+    assert set(METRICS) < set(stated)
+
+
+@pytest.mark.parametrize("mask", ["ignored", "invalid"])
+def test_uncounted_cells_do_not_count(mask):
+    pred, label, valid = arrays()
+    rng = np.random.default_rng(5)
+    out = rng.random(label.shape) < 0.3
+    if mask == "ignored":
+        label[out] = IGNORE
+    else:
+        valid[out] = False
+    before = score(pred, label, valid)
+    pred[out] = rng.integers(0, 3, int(out.sum()))
+    if mask == "invalid":
+        label[out] = rng.integers(0, 3, int(out.sum()))
+    for first, second in zip(before, score(pred, label, valid), strict=True):
+        assert same(first, second)
+
+
+def test_classes_permute():
+    pred, label, valid = arrays()
+    swap = np.array([0, 2, 1], dtype=np.int16)
+    a, b = score(pred, label, valid)
+    b2, a2 = score(swap[pred], swap[label], valid)
+    assert same(a | {"class": ""}, a2 | {"class": ""})
+    assert same(b | {"class": ""}, b2 | {"class": ""})
+    assert not same(a | {"class": ""}, b | {"class": ""})
+
+
+def test_regions_are_unions():
+    pred, label, valid = arrays()
+    whole, core = score(pred, label, valid, REGIONS)
+    assert (whole["class"], core["class"]) == ("whole", "core")
+    union, _ = score((pred > 0).astype(np.int16), (label > 0).astype(np.int16), valid)
+    assert same(whole | {"class": ""}, union | {"class": ""})
+
+
+def test_2d_equals_3d_of_depth_one_for_overlap():
+    pred, label, valid = arrays((6, 7))
+    overlap = ("dice", "iou", "precision", "recall")
+    flat = score(pred, label, valid, spacing=(1.0, 2.0), metrics=overlap)
+    assert flat == score(pred[..., None], label[..., None], valid[..., None], metrics=overlap)
+
+
+def test_prediction_outside_the_table_is_a_defect():
+    pred, label, valid = arrays()
+    pred[0, 0, 0] = IGNORE
+    with pytest.raises(ValueError, match=r"\[0, 3\)"):
+        score(pred, label, valid)
+
+
+def rows(values):
+    return [{"case": c, "class": k, "dice": v} for (c, k), v in values.items()]
+
+
+def test_means_worked_by_hand():
+    result = summarise(
+        rows({("1", "a"): 0.2, ("1", "b"): math.nan, ("2", "a"): 0.4, ("2", "b"): 0.9, ("3", "a"): math.nan,
+              ("3", "b"): math.nan}),
+        stated={},
+    )  # fmt: skip
+    assert result["classes"]["a"]["dice"]["mean"] == pytest.approx(0.3)
+    assert result["classes"]["a"]["dice"]["cases"] == 2
+    assert result["classes"]["b"]["dice"] == {"mean": 0.9, "ci95": None, "cases": 1}
+    assert result["summary"]["dice"]["mean"] == pytest.approx(0.6)  # not the mean of rows, 0.5
+    assert result["summary"]["dice"]["cases"] == 2
+    assert result["cases"][1] == {"case": "1", "class": "b", "dice": None}
+
+
+def test_nothing_known_is_null():
+    result = summarise(rows({("1", "a"): math.nan, ("2", "a"): math.nan}), stated={})
+    assert result["summary"]["dice"] == {"mean": None, "ci95": None, "cases": 0}
+
+
+def test_interval_agrees_with_theory():
+    values = np.random.default_rng(3).normal(0.7, 0.1, 400)
+    result = summarise(rows({(str(i), "a"): float(v) for i, v in enumerate(values)}), stated={})
+    low, high = result["summary"]["dice"]["ci95"]
+    error = 1.96 * values.std() / 20
+    assert low == pytest.approx(values.mean() - error, abs=0.1 * error)
+    assert high == pytest.approx(values.mean() + error, abs=0.1 * error)
+
+
+def test_interval_depends_on_the_seed_alone():
+    table = rows({(str(i), "a"): i / 7 for i in range(7)})
+    assert summarise(table, stated={}, seed=1) == summarise(table, stated={}, seed=1)
+    assert summarise(table, stated={}, seed=1) != summarise(table, stated={}, seed=2)
+
+
+def test_a_case_that_comes_twice_counts_once():
+    table = rows({("1", "a"): 0.2, ("2", "a"): 0.4})
+    assert summarise([*table, table[0]], stated={}) == summarise(table, stated={})
+
+
+def test_written_files(tmp_path):
+    scores = CaseScores(TABLE)
+    pred, label, valid = arrays()
+    scores.add("p1", pred, label, valid, spacing=(1.0, 2.0, 3.0), unit="mm")
+    scores.add("p2", pred * 0, label * 0, valid, spacing=(1.0, 2.0, 3.0), unit="mm")
+    write(tmp_path / "new", scores.result())
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["cases.csv", "metrics.json"]
+    text = (tmp_path / "new" / "metrics.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == scores.result()
+    with (tmp_path / "new" / "cases.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [(r["case"], r["class"]) for r in table] == [("p1", "a"), ("p1", "b"), ("p2", "a"), ("p2", "b")]
+    assert float(table[0]["dice"]) == scores.rows[0]["dice"]
+    assert table[3]["hd95_mm"] == ""
+
+
+@pytest.mark.parametrize("option", sorted(p.stem for p in CONF.glob("*.yaml")))
+def test_every_option_scores(option):
+    scores = instantiate(OmegaConf.load(CONF / f"{option}.yaml"))(labels=TABLE)
+    _, label, valid = arrays((8, 9))
+    scores.add("scene", label, label, valid, spacing=(10.0, 10.0), unit="m")
+    assert scores.result()["summary"]["dice"]["mean"] == 1.0
+    scores.reset()
+    assert scores.result()["cases"] == []
+
+
+def test_wrong_settings_are_refused():
+    with pytest.raises(BadInput, match="dise"):
+        CaseScores(TABLE, metrics=("dise",))
+    with pytest.raises(BadInput, match="none"):
+        CaseScores(TABLE, metrics=())
+    with pytest.raises(BadInput, match="nsd_tolerance"):
+        CaseScores(TABLE, nsd_tolerance=-1.0)

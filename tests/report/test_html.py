@@ -1,0 +1,121 @@
+import base64
+import re
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from medseg.geometry.grid import PIXEL, Grid
+from medseg.labels import LabelTable
+from medseg.metrics.accumulate import CaseScores
+from medseg.report.html import show, write_report, write_run_report
+from medseg.report.strip import strip_plot
+
+TABLE = LabelTable.declare({"background": 0, "<b>liver</b>": 1, "tumour": 2})
+EVIL = "<script>alert('&')</script>"
+VOID = {"meta", "img", "br", "line", "rect", "circle"}
+
+
+class Page(HTMLParser):
+    """Tags that are open, those that ever were, and the text."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.open, self.seen, self.text, self.sources = [], [], "", []
+        self.feed(source)
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append(tag)
+        self.sources += [v for k, v in attrs if k in ("src", "href")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data + " "
+
+
+def result(n=12):
+    scores = CaseScores(TABLE)
+    rng = np.random.default_rng(0)
+    for i in range(n):
+        label = rng.integers(0, 2 + (i > 0), (6, 7)).astype(np.int16)
+        pred = np.where(rng.random((6, 7)) < i / n, label, 0).astype(np.int16)
+        scores.add(f"{EVIL}{i}", pred, label, label == label, spacing=(1.0, 1.0), unit="px")
+    return scores.result()
+
+
+def written(tmp_path, *args, **settings):
+    write_report(tmp_path / "report.html", *args, **settings)
+    source = (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = Page(source)
+    assert page.open == []
+    return source, page
+
+
+def test_report_says_what_the_result_says(tmp_path):
+    scored = result()
+    _, page = written(tmp_path, scored, [("worst", b"png")], {"path": EVIL, "n": 3}, title=EVIL)
+    for entry in scored["summary"].values():
+        assert show(entry["mean"]) in page.text
+        assert " to ".join(map(show, entry["ci95"])) in page.text
+    for word in ("not counted", "diagonal of the case's grid", "tolerance 1.0", "bootstrap over cases", "tumour"):
+        assert word in page.text
+    worst = min((r for r in scored["cases"] if r["dice"] is not None), key=lambda r: r["dice"])
+    assert worst["case"] in page.text.split("Worst cases")[1]
+    assert page.seen.count("circle") == sum(r["dice"] is not None for r in scored["cases"])
+
+
+def test_report_is_self_contained_and_escaped(tmp_path):
+    source, page = written(tmp_path, result(), [(EVIL, b"png")], {EVIL: EVIL, "long": {"k": [EVIL] * 99}}, title=EVIL)
+    assert "script" not in page.seen
+    assert "b" not in page.seen
+    assert "details" in page.seen
+    assert page.sources == ["data:image/png;base64," + base64.b64encode(b"png").decode()]
+    assert not re.search(r"https?://|nan|NaN", source)
+
+
+def test_report_of_one_case_or_none(tmp_path):
+    _, page = written(tmp_path, result(1))
+    assert "–" in page.text  # no interval
+    _, page = written(tmp_path, CaseScores(TABLE).result())
+    assert "Miss policy" in page.text
+
+
+def test_report_of_metrics_without_dice(tmp_path):
+    scores = CaseScores(TABLE, metrics=("iou",))
+    label = np.ones((3, 3), dtype=np.int16)
+    scores.add("a", label, label, label == 1, spacing=(1.0, 1.0), unit="px")
+    _, page = written(tmp_path, scores.result())
+    assert "Worst" not in page.text
+
+
+def test_run_report(tmp_path):
+    label = np.ones((3, 4), dtype=np.int16)
+    sample = SimpleNamespace(
+        case="c1", image=np.ones((1, 3, 4), np.float32), label=label, grid=Grid.regular((3, 4), (1, 1), PIXEL)
+    )
+    stored = {"provenance": {"command": ["medseg-train", "seed=1"], "git": None}, "plan": {"patch": [4]}, "config": {}}
+    write_run_report(tmp_path, result(), [(sample, label)], TABLE, stored)
+    page = Page((tmp_path / "report.html").read_text())
+    assert "medseg-train seed=1" in page.text
+    assert page.seen.count("img") == 1
+
+
+def test_strip_places_dots_worked_by_hand():
+    svg = strip_plot({"a": [("c0", 0.0), ("c1", 0.5), ("c2", 1.0)]}, label="dice")
+    assert re.findall(r'cx="([\d.]+)"', svg) == ["150.0", "385.0", "620.0"]
+    assert 'class="median" x1="385.0"' in svg
+    assert 'x="267.5" y' in svg  # the lower quartile, 0.25
+    assert "<title>c1: 0.500</title>" in svg
+
+
+@pytest.mark.parametrize(
+    "value,text", [(0.0, "0.000"), (-0.5, "-0.500"), (12.345, "12.35"), (12345.6, "12346"), (7, "7"), (None, "–")]
+)
+def test_numbers_are_shown(value, text):
+    assert show(value) == text

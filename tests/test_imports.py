@@ -1,0 +1,85 @@
+"""The import rule of the house, read from every import statement."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "medseg"
+
+CONTRACT = {"errors", "labels", "geometry", "sample"}
+ALLOWED = {
+    "errors": set(),
+    "labels": {"errors"},
+    "cpu": set(),
+    "quiet": set(),
+    "command": {"errors"},
+    "geometry": {"errors", "labels"},
+    "sample": {"errors", "labels", "geometry"},
+    "formats": {"errors", "labels", "geometry"},
+    "models": {"errors", "labels", "sample"},
+    "losses": {"errors", "labels", "sample"},
+    "metrics": {"errors", "labels", "sample"},
+    "transforms": CONTRACT,
+    "inference": CONTRACT,
+    "data": CONTRACT | {"formats", "transforms"},
+    "planning": CONTRACT | {"formats", "transforms", "data"},  # the fingerprint crops as preprocessing does
+    "methods": {"errors", "labels", "sample"},
+    "callbacks": CONTRACT | {"formats", "metrics", "methods"},  # the bar reads the method's budget
+    "report": CONTRACT | {"formats", "metrics"},
+}
+COMMANDS = {"build", "checkpoint", "judge", "train", "predict", "evaluate", "plan"}
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """Parts of medseg that a file imports, inside functions too; under TYPE_CHECKING as well."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {f"{node.module}.{name.name}" for name in node.names}
+    return {name.split(".")[1] for name in found if name.startswith("medseg.")}
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
+def test_file_imports_only_what_its_part_may(path: Path) -> None:
+    part = part_of(path)
+    others = imported(path) - {part} - {"__version__"}
+    if part in COMMANDS:
+        return
+    if part == "__init__":
+        assert others <= {"build", "inference"}, "load() alone may reach into the package"
+        return
+    assert others <= ALLOWED[part], f"{path} imports {others - ALLOWED[part]}"
+
+
+def test_every_part_is_covered_by_the_rule() -> None:
+    assert {part_of(p) for p in FILES} - {"__init__", "conf"} == set(ALLOWED) | COMMANDS
+
+
+def test_no_module_is_named_like_the_standard_library() -> None:
+    names = {p.stem for p in FILES if p.parent == PACKAGE} | {
+        p.parent.name for p in FILES if p.parent.parent == PACKAGE
+    }
+    assert not names & set(sys.stdlib_module_names)
+    assert not {p.stem for p in FILES} & {"utils", "common", "helpers", "base", "misc", "core"}
+
+
+@pytest.mark.parametrize("module", ["train", "predict", "evaluate", "plan", "command"])
+def test_commands_do_not_import_torch_before_they_run(module: str) -> None:
+    code = (
+        f"import sys, medseg.{module}; print([m for m in ('torch', 'lightning', 'monai', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,168 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medseg.errors import BadInput
+from medseg.labels import IGNORE, LabelClass, LabelTable, Region, suspected_pairs
+
+BRATS = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3}
+KIDNEYS = {"background": 0, "left kidney": 1, "right kidney": 2, "tumour": 7, "ignore": 9}
+
+
+@pytest.fixture
+def brats():
+    return LabelTable.declare(BRATS, regions_class_order=[1, 2, 3])
+
+
+@pytest.fixture
+def kidneys():
+    return LabelTable.declare(KIDNEYS, pairs=[("left kidney", "right kidney")])
+
+
+def test_softmax_classes(kidneys):
+    assert kidneys.names == ("background", "left kidney", "right kidney", "tumour")
+    assert [c.values for c in kidneys.classes] == [(0,), (1,), (2,), (7,)]
+    assert [c.saved for c in kidneys.classes] == [0, 1, 2, 7]
+    assert (kidneys.n_classes, kidneys.n_outputs, kidneys.ignore_values) == (4, 4, (9,))
+    assert kidneys.targets == (("left kidney", (1,)), ("right kidney", (2,)), ("tumour", (3,)))
+    assert len({c.colour for c in kidneys.classes}) == 4
+
+
+def test_classes_are_indexed_by_value_whatever_their_order_and_background_comes_first():
+    table = LabelTable.declare({"b": 5, "air": 0, "a": 2})
+    assert table.names == ("air", "a", "b")
+
+
+def test_to_index_and_to_saved_literals(kidneys):
+    raw = np.array([[0, 7, 9], [2, 1, 0]], dtype=np.uint16)
+    index = kidneys.to_index(raw)
+    assert index.dtype == np.int16
+    assert index.tolist() == [[0, 3, IGNORE], [2, 1, 0]]
+    np.testing.assert_array_equal(kidneys.to_index(raw.astype(np.float32)), index)
+    saved = kidneys.to_saved(np.array([[3, 0], [1, 2]]))
+    assert (saved.tolist(), saved.dtype) == ([[7, 0], [1, 2]], np.uint8)
+
+
+@given(raw=st.lists(st.sampled_from([0, 1, 2, 7]), min_size=1, max_size=20))
+def test_to_saved_undoes_to_index(raw):
+    table = LabelTable.declare(KIDNEYS)
+    assert table.to_saved(table.to_index(np.array(raw))).tolist() == raw
+
+
+def test_unknown_values_are_named_with_their_cells_and_the_way_out(kidneys):
+    with pytest.raises(BadInput) as told:
+        kidneys.to_index(np.array([0, 3, 3, 8, 1]), where="case_7.nii.gz")
+    assert str(told.value).startswith(
+        "case_7.nii.gz: label values {3: 2, 8: 1} (value: cells) are not in the label table"
+    )
+    assert "'tumour': [7]" in str(told.value)
+    assert str(told.value).endswith("add them to data.labels, or to its ignore list")
+    with pytest.raises(BadInput, match=r"label: label values \{0\.5: 1\}"):
+        kidneys.to_index(np.array([0.5, 1.0]))
+
+
+def test_merged_values_are_one_class():
+    table = LabelTable.declare({"background": 0, "liver": [1, 2], "ignore": [8, 9]}, merge=True)
+    assert table.to_index(np.array([0, 1, 2, 8, 9])).tolist() == [0, 1, 1, IGNORE, IGNORE]
+    assert table.to_saved(np.array([0, 1])).tolist() == [0, 1]
+    assert table.regions == ()
+
+
+def test_regions(brats):
+    assert brats.names == ("background", "value_1", "value_2", "enhancing")
+    assert brats.regions == (Region("whole", (1, 2, 3), 1), Region("core", (2, 3), 2), Region("enhancing", (3,), 3))
+    assert (brats.n_classes, brats.n_outputs) == (4, 3)
+    assert brats.targets == (("whole", (1, 2, 3)), ("core", (2, 3)), ("enhancing", (3,)))
+    assert brats.region_matrix().tolist() == [
+        [False, True, True, True],
+        [False, False, True, True],
+        [False, False, False, True],
+    ]
+
+
+@pytest.mark.parametrize("order", [None, [1, 2], [1, 2, 3, 3]])
+def test_regions_need_an_order_each(order):
+    with pytest.raises(BadInput, match=r"regions .* need regions_class_order with 3 raw values .* came"):
+        LabelTable.declare(BRATS, regions_class_order=order)
+
+
+def test_regions_class_order_must_name_raw_values():
+    with pytest.raises(BadInput, match=r"regions_class_order names \[4\], raw values are \[0, 1, 2, 3\]"):
+        LabelTable.declare(BRATS, regions_class_order=[1, 2, 4])
+
+
+def test_mirror(kidneys, brats):
+    assert kidneys.mirror() == (0, 2, 1, 3)
+    assert kidneys.mirror_outputs() == (0, 2, 1, 3)
+    assert brats.mirror() == (0, 1, 2, 3)
+    assert brats.mirror_outputs() == (0, 1, 2)
+
+
+def test_mirror_of_regions():
+    classes = tuple(LabelClass(n, (i,), i, (0, 0, i)) for i, n in enumerate(("background", "left", "right")))
+    both, left, right = Region("both", (1, 2), 1), Region("left", (1,), 1), Region("right", (2,), 2)
+    assert LabelTable(classes, regions=(both, left, right), pairs=((1, 2),)).mirror_outputs() == (0, 2, 1)
+    with pytest.raises(BadInput, match="region 'left' has no mirror image among the regions"):
+        LabelTable(classes, regions=(both, left), pairs=((1, 2),)).mirror_outputs()
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ((0, 1), np.uint8), ((0, 255), np.uint8), ((0, 256), np.uint16), ((0, 65536), np.uint32),
+        ((0, -1), np.int8), ((-129, 0), np.int16), ((-1, 128), np.int16), ((0, -1, 40000), np.int32),
+    ],
+)  # fmt: skip
+def test_saved_dtype_is_the_smallest_that_holds_the_values(values, dtype):
+    table = LabelTable(tuple(LabelClass(f"c{v}", (v,), v, (0, 0, 0)) for v in values))
+    assert table.saved_dtype == dtype
+    assert table.to_saved(np.arange(len(values))).tolist() == list(values)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ({"a": 1, "b": 2}, r"no background \(value 0\)"),
+        ({"background": 0}, "needs the background and at least one class"),
+        ({"background": 0, "a": 1, "b": 1}, "a raw value may belong to one class only"),
+        ({"background": 0, "a": 1, "ignore": 1}, "a raw value may belong to one class only"),
+    ],
+)
+def test_declare_refuses(labels, words):
+    with pytest.raises(BadInput, match=words):
+        LabelTable.declare(labels)
+
+
+def test_names_must_be_unique_and_pairs_known():
+    twins = tuple(LabelClass("a", (v,), v, (0, 0, 0)) for v in (0, 1))
+    with pytest.raises(BadInput, match="class names must be unique"):
+        LabelTable(twins)
+    with pytest.raises(BadInput, match=r"left/right pairs name \['kidney'\]"):
+        LabelTable.declare({"background": 0, "left": 1}, pairs=[("left", "kidney")])
+
+
+def test_colours_may_be_chosen():
+    table = LabelTable.declare({"background": 0, "a": 1, "b": 2}, colours={"b": [1, 2, 3]})
+    assert table.classes[2].colour == (1, 2, 3)
+    assert table.classes[0].colour == (0, 0, 0)
+
+
+def test_from_dict_undoes_to_dict_through_json(kidneys, brats):
+    for table in (kidneys, brats):
+        assert LabelTable.from_dict(json.loads(json.dumps(table.to_dict()))) == table
+
+
+@pytest.mark.parametrize(
+    ("names", "pairs"),
+    [
+        (["background", "left kidney", "right kidney", "bright spot"], [("left kidney", "right kidney")]),
+        (["Lung_Left", "lung_right"], [("Lung_Left", "lung_right")]),
+        (["lh.cortex", "rh.cortex", "l-eye", "r-eye"], [("lh.cortex", "rh.cortex"), ("l-eye", "r-eye")]),
+        (["left atrium", "right ventricle", "cleft", "crift"], []),
+    ],
+)
+def test_suspected_pairs(names, pairs):
+    assert suspected_pairs(names) == pairs

@@ -1,0 +1,63 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+from torch.nn import functional as F
+
+from medseg.errors import BadInput
+from medseg.transforms.filters import Blur, LowResolution
+from medseg.transforms.transform import Facts
+
+
+@pytest.mark.parametrize("space", [(9, 12), (6, 7, 8)])
+def test_blur_widths_are_per_channel_and_axis(make_batch, space):
+    batch = make_batch(space, b=2, c=2)
+    sigma = np.random.default_rng(0).uniform(0.5, 1, (2, 2, len(space)))
+    sigma[0, 1] = 0
+    blurred = Blur().apply(batch, {"sigma_cells": sigma}).image
+    for i, j in ((0, 0), (1, 0), (1, 1)):
+        oracle = gaussian_filter(batch.image[i, j].double().numpy(), sigma[i, j], mode="mirror")
+        np.testing.assert_allclose(blurred[i, j].numpy(), oracle, atol=2e-6)
+    assert torch.equal(blurred[0, 1], batch.image[0, 1])
+
+
+def test_low_resolution_leaves_the_coarse_axis_alone(make_batch):
+    batch = make_batch((4, 10, 12), b=1)
+    bound = LowResolution().bind(Facts((4, 10, 12), (5.0, 1.0, 1.0), 0))
+    coarse = bound.apply(batch, {"zoom": np.array([[0.5]])}).image
+    slices = batch.image[0].movedim(1, 0)
+    down = F.interpolate(slices, size=(5, 6), mode="nearest-exact")
+    up = F.interpolate(down, size=(10, 12), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(coarse[0].movedim(1, 0), up)
+
+
+def test_a_depth_of_one_is_two_dimensions(make_batch):
+    flat = make_batch((10, 12), b=1)
+    deep = replace(flat, image=flat.image[:, :, None], valid=flat.valid[:, None], label=flat.label[:, None])
+    for transform, flat_params, deep_params in (
+        (Blur(), {"sigma_cells": np.array([[[0.6, 0.9]]])}, {"sigma_cells": np.array([[[0.7, 0.6, 0.9]]])}),
+        (LowResolution(), {"zoom": np.array([[0.6]])}, {"zoom": np.array([[0.6]])}),
+    ):
+        two, three = transform.apply(flat, flat_params).image, transform.apply(deep, deep_params).image
+        torch.testing.assert_close(three[:, :, 0], two)
+
+
+def test_half_precision(make_batch):
+    batch = make_batch((10, 12))
+    half = replace(batch, image=batch.image.half())
+    for transform, params in (
+        (Blur(), {"sigma_cells": np.full((2, 1, 2), 0.8)}),
+        (LowResolution(), {"zoom": np.full((2, 1), 0.6)}),
+    ):
+        changed = transform.apply(half, params).image
+        assert changed.dtype == torch.float16
+        torch.testing.assert_close(changed.float(), transform.apply(batch, params).image, atol=2e-3, rtol=0)
+
+
+def test_settings_are_checked():
+    with pytest.raises(BadInput, match=r"transform\.blur\.channel_p: p=1\.5"):
+        Blur(channel_p=1.5)
+    with pytest.raises(BadInput, match=r"transform\.low_resolution: low=0"):
+        LowResolution(low=0)
