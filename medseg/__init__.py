@@ -20,6 +20,7 @@ The map of the package:
     build.py        configuration -> datamodule, network, method, trainer
     checkpoint.py   what a checkpoint holds, safe loading
     judge.py        scores a predictor on labelled cases
+    evaluation.py   scores label files against label files
     command.py      runs a command: Hydra, one-line errors, exit codes
     cpu.py quiet.py what a CPU needs to be fast; what libraries need not say
     train.py predict.py evaluate.py plan.py    the commands

@@ -301,13 +301,15 @@ def _plain(cfg: DictConfig, precision: str) -> dict[str, Any]:
 def trainer(cfg: DictConfig, run_dir: Path, precision: str, device: str) -> Trainer:
     """The Lightning trainer, with checkpoints, loggers and the configured callbacks."""
     folder = run_dir / "checkpoints"
-    best = ModelCheckpoint(folder, "best", monitor="val/dice", mode="max", enable_version_counter=False)
-    last = ModelCheckpoint(folder, "last", enable_version_counter=False)
+    settled = {"dirpath": folder, "enable_version_counter": False}
+    best = ModelCheckpoint(filename="best", monitor="val/dice", mode="max", save_on_train_epoch_end=False, **settled)
+    last = ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **settled)  # only whole epochs resume exactly
     callbacks = [instantiate(c) for c in cfg.callbacks.values() if c is not None]
     loggers: list[Any] = [CSVLogger(run_dir, name="", version="")]
     if cfg.logger.get("_target_"):
         loggers.append(instantiate(cfg.logger))
     settings = {k: v for k, v in cfg.trainer.items() if k not in ("accelerator", "precision")}
+    settings["log_every_n_steps"] = min(cfg.trainer.log_every_n_steps, cfg.data.steps_per_epoch)
     made: Trainer = instantiate(settings, _partial_=True)(
         accelerator="gpu" if device == "cuda" else cfg.trainer.accelerator,
         precision=precision,

@@ -13,8 +13,8 @@ from typing import Any
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from medseg.errors import BadInput
 
@@ -39,9 +39,14 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
 
     def guarded(cfg: DictConfig) -> None:
         try:
+            for key, value in _flatten(OmegaConf.to_container(cfg, resolve=False)):
+                if value == MISSING:
+                    raise BadInput(f"{key} is needed and was not given; add {key}=... to the command")
             task(cfg)
         except BadInput as error:  # here, before Hydra announces a failed job
             _refuse(str(error))
+        except OmegaConfBaseException as error:
+            _refuse(explain(error, config_name))
 
     entry = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(guarded)
     try:
@@ -60,9 +65,6 @@ def _refuse(line: str) -> None:
 def explain(error: Exception, config_name: str) -> str:
     """One line for a configuration that does not compose, with the nearest right names."""
     text = str(error)
-    if isinstance(error, MissingMandatoryValue):
-        key = _first(r"full_key: (\S+)", text) or _first(r"Missing mandatory value: (\S+)", text)
-        return f"{key} is needed and was not given; add {key}=... to the command"
     if isinstance(error, MissingConfigException):
         wanted = error.missing_cfg_file or ""
         group, _, option = wanted.rpartition("/")
@@ -85,10 +87,9 @@ def _first(pattern: str, text: str) -> str | None:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    names = list(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    if not near:  # the last part may be right in another place
-        near = [n for n in names if n.rpartition(".")[2] == name.rpartition(".")[2]][:3]
+    names = list(dict.fromkeys(known))
+    near = [n for n in names if n.rpartition(".")[2] == name][:3]  # right, but it lives in a group
+    near = near or difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     return f"did you mean {', '.join(near)}?" if near else f"known are: {', '.join(names)}"
 
 
@@ -103,11 +104,12 @@ def _keys(config_name: str) -> list[str]:
             config = hydra.compose(config_name, overrides=chosen)
     except HydraException:
         return groups
-    return [*_flatten(OmegaConf.to_container(config, resolve=False)), *groups]
+    return [*(key for key, _ in _flatten(OmegaConf.to_container(config, resolve=False))), *groups]
 
 
-def _flatten(node: Any, prefix: str = "") -> Iterator[str]:
+def _flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key with dots, and its value; inner nodes too."""
     if isinstance(node, dict):
         for key, value in node.items():
-            yield f"{prefix}{key}"
+            yield f"{prefix}{key}", value
             yield from _flatten(value, f"{prefix}{key}.")

@@ -157,7 +157,7 @@ class LabelTable:
         known = {v: i for i, c in enumerate(self.classes) for v in c.values} | dict.fromkeys(self.ignore_values, IGNORE)
         unknown = [v for v in values.tolist() if v not in known]
         if unknown:
-            counts = {v: int((raw == v).sum()) for v in unknown[:5]}
+            counts = {v: int((raw == v).sum() if v == v else np.isnan(raw).sum()) for v in unknown[:5]}
             raise BadInput(
                 f"{where}: label values {counts} (value: cells) are not in the label table "
                 f"{ {c.name: list(c.values) for c in self.classes} }; add them to data.labels, or to its ignore list"
@@ -166,7 +166,13 @@ class LabelTable:
         return table[inverse].reshape(raw.shape)
 
     def to_saved(self, index: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Values to write for an array of training indices in ``[0, k)``."""
+        """Values to write for an array of training indices.
+
+        Raises:
+            ValueError: An index is not in ``[0, k)``; a prediction holds no ``IGNORE``.
+        """
+        if index.size and not 0 <= index.min() <= index.max() < self.n_classes:
+            raise ValueError(f"training indices in [0, {self.n_classes}) expected, came {index.min()} to {index.max()}")
         return np.array([c.saved for c in self.classes], dtype=self.saved_dtype)[index]
 
     def to_dict(self) -> dict[str, Any]:
@@ -225,7 +231,8 @@ class LabelTable:
         entries = {name: _values(value) for name, value in labels.items()}
         ignore = tuple(v for name, values in entries.items() if name == "ignore" for v in values)
         entries.pop("ignore", None)
-        background = next((n for n, v in entries.items() if n == "background" or v == (0,)), None)
+        zero = next((n for n, v in entries.items() if v == (0,)), None)
+        background = "background" if "background" in entries else zero
         if background is None:
             raise BadInput(f"label table: no background (value 0) among {dict(labels)}")
         groups = {background: entries.pop(background)}

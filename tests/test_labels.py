@@ -166,3 +166,20 @@ def test_from_dict_undoes_to_dict_through_json(kidneys, brats):
 )
 def test_suspected_pairs(names, pairs):
     assert suspected_pairs(names) == pairs
+
+
+def test_background_wins_its_name_over_the_value_zero() -> None:
+    table = LabelTable.declare({"organ": 0, "background": 255})
+    assert table.names == ("background", "organ")
+
+
+def test_nan_in_a_label_is_counted() -> None:
+    table = LabelTable.declare({"background": 0, "organ": 1})
+    with pytest.raises(BadInput, match=r"\{nan: 2\}"):
+        table.to_index(np.array([0.0, np.nan, np.nan]))
+
+
+def test_ignore_is_never_saved() -> None:
+    table = LabelTable.declare({"background": 0, "organ": 1})
+    with pytest.raises(ValueError, match="came -1 to 1"):
+        table.to_saved(np.array([IGNORE, 1]))

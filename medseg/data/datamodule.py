@@ -137,9 +137,9 @@ class DataModule(LightningDataModule):
                 pass
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Batches of one epoch, continuing at the trainer's step."""
+        """Batches of one epoch, another for each epoch of the trainer."""
         trainer = self.trainer
-        rank, world, step = (trainer.global_rank, trainer.world_size, trainer.global_step) if trainer else (0, 1, 0)
+        rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         dataset = PatchDataset(
             self.stored["train"],
             patch=self.patch,
@@ -148,7 +148,13 @@ class DataModule(LightningDataModule):
             foreground_share=self.foreground_share,
             seed=self.seed,
         )
-        sampler = StepSampler(self.steps_per_epoch, self.batch_size, start=step, rank=rank, world=world)
+        sampler = StepSampler(
+            self.steps_per_epoch,
+            self.batch_size,
+            epoch=lambda: trainer.current_epoch if trainer else 0,
+            rank=rank,
+            world=world,
+        )
         return DataLoader(
             dataset,
             batch_sampler=sampler,
@@ -161,7 +167,9 @@ class DataModule(LightningDataModule):
         """Whole cases, one a batch."""
         if not self.stored["val"]:
             raise BadInput("no validation case came; set data.fold to 0..n_folds-1, or give data.split_file")
-        return DataLoader(CaseDataset(self.stored["val"]), batch_size=1, collate_fn=collate_case, num_workers=0)
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        mine = CaseDataset(self.stored["val"][rank::world])
+        return DataLoader(mine, batch_size=1, collate_fn=collate_case, num_workers=0)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment training windows into patches, on the device, the whole batch at once."""

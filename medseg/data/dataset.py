@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,25 +70,28 @@ class PatchDataset(Dataset[Window]):
 
 
 class StepSampler(Sampler[list[tuple[int, int]]]):
-    """Batch sampler: the indices of one epoch of steps, starting at the training's current step.
+    """Batch sampler: the indices of one epoch of steps, starting where the training is.
 
     Args:
         steps: Steps of an epoch.
-        batch_size: Samples of this rank.
-        start: First step.
+        batch_size: Samples of this rank a step.
+        epoch: Gives the current epoch; asked whenever an iteration begins, as the loader outlives it.
         rank: This process among ``world``.
         world: Number of processes.
     """
 
-    def __init__(self, steps: int, batch_size: int, *, start: int = 0, rank: int = 0, world: int = 1) -> None:
-        self.steps, self.batch_size, self.start = steps, batch_size, start
+    def __init__(
+        self, steps: int, batch_size: int, *, epoch: Callable[[], int], rank: int = 0, world: int = 1
+    ) -> None:
+        self.steps, self.batch_size, self.epoch = steps, batch_size, epoch
         self.rank, self.world = rank, world
 
     def __len__(self) -> int:
         return self.steps
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for step in range(self.start, self.start + self.steps):
+        start = self.epoch() * self.steps
+        for step in range(start, start + self.steps):
             yield [(step, self.rank + self.world * i) for i in range(self.batch_size)]
 
 

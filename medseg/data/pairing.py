@@ -110,9 +110,8 @@ def _identify(stem: str, labelled: Collection[str] | None, n_channels: int) -> t
 def _check_channels(images: dict[str, _Files], n_channels: int, folder: Path) -> None:
     twice, extra, missing = [], [], []
     for name, files in sorted(images.items()):
-        if len(paths := [p for same in files.values() for p in same]) > len(files) or (
-            None in files and len(files) > 1
-        ):
+        paths = [path for same in files.values() for path in same]
+        if len(paths) > (1 if None in files else len(files)):
             twice.append(f"{name} ({', '.join(p.name for p in paths)})")
         numbers = {c for c in files if c is not None}
         extra += [f"{name} (channel {c})" for c in sorted(numbers - set(range(n_channels)))]

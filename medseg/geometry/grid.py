@@ -39,7 +39,8 @@ class Grid:
         affine = np.array(self.affine, dtype=np.float64)
         if affine.shape != (d + 1, d + 1):
             raise BadInput(f"grid: an affine of shape {affine.shape} came for {d} axes, expected {(d + 1, d + 1)}")
-        if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:d, :d])) < 1e-12:
+        lengths = np.linalg.norm(affine[:d, :d], axis=0)
+        if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:d, :d])) <= 1e-6 * lengths.prod():
             raise BadInput(f"grid: the affine is singular or not finite: {affine.tolist()}; mend the file's header")
         affine.setflags(write=False)
         object.__setattr__(self, "affine", affine)
@@ -57,7 +58,7 @@ class Grid:
 
     @property
     def unit(self) -> str:
-        """``mm``, ``px``, or ``m`` for a CRS."""
+        """``mm``, ``px``, or ``m`` for a projected CRS."""
         return {RAS_MM: "mm", PIXEL: "px"}.get(self.frame, "m")
 
     @classmethod

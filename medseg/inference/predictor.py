@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from medseg.inference.sliding_window import sliding_window
 from medseg.sample import DataSpec, Sample
 
 
+@runtime_checkable
 class Preparation(Protocol):
     """Preprocessing that can be undone; ``medseg.data.preprocess.Preprocess`` is one."""
 

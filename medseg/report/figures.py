@@ -68,7 +68,7 @@ def overlay_figure(
             _dress(panel, plane, seen)
         if (truth > 0).any():
             row[2].contour(truth > 0, levels=[0.5], colors="white", linewidths=0.8)
-    patches = [Patch(color=np.array(c.colour) / 255, label=c.name) for c in table.classes[1:]]
+    patches = [Patch(color=_rgb(c.colour), label=c.name) for c in table.classes[1:]]
     ignored = (
         [Patch(facecolor=_IGNORED, edgecolor="black", hatch="////", label="ignored")] if (label == IGNORE).any() else []
     )
@@ -91,9 +91,14 @@ def _window(image: Num[np.ndarray, " *s"]) -> Float[np.ndarray, " *s"]:
     return np.clip((np.where(finite, image, low) - low) / max(high - low, 1e-12), 0, 1)
 
 
+def _rgb(colour: tuple[int, int, int]) -> tuple[float, float, float]:
+    red, green, blue = colour
+    return red / 255, green / 255, blue / 255
+
+
 def _colours(cells: Int[np.ndarray, "h w"], table: LabelTable) -> Float[np.ndarray, "h w 4"]:
     """RGBA of each cell: its class's colour, clear on the background, striped where ignored."""
-    palette = np.array([(*np.array(c.colour) / 255, _ALPHA) for c in table.classes] + [_IGNORED])
+    palette = np.array([(*_rgb(c.colour), _ALPHA) for c in table.classes] + [_IGNORED])
     palette[0, 3] = 0
     rgba = palette[cells]  # IGNORE = -1 takes the last
     rgba[(cells == IGNORE) & (np.indices(cells.shape).sum(axis=0) % 4 < 2)] = (0, 0, 0, _ALPHA)

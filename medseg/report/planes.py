@@ -35,7 +35,7 @@ class Plane:
         """Cells ``[rows, columns]`` as they appear on the screen, at ``index`` of the cut axis."""
         flat = array if self.through is None else array.take(index, axis=self.through)
         upright = flat if self.rows < self.columns else flat.T
-        return np.flip(upright, [axis for axis, flip in enumerate(self.flipped) if flip])
+        return np.flip(upright, tuple(axis for axis, flip in enumerate(self.flipped) if flip))
 
 
 def planes_of(grid: Grid) -> tuple[Plane, ...]:

@@ -41,7 +41,7 @@ class Blur(Intensity):
 
     def changes(self, params: Params) -> npt.NDArray[np.bool_]:
         """Where a width is not 0."""
-        return params["sigma_cells"].any(-1)
+        return (params["sigma_cells"] != 0).any(-1)
 
     def adjust(self, maps: Tensor, valid: Tensor, params: Params) -> Tensor:
         """Blur along each axis; cells that are not valid count as the 0 that they are."""

@@ -66,7 +66,7 @@ def gaussian_matrix(
     source = (np.arange(size)[:, None] + offset) % period
     source = np.minimum(source, period - source) if size > 1 else np.zeros_like(source)
     matrix = np.zeros((len(sigma), size, size))
-    np.add.at(matrix, (slice(None), np.arange(size)[:, None], source), tap[:, None, :])
+    np.add.at(matrix, (np.arange(len(sigma))[:, None, None], np.arange(size)[:, None], source), tap[:, None, :])
     return torch.from_numpy(matrix).float()
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from medseg.errors import BadInput
+from medseg.geometry.box import Box
 from medseg.labels import IGNORE
 from medseg.sample import Batch
 from medseg.transforms.transform import Params, Transform, check_range
@@ -224,8 +225,9 @@ class Spatial(Transform):
                 f"transform: windows of {window} came, expected at least the patch {self.patch_shape}; "
                 f"read {self.window_shape} cells"
             )
-        centre = [slice((w - n) // 2, (w - n) // 2 + n) for w, n in zip(window, self.patch_shape, strict=True)]
-        image, label, valid = (t[(..., *centre)].clone() for t in (batch.image, batch.label, batch.valid))
+        starts = [(w - n) // 2 for w, n in zip(window, self.patch_shape, strict=True)]
+        centre = (..., *Box.at(starts, self.patch_shape).slices)
+        image, label, valid = (whole[centre].clone() for whole in (batch.image, batch.label, batch.valid))
         warped = self._interpolates(params)
         if warped.any():
             rows = torch.from_numpy(np.flatnonzero(warped)).to(image.device)

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from medseg.errors import BadInput
 from medseg.labels import IGNORE, LabelTable
+from medseg.metrics import policy
 from medseg.metrics.accumulate import METRICS, CaseScores, score_case, summarise, write
 
 CONF = Path(__file__).parents[2] / "conf" / "metric"
@@ -67,6 +68,13 @@ def test_policy(kind):
             "hd95_mm": 13.0, "assd_mm": 13.0,  # sqrt(9 + 16 + 144)
             "volume_error_mm3": 3.0,
         }  # fmt: skip
+
+
+def test_policy_tells_missed_from_false(monkeypatch):
+    monkeypatch.setattr(policy, "COSTS", {"dice": policy.Cost(missed=0.1, false=0.2)})
+    some, none = np.ones((2, 3, 3), dtype=np.int16), np.zeros((2, 3, 3), dtype=np.int16)
+    assert score(none, some, some == 1, metrics=("dice",))[0]["dice"] == 0.1
+    assert score(some, none, some == 1, metrics=("dice",))[0]["dice"] == 0.2
 
 
 def test_policy_is_stated():

@@ -77,12 +77,13 @@ def test_two_cubes_two_voxels_apart(axis, step_mm):
     assert [nsd(distances, n * step_mm) for n in (0, 1, 2)] == pytest.approx([9 / 26, 17 / 26, 1])
 
 
-def test_tolerance_includes_the_float32_distance():
+@pytest.mark.parametrize("step_mm", [0.1, 0.3, 0.7])  # the first two are larger in float32
+def test_tolerance_includes_the_float32_distance(step_mm):
     label = np.zeros((1, 5), dtype=bool)
     label[0, 1] = True
-    distances = surface_distances(np.roll(label, 1, 1), label, (1.0, 0.7))
-    assert nsd(distances, 0.7) == 1.0
-    assert nsd(distances, 0.69) == 0.0
+    distances = surface_distances(np.roll(label, 1, 1), label, (1.0, step_mm))
+    assert nsd(distances, step_mm) == 1.0
+    assert nsd(distances, 0.99 * step_mm) == 0.0
 
 
 def test_directions_do_not_matter_and_equals_are_perfect():

@@ -115,7 +115,7 @@ def test_damaged_plan_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="can't be read"):
         read_plan(path)
     path.write_text("spacing: [1, 1, 1]\n")
-    with pytest.raises(BadInput, match="is no plan .*'patch'.*it needs spacing, patch"):
+    with pytest.raises(BadInput, match=r"is no plan .*'patch'.*it needs spacing, patch"):
         read_plan(path)
     path.write_text("spacing: [1, 1\n")
     with pytest.raises(BadInput, match="can't be read"):

@@ -172,6 +172,7 @@ def test_raising_one_probability_changes_nothing_else():
     np.testing.assert_array_equal(one["scale"], other["scale"])
     np.testing.assert_array_equal(one["flip"], other["flip"])
     assert "displacement_cells" not in other
+    assert one["displacement_cells"].any((1, 2, 3)).mean() == pytest.approx(0.5, abs=0.25)
 
 
 def test_half_precision_is_interpolated_in_float32(make_batch):

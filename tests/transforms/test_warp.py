@@ -143,6 +143,8 @@ def test_valid_only_where_all_sampled_cells_are():
     grid = make_grid((1, 5), (1, 5))
     half_a_cell = torch.tensor([2 / 5 * 0.5, 0.0])
     assert warp_image(image, valid, grid)[1].tolist() == valid.tolist()
+    # 0.2 cells towards an invalid one are too much: 0.8 x 1 + 0.2 x 0
+    assert warp_image(image, valid, grid + 0.4 * half_a_cell)[1].tolist() == [[[True, True, False, False, False]]]
     # between cells 0-1, 1-2, 2-3, 3-4, and 4-outside
     assert warp_image(image, valid, grid + half_a_cell)[1].tolist() == [[[True, True, False, False, False]]]
 

@@ -210,7 +210,7 @@ def _paint(
     right, front, up = place
     bright = {
         "fat": 0.85, "muscle": 0.35, "cavity": 0.2, "spine": 0.6, "disc": 0.3,
-        "soft": 0.58, "vessel": 0.75, "wall": 0.36, "pelvis": 0.45,
+        "soft": 0.58, "vessel": 0.75, "wall": 0.42, "pelvis": 0.45,
     }  # fmt: skip
     bright = {tissue: value + rng.normal(0, 0.02) for tissue, value in bright.items()}
     shift = rng.normal(0, 0.03, (5, 3))
@@ -232,13 +232,14 @@ def _paint(
 
     stomach = _ellipsoid(place, np.array([-0.36, 0.26, 0.38]) + shift[0], (0.34, 0.36, 0.44))
     folds = 0.18 * np.sin(16 * right + 10 * front + 12 * up)
-    image[stomach < 1.2] = bright["cavity"]
-    image[stomach < 1] = np.where(stomach < 0.7, bright["soft"] + folds, bright["wall"])[stomach < 1]
-    label[stomach < 1] = LABELS["stomach"]
+    filled = (stomach < 1) & (body < 0.55)
+    image[(stomach < 1.2) & (body < 0.62)] = bright["cavity"]
+    image[filled] = np.where(stomach < 0.7, bright["soft"] + folds, bright["wall"])[filled]
+    label[filled] = LABELS["stomach"]
 
     main = _ellipsoid(place, np.array([0.36, 0.1, 0.36]) + shift[1], (0.42, 0.5, 0.5))
     lobe = _ellipsoid(place, np.array([0.02, 0.34, 0.42]) + shift[1], (0.34, 0.26, 0.3))
-    liver = (np.minimum(main, lobe) < 1) & (body < 0.62) & (stomach > 1)
+    liver = (np.minimum(main, lobe) < 1) & (body < 0.57) & (stomach > 1)
     veins = np.abs(_waves(rng, place, 4, 5.0)) < 0.1
     image[liver], label[liver] = bright["soft"], LABELS["liver"]
     image[liver & veins & (np.minimum(main, lobe) < 0.6)] = bright["vessel"]
@@ -261,7 +262,7 @@ def _paint(
 
 
 def _blur(image: Float[np.ndarray, "i j k"], sigma: Sequence[float]) -> Float[np.ndarray, "i j k"]:
-    """Gaussian blur by Fourier transform (periodic, which the air around the body hides); sigma in voxels."""
+    """Gaussian blur by Fourier transform, so the first and last slices mix a little; sigma in voxels."""
     response = np.ones((1, 1, 1))
     for axis, (n, s) in enumerate(zip(image.shape, sigma, strict=True)):
         along = np.exp(-2 * (np.pi * s * np.fft.fftfreq(n)) ** 2)

@@ -1,12 +1,13 @@
 import csv
 import json
+from dataclasses import replace
 
 import nibabel
 import numpy as np
 import pytest
 
 from medseg.errors import BadInput
-from medseg.evaluate import evaluate_folders
+from medseg.evaluation import evaluate_folders
 from medseg.labels import LabelTable
 
 AFFINE = np.diag([1.0, 2.0, 3.0, 1.0])
@@ -69,9 +70,10 @@ def test_table_and_ignored_value(folders):
 
 
 def test_saved_values_of_predictions(folders):
-    table = LabelTable.declare({"background": 0, "organ": [3, 1]}, merge=True)
+    background, organ, lesion = TABLE.classes
+    table = replace(TABLE, classes=(background, replace(organ, saved=5), lesion))
     for case in ("p1", "p2"):
-        save(folders / "predictions" / f"{case}.nii.gz", cube(value=3))
+        save(folders / "predictions" / f"{case}.nii.gz", cube(value=5))
     assert evaluate(folders, table)["summary"]["dice"]["mean"] == 1.0
 
 

@@ -1,0 +1,30 @@
+# Each target does its own set-up, in a virtual environment of its own (.venv).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export OMP_NUM_THREADS ?= 1
+export WANDB_SILENT ?= true
+
+.PHONY: demo test test-all lint clean
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/.ready  ## train on the phantom, predict, evaluate, draw a picture: demo/
+	OMP_NUM_THREADS= PATH="$(CURDIR)/$(BIN):$$PATH" bash scripts/demo.sh
+
+test: $(VENV)/.ready  ## all fast tests and doctests
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal
+
+test-all: $(VENV)/.ready  ## the slow ones too
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not gpu'
+
+lint: $(VENV)/.ready  ## style and types
+	$(BIN)/ruff format --check medseg tests scripts
+	$(BIN)/ruff check medseg tests scripts
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) demo dist build
