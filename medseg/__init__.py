@@ -18,11 +18,12 @@ The map of the package:
     callbacks/      what watches a training
     report/         figures and the HTML report
     build.py        configuration -> datamodule, network, method, trainer
+    restore.py      checkpoint -> predictor
     checkpoint.py   what a checkpoint holds, safe loading
     judge.py        scores a predictor on labelled cases
     evaluation.py   scores label files against label files
     command.py      runs a command: Hydra, one-line errors, exit codes
-    cpu.py quiet.py what a CPU needs to be fast; what libraries need not say
+    device.py cpu.py quiet.py   devices and precision; fast CPUs; what libraries need not say
     train.py predict.py evaluate.py plan.py    the commands
 """
 
@@ -33,9 +34,30 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from omegaconf import DictConfig
+
     from medseg.inference.predictor import Predictor
 
 __version__ = "0.1.0"
+
+
+def compose(command: str, *overrides: str) -> DictConfig:
+    """The configuration of a command, as its command line would compose it.
+
+    Args:
+        command: ``train``, ``predict``, ``evaluate`` or ``plan``.
+        *overrides: As on the command line, such as ``data=nnunet``.
+
+    Raises:
+        medseg.errors.BadInput: A key or an option that does not exist; names the nearest right one.
+
+    Example:
+        >>> compose("train", "optimizer=sgd").optimizer.momentum
+        0.99
+    """
+    from medseg.command import compose as composed
+
+    return composed(command, list(overrides))
 
 
 def load(checkpoint: str | Path, *, device: str = "auto") -> Predictor:
@@ -50,6 +72,6 @@ def load(checkpoint: str | Path, *, device: str = "auto") -> Predictor:
     Raises:
         medseg.errors.BadInput: Not a checkpoint of medseg, or no such device.
     """
-    from medseg.build import predictor
+    from medseg.restore import predictor
 
     return predictor(checkpoint, device=device)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import hydra.utils
-import numpy as np
 import torch
 from hydra.errors import InstantiationException
 from lightning.pytorch import LightningModule, Trainer
@@ -20,23 +19,21 @@ from lightning.pytorch.loggers import CSVLogger
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from medseg import checkpoint, formats
-from medseg.cpu import has_bf16, keep_large_blocks
-from medseg.data.cases import Case, Dataset, read_case
-from medseg.data.datamodule import DataModule, Digests, source_files
+from medseg import checkpoint
+from medseg.cpu import keep_large_blocks
+from medseg.data.cases import Case, Dataset, first_five
+from medseg.data.datamodule import DataModule
 from medseg.data.split import split
-from medseg.data.store import content_key
+from medseg.device import device_of, precision_of, short_precision
 from medseg.errors import BadInput
-from medseg.geometry.grid import Grid
 from medseg.inference.decide import decide
-from medseg.inference.predictor import Predictor, Tiling
-from medseg.labels import LabelTable
+from medseg.inference.predictor import Tiling
 from medseg.metrics import overlap
 from medseg.models.network import Facts, Network
 from medseg.planning.cost import UNetCost
-from medseg.planning.fingerprint import CELLS_POOLED, Fingerprint, case_facts, pool
+from medseg.planning.fingerprint import fingerprint
 from medseg.planning.plan import Plan, Wishes, make_plan, read_plan
-from medseg.sample import DataSpec, Sample
+from medseg.sample import DataSpec
 
 
 @dataclass(frozen=True)
@@ -86,28 +83,6 @@ def store_dir(cfg: DictConfig, source: Dataset) -> Path:
     return Path(cfg.cache_dir) / "store" / source.name
 
 
-def fingerprint(source: Dataset, cases: Sequence[Case], store: Path) -> Fingerprint:
-    """Fingerprint of the training cases, kept in the store under a key of their content."""
-    digests = Digests(store / "digests.json")
-    files = [path for case in cases for path in source_files(case)]
-    key = content_key(files, {"spec": source.spec.to_dict(), "drawn": CELLS_POOLED}, memory=digests.memory)
-    digests.save()
-    path = store / "fingerprints" / f"{key[:16]}.json"
-    if path.exists():
-        return Fingerprint.from_dict(json.loads(path.read_text()))
-    draw = max(1, CELLS_POOLED // len(cases))
-    facts = [
-        case_facts(source.read(case), source.spec.labels.n_classes, draw=draw, seed=index)
-        for index, case in enumerate(cases)
-    ]
-    pooled = pool(facts, source.spec.labels.names)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    building = path.with_name(f".{path.name}.{os.getpid()}")
-    building.write_text(json.dumps(pooled.to_dict()))
-    os.replace(building, path)
-    return pooled
-
-
 def plan(cfg: DictConfig, source: Dataset, cases: Sequence[Case]) -> Plan:
     """The plan of ``cfg.plan.file``, or one made from the training cases.
 
@@ -120,10 +95,14 @@ def plan(cfg: DictConfig, source: Dataset, cases: Sequence[Case]) -> Plan:
         if set_too:
             raise BadInput(f"plan.file and plan.{set_too[0]} are both set; edit the value in the file instead")
         return _fitting(read_plan(Path(cfg.plan.file)), source.spec, cfg.plan.file)
-    chosen = Wishes(**{k: OmegaConf.to_object(v) if OmegaConf.is_config(v) else v for k, v in wishes.items()})
+    settled: dict[str, Any] = {k: OmegaConf.to_object(v) if OmegaConf.is_config(v) else v for k, v in wishes.items()}
+    chosen = Wishes(**settled)
     costs = {f.name: cfg.model[f.name] for f in fields(UNetCost) if f.name in cfg.model}
     costs = {k: tuple(v) if OmegaConf.is_config(v) else v for k, v in costs.items()}
     pooled = fingerprint(source, cases, store_dir(cfg, source))
+    if pooled.empty:
+        told = f"{len(pooled.empty)} of {len(cases)} training cases have no foreground and teach only the background"
+        print(f"warning: {told}: {first_five(pooled.empty)}", file=sys.stderr)  # noqa: T201
     return make_plan(pooled, source.spec, source.normalisation, chosen, cost=UNetCost(**costs))
 
 
@@ -200,45 +179,6 @@ def tiling(cfg: DictConfig, planned: Plan, spec: DataSpec, precision: str) -> Ti
     )
 
 
-def short_precision(precision: str) -> str:
-    """Precision of inference after a training in Lightning's ``precision``.
-
-    Example:
-        >>> short_precision("bf16-mixed"), short_precision("32-true")
-        ('bf16', 'fp32')
-    """
-    return {"bf16": "bf16", "16": "fp16"}.get(str(precision).split("-")[0], "fp32")
-
-
-def precision_of(device: str) -> str:
-    """The fastest safe precision of a device: ``bf16-mixed``, ``16-mixed`` or ``32-true``."""
-    if device == "cuda":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-    return "bf16-mixed" if device == "cpu" and has_bf16() else "32-true"
-
-
-def device_of(wish: str) -> str:
-    """``cuda`` or ``cpu`` for ``auto``, else the wish itself.
-
-    Raises:
-        BadInput: A device that this machine lacks.
-    """
-    if wish in ("auto", "gpu", "cuda"):
-        if torch.cuda.is_available():
-            return "cuda"
-        if wish != "auto":
-            raise BadInput(f"device {wish!r}: this machine shows no CUDA device to torch; choose auto or cpu")
-        return "cpu"
-    return wish
-
-
-def dice_by_class(pred: np.ndarray, label: np.ndarray, valid: np.ndarray, *, labels: LabelTable) -> dict[str, float]:
-    """Dice of each scored class of one case; NaN where neither label nor prediction has it."""
-    counted = valid & (label >= 0)
-    table = overlap.confusion(pred, label, counted, labels.n_classes)
-    return {name: overlap.dice(overlap.counts(table, members)) for name, members in labels.targets}
-
-
 def run(cfg: DictConfig, run_dir: Path) -> Run:
     """Everything one training needs; reads the training cases if they are not planned yet."""
     source = dataset(cfg)
@@ -279,7 +219,7 @@ def run(cfg: DictConfig, run_dir: Path) -> Run:
         network=net,
         loss=instantiate(cfg.loss)(labels=spec.labels),
         infer=infer,
-        judge=partial(dice_by_class, labels=spec.labels),
+        judge=partial(overlap.dice_by_class, labels=spec.labels),
         labels=spec.labels,
         optimizer=instantiate(cfg.optimizer),
         schedule=instantiate(cfg.scheduler),
@@ -301,7 +241,7 @@ def _plain(cfg: DictConfig, precision: str) -> dict[str, Any]:
 def trainer(cfg: DictConfig, run_dir: Path, precision: str, device: str) -> Trainer:
     """The Lightning trainer, with checkpoints, loggers and the configured callbacks."""
     folder = run_dir / "checkpoints"
-    settled = {"dirpath": folder, "enable_version_counter": False}
+    settled: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
     best = ModelCheckpoint(filename="best", monitor="val/dice", mode="max", save_on_train_epoch_end=False, **settled)
     last = ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **settled)  # only whole epochs resume exactly
     callbacks = [instantiate(c) for c in cfg.callbacks.values() if c is not None]
@@ -321,51 +261,3 @@ def trainer(cfg: DictConfig, run_dir: Path, precision: str, device: str) -> Trai
         enable_model_summary=False,
     )
     return made
-
-
-def predictor(
-    path: Path | str, *, device: str = "auto", flips: bool | None = None, overlap: float | None = None
-) -> Predictor:
-    """The predictor that a checkpoint holds; command line, notebook and training build this same object.
-
-    Args:
-        path: A checkpoint of medseg.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` and so on.
-        flips: Average over mirrored images; None does as the training's configuration says.
-        overlap: Least share of a window that its neighbour covers; None likewise.
-
-    Raises:
-        BadInput: Not a checkpoint of medseg, or no such device.
-    """
-    loaded = checkpoint.read(path)
-    stored = loaded["medseg"]
-    cfg = OmegaConf.create(stored["config"])
-    if flips is not None:
-        cfg.inference.flips = flips
-    if overlap is not None:
-        cfg.inference.overlap = overlap
-    spec, planned = DataSpec.from_dict(stored["spec"]), Plan.from_dict(stored["plan"])
-    place = device_of(device)
-    kind = torch.device(place).type
-    trained = short_precision(cfg.trainer.precision)
-    able = short_precision(precision_of(kind))
-    net = network(cfg.model, planned, spec)
-    net.load_state_dict(checkpoint.network_state(loaded))
-    return Predictor(
-        net,
-        prepare=planned.preprocess,
-        tiling=tiling(cfg, planned, spec, trained if trained == able else "fp32"),
-        spec=spec,
-        read=partial(_read_image, spec=spec, data=stored["config"]["data"]),
-        write=_write_like,
-        device=place,
-    )
-
-
-def _read_image(files: Sequence[Path], *, spec: DataSpec, data: dict[str, Any]) -> Sample:
-    case = Case(formats.stem(files[0]), tuple(files), None, "")
-    return read_case(case, spec, nonfinite=data["nonfinite"], tolerance=data["grid_tolerance"])
-
-
-def _write_like(target: Path, array: np.ndarray, grid: Grid, like: Path) -> None:
-    formats.write(target, array, grid, like=like)

@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +46,33 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
         except BadInput as error:  # here, before Hydra announces a failed job
             _refuse(str(error))
         except OmegaConfBaseException as error:
-            _refuse(explain(error, config_name))
+            _refuse(explain(error, config_name, sys.argv[1:]))
 
     entry = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(guarded)
     try:
         entry()
     except (HydraException, OmegaConfBaseException) as error:
-        _refuse(explain(error, config_name))
+        _refuse(explain(error, config_name, sys.argv[1:]))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose ``conf/<config_name>.yaml`` outside of a command, as in a notebook.
+
+    Raises:
+        BadInput: In one line, what a command would print.
+    """
+    try:
+        return _compose(config_name, overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise BadInput(explain(error, config_name, overrides)) from error
+
+
+def _compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return hydra.compose(config_name, overrides=list(overrides))
 
 
 def _refuse(line: str) -> None:
@@ -62,7 +80,7 @@ def _refuse(line: str) -> None:
     sys.exit(2)
 
 
-def explain(error: Exception, config_name: str) -> str:
+def explain(error: Exception, config_name: str, overrides: Sequence[str]) -> str:
     """One line for a configuration that does not compose, with the nearest right names."""
     text = str(error)
     if isinstance(error, MissingConfigException):
@@ -73,7 +91,7 @@ def explain(error: Exception, config_name: str) -> str:
     if isinstance(error, ConfigCompositionException):
         key = _first(r"Could not override '([^']+)'", text) or _first(r"full_key: (\S+)", f"{text} {error.__cause__}")
         if key:
-            return f"{key} is no key of the configuration; {_nearest(key, _keys(config_name))}"
+            return f"{key} is no key of the configuration; {_nearest(key, _keys(config_name, overrides))}"
     if "LexerNoViableAlt" in text or "mismatched input" in text or "viable alternative" in text:
         return (
             f"an override could not be read, expected key=value (quote what holds spaces, commas or brackets): {text}"
@@ -93,15 +111,12 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {', '.join(near)}?" if near else f"known are: {', '.join(names)}"
 
 
-def _keys(config_name: str) -> list[str]:
-    """Every key of the configuration with the command line's choices of groups, and the groups."""
+def _keys(config_name: str, overrides: Sequence[str]) -> list[str]:
+    """Every key of the configuration under these choices of groups, and the groups."""
     folder = conf_dir()
     groups = sorted({p.parent.relative_to(folder).as_posix() for p in folder.glob("*/**/*.yaml")})
-    chosen = [a for a in sys.argv[1:] if a.partition("=")[0] in groups]
-    GlobalHydra.instance().clear()
     try:
-        with hydra.initialize_config_dir(str(folder), version_base="1.3"):
-            config = hydra.compose(config_name, overrides=chosen)
+        config = _compose(config_name, [o for o in overrides if o.partition("=")[0] in groups])
     except HydraException:
         return groups
     return [*(key for key, _ in _flatten(OmegaConf.to_container(config, resolve=False))), *groups]

@@ -23,8 +23,10 @@ def write(cfg: DictConfig) -> Path:
     OmegaConf.resolve(cfg)
     from rich.console import Console
 
-    from medseg import build
+    from medseg import build, quiet
     from medseg.planning.plan import write_plan
+
+    quiet.settle()
 
     source = build.dataset(cfg)
     train_cases, _ = build.halves(cfg, source)

@@ -37,11 +37,14 @@ def predict(cfg: DictConfig) -> list[Path]:
     from rich.console import Console
     from rich.progress import track
 
-    from medseg import build
+    from medseg import quiet, restore
+    from medseg.cpu import keep_large_blocks
+    from medseg.device import device_of
 
-    if build.device_of(cfg.device) == "cpu":
-        build.keep_large_blocks()
-    predictor = build.predictor(checkpoint, device=cfg.device, flips=cfg.flips, overlap=cfg.overlap)
+    quiet.settle()
+    if device_of(cfg.device) == "cpu":
+        keep_large_blocks()
+    predictor = restore.predictor(checkpoint, device=cfg.device, flips=cfg.flips, overlap=cfg.overlap)
     cases = find_cases(source, len(predictor.spec.channels))
     written = [target / f"{case.id}{ending(case.images[0])}" for case in cases]
     clash = [path for case, path in zip(cases, written, strict=True) if path.resolve() in _resolved(case.images)]

@@ -7,8 +7,8 @@ import warnings
 
 
 def settle() -> None:
-    """Lower Lightning's notes to warnings, and drop warnings that do not concern the user."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+    """Lower notes of libraries to warnings, and drop warnings that do not concern the user."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero", "numexpr"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",  # chosen by data.workers

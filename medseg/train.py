@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import resource
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,24 +34,37 @@ def train(cfg: DictConfig) -> Path:
     Raises:
         BadInput: Anything in the configuration or the data that the user can mend.
     """
-    OmegaConf.resolve(cfg)
     run_dir, resumed = run_folder(cfg)
-    cfg.run_dir = str(run_dir)
+    cfg.run_dir = str(run_dir)  # before other keys take it over
+    OmegaConf.resolve(cfg)
     from medseg import build, quiet
 
     quiet.settle()
     run = build.run(cfg, run_dir)
     _announce(cfg, run, resumed)
     run.datamodule.prepare_data()
-    _leave_traces(cfg, run, run_dir)
-    began = time.monotonic()
-    run.trainer.fit(run.method, run.datamodule, ckpt_path=str(resumed) if resumed else None, weights_only=True)
-    spent = time.monotonic() - began
-    if run.trainer.is_global_zero and not run.trainer.interrupted:
-        if cfg.test:
-            _judge(cfg, run, run_dir)
-        _finish(run_dir, spent)
+    with _tracked():
+        _leave_traces(cfg, run, run_dir)
+        began = time.monotonic()
+        run.trainer.fit(run.method, run.datamodule, ckpt_path=str(resumed) if resumed else None, weights_only=True)
+        spent = time.monotonic() - began
+        if run.trainer.is_global_zero and not run.trainer.interrupted:
+            if cfg.test:
+                _judge(cfg, run, run_dir)
+            _finish(run_dir, spent)
     return run_dir
+
+
+@contextmanager
+def _tracked() -> Iterator[None]:
+    """End the W&B run that began within, which the next training of this process would continue."""
+    failed = 1
+    try:
+        yield
+        failed = 0
+    finally:
+        if "wandb" in sys.modules:
+            sys.modules["wandb"].finish(exit_code=failed)
 
 
 def run_folder(cfg: DictConfig) -> tuple[Path, Path | None]:
@@ -89,7 +106,7 @@ def _announce(cfg: DictConfig, run: Run, resumed: Path | None) -> None:
     spec, plan = run.dataset.spec, run.plan
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     parts = run.datamodule.cases
-    millions = sum(p.numel() for p in run.method.network.parameters()) / 1e6  # type: ignore[union-attr, operator]
+    millions = sum(p.numel() for p in run.method.parameters()) / 1e6  # type: ignore[union-attr, operator]
     budget = {k: cfg.trainer[k] for k in ("max_steps", "max_epochs", "max_time") if cfg.trainer[k] not in (None, -1)}
     rows = {
         "data": f"{run.dataset.name}: {len(parts['train'])} cases to train, {len(parts['val'])} to validate",
@@ -126,13 +143,13 @@ def _leave_traces(cfg: DictConfig, run: Run, run_dir: Path) -> None:
 def _judge(cfg: DictConfig, run: Run, run_dir: Path) -> None:
     from rich.progress import track
 
-    from medseg import build
+    from medseg import build, restore
     from medseg.judge import judge
     from medseg.metrics.accumulate import write
     from medseg.report.html import write_run_report
 
     best = run_dir / "checkpoints" / "best.ckpt"
-    predictor = build.predictor(best, device=run.trainer.strategy.root_device.type)
+    predictor = restore.predictor(best, device=run.trainer.strategy.root_device.type)
     test = [case for case in run.dataset.test_cases() if case.label]
     cases, which = (test, "the test set") if test else (run.datamodule.cases["val"], f"validation fold {cfg.data.fold}")
     scores = build.instantiate(cfg.metric)(labels=run.dataset.spec.labels)
@@ -160,8 +177,11 @@ def _finish(run_dir: Path, spent: float) -> None:
         mean = result["summary"]["dice"]
         line = f"Dice {mean['mean']:.4f} on {mean['cases']} cases of {result['policy']['cases']} ({', '.join(parts)})"
         console.print(line, soft_wrap=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
     console.print(
-        f"Trained for {clock(spent)}. Everything is in {run_dir} (report.html, checkpoints/best.ckpt).", soft_wrap=True
+        f"Trained for {clock(spent)}, peak memory {peak:.1f} GiB. Everything is in {run_dir} "
+        "(report.html, checkpoints/best.ckpt).",
+        soft_wrap=True,
     )
     console.print(
         f"Next: medseg-predict checkpoint={run_dir}/checkpoints/best.ckpt input=DIR_OR_FILE output=predictions",

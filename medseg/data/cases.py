@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -37,6 +37,11 @@ class Case:
     images: tuple[Path, ...]
     label: Path | None
     group: str
+
+    @property
+    def files(self) -> list[Path]:
+        """Every file that the case is read from."""
+        return [*self.images, *([self.label] if self.label else [])]
 
 
 class Dataset(ABC):
@@ -108,10 +113,11 @@ def named_channels(names: Sequence[str]) -> tuple[Channel, ...]:
 def refuse(offenders: Sequence[str], what: str, way_out: str) -> None:
     """Raise ``BadInput`` that counts the offenders and names the first five; silent if there are none."""
     if offenders:
-        raise BadInput(f"{len(offenders)} {what}: {_first(offenders)}; {way_out}")
+        raise BadInput(f"{len(offenders)} {what}: {first_five(offenders)}; {way_out}")
 
 
-def _first(names: Sequence[str]) -> str:
+def first_five(names: Sequence[str]) -> str:
+    """The first five names, and dots if there are more."""
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
@@ -119,7 +125,7 @@ def read_case(case: Case, spec: DataSpec, *, nonfinite: Nonfinite = "error", tol
     """Read the files of one case and hold them to what the dataset declares.
 
     A volume of a single or few slices is read like any other: patches pad it. So is a case without any
-    foreground, see ``check_foreground``. Float label files are accepted where the values are integral.
+    foreground, which teaches the background. Float label files are accepted where the values are integral.
 
     Args:
         case: With or without a label.
@@ -211,30 +217,3 @@ def _check_finite(image: Float[np.ndarray, "c *s"], case: Case, nonfinite: Nonfi
         )
     image[~finite] = 0
     return finite.all(axis=0)
-
-
-def foreground_cells(sample: Sample) -> int:
-    """Number of cells of any class but the background that count (ignored and invalid ones do not)."""
-    return 0 if sample.label is None else int(((sample.label > 0) & sample.valid).sum())
-
-
-def check_foreground(cells: Mapping[str, int]) -> list[str]:
-    """Warnings about cases without any foreground. They are kept, as they teach the background.
-
-    Args:
-        cells: ``foreground_cells`` by case id.
-
-    Returns:
-        At most one line, to be shown or logged.
-
-    Raises:
-        BadInput: No case has any foreground, so that there is nothing to learn.
-    """
-    empty = [case for case, count in cells.items() if count == 0]
-    if empty and len(empty) == len(cells):
-        refuse(
-            empty, "case(s), which is every one, without a foreground voxel", "check the label files and data.labels"
-        )
-    if not empty:
-        return []
-    return [f"{len(empty)} of {len(cells)} case(s) have no foreground and teach only the background: {_first(empty)}"]

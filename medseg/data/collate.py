@@ -13,7 +13,7 @@ from medseg.sample import Batch, Sample
 
 
 def collate_windows(windows: Sequence[Window]) -> Batch:
-    """Stack windows of one shape."""
+    """Stack windows of one shape; labels stay as small as they were stored."""
     samples = [w.sample for w in windows]
     image = torch.from_numpy(np.stack([s.image for s in samples]))
     return Batch(
@@ -34,5 +34,5 @@ def collate_case(samples: Sequence[Sample]) -> Batch:
 
 def _label(sample: Sample) -> np.ndarray:
     if sample.label is None:
-        return np.full(sample.grid.shape, IGNORE, dtype=np.int64)
-    return sample.label.astype(np.int64)
+        return np.full(sample.grid.shape, IGNORE, dtype=np.int16)
+    return sample.label

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,39 +10,16 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
+from rich.progress import track
 from torch.utils.data import DataLoader
 
 from medseg.data.cases import Case
 from medseg.data.collate import collate_case, collate_windows
 from medseg.data.dataset import CaseDataset, PatchDataset, StepSampler
 from medseg.data.preprocess import Preprocess
-from medseg.data.store import StoredCase, content_key, write_case
+from medseg.data.store import Digests, StoredCase, content_key, write_case
 from medseg.errors import BadInput
 from medseg.sample import Batch, DataSpec, Sample
-
-
-def source_files(case: Case) -> list[Path]:
-    """Every file that a case is read from."""
-    return [*case.images, *([case.label] if case.label else [])]
-
-
-class Digests:
-    """Content digests of files already read, kept in one JSON file of the store.
-
-    Args:
-        path: The file; it need not exist.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.memory: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
-
-    def save(self) -> None:
-        """Write the file in one rename."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        building = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        building.write_text(json.dumps(self.memory))
-        os.replace(building, self.path)
 
 
 class DataModule(LightningDataModule):
@@ -119,7 +95,7 @@ class DataModule(LightningDataModule):
         }
 
     def _folder(self, case: Case, digests: Digests) -> Path:
-        key = content_key(source_files(case), self._settings(case), memory=digests.memory)
+        key = content_key(case.files, self._settings(case), memory=digests.memory)
         return self.store / f"{case.id}-{key[:16]}"
 
     def _prepare(self, cases: Iterable[Case]) -> None:
@@ -133,7 +109,8 @@ class DataModule(LightningDataModule):
             write_case(folder, sample, trace, self.spec.labels.targets, self.patch)
 
         with ThreadPoolExecutor(max_workers=max(1, (os.cpu_count() or 2) // 2)) as pool:
-            for _ in pool.map(prepare, absent):
+            done = pool.map(prepare, absent)
+            for _ in track(done, "preparing cases", total=len(absent)) if absent else ():
                 pass
 
     def train_dataloader(self) -> DataLoader[Any]:

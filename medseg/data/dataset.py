@@ -80,9 +80,7 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
         world: Number of processes.
     """
 
-    def __init__(
-        self, steps: int, batch_size: int, *, epoch: Callable[[], int], rank: int = 0, world: int = 1
-    ) -> None:
+    def __init__(self, steps: int, batch_size: int, *, epoch: Callable[[], int], rank: int = 0, world: int = 1) -> None:
         self.steps, self.batch_size, self.epoch = steps, batch_size, epoch
         self.rank, self.world = rank, world
 

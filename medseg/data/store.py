@@ -54,6 +54,30 @@ def content_key(files: Iterable[Path], settings: Mapping[str, Any], *, memory: d
     return total.hexdigest()
 
 
+class Digests:
+    """Content digests of files already read, kept in one JSON file of the store.
+
+    Args:
+        path: The file; it need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.memory: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+
+    def save(self) -> None:
+        """Write the file in one rename."""
+        write_whole(self.path, json.dumps(self.memory))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file in one rename, with the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    building = path.with_name(f".{path.name}.{os.getpid()}")
+    building.write_text(text)
+    os.replace(building, path)
+
+
 def foreground_cells(
     label: npt.NDArray[np.integer[Any]], targets: Iterable[tuple[str, tuple[int, ...]]]
 ) -> dict[str, npt.NDArray[np.int32]]:
@@ -97,9 +121,14 @@ class StoredCase:
         return str(self.facts["case"])
 
     @cached_property
+    def grid(self) -> Grid:
+        """Geometry of the whole case."""
+        return Grid.from_dict(self.facts["grid"])
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Cells on each axis."""
-        return tuple(self.facts["grid"]["shape"])
+        return self.grid.shape
 
     @cached_property
     def trace(self) -> Trace:
@@ -137,12 +166,11 @@ class StoredCase:
             inside[inner.shift([-a for a in box.start]).slices] = True
         else:
             inside = read_padded(self._valid, box, 0).astype(bool)
-        grid = Grid.from_dict(self.facts["grid"])
         return Sample(
             image=read_padded(self._image, box, 0),
             label=read_padded(self._label, box, IGNORE),
             valid=inside,
-            grid=grid if box == Box.whole(self.shape) else grid.crop(box),
+            grid=self.grid if box == Box.whole(self.shape) else self.grid.crop(box),
             case=self.case,
             group=str(self.facts["group"]),
         )
@@ -167,7 +195,7 @@ def write_case(
                 chunks=chunk,
                 cparams={"codec": blosc2.Codec.LZ4, "clevel": 5, "nthreads": 1},
             )
-        np.savez(building / "cells.npz", **foreground_cells(label, targets))  # type: ignore[arg-type]
+        np.savez(building / "cells.npz", **foreground_cells(np.where(sample.valid, label, IGNORE), targets))  # type: ignore[arg-type]
         facts = {
             "case": sample.case,
             "group": sample.group,

@@ -77,11 +77,13 @@ def read_padded(array: Any, box: Box, fill: float) -> npt.NDArray[Any]:
     """
     space = tuple(array.shape[-len(box.shape) :])
     lead = (slice(None),) * (len(array.shape) - len(space))
-    part = np.asarray(array[lead + box.clip(space).slices])
-    pads = box.paddings(space)
-    if not any(map(any, pads)):
+    inside = box.clip(space)
+    part = np.asarray(array[lead + inside.slices])
+    if inside == box:
         return part
-    return np.pad(part, [(0, 0)] * len(lead) + list(pads), constant_values=fill)
+    padded = np.full((*array.shape[: len(lead)], *box.shape), fill, dtype=part.dtype)  # np.pad takes twice as long
+    padded[lead + inside.shift([-a for a in box.start]).slices] = part
+    return padded
 
 
 def bounding_box(mask: npt.NDArray[np.bool_]) -> Box | None:

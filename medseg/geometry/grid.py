@@ -69,7 +69,7 @@ class Grid:
     def to_world(self, index: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """World coordinates ``[n, d]`` of (fractional) indices ``[n, d]``."""
         points = np.asarray(index, dtype=np.float64)
-        return points @ self.affine[:-1, :-1].T + self.affine[:-1, -1]
+        return np.asarray(points @ self.affine[:-1, :-1].T + self.affine[:-1, -1], dtype=np.float64)
 
     def to_index(self, world: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Fractional indices ``[n, d]`` of world coordinates ``[n, d]``."""
@@ -150,11 +150,11 @@ def reorient(array: npt.NDArray[Any], axes: Sequence[int], flips: Sequence[bool]
     """Permute and flip the last axes of ``array`` as ``Grid.reorient`` does for its grid (a view)."""
     lead = array.ndim - len(axes)
     moved = array.transpose([*range(lead), *(lead + a for a in axes)])
-    return np.flip(moved, [lead + i for i, flip in enumerate(flips) if flip])
+    return np.flip(moved, tuple(lead + i for i, flip in enumerate(flips) if flip))
 
 
 def reorient_back(array: npt.NDArray[Any], axes: Sequence[int], flips: Sequence[bool]) -> npt.NDArray[Any]:
     """Undo ``reorient`` (a view)."""
     lead = array.ndim - len(axes)
-    unflipped = np.flip(array, [lead + i for i, flip in enumerate(flips) if flip])
+    unflipped = np.flip(array, tuple(lead + i for i, flip in enumerate(flips) if flip))
     return unflipped.transpose([*range(lead), *(lead + int(a) for a in np.argsort(axes))])

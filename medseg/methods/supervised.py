@@ -110,12 +110,16 @@ class Supervised(LightningModule):
         self._scores[batch.cases[0]] = self.judge(pred.cpu().numpy(), label, valid)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the mean over cases of each class, and the mean of these: ``val/dice``."""
+        """Log the mean over cases of each class, and the mean of these: ``val/dice``.
+
+        A class that no case has, neither labelled nor predicted, is NaN and left out; ``val/dice`` is 0
+        if that leaves none.
+        """
         scores = list(_gather(self._scores).values())
         classes = {name: _mean([case[name] for case in scores]) for name, _ in self.labels.targets}
         for name, dice in classes.items():
             self.log(f"val/dice/{name}", dice)
-        self.log("val/dice", _mean(list(classes.values())), prog_bar=True)
+        self.log("val/dice", float(np.nan_to_num(_mean(list(classes.values())))), prog_bar=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what prediction needs."""
@@ -124,7 +128,7 @@ class Supervised(LightningModule):
 
 def _mean(scores: Sequence[float]) -> float:
     counted = [s for s in scores if not np.isnan(s)]
-    return float(np.mean(counted)) if counted else 0.0
+    return float(np.mean(counted)) if counted else float("nan")
 
 
 def _gather(scores: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:

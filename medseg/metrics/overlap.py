@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
+from medseg.labels import IGNORE, LabelTable
+
 
 class Counts(NamedTuple):
     """Cells of one structure: true positives, false positives, false negatives."""
@@ -78,3 +80,18 @@ def volume_error(n: Counts, spacing: Sequence[float]) -> float:
 
 def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else float("nan")
+
+
+def dice_by_class(
+    pred: Int[np.ndarray, " *s"], label: Int[np.ndarray, " *s"], valid: Bool[np.ndarray, " *s"], labels: LabelTable
+) -> dict[str, float]:
+    """Dice of each scored class of one case; NaN where neither label nor prediction has it.
+
+    Args:
+        pred: Training index of each cell.
+        label: Likewise, or ``IGNORE``.
+        valid: False where a cell does not count.
+        labels: Names the scored classes or regions.
+    """
+    table = confusion(pred, label, valid & (label != IGNORE), labels.n_classes)
+    return {name: dice(counts(table, members)) for name, members in labels.targets}

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from rich.progress import track
 
+from medseg.data.cases import Case, Dataset
 from medseg.data.preprocess import content_box, crop, to_canonical
+from medseg.data.store import Digests, content_key, write_whole
 from medseg.errors import BadInput
 from medseg.sample import Sample
 
@@ -110,7 +115,7 @@ def case_facts(sample: Sample, n_classes: int, *, draw: int, seed: int) -> CaseF
     if len(foreground):
         drawn = np.random.default_rng([seed, 2]).choice(foreground, size=draw)
         cells = np.stack([channel.ravel()[drawn] for channel in cut.image])
-    counts = np.bincount(label[label >= 0].ravel(), minlength=n_classes)
+    counts = np.bincount(label[(label >= 0) & cut.valid], minlength=n_classes)
     kept = cut.valid.size / turned.valid.size
     return CaseFacts(sample.case, cut.grid.spacing, cut.grid.shape, kept, cells, tuple(int(n) for n in counts))
 
@@ -144,3 +149,26 @@ def pool(facts: Sequence[CaseFacts], class_names: Sequence[str]) -> Fingerprint:
         foreground={n: int(c) for n, c in zip(class_names, counts, strict=True) if n != class_names[0]},
         empty=tuple(f.case for f in facts if sum(f.counts[1:]) == 0),
     )
+
+
+def fingerprint(source: Dataset, cases: Sequence[Case], store: Path) -> Fingerprint:
+    """Fingerprint of the training cases, kept in the store under a key of their content.
+
+    Raises:
+        BadInput: A case can't be read, or none has foreground.
+    """
+    digests = Digests(store / "digests.json")
+    files = [path for case in cases for path in case.files]
+    key = content_key(files, {"spec": source.spec.to_dict(), "drawn": CELLS_POOLED}, memory=digests.memory)
+    path = store / "fingerprints" / f"{key[:16]}.json"
+    if path.exists():
+        return Fingerprint.from_dict(json.loads(path.read_text()))
+    draw = max(1, CELLS_POOLED // len(cases))
+    facts = [
+        case_facts(source.read(case), source.spec.labels.n_classes, draw=draw, seed=index)
+        for index, case in enumerate(track(cases, "looking at cases"))
+    ]
+    pooled = pool(facts, source.spec.labels.names)
+    digests.save()
+    write_whole(path, json.dumps(pooled.to_dict()))
+    return pooled

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import yaml
 
 from medseg.data.preprocess import Normalisation, Preprocess
+from medseg.data.store import write_whole
 from medseg.errors import BadInput
 from medseg.planning.cost import Budget, UNetCost
 from medseg.planning.fingerprint import Fingerprint
@@ -192,10 +192,7 @@ def write_plan(path: Path, plan: Plan) -> None:
         lines += [f"# {reasons[key]}"] if key in reasons else []
         flow = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False)
         lines += [f"{key}: {flow.removesuffix('...' + chr(10)).rstrip()}", ""]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    building = path.with_name(f".{path.name}.{os.getpid()}")
-    building.write_text("\n".join(lines))
-    os.replace(building, path)
+    write_whole(path, "\n".join(lines))
 
 
 def read_plan(path: Path) -> Plan:

@@ -1,0 +1,107 @@
+import io
+from contextlib import redirect_stdout
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+
+from medseg.callbacks import progress
+from medseg.callbacks.progress import BudgetBar
+
+METHOD: Any = Mock(spec=LightningModule, steps_per_epoch=10)
+
+
+def trainer(step: int, **changed: Any) -> Any:
+    metrics = {"train/loss": torch.tensor(0.25), "val/dice": torch.tensor(0.875), "train/lr": torch.tensor(1.0)}
+    settings: dict[str, Any] = {
+        "max_steps": 100, "max_epochs": -1, "accumulate_grad_batches": 1, "callbacks": [], "callback_metrics": metrics,
+        "is_global_zero": True, "sanity_checking": False,
+    }  # fmt: skip
+    return Mock(spec=Trainer, global_step=step, **(settings | changed))
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time, to be moved by hand."""
+    now = [1000.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_line_tells_step_time_left_and_scores(clock: list[float]) -> None:
+    bar = BudgetBar()
+    bar.on_train_start(trainer(0), METHOD)
+    clock[0] += 60
+    assert bar.line(trainer(25), METHOD) == "step 25  0:01:00 spent, 0:03:00 left  train/loss 0.2500  val/dice 0.8750"
+    assert bar.line(trainer(25, callback_metrics={}), METHOD) == "step 25  0:01:00 spent, 0:03:00 left  "
+
+
+def test_time_left_of_a_resumed_training_counts_from_its_resume(clock: list[float]) -> None:
+    bar = BudgetBar()
+    bar.on_train_start(trainer(80), METHOD)
+    assert "0:00:00 spent, - left" in bar.line(trainer(80), METHOD)
+    clock[0] += 60
+    assert "0:01:00 spent, 0:01:00 left" in bar.line(trainer(90), METHOD)
+
+
+def test_without_a_terminal_a_line_an_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+    bar = BudgetBar()
+    bar.on_train_start(trainer(0), METHOD)
+    bar.on_train_batch_end(trainer(1), METHOD, None, None, 0)
+    assert capsys.readouterr().out == ""
+    bar.on_validation_end(trainer(50), METHOD)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(" 50% step 50  ")
+    bar.on_validation_end(trainer(0, sanity_checking=True), METHOD)
+    bar.on_validation_end(trainer(50, is_global_zero=False), METHOD)
+    bar.disable()
+    bar.on_validation_end(trainer(50), METHOD)
+    assert capsys.readouterr().out == ""
+    bar.enable()
+    bar.on_validation_end(trainer(60), METHOD)
+    assert capsys.readouterr().out.startswith(" 60% step 60")
+
+
+def test_on_a_terminal_one_bar_from_start_to_end() -> None:
+    bar = BudgetBar()
+    with redirect_stdout(Terminal()) as screen:
+        bar.on_train_start(trainer(0), METHOD)
+        bar.on_train_batch_end(trainer(25), METHOD, None, None, 24)
+        (task,) = bar._bar.tasks
+        assert (task.total, task.completed) == (1.0, 0.25)
+        assert task.description.startswith("step 25  ")
+        bar.on_validation_end(trainer(25), METHOD)
+        bar.print("a word")
+        bar.on_train_end(trainer(100), METHOD)
+    assert bar._bar is None
+    assert "a word" in screen.getvalue()
+    assert "25% step 25" in screen.getvalue()
+    assert "\n 25% " not in screen.getvalue(), "a line an epoch is for where there is no bar"
+
+
+def test_an_exception_gives_the_terminal_back() -> None:
+    bar = BudgetBar()
+    with redirect_stdout(Terminal()):
+        bar.on_train_start(trainer(0), METHOD)
+        live = bar._bar.live
+        assert live.is_started
+        bar.on_exception(trainer(1), METHOD, RuntimeError())
+    assert not live.is_started
+
+
+def test_other_ranks_and_a_disabled_bar_show_nothing() -> None:
+    silent = BudgetBar()
+    silent.disable()
+    with redirect_stdout(Terminal()) as screen:
+        for bar, rank_zero in ((silent, True), (BudgetBar(), False)):
+            bar.on_train_start(trainer(0, is_global_zero=rank_zero), METHOD)
+            bar.on_train_batch_end(trainer(25), METHOD, None, None, 24)
+            bar.on_train_end(trainer(100), METHOD)
+    assert screen.getvalue() == ""

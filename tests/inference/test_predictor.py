@@ -1,0 +1,197 @@
+from collections.abc import Sequence
+from itertools import permutations, product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+from torch import Tensor, nn
+
+from medseg.data.preprocess import Normalisation, Preprocess
+from medseg.errors import BadInput
+from medseg.geometry.grid import Grid
+from medseg.inference.predictor import Predictor, Tiling
+from medseg.labels import LabelTable
+from medseg.sample import Channel, DataSpec, Sample
+
+TABLE = LabelTable.declare({"background": 0, "left": 4, "right": 300}, pairs=[["left", "right"]])
+SHAPE = (5, 6, 7)
+_TURN = Rotation.from_euler("zyx", [25, -15, 35], degrees=True).as_matrix()
+ORIENTATIONS = [
+    np.eye(3)[list(order)] * signs for order in permutations(range(3)) for signs in product((1.0, -1.0), repeat=3)
+]
+
+
+class Levels(nn.Module):
+    """Recognises 0, 1 and 2 by their intensity; a cell at a time, so that geometry is all that can go wrong."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[int, ...]] = []
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.calls.append(tuple(image.shape))
+        return -((image[:, :1] - torch.arange(3.0).view(1, 3, *[1] * (image.ndim - 2))) ** 2)
+
+
+class Halves(nn.Module):
+    """Calls the first half of the window left and the second half right: all it knows is where a cell lies."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        half = image.shape[2] // 2
+        logits = torch.zeros(len(image), 3, *image.shape[2:])
+        logits[:, 1, :half], logits[:, 2, half:] = 1, 1
+        return logits
+
+
+def unused(*_: Any) -> Any:
+    raise AssertionError("arrays need no files")
+
+
+def predictor(
+    network: nn.Module, *, spacing: Sequence[float] = (1.0, 1.0, 1.0), window: Sequence[int] = (4, 4, 4),
+    channels: int = 1, tiling: dict[str, Any] | None = None, **given: Any,
+) -> Predictor:  # fmt: skip
+    spec = DataSpec(tuple(Channel(f"c{i}") for i in range(channels)), TABLE, len(spacing))
+    prepare = Preprocess(tuple(spacing), (Normalisation("none"),) * channels)
+    functions: dict[str, Any] = {"read": unused, "write": unused} | given
+    return Predictor(network, prepare=prepare, tiling=Tiling(tuple(window), **(tiling or {})), spec=spec, **functions)
+
+
+def affine(linear: np.ndarray, origin: Sequence[float] = (12.0, -7.5, 300.25)) -> np.ndarray:
+    return np.block([[linear, np.array(origin)[:, None]], [np.zeros(3), 1]])
+
+
+@pytest.fixture
+def index() -> np.ndarray:
+    """Classes without any symmetry, inside a border of zeros that is cropped off."""
+    index = np.random.default_rng(0).integers(0, 3, SHAPE)
+    index[0], index[:, -2:] = 0, 0
+    return index
+
+
+SAVED = np.array([0, 4, 300], dtype=np.uint16)
+
+
+@pytest.mark.parametrize("linear", [*ORIENTATIONS, _TURN, _TURN[:, [2, 0, 1]], _TURN * (1, -1, 1)])
+def test_label_lies_on_the_very_cells_of_the_image(linear: np.ndarray, index: np.ndarray) -> None:
+    found = predictor(Levels())(index.astype(np.float32), Grid(SHAPE, affine(linear)))
+    np.testing.assert_array_equal(found, SAVED[index])
+    assert found.dtype == np.uint16
+
+
+def test_resampling_is_undone() -> None:
+    """A ball at 1 x 1 x 2.5 mm through a network that works at 1.3 mm: off by less than a cell of its border."""
+    grid = Grid((30, 28, 12), affine(np.diag([-1, 1, 2.5]), (15, -14, -15)))
+    cells = np.argwhere(np.ones(grid.shape, bool))
+    ball = (np.linalg.norm(grid.to_world(cells), axis=1) < 9).reshape(grid.shape)
+    found = predictor(Levels(), spacing=(1.3, 1.3, 1.3), window=(16, 16, 16))(2.0 * ball + 0.001, grid) == 300
+    assert found.shape == grid.shape
+    assert 2 * (found & ball).sum() / (found.sum() + ball.sum()) > 0.93
+    centre = grid.to_world(np.argwhere(found)).mean(axis=0)
+    np.testing.assert_allclose(centre, grid.to_world(np.argwhere(ball)).mean(axis=0), atol=0.15)
+
+
+@pytest.mark.parametrize("linear", [*ORIENTATIONS[::7], _TURN])
+def test_right_is_the_right_of_the_patient(linear: np.ndarray) -> None:
+    shape = (8, 8, 8)
+    grid = Grid(shape, affine(linear))
+    found = predictor(Halves(), window=shape)(np.ones(shape, np.float32), grid)
+    axes, flips = grid.canonical()
+    lateral = grid.to_world(np.argwhere(np.ones(shape, bool))) @ grid.reorient(axes, flips).affine[:3, 0]
+    order = (lateral > np.median(lateral)).reshape(shape)
+    np.testing.assert_array_equal(found, np.where(order, 300, 4))
+
+
+def test_flips_average_mirrored_images_and_exchange_sides_back() -> None:
+    shape, image = (8, 8, 8), np.ones((8, 8, 8), np.float32)
+    grid = Grid.regular(shape, (1, 1, 1))
+    plain = predictor(Halves(), window=shape)(image, grid)
+    sided = {"flip_axes": (0, 1, 2), "lateral_axis": 0, "swap": TABLE.mirror_outputs()}
+    np.testing.assert_array_equal(predictor(Halves(), window=shape, tiling=sided)(image, grid), plain)
+    confused = predictor(Halves(), window=shape, tiling={"flip_axes": (0,)})(image, grid)
+    assert (confused == 4).all(), "left and right tie everywhere; the lower index is taken"
+    network = Levels()
+    predictor(network, window=shape, tiling=sided)(image, grid)
+    assert len(network.calls) == 8
+
+
+def test_windows_are_of_the_tiling_and_batched() -> None:
+    network = Levels()
+    predictor(network, window=(4, 6, 4), tiling={"batch_size": 2})(
+        np.ones((8, 3, 4), np.float32), Grid.regular((8, 3, 4), (1, 1, 1))
+    )
+    assert network.calls == [(2, 1, 4, 6, 4), (1, 1, 4, 6, 4)]  # three windows along axis 0; axis 1 is padded
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_nonfinite_cells_become_background_and_spoil_nothing(value: float, index: np.ndarray) -> None:
+    image = index.astype(np.float32)
+    bad = np.zeros(SHAPE, bool)
+    bad[2:4, 1, 3], bad[4, 0, 0] = True, True
+    image[bad] = value
+    found = predictor(Levels())(image, Grid.regular(SHAPE, (1, 1, 1)))
+    np.testing.assert_array_equal(found, np.where(bad, 0, SAVED[index]))
+
+
+def test_a_cell_counts_only_if_all_its_channels_are_finite(index: np.ndarray) -> None:
+    image = np.stack([index, index]).astype(np.float32)
+    image[1, 3, 3, 3] = np.nan
+    found = predictor(Levels(), channels=2)(image, Grid.regular(SHAPE, (1, 1, 1)))
+    expected = SAVED[index]
+    expected[3, 3, 3] = 0
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_image_that_does_not_fit_is_refused() -> None:
+    grid = Grid.regular(SHAPE, (1, 1, 1))
+    with pytest.raises(BadInput, match=r"image of shape \(1, 5, 6, 8\) came with a grid of shape \(5, 6, 7\)"):
+        predictor(Levels())(np.zeros((5, 6, 8), np.float32), grid)
+    with pytest.raises(BadInput, match=r"image with 2 channels came, the network takes 1: \['c0'\]"):
+        predictor(Levels())(np.zeros((2, *SHAPE), np.float32), grid)
+
+
+def test_the_network_is_judged_in_evaluation_and_goes_on_in_training(index: np.ndarray) -> None:
+    network = nn.Sequential(Levels(), nn.Dropout(0.5)).train()
+    image = torch.from_numpy(index[None].astype(np.float32))
+    logits = Tiling((4, 4, 4)).logits(image, network)
+    assert network.training
+    assert not logits.requires_grad
+    torch.testing.assert_close(logits, Tiling((4, 4, 4)).logits(image, Levels()))
+
+
+def test_half_precision_blends_in_float32(index: np.ndarray) -> None:
+    network = nn.Conv3d(1, 3, 1)
+    image = torch.from_numpy(index[None].astype(np.float32))
+    exact, half = (Tiling((4, 4, 4), precision=p).logits(image, network) for p in ("fp32", "bf16"))
+    assert half.dtype == torch.float32
+    assert not torch.equal(exact, half)
+    torch.testing.assert_close(exact, half, atol=0.02, rtol=0.02)
+
+
+def test_file_reads_all_channels_and_writes_like_the_first(index: np.ndarray) -> None:
+    grid, written = Grid.regular(SHAPE, (1, 1, 1)), []
+    image = np.stack([index, 2 - index]).astype(np.float32)
+
+    def read(files: Sequence[Path]) -> Sample:
+        chosen = image[[int(path.name) for path in files]]
+        return Sample(chosen, None, np.ones(SHAPE, bool), grid, "case", "case")
+
+    made = predictor(Levels(), channels=2, read=read, write=lambda *given: written.append(given))
+    assert made.file(["0", Path("1")], "target") == Path("target")
+    ((target, array, on, like),) = written
+    assert (target, like) == (Path("target"), Path("0"))
+    assert on is grid
+    np.testing.assert_array_equal(array, SAVED[index])
+    with pytest.raises(BadInput, match=r"1: 1 channels came, the network takes 2: \['c0', 'c1'\]; give one file a"):
+        made.file("1", "target")
+    assert len(written) == 1
+
+
+def test_two_dimensions() -> None:
+    index = np.random.default_rng(1).integers(0, 3, (9, 11))
+    grid = Grid.regular(index.shape, (1, 1), frame="pixel")
+    found = predictor(Levels(), spacing=(1.0, 1.0), window=(4, 5))(index.astype(np.float32), grid)
+    np.testing.assert_array_equal(found, SAVED[index])

@@ -1,0 +1,254 @@
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import Timer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from medseg import quiet
+from medseg.labels import IGNORE, LabelTable
+from medseg.losses.cross_entropy import CrossEntropyLoss
+from medseg.losses.dice import DiceLoss
+from medseg.losses.weighted_sum import WeightedSum
+from medseg.methods.schedule import Constant
+from medseg.methods.supervised import Supervised
+from medseg.sample import Batch
+
+TABLE = LabelTable.declare({"background": 0, "disc": 1, "bar": 2})
+
+
+def dice(pred: np.ndarray, label: np.ndarray, valid: np.ndarray) -> dict[str, float]:
+    scores = {}
+    for name, (index,) in TABLE.targets:
+        found, true = (pred == index) & valid, (label == index) & valid
+        whole = found.sum() + true.sum()
+        scores[name] = 2 * (found & true).sum() / whole if whole else np.nan
+    return {name: float(score) for name, score in scores.items()}
+
+
+@pytest.fixture(autouse=True)
+def settled() -> None:
+    """Warnings that every training drops, in Lightning's own code."""
+    quiet.settle()
+
+
+def supervised(network: nn.Module, **changed: Any) -> Supervised:
+    loss = WeightedSum(TABLE, {"dice": DiceLoss, "ce": CrossEntropyLoss})
+    settings: dict[str, Any] = {
+        "loss": loss, "infer": lambda image, trained: trained(image[None])[0].argmax(0),
+        "judge": dice, "labels": TABLE,
+        "optimizer": partial(torch.optim.AdamW, lr=0.02, weight_decay=0.1), "schedule": Constant(), "seed": 0,
+        "steps_per_epoch": 4, "stored": {},
+    }  # fmt: skip
+    return Supervised(network, **(settings | changed))
+
+
+def batch(label: Tensor, image: Tensor | None = None, case: str = "a") -> Batch:
+    """A batch of ``[b, *s]`` labels; the image is a noisy view of them."""
+    noise = torch.randn(label.shape, generator=torch.Generator().manual_seed(1))
+    image = (label.float() + 0.3 * noise)[:, None] if image is None else image
+    b = len(label)
+    ones = torch.ones(b, 1, dtype=torch.bool)
+    return Batch(image, label, label != IGNORE, ones, torch.zeros(b, 3, dtype=torch.int64), (case,) * b)
+
+
+def scene() -> Batch:
+    label = torch.zeros(2, 16, 16, dtype=torch.int64)
+    label[:, 2:8, 3:9], label[:, 11:14, 1:15] = 1, 2
+    label[0, 0] = IGNORE
+    return batch(label)
+
+
+def net(*, norm: bool = True) -> nn.Sequential:
+    torch.manual_seed(0)
+    middle = [nn.InstanceNorm2d(8, affine=True)] if norm else []
+    return nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), *middle, nn.ReLU(), nn.Conv2d(8, 3, 3, padding=1))
+
+
+def trainer(*callbacks: Callback, **limits: Any) -> Trainer:
+    silent = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    return Trainer(
+        accelerator="cpu", enable_model_summary=False, callbacks=list(callbacks), log_every_n_steps=1,
+        **({"max_steps": 4, "max_epochs": -1} | silent | limits),
+    )  # fmt: skip
+
+
+def loader(*batches: Batch) -> DataLoader[Any]:
+    return DataLoader(batches, batch_size=None, collate_fn=lambda given: given)  # type: ignore[arg-type]
+
+
+def fit(method: Supervised, *callbacks: Callback, given: Batch | None = None, **limits: Any) -> Trainer:
+    running = trainer(*callbacks, limit_val_batches=0, **limits)
+    running.fit(method, loader(*[given or scene()] * 4), loader(scene()))
+    return running
+
+
+class Record(Callback):
+    """Keeps a number of each step."""
+
+    def __init__(self, read: Callable[[Trainer], float]) -> None:
+        self.read = read
+        self.values: list[float] = []
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        self.values.append(self.read(trainer))
+
+
+def test_one_batch_is_learned_by_heart() -> None:
+    losses = Record(lambda running: float(running.callback_metrics["train/loss"]))
+    method = supervised(net(norm=False))
+    fit(method, losses, max_steps=60)
+    assert losses.values[0] > 1
+    assert losses.values[-1] < 0.1
+    given = scene()
+    found = method.infer(given.image[1], method.network)
+    assert (found == given.label[1]).float().mean() > 0.97
+
+
+def test_train_loss_is_the_sum_of_its_logged_terms() -> None:
+    running = fit(supervised(net()), max_steps=1)
+    logged = {name: float(value) for name, value in running.callback_metrics.items()}
+    assert logged["train/loss"] == pytest.approx(logged["train/dice"] + logged["train/ce"], rel=1e-6)
+    given = scene()
+    expected, _ = supervised(net()).loss(net()(given.image), given.label, given.valid)
+    assert logged["train/loss"] == pytest.approx(float(expected.detach()), rel=1e-6)
+    assert logged["train/lr"] == pytest.approx(0.02)
+
+
+class Deep(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = net()
+
+    def forward(self, image: Tensor) -> Any:
+        logits = self.inner(image)
+        return [logits, nn.functional.avg_pool2d(logits, 2), nn.functional.avg_pool2d(logits, 4)]
+
+
+def test_a_list_of_logits_is_deep_supervision() -> None:
+    running = fit(supervised(Deep()), max_steps=1)
+    given = scene()
+    expected, _ = supervised(Deep()).loss(Deep()(given.image), given.label, given.valid)
+    assert float(running.callback_metrics["train/loss"]) == pytest.approx(float(expected.detach()), rel=1e-6)
+
+
+def row(*classes: int) -> Tensor:
+    return torch.tensor([[classes]])
+
+
+@pytest.mark.parametrize(
+    ("preds", "expected"),
+    [
+        # disc: 2 * 1 / (2 + 1) in a, 2 * 2 / (2 + 3) in b; bar: 1 in a, absent from b, which does not count
+        ([row(1, 0, 0, 0, 2), row(1, 1, 1, 0, 0)], {"disc": (2 / 3 + 4 / 5) / 2, "bar": 1.0}),
+        # bar is missed in a (0) and invented in b (0); the ignored cell of b may hold anything
+        ([row(1, 1, 0, 0, 0), row(1, 1, 0, 2, 2)], {"disc": 1.0, "bar": 0.0}),
+    ],
+)
+def test_validation_dice_by_hand(preds: list[Tensor], expected: dict[str, float]) -> None:
+    labels = [row(1, 1, 0, 0, 2), row(1, 1, 0, 0, IGNORE)]
+    cases = [batch(label, pred[:, None].float(), case) for label, pred, case in zip(labels, preds, "ab", strict=True)]
+    method = supervised(net(), infer=lambda image, _: image[0].long())
+    (logged,) = trainer().validate(method, dataloaders=loader(*cases), verbose=False)
+    for name, value in expected.items():
+        assert logged[f"val/dice/{name}"] == pytest.approx(value)
+    assert logged["val/dice"] == pytest.approx(sum(expected.values()) / 2)
+
+
+def test_class_that_no_case_has_is_left_out_of_the_mean() -> None:
+    method = supervised(net(), infer=lambda image, _: image[0].long())
+    case = batch(row(1, 1, 0), row(1, 0, 0)[:, None].float())
+    (logged,) = trainer().validate(method, dataloaders=loader(case), verbose=False)
+    assert logged["val/dice"] == logged["val/dice/disc"] == pytest.approx(2 / 3)
+    assert np.isnan(logged["val/dice/bar"])
+    empty = batch(row(0, 0, 0), row(0, 0, 0)[:, None].float())
+    (logged,) = trainer().validate(method, dataloaders=loader(empty), verbose=False)
+    assert logged["val/dice"] == 0, "best.ckpt needs a number"
+
+
+def test_rounds_of_validation_do_not_mix() -> None:
+    method = supervised(net(), infer=lambda image, _: image[0].long())
+    running = trainer()
+    label = row(1, 1, 0, 2)
+    for case, pred, dice in (("a", label, 1.0), ("b", row(0, 0, 0, 0), 0.0)):
+        given = batch(label, pred[:, None].float(), case)
+        (logged,) = running.validate(method, dataloaders=loader(given), verbose=False)
+        assert logged["val/dice"] == dice
+
+
+def test_weight_decay_spares_biases_and_normalisation() -> None:
+    method = supervised(net())
+    decay = {
+        id(p): group["weight_decay"] for group in method.configure_optimizers().param_groups for p in group["params"]
+    }
+    by_name = {name: decay[id(p)] for name, p in method.network.named_parameters()}
+    assert by_name == {"0.weight": 0.1, "0.bias": 0, "1.weight": 0, "1.bias": 0, "3.weight": 0.1, "3.bias": 0}
+
+
+def test_frozen_parameters_are_not_optimised() -> None:
+    network = net()
+    network[0].requires_grad_(False)
+    (decayed, spared) = supervised(network).configure_optimizers().param_groups
+    assert [len(group["params"]) for group in (decayed, spared)] == [1, 3]
+
+
+def rate(running: Trainer) -> float:
+    first, second = (group["lr"] for group in running.optimizers[0].param_groups)
+    assert first == second
+    return first
+
+
+def test_learning_rate_follows_the_schedule_over_steps() -> None:
+    rates = Record(rate)
+    fit(supervised(net(), schedule=lambda progress: 1 - progress), rates, max_steps=8)
+    assert rates.values == pytest.approx([0.02 * (1 - step / 8) for step in range(8)])
+
+
+class SteppedTimer(Timer):
+    """Believes that each step takes ten seconds."""
+
+    steps = 0
+
+    def time_elapsed(self, stage: Any = None) -> float:
+        return 10.0 * self.steps
+
+    def on_train_batch_end(self, *args: Any, **named: Any) -> None:
+        self.steps += 1
+        super().on_train_batch_end(*args, **named)
+
+
+def test_learning_rate_follows_the_schedule_over_time() -> None:
+    rates = Record(rate)
+    timer = SteppedTimer({"seconds": 50}, verbose=False)
+    fit(supervised(net(), schedule=lambda progress: 1 - progress), timer, rates, max_steps=-1)
+    assert rates.values == pytest.approx([0.02, 0.016, 0.012, 0.008, 0.004])
+
+
+class Drawing(nn.Module):
+    """Dropout, and a note of what was drawn beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.drawn = net(), []
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.drawn.append(float(torch.rand(())))
+        return self.inner(nn.functional.dropout(image, 0.5))
+
+
+def test_randomness_inside_the_network_is_a_function_of_seed_and_step() -> None:
+    def drawn(disturbance: int, seed: int) -> tuple[list[float], Tensor]:
+        network = Drawing()
+        torch.manual_seed(disturbance)
+        fit(supervised(network, seed=seed))
+        return network.drawn, network.inner[0].weight
+
+    (first, weight), (again, same), (other, _) = drawn(1, seed=0), drawn(2, seed=0), drawn(1, seed=5)
+    assert first == again
+    assert torch.equal(weight, same)
+    assert len(set(first) | set(other)) == 8

@@ -1,0 +1,133 @@
+"""Every option of every group builds and takes a training step; found by walking conf/, so that none is forgotten."""
+
+import csv
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from medseg.command import compose, conf_dir
+from medseg.train import train
+from tests.models.test_contract import SMALL as SMALL_MODELS
+from tests.tiny import LABELS, write_nnunet
+
+CONF = conf_dir()
+FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
+OPTIONS = [name for name in FILES if "/" in name and not name.startswith("experiment/")]
+EXPERIMENTS = [name.partition("/")[2] for name in FILES if name.startswith("experiment/")]
+GROUPS = {key for entry in OmegaConf.load(CONF / "train.yaml").defaults if OmegaConf.is_dict(entry) for key in entry}
+SHARED = ["data/volume_defaults"]  # what options include, no options themselves
+ONE_STEP = [
+    "data.n_folds=3", "data.steps_per_epoch=1", "plan.patch=[16,16,16]", "plan.batch_size=1", "trainer.max_steps=1",
+    "trainer.max_time=null", "trainer.accelerator=cpu", "trainer.precision=32-true",
+]  # fmt: skip
+
+
+def nnunet(root: Path) -> list[str]:
+    return [f"data.root={write_nnunet(root, n_cases=3)}"]
+
+
+def msd(root: Path) -> list[str]:
+    write_nnunet(root, n_cases=3)
+    for path in (root / "imagesTr").iterdir():
+        path.rename(path.with_name(path.name.replace("_0000", "")))
+    files = [{"image": f"./imagesTr/c{n}.nii.gz", "label": f"./labelsTr/c{n}.nii.gz"} for n in range(3)]
+    labels = {str(value): name for name, value in LABELS.items()}
+    declared = {"modality": {"0": "MRI"}, "labels": labels, "training": files, "test": []}
+    (root / "dataset.json").write_text(json.dumps(declared))
+    return [f"data.root={root}"]
+
+
+def volumes(root: Path) -> list[str]:
+    write_nnunet(root, n_cases=3)
+    labels = ",".join(f"{name}:{value}" for name, value in LABELS.items())
+    folders = ["data.images=imagesTr", "data.label_folder=labelsTr", "data.channels=[MR]"]
+    return [f"data.root={root}", *folders, f"data.labels={{{labels}}}"]
+
+
+def phantom_volumes(root: Path) -> list[str]:
+    return [f"data.root={root}", "data.n_cases=3", "data.n_test=0", "data.shape=[20,22,18]"]
+
+
+LAYOUTS: dict[str, Callable[[Path], list[str]]] = {f.__name__: f for f in (nnunet, msd, volumes, phantom_volumes)}
+"""By option of data: what writes a tiny dataset in its layout, and gives the overrides that point to it."""
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("conf")
+
+
+def tiny_data(cache: Path, option: str) -> list[str]:
+    """Overrides for ``data=option``; its files are written once."""
+    told = cache / f"{option}.json"
+    if not told.exists():
+        told.write_text(json.dumps(LAYOUTS[option](cache / "raw" / option)))
+    return json.loads(told.read_text())
+
+
+def tiny_model(option: str) -> list[str]:
+    return [f"model.{key}={value}".replace(" ", "") for key, value in SMALL_MODELS[option].items()]
+
+
+def take_a_step(cache: Path, run_dir: Path, overrides: list[str], *, data: str, model: str, test: bool = False) -> None:
+    """Train for one step; the loss that was logged is a number."""
+    shrunk = [*tiny_data(cache, data), *tiny_model(model), *ONE_STEP, f"test={str(test).lower()}"]
+    train(compose("train", [*overrides, *shrunk, f"cache_dir={cache}/cache", f"run_dir={run_dir}"]))
+    assert (run_dir / "checkpoints/best.ckpt").exists()
+    with (run_dir / "metrics.csv").open() as stream:
+        losses = [float(row["train/loss"]) for row in csv.DictReader(stream) if row["train/loss"]]
+    assert len(losses) == 1
+    assert math.isfinite(losses[0])
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIONS if name not in SHARED])
+def test_option_takes_a_training_step(name: str, cache: Path, tmp_path: Path) -> None:
+    group, _, option = name.rpartition("/")
+    chosen = {"data": "nnunet", "model": "unet", "logger": "csv", "metric": "overlap", "transform": "light"}
+    chosen |= {group: option}
+    overrides = [f"{'' if key in GROUPS else '+'}{key}={value}" for key, value in chosen.items()]
+    judged = group in ("metric", "inference")
+    take_a_step(cache, tmp_path / "run", overrides, data=chosen["data"], model=chosen["model"], test=judged)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiment_takes_a_training_step(name: str, cache: Path, tmp_path: Path) -> None:
+    chosen = {"data": "phantom_volumes", "model": "unet"}
+    for entry in OmegaConf.load(CONF / f"experiment/{name}.yaml").defaults:
+        chosen |= {str(key).removeprefix("override /"): value for key, value in entry.items()}
+    overrides = [f"experiment={name}", "logger=csv"]
+    take_a_step(cache, tmp_path / "run", overrides, data=chosen["data"], model=chosen["model"])
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_shared_keys_belong_to_some_option(name: str) -> None:
+    group, _, shared = name.rpartition("/")
+    assert any(shared in OmegaConf.load(path).get("defaults", []) for path in (CONF / group).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_file_begins_by_describing_itself(name: str) -> None:
+    first, second, *_ = (CONF / f"{name}.yaml").read_text().splitlines()
+    described = second if first.startswith("# @package") else first
+    assert described.startswith("# ")
+    assert 20 <= len(described) <= 125
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiment_begins_with_its_command(name: str) -> None:
+    header = [line for line in (CONF / f"experiment/{name}.yaml").read_text().splitlines() if line.startswith("#")]
+    assert any(f"medseg-train experiment={name}" in line for line in header)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if "/" not in name])
+def test_command_composes_and_names_its_keys_in_its_help(name: str) -> None:
+    cfg: Any = compose(name, [])
+    assert len(cfg) > 0
+    template = OmegaConf.load(CONF / f"{name}.yaml").hydra.help.template
+    assert template.startswith(f"medseg-{name}: ")
+    assert "$CONFIG" in template
