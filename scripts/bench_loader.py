@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import logging
 import os
 import platform
 import resource
@@ -121,8 +122,12 @@ def ours(args: argparse.Namespace, cfg: DictConfig, dataset: NnunetDataset, stor
 def theirs(args: argparse.Namespace, cfg: DictConfig, dataset: NnunetDataset) -> Side:
     """``CacheDataset`` with everything cached and the equivalent random transforms."""
     both = ["image", "label"]
+    with warnings.catch_warnings():  # of a DICOM reader that nobody asked for
+        logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
+        load = mt.LoadImaged(both, ensure_channel_first=True, image_only=True)
     cached = [
-        mt.LoadImaged(both, ensure_channel_first=True, image_only=True),
+        load,
         mt.Orientationd(both, axcodes="RAS", labels=None),
         mt.NormalizeIntensityd("image", channel_wise=True),
         mt.SpatialPadd(both, args.patch),
@@ -140,9 +145,7 @@ def theirs(args: argparse.Namespace, cfg: DictConfig, dataset: NnunetDataset) ->
     trim = mt.SelectItemsd(both)
     random = random_transforms(cfg, dataset.spec, both)
     files = [{"image": [str(p) for p in c.images], "label": str(c.label)} for c in dataset.cases()]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")  # a DICOM reader that nobody asked for
-        everything = monai.data.CacheDataset(files, mt.Compose([*cached, crop, trim, *random]), progress=False)
+    everything = monai.data.CacheDataset(files, mt.Compose([*cached, crop, trim, *random]), progress=False)
     cropped = copy.copy(everything)  # shares the cache
     cropped.transform = mt.Compose([*cached, crop, trim])
 

@@ -11,7 +11,8 @@ import pytest
 import SimpleITK
 import torch
 
-from medseg import checkpoint, formats, restore
+import medseg
+from medseg import checkpoint, formats
 from medseg.command import compose
 from medseg.data.store import StoredCase
 from medseg.errors import BadInput
@@ -333,7 +334,7 @@ def test_channels_of_a_case_become_one_file(two_channel_run: Path, tmp_path: Pat
     (from_folder,) = predict_into(two_channel_run, folder, tmp_path / "a")
     (from_file,) = predict_into(two_channel_run, folder / "case_0000.nii.gz", tmp_path / "b")
     assert from_folder.name == from_file.name == "case.nii.gz"
-    predictor = restore.predictor(two_channel_run / "checkpoints/best.ckpt", device="cpu")
+    predictor = medseg.load(two_channel_run / "checkpoints/best.ckpt", device="cpu")
     expected = predictor(np.stack([image, -image]), formats.open(from_file).grid)
     assert len(np.unique(expected)) > 1
     for path in (from_folder, from_file):

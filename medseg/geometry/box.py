@@ -58,14 +58,6 @@ class Box:
         """The box moved by ``offset`` cells."""
         return Box.at(tuple(a + o for a, o in zip(self.start, offset, strict=True)), self.shape)
 
-    def paddings(self, shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
-        """Cells of the box (before, after) an array of this shape, on each axis."""
-        inside = self.clip(shape)
-        return tuple(
-            (max(min(i - a, n), 0), max(min(b - j, n), 0)) if j > i else (n, 0)
-            for a, b, i, j, n in zip(self.start, self.stop, inside.start, inside.stop, self.shape, strict=True)
-        )
-
 
 def read_padded(array: Any, box: Box, fill: float) -> npt.NDArray[Any]:
     """Cells of ``box`` from an array ``[..., *s]``, ``fill`` where the box overhangs it.

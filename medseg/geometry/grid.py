@@ -74,7 +74,7 @@ class Grid:
     def to_index(self, world: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Fractional indices ``[n, d]`` of world coordinates ``[n, d]``."""
         points = np.asarray(world, dtype=np.float64) - self.affine[:-1, -1]
-        return np.linalg.solve(self.affine[:-1, :-1], points.T).T
+        return np.asarray(np.linalg.solve(self.affine[:-1, :-1], points.T).T, dtype=np.float64)
 
     def crop(self, box: Box) -> Grid:
         """Grid of the cells of ``box``, which may overhang this one (padding)."""

@@ -54,13 +54,15 @@ class Compose:
         }
 
     def apply(self, batch: Batch, params: Mapping[str, Params]) -> Batch:
-        """Apply what was drawn: the patches, in the type and on the device of the windows that came."""
+        """Apply what was drawn: the patches, on the device and in the type of the image that came; int64 labels."""
         with torch.no_grad(), torch.autocast(batch.image.device.type, enabled=False):
             for name, transform in self.transforms.items():
                 if transform is not None:
                     batch = transform.apply(batch, params[name])
-            shown = batch.valid[:, None] & batch.present.view(*batch.present.shape, *[1] * (batch.valid.ndim - 1))
-            return replace(batch, image=batch.image.masked_fill(~shown, 0))
+            hidden = ~batch.valid[:, None]
+            if not batch.present.all():
+                hidden = hidden | ~batch.present.view(*batch.present.shape, *[1] * (batch.valid.ndim - 1))
+            return replace(batch, image=batch.image.masked_fill(hidden, 0), label=batch.label.long())
 
     def __call__(self, batch: Batch) -> Batch:
         """Patches of ``patch_shape`` from windows of ``window_shape``."""
@@ -82,7 +84,7 @@ def generators(key: Int[Tensor, "b 3"], position: int) -> list[np.random.Generat
     two keys give the same words.
     """
     words = np.ascontiguousarray(key.numpy(), dtype=np.int64).view(np.uint32)
-    return [np.random.default_rng(np.random.SeedSequence(row.tolist(), spawn_key=(position,))) for row in words]
+    return [np.random.default_rng(np.random.SeedSequence(row, spawn_key=(position,))) for row in words]
 
 
 def build_compose(

@@ -24,9 +24,10 @@ def scale_contrast(
 
     Mean and range are those of the valid cells; a map without any is returned as it is.
     """
-    low, high = _range(maps, valid)
-    mean = _mean(maps, valid)
-    stretched = (maps - mean) * _wide(factor, maps) + mean
+    seen, inside = _seen(maps, valid)
+    low, high = _range(seen, inside)
+    mean = _mean(seen, inside)
+    stretched = (seen - mean) * _wide(factor, maps) + mean
     return torch.where(valid, stretched.clamp(low, high), maps)
 
 
@@ -40,12 +41,13 @@ def apply_gamma(
     Below 1 dark cells are spread, above 1 bright ones. Statistics are those of the valid cells; constant
     maps and cells that are not valid are returned as they are.
     """
-    low, high = _range(maps, valid)
+    seen, inside = _seen(maps, valid)
+    low, high = _range(seen, inside)
     span = high - low
-    unit = ((maps - low) / span.clamp(min=_FLAT)).clamp(0, 1)
+    unit = ((seen - low) / span.clamp(min=_FLAT)).clamp(0, 1)
     bent = unit ** _wide(gamma, maps) * span + low
-    mean, new_mean = _mean(maps, valid), _mean(bent, valid)
-    spread, new_spread = _mean((maps - mean) ** 2, valid).sqrt(), _mean((bent - new_mean) ** 2, valid).sqrt()
+    mean, new_mean = _mean(seen, inside), _mean(bent, inside)
+    spread, new_spread = _mean((seen - mean) ** 2, inside).sqrt(), _mean((bent - new_mean) ** 2, inside).sqrt()
     restored = (bent - new_mean) * (spread / new_spread.clamp(min=_FLAT)) + mean
     return torch.where(valid & (span > _FLAT), restored, maps)
 
@@ -62,17 +64,20 @@ def _wide(value: Tensor, maps: Tensor) -> Tensor:
     return value.view(-1, *[1] * (maps.ndim - 1))
 
 
-def _range(maps: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    axes = tuple(range(1, maps.ndim))
-    low = maps.masked_fill(~valid, torch.inf).amin(axes, keepdim=True)
-    high = maps.masked_fill(~valid, -torch.inf).amax(axes, keepdim=True)
-    return low, high
+def _seen(maps: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Maps with 0 where not valid, and validity as numbers: a product costs a tenth of a masked fill."""
+    return maps.masked_fill(~valid, 0), valid.to(maps)
 
 
-def _mean(maps: Tensor, valid: Tensor) -> Tensor:
-    axes = tuple(range(1, maps.ndim))
-    count = valid.sum(axes, keepdim=True).clamp(min=1)
-    return maps.masked_fill(~valid, 0).sum(axes, keepdim=True) / count
+def _range(seen: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+    axes = tuple(range(1, seen.ndim))
+    beyond = (1 - inside) * torch.finfo(seen.dtype).max
+    return (seen + beyond).amin(axes, keepdim=True), (seen - beyond).amax(axes, keepdim=True)
+
+
+def _mean(values: Tensor, inside: Tensor) -> Tensor:
+    axes = tuple(range(1, values.ndim))
+    return (values * inside).sum(axes, keepdim=True) / inside.sum(axes, keepdim=True).clamp(min=1)
 
 
 class Intensity(Transform):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from types import EllipsisType
 from typing import Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from medseg.geometry.box import Box
 from medseg.labels import IGNORE
 from medseg.sample import Batch
 from medseg.transforms.transform import Params, Transform, check_range
-from medseg.transforms.warp import displacement_field, sampling_grid, sampling_matrix, warp_image, warp_label
+from medseg.transforms.warp import displacement_field, sampling_grid, sampling_matrix, warp
 from medseg.transforms.window import Planes, coarse_axis, rotation_planes, window_shape
 
 
@@ -226,15 +227,13 @@ class Spatial(Transform):
                 f"read {self.window_shape} cells"
             )
         starts = [(w - n) // 2 for w, n in zip(window, self.patch_shape, strict=True)]
-        centre = (..., *Box.at(starts, self.patch_shape).slices)
+        centre: tuple[EllipsisType | slice, ...] = (..., *Box.at(starts, self.patch_shape).slices)
         image, label, valid = (whole[centre].clone() for whole in (batch.image, batch.label, batch.valid))
         warped = self._interpolates(params)
         if warped.any():
-            rows = torch.from_numpy(np.flatnonzero(warped)).to(image.device)
-            grid = self._grid({name: value[warped] for name, value in params.items()}, window, image.device)
-            new_image, valid[rows] = warp_image(batch.image[rows], batch.valid[rows], grid)
-            image[rows] = new_image.to(image)
-            label[rows] = warp_label(batch.label[rows], grid)
+            grids = self._grid({name: value[warped] for name, value in params.items()}, window, image.device)
+            for i, grid in zip(np.flatnonzero(warped), grids, strict=True):
+                image[i], label[i], valid[i] = warp(batch.image[i], batch.label[i], batch.valid[i], grid)
         for i in np.flatnonzero(params["flip"].any(1) & ~warped):
             axes = [int(a) - len(window) for a in np.flatnonzero(params["flip"][i])]
             image[i], label[i], valid[i] = image[i].flip(axes), label[i].flip(axes), valid[i].flip(axes)

@@ -8,15 +8,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
-from medseg.labels import IGNORE
+from medseg.transforms.linear import Corners
 from medseg.transforms.separable import separable, spline_matrix
 from medseg.transforms.window import Planes, rotation_matrix
-
-WHOLLY = 0.999
-"""Share of valid cells in an interpolated cell from which it counts as wholly valid; the rest is rounding."""
-_CLASSES_AT_ONCE = 8  # bounds memory: so many one-hot windows exist at a time
 
 
 def sampling_matrix(
@@ -73,58 +68,38 @@ def sampling_grid(
         window_shape: Cells of what is sampled.
         displacement: Added to the sampled position, in cells.
     """
+    ndim = len(patch_shape)
     patch = matrix.new_tensor(list(patch_shape))
     window = matrix.new_tensor(list(window_shape))
     off_centre = torch.floor((window - patch) / 2) + (patch - window) / 2
-    turn = (matrix * (patch / 2) * (2 / window)[:, None]).flip(-2, -1)
-    shift = (2 * off_centre / window).flip(0).expand(len(matrix), -1)
-    theta = torch.cat([turn, shift[..., None]], -1)
-    grid = F.affine_grid(theta, [len(matrix), 1, *patch_shape], align_corners=False)
+    turn = (matrix * (patch / 2) * (2 / window)[:, None]).flip(-2)
+    # a sum of one small map an axis: affine_grid multiplies a matrix with each cell, at 20 times the cost
+    parts = []
+    for axis, size in enumerate(patch_shape):
+        centres = torch.linspace(-1, 1, size).to(matrix) * (size - 1) / size
+        parts.append(turn[:, :, axis].view(-1, ndim, *[1] * ndim) * centres.view(-1, *[1] * (ndim - 1 - axis)))
+    shift = (2 * off_centre / window).flip(0).view(1, -1, *[1] * ndim)
+    coordinate = sum(reversed(parts[:-1]), parts[-1]) + shift
     if displacement is not None:
-        step = displacement * (2 / window).view(1, -1, *[1] * len(patch_shape))
-        grid = grid + step.flip(1).movedim(1, -1)
-    return grid
+        coordinate = coordinate + (displacement * (2 / window).view(1, -1, *[1] * ndim)).flip(1)
+    return coordinate.movedim(1, -1)
 
 
-def sample_linear(field: Float[Tensor, "n m *w"], grid: Float[Tensor, "n *s d"]) -> Float[Tensor, "n m *s"]:
-    """Linear interpolation; 0 outside the window."""
-    return F.grid_sample(field, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+def warp(
+    image: Float[Tensor, "c *w"], label: Int[Tensor, " *w"], valid: Bool[Tensor, " *w"], grid: Float[Tensor, "*s d"]
+) -> tuple[Float[Tensor, "c *s"], Int[Tensor, " *s"], Bool[Tensor, " *s"]]:
+    """Image, label and validity of one window at the sampled positions.
 
-
-def warp_image(
-    image: Float[Tensor, "n c *w"], valid: Bool[Tensor, "n *w"], grid: Float[Tensor, "n *s d"]
-) -> tuple[Float[Tensor, "n c *s"], Bool[Tensor, "n *s"]]:
-    """Image and validity at the sampled positions.
-
-    A cell is valid only if all cells that it is interpolated from are valid and inside the window
-    (weight of at least ``WHOLLY``).
+    The image is interpolated linearly, and is 0 outside the window. A label is the class with the largest
+    linearly interpolated share, the lowest on a tie, and ``IGNORE`` where the share of ignored cells and of
+    the outside of the window exceeds that of each class. So no class appears that was not in the window.
+    A cell is valid only if all cells that it is interpolated from are valid and inside the window (weight
+    of at least ``WHOLLY``).
 
     Returns:
-        Image, float32, and validity.
+        Image in float32, label in its type, validity.
     """
-    stacked = torch.cat([image.float(), valid[:, None].float()], 1)
-    sampled = sample_linear(stacked, grid)
-    return sampled[:, :-1], sampled[:, -1] > WHOLLY
-
-
-def warp_label(label: Int[Tensor, "n *w"], grid: Float[Tensor, "n *s d"]) -> Int[Tensor, "n *s"]:
-    """Class with the largest linearly interpolated share at the sampled positions.
-
-    ``IGNORE`` where the share of ignored cells and of the outside of the window exceeds that of each
-    class; the lowest class on a tie. So no class appears that was not in the window. One-hot windows
-    are made for the classes that occur, a few at a time.
-    """
-    counts = torch.bincount((label - IGNORE).flatten())
-    classes = (counts[1:].nonzero().flatten() + IGNORE + 1).to(label)
-    shape = (len(label), *grid.shape[1:-1])
-    best = grid.new_zeros(shape)
-    total = grid.new_zeros(shape)
-    result = label.new_full(shape, IGNORE)
-    for some in classes.split(_CLASSES_AT_ONCE):
-        one_hot = label[:, None] == some.view(1, -1, *[1] * (label.ndim - 1))
-        shares = sample_linear(one_hot.to(grid), grid)
-        for value, share in zip(some, shares.unbind(1), strict=True):
-            result = torch.where(share > best, value, result)
-            best = torch.maximum(best, share)
-            total += share
-    return torch.where(1 - total > best, IGNORE, result)
+    corners = Corners.around(grid, label.shape)
+    warped = (corners.blend(image), *corners.vote(label, valid))
+    shown, voted, known = (values.unflatten(-1, grid.shape[:-1]) for values in warped)
+    return shown, voted, known

@@ -69,7 +69,7 @@ def window_shape(
     in steps of at most 5 degrees, up to 30 in 3D), sampled ``scale`` times as wide and displaced; but
     never more than ``limit`` times the patch. Uncapped, 30 degrees with a scale of 1.4 read 13 times the
     cells of a cube, for the rare patch that needs its corners; capped at 1.5, 3.4 times. Cells that a
-    capped window misses become invalid, and ``IGNORE`` in the label: with nnU-Net's rates one in 700.
+    capped window misses become invalid, and ``IGNORE`` in the label: with nnU-Net's rates about one in 500.
 
     nnU-Net enlarges for the rotation but only by 1/0.85 for the scale, whose range reaches 1.4, and its
     1/0.85 is applied to every axis; here the largest scale counts, and the cap is a setting.

@@ -136,6 +136,30 @@ def test_nonfinite_cells_become_background_and_spoil_nothing(value: float, index
     np.testing.assert_array_equal(found, np.where(bad, 0, SAVED[index]))
 
 
+def test_nonfinite_cells_are_background_whatever_the_network_says() -> None:
+    """The network calls every cell left or right, and works at another spacing, over which a NaN would spread."""
+    image = np.ones((8, 8, 8), np.float32)
+    image[2:5, 3, 1:6] = np.nan
+    found = predictor(Halves(), spacing=(0.8, 0.8, 0.8), window=(10, 10, 10))(image, Grid.regular((8, 8, 8), (1, 1, 1)))
+    expected = np.full(image.shape, 300)
+    expected[:4] = 4
+    np.testing.assert_array_equal(found, np.where(np.isnan(image), 0, expected))
+
+
+class Bright(nn.Module):
+    def forward(self, image: Tensor) -> Tensor:
+        return torch.cat([torch.zeros_like(image), image - 0.5, torch.zeros_like(image)], dim=1)
+
+
+def test_nonfinite_cells_do_not_spread_when_resampled() -> None:
+    image = np.ones((8, 8, 8), np.float32)
+    image[4, 4, 4] = np.nan
+    made = predictor(Bright(), spacing=(0.8, 0.8, 0.8), window=(10, 10, 10))
+    found = made(image, Grid.regular((8, 8, 8), (1, 1, 1)))
+    assert (found[0] == 4).all()
+    assert (found == 4).sum() > 8**3 - 3**3
+
+
 def test_a_cell_counts_only_if_all_its_channels_are_finite(index: np.ndarray) -> None:
     image = np.stack([index, index]).astype(np.float32)
     image[1, 3, 3, 3] = np.nan

@@ -224,3 +224,12 @@ def test_low_resolution_is_told_the_coarse_axis():
 def test_what_is_no_transform_is_refused():
     with pytest.raises(BadInput, match=r"\['noise'\] are no transforms; give each a _target_"):
         build_compose(patch_shape=(8, 8), spacing=(1.0, 1.0), noise={"p": 1})
+
+
+def test_labels_come_as_stored_and_leave_as_the_loss_needs_them(make_batch):
+    batch = make_batch((12, 12, 12))
+    small = replace(batch, label=batch.label.to(torch.int16))
+    compose = build_compose(patch_shape=(8, 8, 8), spacing=(1.0,) * 3, rotation=Rotation(p=1), mirror=Mirror())
+    patches = compose(small)
+    assert patches.label.dtype == torch.int64
+    assert torch.equal(patches.label, compose(batch).label)

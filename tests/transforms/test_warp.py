@@ -6,11 +6,9 @@ from scipy.ndimage import affine_transform
 from medseg.labels import IGNORE
 from medseg.transforms.warp import (
     displacement_field,
-    sample_linear,
     sampling_grid,
     sampling_matrix,
-    warp_image,
-    warp_label,
+    warp,
 )
 from medseg.transforms.window import rotation_planes
 
@@ -27,6 +25,20 @@ def make_grid(patch, window, *, degrees=None, scale=1.0, flip=None, spacing=None
         coarse,
     )
     return sampling_grid(torch.from_numpy(matrix).float(), patch, window, displacement)
+
+
+def sample_linear(field, grid):
+    known = torch.ones(len(field), *field.shape[2:], dtype=torch.bool)
+    return torch.stack([warp(f, k.long(), k, g)[0] for f, k, g in zip(field, known, grid)])
+
+
+def warp_image(image, valid, grid):
+    warped = [warp(i, v.long(), v, g) for i, v, g in zip(image, valid, grid)]
+    return torch.stack([w[0] for w in warped]), torch.stack([w[2] for w in warped])
+
+
+def warp_label(label, grid):
+    return torch.stack([warp(c[None].float(), c, c > 0, g)[1] for c, g in zip(label, grid)])
 
 
 @pytest.mark.parametrize(
