@@ -13,7 +13,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 demo: $(VENV)/.ready  ## train on the phantom, predict, evaluate, draw a picture: demo/
-	OMP_NUM_THREADS= PATH="$(CURDIR)/$(BIN):$$PATH" bash scripts/demo.sh
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash scripts/demo.sh
 
 test: $(VENV)/.ready  ## all fast tests and doctests
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal

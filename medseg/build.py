@@ -15,11 +15,11 @@ import torch
 from hydra.errors import InstantiationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from medseg import checkpoint
+from medseg.callbacks.metrics_file import MetricsFile
 from medseg.cpu import keep_large_blocks
 from medseg.data.cases import Case, Dataset, first_five
 from medseg.data.datamodule import DataModule
@@ -245,7 +245,7 @@ def trainer(cfg: DictConfig, run_dir: Path, precision: str, device: str) -> Trai
     best = ModelCheckpoint(filename="best", monitor="val/dice", mode="max", save_on_train_epoch_end=False, **settled)
     last = ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **settled)  # only whole epochs resume exactly
     callbacks = [instantiate(c) for c in cfg.callbacks.values() if c is not None]
-    loggers: list[Any] = [CSVLogger(run_dir, name="", version="")]
+    loggers: list[Any] = [MetricsFile(run_dir)]
     if cfg.logger.get("_target_"):
         loggers.append(instantiate(cfg.logger))
     settings = {k: v for k, v in cfg.trainer.items() if k not in ("accelerator", "precision")}

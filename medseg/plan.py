@@ -23,10 +23,11 @@ def write(cfg: DictConfig) -> Path:
     OmegaConf.resolve(cfg)
     from rich.console import Console
 
-    from medseg import build, quiet
-    from medseg.planning.plan import write_plan
+    from medseg import quiet
 
     quiet.settle()
+    from medseg import build
+    from medseg.planning.plan import write_plan
 
     source = build.dataset(cfg)
     train_cases, _ = build.halves(cfg, source)

@@ -37,20 +37,22 @@ def predict(cfg: DictConfig) -> list[Path]:
     from rich.console import Console
     from rich.progress import track
 
-    from medseg import quiet, restore
+    from medseg import quiet
+
+    quiet.settle()
+    from medseg import restore
     from medseg.cpu import keep_large_blocks
     from medseg.device import device_of
 
-    quiet.settle()
     if device_of(cfg.device) == "cpu":
         keep_large_blocks()
-    predictor = restore.predictor(checkpoint, device=cfg.device, flips=cfg.flips, overlap=cfg.overlap)
+    given = {key: value for key, value in cfg.data.items() if value is not None}
+    predictor = restore.predictor(checkpoint, device=cfg.device, flips=cfg.flips, overlap=cfg.overlap, data=given)
     cases = find_cases(source, len(predictor.spec.channels))
     written = [target / f"{case.id}{ending(case.images[0])}" for case in cases]
     clash = [path for case, path in zip(cases, written, strict=True) if path.resolve() in _resolved(case.images)]
     if clash:
         raise BadInput(f"output={target}: {clash[0].name} would replace the image itself; choose another folder")
-    target.mkdir(parents=True, exist_ok=True)
     work = [(c, p) for c, p in zip(cases, written, strict=True) if cfg.overwrite or not p.exists()]
     for case, path in track(work, "predicting") if work else []:
         predictor.file(case.images, path)
@@ -94,7 +96,7 @@ def ending(image: Path) -> str:
     from medseg import formats
 
     own = formats.suffix(image)
-    return {"": ".nii.gz", ".dcm": ".nii.gz", ".nhdr": ".nrrd", ".mhd": ".mha"}.get(own, own)
+    return {"": ".nii.gz", ".nhdr": ".nrrd", ".mhd": ".mha"}.get(own, own)
 
 
 def _resolved(paths: Sequence[Path]) -> set[Path]:

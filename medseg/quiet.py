@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 
 
-def settle() -> None:
-    """Lower notes of libraries to warnings, and drop warnings that do not concern the user."""
+def settle(*, tracker: bool = False) -> None:
+    """Lower notes of libraries to warnings, and drop warnings that do not concern the user.
+
+    Args:
+        tracker: Let W&B speak, as it should where it gives the address of the run.
+    """
+    if not tracker:
+        os.environ.setdefault("WANDB_SILENT", "true")
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero", "numexpr"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",  # chosen by data.workers
-        ".*exists and is not empty.*",  # a resumed run
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # Lightning within torch
-        ".*Experiment logs directory .* exists and is not empty.*",
+        ".*exists and is not empty.*",  # a resumed run, whose files are kept
     ):
         warnings.filterwarnings("ignore", message=message)

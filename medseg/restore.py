@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,12 @@ from medseg.sample import DataSpec, Sample
 
 
 def predictor(
-    path: Path | str, *, device: str = "auto", flips: bool | None = None, overlap: float | None = None
+    path: Path | str,
+    *,
+    device: str = "auto",
+    flips: bool | None = None,
+    overlap: float | None = None,
+    data: Mapping[str, Any] | None = None,
 ) -> Predictor:
     """The predictor that a checkpoint holds; command line, notebook and training build this same object.
 
@@ -31,6 +36,7 @@ def predictor(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` and so on.
         flips: Average over mirrored images; None does as the training's configuration says.
         overlap: Least share of a window that its neighbour covers; None likewise.
+        data: ``nonfinite`` and ``grid_tolerance`` for the new images, instead of the training's.
 
     Raises:
         BadInput: Not a checkpoint of medseg, or no such device.
@@ -54,7 +60,7 @@ def predictor(
         prepare=planned.preprocess,
         tiling=tiling(cfg, planned, spec, trained if trained == able else "fp32"),
         spec=spec,
-        read=partial(_read_image, spec=spec, data=stored["config"]["data"]),
+        read=partial(_read_image, spec=spec, data=stored["config"]["data"] | dict(data or {})),
         write=_write_like,
         device=place,
     )
@@ -66,4 +72,5 @@ def _read_image(files: Sequence[Path], *, spec: DataSpec, data: dict[str, Any]) 
 
 
 def _write_like(target: Path, array: np.ndarray, grid: Grid, like: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
     formats.write(target, array, grid, like=like)

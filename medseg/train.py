@@ -37,9 +37,11 @@ def train(cfg: DictConfig) -> Path:
     run_dir, resumed = run_folder(cfg)
     cfg.run_dir = str(run_dir)  # before other keys take it over
     OmegaConf.resolve(cfg)
-    from medseg import build, quiet
+    from medseg import quiet
 
-    quiet.settle()
+    quiet.settle(tracker=not cfg.logger.get("offline", True))
+    from medseg import build
+
     run = build.run(cfg, run_dir)
     _announce(cfg, run, resumed)
     run.datamodule.prepare_data()

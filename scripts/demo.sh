@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The whole way on the phantom: train, predict files, evaluate files, draw one case. make demo runs it.
 set -euo pipefail
+unset OMP_NUM_THREADS # make sets it for the tests
 
 out=demo
 rm -rf "$out"

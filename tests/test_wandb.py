@@ -47,9 +47,11 @@ def content_of(run_dir: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         config |= {u.key or u.nested_key[0]: json.loads(u.value_json) for u in updates}
         row: dict[str, Any] = {}
         for entry in record.history.item:
-            key, *inner = entry.nested_key or [entry.key]
-            value = json.loads(entry.value_json)
-            row[key] = row.get(key, {}) | {inner[0]: value} if inner else value
+            *outer, key = entry.nested_key or [entry.key]
+            place = row
+            for name in outer:
+                place = place.setdefault(name, {})
+            place[key] = json.loads(entry.value_json)
         history += [row] if row else []
     return config, history
 
@@ -101,15 +103,14 @@ def test_config_is_resolved_and_counts_parameters(run_dirs: list[Path]) -> None:
 
 def test_previews_have_masks_with_class_names(run_dirs: list[Path]) -> None:
     config, history = content_of(run_dirs[0])
-    shown = [row["val/previews"] for row in history if "val/previews" in row]
+    shown = [row["val/previews/c0"] for row in history if "val/previews/c0" in row]
     assert len(shown) == 2
     for panel in shown:
-        assert panel["_type"] == "images/separated"
-        assert (panel["count"], panel["captions"]) == (1, ["c0"])
-        (masks,) = panel["all_masks"]
-        assert set(masks) == {"label", "prediction"}
+        assert panel["_type"] == "image-file"
+        assert panel["caption"] == "c0"
+        assert set(panel["masks"]) == {"label", "prediction"}
         (files,) = run_dirs[0].glob("wandb/offline-run-*/files")
-        for entry in (*masks.values(), *({"path": name} for name in panel["filenames"])):
+        for entry in (*panel["masks"].values(), panel):
             assert (files / entry["path"]).is_file()
     names = {str(index): name for name, index in LABELS.items()}
     classes = {key: value["value"] for key, value in config["_wandb"]["mask/class_labels"].items()}

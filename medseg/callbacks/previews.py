@@ -45,7 +45,7 @@ class Previews(Callback):
 
     def __init__(self, cases: int = 3) -> None:
         self.cases = cases
-        self._panels: list[Any] = []
+        self._panels: list[tuple[str, Any]] = []
 
     def on_validation_batch_end(
         self,
@@ -74,13 +74,14 @@ class Previews(Callback):
             "label": {"mask_data": to_plane(known, position), "class_labels": {**names, len(names): "ignored"}},
             "prediction": {"mask_data": to_plane(pred, position), "class_labels": names},
         }
-        self._panels.append(wandb.Image(grey, masks=masks, caption=batch.cases[0]))
+        self._panels.append((batch.cases[0], wandb.Image(grey, masks=masks, caption=batch.cases[0])))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Send the overlays."""
         logger = self._logger(trainer)
         if logger is not None and self._panels:
-            logger.experiment.log({"val/previews": self._panels, "trainer/global_step": trainer.global_step})
+            shown = {f"val/previews/{case}": panel for case, panel in self._panels}
+            logger.experiment.log(shown | {"trainer/global_step": trainer.global_step})
         self._panels = []
 
     def _logger(self, trainer: Trainer) -> WandbLogger | None:

@@ -51,6 +51,10 @@ def pair(
         case_id, channel = _identify(stem, labels, n_channels)
         images[case_id][channel].append(path)
     _check_channels(images, n_channels, image_dir)
+    if labels is None and n_channels == 1:
+        second = [n for n in images if n.endswith("_0001") and n.removesuffix("_0001") in images]
+        way_out = "give images with the channels of the training, or rename the files that are cases of their own"
+        refuse(second, f"image(s) in {image_dir} that look like a second channel, where one is expected", way_out)
     if labels is not None:
         refuse(
             sorted(set(images) - set(labels)),

@@ -95,3 +95,10 @@ def test_what_is_left_over_is_refused(
 def test_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"nowhere: no such folder; check data\.root"):
         pair(tmp_path / "nowhere", None, 1)
+
+
+def test_second_channel_is_not_taken_for_a_case_of_its_own(tmp_path: Path) -> None:
+    for name in ("p_0000", "p_0001", "scan_0001"):
+        (tmp_path / f"{name}.nii.gz").touch()
+    with pytest.raises(BadInput, match=r"1 image\(s\) .* look like a second channel, where one is expected: p_0001"):
+        pair(tmp_path, None, 1)
