@@ -237,9 +237,10 @@ class Spatial(Transform):
         for i in np.flatnonzero(params["flip"].any(1) & ~warped):
             axes = [int(a) - len(window) for a in np.flatnonzero(params["flip"][i])]
             image[i], label[i], valid[i] = image[i].flip(axes), label[i].flip(axes), valid[i].flip(axes)
-        if self.lateral_axis is not None and self.mirror_classes is not None:
+        classes = self.mirror_classes
+        if self.lateral_axis is not None and classes is not None and classes != tuple(range(len(classes))):
             for i in np.flatnonzero(params["flip"][:, self.lateral_axis]):
-                label[i] = exchange(label[i], self.mirror_classes)
+                label[i] = exchange(label[i], classes)
         return replace(batch, image=image, label=label, valid=valid)
 
     @staticmethod
