@@ -15,6 +15,7 @@ import torch
 from hydra.errors import InstantiationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
@@ -250,14 +251,18 @@ def trainer(cfg: DictConfig, run_dir: Path, precision: str, device: str) -> Trai
         loggers.append(instantiate(cfg.logger))
     settings = {k: v for k, v in cfg.trainer.items() if k not in ("accelerator", "precision")}
     settings["log_every_n_steps"] = min(cfg.trainer.log_every_n_steps, cfg.data.steps_per_epoch)
-    made: Trainer = instantiate(settings, _partial_=True)(
-        accelerator="gpu" if device == "cuda" else cfg.trainer.accelerator,
-        precision=precision,
-        callbacks=[*callbacks, best, last],  # after the averaging of weights, which they are to save
-        logger=loggers,
-        plugins=[checkpoint.AtomicCheckpointIO()],
-        default_root_dir=str(run_dir),
-        use_distributed_sampler=False,
-        enable_model_summary=False,
-    )
+    make = instantiate(settings, _partial_=True)
+    try:
+        made: Trainer = make(
+            accelerator="gpu" if device == "cuda" else cfg.trainer.accelerator,
+            precision=precision,
+            callbacks=[*callbacks, best, last],  # after the averaging of weights, which they are to save
+            logger=loggers,
+            plugins=[checkpoint.AtomicCheckpointIO()],
+            default_root_dir=str(run_dir),
+            use_distributed_sampler=False,
+            enable_model_summary=False,
+        )
+    except (MisconfigurationException, TypeError) as error:
+        raise BadInput(f"trainer can't be built: {error}; check the keys under trainer") from error
     return made

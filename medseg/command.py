@@ -12,6 +12,7 @@ from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -42,6 +43,7 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
             for key, value in _flatten(OmegaConf.to_container(cfg, resolve=False)):
                 if value == MISSING:
                     raise BadInput(f"{key} is needed and was not given; add {key}=... to the command")
+            check_numbers(cfg, HydraConfig.get().overrides.task, config_name)
             task(cfg)
         except BadInput as error:  # here, before Hydra announces a failed job
             _refuse(str(error))
@@ -57,6 +59,24 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
         sys.exit(130)
 
 
+def check_numbers(cfg: DictConfig, overrides: Sequence[str], config_name: str) -> None:
+    """Refuse a word where the configuration has a number; ``auto`` and ``all`` may stand for one.
+
+    Raises:
+        BadInput: Names the key, what came and the number that stands there by itself.
+    """
+    keys = [o.partition("=")[0].lstrip("+") for o in overrides]
+    words = {key: OmegaConf.select(cfg, key) for key in keys if "." in key or key in cfg}
+    words = {key: w for key, w in words.items() if isinstance(w, str) and w not in ("auto", "all")}
+    if not words:
+        return
+    usual = _compose(config_name, [o for o in overrides if o.partition("=")[0] not in words])
+    for key, word in words.items():
+        number = OmegaConf.select(usual, key, throw_on_missing=False)
+        if isinstance(number, (int, float)):
+            raise BadInput(f"{key}={word}: expected a number such as {number}; mend it or leave it out")
+
+
 def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
     """Compose ``conf/<config_name>.yaml`` outside of a command, as in a notebook.
 
@@ -70,9 +90,13 @@ def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
 
 
 def _compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
+    running = GlobalHydra.instance().hydra  # of the command that is being run, if any
     GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return hydra.compose(config_name, overrides=list(overrides))
+    try:
+        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            return hydra.compose(config_name, overrides=list(overrides))
+    finally:
+        GlobalHydra.instance().hydra = running
 
 
 def _refuse(line: str) -> None:

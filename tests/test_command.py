@@ -38,6 +38,8 @@ def test_help_is_torch_free(command: str, tmp_path: Path) -> None:
         (["foo"], "foo"),
         (["experiment=hipocampus"], "did you mean hippocampus"),
         (["data=nnunet"], "data.root is needed and was not given"),
+        (["optimizer.lr=fast"], "optimizer.lr=fast: expected a number such as 0.001"),
+        (["trainer.max_steps=1k", "experiment=phantom"], "trainer.max_steps=1k: expected a number such as 450"),
     ],
 )
 def test_misspelt_configuration_is_one_line_with_the_right_name(
@@ -60,3 +62,10 @@ def test_missing_dataset_is_one_line(tmp_path: Path) -> None:
     assert "dataset.json: no such file" in errors[0]
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_words_that_stand_for_numbers_are_taken(tmp_path: Path) -> None:
+    done = run(
+        "train", "data=nnunet", f"data.root={tmp_path}/absent", "data.fold=all", "trainer.devices=auto", cwd=tmp_path
+    )
+    assert "dataset.json: no such file" in done.stderr

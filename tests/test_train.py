@@ -128,6 +128,15 @@ def test_resumed_training_equals_an_uninterrupted_one(run_dir: Path, cache: Path
         assert torch.equal(resumed[name], whole[name]), name
 
 
+def test_a_budget_that_ends_within_an_epoch_is_validated_too(cache: Path) -> None:
+    short = ["trainer.max_steps=4", f"cache_dir={cache}", f"run_dir={cache}/runs/short", "test=false"]
+    folder = train(compose("train", [*TINY, *short]))
+    with (folder / "metrics.csv").open() as stream:
+        judged = [int(row["step"]) for row in csv.DictReader(stream) if row["val/dice"]]
+    assert judged == [2, 3]
+    assert (folder / "checkpoints" / "best.ckpt").is_file()
+
+
 def test_a_training_is_never_overwritten(run_dir: Path, cache: Path) -> None:
     with pytest.raises(BadInput, match="already holds a training; ckpt_path=last resumes it"):
         train(compose("train", [*TINY, f"cache_dir={cache}", f"run_dir={run_dir}"]))
@@ -136,4 +145,10 @@ def test_a_training_is_never_overwritten(run_dir: Path, cache: Path) -> None:
 def test_nothing_to_resume_is_told(cache: Path) -> None:
     with pytest.raises(BadInput, match="ckpt_path=last: no checkpoint"):
         train(compose("train", [*TINY, f"cache_dir={cache}", f"run_dir={cache}/none/x", "ckpt_path=last"]))
+    assert not (cache / "none").exists()
+
+
+def test_a_budget_that_is_no_time_is_told(cache: Path) -> None:
+    with pytest.raises(BadInput, match=r"'20min'.* is not a valid duration.*check the keys under trainer"):
+        train(compose("train", [*TINY, f"cache_dir={cache}", f"run_dir={cache}/none/x", "trainer.max_time=20min"]))
     assert not (cache / "none").exists()

@@ -99,6 +99,11 @@ class Supervised(LightningModule):
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=n)
         return loss
 
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """End with a validation when the steps are spent: by itself Lightning validates whole epochs only."""
+        if self.global_step == self.trainer.max_steps:
+            self.trainer.should_stop = True
+
     def on_validation_epoch_start(self) -> None:
         """Forget the scores of the last round."""
         self._scores = {}
