@@ -55,7 +55,10 @@ class BudgetBar(ProgressBar):
         self._began = time.monotonic()
         self._share_before = self._share(trainer, pl_module)
         if self._enabled and trainer.is_global_zero and sys.stdout.isatty():
-            columns = (TextColumn("training"), BarColumn(), TextColumn("{task.percentage:.0f}% {task.description}"))
+            columns = (
+                BarColumn(bar_width=8),
+                TextColumn("{task.percentage:.0f}% {task.description}"),
+            )  # fits 80 letters
             self._bar = Progress(*columns)
             self._task = self._bar.add_task("", total=1.0)
             self._bar.start()
@@ -88,7 +91,7 @@ class BudgetBar(ProgressBar):
         gained = share - self._share_before
         left = clock(elapsed * (1 - share) / gained) if gained > 0 else "-"
         shown = [(k, trainer.callback_metrics[k]) for k in ("train/loss", "val/dice") if k in trainer.callback_metrics]
-        scores = "  ".join(f"{name} {float(value):.4f}" for name, value in shown)
+        scores = "  ".join(f"{name.rpartition('/')[2]} {float(value):.4f}" for name, value in shown)
         return f"step {trainer.global_step}  {clock(elapsed)} spent, {left} left  {scores}"
 
     def _share(self, trainer: Trainer, pl_module: LightningModule) -> float:

@@ -39,7 +39,7 @@ def test_line_tells_step_time_left_and_scores(clock: list[float]) -> None:
     bar = BudgetBar()
     bar.on_train_start(trainer(0), METHOD)
     clock[0] += 60
-    assert bar.line(trainer(25), METHOD) == "step 25  0:01:00 spent, 0:03:00 left  train/loss 0.2500  val/dice 0.8750"
+    assert bar.line(trainer(25), METHOD) == "step 25  0:01:00 spent, 0:03:00 left  loss 0.2500  dice 0.8750"
     assert bar.line(trainer(25, callback_metrics={}), METHOD) == "step 25  0:01:00 spent, 0:03:00 left  "
 
 
