@@ -132,7 +132,16 @@ def network(model: DictConfig, planned: Plan, spec: DataSpec) -> Network:
         kernels=planned.kernels,
         strides=planned.strides,
     )
-    built: Network = instantiate(model)(facts)
+    try:
+        built: Network = instantiate(model)(facts)
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        key = str(error).rpartition("argument ")[2].strip("'")
+        raise BadInput(
+            f"model.{key} is no setting of {model._target_}; where an experiment sets it for another network, "
+            f"drop it by '~model.{key}'"
+        ) from error
     return built
 
 

@@ -152,3 +152,9 @@ def test_a_budget_that_is_no_time_is_told(cache: Path) -> None:
     with pytest.raises(BadInput, match=r"'20min'.* is not a valid duration.*check the keys under trainer"):
         train(compose("train", [*TINY, f"cache_dir={cache}", f"run_dir={cache}/none/x", "trainer.max_time=20min"]))
     assert not (cache / "none").exists()
+
+
+def test_a_setting_of_another_network_is_told(cache: Path) -> None:
+    other = ["+model.feature_size=12", f"cache_dir={cache}", f"run_dir={cache}/none/x"]
+    with pytest.raises(BadInput, match=r"model.feature_size is no setting of medseg.models.unet.UNet; .*'~model"):
+        train(compose("train", [*TINY, *other]))
