@@ -26,13 +26,6 @@ def test_folds_are_those_of_nnunet() -> None:
     assert folds(numbered(12)) == [[f"c{i:03d}" for i in fold] for fold in expected]
 
 
-@pytest.mark.parametrize(("n", "n_folds", "seed"), [(12, 5, 12345), (200, 5, 12345), (7, 2, 0), (5, 5, 3)])
-def test_folds_agree_with_scikit_learn(n: int, n_folds: int, seed: int) -> None:
-    selection = pytest.importorskip("sklearn.model_selection", reason="scikit-learn is not installed")
-    expected = [val.tolist() for _, val in selection.KFold(n_folds, shuffle=True, random_state=seed).split(range(n))]
-    assert folds(numbered(n), n_folds, seed) == [[f"c{i:03d}" for i in fold] for fold in expected]
-
-
 def test_folds_do_not_depend_on_the_order_or_the_group_names() -> None:
     cases = numbered(23)
     renamed = [Case(c.id, (), None, f"g{-i}") for i, c in enumerate(cases)]
