@@ -59,16 +59,19 @@ class LabelTable:
     """The one declared meaning of label values; printed at start and kept in every checkpoint.
 
     Attributes:
-        classes: Position is the training index; index 0 is the background.
+        classes: Position is the training index.
         ignore_values: Raw values that become ``IGNORE``.
         regions: Outputs of a region-based network in painting order; empty for softmax classes.
         pairs: Training indices of (left, right) classes that a mirror across the body exchanges.
+        background: Whether index 0 is what no class covers, and is not scored. Land cover has none:
+            there every class counts.
     """
 
     classes: tuple[LabelClass, ...]
     ignore_values: tuple[int, ...] = ()
     regions: tuple[Region, ...] = ()
     pairs: tuple[tuple[int, int], ...] = ()
+    background: bool = True
 
     def __post_init__(self) -> None:
         names = [c.name for c in self.classes]
@@ -78,7 +81,9 @@ class LabelTable:
         if len(set(values)) != len(values):
             raise BadInput(f"label table: a raw value may belong to one class only, came {sorted(values)}")
         if len(self.classes) < 2:
-            raise BadInput(f"label table: needs the background and at least one class, came {names}")
+            raise BadInput(f"label table: needs at least two classes, of which one may be the background, came {names}")
+        if self.regions and not self.background:
+            raise BadInput("label table: regions need a background, which cells outside of all of them get")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -97,10 +102,10 @@ class LabelTable:
 
     @property
     def targets(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
-        """What is scored: (name, training indices) of each region, or of each foreground class."""
+        """What is scored: (name, training indices) of each region, or of each class but the background."""
         if self.regions:
             return tuple((r.name, r.members) for r in self.regions)
-        return tuple((c.name, (i,)) for i, c in enumerate(self.classes) if i > 0)
+        return tuple((c.name, (i,)) for i, c in enumerate(self.classes) if i > 0 or not self.background)
 
     @property
     def saved_dtype(self) -> np.dtype[Any]:
@@ -185,6 +190,7 @@ class LabelTable:
             "ignore_values": list(self.ignore_values),
             "regions": [{"name": r.name, "members": list(r.members), "paint": r.paint} for r in self.regions],
             "pairs": [list(p) for p in self.pairs],
+            "background": self.background,
         }
 
     @classmethod
@@ -197,6 +203,7 @@ class LabelTable:
             ignore_values=tuple(stored["ignore_values"]),
             regions=tuple(Region(r["name"], tuple(r["members"]), r["paint"]) for r in stored["regions"]),
             pairs=tuple((p[0], p[1]) for p in stored["pairs"]),
+            background=stored.get("background", True),  # older checkpoints know tables with one only
         )
 
     @classmethod
@@ -208,11 +215,11 @@ class LabelTable:
         merge: bool = False,
         pairs: Sequence[Sequence[str]] = (),
         colours: Mapping[str, Sequence[int]] | None = None,
+        background: str | None = "background",
     ) -> LabelTable:
         """Build a table from ``name: value`` or ``name: [values]``, as in nnU-Net's ``dataset.json``.
 
-        ``background`` (or the class of value 0) becomes index 0; ``ignore`` names raw values to
-        ignore. A list of values is a region (possibly overlapping others) unless ``merge``.
+        The background becomes index 0; ``ignore`` names raw values to ignore. A list of values is a region (possibly overlapping others) unless ``merge``.
 
         Args:
             labels: Name to raw value or values.
@@ -220,9 +227,11 @@ class LabelTable:
             merge: Take lists as several raw values of one softmax class, not as regions.
             pairs: (left, right) class names.
             colours: RGB by class name; the rest come from a palette.
+            background: Name of the class that is not scored; the class of value 0 where none has this
+                name. None if every class counts; they are then in the order of their raw values.
 
         Raises:
-            BadInput: No background, unknown names in ``pairs``, or an incomplete region order.
+            BadInput: No such background, unknown names in ``pairs``, or an incomplete region order.
 
         Example:
             >>> LabelTable.declare({"background": 0, "liver": 1, "ignore": 9}).ignore_values
@@ -231,11 +240,13 @@ class LabelTable:
         entries = {name: _values(value) for name, value in labels.items()}
         ignore = tuple(v for name, values in entries.items() if name == "ignore" for v in values)
         entries.pop("ignore", None)
-        zero = next((n for n, v in entries.items() if v == (0,)), None)
-        background = "background" if "background" in entries else zero
-        if background is None:
-            raise BadInput(f"label table: no background (value 0) among {dict(labels)}")
-        groups = {background: entries.pop(background)}
+        groups: dict[str, tuple[int, ...]] = {}
+        if background is not None:
+            zero = next((n for n, v in entries.items() if v == (0,)), None)
+            first = background if background in entries else zero
+            if first is None:
+                raise BadInput(f"label table: no background (value 0) among {dict(labels)}")
+            groups[first] = entries.pop(first)
         if merge or all(len(v) == 1 for v in entries.values()):
             groups |= dict(sorted(entries.items(), key=lambda item: item[1]))
             regions: tuple[Region, ...] = ()
@@ -257,6 +268,7 @@ class LabelTable:
             ignore_values=ignore,
             regions=regions,
             pairs=tuple((names.index(a), names.index(b)) for a, b in pairs),
+            background=background is not None,
         )
 
 

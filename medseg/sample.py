@@ -23,11 +23,14 @@ class Channel:
         name: Unique in its DataSpec, such as ``T1``, ``CT`` or ``B08``. Decides the normalisation.
         unit: Physical unit of the raw values, such as ``HU``; empty if arbitrary.
         wavelength_nm: Centre wavelength in nanometres where there is one.
+        formula: How the channel is computed from bands of the file, such as ``(B8 - B12) / (B8 + B12)``;
+            empty if it is a band itself.
     """
 
     name: str
     unit: str = ""
     wavelength_nm: float | None = None
+    formula: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,7 @@ class DataSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; ``from_dict`` is its inverse."""
-        channels = [{"name": c.name, "unit": c.unit, "wavelength_nm": c.wavelength_nm} for c in self.channels]
-        return {"channels": channels, "labels": self.labels.to_dict(), "ndim": self.ndim}
+        return {"channels": [vars(c) for c in self.channels], "labels": self.labels.to_dict(), "ndim": self.ndim}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> DataSpec:

@@ -126,7 +126,7 @@ def test_saved_dtype_is_the_smallest_that_holds_the_values(values, dtype):
     ("labels", "words"),
     [
         ({"a": 1, "b": 2}, r"no background \(value 0\)"),
-        ({"background": 0}, "needs the background and at least one class"),
+        ({"background": 0}, "needs at least two classes"),
         ({"background": 0, "a": 1, "b": 1}, "a raw value may belong to one class only"),
         ({"background": 0, "a": 1, "ignore": 1}, "a raw value may belong to one class only"),
     ],
@@ -183,3 +183,16 @@ def test_ignore_is_never_saved() -> None:
     table = LabelTable.declare({"background": 0, "organ": 1})
     with pytest.raises(ValueError, match="came -1 to 1"):
         table.to_saved(np.array([IGNORE, 1]))
+
+
+def test_without_background_every_class_is_scored_in_the_order_of_its_values() -> None:
+    table = LabelTable.declare({"water": 4, "building": 0, "land": [1, 7], "ignore": 255}, background=None, merge=True)
+    assert table.targets == (("building", (0,)), ("land", (1,)), ("water", (2,)))
+    assert LabelTable.from_dict(table.to_dict()) == table
+    assert table.to_index(np.array([0, 7, 255, 4])).tolist() == [0, 1, -1, 2]
+
+
+def test_background_by_name_comes_first() -> None:
+    table = LabelTable.declare({"burned": 0, "unburned": 1}, background="unburned")
+    assert table.names == ("unburned", "burned")
+    assert table.targets == (("burned", (1,)),)

@@ -77,6 +77,7 @@ def run_dirs(folder: Path) -> list[Path]:
     for name in ("one", "two"):
         runs.append(train_in(folder, f"first/{name}", f"name={name}", show))
         assert wandb.run is None, "the next training would continue this run"
+    wandb.teardown()  # waits until the last records are in the files
     return runs
 
 
@@ -137,5 +138,6 @@ def test_failed_training_ends_its_run_too(folder: Path) -> None:
     with pytest.raises(RuntimeError, match="not today"):
         train_in(folder, "third", "+callbacks.fail._target_=tests.test_wandb.Fail")
     assert wandb.run is None
+    wandb.teardown()  # waits until the record of the end is in the file
     (path,) = (folder / "third").glob("wandb/offline-run-*/run-*.wandb")
     assert [record.exit.exit_code for record in records(path) if record.HasField("exit")] == [1]

@@ -98,7 +98,7 @@ class DicomSource(Source):
         self.dtype = read_dtype(folder, stored, scaled=any((s.slope, s.intercept) != (1, 0) for s in slices))
         self._slices = slices
 
-    def _read(self, box: Box) -> npt.NDArray[Any]:
+    def _read(self, box: Box, channels: tuple[int, ...]) -> npt.NDArray[Any]:
         cells = np.empty((1, *box.shape), dtype=self.dtype)
         within = box.slices[:2]
         for k, piece in enumerate(self._slices[box.slices[2]]):
@@ -106,7 +106,7 @@ class DicomSource(Source):
             if self.dtype == np.float32:
                 values = values * piece.slope + piece.intercept
             cells[0, :, :, k] = values
-        return cells
+        return cells[list(channels)]
 
 
 def open(folder: Path, *, series: str | None = None) -> DicomSource:

@@ -50,13 +50,13 @@ class ItkSource(Source):
         self.dtype = read_dtype(path, _DTYPES[reader.GetPixelID()], scaled=False)
         self._axes = axes
 
-    def _read(self, box: Box) -> npt.NDArray[Any]:
+    def _read(self, box: Box, channels: tuple[int, ...]) -> npt.NDArray[Any]:
         reader = _reader(self.path)
         reader.SetExtractIndex(box.start[: self._axes])
         reader.SetExtractSize(box.shape[: self._axes])
         with damage_told(self.path, RuntimeError):
             cells = sitk.GetArrayFromImage(reader.Execute())
-        return cells.reshape(*reversed(box.shape), self.n_channels).transpose(3, 2, 1, 0)
+        return cells.reshape(*reversed(box.shape), self.n_channels).transpose(3, 2, 1, 0)[list(channels)]
 
 
 def open(path: Path) -> ItkSource:

@@ -51,10 +51,10 @@ class NiftiSource(Source):
         self.dtype = read_dtype(path, proxy.dtype, scaled=(proxy.slope, proxy.inter) != (1, 0))
         self._proxy = proxy
 
-    def _read(self, box: Box) -> npt.NDArray[Any]:
+    def _read(self, box: Box, channels: tuple[int, ...]) -> npt.NDArray[Any]:
         with damage_told(self.path, *_DAMAGE):
             cells = np.asarray(self._proxy[box.slices[: self._proxy.ndim]])
-        return np.moveaxis(cells.reshape(*box.shape, self.n_channels), -1, 0)
+        return np.moveaxis(cells.reshape(*box.shape, self.n_channels), -1, 0)[list(channels)]
 
 
 def open(path: Path) -> NiftiSource:

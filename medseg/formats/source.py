@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Shaped
+from jaxtyping import Bool, Shaped
 
 from medseg.errors import BadInput
 from medseg.geometry.box import Box
@@ -21,29 +21,42 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 class Source(ABC):
-    """A volume on disk, of which only the header has been read. Small, and can be pickled.
+    """An image on disk, of which only the header has been read. Small, and can be pickled.
 
     Attributes:
         path: File, or folder of a series.
-        grid: Geometry, in ``RAS_MM``.
-        n_channels: Channels c that ``read`` gives.
+        grid: Geometry.
+        n_channels: Channels of the file.
         dtype: Type that ``read`` gives: float32 if the file holds floats or scales its values, else
             the integer type of the file, in native byte order.
+        names: Of the channels, where the file tells them; else empty.
     """
 
     path: Path
     grid: Grid
     n_channels: int
     dtype: np.dtype[Any]
+    names: tuple[str, ...] = ()
 
-    def read(self, box: Box | None = None) -> Shaped[np.ndarray, "c *s"]:
+    def read(self, box: Box | None = None, channels: Sequence[int] | None = None) -> Shaped[np.ndarray, "c *s"]:
         """Values in the file's own unit (slope and intercept applied), C-contiguous.
 
         Args:
             box: Cells to read, inside the grid; None reads all. Formats that can, decode no more.
+            channels: Which channels, in this order; None reads all.
 
         Raises:
             BadInput: The box overhangs the grid, or the file is truncated or damaged.
+        """
+        return self.read_valid(box, channels)[0]
+
+    def read_valid(
+        self, box: Box | None = None, channels: Sequence[int] | None = None
+    ) -> tuple[Shaped[np.ndarray, "c *s"], Bool[np.ndarray, " *s"]]:
+        """What ``read`` gives, and which cells hold data in every channel read.
+
+        Cells without data (nodata values, masks of the file) keep whatever value the file has there.
+        NaN is left to the caller: it is nodata in a scene and a defect in a volume.
         """
         box = box or Box.whole(self.grid.shape)
         if len(box.shape) != self.grid.ndim or box.clip(self.grid.shape) != box:
@@ -51,13 +64,22 @@ class Source(ABC):
                 f"{self.path}: the window {box.start} to {box.stop} is not inside the grid {self.grid.shape}; "
                 "clip it first"
             )
+        wanted = tuple(range(self.n_channels)) if channels is None else tuple(channels)
         if 0 in box.shape:
-            return np.empty((self.n_channels, *box.shape), dtype=self.dtype)
-        return np.ascontiguousarray(self._read(box), dtype=self.dtype)
+            return np.empty((len(wanted), *box.shape), dtype=self.dtype), np.empty(box.shape, dtype=bool)
+        cells = np.ascontiguousarray(self._read(box, wanted), dtype=self.dtype)
+        valid = self._valid(box, wanted, cells)
+        return cells, np.ones(box.shape, dtype=bool) if valid is None else valid
 
     @abstractmethod
-    def _read(self, box: Box) -> npt.NDArray[Any]:
+    def _read(self, box: Box, channels: tuple[int, ...]) -> npt.NDArray[Any]:
         """Scaled values ``[c, *s]`` of a box that is inside the grid and not empty, in any type."""
+
+    def _valid(
+        self, box: Box, channels: tuple[int, ...], cells: Shaped[np.ndarray, "c *s"]
+    ) -> npt.NDArray[np.bool_] | None:
+        """Where all of ``channels`` hold data, of which ``_read`` gave ``cells``; None means everywhere."""
+        return None
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from typing import Any
 
@@ -18,6 +19,8 @@ RAS_MM = "ras_mm"
 PIXEL = "pixel"
 """Frame of images without a world: the index itself."""
 
+_EARTH_RADIUS_M = 6_371_009.0
+
 
 @dataclass(frozen=True, eq=False)
 class Grid:
@@ -26,7 +29,7 @@ class Grid:
     Attributes:
         shape: Cells on each of the d array axes.
         affine: ``[d + 1, d + 1]`` float64; maps an index (in array axis order, integers at cell
-            centres) to world coordinates.
+            centres) to world coordinates. Scenes have the axes row, column and the world x, y.
         frame: ``RAS_MM``, ``PIXEL``, or a CRS as WKT.
     """
 
@@ -53,12 +56,23 @@ class Grid:
 
     @property
     def spacing(self) -> tuple[float, ...]:
-        """Distance between neighbouring cell centres along each array axis, in the frame's unit."""
-        return tuple(float(v) for v in np.linalg.norm(self.affine[:-1, :-1], axis=0))
+        """Distance between neighbouring cell centres along each array axis, in ``unit``.
+
+        Degrees of a geographic CRS are metres at the grid's centre: a cell of 0.0002 by 0.0002 degrees
+        at latitude 60 is 22 m high and 11 m wide.
+        """
+        scale = np.array(_metres_per_unit(self.frame) or self._metres_per_degree())
+        return tuple(float(v) for v in np.linalg.norm(self.affine[:-1, :-1] * scale[: self.ndim, None], axis=0))
+
+    def _metres_per_degree(self) -> tuple[float, float]:
+        """Length of a degree of longitude and of latitude at the grid's centre, on a sphere."""
+        latitude = self.to_world([(np.array(self.shape) - 1) / 2])[0, 1]
+        metres = np.deg2rad(1) * _EARTH_RADIUS_M
+        return float(metres * np.cos(np.deg2rad(latitude))), float(metres)
 
     @property
     def unit(self) -> str:
-        """``mm``, ``px``, or ``m`` for a projected CRS."""
+        """``mm``, ``px``, or ``m`` for a CRS, whatever its own unit."""
         return {RAS_MM: "mm", PIXEL: "px"}.get(self.frame, "m")
 
     @classmethod
@@ -144,6 +158,17 @@ class Grid:
     def from_dict(cls, stored: Mapping[str, Any]) -> Grid:
         """Rebuild what ``to_dict`` gave."""
         return cls(tuple(stored["shape"]), np.array(stored["affine"]), stored["frame"])
+
+
+@lru_cache(maxsize=64)
+def _metres_per_unit(frame: str) -> tuple[float, ...] | None:
+    """What world coordinates are multiplied by to be in ``Grid.unit``; None for degrees."""
+    if frame in (RAS_MM, PIXEL):
+        return (1.0, 1.0, 1.0)
+    from rasterio.crs import CRS
+
+    crs = CRS.from_wkt(frame)
+    return None if crs.is_geographic else (float(crs.linear_units_factor[1]),) * 3
 
 
 def reorient(array: npt.NDArray[Any], axes: Sequence[int], flips: Sequence[bool]) -> npt.NDArray[Any]:

@@ -180,3 +180,21 @@ def test_from_dict_undoes_to_dict_through_json(lattice):
     again = Grid.from_dict(json.loads(json.dumps(grid.to_dict())))
     assert (again.shape, again.frame) == (grid.shape, RAS_MM)
     np.testing.assert_array_equal(again.affine, grid.affine)
+
+
+def test_spacing_of_degrees_is_in_metres() -> None:
+    rasterio = pytest.importorskip("rasterio")
+    frame = rasterio.crs.CRS.from_epsg(4326).to_wkt()
+    # rows run south by 0.001 degrees, columns east by 0.002, about latitude 60, where a degree of longitude is half
+    affine = np.array([[0, 0.002, 10.0], [-0.001, 0, 60.0], [0, 0, 1]])
+    grid = Grid((1, 1), affine, frame)
+    metre = np.deg2rad(1) * 6_371_009
+    assert grid.spacing == pytest.approx((0.001 * metre, 0.002 * metre * 0.5), rel=1e-9)
+    assert grid.unit == "m"
+
+
+def test_spacing_of_feet_is_in_metres() -> None:
+    rasterio = pytest.importorskip("rasterio")
+    frame = rasterio.crs.CRS.from_epsg(2225).to_wkt()  # US survey feet
+    grid = Grid((2, 2), np.array([[0, 10.0, 0], [-10.0, 0, 0], [0, 0, 1]]), frame)
+    assert grid.spacing == pytest.approx((3.048006, 3.048006), rel=1e-6)
