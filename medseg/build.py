@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from medseg import checkpoint
 from medseg.callbacks.metrics_file import MetricsFile
 from medseg.cpu import keep_large_blocks
-from medseg.data.cases import Case, Dataset, first_five
+from medseg.data.case import Case, first_five
+from medseg.data.cases import Dataset
 from medseg.data.datamodule import DataModule
-from medseg.data.split import split
 from medseg.device import device_of, precision_of, short_precision
 from medseg.errors import BadInput
+from medseg.folds import halves
 from medseg.inference.decide import decide
 from medseg.inference.predictor import Tiling
 from medseg.metrics import overlap
@@ -69,14 +70,6 @@ def dataset(cfg: DictConfig) -> Dataset:
     """The dataset of ``cfg.data``."""
     built: Dataset = instantiate(cfg.data.dataset)
     return built
-
-
-def halves(cfg: DictConfig, source: Dataset) -> tuple[list[Case], list[Case]]:
-    """Training and validation cases of the fold."""
-    cases = {case.id: case for case in source.cases()}
-    data = cfg.data
-    train, val = split(list(cases.values()), data.fold, data.n_folds, data.split_seed, data.split_file)
-    return [cases[i] for i in train], [cases[i] for i in val]
 
 
 def store_dir(cfg: DictConfig, source: Dataset) -> Path:
@@ -164,6 +157,7 @@ def transform(cfg: DictConfig, planned: Plan, spec: DataSpec) -> Any:
         spacing=planned.spacing,
         lateral_axis=lateral_axis(spec),
         mirror_classes=spec.labels.mirror(),
+        wavelengths_nm=[c.wavelength_nm for c in spec.channels],
     )
 
 
@@ -212,24 +206,26 @@ def run(cfg: DictConfig, run_dir: Path) -> Run:
     datamodule = DataModule(
         train_cases=train_cases,
         val_cases=val_cases,
-        read=source.read,
+        open=source.open,
         spec=spec,
         preprocess=planned.preprocess,
         store=store_dir(cfg, source),
         patch=planned.patch,
         batch_size=planned.batch_size,
         transform=transform(cfg, planned, spec),
-        foreground_share=cfg.data.foreground_share,
+        sampling={key: cfg.data[key] for key in ("foreground_share", "strategy", "min_valid", "rarity")},
         steps_per_epoch=cfg.data.steps_per_epoch,
         workers=workers,
         seed=cfg.seed,
+        in_store=cfg.data.get("store", True),
     )
     folds = {"train": [c.id for c in train_cases], "val": [c.id for c in val_cases]}
     method = instantiate(cfg.method, _partial_=True)(
         network=net,
         loss=instantiate(cfg.loss)(labels=spec.labels),
         infer=infer,
-        judge=partial(overlap.dice_by_class, labels=spec.labels),
+        judge=partial(overlap.tally, labels=spec.labels),
+        summarise=partial(overlap.validation_scores, labels=spec.labels, pooled=cfg.metric.get("pooled", False)),
         labels=spec.labels,
         optimizer=instantiate(cfg.optimizer),
         schedule=instantiate(cfg.scheduler),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from medseg import command
+from medseg.errors import BadInput
 
 if TYPE_CHECKING:
     from medseg.labels import LabelTable
@@ -36,8 +38,12 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         output,
         _table(cfg),
         images=None if cfg.images is None else Path(cfg.images),
+        valid=None if cfg.valid is None else Path(cfg.valid),
         ignore=cfg.ignore,
+        background=cfg.background is not None,
+        scores=cfg.scores,
         nsd_tolerance=cfg.nsd_tolerance,
+        boundary_width=cfg.boundary_width,
         missing=cfg.missing,
         grid_tolerance=cfg.grid_tolerance,
     )
@@ -47,14 +53,37 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
 
 def _table(cfg: DictConfig) -> LabelTable | None:
     """Declared names, else those of a dataset.json in the folder of the labels or the one above."""
-    from medseg.data.datasets.nnunet import declared_spec, read_declaration
     from medseg.labels import LabelTable
 
     if cfg.names is not None:
         names: Any = OmegaConf.to_container(cfg.names)
-        return LabelTable.declare(names, merge=True)
+        return LabelTable.declare(names, merge=True, background=_background(cfg, list(names)))
     folder = Path(cfg.labels)
     for path in (folder / "dataset.json", folder.parent / "dataset.json"):
         if path.is_file():
-            return declared_spec(read_declaration(path, ["labels"]), path).labels
+            from medseg.data.datasets.nnunet import declared_spec, read_declaration  # only here: it imports torch
+
+            table = declared_spec(read_declaration(path, ["labels"]), path).labels
+            if cfg.background not in ("auto", None, table.names[0]):
+                raise BadInput(
+                    f"background={cfg.background}: in {path} it is {table.names[0]}; give names= to change it"
+                )
+            return table if cfg.background is not None else replace(table, background=False)
+    if cfg.background not in ("auto", None):
+        raise BadInput(
+            f"background={cfg.background} names a class, but there are none; give names={{NAME: value, ...}}"
+        )
     return None
+
+
+def _background(cfg: DictConfig, names: list[str]) -> str | None:
+    """Which of the declared classes is not scored; None if all are."""
+    from medseg import formats
+    from medseg.data.label_pairs import label_files
+
+    if cfg.background not in ("auto", None, *names):
+        raise BadInput(f"background={cfg.background} is no class, the names are {names}; choose one, auto or null")
+    if cfg.background != "auto":
+        return cfg.background
+    flat = not any(formats.suffix(path) in formats.VOLUMES for path in label_files(Path(cfg.labels)).values())
+    return None if flat and "background" not in names else "background"

@@ -12,7 +12,7 @@ from medseg import command
 from medseg.errors import BadInput
 
 if TYPE_CHECKING:
-    from medseg.data.cases import Case
+    from medseg.data.case import Case
 
 
 def main() -> None:
@@ -40,16 +40,33 @@ def predict(cfg: DictConfig) -> list[Path]:
     from medseg import quiet
 
     quiet.settle()
-    from medseg import restore
+    from medseg import formats, restore
     from medseg.cpu import keep_large_blocks
+    from medseg.data.case import Case
     from medseg.device import device_of
 
     if device_of(cfg.device) == "cpu":
         keep_large_blocks()
     given = {key: value for key, value in cfg.data.items() if value is not None}
-    predictor = restore.predictor(checkpoint, device=cfg.device, flips=cfg.flips, overlap=cfg.overlap, data=given)
-    cases = find_cases(source, len(predictor.spec.channels))
+    predictor = restore.predictor(
+        checkpoint,
+        device=cfg.device,
+        flips=cfg.flips,
+        overlap=cfg.overlap,
+        data=given,
+        probabilities=cfg.probabilities,
+        shapes=cfg.polygons,
+        mosaic=bool(cfg.mosaic),
+    )
+    cases = find_cases(source, len(predictor.spec.channels), predictor.spec.ndim)
+    if cfg.mosaic:
+        cases = [Case(cfg.mosaic, tuple(path for case in cases for path in case.images), None, cfg.mosaic)]
     written = [target / f"{case.id}{ending(case.images[0])}" for case in cases]
+    beside = [path for path in written if formats.suffix(path) not in formats.RASTERS]
+    if (cfg.probabilities or cfg.polygons or cfg.mosaic) and beside:
+        raise BadInput(
+            f"probabilities, polygons and mosaic are for GeoTIFF scenes, {beside[0].name} is none; leave them out"
+        )
     clash = [path for case, path in zip(cases, written, strict=True) if path.resolve() in _resolved(case.images)]
     if clash:
         raise BadInput(f"output={target}: {clash[0].name} would replace the image itself; choose another folder")
@@ -63,22 +80,27 @@ def predict(cfg: DictConfig) -> list[Path]:
     return written
 
 
-def find_cases(source: Path, n_channels: int) -> list[Case]:
+def find_cases(source: Path, n_channels: int, ndim: int = 3) -> list[Case]:
     """The cases of a folder of images, of one image file (with its sibling channels), or of one DICOM series."""
     from medseg import formats
-    from medseg.data.cases import Case
-    from medseg.data.pairing import pair
+    from medseg.data.case import Case
+    from medseg.data.pairing import by_stem, pair
 
+    if ndim == 2:
+        endings = (*formats.RASTERS, *formats.IMAGES)
+        if source.is_file() and formats.suffix(source) in endings:
+            return [Case(formats.stem(source), (source,), None, formats.stem(source))]
+        if source.is_dir():
+            return by_stem([source], None, endings=endings, label_endings=())
     if source.is_file():
         cases = [c for c in _paired(source.parent, n_channels, formats.suffix(source)) if source in c.images]
         if not cases:
-            raise BadInput(
-                f"input={source}: is not an image that medseg reads, known are {', '.join(formats.SUFFIXES)}"
-            )
+            names = formats.VOLUMES if ndim == 3 else (*formats.RASTERS, *formats.IMAGES)
+            raise BadInput(f"input={source}: is not an image that this network takes, known are {', '.join(names)}")
         return cases
     entries = list(source.iterdir())
     files = [p for p in entries if p.is_file() and not p.name.startswith(".")]
-    known = [p for p in files if formats.suffix(p) in formats.SUFFIXES]
+    known = [p for p in files if formats.suffix(p) in formats.VOLUMES]
     if files and not known and not any(p.is_dir() for p in entries):
         return [Case(source.name, (source,), None, source.name)]
     return pair(source, None, n_channels, folders=True)
@@ -88,14 +110,16 @@ def _paired(folder: Path, n_channels: int, suffix: str) -> list[Case]:
     from medseg import formats
     from medseg.data.pairing import pair
 
-    return pair(folder, None, n_channels, endings=[suffix]) if suffix in formats.SUFFIXES else []
+    return pair(folder, None, n_channels, endings=[suffix]) if suffix in formats.VOLUMES else []
 
 
 def ending(image: Path) -> str:
-    """Suffix of the label file for an image: its own, or ``.nii.gz`` for DICOM and detached headers."""
+    """Suffix of the label file for an image: its own, but ``.nii.gz`` for DICOM, ``.png`` for photographs."""
     from medseg import formats
 
     own = formats.suffix(image)
+    if own in formats.IMAGES:
+        return ".png"
     return {"": ".nii.gz", ".nhdr": ".nrrd", ".mhd": ".mha"}.get(own, own)
 
 

@@ -7,18 +7,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from omegaconf import OmegaConf
 
 from medseg import checkpoint, formats
 from medseg.build import network, tiling
-from medseg.data.cases import Case, read_case
+from medseg.data.case import Case
+from medseg.data.opening import OpenCase, Reading
 from medseg.device import device_of, precision_of, short_precision
-from medseg.geometry.grid import Grid
+from medseg.formats.mosaic import Mosaic
 from medseg.inference.predictor import Predictor
 from medseg.planning.plan import Plan
-from medseg.sample import DataSpec, Sample
+from medseg.sample import DataSpec
+from medseg.scenes import stream_scene, write_like
 
 
 def predictor(
@@ -28,6 +29,9 @@ def predictor(
     flips: bool | None = None,
     overlap: float | None = None,
     data: Mapping[str, Any] | None = None,
+    probabilities: bool = False,
+    shapes: bool = False,
+    mosaic: bool = False,
 ) -> Predictor:
     """The predictor that a checkpoint holds; command line, notebook and training build this same object.
 
@@ -36,7 +40,10 @@ def predictor(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` and so on.
         flips: Average over mirrored images; None does as the training's configuration says.
         overlap: Least share of a window that its neighbour covers; None likewise.
-        data: ``nonfinite`` and ``grid_tolerance`` for the new images, instead of the training's.
+        data: Fields of ``Reading`` for the new images, instead of the training's.
+        probabilities: Of scenes, write a file of probabilities beside each label file.
+        shapes: Of scenes, write a file of polygons beside each label file.
+        mosaic: Take the files of a case as tiles of one scene, not as its channels.
 
     Raises:
         BadInput: Not a checkpoint of medseg, or no such device.
@@ -60,17 +67,21 @@ def predictor(
         prepare=planned.preprocess,
         tiling=tiling(cfg, planned, spec, trained if trained == able else "fp32"),
         spec=spec,
-        read=partial(_read_image, spec=spec, data=stored["config"]["data"] | dict(data or {})),
-        write=_write_like,
+        open=partial(
+            open_image, spec=spec, reading=Reading.of(**stored["config"]["data"] | dict(data or {})), mosaic=mosaic
+        ),
+        write=partial(write_like, labels=spec.labels),
+        stream=partial(stream_scene, key=loaded_key(path), probabilities=probabilities, shapes=shapes),
         device=place,
     )
 
 
-def _read_image(files: Sequence[Path], *, spec: DataSpec, data: dict[str, Any]) -> Sample:
-    case = Case(formats.stem(files[0]), tuple(files), None, "")
-    return read_case(case, spec, nonfinite=data["nonfinite"], tolerance=data["grid_tolerance"])
+def open_image(files: Sequence[Path], *, spec: DataSpec, reading: Reading, mosaic: bool = False) -> OpenCase:
+    """The files of one new image, with the settings of the training; with ``mosaic``, tiles of one scene."""
+    sources = [Mosaic([formats.open(path) for path in files])] if mosaic else None
+    return OpenCase(Case(formats.stem(files[0]), tuple(files), None, ""), spec, reading, sources=sources)
 
 
-def _write_like(target: Path, array: np.ndarray, grid: Grid, like: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    formats.write(target, array, grid, like=like)
+def loaded_key(path: Path | str) -> str:
+    """Names a checkpoint for as long as it is not replaced."""
+    return f"{Path(path).resolve()} {Path(path).stat().st_mtime_ns}"

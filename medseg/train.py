@@ -39,14 +39,19 @@ def train(cfg: DictConfig) -> Path:
     run_dir, resumed = run_folder(cfg)
     cfg.run_dir = str(run_dir)  # before other keys take it over
     OmegaConf.resolve(cfg)
+    if cfg.judged not in ("best", "last"):
+        raise BadInput(f"judged={cfg.judged}: choose best or last")
     from medseg import quiet
 
     quiet.settle(tracker=not cfg.logger.get("offline", True))
-    from medseg import build
+    from medseg import build, folds
 
     run = build.run(cfg, run_dir)
     _announce(cfg, run, resumed)
     run.datamodule.prepare_data()
+    parts = run.datamodule.cases
+    for line in folds.leakage(parts["train"], parts["val"], run.dataset):
+        print(f"warning: {line}", file=sys.stderr)  # noqa: T201  the command's voice
     with _tracked():
         _leave_traces(cfg, run, run_dir)
         began = time.monotonic()
@@ -147,21 +152,21 @@ def _leave_traces(cfg: DictConfig, run: Run, run_dir: Path) -> None:
 def _judge(cfg: DictConfig, run: Run, run_dir: Path) -> None:
     from rich.progress import track
 
-    from medseg import build, restore
+    from medseg import build, folds, restore
     from medseg.judge import judge
     from medseg.metrics.accumulate import write
     from medseg.report.html import write_run_report
 
-    best = run_dir / "checkpoints" / "best.ckpt"
-    predictor = restore.predictor(best, device=run.trainer.strategy.root_device.type)
-    test = [case for case in run.dataset.test_cases() if case.label]
+    chosen = run_dir / "checkpoints" / f"{cfg.judged}.ckpt"
+    predictor = restore.predictor(chosen, device=run.trainer.strategy.root_device.type)
+    test = folds.judged(cfg, run.dataset)
     cases, which = (test, "the test set") if test else (run.datamodule.cases["val"], f"validation fold {cfg.data.fold}")
     scores = build.instantiate(cfg.metric)(labels=run.dataset.spec.labels)
     shown = judge(predictor, cases, run.dataset.read, scores, watch=lambda c: track(c, f"judging {which}"))
     result = scores.result()
-    result["policy"]["cases"] = which
+    result["policy"] |= {"cases": which, "checkpoint": cfg.judged}
     write(run_dir, result)
-    write_run_report(run_dir, result, shown, run.dataset.spec.labels, run.method.stored)  # type: ignore[arg-type]
+    write_run_report(run_dir, result, shown, run.dataset.spec, run.method.stored)  # type: ignore[arg-type]
     final = {f"test/{name}": entry["mean"] for name, entry in result["summary"].items() if entry["mean"] is not None}
     for logger in run.trainer.loggers:
         logger.log_metrics(final, step=run.trainer.global_step)
@@ -177,10 +182,7 @@ def _finish(run_dir: Path, spent: float) -> None:
     scored = run_dir / "metrics.json"
     if scored.exists():
         result = json.loads(scored.read_text())
-        parts = [f"{name} {c['dice']['mean']:.4f}" for name, c in result["classes"].items() if c["dice"]["mean"]]
-        mean = result["summary"]["dice"]
-        line = f"Dice {mean['mean']:.4f} on {mean['cases']} cases of {result['policy']['cases']} ({', '.join(parts)})"
-        console.print(line, soft_wrap=True)
+        console.print(told(result), soft_wrap=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
     console.print(
         f"Trained for {clock(spent)}, peak memory {peak:.1f} GiB. Everything is in {run_dir} "
@@ -191,3 +193,18 @@ def _finish(run_dir: Path, spent: float) -> None:
         f"Next: medseg-predict checkpoint={run_dir}/checkpoints/best.ckpt input=DIR_OR_FILE output=predictions",
         soft_wrap=True,
     )
+
+
+def told(result: dict[str, Any]) -> str:
+    """The score of a run in one line: its leading metric, over all and by class."""
+    from medseg.metrics.summary import headline
+
+    key = headline(result)
+    if key is None:
+        return "The scores are in metrics.json"
+    parts = [f"{name} {c[key]['mean']:.4f}" for name, c in result["classes"].items() if c[key]["mean"] is not None]
+    mean, further = result["summary"][key], result["summary"].get("miou")
+    title = {"dice": "Dice", "iou": "IoU", "f1": "F1"}.get(key, key)
+    more = f", mIoU {further['mean']:.4f}" if further and further["mean"] is not None else ""
+    score = "none" if mean["mean"] is None else f"{mean['mean']:.4f}"
+    return f"{title} {score}{more} on {mean['cases']} cases of {result['policy']['cases']} ({', '.join(parts)})"

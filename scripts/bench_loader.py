@@ -80,7 +80,8 @@ def ours(args: argparse.Namespace, cfg: DictConfig, dataset: NnunetDataset, stor
     module = DataModule(
         train_cases=dataset.cases(),
         val_cases=[],
-        read=dataset.read,
+        open=dataset.open,
+        sampling={"foreground_share": 1 / 3},
         spec=dataset.spec,
         preprocess=Preprocess(SPACING, (Normalisation("zscore"),) * len(dataset.spec.channels)),
         store=store,

@@ -169,7 +169,7 @@ def test_truncated_file(which: Callable[[Path, str], Path], case: str, stored: i
 def test_empty_folders(root: Path) -> None:
     for path in (root / "imagesTr").iterdir():
         path.unlink()
-    refuse(root, f"{root}/imagesTr: no volume among its 0 entries", "expected files ending in .nii.gz")
+    refuse(root, f"{root}/imagesTr: no image among its 0 entries", "expected files ending in .nii.gz")
     (root / "imagesTr").rmdir()
     refuse(root, f"{root}/imagesTr: no such folder", "check data.root")
     (root / "dataset.json").unlink()
@@ -276,7 +276,7 @@ def test_input_without_images(run_dir: Path, tmp_path: Path) -> None:
     out, empty = tmp_path / "out", tmp_path / "empty"
     refuse_prediction(run_dir, tmp_path / "nowhere", out, f"input={tmp_path}/nowhere: no such file or folder")
     empty.mkdir()
-    refuse_prediction(run_dir, empty, out, f"{empty}: no volume among its 0 entries", "or a folder a case")
+    refuse_prediction(run_dir, empty, out, f"{empty}: no image among its 0 entries", "or a folder a case")
     (empty / "notes.txt").write_text("nothing to see")
     refuse_prediction(run_dir, empty, out, f"{empty}: ", "DICOM")
     refuse_prediction(run_dir, empty / "notes.txt", out, "notes.txt: is not an image that medseg reads, known are .nii")

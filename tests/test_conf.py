@@ -13,16 +13,16 @@ from omegaconf import OmegaConf
 from medseg.command import compose, conf_dir
 from medseg.train import train
 from tests.models.test_contract import SMALL as SMALL_MODELS
-from tests.tiny import LABELS, write_nnunet
+from tests.tiny import LABELS, write_nnunet, write_planar
 
 CONF = conf_dir()
 FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
 OPTIONS = [name for name in FILES if "/" in name and not name.startswith("experiment/")]
 EXPERIMENTS = [name.partition("/")[2] for name in FILES if name.startswith("experiment/")]
 GROUPS = {key for entry in OmegaConf.load(CONF / "train.yaml").defaults if OmegaConf.is_dict(entry) for key in entry}
-SHARED = ["data/volume_defaults"]  # what options include, no options themselves
+SHARED = ["data/volume_defaults", "data/raster_defaults"]  # what options include, no options themselves
 ONE_STEP = [
-    "data.n_folds=3", "data.steps_per_epoch=1", "plan.patch=[16,16,16]", "plan.batch_size=1", "trainer.max_steps=1",
+    "data.n_folds=3", "data.steps_per_epoch=1", "plan.batch_size=2", "trainer.max_steps=1",
     "trainer.max_time=null", "trainer.accelerator=cpu", "trainer.precision=32-true",
 ]  # fmt: skip
 
@@ -53,8 +53,27 @@ def phantom_volumes(root: Path) -> list[str]:
     return [f"data.root={root}", "data.n_cases=3", "data.n_test=0", "data.shape=[20,22,18]"]
 
 
-LAYOUTS: dict[str, Callable[[Path], list[str]]] = {f.__name__: f for f in (nnunet, msd, volumes, phantom_volumes)}
+def phantom_scenes(root: Path) -> list[str]:
+    return [f"data.root={root}", "data.n_scenes=3", "data.n_folds=3", "data.n_test=0", "data.shape=[64,72]"]
+
+
+def planar(option: str) -> Callable[[Path], list[str]]:
+    def write(root: Path) -> list[str]:
+        own = ["data.labels={background: 0, road: 1, ignore: 9}", f"data.channels=[{BANDS[option]}]"]
+        cfg = compose("train", [f"data={option}", f"data.root={root}", *own])
+        return [f"data.root={write_planar(root, cfg.data)}", *own]
+
+    return write
+
+
+BANDS = {"rasters": "B4,B8,{NDVI: '(B8-B4)/(B8+B4)'}", "images": "R,G,B"}
+LAYOUTS: dict[str, Callable[[Path], list[str]]] = {
+    f.__name__: f for f in (nnunet, msd, volumes, phantom_volumes, phantom_scenes)
+} | {option: planar(option) for option in BANDS}
 """By option of data: what writes a tiny dataset in its layout, and gives the overrides that point to it."""
+
+
+PLANAR = [*BANDS, "phantom_scenes"]
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +81,17 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("conf")
 
 
-def tiny_data(cache: Path, option: str) -> list[str]:
-    """Overrides for ``data=option``; its files are written once."""
-    told = cache / f"{option}.json"
+def tiny_data(cache: Path, option: str, experiment: str | None = None) -> list[str]:
+    """Overrides for ``data=option``; its files are written once, those of an experiment as it needs them."""
+    told = cache / f"{option}-{experiment}.json"
     if not told.exists():
-        told.write_text(json.dumps(LAYOUTS[option](cache / "raw" / option)))
+        root = cache / "raw" / f"{option}-{experiment}"
+        if experiment and option in ("rasters", "images"):
+            cfg = compose("train", [f"experiment={experiment}", f"data.root={root}"])
+            overrides = [f"data.root={write_planar(root, cfg.data)}"]
+        else:
+            overrides = LAYOUTS[option](root)
+        told.write_text(json.dumps(overrides))
     return json.loads(told.read_text())
 
 
@@ -74,9 +99,13 @@ def tiny_model(option: str) -> list[str]:
     return [f"model.{key}={value}".replace(" ", "") for key, value in SMALL_MODELS[option].items()]
 
 
-def take_a_step(cache: Path, run_dir: Path, overrides: list[str], *, data: str, model: str, test: bool = False) -> None:
+def take_a_step(
+    cache: Path, run_dir: Path, overrides: list[str], *, data: str, model: str, test: bool = False,
+    experiment: str | None = None,
+) -> None:  # fmt: skip
     """Train for one step; the loss that was logged is a number."""
-    shrunk = [*tiny_data(cache, data), *tiny_model(model), *ONE_STEP, f"test={str(test).lower()}"]
+    patch = "plan.patch=[32,32]" if data in PLANAR else "plan.patch=[16,16,16]"
+    shrunk = [*tiny_data(cache, data, experiment), *tiny_model(model), patch, *ONE_STEP, f"test={str(test).lower()}"]
     train(compose("train", [*overrides, *shrunk, f"cache_dir={cache}/cache", f"run_dir={run_dir}"]))
     assert (run_dir / "checkpoints/best.ckpt").exists()
     with (run_dir / "metrics.csv").open() as stream:
@@ -90,6 +119,8 @@ def test_option_takes_a_training_step(name: str, cache: Path, tmp_path: Path) ->
     group, _, option = name.rpartition("/")
     chosen = {"data": "nnunet", "model": "unet", "logger": "csv", "metric": "overlap", "transform": "light"}
     chosen |= {group: option}
+    if option.startswith(("smp_", "farseg")) or option == "scene":
+        chosen["data"] = "phantom_scenes"
     overrides = [f"{'' if key in GROUPS else '+'}{key}={value}" for key, value in chosen.items()]
     judged = group in ("metric", "inference")
     take_a_step(cache, tmp_path / "run", overrides, data=chosen["data"], model=chosen["model"], test=judged)
@@ -101,7 +132,7 @@ def test_experiment_takes_a_training_step(name: str, cache: Path, tmp_path: Path
     for entry in OmegaConf.load(CONF / f"experiment/{name}.yaml").defaults:
         chosen |= {str(key).removeprefix("override /"): value for key, value in entry.items()}
     overrides = [f"experiment={name}", "logger=csv"]
-    take_a_step(cache, tmp_path / "run", overrides, data=chosen["data"], model=chosen["model"])
+    take_a_step(cache, tmp_path / "run", overrides, data=chosen["data"], model=chosen["model"], experiment=name)
 
 
 @pytest.mark.parametrize("name", SHARED)

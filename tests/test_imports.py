@@ -28,10 +28,22 @@ ALLOWED = {
     "data": CONTRACT | {"formats", "transforms"},
     "planning": CONTRACT | {"formats", "transforms", "data"},  # the fingerprint crops as preprocessing does
     "methods": {"errors", "labels", "sample"},
-    "callbacks": CONTRACT | {"formats", "metrics", "methods"},  # the bar reads the method's budget
+    "callbacks": CONTRACT | {"formats", "metrics", "methods", "report"},  # the method's budget; previews are drawn
     "report": CONTRACT | {"formats", "metrics"},
 }
-COMMANDS = {"build", "restore", "checkpoint", "judge", "evaluation", "train", "predict", "evaluate", "plan"}
+COMMANDS = {
+    "build",
+    "folds",
+    "restore",
+    "scenes",
+    "checkpoint",
+    "judge",
+    "evaluation",
+    "train",
+    "predict",
+    "evaluate",
+    "plan",
+}
 
 
 def part_of(path: Path) -> str:

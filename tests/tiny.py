@@ -6,6 +6,11 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from medseg import formats
+from medseg.data.formula import Formula
+from medseg.geometry.grid import PIXEL, Grid
 
 LABELS = {"background": 0, "anterior": 1, "posterior": 2}
 AFFINE = np.array([[-1, 0, 0, 9], [0, 1, 0, -9], [0, 0, 1, 3], [0, 0, 0, 1.0]])
@@ -43,4 +48,50 @@ def write_nnunet(root: Path, *, n_cases: int = 5, channels: Sequence[str] = ("MR
     names = {str(i): name for i, name in enumerate(channels)}
     declared = {"channel_names": names, "labels": LABELS, "numTraining": n_cases, "file_ending": ".nii.gz"}
     (root / "dataset.json").write_text(json.dumps(declared))
+    return root
+
+
+def utm_grid(shape: Sequence[int], *, cell: float = 10.0, epsg: int = 32633) -> Grid:
+    """North-up cells of ``cell`` metres; rows run south."""
+    from rasterio.crs import CRS
+
+    affine = np.array([[0, cell, 500000 + cell / 2], [-cell, 0, 4200000 - cell / 2], [0, 0, 1]])
+    return Grid(tuple(shape), affine, CRS.from_epsg(epsg).to_wkt())
+
+
+def write_planar(root: Path, data: DictConfig, *, n_cases: int = 3, shape: Sequence[int] = (24, 40)) -> Path:
+    """Scenes or images as a configuration of ``data=rasters`` or ``data=images`` expects them.
+
+    Every class is a stripe across each case, and as bright in every band as its place in the table.
+    """
+    names = [name.replace("*", f"_{i}") for i, name in enumerate(data.val_cases or [])]
+    names += [name.replace("*", f"_{i}") for i, name in enumerate(data.test_cases or [])]
+    names += [f"case_{i}" for i in range(max(1, n_cases - len(names)))]
+    entries = [dict(c) if OmegaConf.is_dict(c) else {c: ""} for c in data.channels]
+    bands = list(data.bands) or [
+        n for e in entries for c, f in e.items() for n in (Formula.parse(f).names if f else [c])
+    ]
+    bands = list(dict.fromkeys(bands))
+    values = [v if isinstance(v, int) else v[0] for name, v in data.labels.items() if name != "ignore"]
+    grid = Grid(tuple(shape), np.eye(3), PIXEL) if data.dataset.kind == "images" else utm_grid(shape)
+    ending, mask_ending = (".png", ".png") if data.dataset.kind == "images" else (".tif", ".tif")
+    folders = [data.images] if isinstance(data.images, str) else list(data.images)
+    for folder in (*folders, data.masks, *([data.valid] if data.valid else [])):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(names):
+        stripe = np.arange(shape[1]) * len(values) // shape[1]
+        label = np.broadcast_to(np.array(values)[stripe], shape)
+        rng = np.random.default_rng(number)
+        image = 20 + 40 * stripe + rng.normal(0, 5, (len(bands), *shape))
+        cells = image.clip(0, 255).astype(np.uint8 if data.dataset.kind == "images" else np.float32)
+        for folder, part in zip(folders, np.array_split(np.arange(len(bands)), len(folders)), strict=True):
+            told = [bands[i] for i in part] if data.dataset.kind == "rasters" else ()
+            formats.write_image(root / folder / f"{name}{ending}", cells[part], grid, names=told)
+        formats.write(
+            root / data.masks / f"{name}{mask_ending}", label.astype(np.int16 if min(values) < 0 else np.uint8), grid
+        )
+        if data.valid:
+            formats.write(
+                root / data.valid / f"{name}.png", np.ones(shape, np.uint8), Grid(tuple(shape), np.eye(3), PIXEL)
+            )
     return root

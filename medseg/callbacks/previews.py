@@ -5,39 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
+from medseg.geometry.grid import RAS_MM, Grid
 from medseg.labels import IGNORE
-from medseg.sample import Batch
-
-
-def busiest_slice(label: npt.NDArray[Any]) -> int:
-    """Position along the last axis of a volume that shows most foreground; the middle if there is none.
-
-    Example:
-        >>> busiest_slice(np.array([[[0, 1, 0], [0, 1, 2]]]))
-        1
-    """
-    counts = (label > 0).sum(axis=tuple(range(label.ndim - 1)))
-    return int(counts.argmax()) if counts.any() else label.shape[-1] // 2
-
-
-def to_plane(array: npt.NDArray[Any], position: int | None) -> npt.NDArray[Any]:
-    """The plane of ``[*s]`` to show: axial for volumes, anterior up and the patient's right on the left.
-
-    Args:
-        array: A volume with axes towards right, anterior, superior; or an image with rows and columns.
-        position: Slice of a volume; None for an image.
-    """
-    if position is None:
-        return array
-    return np.flip(array[..., position], (0, 1)).T
+from medseg.report.composite import composite, reduced, stretched
+from medseg.report.planes import fullest, planes_of
+from medseg.sample import Batch, DataSpec
 
 
 class Previews(Callback):
     """Logs overlays with class names to W&B after each validation.
+
+    Volumes are shown in the axial plane with most foreground, 2D images as a composite.
 
     Args:
         cases: How many validation cases, the first ones.
@@ -62,19 +43,25 @@ class Previews(Callback):
             return
         import wandb
 
-        label = batch.label[0].cpu().numpy()
+        image, label, valid = (array[0].cpu().numpy() for array in (batch.image, batch.label, batch.valid))
         pred = pl_module.infer(batch.image[0], pl_module.network).cpu().numpy()  # type: ignore[operator]
-        position = busiest_slice(label) if label.ndim == 3 else None
-        image = to_plane(batch.image[0, 0].cpu().numpy(), position)
-        low, high = np.percentile(image, [1, 99])
-        grey = (np.clip((image - low) / max(high - low, 1e-8), 0, 1) * 255).astype(np.uint8)
-        names = dict(enumerate(pl_module.labels.names))  # type: ignore[union-attr, arg-type]
+        stored: Any = pl_module.stored
+        spec = DataSpec.from_dict(stored["spec"])
+        names = dict(enumerate(spec.labels.names))
         known = np.where(label == IGNORE, len(names), label)
+        if label.ndim == 2:
+            picture = composite(reduced(image), spec.channels, reduced(valid))
+            known, pred = reduced(known), reduced(pred)
+        else:  # axes of preprocessed volumes run to the right, anterior and superior
+            axial = planes_of(Grid.regular(label.shape, (1.0,) * 3, RAS_MM))[0]
+            index = fullest(label > 0, axial)
+            slice_, known, pred = (axial.cut(cells, index) for cells in (image[0], known, pred))
+            picture = (stretched(slice_, np.isfinite(slice_), 1, 99) * 255).astype(np.uint8)
         masks = {
-            "label": {"mask_data": to_plane(known, position), "class_labels": {**names, len(names): "ignored"}},
-            "prediction": {"mask_data": to_plane(pred, position), "class_labels": names},
+            "label": {"mask_data": known, "class_labels": {**names, len(names): "ignored"}},
+            "prediction": {"mask_data": pred, "class_labels": names},
         }
-        self._panels.append((batch.cases[0], wandb.Image(grey, masks=masks, caption=batch.cases[0])))
+        self._panels.append((batch.cases[0], wandb.Image(picture, masks=masks, caption=batch.cases[0])))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Send the overlays."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,17 @@ from lightning.pytorch import LightningDataModule
 from rich.progress import track
 from torch.utils.data import DataLoader
 
-from medseg.data.cases import Case
+from medseg.data.case import Case
 from medseg.data.collate import collate_case, collate_windows
 from medseg.data.dataset import CaseDataset, PatchDataset, StepSampler
+from medseg.data.digests import Digests, content_key
+from medseg.data.filed import FiledCase
+from medseg.data.opening import OpenCase
+from medseg.data.preparing import prepared_windows
 from medseg.data.preprocess import Preprocess
-from medseg.data.store import Digests, StoredCase, content_key, write_case
+from medseg.data.store import StoredCase, write_case
 from medseg.errors import BadInput
-from medseg.sample import Batch, DataSpec, Sample
+from medseg.sample import Batch, DataSpec
 
 
 class DataModule(LightningDataModule):
@@ -28,7 +32,7 @@ class DataModule(LightningDataModule):
     Args:
         train_cases: Cases to draw patches from.
         val_cases: Cases to judge whole.
-        read: Reads and checks one case.
+        open: Opens and checks one case.
         spec: Channels and labels.
         preprocess: Preprocessing of the plan.
         store: Folder of the patch store.
@@ -36,10 +40,15 @@ class DataModule(LightningDataModule):
         batch_size: Samples of a step, per device.
         transform: Augmentation of a batch of windows into a batch of patches, on the device;
             has ``window_shape``.
-        foreground_share: Part of each batch that must hold foreground.
+        sampling: How patches are drawn: ``foreground_share``, ``strategy``, ``min_valid`` and ``rarity`` of
+            ``PatchDataset``.
         steps_per_epoch: Optimiser steps of one epoch.
         workers: Loader processes; with 0 windows are read between steps.
         seed: Of the whole training.
+        in_store: Store prepared cells, to be read while training; if not, windows come from the files.
+
+    Raises:
+        BadInput: ``in_store`` is off, and the preprocessing needs whole cases.
     """
 
     def __init__(
@@ -47,32 +56,39 @@ class DataModule(LightningDataModule):
         *,
         train_cases: Sequence[Case],
         val_cases: Sequence[Case],
-        read: Callable[[Case], Sample],
+        open: Callable[[Case], OpenCase],
         spec: DataSpec,
         preprocess: Preprocess,
         store: Path,
         patch: Sequence[int],
         batch_size: int,
         transform: Any,
-        foreground_share: float = 1 / 3,
+        sampling: Mapping[str, Any],
         steps_per_epoch: int = 100,
         workers: int = 0,
         seed: int = 0,
+        in_store: bool = True,
     ) -> None:
         super().__init__()
+        if not in_store and (preprocess.spacing is not None or preprocess.per_image):
+            raise BadInput(
+                "data.store=false reads windows from the files, but the plan resamples cases, or normalises each by "
+                "statistics of its own; set data.store=true, or plan.normalisation to standard for each channel"
+            )
+        self.in_store = in_store
         self.cases = {"train": tuple(train_cases), "val": tuple(val_cases)}
-        self.read = read
+        self.open = open
         self.spec = spec
         self.preprocess = preprocess
         self.store = store
         self.patch = tuple(patch)
         self.batch_size = batch_size
         self.transform = transform
-        self.foreground_share = foreground_share
+        self.sampling = dict(sampling)
         self.steps_per_epoch = steps_per_epoch
         self.workers = workers
         self.seed = seed
-        self.stored: dict[str, list[StoredCase]] = {}
+        self.stored: dict[str, list[StoredCase | FiledCase]] = {}
 
     def prepare_data(self) -> None:
         """Preprocess every case that the store does not hold yet."""
@@ -81,9 +97,11 @@ class DataModule(LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Find the prepared cases in the store."""
         digests = Digests(self.store / "digests.json")
-        self.stored = {
-            part: [StoredCase(self._folder(case, digests)) for case in cases] for part, cases in self.cases.items()
-        }
+        self.stored = {part: [self._found(case, digests) for case in cases] for part, cases in self.cases.items()}
+
+    def _found(self, case: Case, digests: Digests) -> StoredCase | FiledCase:
+        stored = StoredCase(self._folder(case, digests))
+        return stored if self.in_store else FiledCase(stored, self.open(case), self.preprocess)
 
     def _settings(self, case: Case) -> dict[str, Any]:
         return {
@@ -92,6 +110,9 @@ class DataModule(LightningDataModule):
             "chunks": list(self.patch),
             "group": case.group,
             "labelled": case.label is not None,
+            "box": None if case.box is None else [case.box.start, case.box.stop],
+            "masked": case.valid is not None,
+            "cells": self.in_store,
         }
 
     def _folder(self, case: Case, digests: Digests) -> Path:
@@ -105,8 +126,9 @@ class DataModule(LightningDataModule):
 
         def prepare(work: tuple[Case, Path]) -> None:
             case, folder = work
-            sample, trace = self.preprocess(self.read(case))
-            write_case(folder, sample, trace, self.spec.labels.targets, self.patch)
+            windows, grid, trace = prepared_windows(self.open(case), self.preprocess, self.patch)
+            targets = self.spec.labels.targets
+            write_case(folder, windows, grid, trace, targets, self.patch, arrays=self.in_store)
 
         with ThreadPoolExecutor(max_workers=max(1, (os.cpu_count() or 2) // 2)) as pool:
             done = pool.map(prepare, absent)
@@ -122,8 +144,8 @@ class DataModule(LightningDataModule):
             patch=self.patch,
             window=self.transform.window_shape,
             batch_size=self.batch_size * world,
-            foreground_share=self.foreground_share,
             seed=self.seed,
+            **self.sampling,
         )
         sampler = StepSampler(
             self.steps_per_epoch,

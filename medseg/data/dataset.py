@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
-from medseg.data.patches import draw_box, draw_case, is_forced, widen
-from medseg.data.store import StoredCase
+from medseg.data.patches import PreparedCase, chooser, draw_valid_box, is_forced, widen
+from medseg.errors import BadInput
 from medseg.geometry.box import Box
 from medseg.sample import Sample
 
@@ -32,36 +32,48 @@ class PatchDataset(Dataset[Window]):
         batch_size: Samples of one step over all ranks.
         foreground_share: Part of each batch that must hold foreground.
         seed: Of the whole training.
+        strategy: Which case feeds a patch: ``case`` (in turns), ``area``, ``class`` or ``group``; see
+            ``medseg.data.patches.chooser``.
+        min_valid: Share of a patch's cells that should be valid, in [0, 1]; see ``draw_valid_box``.
+        rarity: With ``class``, how much rare classes are preferred; see ``ByClass``.
+
+    Raises:
+        BadInput: No case, an unknown strategy, or settings out of range.
     """
 
     def __init__(
         self,
-        cases: Sequence[StoredCase],
+        cases: Sequence[PreparedCase],
         *,
         patch: Sequence[int],
         window: Sequence[int],
         batch_size: int,
         foreground_share: float,
         seed: int,
+        strategy: str = "case",
+        min_valid: float = 0.0,
+        rarity: float = 0.5,
     ) -> None:
+        if not cases:
+            raise BadInput("no training case came; check data.fold and data.split_file")
+        if not 0 <= min_valid <= 1:
+            raise BadInput(f"sampling: min_valid {min_valid} came, expected a share from 0 to 1, such as 0.5")
         self.cases = tuple(cases)
         self.patch = tuple(patch)
         self.window = tuple(window)
         self.batch_size = batch_size
         self.foreground_share = foreground_share
         self.seed = seed
+        self.min_valid = min_valid
+        self.chooser = chooser(strategy, self.cases, seed=seed, rarity=rarity)
 
-    def place(self, step: int, sample: int) -> tuple[StoredCase, Box]:
+    def place(self, step: int, sample: int) -> tuple[PreparedCase, Box]:
         """The case and the patch (not the window) of a place in the training."""
-        case = self.cases[draw_case(self.seed, step * self.batch_size + sample, len(self.cases))]
-        box = draw_box(
-            np.random.default_rng([self.seed, 1, step, sample]),
-            case.shape,
-            self.patch,
-            case.cells,
-            forced=is_forced(sample, self.batch_size, self.foreground_share),
-        )
-        return case, box
+        rng = np.random.default_rng([self.seed, 1, step, sample])
+        forced = is_forced(sample, self.batch_size, self.foreground_share)
+        index, name = self.chooser.choose(rng, step * self.batch_size + sample, forced=forced)
+        case = self.cases[index]
+        return case, draw_valid_box(rng, case, self.patch, name, forced=forced, min_valid=self.min_valid)
 
     def __getitem__(self, index: tuple[int, int]) -> Window:
         step, sample = index
@@ -100,7 +112,7 @@ class CaseDataset(Dataset[Sample]):
         cases: The cases.
     """
 
-    def __init__(self, cases: Sequence[StoredCase]) -> None:
+    def __init__(self, cases: Sequence[PreparedCase]) -> None:
         self.cases = tuple(cases)
 
     def __len__(self) -> int:

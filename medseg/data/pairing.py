@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from medseg import formats
-from medseg.data.cases import Case, refuse
+from medseg.data.case import Case, refuse
 from medseg.errors import BadInput
 
 _Files = dict[int | None, list[Path]]
@@ -20,7 +20,7 @@ def pair(
     label_dir: Path | None,
     n_channels: int,
     *,
-    endings: Sequence[str] = formats.SUFFIXES,
+    endings: Sequence[str] = formats.VOLUMES,
     folders: bool = False,
 ) -> list[Case]:
     r"""Cases of two folders, matched by name.
@@ -45,7 +45,7 @@ def pair(
         BadInput: A missing or empty folder, an id with files for the same channel twice, a channel that
             is missing or not declared, an image without label, or a label without image.
     """
-    labels = None if label_dir is None else _labels(label_dir, endings)
+    labels = None if label_dir is None else _unique(label_dir, endings, "label")
     images: dict[str, _Files] = defaultdict(lambda: defaultdict(list))
     for path, stem in _files(image_dir, endings, folders=folders):
         case_id, channel = _identify(stem, labels, n_channels)
@@ -77,6 +77,48 @@ def pair(
     ]
 
 
+def by_stem(
+    images: Sequence[Path],
+    labels: Path | None,
+    *,
+    endings: Sequence[str],
+    label_endings: Sequence[str],
+    valid: Path | None = None,
+) -> list[Case]:
+    """Cases of folders in which the files of a case have one name, whatever its ending.
+
+    Args:
+        images: Folders of images; with several, each holds some of the bands of every case.
+        labels: Folder of label files; or one file of vectors that covers every case; None for none.
+        endings: Suffixes of images, in lower case; other files are passed over.
+        label_endings: Suffixes of labels.
+        valid: Folder of validity masks (fields of view); None for none.
+
+    Returns:
+        Cases sorted by id, each its own group.
+
+    Raises:
+        BadInput: A missing or empty folder, two files of one name, or a name that lacks one of its files.
+    """
+    found = [_unique(folder, endings, "image") for folder in images]
+    shared = labels is not None and labels.is_file()
+    others = {"valid": (valid, endings)} | ({} if shared else {"label": (labels, label_endings)})
+    beside = {what: _unique(folder, ends, what) for what, (folder, ends) in others.items() if folder is not None}
+    for folder, files in [*zip(images[1:], found[1:], strict=True), *((others[w][0], f) for w, f in beside.items())]:
+        for lacking, having, these in ((folder, images[0], found[0]), (images[0], folder, files)):
+            refuse(
+                sorted(set(these) - set(found[0] if lacking is images[0] else files)),
+                f"file(s) of {having} without one of the same name in {lacking}",
+                "add the files, or move the others out of the folder",
+            )
+    label_of = beside.get("label", dict.fromkeys(found[0], labels) if shared else {})
+    valid_of = beside.get("valid", {})
+    return [
+        Case(name, tuple(files[name] for files in found), label_of.get(name), name, valid=valid_of.get(name))
+        for name in sorted(found[0])
+    ]
+
+
 def _files(folder: Path, endings: Sequence[str], *, folders: bool = False) -> list[tuple[Path, str]]:
     """Volume files of ``folder`` with their stems, sorted; at least one."""
     if not folder.is_dir():
@@ -87,16 +129,17 @@ def _files(folder: Path, endings: Sequence[str], *, folders: bool = False) -> li
     found = [(path, formats.stem(path)) for path in shown if formats.suffix(path) in wanted]
     if not found:
         kinds = ", ".join(endings) + (", or a folder a case" if folders else "")
-        raise BadInput(f"{folder}: no volume among its {len(entries)} entries, expected files ending in {kinds}")
+        raise BadInput(f"{folder}: no image among its {len(entries)} entries, expected files ending in {kinds}")
     return found
 
 
-def _labels(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
+def _unique(folder: Path, endings: Sequence[str], what: str) -> dict[str, Path]:
+    """Files of a folder by stem."""
     by_id = defaultdict(list)
     for path, stem in _files(folder, endings):
         by_id[stem].append(path)
     twice = [" and ".join(p.name for p in paths) for paths in by_id.values() if len(paths) > 1]
-    refuse(twice, f"case(s) with more than one label in {folder}", "keep one file a case")
+    refuse(twice, f"case(s) with more than one {what} in {folder}", "keep one file a case")
     return {name: paths[0] for name, paths in by_id.items()}
 
 

@@ -2,13 +2,63 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from medseg.errors import BadInput
 from medseg.geometry.box import Box
+from medseg.sample import Sample
+
+TRIES = 20
+"""Boxes drawn in a case before the one with the most valid cells is taken."""
+
+
+@runtime_checkable
+class PreparedCase(Protocol):
+    """A case that is ready to be drawn from: ``StoredCase`` and ``FiledCase`` are such."""
+
+    @property
+    def case(self) -> str:
+        """Case identifier."""
+        ...
+
+    @property
+    def group(self) -> str:
+        """What splits may not tear apart."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Cells on each axis."""
+        ...
+
+    @property
+    def cells(self) -> Mapping[str, npt.NDArray[np.int32]]:
+        """Some cells ``[n, d]`` of each class, and ``annotated`` where only part is annotated."""
+        ...
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Number of all cells of each class, and of the annotated ones where that is known."""
+        ...
+
+    @property
+    def n_valid(self) -> int:
+        """Number of valid cells."""
+        ...
+
+    def valid_share(self, box: Box) -> float:
+        """Share of valid cells in a box."""
+        ...
+
+    def read(self, box: Box | None = None) -> Sample:
+        """The cells of a box, which may overhang the case; None reads all of it."""
+        ...
 
 
 @lru_cache(maxsize=8)
@@ -34,6 +84,133 @@ def is_forced(sample: int, batch_size: int, share: float) -> bool:
         [False, False, True]
     """
     return sample >= round(batch_size * (1 - share))
+
+
+class Chooser(ABC):
+    """Chooses the case of each patch."""
+
+    @abstractmethod
+    def choose(self, rng: np.random.Generator, position: int, *, forced: bool) -> tuple[int, str | None]:
+        """Index of the case, and the class that the patch must hold.
+
+        Args:
+            rng: Of this patch.
+            position: Number of the patch in the whole training.
+            forced: Whether the patch must hold foreground.
+
+        Returns:
+            The class is None where the patch is free, or where any class of the case will do.
+        """
+
+
+class ByCase(Chooser):
+    """Cases in shuffled turns (``draw_case``), whatever their size."""
+
+    def __init__(self, n_cases: int, seed: int) -> None:
+        self.n_cases, self.seed = n_cases, seed
+
+    def choose(self, rng: np.random.Generator, position: int, *, forced: bool) -> tuple[int, str | None]:
+        """As ``Chooser`` says; ``rng`` is not used."""
+        return draw_case(self.seed, position, self.n_cases), None
+
+
+class ByArea(Chooser):
+    """A case in proportion to its number of valid cells, so that patches spread evenly over the ground.
+
+    Where only part of a case is annotated, the annotated cells count. A case without any is never drawn.
+    """
+
+    def __init__(self, cases: Sequence[PreparedCase]) -> None:
+        self.total = np.cumsum([_area(case) for case in cases])
+
+    def choose(self, rng: np.random.Generator, position: int, *, forced: bool) -> tuple[int, str | None]:
+        """As ``Chooser`` says."""
+        return _pick(rng, self.total), None
+
+
+class ByGroup(Chooser):
+    """Groups in shuffled turns (``draw_case``), and of each a case as ``ByArea`` draws it."""
+
+    def __init__(self, cases: Sequence[PreparedCase], seed: int) -> None:
+        members: dict[str, list[int]] = {}
+        for index, case in enumerate(cases):
+            if _area(case):
+                members.setdefault(case.group, []).append(index)
+        self.members = [members[name] for name in sorted(members)]
+        self.totals = [np.cumsum([_area(cases[i]) for i in group]) for group in self.members]
+        self.seed = seed
+
+    def choose(self, rng: np.random.Generator, position: int, *, forced: bool) -> tuple[int, str | None]:
+        """As ``Chooser`` says."""
+        group = draw_case(self.seed, position, len(self.members))
+        return self.members[group][_pick(rng, self.totals[group])], None
+
+
+class ByClass(Chooser):
+    r"""A forced patch draws a class, rare ones first, and then a case that holds it; others as ``ByArea``.
+
+    Class k is drawn with the probability :math:`f_k^{-\alpha} / \sum_j f_j^{-\alpha}`, where f is its
+    number of cells in all cases and alpha = ``rarity``; the case, in proportion to its cells of the class.
+    With alpha 1, each cell of a class ten times as rare is drawn a hundred times as often; with 0.5, about
+    32 times; with 0, classes are equally likely and it is ten times. Classes that no case holds are not
+    drawn; if there are none at all, every patch is free.
+    """
+
+    def __init__(self, cases: Sequence[PreparedCase], rarity: float) -> None:
+        self.free = ByArea(cases)
+        counts = {name: np.array([case.counts.get(name, 0) for case in cases]) for name in _classes(cases)}
+        self.totals = {name: np.cumsum(count) for name, count in counts.items() if count.any()}
+        weight = np.array([float(total[-1]) for total in self.totals.values()]) ** -rarity
+        self.share = np.cumsum(weight) / weight.sum()
+
+    def choose(self, rng: np.random.Generator, position: int, *, forced: bool) -> tuple[int, str | None]:
+        """As ``Chooser`` says."""
+        if not forced or not self.totals:
+            return self.free.choose(rng, position, forced=forced)
+        drawn = int(np.searchsorted(self.share[:-1], rng.random(), side="right"))
+        name = list(self.totals)[drawn]
+        return _pick(rng, self.totals[name]), name
+
+
+def chooser(strategy: str, cases: Sequence[PreparedCase], *, seed: int, rarity: float = 0.5) -> Chooser:
+    """The chooser of a strategy.
+
+    Args:
+        strategy: ``case`` (in turns, as for volumes), ``area``, ``class`` or ``group``.
+        cases: Of the training; only ``case`` leaves their numbers of cells unread.
+        seed: Of the whole training; orders the turns.
+        rarity: Exponent of ``class``, at least 0.
+
+    Raises:
+        BadInput: Another strategy, a negative exponent, or cases without a single valid cell.
+    """
+    if strategy not in ("case", "area", "class", "group"):
+        raise BadInput(f"sampling strategy {strategy!r} came, choose case, area, class or group")
+    if strategy == "case":
+        return ByCase(len(cases), seed)
+    if not rarity >= 0:
+        raise BadInput(f"sampling: rarity {rarity} came, expected 0 (classes equally likely) or more, such as 0.5")
+    if not any(_area(case) for case in cases):
+        raise BadInput(
+            f"sampling: none of the {len(cases)} training cases has a valid, labelled cell; check nodata, validity "
+            "masks and ignored label values"
+        )
+    if strategy == "area":
+        return ByArea(cases)
+    return ByGroup(cases, seed) if strategy == "group" else ByClass(cases, rarity)
+
+
+def _area(case: PreparedCase) -> int:
+    return int(case.counts.get("annotated", case.n_valid))
+
+
+def _classes(cases: Sequence[PreparedCase]) -> list[str]:
+    return sorted({name for case in cases for name in case.counts} - {"annotated"})
+
+
+def _pick(rng: np.random.Generator, total: npt.NDArray[Any]) -> int:
+    """Index i with a probability of exactly its share, ``total`` being cumulative sums of integers."""
+    return int(np.searchsorted(total, rng.integers(int(total[-1])), side="right"))
 
 
 def draw_box(
@@ -73,6 +250,44 @@ def draw_box(
         centre = chosen[rng.integers(len(chosen))]
         start = [int(min(max(c - p // 2, a), b)) for c, p, a, b in zip(centre, patch, low, high, strict=True)]
     return Box.at(start, patch)
+
+
+def draw_valid_box(
+    rng: np.random.Generator,
+    case: PreparedCase,
+    patch: Sequence[int],
+    name: str | None,
+    *,
+    forced: bool,
+    min_valid: float,
+) -> Box:
+    """Box of one patch in a case of which enough is valid.
+
+    Boxes are drawn by ``draw_box`` from the one generator until ``min_valid`` of one is valid, at most
+    ``TRIES`` times; then the first of those with the most valid cells is taken, so that a case of which
+    little is valid still has its patches.
+
+    Args:
+        rng: Only source of randomness.
+        case: Where the patch lies.
+        patch: Its cells on each axis.
+        name: Class that a forced patch must hold; None for any.
+        forced: Whether the patch must hold foreground.
+        min_valid: Share of its cells that must be valid; 0 asks nothing of the case.
+    """
+    cells = case.cells if name is None else {name: case.cells[name]}
+    best = draw_box(rng, case.shape, patch, cells, forced=forced)
+    if min_valid <= 0:
+        return best
+    most = case.valid_share(best)
+    for _ in range(TRIES - 1):
+        if most >= min_valid:
+            break
+        box = draw_box(rng, case.shape, patch, cells, forced=forced)
+        share = case.valid_share(box)
+        if share > most:
+            best, most = box, share
+    return best
 
 
 def widen(box: Box, window: Sequence[int]) -> Box:

@@ -10,37 +10,12 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
+from medseg.data.normalise import PER_IMAGE, ImageStats, Normalisation, normalise
 from medseg.errors import BadInput
 from medseg.geometry.box import Box, bounding_box
 from medseg.geometry.grid import Grid, reorient, reorient_back
 from medseg.geometry.resample import resample_image, resample_label
 from medseg.sample import Sample
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """How one channel's raw values become network input.
-
-    Attributes:
-        scheme: ``zscore`` (mean and std of the image), ``ct`` (clip to [low, high], then mean and std
-            of the dataset's foreground), ``unit_range`` (image minimum and maximum to 0 and 1),
-            ``rgb`` (divide by 255) or ``none``.
-        mean: Of the dataset's foreground; used by ``ct``.
-        std: Of the dataset's foreground; used by ``ct``.
-        low: 0.5th percentile of the dataset's foreground; used by ``ct``.
-        high: 99.5th percentile of the dataset's foreground; used by ``ct``.
-    """
-
-    scheme: str
-    mean: float = 0.0
-    std: float = 1.0
-    low: float = -np.inf
-    high: float = np.inf
-
-    def __post_init__(self) -> None:
-        known = ("zscore", "ct", "unit_range", "rgb", "none")
-        if self.scheme not in known:
-            raise BadInput(f"normalisation {self.scheme!r} is unknown; choose one of {', '.join(known)}")
 
 
 @dataclass(frozen=True)
@@ -60,6 +35,11 @@ class Trace:
     flips: tuple[bool, ...]
     box: Box
     grid: Grid
+
+    @classmethod
+    def unmoved(cls, grid: Grid) -> Trace:
+        """Of a case that stays on its own cells."""
+        return cls(grid, tuple(range(grid.ndim)), (False,) * grid.ndim, Box.whole(grid.shape), grid)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; ``from_dict`` is its inverse."""
@@ -114,53 +94,36 @@ def content_box(sample: Sample) -> Box:
     return bounding_box(nonzero_mask(sample.image)) or Box.whole(sample.grid.shape)
 
 
-def normalise(
-    image: Float[np.ndarray, "c *s"],
-    counted: Bool[np.ndarray, " *s"],
-    rules: Sequence[Normalisation],
-) -> Float[np.ndarray, "c *s"]:
-    """Normalise each channel by its rule; cells that do not count become 0.
-
-    Args:
-        image: Raw values.
-        counted: Cells that enter the statistics and keep a value.
-        rules: One a channel.
-    """
-    normal = np.zeros(image.shape, dtype=np.float32)
-    if not counted.any():
-        return normal
-    for target, channel, rule in zip(normal, image, rules, strict=True):
-        cells = channel[counted].astype(np.float64)
-        if rule.scheme == "zscore":
-            cells = (cells - cells.mean()) / max(float(cells.std()), 1e-8)
-        elif rule.scheme == "ct":
-            cells = (np.clip(cells, rule.low, rule.high) - rule.mean) / max(rule.std, 1e-8)
-        elif rule.scheme == "unit_range":
-            cells = (cells - cells.min()) / max(float(np.ptp(cells)), 1e-8)
-        elif rule.scheme == "rgb":
-            if cells.min() < 0 or cells.max() > 255:
-                raise BadInput(
-                    f"normalisation rgb expects values in 0..255, came {cells.min():g}..{cells.max():g}; "
-                    "name the channel otherwise, or choose plan.normalisation=[zscore]"
-                )
-            cells = cells / 255
-        target[counted] = cells
-    return normal
-
-
 @dataclass(frozen=True)
 class Preprocess:
     """The settings of preprocessing; the same object prepares training cases and new ones.
 
     Attributes:
-        spacing: Target distance of cells along right, anterior, superior, in the frame's unit.
+        spacing: Target distance of cells along right, anterior, superior, in the frame's unit. None
+            leaves every case on its own cells: nothing is reoriented, cropped or resampled, so that
+            windows of a scene can be prepared one by one.
         rules: One normalisation a channel.
         masked: Take z-score statistics inside the nonzero mask only, and leave 0 outside.
     """
 
-    spacing: tuple[float, ...]
+    spacing: tuple[float, ...] | None
     rules: tuple[Normalisation, ...]
     masked: bool = False
+
+    @property
+    def per_image(self) -> bool:
+        """Whether statistics of the whole image are needed before a window of it can be prepared."""
+        return any(rule.scheme in PER_IMAGE for rule in self.rules)
+
+    def window(self, sample: Sample, stats: Sequence[ImageStats] | None = None) -> Sample:
+        """A window (or all) of a case that stays on its own cells, normalised.
+
+        Args:
+            sample: The window, raw.
+            stats: Of the whole case, one a channel, if ``per_image``; None takes those of the window.
+        """
+        self._check(sample)
+        return replace(sample, image=normalise(sample.image, sample.valid, self.rules, stats))
 
     def __call__(self, sample: Sample) -> tuple[Sample, Trace]:
         """The preprocessed sample, and what undoes it.
@@ -168,10 +131,9 @@ class Preprocess:
         Raises:
             BadInput: The sample has another number of channels or axes than was planned.
         """
-        if len(sample.image) != len(self.rules):
-            raise BadInput(f"{sample.case}: {len(sample.image)} channels came, the plan has {len(self.rules)}")
-        if sample.grid.ndim != len(self.spacing):
-            raise BadInput(f"{sample.case}: {sample.grid.ndim} axes came, the plan has {len(self.spacing)}")
+        self._check(sample)
+        if self.spacing is None:
+            return self.window(sample), Trace.unmoved(sample.grid)
         turned, axes, flips = to_canonical(sample)
         box = content_box(turned)
         cut = crop(turned, box)
@@ -188,10 +150,16 @@ class Preprocess:
         prepared = replace(cut, image=image, label=label, valid=np.ascontiguousarray(valid), grid=grid)
         return prepared, Trace(sample.grid, axes, flips, box, grid)
 
+    def _check(self, sample: Sample) -> None:
+        if len(sample.image) != len(self.rules):
+            raise BadInput(f"{sample.case}: {len(sample.image)} channels came, the plan has {len(self.rules)}")
+        if self.spacing is not None and sample.grid.ndim != len(self.spacing):
+            raise BadInput(f"{sample.case}: {sample.grid.ndim} axes came, the plan has {len(self.spacing)}")
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form, which also keys the store."""
         return {
-            "spacing": list(self.spacing),
+            "spacing": None if self.spacing is None else list(self.spacing),
             "rules": [vars(r) for r in self.rules],
             "masked": self.masked,
         }

@@ -6,15 +6,32 @@ import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from medseg.data.cases import Case, refuse
+from medseg import formats
+from medseg.data.blocks import beside
+from medseg.data.case import Case, refuse
 from medseg.errors import BadInput
+
+Files = str | Path | Sequence[str | Path]
+"""A user's own folds:
+
+- a JSON list of ``{"train": [ids], "val": [ids]}``, one a fold (nnU-Net's ``splits_final.json``), where
+  ``"test": [ids]`` may stand beside them;
+- a ``.csv`` table with the columns ``case,fold``: numbers from 0, each case validates in its fold and
+  trains in the others; or with the columns ``case,split``: ``train``, ``val`` or ``test``, a single fold;
+- two or three text files, ``[train.txt, val.txt, test.txt]``, a case in each line, which is a single fold.
+
+A case is given by its id, or by the name of a file that has the id for its stem. Test cases are in no fold.
+"""
+
+_Part = dict[str, list[str]]
+"""Ids of one fold, for ``train``, ``val`` and ``test``."""
 
 
 def grouped(cases: Sequence[Case], groups: str | None) -> list[Case]:
@@ -61,13 +78,20 @@ def _groups_by_name(cases: Sequence[Case], expression: str) -> dict[str, str]:
 
 
 def _groups_of_table(path: Path) -> dict[str, str]:
+    rows = _rows(path, f"data.groups={path}", ("case", "group"))
+    return {row["case"]: row["group"] for row in rows if row["group"]}
+
+
+def _rows(path: Path, setting: str, *columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """Rows of a table that has the columns of exactly one of the choices."""
+    wanted = " or ".join(",".join(names) for names in columns)
     if not path.is_file():
-        raise BadInput(f"data.groups={path}: no such file; expected a table with the columns case,group")
+        raise BadInput(f"{setting}: no such file; expected a table with the columns {wanted}")
     with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        if not {"case", "group"} <= set(reader.fieldnames or ()):
-            raise BadInput(f"{path}: columns are {reader.fieldnames}, expected case,group in the first line")
-        return {row["case"]: row["group"] for row in reader if row["group"]}
+        reader = csv.DictReader(file, restval="")
+        if sum(set(names) <= set(reader.fieldnames or ()) for names in columns) != 1:
+            raise BadInput(f"{path}: columns are {reader.fieldnames}, expected {wanted} in the first line")
+        return list(reader)
 
 
 def folds(cases: Sequence[Case], n_folds: int = 5, seed: int = 12345) -> list[list[str]]:
@@ -116,35 +140,60 @@ def _shuffled(names: list[str], seed: int) -> list[str]:
 
 
 def split(
-    cases: Sequence[Case], fold: int | str, n_folds: int = 5, seed: int = 12345, file: Path | str | None = None
+    cases: Sequence[Case],
+    fold: int | str,
+    n_folds: int = 5,
+    seed: int = 12345,
+    file: Files | None = None,
+    gap: int = 0,
 ) -> tuple[list[str], list[str]]:
     """Sorted ids of the training and of the validation cases of one fold.
 
     Args:
         cases: The labelled cases.
-        fold: In [0, number of folds), or ``"all"``: train and validate on every case.
+        fold: In [0, number of folds), or ``"all"``: train and validate on every case (but ``held_out``).
         n_folds: As in ``folds``; not used with a file.
         seed: As in ``folds``; not used with a file.
-        file: The user's own folds, a JSON list of ``{"train": [ids], "val": [ids]}`` (nnU-Net's
-            ``splits_final.json``). It need not name every case.
+        file: The user's own folds, see ``Files``. They need not name every case.
+        gap: Training cases within this many places of a validation case, in the order of the ids, are
+            left out; for stacks whose sections are cases, see ``blocks.runs``.
 
     Raises:
         BadInput: No such fold; or a file that is malformed, names unknown cases, or has a case or a
-            group on both sides.
+            group on both sides; or a gap that leaves no training case.
     """
+    parts = None if file is None else _read_folds(file, [c.id for c in cases])
     if fold == "all":
-        ids = sorted(c.id for c in cases)
+        left_out = {name for part in parts or () for name in part["test"]}
+        ids = sorted({c.id for c in cases} - left_out)
         return ids, ids
-    if file is None:
+    if file is None or parts is None:
         vals = folds(cases, n_folds, seed)
         _check_fold(fold, n_folds, f"data.n_folds={n_folds}")
         val = vals[int(fold)]
-        return sorted({c.id for c in cases} - set(val)), val
-    entries = _read_splits(Path(file))
-    _check_fold(fold, len(entries), str(file))
-    train, val = (sorted(entries[int(fold)][side]) for side in ("train", "val"))
-    _check_split(cases, train, val, f"{file}, fold {fold}")
-    return train, val
+        train = sorted({c.id for c in cases} - set(val))
+    else:
+        _check_fold(fold, len(parts), _told(file))
+        part = {side: sorted(set(names)) for side, names in parts[int(fold)].items()}
+        _check_part(cases, part, f"{_told(file)}, fold {fold}")
+        train, val = part["train"], part["val"]
+    near = beside([c.id for c in cases], val, gap)
+    if near >= set(train):
+        raise BadInput(f"fold {fold}: all {len(train)} training cases lie within data.gap={gap} of a validation case")
+    return [name for name in train if name not in near], val
+
+
+def held_out(cases: Sequence[Case], fold: int | str, file: Files | None) -> list[str]:
+    """Sorted ids of the cases that the user's file keeps for the test of one fold, or with ``"all"`` of any."""
+    if file is None:
+        return []
+    parts = _read_folds(file, [c.id for c in cases])
+    if fold != "all":
+        _check_fold(fold, len(parts), _told(file))
+        parts = [parts[int(fold)]]
+    names = sorted({name for part in parts for name in part["test"]})
+    _check_known(cases, names, _told(file))
+    return names
 
 
 def _check_fold(fold: int | str, n_folds: int, where: str) -> None:
@@ -152,31 +201,94 @@ def _check_fold(fold: int | str, n_folds: int, where: str) -> None:
         raise BadInput(f'fold {fold!r} of {where}: expected 0 to {n_folds - 1}, or "all"; set data.fold')
 
 
-def _read_splits(path: Path) -> list[dict[str, Any]]:
+def _check_part(cases: Sequence[Case], part: Mapping[str, list[str]], where: str) -> None:
+    group = {c.id: c.group for c in cases}
+    train, val = part["train"], part["val"]
+    if not train or not val:
+        raise BadInput(f"{where}: {len(train)} training and {len(val)} validation cases; each needs at least one")
+    _check_known(cases, [name for names in part.values() for name in names], where)
+    called = {"train": "training", "val": "validation", "test": "test"}
+    for one, other in combinations(part, 2):
+        sides = f"in both {called[one]} and {called[other]} of {where}"
+        refuse(sorted({*part[one]} & {*part[other]}), f"case(s) {sides}", "leave each on one side only")
+        refuse(
+            sorted({group[c] for c in part[one]} & {group[c] for c in part[other]}),
+            f"group(s) {sides}",
+            "keep the cases of a group on one side, or change data.groups",
+        )
+
+
+def _check_known(cases: Sequence[Case], names: Sequence[str], where: str) -> None:
+    known = {c.id for c in cases}
+    refuse(
+        sorted({*names} - known),
+        f"unknown case(s) in {where}",
+        f"expected ids such as {sorted(known)[:2]}; mend the file",
+    )
+
+
+def _told(file: Files) -> str:
+    return str(file) if isinstance(file, (str, Path)) else " and ".join(map(str, file))
+
+
+def _read_folds(file: Files, ids: Sequence[str]) -> list[_Part]:
+    """The folds of the user's files, not yet held against the cases."""
+    if not isinstance(file, (str, Path)):
+        parts = [_read_lists([Path(path) for path in file])]
+    elif Path(file).suffix.lower() == ".csv":
+        parts = _read_table(Path(file))
+    else:
+        parts = _read_json(Path(file))
+    known = set(ids)
+
+    def id_of(name: str) -> str:
+        return formats.stem(name) if name not in known and formats.stem(name) in known else name
+
+    return [{side: [id_of(n) for n in part.get(side, ())] for side in ("train", "val", "test")} for part in parts]
+
+
+def _read_json(path: Path) -> list[_Part]:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BadInput(f"{path}: cannot be read as JSON ({error}); set data.split_file to a splits file") from error
+        raise BadInput(
+            f"{path}: cannot be read as JSON ({error}); set data.split_file to a .json or .csv file, or to two lists, "
+            "[train.txt, val.txt]"
+        ) from error
     whole = isinstance(entries, list) and all(isinstance(e, dict) and {"train", "val"} <= set(e) for e in entries)
     if not whole or not entries:
         raise BadInput(f'{path}: expected a list of {{"train": [case ids], "val": [case ids]}}, one a fold')
-    return entries
+    return [{side: list(map(str, entry.get(side, ()))) for side in ("train", "val", "test")} for entry in entries]
 
 
-def _check_split(cases: Sequence[Case], train: list[str], val: list[str], where: str) -> None:
-    group = {c.id: c.group for c in cases}
-    if not train or not val:
-        raise BadInput(f"{where}: {len(train)} training and {len(val)} validation cases; each needs at least one")
-    refuse(
-        sorted({*train, *val} - set(group)),
-        f"unknown case(s) in {where}",
-        f"expected ids such as {sorted(group)[:2]}; mend the file",
-    )
-    refuse(
-        sorted({*train} & {*val}), f"case(s) in both training and validation of {where}", "leave each on one side only"
-    )
-    refuse(
-        sorted({group[c] for c in train} & {group[c] for c in val}),
-        f"group(s) in both training and validation of {where}",
-        "keep the cases of a group on one side, or change data.groups",
-    )
+def _read_lists(paths: Sequence[Path]) -> _Part:
+    if len(paths) not in (2, 3):
+        raise BadInput(f"data.split_file: {len(paths)} lists came, expected [train.txt, val.txt] or a test.txt too")
+    part: _Part = {}
+    for side, path in zip(("train", "val", "test"), paths, strict=False):
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, ValueError) as error:
+            raise BadInput(f"{path}: cannot be read as a list ({error}); expected a case in each line") from error
+        part[side] = [line.strip() for line in lines if line.strip()]
+    return part
+
+
+def _read_table(path: Path) -> list[_Part]:
+    rows = _rows(path, f"data.split_file={path}", ("case", "fold"), ("case", "split"))
+    if not rows:
+        raise BadInput(f"{path}: no case in the table; add a line for each")
+    if "split" in rows[0]:
+        unknown = [f"{row['case']} ({row['split']})" for row in rows if row["split"] not in ("train", "val", "test")]
+        refuse(unknown, f"case(s) in {path} with another split than train, val or test", "mend the column")
+        return [{side: [row["case"] for row in rows if row["split"] == side] for side in ("train", "val", "test")}]
+    came = sorted({row["fold"] for row in rows}, key=lambda fold: (len(fold), fold))
+    if came != [str(k) for k in range(len(came))]:
+        raise BadInput(f"{path}: folds are {came}, expected numbers from 0 without a gap; mend the column")
+    return [
+        {
+            "train": [row["case"] for row in rows if row["fold"] != fold],
+            "val": [row["case"] for row in rows if row["fold"] == fold],
+        }
+        for fold in came
+    ]

@@ -1,19 +1,19 @@
 """Patch store: preprocessed cases as chunked, compressed arrays from which windows are read.
 
 A case is a folder: ``image.b2nd`` ``[c, *s]`` float32, ``label.b2nd`` ``[*s]`` int16, ``valid.b2nd``
-``[*s]`` (only where some cell is invalid), ``cells.npz`` (foreground cells by class) and ``case.json``
-(grid, trace, group). The folder's name ends in a key of the source files' content and of the
-preprocessing settings, and it appears by one rename: a case is there whole, or not at all.
+``[*s]`` (only where some cell is invalid), ``cells.npz`` (cells by class, ``cell_index``) and
+``case.json`` (grid, trace, group, counts). The folder's name ends in a key of the source files' content
+and of the preprocessing settings, and it appears by one rename: a case is there whole, or not at all.
+A case that is read from its files while training has the folder without the three arrays.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,80 +23,12 @@ import blosc2
 import numpy as np
 import numpy.typing as npt
 
+from medseg.data.cell_index import CellIndex, valid_share
 from medseg.data.preprocess import Trace
 from medseg.geometry.box import Box, read_padded
 from medseg.geometry.grid import Grid
 from medseg.labels import IGNORE
 from medseg.sample import Sample
-
-_VERSION = 1
-_CELLS_SEED = 1234
-
-
-def content_key(files: Iterable[Path], settings: Mapping[str, Any], *, memory: dict[str, str] | None = None) -> str:
-    """Hexadecimal key of the files' bytes and of JSON-able settings.
-
-    Args:
-        files: Files or folders (a DICOM series), in an order that matters.
-        settings: What else the result depends on.
-        memory: Digests of files already read, by path, size and modification time; filled here.
-    """
-    known = {} if memory is None else memory
-    total = hashlib.blake2b(json.dumps([_VERSION, settings], sort_keys=True).encode(), digest_size=16)
-    for path in files:
-        for part in sorted(path.iterdir()) if path.is_dir() else [path]:
-            stat = part.stat()
-            name = f"{part.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
-            if name not in known:
-                with part.open("rb") as stream:
-                    known[name] = hashlib.file_digest(stream, "sha256").hexdigest()
-            total.update(known[name].encode())
-    return total.hexdigest()
-
-
-class Digests:
-    """Content digests of files already read, kept in one JSON file of the store.
-
-    Args:
-        path: The file; it need not exist.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.memory: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
-
-    def save(self) -> None:
-        """Write the file in one rename."""
-        write_whole(self.path, json.dumps(self.memory))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file in one rename, with the folders above it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    building = path.with_name(f".{path.name}.{os.getpid()}")
-    building.write_text(text)
-    os.replace(building, path)
-
-
-def foreground_cells(
-    label: npt.NDArray[np.integer[Any]], targets: Iterable[tuple[str, tuple[int, ...]]]
-) -> dict[str, npt.NDArray[np.int32]]:
-    """Cells of each scored class or region, as indices ``[n, d]``.
-
-    Of N cells, ``max(min(10000, N), ceil(N / 100))`` are kept, drawn without replacement with a fixed
-    seed (nnU-Net 4.5). ``annotated`` holds cells that are not ``IGNORE``, where some are.
-    """
-    rng = np.random.default_rng(_CELLS_SEED)
-    found = {}
-    masks = [(name, np.isin(label, members)) for name, members in targets]
-    if (label == IGNORE).any():
-        masks.append(("annotated", label != IGNORE))
-    for name, mask in masks:
-        flat = np.flatnonzero(mask)
-        kept = max(min(10_000, len(flat)), -(-len(flat) // 100))
-        flat = rng.choice(flat, size=kept, replace=False) if kept < len(flat) else flat
-        found[name] = np.stack(np.unravel_index(flat, label.shape), axis=1).astype(np.int32)
-    return found
 
 
 @dataclass(frozen=True)
@@ -120,6 +52,11 @@ class StoredCase:
         """Case identifier."""
         return str(self.facts["case"])
 
+    @property
+    def group(self) -> str:
+        """What splits may not tear apart."""
+        return str(self.facts["group"])
+
     @cached_property
     def grid(self) -> Grid:
         """Geometry of the whole case."""
@@ -135,11 +72,29 @@ class StoredCase:
         """What preprocessing did to the case's geometry."""
         return Trace.from_dict(self.facts["trace"])
 
+    @property
+    def n_valid(self) -> int:
+        """Number of valid cells."""
+        return int(self.facts["n_valid"])
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Valid cells of each scored class or region; ``annotated`` ones too, where some are not."""
+        return dict(self.facts["counts"])
+
+    @cached_property
+    def _index(self) -> dict[str, npt.NDArray[Any]]:
+        with np.load(self.folder / "cells.npz", allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+
     @cached_property
     def cells(self) -> dict[str, npt.NDArray[np.int32]]:
-        """Foreground cells ``[n, d]`` by class or region; only those that have any."""
-        with np.load(self.folder / "cells.npz", allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files if len(stored[name])}
+        """Cells ``[n, d]`` by class or region, drawn evenly from all; only those that have any."""
+        return {n.removeprefix("of "): v for n, v in self._index.items() if n.startswith("of ") and len(v)}
+
+    def valid_share(self, box: Box) -> float:
+        """About which share of the cells of ``box`` is valid, in [0, 1]; exact where every cell of the case is."""
+        return valid_share(self._index["valid"], self.shape, box)
 
     @cached_property
     def _image(self) -> Any:
@@ -160,48 +115,67 @@ class StoredCase:
         Only the chunks that the window touches are decoded.
         """
         box = box or Box.whole(self.shape)
-        if self._valid is None:
-            inside = np.zeros(box.shape, dtype=bool)
-            inner = box.clip(self.shape)
-            inside[inner.shift([-a for a in box.start]).slices] = True
-        else:
-            inside = read_padded(self._valid, box, 0).astype(bool)
         return Sample(
             image=read_padded(self._image, box, 0),
             label=read_padded(self._label, box, IGNORE),
-            valid=inside,
+            valid=within(box, self.shape) if self._valid is None else read_padded(self._valid, box, 0).astype(bool),
             grid=self.grid if box == Box.whole(self.shape) else self.grid.crop(box),
             case=self.case,
-            group=str(self.facts["group"]),
+            group=self.group,
         )
 
 
+def within(box: Box, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """Cells of a box that lie inside an array of this shape."""
+    inside = np.zeros(box.shape, dtype=bool)
+    inside[box.clip(shape).shift([-a for a in box.start]).slices] = True
+    return inside
+
+
 def write_case(
-    folder: Path, sample: Sample, trace: Trace, targets: Iterable[tuple[str, tuple[int, ...]]], patch: tuple[int, ...]
+    folder: Path,
+    windows: Iterable[tuple[Box, Sample]],
+    grid: Grid,
+    trace: Trace,
+    targets: Iterable[tuple[str, tuple[int, ...]]],
+    patch: tuple[int, ...],
+    *,
+    arrays: bool = True,
 ) -> StoredCase:
-    """Write a preprocessed case into ``folder`` in one rename, chunked for windows of about ``patch``."""
+    """Write a preprocessed case into ``folder`` in one rename, chunked for windows of about ``patch``.
+
+    Args:
+        folder: Appears when all is written.
+        windows: Boxes that cover the case without overlap, with the prepared sample of each; one is
+            held in memory at a time. Boxes should begin at multiples of ``patch``.
+        grid: Of the whole case.
+        trace: What preprocessing did to its geometry.
+        targets: What is scored: its cells are listed.
+        patch: Cells of a training patch.
+        arrays: Store the cells themselves; if not, only what is known about them.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
-    label = np.full(sample.grid.shape, IGNORE, np.int16) if sample.label is None else sample.label.astype(np.int16)
-    chunks = tuple(min(p, s) for p, s in zip(patch, sample.grid.shape, strict=True))
-    arrays = {"image": (sample.image, (1, *chunks)), "label": (label, chunks)}
-    if not sample.valid.all():
-        arrays["valid"] = (sample.valid.astype(np.uint8), chunks)
     try:
-        for name, (array, chunk) in arrays.items():
-            blosc2.asarray(
-                np.ascontiguousarray(array),
-                urlpath=str(building / f"{name}.b2nd"),
-                chunks=chunk,
-                cparams={"codec": blosc2.Codec.LZ4, "clevel": 5, "nthreads": 1},
-            )
-        np.savez(building / "cells.npz", **foreground_cells(np.where(sample.valid, label, IGNORE), targets))  # type: ignore[arg-type]
+        index = CellIndex(grid.shape, targets)
+        file = _Arrays(building, grid.shape, patch) if arrays else None
+        case, group, labelled = "", "", False
+        for box, sample in windows:
+            labelled = sample.label is not None
+            label = np.full(box.shape, IGNORE, np.int16) if sample.label is None else sample.label.astype(np.int16)
+            index.add(box, np.where(sample.valid, label, np.int16(IGNORE)), sample.valid)
+            if file:
+                file.add(box, sample, label)
+            case, group = sample.case, sample.group
+        np.savez(building / "cells.npz", **index.arrays())  # type: ignore[arg-type]
         facts = {
-            "case": sample.case,
-            "group": sample.group,
-            "grid": sample.grid.to_dict(),
+            "case": case,
+            "group": group,
+            "grid": grid.to_dict(),
             "trace": trace.to_dict(),
-            "labelled": sample.label is not None,
+            "labelled": labelled,
+            "n_valid": index.n_valid,
+            "counts": index.counts,
         }
         (building / "case.json").write_text(json.dumps(facts))
         try:
@@ -214,3 +188,31 @@ def write_case(
         shutil.rmtree(building, ignore_errors=True)
         raise
     return StoredCase(folder)
+
+
+class _Arrays:
+    """The arrays of a case, filled window by window."""
+
+    def __init__(self, folder: Path, shape: tuple[int, ...], patch: tuple[int, ...]) -> None:
+        self.folder, self.shape = folder, shape
+        self.chunks = tuple(min(p, s) for p, s in zip(patch, shape, strict=True))
+        self.made: dict[str, Any] = {}
+
+    def add(self, box: Box, sample: Sample, label: npt.NDArray[np.int16]) -> None:
+        self._put("image", sample.image, box, 0)
+        self._put("label", label, box, 0)
+        if "valid" in self.made or not sample.valid.all():
+            self._put("valid", sample.valid.astype(np.uint8), box, 1)
+
+    def _put(self, name: str, cells: npt.NDArray[Any], box: Box, fill: int) -> None:
+        lead = cells.shape[: cells.ndim - len(self.shape)]
+        if name not in self.made:
+            self.made[name] = blosc2.full(
+                (*lead, *self.shape),
+                fill,
+                dtype=cells.dtype,
+                urlpath=str(self.folder / f"{name}.b2nd"),
+                chunks=(*(1 for _ in lead), *self.chunks),
+                cparams={"codec": blosc2.Codec.LZ4, "clevel": 5, "nthreads": 1},
+            )
+        self.made[name][(*(slice(None) for _ in lead), *box.slices)] = np.ascontiguousarray(cells)

@@ -1,4 +1,4 @@
-"""Volume files: ``open`` gives a ``Source`` that reads windows, ``write`` puts an array on a grid.
+"""Image files: ``open`` gives a ``Source`` that reads windows, ``write`` puts an array on a grid.
 
 One module for each library that reads files, named in ``_MODULES``, the only list; it is imported when
 the first file of its kind is opened, so importing this package is cheap. A folder is a DICOM series.
@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
 
 from medseg.errors import BadInput
 from medseg.formats.source import Source
-from medseg.geometry.grid import RAS_MM, Grid
+from medseg.geometry.grid import PIXEL, RAS_MM, Grid
+from medseg.labels import LabelTable
 
 _MODULES = {
     ".nii.gz": "nifti",
@@ -25,10 +28,24 @@ _MODULES = {
     ".nhdr": "itk",
     ".mha": "itk",
     ".mhd": "itk",
+    ".tif": "geotiff",
+    ".tiff": "geotiff",
+    ".png": "image",
+    ".jpg": "image",
+    ".jpeg": "image",
+    ".bmp": "image",
 }
 
 SUFFIXES = tuple(_MODULES)
-"""Suffixes of the volume files that ``open`` knows, besides folders of DICOM slices."""
+"""Suffixes of the files that ``open`` knows, besides folders of DICOM slices."""
+VOLUMES = tuple(s for s, module in _MODULES.items() if module in ("nifti", "itk"))
+"""Those of volumes."""
+RASTERS = tuple(s for s, module in _MODULES.items() if module == "geotiff")
+"""Those of scenes."""
+IMAGES = tuple(s for s, module in _MODULES.items() if module == "image")
+"""Those of images without a world."""
+VECTORS = (".gpkg", ".geojson", ".shp")
+"""Suffixes of shapes that ``vector.rasterised`` draws on a grid; ``open`` does not know them."""
 
 _DETACHED = (".nhdr", ".mhd")  # the cells lie in a second file, so that the pair cannot be replaced at once
 
@@ -57,12 +74,14 @@ def stem(path: Path | str) -> str:
     return path.name[: len(path.name) - len(suffix(path))]
 
 
-def open(path: Path | str, *, series: str | None = None) -> Source:
-    """Open a volume file, or a folder that holds a DICOM series; reads the header only.
+def open(path: Path | str, *, series: str | None = None, alpha: bool = True) -> Source:
+    """Open an image file, or a folder that holds a DICOM series; reads the header only.
 
     Args:
         path: File with one of ``SUFFIXES``, or folder.
         series: SeriesInstanceUID to take from a folder that holds several.
+        alpha: Take a band of a GeoTIFF that is tagged as alpha as validity; False makes it a channel
+            (near infrared is tagged so by mistake, see ``GeoTiffSource``).
 
     Raises:
         BadInput: Missing, unknown suffix, unreadable header, or a DICOM folder that is not one volume.
@@ -76,7 +95,9 @@ def open(path: Path | str, *, series: str | None = None) -> Source:
         return dicom.open(path, series=series)
     if series is not None:
         raise BadInput(f"{path}: series={series} chooses among DICOM series in a folder, but this is a file; drop it")
-    return import_module(f"medseg.formats.{_module(path)}").open(path)
+    module = _module(path)
+    options = {"alpha": alpha} if module == "geotiff" else {}
+    return import_module(f"medseg.formats.{module}").open(path, **options)
 
 
 def write(
@@ -85,50 +106,127 @@ def write(
     grid: Grid,
     *,
     like: Path | str | None = None,
+    labels: LabelTable | None = None,
+    nodata: int | None = None,
 ) -> None:
-    """Write a volume of one channel, compressed unless ``.nii``; the file appears whole or not at all.
+    """Write a volume, scene or image of one channel, compressed unless ``.nii``; the file appears whole or not at all.
 
-    Types are kept, except those that no format holds: bool becomes uint8, float16 float32.
+    Types are kept, except those that no format holds: bool becomes uint8, float16 float32. PNG has 8 or
+    16 bits, as the values need.
 
     Args:
-        path: Target with one of ``SUFFIXES``; replaced if it exists.
+        path: Target with one of ``SUFFIXES``, but not JPEG and BMP; replaced if it exists.
         array: Cells, in the axis order of ``grid``.
-        grid: Three axes, in ``RAS_MM``.
-        like: File whose header is to be kept (NIfTI to NIfTI only, ignored otherwise): its sform,
-            qform, codes, zooms and units are copied bit for bit. It must have the same grid.
+        grid: For volumes three axes in ``RAS_MM``; for scenes two axes in a CRS or ``PIXEL``; for images
+            two axes in ``PIXEL``.
+        like: File whose header is to be kept (NIfTI to NIfTI and GeoTIFF to GeoTIFF only, ignored
+            otherwise): its sform, qform, codes, zooms and units, or its CRS and transform, are copied
+            bit for bit. It must have the same grid.
+        labels: What the values mean: the palette of a GeoTIFF or PNG of uint8, and the tag ``CLASS_NAMES``
+            of a GeoTIFF (see ``geotiff.explain``). Volumes have neither.
+        nodata: Value for the nodata tag of a GeoTIFF; the others have none.
 
     Raises:
-        BadInput: Unknown or unwritable suffix, missing folder, or a grid that is not one of a volume.
+        BadInput: Unknown or unwritable suffix, missing folder, a grid that the format does not hold, or
+            values that it does not hold.
     """
     path = Path(path)
-    if path.is_dir() or suffix(path) == ".dcm":
-        raise BadInput(f"{path}: DICOM is read but not written; write to {stem(path)}.nii.gz")
-    module = _module(path)
-    if suffix(path) in _DETACHED:
-        whole = {".nhdr": ".nrrd", ".mhd": ".mha"}[suffix(path)]
-        raise BadInput(f"{path}: headers with detached data are read but not written; write to {stem(path)}{whole}")
-    if not path.parent.is_dir():
-        raise BadInput(f"{path}: the folder {path.parent} does not exist; make it first")
-    if grid.ndim != 3 or grid.frame != RAS_MM:
-        raise BadInput(
-            f"{path}: a grid of {grid.ndim} axes in frame {grid.frame[:40]!r} came, volume files hold 3 axes in "
-            f"{RAS_MM!r}; write to an image format"
-        )
-    if array.shape != grid.shape:
-        raise ValueError(f"an array {array.shape} came with a grid of {grid.shape}")
-    stored = array.astype({"?": np.uint8, "e": np.float32}.get(array.dtype.char, array.dtype), copy=False)
+    module = _writable(path, array.shape, grid)
+    stored = _storable(array)
     model = Path(like) if like is not None and _MODULES.get(suffix(like)) == module else None
+    options: dict[str, Any] = {"like": model}
+    if module == "geotiff":
+        _check_nodata(path, nodata, stored.dtype)
+        stored, options = stored[None], options | {"labels": labels, "nodata": nodata}
+    elif module == "image":
+        stored, options = stored[None], {"labels": labels}
+    _write(path, module, stored, grid, options)
+
+
+def write_image(
+    path: Path | str,
+    image: Shaped[np.ndarray, "c *s"],
+    grid: Grid,
+    *,
+    names: Sequence[str] = (),
+    nodata: float | None = None,
+) -> None:
+    """Write a scene or image of several channels; the file appears whole or not at all.
+
+    Args:
+        path: Target: ``.tif`` and ``.tiff`` hold any number of channels, ``.png`` 1 or 3.
+        image: Channels; types as for ``write``.
+        grid: Two axes in a CRS or ``PIXEL``.
+        names: Of the channels (descriptions of the bands); PNG keeps none.
+        nodata: Value for the nodata tag of a GeoTIFF, NaN included.
+
+    Raises:
+        BadInput: As ``write``.
+    """
+    path = Path(path)
+    module = _writable(path, image.shape[1:], grid)
+    if module not in ("geotiff", "image"):
+        raise BadInput(f"{path}: images of several channels are written to {', '.join((*RASTERS, '.png'))} only")
+    stored = _storable(image)
+    options: dict[str, Any] = {}
+    if module == "geotiff":
+        _check_nodata(path, nodata, stored.dtype)
+        options = {"names": tuple(names), "nodata": nodata}
+    _write(path, module, stored, grid, options)
+
+
+def _write(path: Path, module: str, cells: Shaped[np.ndarray, "..."], grid: Grid, options: dict[str, Any]) -> None:
+    """Write to a draft beside the target, then put it in its place."""
+    library = import_module(f"medseg.formats.{module}")
+    if module == "image":
+        library.refuse(path, cells)
     part = path.with_name(f".{stem(path)}.{secrets.token_hex(4)}{suffix(path)}")
     try:
-        import_module(f"medseg.formats.{module}").write(part, stored, grid, like=model)
+        library.write(part, cells, grid, **options)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 
 
+def _writable(path: Path, shape: tuple[int, ...], grid: Grid) -> str:
+    """Name of the module that writes the file; refuses what it could not hold."""
+    kind = suffix(path)
+    if path.is_dir() or kind == ".dcm":
+        raise BadInput(f"{path}: DICOM is read but not written; write to {stem(path)}.nii.gz")
+    module = _module(path)
+    if kind in _DETACHED:
+        whole = {".nhdr": ".nrrd", ".mhd": ".mha"}[kind]
+        raise BadInput(f"{path}: headers with detached data are read but not written; write to {stem(path)}{whole}")
+    if module == "image" and kind != ".png":
+        raise BadInput(f"{path}: {kind} is read but not written, as it may change values; write to {stem(path)}.png")
+    if not path.parent.is_dir():
+        raise BadInput(f"{path}: the folder {path.parent} does not exist; make it first")
+    came = f"{path}: a grid of {grid.ndim} axes in frame {grid.frame[:40]!r} came"
+    if kind in VOLUMES and (grid.ndim != 3 or grid.frame != RAS_MM):
+        raise BadInput(f"{came}, volume files hold 3 axes in {RAS_MM!r}; write to an image format")
+    if kind not in VOLUMES and (grid.ndim != 2 or grid.frame == RAS_MM):
+        raise BadInput(f"{came}, {kind} holds 2 axes in a CRS or {PIXEL!r}; write to {stem(path)}.nii.gz")
+    if kind == ".png" and grid.frame != PIXEL:
+        raise BadInput(f"{came}, which PNG cannot keep; write to {stem(path)}.tif")
+    if shape != grid.shape:
+        raise ValueError(f"an array {shape} came with a grid of {grid.shape}")
+    return module
+
+
+def _storable(array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+    return array.astype({"?": np.uint8, "e": np.float32}.get(array.dtype.char, array.dtype), copy=False)
+
+
+def _check_nodata(path: Path, nodata: float | None, dtype: np.dtype[Any]) -> None:
+    if nodata is None or dtype.kind == "f":
+        return
+    if not np.iinfo(dtype).min <= nodata <= np.iinfo(dtype).max:
+        raise BadInput(f"{path}: nodata {nodata} came for cells of {dtype}, which do not hold it; choose another value")
+
+
 def _module(path: Path) -> str:
     if suffix(path) not in _MODULES:
         raise BadInput(
-            f"{path}: unknown suffix {suffix(path)!r}; volumes are {', '.join(SUFFIXES)}, or a folder of DICOM slices"
+            f"{path}: unknown suffix {suffix(path)!r}; known are {', '.join(SUFFIXES)}, or a folder of DICOM slices"
         )
     return _MODULES[suffix(path)]

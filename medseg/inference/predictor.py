@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import nn
 
 from medseg.errors import BadInput
+from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
 from medseg.inference.decide import decide
-from medseg.inference.flips import flipped
-from medseg.inference.sliding_window import sliding_window
+from medseg.inference.tiling import Tiling
 from medseg.sample import DataSpec, Sample
 
 
@@ -38,39 +38,15 @@ class Preparation(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Tiling:
-    """How whole images pass through a network.
+@runtime_checkable
+class Opened(Protocol):
+    """An image whose header has been read; ``medseg.data.opening.OpenCase`` is one."""
 
-    Attributes:
-        window: Cells of a window on each axis.
-        overlap: Least share of a window that its neighbour covers too.
-        batch_size: Windows per call.
-        flip_axes: Axes mirrored at test time.
-        lateral_axis: The axis across the body, if any.
-        swap: Output that stands for each output in a laterally mirrored image.
-        precision: ``bf16`` runs the network under bfloat16 autocast, ``fp16`` likewise, ``fp32`` does not.
-    """
+    grid: Grid
 
-    window: tuple[int, ...]
-    overlap: float = 0.5
-    batch_size: int = 1
-    flip_axes: tuple[int, ...] = ()
-    lateral_axis: int | None = None
-    swap: tuple[int, ...] | None = None
-    precision: str = "fp32"
-
-    def logits(self, image: Float[Tensor, "c *s"], network: nn.Module) -> Float[Tensor, "k *s"]:
-        """Logits of a whole preprocessed image, without gradients, the network in evaluation mode."""
-        half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
-        run = flipped(network, self.flip_axes, lateral_axis=self.lateral_axis, swap=self.swap)
-        training = network.training
-        network.eval()
-        try:
-            with torch.no_grad(), torch.autocast(image.device.type, dtype=half, enabled=half is not None):
-                return sliding_window(image, run, window=self.window, overlap=self.overlap, batch_size=self.batch_size)
-        finally:
-            network.train(training)
+    def read(self, box: Box | None = None) -> Sample:
+        """All of it, or a window, raw."""
+        ...
 
 
 class Predictor:
@@ -81,8 +57,11 @@ class Predictor:
         prepare: Preprocessing of the training.
         tiling: Windows, flips and precision.
         spec: Channels and labels of the training.
-        read: Reads the files of one case (one a channel) into a Sample without a label.
-        write: Writes an array ``[*s]`` on a grid into a file, like the file it was read from.
+        open: Opens the files of one case (one a channel, or one that holds all).
+        write: Writes saved values ``[*s]``, valid where the second array says so, on a grid into a file,
+            like the file that was read.
+        stream: Predicts (predictor, opened, target, like) window by window into a file of any size, or
+            gives False where it has to be done in memory.
         device: Where the network runs.
     """
 
@@ -93,8 +72,9 @@ class Predictor:
         prepare: Preparation,
         tiling: Tiling,
         spec: DataSpec,
-        read: Callable[[Sequence[Path]], Sample],
-        write: Callable[[Path, npt.NDArray[Any], Grid, Path], None],
+        open: Callable[[Sequence[Path]], Opened],
+        write: Callable[[Path, npt.NDArray[Any], npt.NDArray[np.bool_], Grid, Path], None],
+        stream: Callable[[Predictor, Opened, Path, Path], bool],
         device: torch.device | str = "cpu",
     ) -> None:
         self.network = network.to(device).eval()
@@ -102,8 +82,9 @@ class Predictor:
         self.tiling = tiling
         self.spec = spec
         self.device = torch.device(device)
-        self._read = read
+        self._open = open
         self._write = write
+        self._stream = stream
 
     def index(self, sample: Sample) -> Int[np.ndarray, " *s"]:
         """Training index of each cell of the sample's own grid; 0 where it is not valid."""
@@ -136,14 +117,10 @@ class Predictor:
     def file(self, source: Path | str | Sequence[Path | str], target: Path | str) -> Path:
         """Predict one case from its file (or files, one a channel) into ``target``, on the very same grid."""
         several = [source] if isinstance(source, (str, Path)) else list(source)
-        files = [Path(s) for s in several]
-        sample = self._read(files)
-        if len(sample.image) != len(self.spec.channels):
-            names = [c.name for c in self.spec.channels]
-            raise BadInput(
-                f"{files[0]}: {len(sample.image)} channels came, the network takes {len(names)}: {names}; "
-                "give one file a channel, named case_0000, case_0001 and so on"
-            )
-        index = self.index(replace(sample, label=None))
-        self._write(Path(target), self.spec.labels.to_saved(index), sample.grid, files[0])
-        return Path(target)
+        files, target = [Path(s) for s in several], Path(target)
+        opened = self._open(files)
+        if not self._stream(self, opened, target, files[0]):
+            sample = replace(opened.read(), label=None)
+            saved = self.spec.labels.to_saved(self.index(sample))
+            self._write(target, saved, sample.valid, sample.grid, files[0])
+        return target

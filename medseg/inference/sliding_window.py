@@ -1,10 +1,11 @@
-"""The sliding window: one implementation for any number of axes."""
+"""The sliding window: one implementation for any number of axes, in memory or row by row."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import product
+from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +13,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from medseg.errors import BadInput
+from medseg.geometry.box import Box
 
 Network = Callable[[Tensor], Tensor]
 """Maps ``[b, c, *w]`` to ``[b, k, *w]`` of the same spatial shape."""
+
+Read = Callable[[Box], Tensor | None]
+"""Image ``[c, *w]`` of a window; None where the window holds nothing to predict."""
+
+_LEAST_WEIGHT = 1e-3
+_SLAB_VALUES = 2**20  # logits of a slab, so that what is done with them stays in the processor's cache
 
 
 def window_starts(size: int, window: int, overlap: float) -> list[int]:
@@ -34,6 +42,32 @@ def window_starts(size: int, window: int, overlap: float) -> list[int]:
     return [round(i * (size - window) / (count - 1)) for i in range(count)]
 
 
+def window_batches(
+    shape: Sequence[int], *, window: Sequence[int], overlap: float, batch_size: int, first: int = 0
+) -> list[list[Box]]:
+    """Windows of an image in the order in which they are run, the last axis fastest, in batches.
+
+    A window larger than the image overhangs it on both sides (at the end by one more, if odd). With
+    ``first``, batches that touch no row from there on are left out; the others are those of a whole run.
+
+    Raises:
+        BadInput: Window and image differ in their number of axes, or overlap is out of range.
+
+    Example:
+        >>> [[box.start for box in batch] for batch in window_batches((6, 3), window=(4, 5), overlap=0, batch_size=1)]
+        [[(0, -1)], [(2, -1)]]
+    """
+    if len(shape) != len(window):
+        raise BadInput(f"window {tuple(window)} has {len(window)} axes, the image {tuple(shape)} has {len(shape)}")
+    if not 0 <= overlap < 1:
+        raise BadInput(f"inference.overlap={overlap} is out of range; choose 0 <= overlap < 1")
+    before = [max(w - s, 0) // 2 for s, w in zip(shape, window, strict=True)]
+    starts = product(*[window_starts(s, w, overlap) for s, w in zip(shape, window, strict=True)])
+    boxes = [Box.at(start, window).shift([-b for b in before]) for start in starts]
+    batches = [boxes[i : i + batch_size] for i in range(0, len(boxes), batch_size)]
+    return [batch for batch in batches if min(batch[-1].stop[0], shape[0]) > first]
+
+
 @lru_cache(maxsize=8)
 def gaussian_weight(window: tuple[int, ...]) -> Float[Tensor, " *w"]:
     """Weight of each cell of a window in the blend, in (0, 1], float32.
@@ -45,7 +79,135 @@ def gaussian_weight(window: tuple[int, ...]) -> Float[Tensor, " *w"]:
     for size in window:
         place = torch.arange(size) - (size - 1) / 2
         weight = weight[..., None] * torch.exp(-0.5 * (place / (size / 8)) ** 2)
-    return weight.clamp_min(1e-3).float()
+    return weight.clamp_min(_LEAST_WEIGHT).float()
+
+
+def ring_spans(first: int, stop: int, size: int) -> Iterator[tuple[slice, slice]]:
+    """Where rows lie in a ring of ``size`` rows, which holds row r at r modulo ``size``.
+
+    Yields:
+        Up to two pairs: a slice of the ring, and the rows that lie there, counted from ``first``.
+
+    Example:
+        >>> list(ring_spans(3, 6, 4))
+        [(slice(3, 4, None), slice(0, 1, None)), (slice(0, 2, None), slice(1, 3, None))]
+    """
+    row = first
+    while row < stop:
+        end = min(stop, row - row % size + size)
+        yield slice(row % size, row % size + end - row), slice(row - first, end - first)
+        row = end
+
+
+class _Blend:
+    """Weighted sums of the rows that windows still touch: a ring as high as a window.
+
+    Args:
+        shape: Of the image.
+        window: Of a window.
+        first: Rows before it are neither summed nor given.
+        n_outputs: Logits, k; needed only if rows are taken before any are added.
+    """
+
+    def __init__(self, shape: Sequence[int], window: Sequence[int], first: int, n_outputs: int | None) -> None:
+        self._shape = tuple(shape)
+        self._weight = gaussian_weight(tuple(window))
+        self._rows = min(window[0], shape[0])
+        self._given = first
+        self._n_outputs = n_outputs
+        self._logits: Tensor | None = None
+        self._total = torch.empty(0)
+
+    def add(self, box: Box, logits: Float[Tensor, "k *w"]) -> None:
+        """Sum the logits of one window, of which ``take`` has given all rows before its first."""
+        if self._logits is None:
+            ring = (self._rows, *self._shape[1:])
+            self._logits, self._total = logits.new_zeros((len(logits), *ring)), logits.new_zeros(ring)
+            self._weight = self._weight.to(logits.device)
+        inside = box.clip(self._shape)
+        top = max(inside.start[0], self._given)
+        cut = inside.shift([-a for a in box.start]).slices[1:]
+        for ring, rows in ring_spans(top, inside.stop[0], self._rows):
+            source = (slice(rows.start + top - box.start[0], rows.stop + top - box.start[0]), *cut)
+            place, weight = (ring, *inside.slices[1:]), self._weight[source]
+            # not addcmul_: whether that rounds once or twice may depend on how rows are split
+            self._logits[(slice(None), *place)] += logits[(slice(None), *source)] * weight
+            self._total[place] += weight
+
+    def take(self, stop: int) -> Iterator[tuple[int, Float[Tensor, "k *r"]]]:
+        """Blended logits of the rows before ``stop``, a few at a time; their place becomes free."""
+        while self._given < stop:
+            rows = max(1, _SLAB_VALUES // max(1, self._outputs() * prod(self._shape[1:])))
+            ring, _ = next(ring_spans(self._given, min(stop, self._given + rows), self._rows))
+            yield self._given, self._finished(ring)
+            self._given += ring.stop - ring.start
+
+    def _outputs(self) -> int:
+        if self._logits is not None:
+            return len(self._logits)
+        if self._n_outputs is None:
+            raise ValueError("a window without an image came first, so slabs needs to be told n_outputs")
+        return self._n_outputs
+
+    def _finished(self, ring: slice) -> Float[Tensor, "k *r"]:
+        if self._logits is None:
+            return torch.zeros((self._outputs(), ring.stop - ring.start, *self._shape[1:]))
+        blended = self._logits[:, ring] / self._total[ring].clamp_min(_LEAST_WEIGHT)
+        self._logits[:, ring] = 0
+        self._total[ring] = 0
+        return blended
+
+
+def slabs(
+    read: Read,
+    shape: Sequence[int],
+    network: Network,
+    *,
+    window: Sequence[int],
+    overlap: float = 0.5,
+    batch_size: int = 1,
+    first: int = 0,
+    n_outputs: int | None = None,
+) -> Iterator[tuple[int, Float[Tensor, "k r *rest"]]]:
+    """Blended logits of an image in slabs of rows (cells along axis 0), each as soon as no window can change it.
+
+    Windows run in the order of their first row; sums are kept for as many rows as a window has. Sums are
+    float32 whatever the network returns, on its device.
+
+    Args:
+        read: Called once for each window, in order; the box overhangs an image that is smaller than the
+            window. None skips the network there: the window adds no weight, and cells that no window
+            gave weight to have logits of 0. So None must be said only of windows without a cell that counts.
+        shape: Of the image.
+        network: Called with ``[n, c, *window]``, n up to ``batch_size``.
+        window: Cells of a window on each axis.
+        overlap: Least share of a window that its neighbour covers too, in [0, 1).
+        batch_size: Windows per call.
+        first: Row to begin with. What is given from there on equals a whole run's to the last bit: the
+            same windows in the same batches are summed in the same order. Earlier windows do not run.
+        n_outputs: Number of logits, k; needed if ``read`` may give None.
+
+    Yields:
+        First row, and the logits of a few whole rows from there on, without gaps.
+
+    Raises:
+        BadInput: Window and image differ in their number of axes, or overlap is out of range.
+    """
+    batches = window_batches(shape, window=window, overlap=overlap, batch_size=batch_size, first=first)
+    blend = _Blend(shape, window, first, n_outputs)
+    for boxes in batches:
+        images = [read(box) for box in boxes]
+        there = [image for image in images if image is not None]
+        logits = iter(network(_stacked(there)).float()) if there else iter(())
+        for box, image in zip(boxes, images, strict=True):
+            yield from blend.take(box.start[0])
+            if image is not None:
+                blend.add(box, next(logits))
+    yield from blend.take(shape[0])
+
+
+def _stacked(images: Sequence[Tensor]) -> Float[Tensor, "b c *w"]:
+    return torch.stack(images) if len(images) > 1 else images[0][None]  # one needs no copy
 
 
 def sliding_window(
@@ -59,8 +221,7 @@ def sliding_window(
     """Logits of a whole image from overlapping windows, blended with Gaussian weights.
 
     An image smaller than the window is padded with 0 on both sides and the padding is cut off again.
-    Sums are float32 whatever the network returns. A network that returns its input gives the image
-    back to rounding.
+    A network that returns its input gives the image back to rounding. See ``slabs``.
 
     Args:
         image: On the device where sums are kept.
@@ -73,31 +234,22 @@ def sliding_window(
         BadInput: Window and image differ in their number of axes, or overlap is out of range.
     """
     space = tuple(image.shape[1:])
-    if len(space) != len(window):
-        raise BadInput(f"window {tuple(window)} has {len(window)} axes, the image {space} has {len(space)}")
-    if not 0 <= overlap < 1:
-        raise BadInput(f"inference.overlap={overlap} is out of range; choose 0 <= overlap < 1")
-    pads = [max(w - s, 0) for s, w in zip(space, window, strict=True)]
-    before = [p // 2 for p in pads]
-    if any(pads):
-        image = F.pad(image, [n for p, b in zip(reversed(pads), reversed(before), strict=True) for n in (b, p - b)])
-    padded = tuple(image.shape[1:])
-    starts = list(product(*[window_starts(s, w, overlap) for s, w in zip(padded, window, strict=True)]))
-    weight = gaussian_weight(tuple(window)).to(image.device)
-    total = torch.zeros(padded, device=image.device)
-    blended: Tensor | None = None
-    for first in range(0, len(starts), batch_size):
-        places = [
-            tuple(slice(a, a + w) for a, w in zip(start, window, strict=True))
-            for start in starts[first : first + batch_size]
-        ]
-        logits = network(torch.stack([image[(slice(None), *place)] for place in places])).float()
-        if blended is None:
-            blended = torch.zeros((logits.shape[1], *padded), device=image.device)
-        for place, part in zip(places, logits, strict=True):
-            blended[(slice(None), *place)] += part * weight
-            total[place] += weight
-    if blended is None:
+    tiles = {"window": window, "overlap": overlap, "batch_size": batch_size}
+    whole: Tensor | None = None
+    for row, logits in slabs(_reader(image, window), space, network, **tiles):
+        if whole is None:
+            whole = logits.new_empty((len(logits), *space))
+        whole[:, row : row + logits.shape[1]] = logits
+    if whole is None:
         raise BadInput(f"the image is empty: {tuple(image.shape)}")
-    inside = tuple(slice(b, b + s) for b, s in zip(before, space, strict=True))
-    return (blended / total)[(slice(None), *inside)]
+    return whole
+
+
+def _reader(image: Float[Tensor, "c *s"], window: Sequence[int]) -> Read:
+    """Windows of an image in memory, of 0 outside."""
+    missing = [max(w - s, 0) for s, w in zip(image.shape[1:], window, strict=False)]
+    before = [m // 2 for m in missing]
+    if any(missing):
+        sides = [n for m, b in zip(reversed(missing), reversed(before), strict=True) for n in (b, m - b)]
+        image = F.pad(image, sides)
+    return lambda box: image[(slice(None), *box.shift(before).slices)]

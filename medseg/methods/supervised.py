@@ -18,8 +18,10 @@ from medseg.sample import Batch
 
 Loss = Callable[[Any, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
 """(logits or list of logits fine to coarse, label, valid) -> (loss, its parts by name)."""
-Judge = Callable[[np.ndarray, np.ndarray, np.ndarray], dict[str, float]]
-"""(pred, label, valid) of a whole case -> Dice of each scored class; NaN where it does not count."""
+Judge = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+"""(pred, label, valid) of a whole case -> counts, such as a confusion matrix."""
+Summarise = Callable[[Sequence[np.ndarray]], dict[str, float]]
+"""Counts of all cases -> scores by the end of their key; ``dice`` is one of them."""
 
 
 class Supervised(LightningModule):
@@ -33,7 +35,8 @@ class Supervised(LightningModule):
         network: Maps ``[b, c, *s]`` to logits ``[b, k, *s]``, or in training to a list of them.
         loss: Called with logits, label and valid.
         infer: Maps (image ``[c, *s]``, network) to training indices ``[*s]``, for whole cases.
-        judge: Dice of each class of a whole case.
+        judge: Counts of a whole case.
+        summarise: Scores of all cases, from their counts.
         labels: The label table.
         optimizer: Makes the optimiser from parameter groups.
         schedule: Maps progress in [0, 1] to a factor of the learning rate.
@@ -49,6 +52,7 @@ class Supervised(LightningModule):
         loss: Loss,
         infer: Callable[[Tensor, nn.Module], Tensor],
         judge: Judge,
+        summarise: Summarise,
         labels: LabelTable,
         optimizer: Callable[..., Optimizer],
         schedule: Callable[[float], float],
@@ -61,13 +65,14 @@ class Supervised(LightningModule):
         self.loss = loss
         self.infer = infer
         self.judge = judge
+        self.summarise = summarise
         self.labels = labels
         self.schedule = schedule
         self.seed = seed
         self.steps_per_epoch = steps_per_epoch
         self.stored = stored
         self._make_optimizer = optimizer
-        self._scores: dict[str, dict[str, float]] = {}
+        self._counts: dict[str, np.ndarray] = {}
 
     def configure_optimizers(self) -> Optimizer:
         """The optimiser; weight decay spares biases and normalisation, which have one axis."""
@@ -105,40 +110,28 @@ class Supervised(LightningModule):
             self.trainer.should_stop = True
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the scores of the last round."""
-        self._scores = {}
+        """Forget the counts of the last round."""
+        self._counts = {}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Dice of one whole case, from overlapping windows."""
+        """Count one whole case, from overlapping windows."""
         pred = self.infer(batch.image[0], self.network)
         label, valid = batch.label[0].cpu().numpy(), batch.valid[0].cpu().numpy()
-        self._scores[batch.cases[0]] = self.judge(pred.cpu().numpy(), label, valid)
+        self._counts[batch.cases[0]] = self.judge(pred.cpu().numpy(), label, valid)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the mean over cases of each class, and the mean of these: ``val/dice``.
-
-        A class that no case has, neither labelled nor predicted, is NaN and left out; ``val/dice`` is 0
-        if that leaves none.
-        """
-        scores = list(_gather(self._scores).values())
-        classes = {name: _mean([case[name] for case in scores]) for name, _ in self.labels.targets}
-        for name, dice in classes.items():
-            self.log(f"val/dice/{name}", dice)
-        self.log("val/dice", float(np.nan_to_num(_mean(list(classes.values())))), prog_bar=True)
+        """Log the scores of all cases: ``val/dice``, ``val/dice/<class>`` and what ``summarise`` gives besides."""
+        for name, score in self.summarise(list(_gather(self._counts).values())).items():
+            self.log(f"val/{name}", score, prog_bar=name == "dice")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what prediction needs."""
         checkpoint["medseg"] = self.stored
 
 
-def _mean(scores: Sequence[float]) -> float:
-    counted = [s for s in scores if not np.isnan(s)]
-    return float(np.mean(counted)) if counted else float("nan")
-
-
-def _gather(scores: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+def _gather(counts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return scores
+        return counts
     parts: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, scores)
-    return {case: dice for part in parts for case, dice in part.items()}
+    torch.distributed.all_gather_object(parts, counts)
+    return {case: table for part in parts for case, table in part.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -51,7 +52,7 @@ def counts(table: Int[np.ndarray, "k k"], members: Sequence[int]) -> Counts:
 
 
 def dice(n: Counts) -> float:
-    """``2 tp / (2 tp + fp + fn)`` in [0, 1]; NaN if label and prediction are empty."""
+    """``2 tp / (2 tp + fp + fn)`` in [0, 1], which is F1 too; NaN if label and prediction are empty."""
     return _ratio(2 * n.tp, 2 * n.tp + n.fp + n.fn)
 
 
@@ -70,6 +71,29 @@ def recall(n: Counts) -> float:
     return _ratio(n.tp, n.tp + n.fn)
 
 
+def mean_iou(table: Int[np.ndarray, "k k"], groups: Sequence[Sequence[int]]) -> float:
+    """Mean IoU over the groups of classes that label or prediction have; NaN if they have none.
+
+    Args:
+        table: What ``confusion`` gave.
+        groups: Training indices of each group; see ``groups_of``.
+    """
+    known = [v for v in (iou(counts(table, members)) for members in groups) if not math.isnan(v)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def groups_of(labels: LabelTable) -> tuple[tuple[int, ...], ...]:
+    """What the mean IoU is a mean of: every class, the background too; of a table of regions, the regions."""
+    if labels.regions:
+        return tuple(members for _, members in labels.targets)
+    return tuple((i,) for i in range(labels.n_classes))
+
+
+def accuracy(table: Int[np.ndarray, "k k"]) -> float:
+    """Share of the cells that were given the class they are labelled with; NaN without a cell."""
+    return _ratio(int(table.trace()), int(table.sum()))
+
+
 def volume_error(n: Counts, spacing: Sequence[float]) -> float:
     """Absolute difference of predicted and labelled volume (area in 2D), in the unit of ``spacing`` to the d.
 
@@ -79,19 +103,52 @@ def volume_error(n: Counts, spacing: Sequence[float]) -> float:
 
 
 def _ratio(part: int, whole: int) -> float:
-    return part / whole if whole else float("nan")
+    return part / whole if whole else math.nan
 
 
-def dice_by_class(
+def tally(
     pred: Int[np.ndarray, " *s"], label: Int[np.ndarray, " *s"], valid: Bool[np.ndarray, " *s"], labels: LabelTable
-) -> dict[str, float]:
-    """Dice of each scored class of one case; NaN where neither label nor prediction has it.
+) -> Int[np.ndarray, "k k"]:
+    """Confusion of one case over its cells that are valid and not ``IGNORE``.
 
     Args:
         pred: Training index of each cell.
         label: Likewise, or ``IGNORE``.
         valid: False where a cell does not count.
-        labels: Names the scored classes or regions.
+        labels: Of both.
     """
-    table = confusion(pred, label, valid & (label != IGNORE), labels.n_classes)
-    return {name: dice(counts(table, members)) for name, members in labels.targets}
+    return confusion(pred, label, valid & (label != IGNORE), labels.n_classes)
+
+
+def validation_scores(
+    tables: Sequence[Int[np.ndarray, "k k"]], labels: LabelTable, *, pooled: bool
+) -> dict[str, float]:
+    """Scores of a round of validation by the end of their key: ``dice``, ``dice/<class>`` and more.
+
+    Args:
+        tables: What ``tally`` gave for each case.
+        labels: Names the scored classes or regions.
+        pooled: Count the cells of all cases together, as for scenes; then ``iou/<class>`` and ``miou``
+            come too. If not, Dice is the mean over cases; a class that a case has neither in label nor
+            in prediction is left out there.
+
+    Returns:
+        Dice is NaN for a class that no case has; their mean, ``dice``, leaves such out, and is 0 if no
+        class is left.
+    """
+    parts = [sum(tables[1:], tables[0])] if pooled and len(tables) else list(tables)
+    scores = {}
+    for name, members in labels.targets:
+        found = [dice(counts(table, members)) for table in parts]
+        scores[f"dice/{name}"] = _mean_of_known(found)
+        if pooled:
+            scores[f"iou/{name}"] = _mean_of_known([iou(counts(table, members)) for table in parts])
+    if pooled:
+        scores["miou"] = mean_iou(parts[0], groups_of(labels)) if parts else math.nan
+    mean = _mean_of_known([scores[f"dice/{name}"] for name, _ in labels.targets])
+    return {"dice": 0.0 if math.isnan(mean) else mean} | scores
+
+
+def _mean_of_known(values: Sequence[float]) -> float:
+    known = [v for v in values if not math.isnan(v)]
+    return sum(known) / len(known) if known else math.nan

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from medseg.labels import LabelTable
+
 DIAGONAL = "diagonal of the case's grid"
 VOLUME = "its own volume"
 
@@ -27,7 +29,9 @@ class Cost:
 
 COSTS: Mapping[str, Cost] = {
     "dice": Cost(0.0, 0.0),
+    "f1": Cost(0.0, 0.0),
     "iou": Cost(0.0, 0.0),
+    "boundary_iou": Cost(0.0, 0.0),
     "precision": Cost(0.0, 0.0),
     "recall": Cost(0.0, 0.0),
     "nsd": Cost(0.0, 0.0),
@@ -52,6 +56,18 @@ def cost_of(metric: str, *, missed: bool, diagonal: float, volume: float) -> flo
     return {DIAGONAL: diagonal, VOLUME: volume}[cost] if isinstance(cost, str) else cost
 
 
-def describe(metrics: Sequence[str]) -> dict[str, Any]:
-    """The costs of these metrics, JSON-able; null means that such cases do not enter the mean."""
-    return {metric: asdict(COSTS[metric]) for metric in metrics}
+_WHOLE = {
+    "miou": "mean IoU over every {what} that label or prediction have (as the macro mean of torchmetrics)",
+    "accuracy": "share of the counted cells that have the right class",
+}
+
+
+def describe(metrics: Sequence[str], labels: LabelTable) -> dict[str, Any]:
+    """What these metrics cost or mean, JSON-able; null means that such cases do not enter the mean.
+
+    Args:
+        metrics: Names in ``COSTS``, or metrics of a case as a whole.
+        labels: What is scored.
+    """
+    what = "region" if labels.regions else "class, with the background," if labels.background else "class"
+    return {m: asdict(COSTS[m]) if m in COSTS else _WHOLE[m].format(what=what) for m in metrics}

@@ -60,7 +60,7 @@ def surface_distances(
     if not (pred.any() and label.any()):
         return SurfaceDistances(np.zeros(0), np.zeros(0))
     # Both surfaces lie in the joint bounding box, and what is outside it is outside both structures.
-    box = _box(pred | label)
+    box = box_of(pred | label)
     of_pred, of_label = surface(pred[box]), surface(label[box])
     return SurfaceDistances(
         _distance_from(of_label, spacing)[of_pred].astype(np.float64),
@@ -68,7 +68,8 @@ def surface_distances(
     )
 
 
-def _box(mask: Bool[np.ndarray, " *s"]) -> tuple[slice, ...]:
+def box_of(mask: Bool[np.ndarray, " *s"]) -> tuple[slice, ...]:
+    """The smallest box that holds every true cell, of which there is one at least."""
     hits = [np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis))) for axis in range(mask.ndim)]
     return tuple(slice(int(h[0]), int(h[-1]) + 1) for h in hits)
 

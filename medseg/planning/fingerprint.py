@@ -12,19 +12,25 @@ import numpy as np
 import numpy.typing as npt
 from rich.progress import track
 
-from medseg.data.cases import Case, Dataset
+from medseg.data.case import Case
+from medseg.data.cases import Dataset
+from medseg.data.digests import Digests, content_key, write_whole
+from medseg.data.opening import OpenCase
+from medseg.data.preparing import tiles
 from medseg.data.preprocess import content_box, crop, to_canonical
-from medseg.data.store import Digests, content_key, write_whole
 from medseg.errors import BadInput
-from medseg.sample import Sample
+from medseg.labels import LabelTable
+from medseg.sample import DataSpec, Sample
 
 CELLS_POOLED = 10_000_000
 """Foreground cells pooled over the dataset; nnU-Net pools ten times as many, to the same percentiles."""
+_SCENE_CELLS = 2_000_000
+"""Valid cells pooled over a dataset of scenes, which may have many bands."""
 
 
 @dataclass(frozen=True)
 class Intensity:
-    """Foreground intensities of one channel, pooled over cases."""
+    """Intensities of one channel, pooled over cases: of the foreground of volumes, of all valid cells of scenes."""
 
     mean: float
     std: float
@@ -81,7 +87,7 @@ class CaseFacts:
         spacing: In the frame's unit.
         shape: After cropping.
         kept: Share of cells that cropping kept.
-        cells: Foreground intensities drawn from the case, ``[c, n]``.
+        cells: Intensities drawn from the case, ``[c, n]``.
         counts: Cells of each training index.
     """
 
@@ -120,7 +126,41 @@ def case_facts(sample: Sample, n_classes: int, *, draw: int, seed: int) -> CaseF
     return CaseFacts(sample.case, cut.grid.spacing, cut.grid.shape, kept, cells, tuple(int(n) for n in counts))
 
 
-def pool(facts: Sequence[CaseFacts], class_names: Sequence[str]) -> Fingerprint:
+def scene_facts(opened: OpenCase, *, draw: int, seed: int) -> CaseFacts:
+    """Facts of one labelled scene or 2D image, read window by window.
+
+    Args:
+        opened: The case.
+        draw: Valid cells to draw, with replacement.
+        seed: Of the draw.
+
+    Raises:
+        BadInput: The case has no label, or no valid cell.
+    """
+    table = opened.spec.labels
+    boxes = tiles(opened.shape, (256,) * opened.grid.ndim)
+    rng = np.random.default_rng([seed, 2])
+    cells, counts, n_valid = [], np.zeros(table.n_classes, dtype=np.int64), 0
+    for box in boxes:
+        sample = opened.read(box)
+        if sample.label is None:
+            raise BadInput(f"{sample.case}: a fingerprint needs labelled cases, and this one has no label")
+        inside = np.flatnonzero(sample.valid)
+        n_valid += len(inside)
+        share = -(-draw * sample.valid.size // int(np.prod(opened.shape)))
+        if len(inside):
+            drawn = rng.choice(inside, size=max(1, share * len(inside) // sample.valid.size))
+            cells.append(sample.image.reshape(len(sample.image), -1)[:, drawn])
+        counted = sample.label[(sample.label >= 0) & sample.valid]
+        counts += np.bincount(counted, minlength=table.n_classes)
+    if not n_valid:
+        files = ", ".join(map(str, opened.case.images))
+        raise BadInput(f"case {opened.case.id}: {files} has no valid cell, all is nodata; take it out of the dataset")
+    drawn_cells = np.concatenate(cells, axis=1)
+    return CaseFacts(opened.case.id, opened.grid.spacing, opened.shape, 1.0, drawn_cells, tuple(int(n) for n in counts))
+
+
+def pool(facts: Sequence[CaseFacts], labels: LabelTable) -> Fingerprint:
     """Pool the facts of all cases.
 
     Raises:
@@ -128,12 +168,11 @@ def pool(facts: Sequence[CaseFacts], class_names: Sequence[str]) -> Fingerprint:
     """
     if not facts:
         raise BadInput("no training case came; a plan needs at least one labelled case")
-    cells = np.concatenate([f.cells for f in facts], axis=1).astype(np.float64)
-    if not cells.shape[1]:
+    counts, first = np.sum([f.counts for f in facts], axis=0), int(labels.background)
+    if not counts[first:].sum():
         raise BadInput(f"none of the {len(facts)} cases has any foreground; check the label files and data.labels")
-    counts = np.sum([f.counts for f in facts], axis=0)
     intensities = []
-    for channel in cells:
+    for channel in np.concatenate([f.cells for f in facts], axis=1).astype(np.float64):
         low, high = np.percentile(channel, [0.5, 99.5])
         intensities.append(
             Intensity(
@@ -146,8 +185,8 @@ def pool(facts: Sequence[CaseFacts], class_names: Sequence[str]) -> Fingerprint:
         shapes=tuple(f.shape for f in facts),
         kept=float(np.median([f.kept for f in facts])),
         intensities=tuple(intensities),
-        foreground={n: int(c) for n, c in zip(class_names, counts, strict=True) if n != class_names[0]},
-        empty=tuple(f.case for f in facts if sum(f.counts[1:]) == 0),
+        foreground={n: int(c) for n, c in list(zip(labels.names, counts, strict=True))[first:]},
+        empty=tuple(f.case for f in facts if sum(f.counts[first:]) == 0),
     )
 
 
@@ -159,16 +198,26 @@ def fingerprint(source: Dataset, cases: Sequence[Case], store: Path) -> Fingerpr
     """
     digests = Digests(store / "digests.json")
     files = [path for case in cases for path in case.files]
-    key = content_key(files, {"spec": source.spec.to_dict(), "drawn": CELLS_POOLED}, memory=digests.memory)
-    path = store / "fingerprints" / f"{key[:16]}.json"
+    boxes = [None if case.box is None else [case.box.start, case.box.stop] for case in cases]
+    settings = {"spec": source.spec.to_dict(), "drawn": CELLS_POOLED, "boxes": boxes, "reading": vars(source.reading)}
+    path = store / "fingerprints" / f"{content_key(files, settings, memory=digests.memory)[:16]}.json"
     if path.exists():
         return Fingerprint.from_dict(json.loads(path.read_text()))
-    draw = max(1, CELLS_POOLED // len(cases))
     facts = [
-        case_facts(source.read(case), source.spec.labels.n_classes, draw=draw, seed=index)
+        _facts(source.open(case), -(-_pooled_cells(source.spec) // len(cases)), index)
         for index, case in enumerate(track(cases, "looking at cases"))
     ]
-    pooled = pool(facts, source.spec.labels.names)
+    pooled = pool(facts, source.spec.labels)
     digests.save()
     write_whole(path, json.dumps(pooled.to_dict()))
     return pooled
+
+
+def _pooled_cells(spec: DataSpec) -> int:
+    return CELLS_POOLED if spec.ndim == 3 else _SCENE_CELLS
+
+
+def _facts(opened: OpenCase, draw: int, seed: int) -> CaseFacts:
+    if opened.spec.ndim == 3:
+        return case_facts(opened.read(), opened.spec.labels.n_classes, draw=draw, seed=seed)
+    return scene_facts(opened, draw=draw, seed=seed)

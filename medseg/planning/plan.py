@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
-from medseg.data.preprocess import Normalisation, Preprocess
-from medseg.data.store import write_whole
+from medseg.data.digests import write_whole
+from medseg.data.normalise import POOLED, Normalisation
+from medseg.data.preprocess import Preprocess
 from medseg.errors import BadInput
 from medseg.planning.cost import Budget, UNetCost
 from medseg.planning.fingerprint import Fingerprint
@@ -20,6 +21,8 @@ from medseg.sample import DataSpec
 
 MASKED_BELOW = 0.75
 """Cases of which cropping keeps less than this (median) are normalised inside their nonzero mask."""
+_ALIKE = 1.6
+"""Largest over smallest cell up to which scenes are trained on as they are; in degrees, cells narrow polewards."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Plan:
         strides: Stride at the entrance of each stage.
         normalisation: One rule a channel.
         masked: Whether z-scores are taken inside the nonzero mask only.
+        native: Whether cases stay on their own cells, of about ``spacing``, as scenes and photographs do.
         reasons: Why, by attribute name.
     """
 
@@ -44,12 +48,13 @@ class Plan:
     strides: tuple[tuple[int, ...], ...]
     normalisation: tuple[Normalisation, ...]
     masked: bool
+    native: bool = False
     reasons: dict[str, str] = field(default_factory=dict)
 
     @property
     def preprocess(self) -> Preprocess:
         """Preprocessing that follows the plan."""
-        return Preprocess(self.spacing, self.normalisation, self.masked)
+        return Preprocess(None if self.native else self.spacing, self.normalisation, self.masked)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; ``from_dict`` is its inverse."""
@@ -60,10 +65,11 @@ class Plan:
             "kernels": [list(k) for k in self.kernels],
             "strides": [list(s) for s in self.strides],
             "normalisation": [
-                {k: v for k, v in vars(rule).items() if rule.scheme == "ct" or k == "scheme"}
+                {k: v for k, v in vars(rule).items() if rule.scheme in POOLED or k == "scheme"}
                 for rule in self.normalisation
             ],
             "masked": self.masked,
+            "native": self.native,
             "reasons": dict(self.reasons),
         }
 
@@ -78,6 +84,7 @@ class Plan:
             strides=tuple(tuple(s) for s in stored["strides"]),
             normalisation=tuple(Normalisation(**rule) for rule in stored["normalisation"]),
             masked=bool(stored["masked"]),
+            native=bool(stored.get("native", False)),  # older plans are of volumes
             reasons=dict(stored.get("reasons", {})),
         )
 
@@ -91,6 +98,8 @@ class Wishes:
         patch: Cells of a training patch; rounded up to what the network's pooling needs.
         batch_size: Patches a step.
         normalisation: One scheme a channel.
+        mean: Of each channel, for ``ct`` and ``standard``; instead of those of the training cases.
+        std: Likewise.
         memory_gb: Memory that patch and batch are planned for.
     """
 
@@ -98,6 +107,8 @@ class Wishes:
     patch: Sequence[int] | None = None
     batch_size: int | None = None
     normalisation: Sequence[str] | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
     memory_gb: float = 8.0
 
     def __post_init__(self) -> None:
@@ -125,7 +136,10 @@ def make_plan(
         BadInput: A wish has another number of axes or channels than the data.
     """
     reasons = {}
-    if wishes.spacing is None:
+    native = spec.ndim == 2 and wishes.spacing is None
+    if native:
+        spacing, reasons["spacing"] = _own_cells(fingerprint)
+    elif wishes.spacing is None:
         target = target_spacing(fingerprint.spacings, fingerprint.shapes)
         spacing, reasons["spacing"] = target.spacing, "; ".join(target.reasons)
     else:
@@ -156,7 +170,24 @@ def make_plan(
         f"cropping to content keeps {fingerprint.kept:.0%} of a median case; below {MASKED_BELOW:.0%}, "
         "statistics leave out the empty surroundings"
     )
-    return Plan(spacing, stages.patch, batch_size, stages.kernels, stages.strides, rules, masked, reasons)
+    reasons["native"] = "cases stay on their own cells" if native else "cases are resampled to spacing"
+    return Plan(spacing, stages.patch, batch_size, stages.kernels, stages.strides, rules, masked, native, reasons)
+
+
+def _own_cells(fingerprint: Fingerprint) -> tuple[tuple[float, ...], str]:
+    """Median cell of images that are not resampled.
+
+    Raises:
+        BadInput: Cells differ so much from case to case that one network would not do.
+    """
+    spacings = np.array(fingerprint.spacings)
+    low, high = spacings.min(), spacings.max()
+    if high > _ALIKE * low:
+        raise BadInput(
+            f"cells are {low:.3g} to {high:.3g} in size; set plan.spacing=[{high:.3g},{high:.3g}] to resample every "
+            "case to one size, or train on cases of one resolution"
+        )
+    return tuple(float(v) for v in np.median(spacings, axis=0)), f"median of {low:.4g} to {high:.4g}, not resampled"
 
 
 def _rules(
@@ -168,10 +199,19 @@ def _rules(
         raise BadInput(f"plan.normalisation={chosen}: {len(chosen)} schemes for {len(names)} channels {names}")
     rules = tuple(
         Normalisation(scheme, i.mean, i.std, i.percentile_00_5, i.percentile_99_5)
-        if scheme == "ct"
+        if scheme in POOLED
         else Normalisation(scheme)
         for scheme, i in zip(chosen, fingerprint.intensities, strict=True)
     )
+    for key, values in (("mean", wishes.mean), ("std", wishes.std)):
+        if values is None:
+            continue
+        if len(values) != len(names):
+            raise BadInput(f"plan.{key}={list(values)}: {len(values)} numbers for {len(names)} channels {names}")
+        unused = [n for n, r in zip(names, rules, strict=True) if r.scheme not in ("ct", "standard")]
+        if unused:
+            raise BadInput(f"plan.{key} is set, but {unused} use no mean and std; choose plan.normalisation=standard")
+        rules = tuple(replace(r, **{key: float(v)}) for r, v in zip(rules, values, strict=True))
     if wishes.normalisation is not None:
         return rules, "set by plan.normalisation"
     pairs = [f"{name}: {scheme}" for name, scheme in zip(names, chosen, strict=True)]

@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from medseg.labels import LabelTable
 from medseg.metrics.accumulate import write_text
+from medseg.metrics.summary import headline
+from medseg.report.confusion import confusion_table
 from medseg.report.figures import overlay_figure, to_png
 from medseg.report.strip import strip_plot
 
 _WORST = 10
 _LONG = 160
+_NAMES = {"dice": "Dice", "iou": "IoU", "f1": "F1"}
 _CSS = """
 :root { --ink: #1c2430; --soft: #5b6675; --line: #d9dee5; --paper: #fff; --band: #f5f7f9; --dot: #3c5488; }
 @media (prefers-color-scheme: dark) {
@@ -38,6 +40,7 @@ figure { margin: 0 0 1.5rem; } img { max-width: 100%; height: auto; }
 .strip { width: 100%; max-width: 48rem; height: auto; font-size: 13px; }
 .strip text { fill: var(--ink); } .strip .tick { fill: var(--soft); }
 .strip .grid { stroke: var(--line); } .strip .box { fill: var(--dot); opacity: .15; }
+.confusion td { background: color-mix(in srgb, var(--dot) calc(var(--share, 0) * 70%), var(--paper)); }
 .strip .median { stroke: var(--dot); stroke-width: 2; } .strip .dot { fill: var(--dot); opacity: .6; }
 @media (max-width: 40rem) { body { padding: .6rem; } th, td { padding: .25rem .4rem; }
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .4rem; } }
@@ -52,7 +55,7 @@ def write_report(
     *,
     title: str = "Segmentation report",
 ) -> None:
-    """Write ``report.html``: means with intervals, classes, every case's Dice, the worst cases, the policy.
+    """Write ``report.html``: means with intervals, classes, confusion, every case, the worst cases, the policy.
 
     Args:
         path: File to write, atomically; its folder exists.
@@ -61,11 +64,14 @@ def write_report(
         facts: What else a reader should know: paths, versions, settings.
         title: Heading.
     """
+    leading = headline(result)
+    named = _NAMES.get(str(leading), str(leading))
     sections = [
         ("Summary", _summary(result)),
         ("Classes", _classes(result)),
-        ("Dice of every case", _strip(result)),
-        (f"Worst cases ({_WORST} lowest Dice)", _worst(result)),
+        ("Confusion", confusion_table(result)),
+        (f"{named} of every case", _strip(result, leading) if leading else ""),
+        (f"Worst cases ({_WORST} lowest {named})", _worst(result, leading) if leading else ""),
         ("Figures", "".join(_figure(caption, png) for caption, png in figures)),
         ("Miss policy", _policy(result["policy"])),
         ("Facts", _facts(facts or {})),
@@ -84,7 +90,7 @@ def write_run_report(
     run_dir: Path,
     result: Mapping[str, Any],
     shown: Sequence[tuple[Any, np.ndarray]],
-    labels: LabelTable,
+    spec: Any,
     stored: Mapping[str, Any],
 ) -> None:
     """Write ``report.html`` of a training run.
@@ -92,13 +98,21 @@ def write_run_report(
     Args:
         run_dir: The run's folder.
         result: The content of ``metrics.json``.
-        shown: Cases to draw, each a labelled ``Sample`` (not named in the signature, for it would bring
-            torch into evaluation) and its predicted training indices.
-        labels: Names and colours of the classes.
+        shown: Cases to draw, each a labelled ``Sample`` and its predicted training indices.
+        spec: The run's ``DataSpec`` (neither is named in the signature, for it would bring torch into
+            evaluation).
         stored: What the checkpoint holds beside weights: ``config``, ``plan``, ``provenance``.
     """
     drawn = [
-        (s.case, to_png(overlay_figure(s.image[0], s.label, pred, labels, s.grid, title=s.case))) for s, pred in shown
+        (
+            s.case,
+            to_png(
+                overlay_figure(
+                    s.image, s.label, pred, spec.labels, s.grid, channels=spec.channels, valid=s.valid, title=s.case
+                )
+            ),
+        )
+        for s, pred in shown
     ]
     provenance = dict(stored["provenance"])
     command = " ".join(provenance.pop("command"))
@@ -142,24 +156,24 @@ def _summary(result: Mapping[str, Any]) -> str:
 
 
 def _classes(result: Mapping[str, Any]) -> str:
-    metrics = list(result["summary"])
+    metrics = list(dict.fromkeys(metric for by in result["classes"].values() for metric in by))
     rows = [
         [escape(name)]
         + [f"{show(entry['mean'])}<br><small>{_interval(entry)}; n {entry['cases']}</small>" for entry in by.values()]
         for name, by in result["classes"].items()
     ]
-    return _table(["class", *metrics], rows)
+    return _table(["class", *metrics], rows) if metrics else ""
 
 
-def _strip(result: Mapping[str, Any]) -> str:
-    known = [row for row in result["cases"] if row.get("dice") is not None]
-    values = {k: [(str(r["case"]), r["dice"]) for r in known if r["class"] == k] for k in result["classes"]}
-    return strip_plot(values, label="dice") if known else ""
+def _strip(result: Mapping[str, Any], leading: str) -> str:
+    known = [row for row in result["cases"] if row.get(leading) is not None]
+    values = {k: [(str(r["case"]), r[leading]) for r in known if r["class"] == k] for k in result["classes"]}
+    return strip_plot(values, label=leading) if known else ""
 
 
-def _worst(result: Mapping[str, Any]) -> str:
-    known = sorted((row for row in result["cases"] if row.get("dice") is not None), key=lambda row: row["dice"])
-    metrics = list(result["summary"])
+def _worst(result: Mapping[str, Any], leading: str) -> str:
+    known = sorted((row for row in result["cases"] if row.get(leading) is not None), key=lambda row: row[leading])
+    metrics = [key for key in (known[0] if known else {}) if key not in ("case", "class")]
     rows = [
         [escape(str(row["case"])), escape(row["class"]), *(show(row.get(m)) for m in metrics)] for row in known[:_WORST]
     ]

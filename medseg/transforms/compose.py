@@ -22,19 +22,22 @@ class Compose:
 
     Every parameter is a function of (seed, step, sample, position of the transform): of nothing else in
     the batch, of no worker, and of no other transform. Image cells that are not valid, and channels that
-    the case lacks, are exactly 0 afterwards.
+    the case lacks or that were dropped, are exactly 0 afterwards.
 
     Args:
         spatial: Comes first, and cuts windows to patches.
         intensity: Name -> transform, in the order of application. None switches one off and keeps its
             place, so that the others draw what they drew before.
+        wavelengths_nm: Of each channel, None for one without; empty where nothing is known.
 
     Raises:
         BadInput: Something that is not a Transform.
     """
 
-    def __init__(self, spatial: Spatial, intensity: Mapping[str, Any]) -> None:
-        facts = Facts(spatial.patch_shape, spatial.spacing, spatial.coarse_axis)
+    def __init__(
+        self, spatial: Spatial, intensity: Mapping[str, Any], wavelengths_nm: Sequence[float | None] = ()
+    ) -> None:
+        facts = Facts(spatial.patch_shape, spatial.spacing, spatial.coarse_axis, tuple(wavelengths_nm))
         wrong = [name for name, t in intensity.items() if not (t is None or isinstance(t, Transform))]
         if wrong:
             raise BadInput(f"transform: {wrong} are no transforms; give each a _target_, or null to switch it off")
@@ -93,6 +96,7 @@ def build_compose(
     spacing: Sequence[float],
     lateral_axis: int | None = None,
     mirror_classes: Sequence[int] | None = None,
+    wavelengths_nm: Sequence[float | None] = (),
     rotation: Rotation | None = None,
     scale: Scale | None = None,
     elastic: Elastic | None = None,
@@ -101,13 +105,14 @@ def build_compose(
     anisotropy: float = 3.0,
     **intensity: Any,
 ) -> Compose:
-    """What ``conf/transform`` names: settings from yaml, facts from the plan and the label table.
+    """What ``conf/transform`` names: settings from yaml, facts from the plan, the channels and the label table.
 
     Args:
         patch_shape: Cells of a patch.
         spacing: Of its cells, along each array axis.
         lateral_axis: Array axis across the body, if any.
         mirror_classes: ``LabelTable.mirror()``; None where no class has a side.
+        wavelengths_nm: ``Channel.wavelength_nm`` of each channel; empty where nothing is known.
         rotation: Settings, None for no rotation. So for ``scale``, ``elastic`` and ``mirror``.
         scale: Settings.
         elastic: Settings.
@@ -128,4 +133,4 @@ def build_compose(
         window_limit=window_limit,
         anisotropy=anisotropy,
     )
-    return Compose(spatial, intensity)
+    return Compose(spatial, intensity, wavelengths_nm)

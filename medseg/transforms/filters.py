@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from medseg.transforms.intensity import Intensity
 from medseg.transforms.separable import gaussian_matrix, low_resolution_matrix, separable
 from medseg.transforms.transform import Facts, Params, check_range
+
+_LEAST = 1e-3  # weight of valid cells below which a filtered cell has seen none
+
+
+def filter_within(
+    maps: Float[Tensor, "n *s"], valid: Bool[Tensor, "n *s"], matrices: Sequence[Tensor | None]
+) -> Float[Tensor, "n *s"]:
+    """``separable`` with rows that sum to 1, over the valid cells alone.
+
+    Cells that are not valid have no weight, and the others share it: a constant stays constant beside
+    nodata, where zeros would bleed in. They are returned as they are, as is a cell that sees no valid one.
+    """
+    if valid.all():
+        return separable(maps, matrices)
+    weight = separable(valid.to(maps), matrices)
+    filtered = separable(maps.masked_fill(~valid, 0), matrices) / weight.clamp(min=_LEAST)
+    return torch.where(valid & (weight > _LEAST), filtered, maps)
 
 
 @dataclass(frozen=True)
@@ -44,9 +64,10 @@ class Blur(Intensity):
         return (params["sigma_cells"] != 0).any(-1)
 
     def adjust(self, maps: Tensor, valid: Tensor, params: Params) -> Tensor:
-        """Blur along each axis; cells that are not valid count as the 0 that they are."""
+        """Blur along each axis, over the valid cells."""
         sigma = params["sigma_cells"].T
-        return separable(maps, [gaussian_matrix(s, n) for s, n in zip(sigma, maps.shape[1:], strict=True)])
+        taps = [gaussian_matrix(s, n) for s, n in zip(sigma, maps.shape[1:], strict=True)]
+        return filter_within(maps, valid, taps)
 
 
 @dataclass(frozen=True)
@@ -85,7 +106,7 @@ class LowResolution(Intensity):
         return params["zoom"] != 1
 
     def adjust(self, maps: Tensor, valid: Tensor, params: Params) -> Tensor:
-        """Reduce and bring back along each axis."""
+        """Reduce and bring back along each axis, over the valid cells."""
         zoom = params["zoom"]
         axes = [None if a == self.skip_axis else low_resolution_matrix(zoom, n) for a, n in enumerate(maps.shape[1:])]
-        return separable(maps, axes)
+        return filter_within(maps, valid, axes)

@@ -26,8 +26,8 @@ def scale_contrast(
     """
     seen, inside = _seen(maps, valid)
     low, high = _range(seen, inside)
-    mean = _mean(seen, inside)
-    stretched = (seen - mean) * _wide(factor, maps) + mean
+    mean = mean_within(seen, inside)
+    stretched = (seen - mean) * widen(factor, maps) + mean
     return torch.where(valid, stretched.clamp(low, high), maps)
 
 
@@ -45,9 +45,12 @@ def apply_gamma(
     low, high = _range(seen, inside)
     span = high - low
     unit = ((seen - low) / span.clamp(min=_FLAT)).clamp(0, 1)
-    bent = unit ** _wide(gamma, maps) * span + low
-    mean, new_mean = _mean(seen, inside), _mean(bent, inside)
-    spread, new_spread = _mean((seen - mean) ** 2, inside).sqrt(), _mean((bent - new_mean) ** 2, inside).sqrt()
+    bent = unit ** widen(gamma, maps) * span + low
+    mean, new_mean = mean_within(seen, inside), mean_within(bent, inside)
+    spread, new_spread = (
+        mean_within((seen - mean) ** 2, inside).sqrt(),
+        mean_within((bent - new_mean) ** 2, inside).sqrt(),
+    )
     restored = (bent - new_mean) * (spread / new_spread.clamp(min=_FLAT)) + mean
     return torch.where(valid & (span > _FLAT), restored, maps)
 
@@ -60,7 +63,8 @@ def gaussian_noise(seed: Int[Tensor, " n"], shape: tuple[int, ...]) -> Float[Ten
     return maps
 
 
-def _wide(value: Tensor, maps: Tensor) -> Tensor:
+def widen(value: Tensor, maps: Tensor) -> Tensor:
+    """A value for each map, in the shape that acts on its cells."""
     return value.view(-1, *[1] * (maps.ndim - 1))
 
 
@@ -75,7 +79,8 @@ def _range(seen: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
     return (seen + beyond).amin(axes, keepdim=True), (seen - beyond).amax(axes, keepdim=True)
 
 
-def _mean(values: Tensor, inside: Tensor) -> Tensor:
+def mean_within(values: Tensor, inside: Tensor) -> Tensor:
+    """Mean of each map over the cells where ``inside`` is 1 (it is 0 elsewhere), 0 where there is none."""
     axes = tuple(range(1, values.ndim))
     return (values * inside).sum(axes, keepdim=True) / inside.sum(axes, keepdim=True).clamp(min=1)
 
@@ -84,7 +89,7 @@ class Intensity(Transform):
     """A change of single channels that leaves label and geometry alone.
 
     Each parameter has a row per channel. Only the (sample, channel) maps that a parameter changes are
-    gathered, stacked, changed in float32 and written back.
+    gathered, stacked, changed in float32 and written back. Channels that a sample lacks stay as they are.
     """
 
     @abstractmethod
@@ -97,7 +102,7 @@ class Intensity(Transform):
 
     def apply(self, batch: Batch, params: Params) -> Batch:
         """The batch with an image of the type and device that came."""
-        chosen = self.changes(params)
+        chosen = self.changes(params) & batch.present.cpu().numpy()
         if not chosen.any():
             return batch
         image = batch.image.flatten(0, 1)
@@ -137,7 +142,7 @@ class Noise(Intensity):
     def adjust(self, maps: Tensor, valid: Tensor, params: Params) -> Tensor:
         """Add the noise of each seed."""
         noise = gaussian_noise(torch.from_numpy(params["seed"]), tuple(maps.shape[1:])).to(maps)
-        return maps + noise * _wide(torch.from_numpy(params["std"]).to(maps), maps)
+        return maps + noise * widen(torch.from_numpy(params["std"]).to(maps), maps)
 
 
 @dataclass(frozen=True)
@@ -173,7 +178,7 @@ class Brightness(_Factor):
 
     def adjust(self, maps: Tensor, valid: Tensor, params: Params) -> Tensor:
         """Multiply."""
-        return maps * _wide(torch.from_numpy(params["factor"]).to(maps), maps)
+        return maps * widen(torch.from_numpy(params["factor"]).to(maps), maps)
 
 
 @dataclass(frozen=True)

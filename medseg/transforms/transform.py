@@ -25,11 +25,14 @@ class Facts:
         spacing: Distance between cell centres along each axis, in the unit of the data's frame.
         coarse_axis: Axis along which nothing is interpolated, because its cells lie far apart or are
             few (``window.coarse_axis``); None where all axes are alike.
+        wavelengths_nm: Centre wavelength of each channel in nanometres, None for one without (an index,
+            radar); empty where nothing is known.
     """
 
     patch_shape: tuple[int, ...]
     spacing: tuple[float, ...]
     coarse_axis: int | None
+    wavelengths_nm: tuple[float | None, ...] = ()
 
 
 class Transform(ABC):
@@ -37,9 +40,9 @@ class Transform(ABC):
 
     All randomness is in ``draw``, which sees one generator per sample and no pixels; ``apply`` is
     deterministic and runs on the batch's device. So a sample does not depend on its neighbours in the
-    batch, and is replayed from its parameters. What a sample was *not* chosen for is drawn as the
-    neutral value (factor 1, deviation 0), and a draw always consumes the same random numbers: raising
-    one probability does not change anything else about a sample.
+    batch (but for what ``mix.CutMix`` pastes), and is replayed from its parameters. What a sample was
+    *not* chosen for is drawn as the neutral value (factor 1, deviation 0), and a draw always consumes
+    the same random numbers: raising one probability does not change anything else about a sample.
     """
 
     def bind(self, facts: Facts) -> Transform:

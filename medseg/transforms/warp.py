@@ -94,11 +94,13 @@ def warp(
     linearly interpolated share, the lowest on a tie, and ``IGNORE`` where the share of ignored cells and of
     the outside of the window exceeds that of each class. So no class appears that was not in the window.
     A cell is valid only if all cells that it is interpolated from are valid and inside the window (weight
-    of at least ``WHOLLY``).
+    of at least ``WHOLLY``). What stands in cells that are not valid, be it NaN, enters nowhere: they count as 0.
 
     Returns:
         Image in float32, label in its type, validity.
     """
+    if not valid.all():
+        image = image.masked_fill(~valid, 0)
     corners = Corners.around(grid, label.shape)
     warped = (corners.blend(image), *corners.vote(label, valid))
     shown, voted, known = (values.unflatten(-1, grid.shape[:-1]) for values in warped)

@@ -7,47 +7,15 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
-from medseg.callbacks.previews import Previews, busiest_slice, to_plane
-from medseg.geometry.grid import Grid, reorient
+from medseg.callbacks.previews import Previews
+from medseg.geometry.grid import Grid
 from medseg.labels import IGNORE, LabelTable
+from medseg.report import composite
 from medseg.report.planes import planes_of
-from medseg.sample import Batch
+from medseg.sample import Batch, Channel, DataSpec
 
 TABLE = LabelTable.declare({"background": 0, "organ": 1})
-LPS = np.diag([-1.0, -1, 1, 1])  # axes of DICOM: towards left, posterior, superior
-RAS = np.eye(4)
-PERMUTED = np.array([[0, 0, -1.0, 0], [1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
-
-
-@pytest.mark.parametrize("affine", [LPS, RAS, PERMUTED])
-def test_right_anterior_lands_left_top(affine: np.ndarray) -> None:
-    """The patient's right and front, found by world coordinates alone, in a file of any axis order."""
-    grid = Grid((5, 6, 7), affine)
-    cells = np.argwhere(np.ones(grid.shape, bool))
-    world = grid.to_world(cells)
-    corner = cells[np.argmax(world @ [100, 100, 1])]  # rightmost and foremost, and among those the highest
-    volume = np.zeros(grid.shape)
-    volume[tuple(corner)] = 1
-    axes, flips = grid.canonical()
-    canonical = reorient(volume, axes, flips)
-    plane = to_plane(canonical, canonical.shape[2] - 1)
-    assert np.argwhere(plane).tolist() == [[0, 0]]
-    assert plane.shape == canonical.shape[1::-1]
-    axial = planes_of(grid.reorient(axes, flips))[0]
-    noise = np.random.default_rng(0).random(canonical.shape)
-    np.testing.assert_array_equal(to_plane(noise, 3), axial.cut(noise, 3))
-
-
-def test_images_are_shown_as_stored() -> None:
-    image = np.arange(6).reshape(2, 3)
-    np.testing.assert_array_equal(to_plane(image, None), image)
-
-
-def test_busiest_slice_counts_foreground_cells() -> None:
-    label = np.zeros((4, 4, 5), int)
-    assert busiest_slice(label) == 2
-    label[0, :3, 1], label[0, :2, 4], label[:, :, 0] = 1, 9, IGNORE
-    assert busiest_slice(label) == 1
+SPEC = {ndim: DataSpec((Channel("grey"),), TABLE, ndim) for ndim in (2, 3)}
 
 
 class Experiment:
@@ -70,44 +38,70 @@ def batch(case: str, ndim: int) -> Batch:
     return Batch(image, label, valid, present, torch.zeros(1, 3, dtype=torch.int64), (case,))
 
 
-def method() -> Any:
+def method(spec: DataSpec) -> Any:
     infer = Mock(side_effect=lambda image, network: (image[0] % 2).long())
-    return Mock(spec=LightningModule, infer=infer, network=None, labels=TABLE)
+    return Mock(spec=LightningModule, infer=infer, network=None, stored={"spec": spec.to_dict()})
 
 
 def trainer(*loggers: Any) -> Any:
     return Mock(spec=Trainer, loggers=list(loggers), global_step=7)
 
 
-@pytest.mark.parametrize("ndim", [2, 3])
-def test_first_cases_are_sent_with_masks_and_names(ndim: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wandb.Image", lambda grey, **named: (grey, named))
-    experiment, callback, judged = Experiment(), Previews(cases=2), method()
+def sent(judged: Any, batches: list[Batch], monkeypatch: pytest.MonkeyPatch, cases: int = 2) -> dict[str, Any]:
+    """What W&B gets: pictures as (cells, settings)."""
+    monkeypatch.setattr("wandb.Image", lambda cells, **named: (cells, named))
+    experiment, callback = Experiment(), Previews(cases=cases)
     running = trainer(WandbLogger(experiment=experiment))  # type: ignore[arg-type]
-    for index, case in enumerate("abc"):
-        callback.on_validation_batch_end(running, judged, None, batch(case, ndim), index)
-    assert judged.infer.call_count == 2, "cases that are not shown are not predicted again"
+    for index, shown in enumerate(batches):
+        callback.on_validation_batch_end(running, judged, None, shown, index)
     callback.on_validation_end(running, judged)
     callback.on_validation_end(running, judged)
     (row,) = experiment.logged
+    return row
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_first_cases_are_sent_with_masks_and_names(ndim: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged = method(SPEC[ndim])
+    row = sent(judged, [batch(case, ndim) for case in "abc"], monkeypatch)
+    assert judged.infer.call_count == 2, "cases that are not shown are not predicted again"
     assert row["trainer/global_step"] == 7
     assert set(row) == {"val/previews/a", "val/previews/b", "trainer/global_step"}
-    grey, named = row["val/previews/a"]
+    cells, named = row["val/previews/a"]
     assert named["caption"] == "a"
     image, label = batch("a", ndim).image[0, 0].numpy(), batch("a", ndim).label[0].numpy()
-    position = 0 if ndim == 3 else None  # the slice with foreground
-    assert (grey.dtype, grey.min(), grey.max()) == (np.uint8, 0, 255)
-    np.testing.assert_array_equal(np.argsort(grey, axis=None), np.argsort(to_plane(image, position), axis=None))
+
+    def shown(array: np.ndarray) -> np.ndarray:  # of a volume the slice with foreground, the first
+        return array if ndim == 2 else planes_of(Grid.regular(label.shape, (1, 1, 1)))[0].cut(array, 0)
+
+    grey = cells[..., 0] if ndim == 2 else cells
+    assert (cells.dtype, cells.min(), cells.max()) == (np.uint8, 0, 255)
+    assert (np.diff(grey.ravel()[np.argsort(shown(image), axis=None)].astype(int)) >= 0).all()
     masks = named["masks"]
     known = np.where(label == IGNORE, 2, label)
-    np.testing.assert_array_equal(masks["label"]["mask_data"], to_plane(known, position))
-    np.testing.assert_array_equal(masks["prediction"]["mask_data"], to_plane(image % 2, position))
+    np.testing.assert_array_equal(masks["label"]["mask_data"], shown(known))
+    np.testing.assert_array_equal(masks["prediction"]["mask_data"], shown(image % 2))
     assert masks["label"]["class_labels"] == {0: "background", 1: "organ", 2: "ignored"}
     assert masks["prediction"]["class_labels"] == {0: "background", 1: "organ"}
 
 
+def test_scene_is_a_reduced_composite_without_its_invalid_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(composite, "LARGEST", 3)
+    channels = tuple(Channel(f"c{nm}", wavelength_nm=nm) for nm in (490.0, 665.0, 842.0, 2200.0))
+    scene = batch("a", 2)
+    scene.image = torch.arange(48, dtype=torch.float32).reshape(1, 4, 3, 4).flip(1)
+    scene.valid[0, 0, 0] = False
+    row = sent(method(DataSpec(channels, TABLE, 2)), [scene], monkeypatch)
+    cells, named = row["val/previews/a"]
+    expected = composite.composite(scene.image[0, :, ::2, ::2].numpy(), channels, scene.valid[0, ::2, ::2].numpy())
+    np.testing.assert_array_equal(cells, expected)
+    assert cells.shape == (2, 2, 3)
+    assert cells[0, 0].tolist() == [composite.NO_DATA] * 3
+    assert named["masks"]["label"]["mask_data"].shape == (2, 2)
+
+
 def test_without_wandb_nothing_is_predicted(tmp_path: Any) -> None:
-    callback, judged = Previews(), method()
+    callback, judged = Previews(), method(SPEC[3])
     callback.on_validation_batch_end(trainer(CSVLogger(tmp_path)), judged, None, batch("a", 3), 0)
     callback.on_validation_end(trainer(CSVLogger(tmp_path)), judged)
     assert judged.infer.call_count == 0

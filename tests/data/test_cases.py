@@ -1,24 +1,25 @@
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from medseg.data.cases import (
-    Case,
-    named_channels,
-    normalisation_scheme,
-    read_case,
-    refuse,
-)
+from medseg.data.case import Case, refuse
+from medseg.data.cases import named_channels, normalisation_scheme
+from medseg.data.opening import OpenCase, Reading
 from medseg.errors import BadInput
 from medseg.labels import IGNORE, LabelTable
-from medseg.sample import DataSpec
+from medseg.sample import DataSpec, Sample
 
 TABLE = LabelTable.declare({"background": 0, "liver": 1, "spleen": 7, "ignore": 9})
 SPEC = DataSpec(channels=named_channels(["CT"]), labels=TABLE, ndim=3)
 TWO = DataSpec(channels=named_channels(["T1", "T2"]), labels=TABLE, ndim=3)
 AFFINE = np.array([[-0.8, 0, 0, 10], [0, 0.8, 0, -5], [0, 0, 5, 3], [0, 0, 0, 1.0]])
+
+
+def read_case(case: Case, spec: DataSpec, **settings: Any) -> Sample:
+    return OpenCase(case, spec, Reading(**settings)).read()
 
 
 def write(path: Path, array: np.ndarray, affine: np.ndarray = AFFINE) -> Path:
@@ -94,7 +95,7 @@ def test_shifted_label_is_refused_with_the_displacement_in_voxels(
     ) as error:
         read_case(case, SPEC)
     way_out = str(error.value).split("data.grid_tolerance=")[1].split(";")[0]
-    sample = read_case(case, SPEC, tolerance=float(way_out))
+    sample = read_case(case, SPEC, grid_tolerance=float(way_out))
     np.testing.assert_allclose(sample.grid.affine, AFFINE, atol=1e-6)
 
 
@@ -102,7 +103,7 @@ def test_rounding_of_headers_is_no_difference(case: Case, label: np.ndarray, tmp
     write(tmp_path / "a.nii.gz", label, moved(0.005))
     assert read_case(case, SPEC).label is not None
     with pytest.raises(BadInput, match=r"allowed are 0\.001"):
-        read_case(case, SPEC, tolerance=0.001)
+        read_case(case, SPEC, grid_tolerance=0.001)
 
 
 def test_flipped_label_is_refused(case: Case, label: np.ndarray, tmp_path: Path) -> None:
@@ -114,7 +115,7 @@ def test_flipped_label_is_refused(case: Case, label: np.ndarray, tmp_path: Path)
 def test_other_shape_is_refused_whatever_the_tolerance(case: Case, label: np.ndarray, tmp_path: Path) -> None:
     write(tmp_path / "a.nii.gz", label[:, :, :5])
     with pytest.raises(BadInput, match=r"shape \(4, 5, 5\) in ras_mm, expected shape \(4, 5, 6\) in ras_mm; resample"):
-        read_case(case, SPEC, tolerance=1e9)
+        read_case(case, SPEC, grid_tolerance=1e9)
 
 
 def test_channels_on_different_grids_are_refused(tmp_path: Path) -> None:
@@ -158,7 +159,7 @@ def test_nonfinite_voxels_are_refused_or_masked(value: float, tmp_path: Path) ->
         read_case(case, TWO)
     sample = read_case(case, TWO, nonfinite="mask")
     assert {tuple(i) for i in np.argwhere(~sample.valid).tolist()} == {(1, 2, 3), (2, 0, 0)}
-    np.testing.assert_array_equal(sample.image[0], first)
+    np.testing.assert_array_equal(sample.image[0], first * sample.valid)
     np.testing.assert_array_equal(sample.image[1], sample.valid)
 
 

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medseg.data.preprocess import Normalisation, Preprocess, Trace, normalise
+from medseg.data.normalise import Normalisation, normalise
+from medseg.data.preprocess import Preprocess, Trace
 from medseg.errors import BadInput
 from medseg.geometry.grid import Grid
 from medseg.sample import Sample

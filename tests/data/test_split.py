@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from medseg.data.cases import Case
-from medseg.data.split import folds, grouped, split
+from medseg.data.split import folds, grouped, held_out, split
 from medseg.errors import BadInput
 
 
@@ -115,6 +115,87 @@ def test_unsound_files_are_refused(tmp_path: Path, content: Any, message: str) -
 def test_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"none\.json: cannot be read .*data\.split_file"):
         split(PATIENTS, 0, file=tmp_path / "none.json")
+
+
+def text_file(folder: Path, name: str, *lines: str) -> Path:
+    path = folder / name
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
+def test_a_table_of_folds(tmp_path: Path) -> None:
+    table = text_file(tmp_path, "folds.csv", "fold,case", "0,a", "1,b.tif", "0,c", "2,images/d.tif")
+    cases = cases_of("a", "b", "c", "d", "left_out")
+    assert split(cases, 0, file=table) == (["b", "d"], ["a", "c"])
+    assert split(cases, 2, file=str(table)) == (["a", "b", "c"], ["d"])
+    with pytest.raises(BadInput, match=r"fold 3 of .*folds\.csv: expected 0 to 2"):
+        split(cases, 3, file=table)
+    assert held_out(cases, 0, table) == []
+
+
+def test_a_table_of_train_val_and_test(tmp_path: Path) -> None:
+    table = text_file(tmp_path, "split.csv", "case,split", "a,train", "b,val", "c,test", "d,train")
+    cases = cases_of("a", "b", "c", "d")
+    assert split(cases, 0, file=table) == (["a", "d"], ["b"])
+    assert held_out(cases, 0, table) == ["c"]
+    assert split(cases, "all", file=table) == (["a", "b", "d"], ["a", "b", "d"])
+    assert held_out(cases, 0, None) == []
+    with pytest.raises(BadInput, match=r"fold 1 of .*split\.csv: expected 0 to 0"):
+        split(cases, 1, file=table)
+
+
+def test_lists_of_names(tmp_path: Path) -> None:
+    """Names of files stand for the ids that are their stems; an id with a dot is taken as it is."""
+    files = [
+        text_file(tmp_path, "train.txt", "images/a.png", "", " v1.2 "),
+        text_file(tmp_path, "val.txt", "b.nii.gz"),
+        text_file(tmp_path, "test.txt", "c"),
+    ]
+    cases = cases_of("a", "b", "c", "v1.2", "v1")
+    assert split(cases, 0, file=files[:2]) == (["a", "v1.2"], ["b"])
+    assert held_out(cases, 0, files[:2]) == []
+    assert held_out(cases, 0, [str(f) for f in files]) == ["c"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["case,part", "p0,1"], r"columns are \['case', 'part'\], expected case,fold or case,split in the first line"),
+        (["case,fold,split", "p0,1,val"], r"expected case,fold or case,split in the first line"),
+        (["case,split", "p0,train", "q0,validation"], r"1 case\(s\) in .* than train, val or test: q0 \(validation\);"),
+        (["case,fold", "p0,1", "q0,2"], r"folds are \['1', '2'\], expected numbers from 0 without a gap"),
+        (["case,fold", "p0,0", "q0"], r"folds are \['', '0'\], expected numbers from 0"),
+        (["case,fold"], r"no case in the table"),
+        (["case,fold", "p0,0", "q0,1", "zz,1"], r"1 unknown case\(s\) in .*t\.csv, fold 0: zz"),
+        (["case,split", "p0,train", "q0,val", "p1,test"], r"1 group\(s\) in both training and test of .*: p; keep"),
+        (["case,split", "p0,train", "q0,val", "q0,test"], r"1 case\(s\) in both validation and test of .*: q0; leave"),
+    ],
+)  # fmt: skip
+def test_unsound_tables_are_refused(tmp_path: Path, lines: list[str], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        split(PATIENTS, 0, file=text_file(tmp_path, "t.csv", *lines))
+
+
+def test_unsound_lists_are_refused(tmp_path: Path) -> None:
+    lists = [text_file(tmp_path, f"{n}.txt", n) for n in ("p0", "q0")]
+    with pytest.raises(BadInput, match=r"data\.split_file: 1 lists came, expected \[train\.txt, val\.txt\]"):
+        split(PATIENTS, 0, file=lists[:1])
+    with pytest.raises(BadInput, match=r"no\.txt: cannot be read as a list .* expected a case in each line"):
+        split(PATIENTS, 0, file=[lists[0], tmp_path / "no.txt"])
+    with pytest.raises(BadInput, match=r"1 unknown case\(s\) in .*p0\.txt and .*x\.txt, fold 0: x"):
+        split(PATIENTS, 0, file=[lists[0], text_file(tmp_path, "x.txt", "x")])
+    with pytest.raises(BadInput, match=r"1 unknown case\(s\) in .*x\.txt: x; expected ids"):
+        held_out(PATIENTS, 0, [*lists, tmp_path / "x.txt"])
+
+
+def test_json_may_keep_a_test_set(tmp_path: Path) -> None:
+    file = splits_file(tmp_path, [{"train": ["a"], "val": ["b"], "test": ["c"]}, {"train": ["a"], "val": ["c"]}])
+    cases = cases_of("a", "b", "c")
+    assert split(cases, 0, file=file) == (["a"], ["b"])
+    assert split(cases, "all", file=file) == (["a", "b"], ["a", "b"])
+    assert [held_out(cases, fold, file) for fold in (0, 1, "all")] == [["c"], [], ["c"]]
+    with pytest.raises(BadInput, match=r"fold 2 of .*: expected 0 to 1"):
+        held_out(cases, 2, file)
 
 
 def test_groups_by_expression() -> None:

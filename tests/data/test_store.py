@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medseg.data.preprocess import Trace
-from medseg.data.store import StoredCase, content_key, foreground_cells, write_case
+from medseg.data.preprocess import Trace, crop
+from medseg.data.store import StoredCase, write_case
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
 from medseg.labels import IGNORE
@@ -31,8 +31,8 @@ def sample() -> Sample:
 
 def stored(folder: Path, sample: Sample) -> StoredCase:
     grid = sample.grid
-    trace = Trace(grid, (0, 1, 2), (False, False, False), Box.whole(grid.shape), grid)
-    return write_case(folder / "case", sample, trace, TARGETS, (4, 4, 4))
+    windows = [(Box.whole(grid.shape), sample)]
+    return write_case(folder / "case", windows, grid, Trace.unmoved(grid), TARGETS, (4, 4, 4))
 
 
 def test_whole_case_comes_back(tmp_path: Path, sample: Sample) -> None:
@@ -81,32 +81,22 @@ def test_second_writer_of_the_same_case_does_no_harm(tmp_path: Path, sample: Sam
     assert [p.name for p in tmp_path.iterdir()] == ["case"]
 
 
-def test_foreground_cells_are_of_their_class_and_bounded() -> None:
-    label = np.zeros((60, 60, 60), np.int16)
-    label[:50] = 1
-    label[55, 5, 5] = 2
-    cells = foreground_cells(label, TARGETS)
-    assert len(cells["a"]) == max(10_000, -(-50 * 60 * 60 // 100))
-    assert (label[tuple(cells["a"].T)] == 1).all()
-    assert len({tuple(c) for c in cells["a"].tolist()}) == len(cells["a"])
-    assert cells["b"].tolist() == [[55, 5, 5]]
-    assert "annotated" not in cells
-
-
-def test_annotated_cells_where_some_are_ignored() -> None:
-    label = np.full((4, 4), IGNORE, np.int16)
-    label[1, 2] = 0
-    assert foreground_cells(label, TARGETS)["annotated"].tolist() == [[1, 2]]
-
-
-def test_key_follows_content_and_settings_but_not_names_or_dates(tmp_path: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    one.write_bytes(b"abc")
-    two.write_bytes(b"abc")
-    assert content_key([one], {"x": 1}) == content_key([two], {"x": 1})
-    assert content_key([one], {"x": 1}) != content_key([one], {"x": 2})
-    memory: dict[str, str] = {}
-    before = content_key([one], {}, memory=memory)
-    assert len(memory) == 1
-    one.write_bytes(b"abcd")
-    assert content_key([one], {}, memory=memory) != before
+def test_windows_give_the_same_case_as_the_whole(tmp_path: Path, sample: Sample) -> None:
+    whole = stored(tmp_path, sample)
+    boxes = [Box.at((i, j, 0), (4, 8, 8)).clip(sample.grid.shape) for i in (0, 4, 8) for j in (0, 8)]
+    windows = [(box, crop(sample, box)) for box in boxes]
+    args = (sample.grid, Trace.unmoved(sample.grid), TARGETS, (4, 4, 4))
+    pieces = write_case(tmp_path / "pieces", windows, *args)
+    for name in ("image", "label", "valid"):
+        np.testing.assert_array_equal(getattr(pieces.read(), name), getattr(whole.read(), name))
+    assert pieces.facts == whole.facts
+    for name, cells in whole.cells.items():
+        assert set(map(tuple, cells.tolist())) == set(map(tuple, pieces.cells[name].tolist()))
+    bare = write_case(tmp_path / "bare", windows, *args, arrays=False)
+    assert sorted(p.name for p in bare.folder.iterdir()) == ["case.json", "cells.npz"]
+    assert bare.counts == {
+        "a": int((sample.label[sample.valid] == 1).sum()),
+        "b": int((sample.label[1:] == 2).sum()),
+        "annotated": 10 * 9 * 7,
+    }
+    assert bare.n_valid == 10 * 9 * 7

@@ -6,8 +6,9 @@ import pytest
 
 from medseg import formats
 from medseg.errors import BadInput
-from medseg.formats import nifti
+from medseg.formats import geotiff, image, nifti
 from medseg.geometry.grid import PIXEL, Grid
+from tests.formats.scenes import UTM
 
 GRID = Grid.regular((2, 3, 4), (1, 1, 1))
 CELLS = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
@@ -40,7 +41,8 @@ def test_a_folder_has_no_suffix(tmp_path):
 def test_importing_formats_loads_no_library():
     code = (
         "import sys, medseg.formats; "
-        "print([m for m in ('nibabel', 'SimpleITK', 'pydicom', 'torch') if m in sys.modules])"
+        "libraries = ('nibabel', 'SimpleITK', 'pydicom', 'torch', 'rasterio', 'PIL', 'pyogrio'); "
+        "print([m for m in libraries if m in sys.modules])"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "[]"
@@ -49,11 +51,9 @@ def test_importing_formats_loads_no_library():
 def test_open_refuses_what_is_not_there_or_not_known(tmp_path):
     with pytest.raises(BadInput, match=r"none\.nii\.gz: no such file or folder"):
         formats.open(tmp_path / "none.nii.gz")
-    (tmp_path / "a.png").touch()
-    with pytest.raises(
-        BadInput, match=r"a\.png: unknown suffix '\.png'; volumes are \.nii\.gz, \.nii, \.nrrd, .*DICOM"
-    ):
-        formats.open(tmp_path / "a.png")
+    (tmp_path / "a.gif").touch()
+    with pytest.raises(BadInput, match=r"a\.gif: unknown suffix '\.gif'; known are \.nii\.gz, \.nii, .*\.tif, .*DICOM"):
+        formats.open(tmp_path / "a.gif")
     formats.write(tmp_path / "a.nii", CELLS, GRID)
     with pytest.raises(BadInput, match=r"series=1\.2 chooses among DICOM series in a folder, but this is a file"):
         formats.open(str(tmp_path / "a.nii"), series="1.2")
@@ -62,7 +62,29 @@ def test_open_refuses_what_is_not_there_or_not_known(tmp_path):
 @pytest.mark.parametrize(
     ("name", "grid", "words"),
     [
-        ("a.png", GRID, "unknown suffix '.png'; volumes are"),
+        ("a.gif", GRID, "unknown suffix '.gif'; known are"),
+        (
+            "a.png",
+            GRID,
+            r"a grid of 3 axes in frame 'ras_mm' came, \.png holds 2 axes in a CRS or 'pixel'; .*a\.nii\.gz",
+        ),
+        (
+            "a.tif",
+            Grid.regular((2, 3), (1, 1)),
+            r"a grid of 2 axes in frame 'ras_mm' came, \.tif holds 2 axes in a CRS",
+        ),
+        ("a.tif", Grid.regular((2, 3, 4), (1, 1, 1), PIXEL), "a grid of 3 axes in frame 'pixel' came"),
+        (
+            "a.png",
+            Grid.regular((2, 3), (1, 1), UTM.to_wkt()),
+            r"'PROJCS.* came, which PNG cannot keep; write to a\.tif",
+        ),
+        (
+            "a.JPG",
+            Grid.regular((2, 3), (1, 1), PIXEL),
+            r"\.jpg is read but not written, as it may change values; .*a\.png",
+        ),
+        ("none/a.tif", Grid.regular((2, 3), (1, 1), PIXEL), "the folder .*none does not exist; make it first"),
         ("a.dcm", GRID, r"DICOM is read but not written; write to a\.nii\.gz"),
         ("series", GRID, r"DICOM is read but not written; write to series\.nii\.gz"),
         ("none/a.nii", GRID, "the folder .*none does not exist; make it first"),
@@ -122,3 +144,30 @@ def test_like_of_another_format_is_ignored(tmp_path):
     formats.write(tmp_path / "c.mha", CELLS, GRID, like=tmp_path / "b.nii.gz")
     for name in ("b.nii.gz", "c.mha"):
         np.testing.assert_array_equal(formats.open(tmp_path / name).grid.affine, GRID.affine)
+
+
+def test_suffixes_belong_to_one_kind():
+    assert (*formats.VOLUMES, *formats.RASTERS, *formats.IMAGES) == formats.SUFFIXES
+    assert not {*formats.VECTORS} & {*formats.SUFFIXES}
+
+
+@pytest.mark.parametrize("ending", [".tif", ".png"])
+def test_a_failed_write_of_an_image_leaves_the_old_file_whole(tmp_path, monkeypatch, ending):
+    path, grid = tmp_path / f"a{ending}", Grid((2, 3), np.eye(3), PIXEL)
+    formats.write(path, CELLS[..., 0], grid)
+    before = path.read_bytes()
+
+    def fail(part, *args, **kwargs):
+        part.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr({".tif": geotiff, ".png": image}[ending], "write", fail)
+    with pytest.raises(OSError, match="disk full"):
+        formats.write_image(path, CELLS[:1, ..., 0][None], Grid((1, 3), np.eye(3), PIXEL))
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == [f"a{ending}"]
+
+
+def test_volumes_of_several_channels_are_not_written(tmp_path):
+    with pytest.raises(BadInput, match=r"images of several channels are written to \.tif, \.tiff, \.png only"):
+        formats.write_image(tmp_path / "a.nii", CELLS[None], GRID)

@@ -9,8 +9,10 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
-from medseg.data.preprocess import Normalisation, Preprocess
+from medseg.data.normalise import Normalisation
+from medseg.data.preprocess import Preprocess
 from medseg.errors import BadInput
+from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
 from medseg.inference.predictor import Predictor, Tiling
 from medseg.labels import LabelTable
@@ -56,7 +58,7 @@ def predictor(
 ) -> Predictor:  # fmt: skip
     spec = DataSpec(tuple(Channel(f"c{i}") for i in range(channels)), TABLE, len(spacing))
     prepare = Preprocess(tuple(spacing), (Normalisation("none"),) * channels)
-    functions: dict[str, Any] = {"read": unused, "write": unused} | given
+    functions: dict[str, Any] = {"open": unused, "write": unused, "stream": lambda *_: False} | given
     return Predictor(network, prepare=prepare, tiling=Tiling(tuple(window), **(tiling or {})), spec=spec, **functions)
 
 
@@ -199,19 +201,40 @@ def test_file_reads_all_channels_and_writes_like_the_first(index: np.ndarray) ->
     grid, written = Grid.regular(SHAPE, (1, 1, 1)), []
     image = np.stack([index, 2 - index]).astype(np.float32)
 
-    def read(files: Sequence[Path]) -> Sample:
-        chosen = image[[int(path.name) for path in files]]
-        return Sample(chosen, None, np.ones(SHAPE, bool), grid, "case", "case")
+    class Pair:
+        def __init__(self, files: Sequence[Path]) -> None:
+            self.grid, self.files = grid, files
 
-    made = predictor(Levels(), channels=2, read=read, write=lambda *given: written.append(given))
+        def read(self, box: Box | None = None) -> Sample:
+            assert box is None
+            chosen = image[[int(path.name) for path in self.files]]
+            return Sample(chosen, None, np.ones(SHAPE, bool), grid, "case", "case")
+
+    made = predictor(Levels(), channels=2, open=Pair, write=lambda *given: written.append(given))
     assert made.file(["0", Path("1")], "target") == Path("target")
-    ((target, array, on, like),) = written
+    ((target, array, valid, on, like),) = written
     assert (target, like) == (Path("target"), Path("0"))
     assert on is grid
+    assert valid.all()
     np.testing.assert_array_equal(array, SAVED[index])
-    with pytest.raises(BadInput, match=r"1: 1 channels came, the network takes 2: \['c0', 'c1'\]; give one file a"):
-        made.file("1", "target")
-    assert len(written) == 1
+
+
+def test_file_is_streamed_where_it_can_be() -> None:
+    told: list[Any] = []
+
+    class Scene:
+        grid = Grid.regular((4, 4), (1, 1), frame="pixel")
+
+        def read(self, box: Box | None = None) -> Sample:
+            raise AssertionError("not read whole")
+
+    def stream(*given: Any) -> bool:
+        told.append(given)
+        return True
+
+    made = predictor(Levels(), spacing=(1.0, 1.0), window=(4, 4), open=lambda files: Scene(), stream=stream)
+    made.file("scene.tif", "out/scene.tif")
+    assert [(a is made, t, like) for a, _, t, like in told] == [(True, Path("out/scene.tif"), Path("scene.tif"))]
 
 
 def test_two_dimensions() -> None:

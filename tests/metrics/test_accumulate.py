@@ -11,7 +11,9 @@ from omegaconf import OmegaConf
 from medseg.errors import BadInput
 from medseg.labels import IGNORE, LabelTable
 from medseg.metrics import policy
-from medseg.metrics.accumulate import METRICS, CaseScores, score_case, summarise, write
+from medseg.metrics.accumulate import CaseScores, write
+from medseg.metrics.score import ALL, METRICS, SCENE_METRICS, VOLUME_METRICS, score_case
+from medseg.metrics.summary import headline, summarise
 
 CONF = Path(__file__).parents[2] / "conf" / "metric"
 TABLE = LabelTable.declare({"background": 0, "a": 1, "b": 2})
@@ -25,7 +27,7 @@ def arrays(shape=(6, 7, 5), seed=0):
 
 
 def score(pred, label, valid, table=TABLE, spacing=(1.0, 2.0, 3.0), **settings):
-    return score_case("p1", pred, label, valid, spacing=spacing, unit="mm", labels=table, **settings)
+    return score_case("p1", pred, label, valid, spacing=spacing, unit="mm", labels=table, **settings)[0]
 
 
 def same(first, second):
@@ -86,7 +88,15 @@ def test_policy_is_stated():
         "both_empty": None,
     }
     assert stated["nsd"]["tolerance"] == 2.0
-    assert set(METRICS) < set(stated)
+    assert set(VOLUME_METRICS) < set(stated)
+    scene = CaseScores(TABLE, metrics=METRICS, pooled=True).result()["policy"]
+    assert set(METRICS) < set(scene)
+    assert scene["miou"].startswith("mean IoU over every class, with the background,")
+    assert scene["boundary_iou"]["width"] == "2 % of the diagonal"
+    assert CaseScores(TABLE, metrics=METRICS, boundary_width=3).result()["policy"]["boundary_iou"]["width"] == "3 cells"
+    assert "miou, accuracy, boundary_iou: of the cells of all cases together" in scene["mean"]
+    assert "hd95, nsd, assd, volume_error: mean over cases" in scene["mean"]
+    assert "pooled anew" in scene["ci95"]
 
 
 @pytest.mark.parametrize("mask", ["ignored", "invalid"])
@@ -98,12 +108,38 @@ def test_uncounted_cells_do_not_count(mask):
         label[out] = IGNORE
     else:
         valid[out] = False
-    before = score(pred, label, valid)
+    before = score(pred, label, valid, metrics=METRICS)
     pred[out] = rng.integers(0, 3, int(out.sum()))
     if mask == "invalid":
         label[out] = rng.integers(0, 3, int(out.sum()))
-    for first, second in zip(before, score(pred, label, valid), strict=True):
+        pred[out] = 99
+    for first, second in zip(before, score(pred, label, valid, metrics=METRICS), strict=True):
         assert same(first, second)
+
+
+def test_rows_of_a_scene_worked_by_hand():
+    label, pred = np.array([[1, 1, 2, 2], [0, 0, 0, 0]], np.int16), np.array([[1, 2, 2, 2], [0, 0, 1, 0]], np.int16)
+    a, b, whole = score(pred, label, label >= 0, spacing=(1.0, 1.0), metrics=SCENE_METRICS, boundary_width=1)
+    assert a == {
+        "case": "p1", "class": "a", "iou": pytest.approx(1 / 3), "f1": 0.5, "precision": 0.5, "recall": 0.5,
+        "boundary_iou": pytest.approx(1 / 3),  # every cell of structures one cell thick is in the band
+    }  # fmt: skip
+    assert b["iou"] == pytest.approx(2 / 3)
+    assert whole == {
+        "case": "p1",
+        "class": ALL,
+        "miou": pytest.approx((3 / 4 + 1 / 3 + 2 / 3) / 3),  # with the background
+        "accuracy": pytest.approx(6 / 8),
+    }
+    *_, of_regions = score(pred, label, label >= 0, REGIONS, spacing=(1.0, 1.0), metrics=("iou", "miou"))
+    assert of_regions["miou"] == pytest.approx((4 / 5 + 2 / 3) / 2)  # whole and core overlap
+
+
+def test_a_case_without_a_counted_cell_has_no_score():
+    pred, label, valid = arrays((4, 4))
+    *_, whole = score(pred, label, valid & False, spacing=(1.0, 1.0), metrics=SCENE_METRICS)
+    assert math.isnan(whole["miou"])
+    assert math.isnan(whole["accuracy"])
 
 
 def test_classes_permute():
@@ -127,6 +163,7 @@ def test_regions_are_unions():
 def test_2d_equals_3d_of_depth_one_for_overlap():
     pred, label, valid = arrays((6, 7))
     overlap = ("dice", "iou", "precision", "recall")
+    overlap += ("f1", "miou", "accuracy")
     flat = score(pred, label, valid, spacing=(1.0, 2.0), metrics=overlap)
     assert flat == score(pred[..., None], label[..., None], valid[..., None], metrics=overlap)
 
@@ -202,9 +239,33 @@ def test_every_option_scores(option):
     scores = instantiate(OmegaConf.load(CONF / f"{option}.yaml"))(labels=TABLE)
     _, label, valid = arrays((8, 9))
     scores.add("scene", label, label, valid, spacing=(10.0, 10.0), unit="m")
-    assert scores.result()["summary"]["dice"]["mean"] == 1.0
+    assert scores.result()["summary"]["iou"]["mean"] == 1.0
+    assert scores.pooled == (option == "scene")
+    told = {"full": VOLUME_METRICS, "scene": SCENE_METRICS}  # what evaluation takes without a configuration
+    assert scores.metrics == told.get(option, scores.metrics)
+    assert scores.result()["classes"].keys() == {"a", "b"}
     scores.reset()
     assert scores.result()["cases"] == []
+
+
+def test_whole_metrics_stand_in_the_summary_and_in_no_class():
+    scores = CaseScores(TABLE, metrics=("iou", "miou", "accuracy"))
+    for seed in range(3):
+        scores.add(f"p{seed}", *arrays((5, 6), seed), spacing=(1.0, 1.0), unit="px")
+    result = scores.result()
+    assert {tuple(by) for by in result["classes"].values()} == {("iou",)}
+    values = [row["accuracy"] for row in result["cases"] if row["class"] == ALL]
+    assert result["summary"]["accuracy"]["mean"] == pytest.approx(np.mean(values))
+    assert result["summary"]["accuracy"]["cases"] == 3
+
+
+def test_headline_is_a_metric_of_classes_between_0_and_1():
+    assert headline(CaseScores(TABLE).result()) is None
+    _, label, valid = arrays((4, 4))
+    for metrics, expected in ((VOLUME_METRICS, "dice"), (SCENE_METRICS, "iou"), (("hd95", "miou"), None)):
+        scores = CaseScores(TABLE, metrics=metrics)
+        scores.add("p1", label, label, valid, spacing=(1.0, 1.0), unit="px")
+        assert headline(scores.result()) == expected
 
 
 def test_wrong_settings_are_refused():
@@ -214,3 +275,7 @@ def test_wrong_settings_are_refused():
         CaseScores(TABLE, metrics=())
     with pytest.raises(BadInput, match="nsd_tolerance"):
         CaseScores(TABLE, nsd_tolerance=-1.0)
+    with pytest.raises(BadInput, match="boundary_width"):
+        CaseScores(TABLE, boundary_width=0)
+    with pytest.raises(BadInput, match="rename the class"):
+        CaseScores(LabelTable.declare({"background": 0, ALL: 1}))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import yaml
 
-from medseg.data.preprocess import Normalisation
+from medseg.data.normalise import Normalisation
 from medseg.errors import BadInput
 from medseg.geometry.grid import Grid
 from medseg.labels import LabelTable
@@ -27,7 +27,7 @@ def case(seed: int, *, shape: tuple[int, ...] = (36, 50, 35), foreground: bool =
 @pytest.fixture
 def fingerprint() -> Fingerprint:
     facts = [case_facts(case(i), 2, draw=5000, seed=i) for i in range(20)]
-    return pool(facts, SPEC.labels.names)
+    return pool(facts, SPEC.labels)
 
 
 def test_fingerprint_pools_foreground(fingerprint: Fingerprint) -> None:
@@ -62,9 +62,9 @@ def test_fingerprint_measures_the_cropped_case() -> None:
 
 def test_case_without_foreground_is_named_and_all_such_are_refused() -> None:
     empty = case_facts(case(0, foreground=False), 2, draw=10, seed=0)
-    assert pool([empty, case_facts(case(1), 2, draw=10, seed=1)], SPEC.labels.names).empty == ("case_0",)
+    assert pool([empty, case_facts(case(1), 2, draw=10, seed=1)], SPEC.labels).empty == ("case_0",)
     with pytest.raises(BadInput, match="none of the 1 cases has any foreground"):
-        pool([empty], SPEC.labels.names)
+        pool([empty], SPEC.labels)
 
 
 def test_plan_of_hippocampus_like_data_is_nnunets(fingerprint: Fingerprint) -> None:

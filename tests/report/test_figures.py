@@ -4,6 +4,7 @@ from matplotlib.colors import to_rgb
 
 from medseg.geometry.grid import PIXEL, Grid
 from medseg.labels import IGNORE, LabelTable
+from medseg.report.composite import composite
 from medseg.report.figures import overlay_figure, to_png
 
 TABLE = LabelTable.declare({"background": 0, "a": 1, "b": 2}, colours={"a": (255, 0, 0), "b": (0, 0, 255)})
@@ -48,15 +49,71 @@ def test_legend_names_the_classes():
     assert to_rgb(legend.get_patches()[0].get_facecolor()) == (1, 0, 0)
 
 
-def test_image_is_shown_between_its_percentiles_whatever_is_not_finite():
-    image = np.linspace(0, 1000, 100, dtype=np.float32).reshape(10, 10)
-    image[0, 0], image[9, 9] = np.nan, np.inf
-    label = np.zeros((10, 10), dtype=np.int16)
-    (first, *_) = panels(overlay_figure(image, label, label, TABLE, Grid.regular((10, 10), (1, 1), PIXEL)))
-    ground = np.asarray(first.images[0].get_array())
-    assert ground.min() == 0
-    assert ground.max() == 1
-    assert (np.diff(ground.ravel()[1:-1]) >= 0).all()
+def test_volume_is_shown_between_its_percentiles_whatever_is_not_finite():
+    image = np.linspace(0, 1000, 120, dtype=np.float32).reshape(4, 5, 6)
+    image[0, 0, 0], image[3, 4, 5] = np.nan, np.inf
+    label = np.zeros(image.shape, dtype=np.int16)
+    for axial, *_ in [panels(overlay_figure(i, label, label, TABLE, Grid(image.shape, np.eye(4))))
+                      for i in (image, image[None])]:  # fmt: skip
+        ground = np.asarray(axial.images[0].get_array())
+        assert ground.shape == (5, 4, 3)
+        assert (ground[..., 0] == ground[..., 2]).all()
+        low, high = np.percentile(image[np.isfinite(image)], [0.5, 99.5])
+        cut = image[:, :, 3].T[::-1, ::-1]  # anterior up, right on the left
+        np.testing.assert_allclose(ground[..., 0], np.clip((cut - low) / (high - low), 0, 1), atol=1e-5)
+
+
+COVER = LabelTable.declare(
+    {"a": 0, "b": 1, "ignore": 255}, background=None, colours={"a": (255, 0, 0), "b": (0, 0, 255)}
+)
+
+
+def scene(shape=(8, 10)):
+    grid = Grid(shape, np.array([[0, 5.0, 0], [-10.0, 0, 0], [0, 0, 1]]), PIXEL)  # cells twice as high as wide
+    image = np.random.default_rng(0).normal(size=(3, *shape)).astype(np.float32)
+    label = np.zeros(shape, dtype=np.int16)
+    label[2:4], label[4:6, :4] = 1, IGNORE
+    valid = np.ones(shape, dtype=bool)
+    valid[:, -1] = False
+    return image, label, grid, valid
+
+
+def test_scene_is_a_composite_beside_classes_that_hide_it():
+    image, label, grid, valid = scene()
+    figure = overlay_figure(image, label, label * 0, COVER, grid, valid=valid)
+    ground, truth, guess = panels(figure)
+    expected = composite(image, (), valid) / np.float32(255)
+    np.testing.assert_array_equal(np.asarray(ground.images[0].get_array()), expected)
+    colours = np.asarray(truth.images[1].get_array())
+    assert colours[0, 0].tolist() == [1, 0, 0, 1], "the first class is no background"
+    assert colours[2, 0].tolist() == [0, 0, 1, 1]
+    assert colours[2, -1].tolist() == pytest.approx([150 / 255] * 3 + [1])
+    assert len({tuple(c) for c in colours[4:6, :4].reshape(-1, 4)}) == 2, "ignored cells are striped"
+    assert np.asarray(guess.images[1].get_array())[2, 0].tolist() == [1, 0, 0, 1]
+    assert [len(p.collections) for p in (truth, guess)] == [0, 0], "no outline where every cell has a class"
+    assert ground.get_aspect() == pytest.approx(2)
+    (legend,) = figure.legends
+    assert [t.get_text() for t in legend.get_texts()] == ["a", "b", "ignored", "no data"]
+
+
+def test_scene_with_a_background_is_seen_through_without_its_colours():
+    image, label, grid, valid = scene()
+    _, truth, guess = panels(overlay_figure(image, label, label * 0, TABLE, grid, valid=valid))
+    below = np.asarray(truth.images[0].get_array())
+    assert (below[..., 0] == below[..., 1]).all()
+    assert np.asarray(truth.images[1].get_array())[0, 0, 3] == 0
+    assert np.asarray(truth.images[1].get_array())[2, 0].tolist() == [1, 0, 0, 0.5]
+    assert len(guess.collections) == 1
+
+
+def test_large_scene_is_reduced_and_stays_in_place():
+    label = np.zeros((50, 3000), dtype=np.int16)
+    label[:, 1500:] = 1
+    image = label[None].astype(np.float32)
+    ground, truth, _ = panels(overlay_figure(image, label, label, COVER, Grid.regular(label.shape, (1, 1), PIXEL)))
+    colours = np.asarray(truth.images[1].get_array())
+    assert colours.shape == (17, 1000, 4)
+    np.testing.assert_array_equal(colours[..., 2] > 0, np.asarray(ground.images[0].get_array())[..., 0] > 0)
 
 
 @pytest.mark.parametrize("empty", [True, False])

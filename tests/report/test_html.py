@@ -9,6 +9,8 @@ import pytest
 from medseg.geometry.grid import PIXEL, Grid
 from medseg.labels import LabelTable
 from medseg.metrics.accumulate import CaseScores
+from medseg.metrics.score import SCENE_METRICS
+from medseg.report.composite import Named
 from medseg.report.html import show, write_report, write_run_report
 from medseg.report.strip import strip_plot
 
@@ -86,21 +88,37 @@ def test_report_of_one_case_or_none(tmp_path):
     assert "Miss policy" in page.text
 
 
-def test_report_of_metrics_without_dice(tmp_path):
-    scores = CaseScores(TABLE, metrics=("iou",))
+def test_report_of_a_scene_leads_with_its_iou(tmp_path):
+    scores = CaseScores(TABLE, metrics=SCENE_METRICS, pooled=True)
+    label = np.array([[0, 1, 2], [0, 1, 1]], dtype=np.int16)
+    for case, shown in (("good", label), ("bad", label * 0)):
+        scores.add(case, shown, label, label >= 0, spacing=(1.0, 1.0), unit="px")
+    _, page = written(tmp_path, scores.result())
+    assert "IoU of every case" in page.text
+    assert "Worst cases (10 lowest IoU)" in page.text
+    worst = page.text.split("Worst cases")[1]
+    assert worst.index("bad") < worst.index("good")
+    assert "miou" in page.text.split("Classes")[0]
+    assert "miou" not in page.text.split("Classes")[1], "no class has it"
+
+
+def test_report_of_distances_alone(tmp_path):
+    scores = CaseScores(TABLE, metrics=("hd95",))
     label = np.ones((3, 3), dtype=np.int16)
     scores.add("a", label, label, label == 1, spacing=(1.0, 1.0), unit="px")
     _, page = written(tmp_path, scores.result())
     assert "Worst" not in page.text
+    assert "every case" not in page.text
 
 
-def test_run_report(tmp_path):
+@pytest.mark.parametrize("table", [TABLE, LabelTable.declare({"a": 0, "b": 1, "c": 2}, background=None)])
+def test_run_report(tmp_path, table):
     label = np.ones((3, 4), dtype=np.int16)
-    sample = SimpleNamespace(
-        case="c1", image=np.ones((1, 3, 4), np.float32), label=label, grid=Grid.regular((3, 4), (1, 1), PIXEL)
-    )
+    image, grid = np.ones((2, 3, 4), np.float32), Grid.regular((3, 4), (1, 1), PIXEL)
+    sample = SimpleNamespace(case="c1", image=image, label=label, valid=label == 1, grid=grid)
     stored = {"provenance": {"command": ["medseg-train", "seed=1"], "git": None}, "plan": {"patch": [4]}, "config": {}}
-    write_run_report(tmp_path, result(), [(sample, label)], TABLE, stored)
+    spec = SimpleNamespace(labels=table, channels=(Named("VV"), Named("VH")))
+    write_run_report(tmp_path, result(), [(sample, label)], spec, stored)
     page = Page((tmp_path / "report.html").read_text())
     assert "medseg-train seed=1" in page.text
     assert page.seen.count("img") == 1

@@ -11,7 +11,10 @@ from medseg.errors import BadInput
 from medseg.transforms.compose import Compose, build_compose, generators
 from medseg.transforms.filters import Blur, LowResolution
 from medseg.transforms.intensity import Brightness, Contrast, Gamma, Noise
+from medseg.transforms.mix import CutMix
 from medseg.transforms.spatial import Elastic, Mirror, Rotation, Scale
+from medseg.transforms.spectral import BandDrop, Gain, Haze
+from medseg.transforms.turns import QuarterTurns
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -24,12 +27,13 @@ def configured(option="nnunet", patch=(10, 12, 8), spacing=(1.0, 1.0, 1.0), over
 
 
 def everything(patch, spacing):
-    """Every transform, on every sample: nothing hides behind its probability."""
+    """Every transform, on every sample of two channels: nothing hides behind its probability."""
     return build_compose(
         patch_shape=patch,
         spacing=spacing,
         lateral_axis=0,
         mirror_classes=(0, 2, 1),
+        wavelengths_nm=(490.0, None),
         rotation=Rotation(p=0.7),
         scale=Scale(p=0.7),
         elastic=Elastic(p=0.5, high=1.0),
@@ -41,6 +45,10 @@ def everything(patch, spacing):
         low_resolution=LowResolution(p=1),
         gamma_inverted=Gamma(p=1, invert=True),
         gamma=Gamma(p=1),
+        turns=QuarterTurns(),
+        gain=Gain(p=1),
+        haze=Haze(p=1),
+        band_drop=BandDrop(p=0.2),
     )
 
 
@@ -51,7 +59,7 @@ def assert_same(one, other):
 
 
 @pytest.mark.parametrize(
-    ("patch", "spacing"), [((10, 12), (1.0, 1.0)), ((10, 12, 8), (1.0, 0.8, 1.5)), ((3, 12, 14), (4.0, 1.0, 1.0))]
+    ("patch", "spacing"), [((12, 12), (1.0, 1.0)), ((10, 12, 8), (1.0, 0.8, 1.5)), ((3, 12, 14), (4.0, 1.0, 1.0))]
 )
 class TestEveryTransform:
     def test_a_key_decides_everything(self, make_batch, patch, spacing):
@@ -76,7 +84,7 @@ class TestEveryTransform:
 
     def test_a_sample_is_replayed_from_its_record(self, make_batch, patch, spacing):
         compose = everything(patch, spacing)
-        batch = make_batch(compose.window_shape, b=3)
+        batch = make_batch(compose.window_shape, b=3, c=2)
         record = json.loads(json.dumps(compose.record(batch)))
         params = {t: {k: np.array([one[t][k] for one in record]) for k in record[0][t]} for t in record[0]}
         replayed = compose.apply(replace(batch, key=torch.zeros_like(batch.key)), params)
@@ -98,7 +106,7 @@ class TestEveryTransform:
 
     def test_what_came_is_left_as_it_was(self, make_batch, patch, spacing):
         compose = everything(patch, spacing)
-        batch, twin = (make_batch(compose.window_shape) for _ in range(2))
+        batch, twin = (make_batch(compose.window_shape, c=2) for _ in range(2))
         compose(batch)
         assert torch.equal(batch.image, twin.image)
         assert torch.equal(batch.label, twin.label)
@@ -106,7 +114,7 @@ class TestEveryTransform:
 
     def test_half_precision_stays_half(self, make_batch, patch, spacing):
         compose = everything(patch, spacing)
-        batch = make_batch(compose.window_shape)
+        batch = make_batch(compose.window_shape, c=2)
         half = compose(replace(batch, image=batch.image.half()))
         assert half.image.dtype == torch.float16
         torch.testing.assert_close(half.image.float(), compose(batch).image, atol=0.05, rtol=0)
@@ -180,7 +188,7 @@ def test_a_generator_is_seeded_by_the_words_of_its_key():
     assert generators(torch.tensor([[42, -2, 2**33 + 3]]), 5)[0].integers(2**63) == oracle.integers(2**63)
 
 
-@pytest.mark.parametrize("option", ["nnunet", "light", "none"])
+@pytest.mark.parametrize("option", ["nnunet", "light", "none", "scene", "image"])
 @pytest.mark.parametrize("patch", [(10, 12), (10, 12, 8), (2, 12, 12)])
 def test_every_option_builds_and_runs(make_batch, option, patch):
     compose = configured(option, patch, [1.0] * len(patch))
@@ -233,3 +241,40 @@ def test_labels_come_as_stored_and_leave_as_the_loss_needs_them(make_batch):
     patches = compose(small)
     assert patches.label.dtype == torch.int64
     assert torch.equal(patches.label, compose(batch).label)
+
+
+def test_all_of_a_scene_with_bands_missing_and_samples_mixed(make_batch):
+    on = [f"transform.{name}.p=1" for name in ("rotation", "scale", "gain", "haze", "blur", "noise", "band_drop")]
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = hydra.compose(overrides=["+transform=scene", *on, "transform.cutmix.p=0.5"])
+    facts = {"patch_shape": (16, 16), "spacing": (1.0, 0.8), "wavelengths_nm": (490.0, 842.0, 2190.0, None)}
+    compose = hydra.utils.instantiate(cfg.transform, **facts)
+    batch = make_batch(compose.window_shape, b=6, c=4)
+    batch.valid[:, :9] = False
+    batch.image[batch.valid.logical_not()[:, None].expand_as(batch.image)] = float("nan")
+    patches, again = compose(batch), compose(batch)
+    assert torch.equal(patches.image, again.image)
+    assert torch.isfinite(patches.image).all()
+    gone = 4 - patches.present.sum(1)
+    assert (gone >= 1).all()
+    assert (gone <= 3).all()
+    assert (patches.image[~patches.present] == 0).all()
+    assert (patches.image[patches.present].flatten(1) != 0).any(1).all()
+
+
+def test_haze_needs_wavelengths_only_when_it_is_on():
+    assert configured("scene").transforms["haze"].p == 0
+    with pytest.raises(BadInput, match=r"no channel has a wavelength.*transform\.haze=null"):
+        build_compose(patch_shape=(8, 8), spacing=(1.0, 1.0), wavelengths_nm=(None, None), haze=Haze())
+
+
+def test_a_mixture_is_a_function_of_the_keys_of_its_batch(make_batch):
+    compose = build_compose(patch_shape=(8, 8), spacing=(1.0, 1.0), mirror=Mirror(), cutmix=CutMix(p=1))
+    batch = make_batch((8, 8), b=4)
+    assert torch.equal(compose(batch).image, compose(batch).image)
+    reordered = [1, 0, 2, 3]
+    rows = {name: getattr(batch, name)[reordered] for name in ("image", "label", "valid", "present", "key")}
+    drawn, other = compose.draw(batch), compose.draw(replace(batch, **rows))
+    for name, params in drawn.items():  # parameters follow the key, wherever the sample stands
+        for key, value in params.items():
+            np.testing.assert_array_equal(value[reordered], other[name][key])

@@ -56,6 +56,31 @@ def test_half_precision(make_batch):
         torch.testing.assert_close(changed.float(), transform.apply(batch, params).image, atol=2e-3, rtol=0)
 
 
+@pytest.mark.parametrize("space", [(12, 14), (8, 9, 10)])
+def test_what_is_not_valid_does_not_bleed_in(make_batch, space):
+    batch = make_batch(space)
+    batch.valid[:, 2:5, 3:6] = False
+    batch.valid[1, :, -1] = False
+    batch = replace(batch, image=torch.where(batch.valid[:, None], 1.0, 1e6))
+    for transform, params in (
+        (Blur(), {"sigma_cells": np.full((2, 1, len(space)), 1.0)}),
+        (LowResolution(), {"zoom": np.full((2, 1), 0.6)}),
+    ):
+        changed = transform.apply(batch, params).image[:, 0]
+        torch.testing.assert_close(changed[batch.valid], torch.ones(int(batch.valid.sum())))
+
+
+def test_blur_beside_what_is_not_valid_by_hand(make_batch):
+    # three taps a, b, a of sigma 0.3: without its left neighbour a cell is (b i + a i_right) / (b + a)
+    batch = replace(make_batch((1, 4), b=1), image=torch.tensor([[[[9.0, 2.0, 5.0, 1.0]]]]))
+    batch.valid[0, 0, 0] = False
+    a = np.exp(-0.5 / 0.3**2)
+    params = {"sigma_cells": np.array([[[0.0, 0.3]]])}
+    blurred = Blur().apply(batch, params).image[0, 0, 0].numpy()
+    inner = (1 * 5 + a * (2 + 1)) / (1 + 2 * a)
+    np.testing.assert_allclose(blurred, [9.0, (2 + a * 5) / (1 + a), inner, (1 + 2 * a * 5) / (1 + 2 * a)], rtol=1e-5)
+
+
 def test_settings_are_checked():
     with pytest.raises(BadInput, match=r"transform\.blur\.channel_p: p=1\.5"):
         Blur(channel_p=1.5)

@@ -86,6 +86,16 @@ def test_contrast_and_gamma_use_the_valid_cells_of_their_sample(make_batch):
         assert torch.equal(changed[0, 1], batch.image[0, 1])
 
 
+def test_an_absent_channel_stays_zero(make_batch):
+    batch = make_batch((8, 9), b=2, c=2)
+    batch.present[0, 1] = False
+    batch.image[0, 1] = 0
+    params = {"std": np.full((2, 2), 0.5), "seed": np.arange(4).reshape(2, 2)}
+    noisy = Noise().apply(batch, params).image
+    assert (noisy[0, 1] == 0).all()
+    assert (noisy[1, 1] != batch.image[1, 1]).all()
+
+
 def test_inverted_gamma_is_gamma_of_the_negative(make_batch):
     batch, params = make_batch((6, 7)), {"factor": np.full((2, 1), 1.4)}
     negative = replace(batch, image=-batch.image)

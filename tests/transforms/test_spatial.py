@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import map_coordinates
 from torch.nn import functional as F
 
 from medseg.errors import BadInput
@@ -218,3 +219,48 @@ def test_settings_are_checked():
 def test_windows_smaller_than_the_patch_are_refused(make_batch):
     with pytest.raises(BadInput, match=r"windows of \(8, 6\) came, expected at least the patch \(8, 8\)"):
         Spatial((8, 8), (1.0, 1.0)).apply(make_batch((8, 6)), params(2, 2))
+
+
+@pytest.mark.parametrize("degrees", [17.0, -45.0, 90.0, 133.0])
+def test_in_a_scene_of_oblong_cells_a_disc_stays_a_disc_where_it_belongs(make_batch, degrees):
+    spacing_m, patch, window = np.array([10.0, 7.0]), (64, 64), (96, 96)
+    metres = (np.indices(window) - 47.5) * spacing_m.reshape(2, 1, 1)
+    at, radius = np.array([60.0, -90.0]), 80.0  # off the centre, to see where it goes
+    far = np.hypot(metres[0] - at[0], metres[1] - at[1])
+    batch = replace(
+        make_batch(window, b=1),
+        image=torch.from_numpy(np.clip((radius - far) / 20 + 0.5, 0, 1))[None, None].float(),
+        label=torch.from_numpy(far < radius).long()[None],
+    )
+    spatial = Spatial(patch, tuple(spacing_m), rotation=Rotation(p=1, degrees_elongated=180))
+    turned = spatial.apply(batch, params(1, 2, degrees=[[degrees]]))
+    angle = np.radians(degrees)  # from down (rows) towards right (columns), as np.rot90
+    goal = [at[0] * np.cos(angle) - at[1] * np.sin(angle), at[0] * np.sin(angle) + at[1] * np.cos(angle)]
+    seen = (np.indices(patch) - 31.5) * spacing_m.reshape(2, 1, 1)
+    far_then = np.hypot(seen[0] - goal[0], seen[1] - goal[1])
+    oracle = np.clip((radius - far_then) / 20 + 0.5, 0, 1)
+    known = turned.valid[0].numpy()
+    assert known[far_then < 1.2 * radius].all()
+    np.testing.assert_allclose(turned.image[0, 0].numpy()[known], oracle[known], atol=0.12)
+    clear = known & (np.abs(far_then - radius) > 8)  # beside the boundary, by more than half a cell
+    np.testing.assert_array_equal(turned.label[0].numpy()[clear], (far_then < radius)[clear])
+
+
+def test_all_spatial_changes_are_one_interpolation(make_batch):
+    # of noise, that a second interpolation would blur: scipy samples it once at the composed position
+    batch = make_batch((60, 60), b=1)
+    noise = np.random.default_rng(0).normal(size=(60, 60))
+    batch = replace(batch, image=torch.from_numpy(noise)[None, None].float())
+    spatial, spacing = Spatial((40, 40), (1.0, 0.7), elastic=Elastic(p=1)), np.array([1.0, 0.7])
+    control = np.zeros((1, 2, 7, 7))
+    control[0, 0], control[0, 1] = 1.3, -0.6  # equal control points: a shift
+    drawn = params(1, 2, degrees=[[33.0]], scale=[1.1], flip=[[True, False]], displacement_cells=control)
+    warped = spatial.apply(batch, drawn)
+    cos, sin = np.cos(np.radians(33)), np.sin(np.radians(33))
+    offset = (np.indices((40, 40)) - 19.5) * spacing.reshape(2, 1, 1)  # unflipped, scaled, turned back, shifted
+    down, right = -1.1 * offset[0], 1.1 * offset[1]
+    place = [(cos * down + sin * right) / 1.0 + 29.5 + 1.3, (cos * right - sin * down) / 0.7 + 29.5 - 0.6]
+    known = warped.valid[0].numpy()
+    assert known.mean() > 0.8
+    oracle = map_coordinates(noise, place, order=1)
+    np.testing.assert_allclose(warped.image[0, 0].numpy()[known], oracle[known], atol=2e-4)

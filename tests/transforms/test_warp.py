@@ -161,6 +161,46 @@ def test_valid_only_where_all_sampled_cells_are():
     assert warp_image(image, valid, grid + half_a_cell)[1].tolist() == [[[True, True, False, False, False]]]
 
 
+@pytest.mark.parametrize("degrees", [1.0, 45.0, 77.7, -163.0])
+@pytest.mark.parametrize("nodata", [1e6, float("nan")])
+def test_a_turned_cell_is_valid_if_and_only_if_its_four_neighbours_are(nodata, degrees):
+    row_m, column_m, patch, window = 1.0, 0.7, 41, 61
+    valid = torch.ones(1, window, window, dtype=torch.bool)
+    valid[:, 20:31, 12:40], valid[:, 44, 44], valid[:, :, 55:] = False, False, False
+    image = torch.where(valid, 1.0, nodata)[:, None]
+    grid = make_grid((patch, patch), (window, window), degrees=[degrees], spacing=(row_m, column_m))
+    shown, known = warp_image(image, valid, grid)
+
+    row, column = np.indices((patch, patch)) - (patch - 1) / 2
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    place = np.stack(
+        [
+            (cos * row * row_m + sin * column * column_m) / row_m + (window - 1) / 2,
+            (cos * column * column_m - sin * row * row_m) / column_m + (window - 1) / 2,
+        ]
+    )
+    clear = (np.abs(place - np.round(place)) > 5e-3).all(0)  # on a cell centre, rounding decides who is a neighbour
+    padded = np.pad(valid[0].numpy(), 30)
+    lower = np.floor(place).astype(int) + 30
+    oracle = np.all([padded[lower[0] + i, lower[1] + j] for i in (0, 1) for j in (0, 1)], axis=0)
+    assert clear.mean() > 0.95
+    assert 0.3 < oracle.mean() < 0.95
+    np.testing.assert_array_equal(known[0].numpy()[clear], oracle[clear])
+    # a valid cell still holds the constant: nothing of an invalid one, be it 1e6 or NaN, has entered
+    torch.testing.assert_close(shown[0, 0][known[0]], torch.ones(int(known.sum())), atol=1e-3, rtol=0)
+    assert torch.isfinite(shown).all()
+
+
+@pytest.mark.parametrize("degrees", [0.0, 90.0, 180.0])
+def test_on_the_lattice_no_cell_is_lost_and_none_of_nodata_enters(degrees):
+    valid = torch.ones(1, 31, 31, dtype=torch.bool)
+    valid[:, 7:12, 9] = False
+    image = torch.where(valid, 1.0, float("inf"))[:, None]
+    shown, known = warp_image(image, valid, make_grid((31, 31), (31, 31), degrees=[degrees]))
+    assert torch.equal(known, torch.rot90(valid, int(degrees // 90), (1, 2)))
+    torch.testing.assert_close(shown[0, 0][known[0]], torch.ones(int(known.sum())), atol=1e-3, rtol=0)
+
+
 def test_displacement_of_equal_control_points_is_a_shift():
     control = torch.zeros(1, 2, 5, 5)
     control[:, 0], control[:, 1] = 2.0, -1.0

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from medseg import formats
-from medseg.data.cases import Case, Dataset, Nonfinite, refuse
+from medseg.data.cases import Case, Dataset, refuse
 from medseg.data.datasets.nnunet import declared_spec, read_declaration
+from medseg.data.opening import Nonfinite, Reading
 from medseg.data.split import grouped
 from medseg.errors import BadInput
 from medseg.sample import DataSpec
@@ -25,8 +26,8 @@ class MsdDataset(Dataset):
         name: The dataset's name; the folder's name by default.
         pairs: (left, right) class names that a mirror across the body exchanges.
         groups: What splits may not tear apart, see ``split.grouped``.
-        nonfinite: What to do with NaN voxels, see ``read_case``.
-        grid_tolerance: In voxels, see ``read_case``.
+        nonfinite: What to do with NaN voxels, see ``Reading``.
+        grid_tolerance: In voxels, see ``Reading``.
 
     Raises:
         BadInput: ``dataset.json`` is missing, malformed or incomplete.
@@ -48,8 +49,7 @@ class MsdDataset(Dataset):
         self.root = Path(root)
         self.name = name or self.root.name
         self.groups = groups
-        self.nonfinite = nonfinite
-        self.grid_tolerance = grid_tolerance
+        self.reading = Reading(nonfinite=nonfinite, grid_tolerance=grid_tolerance)
         self._path = self.root / "dataset.json"
         self._declared = read_declaration(self._path, ["modality", "labels", "training"])
         self._spec = declared_spec(self._declared, self._path, pairs)

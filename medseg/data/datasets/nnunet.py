@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from medseg import formats
-from medseg.data.cases import Case, Dataset, Nonfinite, named_channels
+from medseg.data.cases import Case, Dataset, named_channels
+from medseg.data.opening import Nonfinite, Reading
 from medseg.data.pairing import pair
 from medseg.data.split import grouped
 from medseg.errors import BadInput
@@ -28,8 +29,8 @@ class NnunetDataset(Dataset):
         name: The dataset's name; the folder's name by default.
         pairs: (left, right) class names that a mirror across the body exchanges.
         groups: What splits may not tear apart, see ``split.grouped``.
-        nonfinite: What to do with NaN voxels, see ``read_case``.
-        grid_tolerance: In voxels, see ``read_case``.
+        nonfinite: What to do with NaN voxels, see ``Reading``.
+        grid_tolerance: In voxels, see ``Reading``.
 
     Raises:
         BadInput: ``dataset.json`` is missing, malformed or incomplete.
@@ -48,16 +49,15 @@ class NnunetDataset(Dataset):
         self.root = Path(root)
         self.name = name or self.root.name
         self.groups = groups
-        self.nonfinite = nonfinite
-        self.grid_tolerance = grid_tolerance
+        self.reading = Reading(nonfinite=nonfinite, grid_tolerance=grid_tolerance)
         path = self.root / "dataset.json"
         declared = read_declaration(path, ["labels"])
         if "modality" not in declared:
             require_keys(declared, ["channel_names", "file_ending"], path)
         self.file_ending: str = declared.get("file_ending", ".nii.gz")
-        if self.file_ending not in formats.SUFFIXES:
+        if self.file_ending not in formats.VOLUMES:
             raise BadInput(
-                f"{path}: file_ending is {self.file_ending!r}, expected one of {list(formats.SUFFIXES)}; "
+                f"{path}: file_ending is {self.file_ending!r}, expected one of {list(formats.VOLUMES)}; "
                 "convert the files"
             )
         self._spec = declared_spec(declared, path, pairs)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from medseg.data.cases import Case, Dataset, Nonfinite, named_channels
+from medseg.data.cases import Case, Dataset, named_channels
+from medseg.data.opening import Nonfinite, Reading
 from medseg.data.pairing import pair
 from medseg.data.split import grouped
 from medseg.errors import BadInput
@@ -31,8 +32,8 @@ class VolumesDataset(Dataset):
         pairs: (left, right) class names that a mirror across the body exchanges.
         name: The dataset's name; the folder's name by default.
         groups: What splits may not tear apart, see ``split.grouped``.
-        nonfinite: What to do with NaN voxels, see ``read_case``.
-        grid_tolerance: In voxels, see ``read_case``.
+        nonfinite: What to do with NaN voxels, see ``Reading``.
+        grid_tolerance: In voxels, see ``Reading``.
 
     Raises:
         BadInput: No channel or no label is declared, or the label table is not sound.
@@ -61,8 +62,7 @@ class VolumesDataset(Dataset):
         self.name = name or self.root.name
         self.images, self.label_folder, self.test_images = images, label_folder, test_images
         self.groups = groups
-        self.nonfinite = nonfinite
-        self.grid_tolerance = grid_tolerance
+        self.reading = Reading(nonfinite=nonfinite, grid_tolerance=grid_tolerance)
         table = LabelTable.declare(labels, regions_class_order=regions_class_order, merge=merge, pairs=pairs)
         self._spec = DataSpec(channels=named_channels(list(channels)), labels=table, ndim=3)
 

@@ -24,7 +24,8 @@ def test_option_builds_its_dataset(option: str, keys: dict[str, Any], tmp_path: 
     declared = {"modality": {"0": "CT"}, "labels": LABELS, "training": []}
     (tmp_path / "dataset.json").write_text(json.dumps(declared))
     dataset = build(option, tmp_path, root=str(tmp_path), nonfinite="mask", grid_tolerance=0.5, **keys)
-    assert (dataset.name, dataset.nonfinite, dataset.grid_tolerance) == (option, "mask", 0.5)
+    reading = dataset.reading
+    assert (dataset.name, reading.nonfinite, reading.grid_tolerance) == (option, "mask", 0.5)
     assert dataset.spec.labels.pairs == ((1, 2),)
 
 

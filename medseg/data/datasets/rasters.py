@@ -1,0 +1,155 @@
+"""Any images with masks, in two dimensions: GeoTIFF scenes, photographs, micrographs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from medseg import formats
+from medseg.data.case import Case
+from medseg.data.cases import Dataset
+from medseg.data.formula import Formula, index_formula
+from medseg.data.opening import Reading
+from medseg.data.pairing import by_stem
+from medseg.data.sensors import bands_of
+from medseg.data.split import grouped
+from medseg.errors import BadInput
+from medseg.labels import LabelTable
+from medseg.sample import Channel, DataSpec
+
+
+class RastersDataset(Dataset):
+    """Images and masks of the same name in two folders: ``images/scene.tif`` with ``masks/scene.png``.
+
+    Masks may be rasters (palette PNG as indices) or vectors, a file a scene or one for all of them
+    (``masks: labels.gpkg``). Bands may be spread over several folders (``images: [s1, s2]``).
+
+    Args:
+        root: Folder of the sub-folders.
+        channels: What the network sees: names of bands, or ``name: formula`` such as
+            ``NBR: (B8 - B12) / (B8 + B12)``; a name that no band has may be a known index (``NDVI``).
+        labels: Class name to raw value or values, as ``LabelTable.declare`` takes it.
+        reading: How files are read and aligned.
+        kind: ``rasters`` (GeoTIFF) or ``images`` (PNG, JPEG, TIFF).
+        images: Sub-folder of the images, or several.
+        masks: Sub-folder of the masks, or one file of vectors.
+        valid: Sub-folder of validity masks (fields of view), 0 where cells do not count.
+        test_images: Sub-folder of images for the test set, or several.
+        test_masks: Sub-folder of their masks.
+        test_valid: Sub-folder of their validity masks.
+        sensor: Whose bands the channels are, for wavelengths: ``sentinel2`` and so on.
+        wavelengths_nm: By channel name, where the table of sensors does not know it.
+        background: Name of the class that is not scored. None: the class named ``background``, or else
+            every class is scored.
+        colours: RGB by class name.
+        normalisation: Scheme of every channel, see ``Normalisation``.
+        name: The dataset's name; the folder's name by default.
+        groups: What splits may not tear apart, see ``split.grouped``.
+
+    Raises:
+        BadInput: No channel, a formula that can't be read, or an unsound label table.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        channels: Sequence[str | Mapping[str, str]],
+        labels: Mapping[str, int | Sequence[int]],
+        *,
+        reading: Reading,
+        kind: str = "rasters",
+        images: str | Sequence[str] = "images",
+        masks: str = "masks",
+        valid: str | None = None,
+        test_images: str | Sequence[str] | None = None,
+        test_masks: str | None = None,
+        test_valid: str | None = None,
+        sensor: str | None = None,
+        wavelengths_nm: Mapping[str, float] | None = None,
+        background: str | None = None,
+        colours: Mapping[str, Sequence[int]] | None = None,
+        normalisation: str = "standard",
+        name: str | None = None,
+        groups: str | None = None,
+    ) -> None:
+        endings = {"rasters": formats.RASTERS, "images": (*formats.IMAGES, *formats.RASTERS)}
+        if kind not in endings:
+            raise BadInput(f"data.kind={kind}: choose {' or '.join(endings)}")
+        self.root = Path(root)
+        self.name = name or self.root.name
+        self.reading = reading
+        self.groups = groups
+        self._endings = endings[kind]
+        self._folders = {"train": (images, masks, valid), "test": (test_images, test_masks, test_valid)}
+        self._normalisation = normalisation
+        if background is None and "background" in labels:
+            background = "background"
+        elif background is not None and background not in labels:
+            raise BadInput(f"data.background={background} is no class, classes are {list(labels)}")
+        table = LabelTable.declare(labels, merge=True, colours=colours, background=background)
+        self._spec = DataSpec(declared_channels(channels, sensor, wavelengths_nm or {}, reading), table, ndim=2)
+
+    @property
+    def spec(self) -> DataSpec:
+        """What the configuration declares."""
+        return self._spec
+
+    @property
+    def normalisation(self) -> tuple[str, ...]:
+        """The scheme that was chosen, for every channel."""
+        return (self._normalisation,) * len(self.spec.channels)
+
+    def cases(self) -> list[Case]:
+        """Images with their masks."""
+        return grouped(self._pair("train"), self.groups)
+
+    def test_cases(self) -> list[Case]:
+        """Images of the test folder, with masks where there are some; empty where no folder is named."""
+        return self._pair("test") if self._folders["test"][0] else []
+
+    def _pair(self, part: str) -> list[Case]:
+        images, masks, valid = self._folders[part]
+        folders = [images] if isinstance(images, str) else list(images or ())
+        return by_stem(
+            [self.root / folder for folder in folders],
+            self.root / masks if masks else None,
+            endings=self._endings,
+            label_endings=(*formats.RASTERS, *formats.IMAGES, *formats.VECTORS),
+            valid=self.root / valid if valid else None,
+        )
+
+
+def declared_channels(
+    channels: Sequence[str | Mapping[str, str]],
+    sensor: str | None,
+    wavelengths_nm: Mapping[str, float],
+    reading: Reading,
+) -> tuple[Channel, ...]:
+    """Channels of the configuration, with what is known of their bands.
+
+    Raises:
+        BadInput: None came, one came twice, or a formula is not sound.
+    """
+    entries = [(c, "") if isinstance(c, str) else next(iter(dict(c).items())) for c in channels]
+    names = [name for name, _ in entries]
+    if not names:
+        raise BadInput("data.channels is empty; name each band that the network sees, such as [B4, B3, B2]")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise BadInput(f"data.channels={names}: {twice} came more than once; leave each there once")
+    strange = sorted(set(wavelengths_nm) - set(names))
+    if strange:
+        raise BadInput(f"data.wavelengths_nm names {strange}, channels are {names}")
+    known = bands_of(names, sensor)
+    bands = known if not reading.bands else bands_of(list(reading.bands), sensor)
+    made = []
+    for (name, formula), channel in zip(entries, known, strict=True):
+        index = "" if formula or name in reading.bands else index_formula(name, bands) or ""
+        if formula or index:
+            Formula.parse(formula or index)
+            channel = Channel(name, formula=formula or index)
+        nm: Any = wavelengths_nm.get(name, channel.wavelength_nm)
+        made.append(replace(channel, wavelength_nm=nm))
+    return tuple(made)

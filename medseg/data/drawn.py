@@ -1,0 +1,43 @@
+"""Drawn datasets: a folder for each choice of settings, drawn once, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def settings_folder(root: Path | str, settings: Mapping[str, Any]) -> Path:
+    """Sub-folder of ``root`` that is named after these settings.
+
+    Example:
+        >>> settings_folder("cache", {"seed": 0}) == settings_folder("cache", {"seed": 1})
+        False
+    """
+    key = json.dumps(dict(settings), sort_keys=True)
+    return Path(root) / hashlib.sha256(key.encode()).hexdigest()[:12]
+
+
+def draw_once(folder: Path, draw: Callable[[Path], None]) -> None:
+    """Let ``draw`` fill a temporary folder beside ``folder``, then rename it; nothing if ``folder`` is there.
+
+    Where another process has drawn the same meanwhile, its folder stays.
+    """
+    if folder.is_dir():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=".drawing_", dir=folder.parent))
+    try:
+        draw(draft)
+        draft.chmod(0o755)  # mkdtemp gives a folder to its owner alone
+        os.rename(draft, folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)

@@ -1,0 +1,222 @@
+"""Predicted and reference label files, paired by name and read as training indices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Bool, Int
+
+from medseg import formats
+from medseg.errors import BadInput
+from medseg.geometry.grid import PIXEL, RAS_MM, Grid
+from medseg.labels import IGNORE, LabelTable
+
+_CHANNEL = "_0000"  # nnU-Net's name of the first channel
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of one case.
+
+    Attributes:
+        prediction: Label file with saved values.
+        label: Label file with raw values.
+        valid: Field of view, 0 where cells do not count; None if all do.
+        image: To draw on; None for black.
+    """
+
+    prediction: Path
+    label: Path
+    valid: Path | None = None
+    image: Path | None = None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The cells of one case.
+
+    Attributes:
+        pred: Training index of each cell.
+        label: Training index of each cell, or ``IGNORE``.
+        valid: False outside the field of view, and where there is no prediction.
+        grid: Of the label, or of the prediction where the label has lost its georeference.
+        labelled: Number of cells in the field of view that have a label.
+        unpredicted: How many of these have no prediction.
+    """
+
+    pred: Int[np.ndarray, " *s"]
+    label: Int[np.ndarray, " *s"]
+    valid: Bool[np.ndarray, " *s"]
+    grid: Grid
+    labelled: int
+    unpredicted: int
+
+
+def label_files(folder: Path) -> dict[str, Path]:
+    """Label files of a folder by stem; other files and subfolders are passed over.
+
+    Raises:
+        BadInput: No such folder, or two files of one case.
+    """
+    if not folder.is_dir():
+        raise BadInput(
+            f"{folder}: no such folder; a folder of label files ({', '.join(formats.SUFFIXES)}) was expected"
+        )
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or not path.name.lower().endswith(formats.SUFFIXES) or not path.is_file():
+            continue
+        other = found.setdefault(formats.stem(path), path)
+        if other != path:
+            raise BadInput(f"{folder}: {other.name} and {path.name} are the same case; keep one of them")
+    return found
+
+
+def paired(predictions: Path, labels: Path, missing: str) -> tuple[dict[str, Files], dict[str, list[str]]]:
+    """Prediction and label of each case, and the cases that lack one of them.
+
+    Args:
+        predictions: Folder of label files.
+        labels: Folder of label files, named alike.
+        missing: ``error`` or ``skip``: what becomes of cases that lack one of them.
+
+    Raises:
+        BadInput: Unpaired files, or no pair.
+    """
+    if missing not in ("error", "skip"):
+        raise BadInput(f"missing={missing} came, expected error or skip")
+    preds, truths = label_files(predictions), label_files(labels)
+    orphans = {
+        "labels without prediction": sorted(set(truths) - set(preds)),
+        "predictions without label": sorted(set(preds) - set(truths)),
+    }
+    orphans = {kind: names for kind, names in orphans.items() if names}
+    if orphans and missing == "error":
+        told = "; ".join(f"{len(names)} {kind}: {', '.join(names[:5])}" for kind, names in orphans.items())
+        raise BadInput(f"{told} ({predictions} against {labels}); add the files, or leave them out with missing=skip")
+    pairs = {case: Files(preds[case], truths[case]) for case in truths if case in preds}
+    if not pairs:
+        raise BadInput(f"no case stands in both {predictions} and {labels}; files of a case must be named alike")
+    return pairs, orphans
+
+
+def accompanied(cases: Mapping[str, Files], valid: Path | None, images: Path | None) -> dict[str, Files]:
+    """The cases with their fields of view and images, of folders where there are such.
+
+    Raises:
+        BadInput: A case has none in a folder that is there.
+    """
+    views = label_files(valid) if valid else {}
+    pictures = label_files(images) if images else {}
+    made = {}
+    for case, files in cases.items():
+        if valid and case not in views:
+            raise BadInput(f"{valid}: no field of view of case {case}; add it, or drop valid")
+        image = pictures.get(case) or pictures.get(case + _CHANNEL)
+        if images and image is None:
+            raise BadInput(f"{images}: no image of case {case} ({case} or {case}{_CHANNEL}); add it, or drop images")
+        made[case] = replace(files, valid=views.get(case), image=image)
+    return made
+
+
+def _read_labels(path: Path) -> tuple[npt.NDArray[Any], Bool[np.ndarray, " *s"], Grid]:
+    """Raw values ``[*s]``, where there are any, and the grid of a label file."""
+    source = formats.open(path)
+    cells, known = source.read_valid()
+    if cells.shape[0] != 1:
+        raise BadInput(
+            f"{path}: holds {cells.shape[0]} channels, a label file of one was expected; turn colours into class values"
+        )
+    if source.grid.frame != RAS_MM:
+        known = known & ~np.isnan(cells[0])
+    return cells[0], known, source.grid
+
+
+def found_table(cases: Mapping[str, Files], ignore: int | None, *, background: bool) -> LabelTable:
+    """A table of the values that stand in the files, each a class of its own, ``class_<value>``.
+
+    Args:
+        cases: Whose predictions and labels are read.
+        ignore: A value that does not count.
+        background: Whether 0 is the background.
+
+    Raises:
+        BadInput: Values that are not integral, or too many to be classes.
+    """
+    found: set[float] = set()
+    for path in (path for files in cases.values() for path in (files.prediction, files.label)):
+        cells, known, _ = _read_labels(path)
+        values = np.unique(cells[known]).tolist()
+        if len(values) > 256 or any(v != int(v) for v in values):
+            raise BadInput(
+                f"{path}: holds {len(values)} values from {values[0]} to {values[-1]}, label values expected"
+            )
+        found |= set(values)
+    kept = sorted(int(v) for v in found | ({0} if background else set()) if v != ignore)
+    declared = {"background" if background and v == 0 else f"class_{v}": v for v in kept}
+    declared |= {} if ignore is None else {"ignore": ignore}
+    return LabelTable.declare(declared, background="background" if background else None)
+
+
+def read(files: Files, table: LabelTable, tolerance: float) -> Judged:
+    """Read the files of one case.
+
+    Args:
+        files: The image apart, which is not read.
+        table: Meaning of the values, raw and saved.
+        tolerance: Largest displacement between the grids, in cells.
+
+    Raises:
+        BadInput: Other grids, or values outside the table.
+    """
+    pred, predicted, pred_grid = _read_labels(files.prediction)
+    label, labelled, grid = _read_labels(files.label)
+    check_grid(files.prediction, pred_grid, files.label, grid, tolerance)
+    written = replace(table, classes=tuple(replace(c, values=(c.saved,)) for c in table.classes), ignore_values=())
+    pred, label = _index(written, pred, predicted, files.prediction), _index(table, label, labelled, files.label)
+    valid = np.ones(label.shape, dtype=bool)
+    if files.valid is not None:
+        inside, known, view_grid = _read_labels(files.valid)
+        check_grid(files.valid, view_grid, files.label, grid, tolerance)
+        valid = (inside != 0) & known
+    counted = valid & (label != IGNORE)
+    absent = pred == IGNORE
+    if grid.frame == PIXEL and pred_grid.frame != PIXEL:
+        grid = pred_grid
+    return Judged(pred, label, valid & ~absent, grid, int(counted.sum()), int((counted & absent).sum()))
+
+
+def _index(
+    table: LabelTable, raw: npt.NDArray[Any], known: Bool[np.ndarray, " *s"], path: Path
+) -> Int[np.ndarray, " *s"]:
+    """Training indices, ``IGNORE`` where nothing is known; a value that the table declares is known."""
+    if known.all():
+        return table.to_index(raw, where=str(path))
+    declared = [v for c in table.classes for v in c.values] + list(table.ignore_values)
+    unknown = ~known & ~np.isin(raw, declared)
+    index = table.to_index(np.where(unknown, raw.dtype.type(declared[0]), raw), where=str(path))
+    return np.where(unknown, np.int16(IGNORE), index)
+
+
+def check_grid(path: Path, grid: Grid, label: Path, expected: Grid, tolerance: float) -> None:
+    """Raises unless the cells of both files are the same places; one of two scenes may lack its georeference."""
+    frames = {grid.frame, expected.frame}
+    if grid.shape == expected.shape and PIXEL in frames and RAS_MM not in frames:
+        return
+    offset = expected.offset_from(grid)
+    if offset <= tolerance:
+        return
+    if np.isfinite(offset):
+        came = f"is {offset:.3g} voxels off"
+    elif grid.shape != expected.shape:
+        came = f"has shape {grid.shape}, the label {expected.shape}"
+    else:
+        came = f"is in the frame {grid.frame[:60]}…, the label in {expected.frame[:60]}…"
+    raise BadInput(
+        f"{path}: its grid {came} (tolerance {tolerance:g} voxels) against {label}; resample it onto the label's grid"
+    )

@@ -1,0 +1,127 @@
+"""How raw values become network input: one rule a channel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Bool, Float
+
+from medseg.errors import BadInput
+
+PER_IMAGE = ("zscore", "unit_range")
+"""Schemes that need statistics of each image."""
+POOLED = ("ct", "standard", "percentile")
+"""Schemes that need statistics of the training set."""
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """How one channel's raw values become network input.
+
+    Attributes:
+        scheme: ``zscore`` (mean and std of the image), ``ct`` (clip to [low, high], then mean and std
+            of the dataset), ``standard`` (mean and std of the dataset), ``percentile`` (clip to [low,
+            high], which become 0 and 1), ``unit_range`` (image minimum and maximum to 0 and 1), ``rgb``
+            (divide by 255) or ``none``.
+        mean: Of the dataset: the foreground of volumes, all valid cells of scenes. So for the others.
+        std: Standard deviation.
+        low: 0.5th percentile.
+        high: 99.5th percentile.
+    """
+
+    scheme: str
+    mean: float = 0.0
+    std: float = 1.0
+    low: float = -np.inf
+    high: float = np.inf
+
+    def __post_init__(self) -> None:
+        known = (*PER_IMAGE, *POOLED, "rgb", "none")
+        if self.scheme not in known:
+            raise BadInput(f"normalisation {self.scheme!r} is unknown; choose one of {', '.join(known)}")
+
+
+@dataclass(frozen=True)
+class ImageStats:
+    """Statistics of one channel of one image over the cells that count."""
+
+    mean: float
+    std: float
+    minimum: float
+    maximum: float
+
+    @classmethod
+    def of(cls, cells: npt.NDArray[np.floating[Any]]) -> ImageStats:
+        """Of these values, in float64."""
+        exact = cells.astype(np.float64)
+        return cls(float(exact.mean()), float(exact.std()), float(exact.min()), float(exact.max()))
+
+    @classmethod
+    def pooled(cls, parts: Sequence[tuple[int, ImageStats]]) -> ImageStats:
+        """Of the union of parts, each with its number of values; neutral where there is none."""
+        n = sum(count for count, _ in parts)
+        if not n:
+            return cls(0.0, 1.0, 0.0, 1.0)
+        mean = sum(count * part.mean for count, part in parts) / n
+        variance = sum(count * (part.std**2 + (part.mean - mean) ** 2) for count, part in parts) / n
+        return cls(mean, variance**0.5, min(p.minimum for _, p in parts), max(p.maximum for _, p in parts))
+
+
+def normalise(
+    image: Float[np.ndarray, "c *s"],
+    counted: Bool[np.ndarray, " *s"],
+    rules: Sequence[Normalisation],
+    stats: Sequence[ImageStats] | None = None,
+) -> Float[np.ndarray, "c *s"]:
+    """Normalise each channel by its rule; cells that do not count become 0.
+
+    Args:
+        image: Raw values.
+        counted: Cells that enter the statistics and keep a value.
+        rules: One a channel.
+        stats: Of the whole image of which this is a window, one a channel; None takes those of ``image``.
+    """
+    normal = np.zeros(image.shape, dtype=np.float32)
+    if not counted.any():
+        return normal
+    whole = bool(counted.all())
+    for number, (target, channel, rule) in enumerate(zip(normal, image, rules, strict=True)):
+        cells = channel if whole else channel[counted]
+        if rule.scheme in PER_IMAGE:
+            of_image = stats[number] if stats else ImageStats.of(cells)
+            changed = _by_image(cells, rule.scheme, of_image)
+        else:
+            changed = _by_rule(cells, rule)
+        if whole:
+            target[...] = changed
+        else:
+            target[counted] = changed
+    return normal
+
+
+def _by_image(cells: npt.NDArray[Any], scheme: str, stats: ImageStats) -> npt.NDArray[Any]:
+    exact = cells.astype(np.float64)
+    if scheme == "zscore":
+        return (exact - stats.mean) / max(stats.std, 1e-8)
+    return (exact - stats.minimum) / max(stats.maximum - stats.minimum, 1e-8)
+
+
+def _by_rule(cells: npt.NDArray[Any], rule: Normalisation) -> npt.NDArray[Any]:
+    if rule.scheme == "ct":
+        return (np.clip(cells.astype(np.float64), rule.low, rule.high) - rule.mean) / max(rule.std, 1e-8)
+    if rule.scheme == "standard":
+        return (cells - np.float32(rule.mean)) * np.float32(1 / max(rule.std, 1e-8))
+    if rule.scheme == "percentile":
+        return (np.clip(cells, rule.low, rule.high) - rule.low) / max(rule.high - rule.low, 1e-8)
+    if rule.scheme == "rgb":
+        if cells.min() < 0 or cells.max() > 255:
+            raise BadInput(
+                f"normalisation rgb expects values in 0..255, came {cells.min():g}..{cells.max():g}; "
+                "name the channel otherwise, or choose plan.normalisation=[zscore]"
+            )
+        return cells / 255
+    return cells

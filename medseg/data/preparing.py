@@ -1,0 +1,53 @@
+"""Prepare one case, window by window where it can be done so: a scene is never decoded whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+import numpy as np
+
+from medseg.data.normalise import ImageStats
+from medseg.data.opening import OpenCase
+from medseg.data.preprocess import Preprocess, Trace
+from medseg.geometry.box import Box
+from medseg.geometry.grid import Grid
+from medseg.sample import Sample
+
+_CELLS = 2**20  # of a window of a scene: 4 MiB a channel
+
+
+def tiles(shape: Sequence[int], patch: Sequence[int]) -> list[Box]:
+    """Boxes that cover an array without overlap, each a whole number of patches of about a million cells."""
+    times = max(1, int((_CELLS / np.prod(patch)) ** (1 / len(shape))))
+    steps = [p * times for p in patch]
+    starts = product(*[range(0, n, step) for n, step in zip(shape, steps, strict=True)])
+    return [Box.at(start, steps).clip(shape) for start in starts]
+
+
+def image_stats(opened: OpenCase, boxes: Sequence[Box]) -> list[ImageStats]:
+    """Statistics of each channel of one case over its valid cells, window by window."""
+    parts: list[list[tuple[int, ImageStats]]] = [[] for _ in opened.spec.channels]
+    for box in boxes:
+        sample = opened.read(box)
+        if sample.valid.any():
+            for part, channel in zip(parts, sample.image, strict=True):
+                cells = channel[sample.valid]
+                part.append((len(cells), ImageStats.of(cells)))
+    return [ImageStats.pooled(part) for part in parts]
+
+
+def prepared_windows(
+    opened: OpenCase, preprocess: Preprocess, patch: Sequence[int]
+) -> tuple[Iterator[tuple[Box, Sample]], Grid, Trace]:
+    """(windows of the prepared case, its grid, what undoes the preparation).
+
+    One window, if the preprocessing resamples; else windows of whole patches, read when asked for.
+    """
+    if preprocess.spacing is not None:
+        sample, trace = preprocess(opened.read())
+        return iter([(Box.whole(sample.grid.shape), sample)]), sample.grid, trace
+    boxes = tiles(opened.shape, patch)
+    stats = image_stats(opened, boxes) if preprocess.per_image else None
+    windows = ((box, preprocess.window(opened.read(box), stats)) for box in boxes)
+    return windows, opened.grid, Trace.unmoved(opened.grid)

@@ -1,0 +1,87 @@
+"""Which cases train, which validate and which are judged at the end, as ``conf/data`` says."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Sequence
+
+from omegaconf import DictConfig, ListConfig
+
+from medseg.data.blocks import blocks, runs
+from medseg.data.case import Case, first_five
+from medseg.data.cases import Dataset
+from medseg.data.leakage import leaks
+from medseg.data.split import Files, held_out, split
+from medseg.errors import BadInput
+
+
+def labelled(cfg: DictConfig, source: Dataset) -> list[Case]:
+    """The dataset's labelled cases, cut into blocks and grouped into runs where that is asked for."""
+    cases, data = source.cases(), cfg.data
+    if data.get("blocks"):
+        shapes = [source.open(case).shape for case in cases]
+        size = data.blocks.size
+        cases = blocks(
+            cases, shapes, list(size) if isinstance(size, ListConfig) else size, buffer=data.blocks.get("buffer", 0)
+        )
+    return runs(cases, data.runs) if data.get("runs") else cases
+
+
+def halves(cfg: DictConfig, source: Dataset) -> tuple[list[Case], list[Case]]:
+    """Training and validation cases of the fold, or those that ``data.val_cases`` names."""
+    data = cfg.data
+    every = labelled(cfg, source)
+    tested = {*_tested(cfg, every)}
+    cases = {case.id: case for case in every if case.id not in tested}
+    if data.get("val_cases"):
+        val = named(cases, data.val_cases, "data.val_cases")
+        train = [i for i in cases if i not in set(val)]
+        if not train:
+            raise BadInput(f"data.val_cases={list(data.val_cases)}: every case validates, and none is left to train")
+    else:
+        gap = data.get("gap", 0)
+        train, val = split(list(cases.values()), data.fold, data.n_folds, data.split_seed, _files(cfg), gap=gap)
+    return [cases[i] for i in train], [cases[i] for i in val]
+
+
+def judged(cfg: DictConfig, source: Dataset) -> list[Case]:
+    """Labelled cases that neither train nor validate: the dataset's test set, and those that ``cfg.data`` names."""
+    own = [case for case in source.test_cases() if case.label]
+    if not cfg.data.get("test_cases") and _files(cfg) is None:
+        return own
+    every = labelled(cfg, source)
+    tested = {*_tested(cfg, every)}
+    return [case for case in every if case.id in tested] + own
+
+
+def named(cases: Iterable[str], patterns: Sequence[str] | None, key: str) -> list[str]:
+    """Cases whose names match one of the patterns (``*`` stands for anything).
+
+    Raises:
+        BadInput: A pattern that no case matches.
+    """
+    ids = list(cases)
+    for pattern in patterns or ():
+        if not fnmatch.filter(ids, pattern):
+            raise BadInput(f"{key}: no case is named {pattern!r}, cases are {first_five(sorted(ids))}; mend the name")
+    return [i for i in ids if any(fnmatch.fnmatchcase(i, pattern) for pattern in patterns or ())]
+
+
+def leakage(train: Sequence[Case], val: Sequence[Case], source: Dataset) -> list[str]:
+    """One line for each way in which validation cases are known from training, see ``data.leakage``.
+
+    Pixels are compared for scenes and images only, as volumes would take too long to read.
+    """
+    if [c.id for c in train] == [c.id for c in val]:
+        return []  # data.fold=all: asked for
+    return [leak.message for leak in leaks(train, val, source.open, windows=16 if source.spec.ndim == 2 else 0)]
+
+
+def _tested(cfg: DictConfig, cases: Sequence[Case]) -> list[str]:
+    ids = [case.id for case in cases]
+    return [*named(ids, cfg.data.get("test_cases"), "data.test_cases"), *held_out(cases, cfg.data.fold, _files(cfg))]
+
+
+def _files(cfg: DictConfig) -> Files | None:
+    file = cfg.data.split_file
+    return [str(name) for name in file] if isinstance(file, ListConfig) else file

@@ -1,0 +1,91 @@
+"""Where scenes lie: between rasterio's transform and CRS (of corners) and ``Grid`` (of centres)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from affine import Affine
+from rasterio.crs import CRS
+
+from medseg.errors import BadInput
+from medseg.geometry.grid import PIXEL, RAS_MM, Grid
+
+WHOLE = 0.01
+"""Largest difference, in cells, of grids whose cells are taken for the same."""
+
+
+def grid_of(path: Path, shape: Sequence[int], transform: Affine, crs: CRS | None) -> Grid:
+    """Grid of (row, column) cells from rasterio's ``transform``, which maps (column, row) of cell corners.
+
+    Raises:
+        BadInput: The transform is singular; names the file.
+    """
+    frame = crs.to_wkt() if crs else PIXEL
+    a, b, c, d, e, f = transform[:6]
+    if frame == PIXEL and transform == Affine.identity():
+        affine = np.eye(3)
+    else:
+        affine = np.array([[b, a, _centre(c, a, b)], [e, d, _centre(f, d, e)], [0, 0, 1]])
+    try:
+        return Grid(tuple(shape), affine, frame)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from error
+
+
+def transform_of(grid: Grid) -> Affine | None:
+    """Rasterio's transform of a scene's grid, the inverse of ``grid_of``; None for an image without one.
+
+    Of the corners that give the grid's centres to the last bit, the nearest to the computed one.
+    """
+    if grid.frame == PIXEL and np.array_equal(grid.affine, np.eye(3)):
+        return None
+    (b, a, x), (e, d, y) = grid.affine[:2].tolist()
+    return Affine(a, b, _corner(x, a, b), d, e, _corner(y, d, e))
+
+
+@lru_cache(maxsize=64)
+def crs_of(frame: str) -> CRS | None:
+    """CRS of a scene's frame; None for ``PIXEL``."""
+    return None if frame == PIXEL else CRS.from_wkt(frame)
+
+
+@lru_cache(maxsize=64)
+def same_frame(one: str, other: str) -> bool:
+    """Whether two frames are the same coordinate system, however their WKT is worded."""
+    if one == other or {one, other} & {PIXEL, RAS_MM}:
+        return one == other
+    return bool(crs_of(one) == crs_of(other))
+
+
+def whole_cells(grid: Grid, other: Grid) -> tuple[int, ...] | None:
+    """Index in ``grid`` of the first cell of ``other``, if the cells of both are the same ones.
+
+    That is, the frame is the same, and no corner of ``other`` lies further than ``WHOLE`` cells from where
+    it would be if cells agreed. None if cells differ.
+    """
+    if not same_frame(grid.frame, other.frame):
+        return None
+    ends = [max(s - 1, 1) for s in other.shape]
+    corners = np.array(list(np.ndindex(*(2,) * other.ndim))) * ends
+    found = grid.to_index(other.to_world(corners))
+    start = np.round(found[0])
+    if np.abs(found - start - corners).max() > WHOLE:
+        return None
+    return tuple(int(i) for i in start)
+
+
+def _centre(corner: float, along: float, down: float) -> float:
+    return corner + 0.5 * along + 0.5 * down
+
+
+def _corner(centre: float, along: float, down: float) -> float:
+    near = centre - 0.5 * along - 0.5 * down
+    for step in (0, 1, -1, 2, -2, 3, -3, 4, -4):
+        corner = near + step * math.ulp(near)
+        if _centre(corner, along, down) == centre:
+            return corner
+    return near

@@ -1,0 +1,201 @@
+"""Shapes (GeoPackage, GeoJSON, Shapefile), drawn on a grid as a mask, through pyogrio and shapely."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyogrio
+import shapely
+from affine import Affine
+from jaxtyping import Float
+from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError
+from pyproj import CRS, Transformer
+from rasterio.features import rasterize
+
+from medseg.errors import BadInput
+from medseg.formats.source import Source, damage_told
+from medseg.geometry.box import Box
+from medseg.geometry.grid import PIXEL, RAS_MM, Grid
+
+_DAMAGE = (
+    DataSourceError,
+    DataLayerError,
+    FeatureError,
+    FieldError,
+    GeometryError,
+    shapely.errors.ShapelyError,
+    OSError,
+)
+_TYPES = (np.uint8, np.int16, np.int32)
+
+
+def rasterised(
+    path: Path | str,
+    grid: Grid,
+    *,
+    attribute: str | None = None,
+    values: Mapping[str, int] | None = None,
+    burn: int = 1,
+    layer: str | None = None,
+    all_touched: bool = False,
+) -> Source:
+    """A mask on ``grid``: cells whose centre lies inside a shape have its value, all others 0.
+
+    Shapes are brought to the grid once, vertex by vertex; a window draws only those that it touches. Where
+    shapes overlap, the later one in the file counts. Holes are empty. Lines and points draw the
+    cells that they run through or lie in.
+
+    Args:
+        path: GeoPackage, GeoJSON or Shapefile.
+        grid: A scene's grid.
+        attribute: Attribute of the shapes that holds their value; None gives all of them ``burn``.
+        values: Value of each text in the attribute; integers that it does not name are values themselves.
+        burn: Value of every shape, where no attribute is named.
+        layer: Layer of a file that has several.
+        all_touched: Draw every cell that a shape touches.
+
+    Raises:
+        BadInput: Unreadable file, several layers or an unknown one, no shapes in it, no CRS, an unknown
+            attribute, values that are missing, unknown or no integers, or a grid without CRS.
+    """
+    path = Path(path)
+    if grid.frame in (PIXEL, RAS_MM):
+        raise BadInput(
+            f"{path}: shapes of a map came for an image in frame {grid.frame!r}, which has no CRS; give the image one "
+            "(gdal_edit -a_srs -a_ullr)"
+        )
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file; mend the path")
+    with damage_told(path, *_DAMAGE):
+        state = os.stat(path)
+        shapes = _load(path, state.st_mtime_ns, state.st_size, layer, attribute)
+    if attribute is None:
+        numbers = np.full(len(shapes.geometry), burn)
+    else:
+        numbers = _numbers(path, attribute, shapes.attribute, values)
+    return _Rasterised(path, grid, _on_grid(path, shapes, grid), numbers, all_touched=all_touched)
+
+
+@dataclass(frozen=True)
+class _Shapes:
+    """What a layer holds: geometries, their CRS, and one attribute of each."""
+
+    geometry: npt.NDArray[Any]
+    crs: str
+    attribute: npt.NDArray[Any] | None
+
+
+class _Rasterised(Source):
+    """Shapes in cells of a grid (column, row, from its outer corner), drawn where a window asks."""
+
+    def __init__(
+        self, path: Path, grid: Grid, shapes: npt.NDArray[Any], numbers: npt.NDArray[Any], *, all_touched: bool
+    ) -> None:
+        low, high = min(0, int(numbers.min())), int(numbers.max())
+        kinds = [k for k in _TYPES if np.iinfo(k).min <= low and high <= np.iinfo(k).max]
+        if not kinds:
+            raise BadInput(
+                f"{path}: values from {low} to {high} came, masks hold 32 bits; map them with smaller values"
+            )
+        height, width = grid.shape
+        bounds = shapely.bounds(shapes)
+        near = _touching(bounds, 0, 0, height, width)
+        self.path, self.grid, self.n_channels, self.dtype = path, grid, 1, np.dtype(kinds[0])
+        self._shapes, self._bounds, self._numbers = shapes[near], bounds[near], numbers[near].astype(self.dtype)
+        self._all_touched = all_touched
+
+    def _read(self, box: Box, channels: tuple[int, ...]) -> npt.NDArray[Any]:
+        drawn = np.zeros(box.shape, dtype=self.dtype)
+        near = _touching(self._bounds, *box.start, *box.stop)
+        if near.any():
+            rasterize(
+                list(zip(self._shapes[near], self._numbers[near].tolist())),
+                out=drawn,
+                transform=Affine.translation(box.start[1], box.start[0]),
+                all_touched=self._all_touched,
+            )
+        return np.repeat(drawn[None], len(channels), axis=0)
+
+
+def _touching(bounds: Float[np.ndarray, "n 4"], top: int, left: int, bottom: int, right: int) -> npt.NDArray[np.bool_]:
+    x0, y0, x1, y1 = bounds.T
+    return (x0 <= right) & (x1 >= left) & (y0 <= bottom) & (y1 >= top)
+
+
+@lru_cache(maxsize=2)  # many scenes share one file
+def _load(path: Path, changed: int, size: int, layer: str | None, attribute: str | None) -> _Shapes:
+    """Shapes of a layer that are not empty."""
+    known = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+    if layer is not None and layer not in known:
+        raise BadInput(f"{path}: no layer {layer!r}; its layers of shapes are {known}")
+    if layer is None and len(known) != 1:
+        raise BadInput(f"{path}: holds {len(known)} layers of shapes {known}, one was expected; choose one with layer=")
+    layer = layer or known[0]
+    header = pyogrio.read_info(path, layer=layer)
+    if not header["crs"]:
+        raise BadInput(
+            f"{path}: has no CRS, so its shapes lie nowhere; add one (ogr2ogr -a_srs, or the .prj of a .shp)"
+        )
+    if attribute is not None and attribute not in header["fields"]:
+        raise BadInput(f"{path}: no attribute {attribute!r}; shapes have {header['fields'].tolist()}")
+    wanted = [] if attribute is None else [attribute]
+    _, _, encoded, fields = pyogrio.raw.read(path, layer=layer, columns=wanted)
+    geometry = shapely.from_wkb(encoded)
+    kept = ~(shapely.is_missing(geometry) | shapely.is_empty(geometry))
+    if not kept.any():
+        raise BadInput(
+            f"{path}: layer {layer!r} holds no shapes, at least one was expected; drop the file or draw some"
+        )
+    return _Shapes(geometry[kept], header["crs"], fields[0][kept] if wanted else None)
+
+
+def _on_grid(path: Path, shapes: _Shapes, grid: Grid) -> npt.NDArray[Any]:
+    """Geometries in (column, row) from the grid's outer corner."""
+    change = Transformer.from_crs(CRS.from_user_input(shapes.crs), CRS.from_wkt(grid.frame), always_xy=True)
+
+    def to_cells(points: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
+        world = np.stack(change.transform(*points.T), axis=1)
+        lost = int((~np.isfinite(world).all(axis=1)).sum())
+        if lost:
+            raise BadInput(
+                f"{path}: {lost} points of its shapes do not exist in the CRS of the image; "
+                "cut the shapes to the area of the images first (ogr2ogr -spat)"
+            )
+        return np.asarray(grid.to_index(world)[:, ::-1] + 0.5)
+
+    return np.asarray(shapely.transform(shapes.geometry, to_cells))
+
+
+def _numbers(
+    path: Path, attribute: str, found: npt.NDArray[Any] | None, values: Mapping[str, int] | None
+) -> npt.NDArray[np.int64]:
+    """Value of each shape from its attribute."""
+    entries = [] if found is None else found.tolist()
+    wanted = [_value(entry, values or {}) for entry in entries]
+    numbers = [number for number in wanted if number is not None]
+    unknown = Counter(_text(entry) for entry, number in zip(entries, wanted) if number is None)
+    if unknown:
+        few = dict(list(unknown.items())[:5])
+        expected = f"integers or one of {sorted(values)}; mend it" if values else "integers; name texts by values="
+        raise BadInput(f"{path}: attribute {attribute!r} holds {few} (text: shapes), expected {expected}")
+    return np.array(numbers, dtype=np.int64)
+
+
+def _text(entry: Any) -> str:
+    """An attribute as text; whole floats (integers with gaps are read so) as integers."""
+    return str(int(entry)) if isinstance(entry, float) and entry.is_integer() else str(entry)
+
+
+def _value(entry: Any, values: Mapping[str, int]) -> int | None:
+    if _text(entry) in values:
+        return values[_text(entry)]
+    whole = isinstance(entry, int) or (isinstance(entry, float) and entry.is_integer())
+    return int(entry) if whole else None

@@ -1,0 +1,17 @@
+"""The refusal of volumes by networks that know images only."""
+
+from medseg.errors import BadInput
+from medseg.models.network import Facts
+
+
+def refuse_volumes(name: str, facts: Facts) -> None:
+    """Refuse data of other than two spatial axes.
+
+    Raises:
+        BadInput: Names the networks for volumes.
+    """
+    if facts.ndim != 2:
+        raise BadInput(
+            f"{name} takes images of 2 spatial axes, the data has {facts.ndim}; choose a network for volumes: "
+            f"model=unet, residual_unet, segresnet, mednext, swin_unetr or unetr"
+        )

@@ -1,0 +1,162 @@
+"""Composites: an image of any channels as the red, green and blue of a screen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float, Num, Shaped, UInt8
+
+NO_DATA = 150
+"""Grey of cells that are not valid."""
+LARGEST = 1200
+"""Cells a side that a picture has at most."""
+
+_BANDS_NM = {
+    "swir2": (2050, 2350), "nir": (760, 910), "red": (620, 690), "green": (520, 600), "blue": (440, 515),
+}  # fmt: skip
+_IDEAL_NM = {"swir2": 2200, "nir": 840, "red": 660, "green": 555, "blue": 480}
+_NAMES = {
+    "swir2": ("swir2", "swir22"), "nir": ("nir", "nir08", "n"), "red": ("red", "r", "tcir"),
+    "green": ("green", "g", "tcig"), "blue": ("blue", "b", "tcib"),
+}  # fmt: skip
+_TRUE_COLOUR = ("red", "green", "blue")
+_COMPOSITES = (("swir2", "nir", "red"), ("nir", "red", "green"), _TRUE_COLOUR)
+_NAMELESS = re.compile(r"(band|channel|b|c)?\d*")
+_ENOUGH = 1_000_000  # cells that percentiles are taken of
+
+
+@runtime_checkable
+class Band(Protocol):
+    """What is asked of a channel; ``Channel`` is one."""
+
+    @property
+    def name(self) -> str:
+        """Such as ``B8`` or ``red``."""
+        ...
+
+    @property
+    def wavelength_nm(self) -> float | None:
+        """Centre wavelength in nanometres, None if there is none."""
+        ...
+
+
+class Named(NamedTuple):
+    """A channel of which only the name is known."""
+
+    name: str
+    wavelength_nm: float | None = None
+
+
+def composite(
+    image: Num[np.ndarray, "c *s"], channels: Sequence[Band] = (), valid: Bool[np.ndarray, " *s"] | None = None
+) -> UInt8[np.ndarray, "*s 3"]:
+    """The image in the colours of a screen.
+
+    Of what the channels are (by wavelength, else by name: ``red``, ``R``, ``nir``, ``VV`` …), the first
+    that is there:
+
+    - SWIR at 2.2 µm, near infrared, red: burned areas are dark red, vegetation is green, water black;
+    - near infrared, red, green: vegetation is red;
+    - red, green, blue: true colour. So are three channels without telling names;
+    - two polarisations of a radar: co-polarised, cross-polarised, and their ratio (their difference in
+      decibels, of which most are negative);
+    - the first channel in grey.
+
+    Each band is stretched between its 2nd and 98th percentile over the valid cells. True colour of
+    8 bits (whole numbers from 0 to 255) is shown as it is.
+
+    Args:
+        image: Raw or normalised values.
+        channels: What the channels are; empty if unknown.
+        valid: False where there is no data; it is grey (``NO_DATA``), as where a shown value is not finite.
+    """
+    kind, chosen = _choose(channels, len(image))
+    bands = image[chosen].astype(np.float32)
+    shown = np.asarray(np.isfinite(bands).all(axis=0))
+    if valid is not None:
+        shown &= valid
+    if kind == "radar":
+        bands = np.stack([*bands, _ratio(bands, shown)])
+    if kind != "true colour" or not _of_8_bits(bands, shown):
+        bands = np.stack([255 * stretched(band, shown) for band in bands])
+    grey_or_rgb = np.broadcast_to(np.where(shown, bands, NO_DATA).astype(np.uint8), (3, *shown.shape))
+    return np.ascontiguousarray(np.moveaxis(grey_or_rgb, 0, -1))
+
+
+def stretched(
+    band: Num[np.ndarray, " *s"], shown: Bool[np.ndarray, " *s"], low: float = 2, high: float = 98
+) -> Float[np.ndarray, " *s"]:
+    """Values scaled to [0, 1] between two percentiles of the cells ``shown``; 0 elsewhere.
+
+    Large arrays are sampled regularly.
+    """
+    cells = band[shown]
+    if not cells.size:
+        return np.zeros(band.shape, dtype=np.float32)
+    bottom, top = np.percentile(cells[:: max(1, cells.size // _ENOUGH)], [low, high])
+    scaled = (np.where(shown, band, bottom) - bottom) / max(top - bottom, 1e-12)
+    return np.clip(scaled, 0, 1).astype(np.float32)
+
+
+def reduced(array: Shaped[np.ndarray, "..."], ndim: int = 2) -> Shaped[np.ndarray, "..."]:
+    """Every n-th cell along the last ``ndim`` axes, so that no side exceeds ``LARGEST`` (a view).
+
+    The nearest cell, for images as for labels, so that both stay on the same places.
+    """
+    step = -(-max(array.shape[-ndim:]) // LARGEST)
+    places: tuple[Any, ...] = (..., *[slice(None, None, step)] * ndim)
+    return array[places]
+
+
+def _choose(channels: Sequence[Any], n: int) -> tuple[str, list[int]]:
+    """Kind of composite, and its channels."""
+    if len(channels) != n:
+        channels = [Named("")] * n
+    for wanted in _COMPOSITES:
+        found = [_find(channels, colour) for colour in wanted]
+        if None not in found:
+            return "true colour" if wanted == _TRUE_COLOUR else "false colour", [i for i in found if i is not None]
+    if n == 3 and all(c.wavelength_nm is None and _NAMELESS.fullmatch(_letters(c.name)) for c in channels):
+        return "true colour", [0, 1, 2]
+    for pair in (("VV", "VH"), ("HH", "HV")):
+        here = [next((i for i, c in enumerate(channels) if _polarised(c.name, p)), None) for p in pair]
+        if None not in here:
+            return "radar", [i for i in here if i is not None]
+    return "grey", [0]
+
+
+def _find(channels: Sequence[Any], colour: str) -> int | None:
+    """The channel whose wavelength is nearest to the middle of a colour; without wavelength, by name."""
+    low, high = _BANDS_NM[colour]
+    near = [
+        (abs(c.wavelength_nm - _IDEAL_NM[colour]), i)
+        for i, c in enumerate(channels)
+        if c.wavelength_nm is not None and low <= c.wavelength_nm <= high
+    ]
+    if near:
+        return min(near)[1]
+    named = [i for i, c in enumerate(channels) if c.wavelength_nm is None and _letters(c.name) in _NAMES[colour]]
+    return named[0] if named else None
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _polarised(name: str, polarisation: str) -> bool:
+    return re.search(rf"(?<![A-Z]){polarisation}(?![A-Z])", name.upper()) is not None
+
+
+def _ratio(bands: Float[np.ndarray, "2 *s"], shown: Bool[np.ndarray, " *s"]) -> Float[np.ndarray, " *s"]:
+    first, second = bands
+    if (first[shown] < 0).any():
+        return first - second
+    return np.divide(first, second, out=np.zeros_like(first), where=second > 0)
+
+
+def _of_8_bits(bands: Float[np.ndarray, "c *s"], shown: Bool[np.ndarray, " *s"]) -> bool:
+    cells = bands[:, shown]
+    return bool(cells.size and cells.min() >= 0 and cells.max() <= 255 and (cells == np.round(cells)).all())

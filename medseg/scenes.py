@@ -1,0 +1,126 @@
+"""Label files of new images: scenes of any size window by window, others in one piece."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg import formats
+from medseg.data.normalise import ImageStats
+from medseg.data.opening import OpenCase
+from medseg.data.preparing import image_stats, tiles
+from medseg.data.preprocess import Preprocess
+from medseg.formats.polygons import polygons
+from medseg.formats.sink import RasterSink, class_nodata
+from medseg.geometry.box import Box
+from medseg.geometry.grid import Grid
+from medseg.inference.predictor import Opened, Predictor
+from medseg.inference.stream import PROBABILITY_STEPS, ReadReady, stream
+from medseg.labels import LabelTable
+
+
+def stream_scene(
+    predictor: Predictor,
+    opened: Opened,
+    target: Path,
+    like: Path,
+    *,
+    key: str,
+    probabilities: bool = False,
+    shapes: bool = False,
+    on_rows: Callable[[int], None] | None = None,
+) -> bool:
+    """Predict a scene window by window into a Cloud-Optimised GeoTIFF, from where a killed run stopped.
+
+    Args:
+        predictor: The trained network with all that surrounds it.
+        opened: The scene.
+        target: ``scene.tif``; in folders beside it ``probabilities/scene.tif`` and ``polygons/scene.gpkg``,
+            if asked for.
+        like: The file whose CRS and transform are kept.
+        key: Names the checkpoint.
+        probabilities: Also write a band of probabilities for each output of the network.
+        shapes: Also write polygons of the classes.
+        on_rows: Told how many rows are done.
+
+    Returns:
+        False, with nothing done, where the image can't be predicted so: a target that is no GeoTIFF, or
+        preprocessing that resamples whole images.
+    """
+    prepare: Any = predictor.prepare
+    if formats.suffix(target) not in formats.RASTERS or prepare.spacing is not None:
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    labels, grid, tiling = predictor.spec.labels, opened.grid, predictor.tiling
+    nodata = class_nodata(labels)
+    settings = {"checkpoint": key, "files": _files(opened), "tiling": vars(tiling), "prepare": prepare.to_dict()}
+    name = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
+    same = like if formats.suffix(like) in formats.RASTERS and not formats.open(like).grid.offset_from(grid) else None
+    dtype = wide_enough(labels, nodata)
+    with RasterSink(target, grid, dtype=dtype, key=name, nodata=nodata, like=same) as sink:
+        prob = None
+        if probabilities:
+            (target.parent / "probabilities").mkdir(exist_ok=True)
+            prob = RasterSink(
+                target.parent / "probabilities" / target.name,
+                grid,
+                dtype=np.uint8,
+                key=name,
+                n_bands=labels.n_outputs,
+                like=same,
+            )
+        ready = ready_windows(opened, prepare, tiling.window)
+        stream(ready, grid.shape, tiling, predictor.network, labels, sink, probabilities=prob, on_rows=on_rows)
+        if prob is not None:
+            names = [r.name for r in labels.regions] or list(labels.names)
+            prob.finish(names=names, scale=1 / PROBABILITY_STEPS)
+        sink.finish(labels=labels)
+    if shapes:
+        (target.parent / "polygons").mkdir(exist_ok=True)
+        polygons(target, target.parent / "polygons" / f"{formats.stem(target)}.gpkg", labels)
+    return True
+
+
+def ready_windows(opened: Opened, prepare: Preprocess, patch: tuple[int, ...]) -> ReadReady:
+    """Windows of a scene, ready for the network; statistics of the whole scene are taken first, if it needs them."""
+    case: Any = opened
+    stats: list[ImageStats] | None = None
+    if prepare.per_image:
+        stats = image_stats(case, tiles(opened.grid.shape, patch))
+
+    def read(box: Box) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        sample = prepare.window(opened.read(box), stats)
+        return sample.image, sample.valid
+
+    return read
+
+
+def write_like(
+    target: Path, array: npt.NDArray[Any], valid: npt.NDArray[np.bool_], grid: Grid, like: Path, *, labels: LabelTable
+) -> None:
+    """Write a label array in one piece, with the header of ``like``; in a GeoTIFF, invalid cells are nodata."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    nodata = None
+    if formats.suffix(target) in formats.RASTERS and not valid.all():
+        nodata = class_nodata(labels)
+        array = np.where(valid, array, nodata).astype(wide_enough(labels, nodata))
+    formats.write(target, array, grid, like=like, labels=labels, nodata=nodata)
+
+
+def wide_enough(labels: LabelTable, nodata: int) -> np.dtype[Any]:
+    """The type of saved values, or a wider one where nodata does not fit into it."""
+    return np.promote_types(labels.saved_dtype, np.min_scalar_type(nodata))
+
+
+def _files(opened: Opened) -> list[list[Any]]:
+    """Names, sizes and times of the files of a scene."""
+    if not isinstance(opened, OpenCase):
+        return []
+    stats = [(path, path.stat()) for path in opened.case.files]
+    return [[str(path.resolve()), stat.st_size, stat.st_mtime_ns] for path, stat in stats]

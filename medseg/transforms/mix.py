@@ -1,0 +1,80 @@
+"""CutMix: a box of one sample, pasted from another of the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from types import EllipsisType
+
+import numpy as np
+from jaxtyping import Float
+
+from medseg.geometry.box import Box
+from medseg.sample import Batch
+from medseg.transforms.transform import Params, Transform, check_range
+
+
+@dataclass(frozen=True)
+class CutMix(Transform):
+    """Replace a box of a sample by the same box of another sample of the batch: image, label and validity.
+
+    Labels are those of the cells, so nothing is blended, and the loss needs to know nothing. A channel is
+    present only if both samples have it. Samples are taken as they came in: a paste is not pasted on.
+
+    This is the one transform whose result depends on the neighbours in the batch. Its parameters are
+    still a function of the key alone, and the result one of the batch: a resumed run, which makes the
+    same batches, makes the same mixtures. A batch of one is left as it is.
+
+    Attributes:
+        p: Probability, per sample.
+        low: Least share of the patch's cells that is replaced.
+        high: Largest. The box has the patch's proportions, each edge the d-th root of the share, and lies
+            uniformly inside the patch.
+
+    References:
+        Yun et al., CutMix, 2019 (there the share is uniform and boxes are cut at the border); French et
+        al., Semi-supervised semantic segmentation needs strong, varied perturbations, 2020.
+    """
+
+    p: float = 0.0
+    low: float = 0.1
+    high: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_range("transform.cutmix", self.p, self.low, self.high, least=0)
+        check_range("transform.cutmix", self.high, 0, 0)
+
+    def draw_one(self, rng: np.random.Generator, channels: int, space: tuple[int, ...]) -> Params:
+        """``share`` [] of the cells, 0 where not chosen; ``place`` [d] and ``partner`` [], both in [0, 1)."""
+        chosen, share = rng.random() < self.p, rng.uniform(self.low, self.high)
+        place, partner = rng.random(len(space)), rng.random()
+        return {"share": np.asarray(share * chosen), "place": place, "partner": np.asarray(partner)}
+
+    def apply(self, batch: Batch, params: Params) -> Batch:
+        """The mixed batch; the partner of sample i is i + 1 + floor(partner * (b - 1)), modulo b."""
+        b = len(batch.image)
+        chosen = np.flatnonzero(params["share"])
+        if b == 1 or not len(chosen):
+            return batch
+        image, label, valid, present = (t.clone() for t in (batch.image, batch.label, batch.valid, batch.present))
+        for i in chosen:
+            j = int(i + 1 + np.floor(params["partner"][i] * (b - 1))) % b
+            pasted = pasted_box(batch.valid.shape[1:], float(params["share"][i]), params["place"][i])
+            box: tuple[EllipsisType | slice, ...] = (..., *pasted.slices)
+            for whole, source in ((image, batch.image), (label, batch.label), (valid, batch.valid)):
+                whole[i][box] = source[j][box]
+            present[i] &= batch.present[j]
+        return replace(batch, image=image, label=label, valid=valid, present=present)
+
+
+def pasted_box(patch_shape: Sequence[int], share: float, place: Float[np.ndarray, " d"]) -> Box:
+    """Box of about ``share`` of the cells, at least one, at a ``place`` between first (0) and last (1) possible.
+
+    Example:
+        >>> pasted_box((8, 12), 0.25, np.array([0.0, 0.99])).slices
+        (slice(0, 4, None), slice(6, 12, None))
+    """
+    cells = np.asarray(patch_shape)
+    edges = np.maximum(np.round(cells * share ** (1 / len(cells))), 1).astype(int)
+    starts = np.floor(place * (cells - edges + 1)).astype(int)
+    return Box.at(starts.tolist(), edges.tolist())
