@@ -15,6 +15,8 @@ from medseg.errors import BadInput
 IGNORE = -1
 """Training index of a cell whose class is unknown. It never counts in a loss or a metric."""
 
+_TABLE = 1 << 16  # range of values up to which a look-up table is made
+_UNKNOWN = -2
 _PALETTE = (
     (0, 0, 0), (230, 75, 53), (0, 160, 135), (60, 84, 136), (243, 155, 127), (132, 145, 180),
     (145, 209, 194), (126, 97, 72), (255, 205, 70), (120, 60, 160), (77, 187, 213), (176, 156, 133),
@@ -158,8 +160,17 @@ class LabelTable:
         Raises:
             BadInput: A value is not integral or stands in no class; names values and cell counts.
         """
-        values, inverse = np.unique(raw, return_inverse=True)
         known = {v: i for i, c in enumerate(self.classes) for v in c.values} | dict.fromkeys(self.ignore_values, IGNORE)
+        if raw.dtype.kind in "iu" and raw.size and int(raw.max()) - int(raw.min()) < _TABLE:
+            low = int(raw.min())  # a look-up is twenty times as fast as sorting the values
+            table = np.full(int(raw.max()) - low + 1, _UNKNOWN, dtype=np.int16)
+            for value, index in known.items():
+                if 0 <= value - low < len(table):
+                    table[value - low] = index
+            found = table[raw.astype(np.intp) - low] if low else table[raw]
+            if not (found == _UNKNOWN).any():
+                return found
+        values, inverse = np.unique(raw, return_inverse=True)
         unknown = [v for v in values.tolist() if v not in known]
         if unknown:
             counts = {v: int((raw == v).sum() if v == v else np.isnan(raw).sum()) for v in unknown[:5]}
@@ -167,8 +178,8 @@ class LabelTable:
                 f"{where}: label values {counts} (value: cells) are not in the label table "
                 f"{ {c.name: list(c.values) for c in self.classes} }; add them to data.labels, or to its ignore list"
             )
-        table = np.array([known[v] for v in values.tolist()], dtype=np.int16)
-        return table[inverse].reshape(raw.shape)
+        of_value = np.array([known[v] for v in values.tolist()], dtype=np.int16)
+        return of_value[inverse].reshape(raw.shape)
 
     def to_saved(self, index: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Values to write for an array of training indices.
@@ -219,7 +230,8 @@ class LabelTable:
     ) -> LabelTable:
         """Build a table from ``name: value`` or ``name: [values]``, as in nnU-Net's ``dataset.json``.
 
-        The background becomes index 0; ``ignore`` names raw values to ignore. A list of values is a region (possibly overlapping others) unless ``merge``.
+        The background becomes index 0; ``ignore`` names raw values to ignore. A list of values is a region
+        (possibly overlapping others) unless ``merge``.
 
         Args:
             labels: Name to raw value or values.
@@ -263,7 +275,7 @@ class LabelTable:
         return cls(
             classes=tuple(
                 LabelClass(n, v, v[0], chosen.get(n, _PALETTE[i % len(_PALETTE)]))  # type: ignore[arg-type]
-                for i, (n, v) in enumerate(groups.items())
+                for i, (n, v) in enumerate(groups.items(), start=int(background is None))  # black is for a background
             ),
             ignore_values=ignore,
             regions=regions,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +25,8 @@ from medseg.data.preprocess import Preprocess
 from medseg.data.store import StoredCase, write_case
 from medseg.errors import BadInput
 from medseg.sample import Batch, DataSpec
+
+_TOLD = 5  # notes about files that are shown
 
 
 class DataModule(LightningDataModule):
@@ -124,16 +127,23 @@ class DataModule(LightningDataModule):
         absent = [(case, folder) for case in cases if not (folder := self._folder(case, digests)).is_dir()]
         digests.save()
 
-        def prepare(work: tuple[Case, Path]) -> None:
+        def prepare(work: tuple[Case, Path]) -> list[str]:
             case, folder = work
-            windows, grid, trace = prepared_windows(self.open(case), self.preprocess, self.patch)
+            opened = self.open(case)
+            windows, grid, trace = prepared_windows(opened, self.preprocess, self.patch)
             targets = self.spec.labels.targets
             write_case(folder, windows, grid, trace, targets, self.patch, arrays=self.in_store)
+            return opened.notes
 
+        notes: list[str] = []
         with ThreadPoolExecutor(max_workers=max(1, (os.cpu_count() or 2) // 2)) as pool:
             done = pool.map(prepare, absent)
-            for _ in track(done, "preparing cases", total=len(absent)) if absent else ():
-                pass
+            for told in track(done, "preparing cases", total=len(absent)) if absent else ():
+                notes += told
+        for note in notes[:_TOLD]:
+            print(f"note: {note}", file=sys.stderr)  # noqa: T201  while a command prepares
+        if len(notes) > _TOLD:
+            print(f"note: {len(notes) - _TOLD} more files like these", file=sys.stderr)  # noqa: T201
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of one epoch, another for each epoch of the trainer."""

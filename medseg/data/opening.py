@@ -14,7 +14,11 @@ from medseg import formats
 from medseg.data.case import Case
 from medseg.data.formula import Formula
 from medseg.errors import BadInput
+from medseg.formats.aligned import aligned
+from medseg.formats.colours import ColourMask, Colours, colours_by_name
+from medseg.formats.georeference import same_frame
 from medseg.formats.source import Source
+from medseg.formats.vector import rasterised
 from medseg.geometry.box import Box
 from medseg.geometry.grid import PIXEL, RAS_MM, Grid
 from medseg.labels import IGNORE, LabelTable
@@ -44,6 +48,10 @@ class Reading:
         layer: Of vector labels: which layer; None takes the only one.
         all_touched: Of vector labels: burn every cell that a shape touches, not only those whose
             centre lies inside.
+        nodata: Value of image cells without data where files do not tag it; a cell has none if all of its
+            bands that are read have this value.
+        alpha: Whether a band of an image that is tagged as alpha is validity; if not, it is a band.
+        mask_colours: Of labels that show classes as colours: the RGB of each class name, or several.
     """
 
     nonfinite: Nonfinite = "error"
@@ -54,6 +62,9 @@ class Reading:
     attribute: str | None = None
     layer: str | None = None
     all_touched: bool = False
+    nodata: float | None = None
+    alpha: bool = True
+    mask_colours: Colours = ()
 
     @classmethod
     def of(cls, **settings: Any) -> Reading:
@@ -65,6 +76,8 @@ class Reading:
         given = {f.name: settings[f.name] for f in fields(cls) if settings.get(f.name) is not None}
         if "bands" in given:
             given["bands"] = tuple(given["bands"])
+        if "mask_colours" in given:
+            given["mask_colours"] = colours_by_name(given["mask_colours"])
         choices = {"nonfinite": ("error", "mask"), "other_grid": ("error", "align"), "other_crs": ("error", "warp")}
         for key, known in choices.items():
             if given.get(key, known[0]) not in known:
@@ -89,12 +102,14 @@ class OpenCase:
     Attributes:
         case: The case.
         grid: Of its first image file, cut to ``case.box``.
+        notes: What was done to bring its files together that their owner may want to know.
 
     Args:
         case: With or without a label.
         spec: What the dataset declares.
         reading: How strictly.
         sources: The image files, where they are opened already (tiles as one ``Mosaic``).
+        label: Likewise the label file.
 
     Raises:
         BadInput: Another number of channels or axes than declared, missing bands, files on different
@@ -102,10 +117,17 @@ class OpenCase:
     """
 
     def __init__(
-        self, case: Case, spec: DataSpec, reading: Reading, *, sources: Sequence[Source] | None = None
+        self,
+        case: Case,
+        spec: DataSpec,
+        reading: Reading,
+        *,
+        sources: Sequence[Source] | None = None,
+        label: Source | None = None,
     ) -> None:
         self.case, self.spec, self.reading = case, spec, reading
-        sources = sources or [formats.open(path) for path in case.images]
+        self.notes: list[str] = []
+        sources = sources or [formats.open(path, alpha=reading.alpha) for path in case.images]
         self._whole = sources[0].grid
         if self._whole.ndim != spec.ndim:
             raise BadInput(
@@ -119,7 +141,7 @@ class OpenCase:
         placed = [sources[0], *(self._placed(source, "linear") for source in sources[1:])]
         self._formulas = {c.name: Formula.parse(c.formula) for c in spec.channels if c.formula}
         self._bands = self._find_bands(placed)
-        self._label = None if case.label is None else self._open_label(case.label)
+        self._label = None if case.label is None else self._open_label(case.label, label)
         self._valid = None if case.valid is None else self._placed(formats.open(case.valid), "nearest")
 
     @property
@@ -145,16 +167,24 @@ class OpenCase:
         label = None if self._label is None else self._read_label(self._label, window)
         return Sample(image=image, label=label, valid=valid, grid=grid, case=self.case.id, group=self.case.group)
 
-    def _open_label(self, path: Path) -> Source:
-        if formats.suffix(path) in formats.VECTORS:
-            from medseg.formats.vector import rasterised  # only here: geopandas takes a second to import
+    def _opened(self, reading: Reading) -> list[Source]:
+        """The image files. GDAL takes the last of four bands of bytes for alpha, unless it is told their meaning."""
+        sources = [formats.open(path) for path in self.case.images]
+        needed = len(reading.bands) or len([c for c in self.spec.channels if not c.formula])
+        if sum(source.n_channels for source in sources) == needed - 1:
+            sources = [formats.open(path, alpha=False) for path in self.case.images]
+        return sources
 
+    def _open_label(self, path: Path, opened: Source | None) -> Source:
+        if opened is None and formats.suffix(path) in formats.VECTORS:
             values = {c.name: c.values[0] for c in self.spec.labels.classes}
             attribute, layer, all_touched = self.reading.attribute, self.reading.layer, self.reading.all_touched
             return rasterised(
                 path, self._whole, attribute=attribute, layer=layer, values=values, all_touched=all_touched
             )
-        source = formats.open(path)
+        source = opened or formats.open(path)
+        if self.reading.mask_colours:
+            source = ColourMask(source, self.reading.mask_colours, self.spec.labels)
         if source.n_channels != 1:
             raise BadInput(
                 f"case {self.case.id}: label {path} has {source.n_channels} channels, expected 1 with a class value in "
@@ -169,22 +199,21 @@ class OpenCase:
         if grid.shape == reference.shape and grid.frame == PIXEL and reference.frame != RAS_MM:
             return source  # a mask without a georeference
         scene = reference.frame not in (RAS_MM, PIXEL) and grid.frame not in (RAS_MM, PIXEL)
-        if scene and not same_crs(grid.frame, reference.frame):
+        if scene and not same_frame(grid.frame, reference.frame):
             if reading.other_crs == "warp":
-                from medseg.formats.aligned import aligned
-
+                self.notes.append(f"{where}: warped from {crs_name(grid.frame)} to {crs_name(reference.frame)}")
                 return aligned(source, reference, order=order)
             came, expected = (crs_name(g.frame) for g in (grid, reference))
             raise BadInput(
                 f"{where}: its CRS is {came}, expected {expected}; data.other_crs=warp warps it as it is read"
             )
-        same_frame = scene or grid.frame == reference.frame
-        offset = Grid(grid.shape, grid.affine, reference.frame).offset_from(reference) if same_frame else np.inf
+        comparable = scene or grid.frame == reference.frame
+        offset = Grid(grid.shape, grid.affine, reference.frame).offset_from(reference) if comparable else np.inf
         if offset <= reading.grid_tolerance:
             return source
         if scene and reading.other_grid == "align":
-            from medseg.formats.aligned import aligned
-
+            moved = f"its shape is {grid.shape}" if not np.isfinite(offset) else f"it lies {offset:.3g} cells off"
+            self.notes.append(f"{where}: {moved}; aligned to the {order} cells")
             return aligned(source, reference, order=order)
         if not np.isfinite(offset):
             came, expected = (f"shape {g.shape} in {crs_name(g.frame)}" for g in (grid, reference))
@@ -237,6 +266,8 @@ class OpenCase:
                 values, known = source.read_valid(window, list(here.values()))
                 valid &= known
                 cells |= dict(zip(here, values.astype(np.float32, copy=False), strict=True))
+        if self.reading.nodata is not None:
+            valid &= np.any([band != self.reading.nodata for band in cells.values()], axis=0)
         computed = {name: formula({n: cells[n] for n in formula.names}) for name, formula in self._formulas.items()}
         image = np.stack([computed[c.name] if c.formula else cells[c.name] for c in self.spec.channels])
         finite = np.isfinite(image)
@@ -287,13 +318,6 @@ class _DeclaredLabels(Source):
     def _valid(self, box: Box, channels: tuple[int, ...], cells: np.ndarray) -> np.ndarray | None:
         known = self._source.read_valid(box, channels)[1]
         return None if known.all() else known | np.isin(cells[0], self._declared)
-
-
-def same_crs(first: str, second: str) -> bool:
-    """Whether two WKTs mean the same CRS."""
-    from rasterio.crs import CRS
-
-    return first == second or bool(CRS.from_wkt(first) == CRS.from_wkt(second))
 
 
 def crs_name(frame: str) -> str:

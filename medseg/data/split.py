@@ -25,7 +25,8 @@ Files = str | Path | Sequence[str | Path]
   ``"test": [ids]`` may stand beside them;
 - a ``.csv`` table with the columns ``case,fold``: numbers from 0, each case validates in its fold and
   trains in the others; or with the columns ``case,split``: ``train``, ``val`` or ``test``, a single fold;
-- two or three text files, ``[train.txt, val.txt, test.txt]``, a case in each line, which is a single fold.
+- two or three text files, ``[train.txt, val.txt, test.txt]``, a case in each line, which is a single fold;
+  of ``.csv`` files the first column counts (lists of image and mask).
 
 A case is given by its id, or by the name of a file that has the id for its stem. Test cases are in no fold.
 """
@@ -270,7 +271,8 @@ def _read_lists(paths: Sequence[Path]) -> _Part:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, ValueError) as error:
             raise BadInput(f"{path}: cannot be read as a list ({error}); expected a case in each line") from error
-        part[side] = [line.strip() for line in lines if line.strip()]
+        names = [line.split(",")[0] for line in lines] if path.suffix.lower() == ".csv" else lines
+        part[side] = [name.strip() for name in names if name.strip()]
     return part
 
 

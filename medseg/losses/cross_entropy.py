@@ -7,9 +7,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medseg.errors import BadInput
 from medseg.labels import IGNORE, LabelTable
-from medseg.losses.targets import blank_uncounted, counted_cells, memberships, target_of
+from medseg.losses.targets import blank_uncounted, counted_cells, memberships, or_one, output_weights, target_of
 
 
 def cross_entropy(
@@ -41,7 +40,7 @@ def cross_entropy(
         blank_uncounted(logits, counted), known, weight=weight, ignore_index=IGNORE, reduction="sum"
     )
     weights = counted.float() if weight is None else weight[known.clamp(min=0)] * counted
-    return total / _safe(weights.sum())
+    return total / or_one(weights.sum())
 
 
 def region_cross_entropy(
@@ -68,12 +67,7 @@ def region_cross_entropy(
         blank_uncounted(logits, counted), target.float(), reduction="none"
     )
     by_region = (each * counted[:, None]).sum([i for i in range(each.ndim) if i != 1])
-    return (by_region * weight).sum() / _safe(counted.float().sum() * weight.sum())
-
-
-def _safe(total: Float[Tensor, ""]) -> Float[Tensor, ""]:
-    """``total``, or 1 where it is 0 because no cell counts."""
-    return torch.where(total > 0, total, 1.0)
+    return (by_region * weight).sum() / or_one(counted.float().sum() * weight.sum())
 
 
 class CrossEntropyLoss(nn.Module):
@@ -99,12 +93,7 @@ class CrossEntropyLoss(nn.Module):
         """
         super().__init__()
         self.labels = labels
-        names = [r.name for r in labels.regions] or list(labels.names)
-        chosen = dict(class_weights or {})
-        wrong = {n: w for n, w in chosen.items() if n not in names or not w >= 0}
-        if wrong:
-            raise BadInput(f"loss cross_entropy: class_weights {wrong}: expected weights >= 0 for names among {names}")
-        weight = torch.tensor([float(chosen.get(n, 1.0)) for n in names]) if chosen else None
+        weight = output_weights(labels, class_weights, loss="cross_entropy")
         self.register_buffer("weight", weight, persistent=False)
         self.register_buffer("members", memberships(labels), persistent=False)
 

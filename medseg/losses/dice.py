@@ -95,7 +95,8 @@ class DiceLoss(nn.Module):
         labels: Meaning of the outputs.
         smooth: Pseudo-count, in cells; positive.
         batch: Dice over the batch instead of the mean of the images' Dice.
-        background: Let class 0 count as well; has no effect on regions.
+        background: Let the background, class 0, count as well. Without effect on regions and on tables
+            without a background, of which every class counts.
     """
 
     members: Tensor
@@ -119,7 +120,7 @@ class DiceLoss(nn.Module):
             score = region_dice(logits, target, counted, smooth=self.smooth, batch=self.batch)
         else:
             score = soft_dice(logits, label, valid, smooth=self.smooth, batch=self.batch)
-            score = score if self.background else score[:, 1:]
+            score = score if self.background or not self.labels.background else score[:, 1:]
         lost = (1 - score).mean(dim=1)
         present = counted.any()[None] if self.batch else counted.flatten(1).any(dim=1)
         return (lost * present).sum() / present.sum().clamp(min=1)

@@ -1,9 +1,12 @@
 """What a loss compares with: which cells count, and which outputs each cell belongs to."""
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from medseg.errors import BadInput
 from medseg.labels import IGNORE, LabelTable
 
 
@@ -32,6 +35,27 @@ def memberships(labels: LabelTable) -> Bool[Tensor, "k n"]:
     return torch.eye(labels.n_classes, dtype=torch.bool)
 
 
+def output_weights(
+    labels: LabelTable, class_weights: Mapping[str, float] | None, *, loss: str
+) -> Float[Tensor, " k"] | None:
+    """Weight of each output of the network from weights by name; None where none is named.
+
+    Args:
+        labels: Names the outputs: its regions, or its classes if it has none.
+        class_weights: Weight by name; 1 for those not named.
+        loss: Named in the error.
+
+    Raises:
+        BadInput: A name is unknown, or a weight is negative.
+    """
+    names = [r.name for r in labels.regions] or list(labels.names)
+    chosen = dict(class_weights or {})
+    wrong = {n: w for n, w in chosen.items() if n not in names or not w >= 0}
+    if wrong:
+        raise BadInput(f"loss {loss}: class_weights {wrong}: expected weights >= 0 for names among {names}")
+    return torch.tensor([float(chosen.get(n, 1.0)) for n in names]) if chosen else None
+
+
 def target_of(label: Int[Tensor, "b *s"], members: Bool[Tensor, "k n"]) -> Bool[Tensor, "b k *s"]:
     """Which outputs each cell belongs to; ignored cells look like class 0, so use it with ``counted_cells``.
 
@@ -41,3 +65,8 @@ def target_of(label: Int[Tensor, "b *s"], members: Bool[Tensor, "k n"]) -> Bool[
                  [0, 1, 0]]], dtype=torch.int32)
     """
     return members.T[label.clamp(min=0).long()].movedim(-1, 1)
+
+
+def or_one(total: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """``total``, or 1 where it is 0 because no cell counts: what to divide a sum by."""
+    return torch.where(total > 0, total, 1.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +211,7 @@ def _rules(
         unused = [n for n, r in zip(names, rules, strict=True) if r.scheme not in ("ct", "standard")]
         if unused:
             raise BadInput(f"plan.{key} is set, but {unused} use no mean and std; choose plan.normalisation=standard")
-        rules = tuple(replace(r, **{key: float(v)}) for r, v in zip(rules, values, strict=True))
+        rules = tuple(Normalisation(**vars(r) | {key: float(v)}) for r, v in zip(rules, values, strict=True))
     if wishes.normalisation is not None:
         return rules, "set by plan.normalisation"
     pairs = [f"{name}: {scheme}" for name, scheme in zip(names, chosen, strict=True)]

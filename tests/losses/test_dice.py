@@ -78,6 +78,14 @@ def test_background_counts_only_when_told():
     assert DiceLoss(TABLE, background=True)(logits, label, valid).item() == pytest.approx(1 - scores.mean().item())
 
 
+def test_table_without_background_drops_no_class():
+    cover = LabelTable.declare({"water": 1, "land": 2, "road": 3}, background=None)
+    logits, label, valid = batch()
+    expected = DiceLoss(TABLE, background=True)(logits, label, valid)
+    assert DiceLoss(cover)(logits, label, valid) == expected
+    assert DiceLoss(TABLE)(logits, label, valid) != expected
+
+
 def test_perfect_prediction_costs_nothing():
     _, label, valid = batch()
     logits = torch.nn.functional.one_hot(label, 3).movedim(-1, 1) * 100.0

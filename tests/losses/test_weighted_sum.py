@@ -40,7 +40,7 @@ def value_and_gradient(loss, logits, label, valid):
 
 
 def test_there_are_options():
-    assert set(OPTIONS) >= {"dice_ce", "dice", "ce"}
+    assert set(OPTIONS) >= {"dice_ce", "dice", "ce", "focal", "foreground", "lovasz", "lovasz_ce"}
 
 
 @pytest.mark.parametrize("table", [CLASSES, REGIONS], ids=["classes", "regions"])

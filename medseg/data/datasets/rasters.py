@@ -42,7 +42,7 @@ class RastersDataset(Dataset):
         sensor: Whose bands the channels are, for wavelengths: ``sentinel2`` and so on.
         wavelengths_nm: By channel name, where the table of sensors does not know it.
         background: Name of the class that is not scored. None: the class named ``background``, or else
-            every class is scored.
+            every class is scored. False: every class is scored.
         colours: RGB by class name.
         normalisation: Scheme of every channel, see ``Normalisation``.
         name: The dataset's name; the folder's name by default.
@@ -68,7 +68,7 @@ class RastersDataset(Dataset):
         test_valid: str | None = None,
         sensor: str | None = None,
         wavelengths_nm: Mapping[str, float] | None = None,
-        background: str | None = None,
+        background: str | bool | None = None,
         colours: Mapping[str, Sequence[int]] | None = None,
         normalisation: str = "standard",
         name: str | None = None,
@@ -84,11 +84,7 @@ class RastersDataset(Dataset):
         self._endings = endings[kind]
         self._folders = {"train": (images, masks, valid), "test": (test_images, test_masks, test_valid)}
         self._normalisation = normalisation
-        if background is None and "background" in labels:
-            background = "background"
-        elif background is not None and background not in labels:
-            raise BadInput(f"data.background={background} is no class, classes are {list(labels)}")
-        table = LabelTable.declare(labels, merge=True, colours=colours, background=background)
+        table = declared_labels(labels, background, colours)
         self._spec = DataSpec(declared_channels(channels, sensor, wavelengths_nm or {}, reading), table, ndim=2)
 
     @property
@@ -119,6 +115,23 @@ class RastersDataset(Dataset):
             label_endings=(*formats.RASTERS, *formats.IMAGES, *formats.VECTORS),
             valid=self.root / valid if valid else None,
         )
+
+
+def declared_labels(
+    labels: Mapping[str, int | Sequence[int]],
+    background: str | bool | None,
+    colours: Mapping[str, Sequence[int]] | None,
+) -> LabelTable:
+    """Label table of the configuration; the arguments are those of ``RastersDataset``.
+
+    Raises:
+        BadInput: The background is no class, or the table is not sound.
+    """
+    if background is None and "background" in labels:
+        background = "background"
+    if background and background not in labels:
+        raise BadInput(f"data.background={background} is no class, classes are {list(labels)}")
+    return LabelTable.declare(labels, merge=True, colours=colours, background=str(background) if background else None)
 
 
 def declared_channels(

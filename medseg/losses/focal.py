@@ -1,0 +1,142 @@
+"""Focal loss, of softmax classes and of sigmoid regions: cross-entropy that neglects what is sure already."""
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medseg.errors import BadInput
+from medseg.labels import IGNORE, LabelTable
+from medseg.losses.targets import blank_uncounted, counted_cells, memberships, or_one, output_weights, target_of
+
+
+def focal(
+    logits: Float[Tensor, "b k *s"],
+    label: Int[Tensor, "b *s"],
+    valid: Bool[Tensor, "b *s"],
+    *,
+    gamma: float = 2.0,
+    weight: Float[Tensor, " k"] | None = None,
+) -> Float[Tensor, ""]:
+    r"""Mean negative log-probability of the labelled class, each cell scaled by how unsure it is; in nats.
+
+    .. math:: - \sum_s w_{g_s} (1 - p_s(g_s))^\gamma \log p_s(g_s) / \sum_s w_{g_s}
+
+    over the counted cells s of the whole batch, with p the softmax of ``logits`` and g the ``label``. The
+    mean divides by all counted cells, also the sure ones. Cross-entropy for gamma = 0. Zero, with zero
+    gradient, where no cell counts. Half precision is computed in float32.
+
+    Args:
+        logits: Unnormalised class scores.
+        label: Class of each cell, in [0, k), or ``IGNORE``.
+        valid: False where a cell does not count.
+        gamma: Strength of focusing, not negative.
+        weight: Weight w of each class, not negative; 1 if absent.
+
+    Returns:
+        Value in [0, inf). Differentiable in ``logits``.
+
+    References:
+        Lin et al., Focal Loss for Dense Object Detection, 2017 (of sigmoids, divided by the cells of
+        objects; this is its softmax form, divided by all).
+    """
+    counted = counted_cells(label, valid)
+    loss = cell_cross_entropy(logits, label, counted)
+    loss = unsureness(loss) ** gamma * loss
+    each = counted.float() if weight is None else weight[label.clamp(min=0).long()] * counted
+    return (each * loss).sum() / or_one(each.sum())
+
+
+def region_focal(
+    logits: Float[Tensor, "b r *s"],
+    target: Bool[Tensor, "b r *s"],
+    counted: Bool[Tensor, "b *s"],
+    *,
+    gamma: float = 2.0,
+    weight: Float[Tensor, " r"] | None = None,
+) -> Float[Tensor, ""]:
+    """Focal loss of binary decisions, mean over counted cells and regions; else as ``focal``.
+
+    Args:
+        logits: One score per region; regions may overlap.
+        target: True where a cell belongs to a region.
+        counted: False where a cell is ignored or invalid.
+        gamma: Strength of focusing, not negative.
+        weight: Weight of each region, not negative; 1 if absent.
+    """
+    loss = region_cell_cross_entropy(logits, target, counted)
+    loss = unsureness(loss) ** gamma * loss
+    weight = loss.new_ones(loss.shape[1]) if weight is None else weight
+    by_region = loss.sum([i for i in range(loss.ndim) if i != 1])
+    return (by_region * weight).sum() / or_one(counted.float().sum() * weight.sum())
+
+
+def cell_cross_entropy(
+    logits: Float[Tensor, "b k *s"], label: Int[Tensor, "b *s"], counted: Bool[Tensor, "b *s"]
+) -> Float[Tensor, "b *s"]:
+    """Negative log-probability of the labelled class in each cell, in nats; 0 in cells that do not count."""
+    known = torch.where(counted, label, IGNORE).long()
+    return functional.cross_entropy(blank_uncounted(logits, counted), known, ignore_index=IGNORE, reduction="none")
+
+
+def region_cell_cross_entropy(
+    logits: Float[Tensor, "b r *s"], target: Bool[Tensor, "b r *s"], counted: Bool[Tensor, "b *s"]
+) -> Float[Tensor, "b r *s"]:
+    """Negative log-probability of being in, or outside, each region, as labelled; 0 in cells that do not count."""
+    each = functional.binary_cross_entropy_with_logits(
+        blank_uncounted(logits, counted), target.float(), reduction="none"
+    )
+    return each * counted[:, None]
+
+
+def unsureness(loss: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """One minus the probability whose negative logarithm is ``loss``.
+
+    Kept above the smallest normal number, where powers below 1 have a finite gradient still.
+    """
+    return (-torch.expm1(-loss)).clamp(min=torch.finfo(loss.dtype).tiny)
+
+
+class FocalLoss(nn.Module):
+    """Mean focal loss of counted cells: softmax classes, or sigmoid regions if the table has any.
+
+    Attributes:
+        labels: Meaning of the outputs.
+        gamma: Strength of focusing.
+        weight: Weight of each output; None if all are 1.
+    """
+
+    members: Tensor
+    weight: Tensor | None
+
+    def __init__(
+        self, labels: LabelTable, *, gamma: float = 2.0, class_weights: Mapping[str, float] | None = None
+    ) -> None:
+        """Set up.
+
+        Args:
+            labels: Meaning of the outputs.
+            gamma: Strength of focusing; 0 is cross-entropy.
+            class_weights: Weight by class name (with regions: region name); 1 for those not named.
+
+        Raises:
+            BadInput: A name is unknown, or gamma or a weight is negative.
+        """
+        super().__init__()
+        if not gamma >= 0:
+            raise BadInput(f"loss focal: gamma must not be negative, came {gamma}")
+        self.labels, self.gamma = labels, gamma
+        weight = output_weights(labels, class_weights, loss="focal")
+        self.register_buffer("weight", weight, persistent=False)
+        self.register_buffer("members", memberships(labels), persistent=False)
+
+    def forward(
+        self, logits: Float[Tensor, "b k *s"], label: Int[Tensor, "b *s"], valid: Bool[Tensor, "b *s"]
+    ) -> Float[Tensor, ""]:
+        """Loss in nats; ``label`` holds training indices or ``IGNORE``, also for regions."""
+        if not self.labels.regions:
+            return focal(logits, label, valid, gamma=self.gamma, weight=self.weight)
+        target, counted = target_of(label, self.members), counted_cells(label, valid)
+        return region_focal(logits, target, counted, gamma=self.gamma, weight=self.weight)

@@ -1,0 +1,107 @@
+"""Foreground-aware loss: cross-entropy whose gradient goes to the cells that are hard, whatever their number."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from medseg.errors import BadInput
+from medseg.labels import LabelTable
+from medseg.losses.focal import cell_cross_entropy, region_cell_cross_entropy, unsureness
+from medseg.losses.targets import counted_cells, memberships, target_of
+
+
+def foreground_aware(
+    logits: Float[Tensor, "b k *s"],
+    label: Int[Tensor, "b *s"],
+    valid: Bool[Tensor, "b *s"],
+    *,
+    gamma: float = 2.0,
+    focus: float = 1.0,
+) -> Float[Tensor, ""]:
+    r"""Mean cross-entropy in value; in gradient, a mean in which hard cells weigh more. In nats.
+
+    .. math:: \sum_s v_s l_s / n, \quad v_s = 1 - \zeta + \zeta h_s / Z, \quad
+        h_s = (1 - p_s(g_s))^\gamma, \quad Z = \sum_s h_s l_s / \sum_s l_s
+
+    over the n counted cells s of the whole batch, with p the softmax of ``logits``, g the ``label``,
+    l = -log p(g) and zeta = ``focus``. The weights v are constants to the gradient, and Z makes them
+    preserve the sum of l: focusing moves the gradient from the easy background to what is hard and does
+    not shrink it, as the focal loss does. Zero, with zero gradient, where no cell counts. Half precision
+    is computed in float32.
+
+    Args:
+        logits: Unnormalised class scores.
+        label: Class of each cell, in [0, k), or ``IGNORE``.
+        valid: False where a cell does not count.
+        gamma: Strength of focusing, not negative; 0 is cross-entropy.
+        focus: Share of focusing, zeta in [0, 1]; 0 is cross-entropy.
+
+    Returns:
+        Value in [0, inf), equal to the cross-entropy. Differentiable in ``logits``.
+
+    References:
+        Zheng et al., Foreground-Aware Relation Network for Geospatial Object Segmentation, CVPR 2020. They
+        anneal: the share of focusing rises from 0 to 1 over the training, for early estimates of what is
+        hard are poor. Here it is the caller's, one number for the whole training.
+    """
+    counted = counted_cells(label, valid)
+    loss = cell_cross_entropy(logits, label, counted)
+    return _focused_sum(loss, gamma, focus) / counted.sum().clamp(min=1)
+
+
+def region_foreground_aware(
+    logits: Float[Tensor, "b r *s"],
+    target: Bool[Tensor, "b r *s"],
+    counted: Bool[Tensor, "b *s"],
+    *,
+    gamma: float = 2.0,
+    focus: float = 1.0,
+) -> Float[Tensor, ""]:
+    """Of binary decisions, mean over counted cells and regions; else as ``foreground_aware``.
+
+    Args:
+        logits: One score per region; regions may overlap.
+        target: True where a cell belongs to a region.
+        counted: False where a cell is ignored or invalid.
+        gamma: Strength of focusing, not negative.
+        focus: Share of focusing, in [0, 1].
+    """
+    loss = region_cell_cross_entropy(logits, target, counted)
+    return _focused_sum(loss, gamma, focus) / (counted.sum() * logits.shape[1]).clamp(min=1)
+
+
+def _focused_sum(loss: Float[Tensor, "*n"], gamma: float, focus: float) -> Float[Tensor, ""]:
+    with torch.no_grad():
+        unsure = unsureness(loss)
+        hardness = (unsure / unsure.max()) ** gamma  # 1/Z takes out the maximum again; no power underflows as a whole
+        focused = (hardness * loss).sum()
+        weight = 1 - focus + focus * torch.where(focused > 0, loss.sum() / focused, 1.0) * hardness
+    return (weight * loss).sum()
+
+
+class ForegroundLoss(nn.Module):
+    """Foreground-aware loss of counted cells: softmax classes, or sigmoid regions if the table has any.
+
+    Attributes:
+        labels: Meaning of the outputs.
+        gamma: Strength of focusing.
+        focus: Share of focusing; the same throughout the training, so that a step depends on its batch alone.
+    """
+
+    members: Tensor
+
+    def __init__(self, labels: LabelTable, *, gamma: float = 2.0, focus: float = 1.0) -> None:
+        super().__init__()
+        if not (gamma >= 0 and 0 <= focus <= 1):
+            raise BadInput(f"loss foreground: expected gamma >= 0 and focus in [0, 1], came {gamma} and {focus}")
+        self.labels, self.gamma, self.focus = labels, gamma, focus
+        self.register_buffer("members", memberships(labels), persistent=False)
+
+    def forward(
+        self, logits: Float[Tensor, "b k *s"], label: Int[Tensor, "b *s"], valid: Bool[Tensor, "b *s"]
+    ) -> Float[Tensor, ""]:
+        """Loss in nats; ``label`` holds training indices or ``IGNORE``, also for regions."""
+        if not self.labels.regions:
+            return foreground_aware(logits, label, valid, gamma=self.gamma, focus=self.focus)
+        target, counted = target_of(label, self.members), counted_cells(label, valid)
+        return region_foreground_aware(logits, target, counted, gamma=self.gamma, focus=self.focus)
