@@ -31,9 +31,10 @@ def halves(cfg: DictConfig, source: Dataset) -> tuple[list[Case], list[Case]]:
     """Training and validation cases of the fold, or those that ``data.val_cases`` names."""
     data = cfg.data
     every = labelled(cfg, source)
-    tested = {*_tested(cfg, every)}
-    cases = {case.id: case for case in every if case.id not in tested}
+    named_tests = {*named([case.id for case in every], data.get("test_cases"), "data.test_cases")}
+    cases = {case.id: case for case in every if case.id not in named_tests}
     if data.get("val_cases"):
+        cases = {i: case for i, case in cases.items() if i not in {*_tested(cfg, every)}}
         val = named(cases, data.val_cases, "data.val_cases")
         train = [i for i in cases if i not in set(val)]
         if not train:

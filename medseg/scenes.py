@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -63,18 +64,13 @@ def stream_scene(
     name = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
     same = like if formats.suffix(like) in formats.RASTERS and not formats.open(like).grid.offset_from(grid) else None
     dtype = wide_enough(labels, nodata)
-    with RasterSink(target, grid, dtype=dtype, key=name, nodata=nodata, like=same) as sink:
+    with ExitStack() as sinks:
+        sink = sinks.enter_context(RasterSink(target, grid, dtype=dtype, key=name, nodata=nodata, like=same))
         prob = None
         if probabilities:
             (target.parent / "probabilities").mkdir(exist_ok=True)
-            prob = RasterSink(
-                target.parent / "probabilities" / target.name,
-                grid,
-                dtype=np.uint8,
-                key=name,
-                n_bands=labels.n_outputs,
-                like=same,
-            )
+            beside, bands = target.parent / "probabilities" / target.name, labels.n_outputs
+            prob = sinks.enter_context(RasterSink(beside, grid, dtype="uint8", key=name, n_bands=bands, like=same))
         ready = ready_windows(opened, prepare, tiling.window)
         stream(ready, grid.shape, tiling, predictor.network, labels, sink, probabilities=prob, on_rows=on_rows)
         if prob is not None:

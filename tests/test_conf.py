@@ -14,6 +14,7 @@ from medseg.command import compose, conf_dir
 from medseg.train import train
 from tests.models.test_contract import SMALL as SMALL_MODELS
 from tests.tiny import LABELS, write_nnunet, write_planar
+from tests.torchgeo_layouts import TORCHGEO
 
 CONF = conf_dir()
 FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
@@ -67,13 +68,15 @@ def planar(option: str) -> Callable[[Path], list[str]]:
 
 
 BANDS = {"rasters": "B4,B8,{NDVI: '(B8-B4)/(B8+B4)'}", "images": "R,G,B"}
-LAYOUTS: dict[str, Callable[[Path], list[str]]] = {
-    f.__name__: f for f in (nnunet, msd, volumes, phantom_volumes, phantom_scenes)
-} | {option: planar(option) for option in BANDS}
+LAYOUTS: dict[str, Callable[[Path], list[str]]] = (
+    {f.__name__: f for f in (nnunet, msd, volumes, phantom_volumes, phantom_scenes)}
+    | {option: planar(option) for option in BANDS}
+    | TORCHGEO
+)
 """By option of data: what writes a tiny dataset in its layout, and gives the overrides that point to it."""
 
 
-PLANAR = [*BANDS, "phantom_scenes"]
+PLANAR = [*BANDS, "phantom_scenes", *TORCHGEO]
 
 
 @pytest.fixture(scope="module")

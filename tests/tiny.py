@@ -66,7 +66,7 @@ def write_planar(root: Path, data: DictConfig, *, n_cases: int = 3, shape: Seque
     """
     names = [name.replace("*", f"_{i}") for i, name in enumerate(data.val_cases or [])]
     names += [name.replace("*", f"_{i}") for i, name in enumerate(data.test_cases or [])]
-    names += [f"case_{i}" for i in range(max(1, n_cases - len(names)))]
+    names += [f"case_{i}" for i in range(max(1, (4 * data.runs if data.runs else n_cases) - len(names)))]
     entries = [dict(c) if OmegaConf.is_dict(c) else {c: ""} for c in data.channels]
     bands = list(data.bands) or [
         n for e in entries for c, f in e.items() for n in (Formula.parse(f).names if f else [c])

@@ -173,7 +173,7 @@ class DataModule(LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Whole cases, one a batch."""
+        """Whole cases, one a batch; large scenes in tiles."""
         if not self.stored["val"]:
             raise BadInput("no validation case came; set data.fold to 0..n_folds-1, or give data.split_file")
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

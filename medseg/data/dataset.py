@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise, product
+from math import prod
 
 import numpy as np
 from torch.utils.data import Dataset, Sampler
@@ -106,17 +108,35 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
 
 
 class CaseDataset(Dataset[Sample]):
-    """Whole preprocessed cases, in order, for validation.
+    """Whole preprocessed cases, in order, for validation; a large one comes in tiles, which bounds memory.
 
     Args:
         cases: The cases.
+        largest: Cells of a case, and of a tile, at most. Tiles meet without overlap, so that cells at
+            their borders are seen with less around them than in prediction.
     """
 
-    def __init__(self, cases: Sequence[PreparedCase]) -> None:
-        self.cases = tuple(cases)
+    def __init__(self, cases: Sequence[PreparedCase], *, largest: int = 2**24) -> None:
+        self.places = [(case, box) for case in cases for box in _tiles(case.shape, largest)]
 
     def __len__(self) -> int:
-        return len(self.cases)
+        return len(self.places)
 
     def __getitem__(self, index: int) -> Sample:
-        return self.cases[index].read()
+        case, box = self.places[index]
+        return case.read(box)
+
+
+def _tiles(shape: Sequence[int], largest: int) -> list[Box]:
+    """Boxes of at most ``largest`` cells that cover an array of this shape, as equal as possible.
+
+    Example:
+        >>> [(b.start, b.stop) for b in _tiles((4, 10), 20)]
+        [((0, 0), (4, 5)), ((0, 5), (4, 10))]
+    """
+    parts = [1] * len(shape)
+    while prod(-(-n // p) for n, p in zip(shape, parts, strict=True)) > largest:
+        parts[int(np.argmax([n / p for n, p in zip(shape, parts, strict=True)]))] += 1
+    edges = [[n * i // p for i in range(p + 1)] for n, p in zip(shape, parts, strict=True)]
+    corners = product(*[list(pairwise(edge)) for edge in edges])
+    return [Box(tuple(a for a, _ in sides), tuple(b for _, b in sides)) for sides in corners]

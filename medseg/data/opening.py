@@ -50,7 +50,6 @@ class Reading:
             centre lies inside.
         nodata: Value of image cells without data where files do not tag it; a cell has none if all of its
             bands that are read have this value.
-        alpha: Whether a band of an image that is tagged as alpha is validity; if not, it is a band.
         mask_colours: Of labels that show classes as colours: the RGB of each class name, or several.
     """
 
@@ -63,7 +62,6 @@ class Reading:
     layer: str | None = None
     all_touched: bool = False
     nodata: float | None = None
-    alpha: bool = True
     mask_colours: Colours = ()
 
     @classmethod
@@ -127,7 +125,7 @@ class OpenCase:
     ) -> None:
         self.case, self.spec, self.reading = case, spec, reading
         self.notes: list[str] = []
-        sources = sources or [formats.open(path, alpha=reading.alpha) for path in case.images]
+        sources = sources or self._opened(reading)
         self._whole = sources[0].grid
         if self._whole.ndim != spec.ndim:
             raise BadInput(

@@ -60,7 +60,8 @@ class ColourMask(Source):
                 f"{source.path}: {source.n_channels} channel(s) of {source.dtype} came, but data.mask_colours expects "
                 "3 of uint8 that show classes as colours; drop that setting if the mask holds class values"
             )
-        value_of = {c.name: c.values[0] for c in labels.classes} | {"ignore": v for v in labels.ignore_values[:1]}
+        value_of = {c.name: c.values[0] for c in labels.classes}
+        value_of |= dict(zip(["ignore"], labels.ignore_values))
         unknown = [name for name, _ in colours if name not in value_of]
         if unknown:
             raise BadInput(f"data.mask_colours names {unknown}, classes are {list(value_of)}; mend the names")

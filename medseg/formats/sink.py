@@ -113,7 +113,7 @@ class RasterSink:
             raise ValueError(f"{cells.dtype} cells {cells.shape} came for {self.n_bands} bands {self.grid.shape}")
         if self.rows_done + rows > self.grid.shape[0]:
             raise ValueError(f"{rows} rows came after {self.rows_done} of {self.grid.shape[0]}")
-        left = memoryview(np.ascontiguousarray(cells.swapaxes(0, 1))).cast("B")
+        left = np.ascontiguousarray(cells.swapaxes(0, 1)).data.cast("B")
         while left:
             left = left[self._part.write(left) :]
 

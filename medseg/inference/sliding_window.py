@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import product
 from math import prod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -127,9 +128,9 @@ class _Blend:
         inside = box.clip(self._shape)
         top = max(inside.start[0], self._given)
         cut = inside.shift([-a for a in box.start]).slices[1:]
-        for ring, rows in ring_spans(top, inside.stop[0], self._rows):
+        for lines, rows in ring_spans(top, inside.stop[0], self._rows):
             source = (slice(rows.start + top - box.start[0], rows.stop + top - box.start[0]), *cut)
-            place, weight = (ring, *inside.slices[1:]), self._weight[source]
+            place, weight = (lines, *inside.slices[1:]), self._weight[source]
             # not addcmul_: whether that rounds once or twice may depend on how rows are split
             self._logits[(slice(None), *place)] += logits[(slice(None), *source)] * weight
             self._total[place] += weight
@@ -206,7 +207,7 @@ def slabs(
     yield from blend.take(shape[0])
 
 
-def _stacked(images: Sequence[Tensor]) -> Float[Tensor, "b c *w"]:
+def _stacked(images: list[Tensor]) -> Float[Tensor, "b c *w"]:
     return torch.stack(images) if len(images) > 1 else images[0][None]  # one needs no copy
 
 
@@ -234,7 +235,7 @@ def sliding_window(
         BadInput: Window and image differ in their number of axes, or overlap is out of range.
     """
     space = tuple(image.shape[1:])
-    tiles = {"window": window, "overlap": overlap, "batch_size": batch_size}
+    tiles: dict[str, Any] = {"window": window, "overlap": overlap, "batch_size": batch_size}
     whole: Tensor | None = None
     for row, logits in slabs(_reader(image, window), space, network, **tiles):
         if whole is None:

@@ -63,8 +63,9 @@ def stream(
     """Predict an image of any size, row by row, from where the sinks stand.
 
     What is written equals the decision on ``tiling.logits`` of the whole image, and does not depend on
-    where earlier runs were broken off. Memory is bounded by the rows of a window: their image, their
-    logits, and a few pieces read ahead by a thread while the network runs.
+    where earlier runs were broken off. (Windows without a valid cell skip the network; if that leaves
+    batches smaller, logits may differ in their last bits.) Memory is bounded by the rows of a window:
+    their image, their logits, and a few pieces read ahead by a thread while the network runs.
 
     Args:
         read: Called in a thread of its own, for boxes that together hold each cell once.
@@ -82,7 +83,8 @@ def stream(
     for s in sinks:
         s.keep(first)
     device = next(network.parameters(), torch.empty(0)).device
-    tiles = {"window": tiling.window, "overlap": tiling.overlap, "batch_size": tiling.batch_size, "first": first}
+    tiles: dict[str, Any] = {"window": tiling.window, "overlap": tiling.overlap, "batch_size": tiling.batch_size}
+    tiles["first"] = first
     boxes = [box for batch in window_batches(shape, **tiles) for box in batch]
     with tiling.running(network, device) as run, Strip(read, shape, boxes) as strip:
         rows = slabs(strip.window, shape, lambda n: run(n.to(device)), n_outputs=labels.n_outputs, **tiles)

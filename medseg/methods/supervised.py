@@ -114,10 +114,12 @@ class Supervised(LightningModule):
         self._counts = {}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count one whole case, from overlapping windows."""
+        """Count one whole case (or a tile of a large one), from overlapping windows."""
         pred = self.infer(batch.image[0], self.network)
         label, valid = batch.label[0].cpu().numpy(), batch.valid[0].cpu().numpy()
-        self._counts[batch.cases[0]] = self.judge(pred.cpu().numpy(), label, valid)
+        counts = self.judge(pred.cpu().numpy(), label, valid)
+        case = batch.cases[0]
+        self._counts[case] = self._counts[case] + counts if case in self._counts else counts
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of all cases: ``val/dice``, ``val/dice/<class>`` and what ``summarise`` gives besides."""
@@ -134,4 +136,7 @@ def _gather(counts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return counts
     parts: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(parts, counts)
-    return {case: table for part in parts for case, table in part.items()}
+    joined: dict[str, np.ndarray] = {}
+    for case, table in ((case, table) for part in parts for case, table in part.items()):
+        joined[case] = joined[case] + table if case in joined else table
+    return joined

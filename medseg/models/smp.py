@@ -95,8 +95,6 @@ class Smp(Network):
 
     def nearest(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The smallest shape that the network takes and that holds ``shape``."""
-        if self.fixed_shape is not None:
-            return self.fixed_shape
         return super().nearest([max(pair) for pair in zip(shape, self._least, strict=True)])
 
     def check(self, image: Float[Tensor, "b c *s"]) -> None:
@@ -133,7 +131,7 @@ class Smp(Network):
     def _find_least(self, channels: int) -> tuple[tuple[int, ...], set[str]]:
         """The smallest shape that runs, and the names of the parameters that are used.
 
-        Found without computing, and not from squares alone.
+        Found without computing, from images that are not square.
 
         Raises:
             BadInput: None runs, or logits come at another resolution than the image.
@@ -141,15 +139,16 @@ class Smp(Network):
         reason = ""
         for multiple in _MULTIPLES:
             least = self.fixed_shape or tuple(multiple * d for d in self.divisor)
-            wider = self.fixed_shape or (least[0], least[1] + self.divisor[1])
+            tried = self.fixed_shape or (least[0], least[1] + self.divisor[1])
             try:
-                (small, used), (large, _) = (trace(self.net, (1, channels, *tried)) for tried in (least, wider))
+                shape, used = trace(self.net, (1, channels, *tried))
             except _REFUSALS as error:
                 reason = str(error)
                 continue
-            if small[2:] == least and large[2:] == wider:
-                return least, used
-            reason = f"images of shape {least} and {wider} give logits of shape {small[2:]} and {large[2:]}"
+            if shape[2:] != tried:
+                reason = f"an image of shape {tried} gives logits of shape {shape[2:]}"
+                break
+            return least, used
         raise BadInput(f"{self._name} does not work with these settings: {reason}")
 
 

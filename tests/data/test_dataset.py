@@ -164,3 +164,14 @@ def test_each_epoch_goes_on_where_the_last_ended() -> None:
 def test_ranks_share_the_samples_of_a_step() -> None:
     ranks = [list(StepSampler(1, 2, epoch=lambda: 4, rank=rank, world=2)) for rank in range(2)]
     assert ranks == [[[(4, 0), (4, 2)]], [[(4, 1), (4, 3)]]]
+
+
+@pytest.mark.parametrize(("shape", "largest"), [((7, 9), 100), ((7, 9), 20), ((40, 3, 5), 50), ((1, 1), 1)])
+def test_large_cases_validate_in_tiles_that_cover_them_once(shape: tuple[int, ...], largest: int) -> None:
+    from medseg.data.dataset import _tiles
+
+    seen = np.zeros(shape, int)
+    for box in _tiles(shape, largest):
+        assert np.prod(box.shape) <= largest
+        seen[box.slices] += 1
+    assert (seen == 1).all()

@@ -117,6 +117,13 @@ def test_missing_file_is_refused(tmp_path: Path) -> None:
         split(PATIENTS, 0, file=tmp_path / "none.json")
 
 
+def test_lists_may_be_tables_of_image_and_mask(tmp_path: Path) -> None:
+    train = text_file(tmp_path, "train.csv", "p0.tif,p0_label.tif", "p1.tif,p1_label.tif")
+    val = text_file(tmp_path, "val.csv", "p2.tif,p2_label.tif")
+    cases = [Case(name, (), None, name) for name in ("p0", "p1", "p2")]
+    assert split(cases, 0, file=[train, val]) == (["p0", "p1"], ["p2"])
+
+
 def text_file(folder: Path, name: str, *lines: str) -> Path:
     path = folder / name
     path.write_text("".join(f"{line}\n" for line in lines))

@@ -1,4 +1,5 @@
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from medseg.geometry.box import Box
 from medseg.inference.decide import decide
-from medseg.inference.sliding_window import slabs, window_batches
+from medseg.inference.sliding_window import slabs, window_batches, window_starts
 from medseg.inference.stream import Strip, stream, unread_boxes
 from medseg.inference.tiling import Tiling
 from medseg.labels import LabelTable
@@ -194,17 +195,25 @@ def test_memory_is_the_rows_of_a_window_and_a_few_pieces(monkeypatch: pytest.Mon
         return zeros(self, size, **given)
 
     monkeypatch.setattr(Tensor, "new_zeros", spied)
-    lead: list[int] = []
+    lead, alive, done = [], [], [0]
     asked: list[Box] = []
-    done = [0]
+    masks: list[weakref.ref[np.ndarray]] = []
+
+    def read(box: Box) -> tuple[np.ndarray, np.ndarray]:
+        cells, mask = reader(image, valid, asked)(box)
+        mask = mask.copy()
+        masks.append(weakref.ref(mask))
+        return cells, mask
 
     def told(rows: int) -> None:
         done[0] = rows
         lead.append(max(box.stop[0] for box in asked) - rows)
+        alive.append(sum(mask() is not None for mask in masks))
 
-    stream(reader(image, valid, asked), shape, Tiling(window), network(2), TABLE, Rows(shape), on_rows=told)
+    stream(read, shape, Tiling(window), network(2), TABLE, Rows(shape), on_rows=told)
     assert set(largest) == {10}
     assert done == [200]
+    assert max(alive) <= 4 * len(window_starts(30, 8, 0.5)), "of four rows of windows at most"
     assert max(lead) <= 2 * 10, "what is read lies no further ahead than the window below"
     assert max(np.prod(box.shape) for box in asked) <= np.prod(window)
 

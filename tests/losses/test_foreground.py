@@ -86,7 +86,7 @@ def test_hard_cells_among_thousands_of_easy_ones_keep_their_gradient():
 @pytest.mark.parametrize("margin", [10.0, 60.0, 200.0])
 @pytest.mark.parametrize("gamma", [2.0, 20.0])
 def test_certainty_everywhere_stays_finite(margin, gamma):
-    logits, label, valid = batch(REGIONS)
+    _, label, valid = batch(REGIONS)
     target = torch.stack([label > 0, label == 2], dim=1)
     sure = torch.where(target, margin, -margin).requires_grad_()
     value = ForegroundLoss(REGIONS, gamma=gamma)(sure, label, valid)

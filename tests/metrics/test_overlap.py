@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from medseg.labels import IGNORE, LabelTable
 from medseg.metrics import overlap
 from medseg.metrics.overlap import Counts
 
@@ -47,3 +48,20 @@ def test_2d_equals_3d_of_depth_one():
     flat = overlap.confusion(pred, label, counted, 3)
     deep = overlap.confusion(pred[None], label[None], counted[None], 3)
     assert flat.tolist() == deep.tolist()
+
+
+def test_validation_scores_of_cases_and_of_all_cells() -> None:
+    labels = LabelTable.declare({"background": 0, "road": 1, "river": 2})
+    valid = np.ones(6, bool)
+    first = overlap.tally(np.array([0, 0, 1, 1, 1, 0]), np.array([0, 1, 1, 1, 0, IGNORE]), valid, labels)
+    second = overlap.tally(np.array([1, 0, 0, 0, 2, 0]), np.array([1, 0, 0, 0, 0, 0]), valid & (np.arange(6) != 4), labels)
+    assert first.sum() + second.sum() == 10, "one ignored, one invalid"
+    by_case = overlap.validation_scores([first, second], labels, pooled=False)
+    assert by_case["dice/road"] == pytest.approx((4 / 6 + 1) / 2)
+    assert math.isnan(by_case["dice/river"])
+    assert by_case["dice"] == by_case["dice/road"]
+    pooled = overlap.validation_scores([first, second], labels, pooled=True)
+    assert pooled["dice/road"] == pytest.approx(6 / 8)
+    assert pooled["iou/road"] == pytest.approx(3 / 5)
+    assert pooled["miou"] == pytest.approx((5 / 7 + 3 / 5) / 2)
+    assert overlap.validation_scores([], labels, pooled=True)["dice"] == 0

@@ -1,0 +1,54 @@
+"""What the classes of torchgeo say about bands, classes and colours, each in its own way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeGuard
+
+
+def band_names(dataset: Any, n_channels: int) -> tuple[str, ...]:
+    """Names of the bands of a sample or file; three unnamed ones are red, green and blue, else empty.
+
+    Example:
+        >>> band_names(None, 3), band_names(None, 4)
+        (('R', 'G', 'B'), ())
+    """
+    for part in _parts(dataset):
+        for attribute in ("bands", "all_bands", "band_names"):
+            names = _words(getattr(part, attribute, None))
+            if len(names) == n_channels:
+                return names
+    return ("R", "G", "B") if n_channels == 3 else ()
+
+
+def class_values(dataset: Any) -> dict[str, int]:
+    """Value by class name: the place in the list of classes; empty if there is none."""
+    for part in reversed(_parts(dataset)):  # of an intersection, the masks come last
+        names = _words(getattr(part, "classes", None))
+        if names:
+            return {name: value for value, name in enumerate(names)}
+    return {}
+
+
+def colour_by_value(dataset: Any) -> dict[int, tuple[int, ...]]:
+    """RGB by value; empty if the dataset has none in numbers of 0 to 255."""
+    for part in reversed(_parts(dataset)):
+        for attribute in ("cmap", "colormap"):
+            told = getattr(part, attribute, None)
+            entries = told.items() if isinstance(told, dict) else enumerate(told) if _is_list(told) else ()
+            found = {value: tuple(colour)[:3] for value, colour in entries if _is_list(colour)}
+            if found and all(len(c) == 3 and all(isinstance(v, int) for v in c) for c in found.values()):
+                return found
+    return {}
+
+
+def _parts(dataset: Any) -> list[Any]:
+    return [dataset, *getattr(dataset, "datasets", [])]
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    return tuple(value) if _is_list(value) and all(isinstance(name, str) for name in value) else ()
+
+
+def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
+    return isinstance(value, Sequence) and not isinstance(value, str)
