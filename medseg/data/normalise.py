@@ -85,11 +85,16 @@ def normalise(
         rules: One a channel.
         stats: Of the whole image of which this is a window, one a channel; None takes those of ``image``.
     """
-    normal = np.zeros(image.shape, dtype=np.float32)
+    whole = bool(counted.all())
+    normal = (np.empty if whole else np.zeros)(image.shape, dtype=np.float32)
     if not counted.any():
         return normal
-    whole = bool(counted.all())
     for number, (target, channel, rule) in enumerate(zip(normal, image, rules, strict=True)):
+        if rule.scheme == "standard":  # as in every window that training reads from a scene's file: no copies
+            where = True if whole else counted
+            np.subtract(channel, np.float32(rule.mean), out=target, where=where)
+            np.multiply(target, np.float32(1 / max(rule.std, 1e-8)), out=target, where=where)
+            continue
         cells = channel if whole else channel[counted]
         if rule.scheme in PER_IMAGE:
             of_image = stats[number] if stats else ImageStats.of(cells)
@@ -113,8 +118,6 @@ def _by_image(cells: npt.NDArray[Any], scheme: str, stats: ImageStats) -> npt.ND
 def _by_rule(cells: npt.NDArray[Any], rule: Normalisation) -> npt.NDArray[Any]:
     if rule.scheme == "ct":
         return (np.clip(cells.astype(np.float64), rule.low, rule.high) - rule.mean) / max(rule.std, 1e-8)
-    if rule.scheme == "standard":
-        return (cells - np.float32(rule.mean)) * np.float32(1 / max(rule.std, 1e-8))
     if rule.scheme == "percentile":
         return (np.clip(cells, rule.low, rule.high) - rule.low) / max(rule.high - rule.low, 1e-8)
     if rule.scheme == "rgb":

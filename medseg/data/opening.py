@@ -258,18 +258,24 @@ class OpenCase:
     def _read_image(self, window: Box) -> tuple[Float[np.ndarray, "c *s"], Bool[np.ndarray, " *s"]]:
         valid = np.ones(window.shape, dtype=bool)
         cells: dict[str, np.ndarray] = {}
-        for source in dict.fromkeys(band.source for band in self._bands.values()):
+        sources = list(dict.fromkeys(band.source for band in self._bands.values()))
+        as_read = len(sources) == 1 and not self._formulas  # then one array holds the channels in order
+        for source in sources:
             here = {name: band.channel for name, band in self._bands.items() if band.source is source}
             with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which is then refused by name
                 values, known = source.read_valid(window, list(here.values()))
                 valid &= known
-                cells |= dict(zip(here, values.astype(np.float32, copy=False), strict=True))
+                values = values.astype(np.float32, copy=as_read)
+            cells |= dict(zip(here, values, strict=True))
         if self.reading.nodata is not None:
             valid &= np.any([band != self.reading.nodata for band in cells.values()], axis=0)
-        computed = {name: formula({n: cells[n] for n in formula.names}) for name, formula in self._formulas.items()}
-        image = np.stack([computed[c.name] if c.formula else cells[c.name] for c in self.spec.channels])
-        finite = np.isfinite(image)
-        if not finite.all():
+        if as_read:
+            image = values
+        else:
+            computed = {name: formula({n: cells[n] for n in formula.names}) for name, formula in self._formulas.items()}
+            image = np.stack([computed[c.name] if c.formula else cells[c.name] for c in self.spec.channels])
+        integers = not self._formulas and all(source.dtype.kind in "iu" for source in sources)
+        if not integers and not (finite := np.isfinite(image)).all():
             self._check_finite(finite | ~valid, window)
             image[~finite] = 0
             valid &= finite.all(axis=0)

@@ -48,7 +48,7 @@ class Source(ABC):
         Raises:
             BadInput: The box overhangs the grid, or the file is truncated or damaged.
         """
-        return self.read_valid(box, channels)[0]
+        return self._decoded(*self._asked(box, channels))
 
     def read_valid(
         self, box: Box | None = None, channels: Sequence[int] | None = None
@@ -58,18 +58,25 @@ class Source(ABC):
         Cells without data (nodata values, masks of the file) keep whatever value the file has there.
         NaN is left to the caller: it is nodata in a scene and a defect in a volume.
         """
+        box, wanted = self._asked(box, channels)
+        cells = self._decoded(box, wanted)
+        valid = None if 0 in box.shape else self._valid(box, wanted, cells)
+        return cells, np.ones(box.shape, dtype=bool) if valid is None else valid
+
+    def _asked(self, box: Box | None, channels: Sequence[int] | None) -> tuple[Box, tuple[int, ...]]:
+        """Window and channels to read, the window inside the grid."""
         box = box or Box.whole(self.grid.shape)
         if len(box.shape) != self.grid.ndim or box.clip(self.grid.shape) != box:
             raise BadInput(
                 f"{self.path}: the window {box.start} to {box.stop} is not inside the grid {self.grid.shape}; "
                 "clip it first"
             )
-        wanted = tuple(range(self.n_channels)) if channels is None else tuple(channels)
+        return box, tuple(range(self.n_channels)) if channels is None else tuple(channels)
+
+    def _decoded(self, box: Box, channels: tuple[int, ...]) -> Shaped[np.ndarray, "c *s"]:
         if 0 in box.shape:
-            return np.empty((len(wanted), *box.shape), dtype=self.dtype), np.empty(box.shape, dtype=bool)
-        cells = np.ascontiguousarray(self._read(box, wanted), dtype=self.dtype)
-        valid = self._valid(box, wanted, cells)
-        return cells, np.ones(box.shape, dtype=bool) if valid is None else valid
+            return np.empty((len(channels), *box.shape), dtype=self.dtype)
+        return np.ascontiguousarray(self._read(box, channels), dtype=self.dtype)
 
     @abstractmethod
     def _read(self, box: Box, channels: tuple[int, ...]) -> npt.NDArray[Any]:

@@ -91,6 +91,8 @@ class Samples:
         (xs, ys, _), (width, height) = self._row(number), self.dataset.res
         shape = [max(1, round((axis.stop - axis.start) / step)) for axis, step in ((ys, height), (xs, width))]
         crs = None if self.dataset.crs is None else CRS.from_user_input(self.dataset.crs)
+        code = crs.to_epsg() if crs else None
+        crs = CRS.from_epsg(code) if code else crs  # in the words of files, which pyproj does not keep
         return grid_of(Path(self.recipe.class_path), shape, Affine(width, 0, xs.start, 0, -height, ys.stop), crs)
 
     def read(self, number: int, box: Box | None) -> Cells:
