@@ -207,6 +207,7 @@ def run(cfg: DictConfig, run_dir: Path) -> Run:
         train_cases=train_cases,
         val_cases=val_cases,
         open=source.open,
+        reading=vars(source.reading),
         spec=spec,
         preprocess=planned.preprocess,
         store=store_dir(cfg, source),

@@ -81,6 +81,7 @@ def ours(args: argparse.Namespace, cfg: DictConfig, dataset: NnunetDataset, stor
         train_cases=dataset.cases(),
         val_cases=[],
         open=dataset.open,
+        reading={},
         sampling={"foreground_share": 1 / 3},
         spec=dataset.spec,
         preprocess=Preprocess(SPACING, (Normalisation("zscore"),) * len(dataset.spec.channels)),

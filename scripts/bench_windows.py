@@ -77,21 +77,30 @@ def draw(path: Path, size: int, nodata: int | None) -> None:
 
 
 def sides(path: Path, folder: Path, args: argparse.Namespace) -> dict[str, list[Callable[[], Any]]]:
-    """The reads of one round by side."""
+    """The reads of one round by side, each through a handle of its own: none finds what another has decoded."""
     rng = np.random.default_rng(1)
     starts = rng.integers(0, args.size - args.window + 1, (args.windows, 2)).tolist()
     boxes = [Box.at(start, (args.window, args.window)) for start in starts]
     tiles = [Window(col, row, args.window, args.window) for row, col in starts]
-    opened = OpenCase(Case("scene", (path,), None, "scene"), SPEC, Reading(nonfinite="mask"))
+
+    def link(name: str) -> Path:
+        os.link(path, folder / f"{name}.tif")
+        return folder / f"{name}.tif"
+
+    def opening(name: str) -> OpenCase:
+        return OpenCase(Case("scene", (link(name),), None, "scene"), SPEC, Reading(nonfinite="mask"))
+
+    opened = opening("opened")
     preprocess, patch = Preprocess(None, RULES), (args.window, args.window)
 
     def stored(name: str, *, arrays: bool) -> StoredCase:
         windows, grid, trace = prepared_windows(opened, preprocess, patch)
         return write_case(folder / name, windows, grid, trace, SPEC.labels.targets, patch, arrays=arrays)
 
-    filed = FiledCase(stored("index", arrays=False), opened, preprocess)
+    filed = FiledCase(stored("index", arrays=False), opening("filed"), preprocess)
     store = stored("cells", arrays=True)
-    plain, source, dataset = rasterio.open(path), geotiff.open(path), RasterDataset(str(path))
+    plain, dataset = rasterio.open(path), RasterDataset(str(link("torchgeo")))
+    source, valid_too = geotiff.open(link("source")), geotiff.open(link("valid_too"))
     drawn = torch.Generator().manual_seed(1)
     queries = list(RandomGeoSampler(dataset, args.window, length=args.windows, generator=drawn))
 
@@ -104,7 +113,7 @@ def sides(path: Path, folder: Path, args: argparse.Namespace) -> dict[str, list[
         "rasterio": [lambda t=t: plain.read(window=t) for t in tiles],
         "torchgeo": [lambda q=q: dataset[q] for q in queries],
         "Source.read": [lambda b=b: source.read(b) for b in boxes],
-        "Source.read_valid": [lambda b=b: source.read_valid(b) for b in boxes],
+        "Source.read_valid": [lambda b=b: valid_too.read_valid(b) for b in boxes],
         "OpenCase.read": [lambda b=b: opened.read(b) for b in boxes],
         "FiledCase.read": [lambda b=b: filed.read(b) for b in boxes],
         "StoredCase.read": [lambda b=b: store.read(b) for b in boxes],
@@ -112,18 +121,14 @@ def sides(path: Path, folder: Path, args: argparse.Namespace) -> dict[str, list[
 
 
 def spent(work: dict[str, list[Callable[[], Any]]], turn: int) -> dict[str, tuple[float, float]]:
-    """Wall and CPU seconds a read of one round by side; every side works in the calling thread.
-
-    Sides of one handle read the same window at different times, so that none finds it decoded by another.
-    """
+    """Wall and CPU seconds a read of one round by side; every side works in the calling thread."""
     names, seconds = list(work), {name: np.zeros(2) for name in work}
     n = len(work[names[0]])
     for step in range(n):
         first = (step + turn) % len(names)
         for name in names[first:] + names[:first]:
-            read = work[name][(step + names.index(name) * n // len(names)) % n]
             wall, cpu = time.perf_counter(), time.thread_time()
-            read()
+            work[name][step]()
             seconds[name] += time.perf_counter() - wall, time.thread_time() - cpu
     return {name: (wall / n, cpu / n) for name, (wall, cpu) in seconds.items()}
 

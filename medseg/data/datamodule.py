@@ -36,6 +36,7 @@ class DataModule(LightningDataModule):
         train_cases: Cases to draw patches from.
         val_cases: Cases to judge whole.
         open: Opens and checks one case.
+        reading: What else than the files decides what ``open`` gives; JSON-able.
         spec: Channels and labels.
         preprocess: Preprocessing of the plan.
         store: Folder of the patch store.
@@ -60,6 +61,7 @@ class DataModule(LightningDataModule):
         train_cases: Sequence[Case],
         val_cases: Sequence[Case],
         open: Callable[[Case], OpenCase],
+        reading: Mapping[str, Any],
         spec: DataSpec,
         preprocess: Preprocess,
         store: Path,
@@ -81,6 +83,7 @@ class DataModule(LightningDataModule):
         self.in_store = in_store
         self.cases = {"train": tuple(train_cases), "val": tuple(val_cases)}
         self.open = open
+        self.reading = dict(reading)
         self.spec = spec
         self.preprocess = preprocess
         self.store = store
@@ -110,6 +113,7 @@ class DataModule(LightningDataModule):
         return {
             "preprocess": self.preprocess.to_dict(),
             "spec": self.spec.to_dict(),
+            "reading": self.reading,
             "chunks": list(self.patch),
             "group": case.group,
             "labelled": case.label is not None,

@@ -42,12 +42,20 @@ def scene(
     return path
 
 
-def mask(folder: Path, label: np.ndarray = LABEL, grid: Grid | None = None, name: str = "mask.tif", **more: Any) -> Path:
+def mask(
+    folder: Path, label: np.ndarray = LABEL, grid: Grid | None = None, name: str = "mask.tif", **more: Any
+) -> Path:
     formats.write(folder / name, label, grid or utm_grid(label.shape), **more)
     return folder / name
 
 
-def read(image: Path | Sequence[Path], label: Path | None = None, *channels: str | Channel, reading: Reading = SCENE, **case: Any) -> Sample:
+def read(
+    image: Path | Sequence[Path],
+    label: Path | None = None,
+    *channels: str | Channel,
+    reading: Reading = SCENE,
+    **case: Any,
+) -> Sample:
     files = (image,) if isinstance(image, Path) else tuple(image)
     return OpenCase(Case("a", files, label, "g", **case), spec_of(*(channels or BANDS)), reading).read()
 

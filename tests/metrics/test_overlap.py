@@ -54,7 +54,9 @@ def test_validation_scores_of_cases_and_of_all_cells() -> None:
     labels = LabelTable.declare({"background": 0, "road": 1, "river": 2})
     valid = np.ones(6, bool)
     first = overlap.tally(np.array([0, 0, 1, 1, 1, 0]), np.array([0, 1, 1, 1, 0, IGNORE]), valid, labels)
-    second = overlap.tally(np.array([1, 0, 0, 0, 2, 0]), np.array([1, 0, 0, 0, 0, 0]), valid & (np.arange(6) != 4), labels)
+    second = overlap.tally(
+        np.array([1, 0, 0, 0, 2, 0]), np.array([1, 0, 0, 0, 0, 0]), valid & (np.arange(6) != 4), labels
+    )
     assert first.sum() + second.sum() == 10, "one ignored, one invalid"
     by_case = overlap.validation_scores([first, second], labels, pooled=False)
     assert by_case["dice/road"] == pytest.approx((4 / 6 + 1) / 2)
