@@ -6,7 +6,7 @@ The map of the package:
     labels.py       IGNORE and LabelTable: what label values mean
     sample.py       Channel, DataSpec, Sample, Batch: what travels
     geometry/       grids, boxes, resampling: the only code that knows affines
-    formats/        open(path) -> Source; write: NIfTI, NRRD, MHA, DICOM
+    formats/        open(path) -> Source; write: NIfTI, NRRD, MHA, DICOM, GeoTIFF, PNG, JPEG; vectors, mosaics
     transforms/     batched augmentation on the device: draw, then apply
     data/           datasets by name, preprocessing, patch store, sampling, the datamodule
     planning/       fingerprint, rules and plan
@@ -17,8 +17,10 @@ The map of the package:
     methods/        LightningModules: one way of training each
     callbacks/      what watches a training
     report/         figures and the HTML report
+    folds.py        which cases train, which validate, which are judged
     build.py        configuration -> datamodule, network, method, trainer
     restore.py      checkpoint -> predictor
+    scenes.py       scenes of any size from file to file
     checkpoint.py   what a checkpoint holds, safe loading
     judge.py        scores a predictor on labelled cases
     evaluation.py   scores label files against label files
