@@ -13,7 +13,8 @@ from omegaconf import OmegaConf
 from medseg import checkpoint, formats
 from medseg.build import network, tiling
 from medseg.data.case import Case
-from medseg.data.opening import OpenCase, Reading
+from medseg.data.opening import OpenCase
+from medseg.data.reading import Reading
 from medseg.device import device_of, precision_of, short_precision
 from medseg.formats.mosaic import Mosaic
 from medseg.inference.predictor import Predictor

@@ -108,7 +108,9 @@ def peer(cfg: DictConfig, seed: int, minutes: float, folder: Path) -> dict[str, 
     facts = {"in_channels": len(source.spec.channels), "num_classes": labels.n_classes, "task": "multiclass"}
     task = SemanticSegmentationTask(model="unet", backbone=cfg.model.encoder, ignore_index=IGNORED, **facts)
     val = read(cfg, val_cases, planned)
-    best = ModelCheckpoint(folder, "best", monitor="val_MulticlassJaccardIndex", mode="max", enable_version_counter=False)
+    best = ModelCheckpoint(
+        folder, "best", monitor="val_MulticlassJaccardIndex", mode="max", enable_version_counter=False
+    )
     trainer = Trainer(
         max_epochs=-1, max_time=timedelta(minutes=minutes), accelerator="cpu", logger=False, callbacks=[best],
         enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,

@@ -42,9 +42,10 @@ from medseg.cpu import keep_large_blocks
 from medseg.data.case import Case
 from medseg.data.filed import FiledCase
 from medseg.data.normalise import Normalisation
-from medseg.data.opening import OpenCase, Reading
+from medseg.data.opening import OpenCase
 from medseg.data.preparing import prepared_windows
 from medseg.data.preprocess import Preprocess
+from medseg.data.reading import Reading
 from medseg.data.store import StoredCase, write_case
 from medseg.formats import geotiff
 from medseg.geometry.box import Box

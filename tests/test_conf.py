@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from medseg.command import compose, conf_dir
 from medseg.train import train
+from tests.models.test_contract import FLAT
 from tests.models.test_contract import SMALL as SMALL_MODELS
 from tests.tiny import LABELS, write_nnunet, write_planar
 from tests.torchgeo_layouts import TORCHGEO
@@ -122,7 +123,7 @@ def test_option_takes_a_training_step(name: str, cache: Path, tmp_path: Path) ->
     group, _, option = name.rpartition("/")
     chosen = {"data": "nnunet", "model": "unet", "logger": "csv", "metric": "overlap", "transform": "light"}
     chosen |= {group: option}
-    if option.startswith(("smp_", "farseg")) or option == "scene":
+    if option in FLAT or option == "scene":
         chosen["data"] = "phantom_scenes"
     overrides = [f"{'' if key in GROUPS else '+'}{key}={value}" for key, value in chosen.items()]
     judged = group in ("metric", "inference")

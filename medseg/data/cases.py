@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from medseg.data.case import Case as Case
 from medseg.data.case import first_five as first_five
 from medseg.data.case import refuse as refuse
-from medseg.data.opening import OpenCase, Reading
+from medseg.data.opening import OpenCase
+from medseg.data.reading import Reading
 from medseg.sample import Channel, DataSpec, Sample
 
 _SCHEMES = {"ct": "ct", "nonorm": "none", "rescale_to_0_1": "unit_range", "rgb_to_0_1": "rgb"}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -13,9 +13,10 @@ from jaxtyping import Bool, Float, Int
 from medseg import formats
 from medseg.data.case import Case
 from medseg.data.formula import Formula
+from medseg.data.reading import Reading
 from medseg.errors import BadInput
 from medseg.formats.aligned import aligned
-from medseg.formats.colours import ColourMask, Colours, colours_by_name
+from medseg.formats.colours import ColourMask
 from medseg.formats.georeference import same_frame
 from medseg.formats.source import Source
 from medseg.formats.vector import rasterised
@@ -23,64 +24,6 @@ from medseg.geometry.box import Box
 from medseg.geometry.grid import PIXEL, RAS_MM, Grid
 from medseg.labels import IGNORE, LabelTable
 from medseg.sample import DataSpec, Sample
-
-Nonfinite = Literal["error", "mask"]
-"""What to do with NaN and infinite cells: refuse the case, or mark them as not valid."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How the files of a case are held to what is declared; kept in checkpoints, as new images need it too.
-
-    Attributes:
-        nonfinite: ``error`` refuses NaN and infinite cells of the image (in a volume they are a defect).
-            ``mask`` sets these values to 0 and marks their cells as not valid (in a scene they are nodata).
-            In a label they are refused always.
-        grid_tolerance: Displacement, in cells, up to which the grids of two files count as one: the
-            largest between corresponding corners. Headers that went through other software differ by
-            rounding.
-        bands: Names of the bands of the image files, in order, where the files do not name them or
-            name them otherwise; empty takes the files' own.
-        other_grid: What to do with a file on another grid of the same CRS: ``error``, or ``align`` it
-            on the grid of the case's first image (nearest cell for labels, linear for images).
-        other_crs: Likewise for a file in another CRS: ``error`` or ``warp``.
-        attribute: Of vector labels: the field that holds the class (value or name); None burns 1.
-        layer: Of vector labels: which layer; None takes the only one.
-        all_touched: Of vector labels: burn every cell that a shape touches, not only those whose
-            centre lies inside.
-        nodata: Value of image cells without data where files do not tag it; a cell has none if all of its
-            bands that are read have this value.
-        mask_colours: Of labels that show classes as colours: the RGB of each class name, or several.
-    """
-
-    nonfinite: Nonfinite = "error"
-    grid_tolerance: float = 0.01
-    bands: tuple[str, ...] = ()
-    other_grid: Literal["error", "align"] = "error"
-    other_crs: Literal["error", "warp"] = "error"
-    attribute: str | None = None
-    layer: str | None = None
-    all_touched: bool = False
-    nodata: float | None = None
-    mask_colours: Colours = ()
-
-    @classmethod
-    def of(cls, **settings: Any) -> Reading:
-        """From the keys of ``conf/data`` that have the same names; others are passed over.
-
-        Raises:
-            BadInput: A choice that there is not.
-        """
-        given = {f.name: settings[f.name] for f in fields(cls) if settings.get(f.name) is not None}
-        if "bands" in given:
-            given["bands"] = tuple(given["bands"])
-        if "mask_colours" in given:
-            given["mask_colours"] = colours_by_name(given["mask_colours"])
-        choices = {"nonfinite": ("error", "mask"), "other_grid": ("error", "align"), "other_crs": ("error", "warp")}
-        for key, known in choices.items():
-            if given.get(key, known[0]) not in known:
-                raise BadInput(f"data.{key}={given[key]}: choose {' or '.join(known)}")
-        return cls(**given)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ import pytest
 
 from medseg.data.case import Case, refuse
 from medseg.data.cases import named_channels, normalisation_scheme
-from medseg.data.opening import OpenCase, Reading
+from medseg.data.opening import OpenCase
+from medseg.data.reading import Reading
 from medseg.errors import BadInput
 from medseg.labels import IGNORE, LabelTable
 from medseg.sample import DataSpec, Sample

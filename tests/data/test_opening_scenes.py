@@ -9,7 +9,8 @@ import pytest
 
 from medseg import formats
 from medseg.data.case import Case
-from medseg.data.opening import OpenCase, Reading
+from medseg.data.opening import OpenCase
+from medseg.data.reading import Reading
 from medseg.errors import BadInput
 from medseg.geometry.box import Box
 from medseg.geometry.grid import PIXEL, Grid

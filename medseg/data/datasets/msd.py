@@ -9,7 +9,7 @@ from typing import Any
 from medseg import formats
 from medseg.data.cases import Case, Dataset, refuse
 from medseg.data.datasets.nnunet import declared_spec, read_declaration
-from medseg.data.opening import Nonfinite, Reading
+from medseg.data.reading import Nonfinite, Reading
 from medseg.data.split import grouped
 from medseg.errors import BadInput
 from medseg.sample import DataSpec

@@ -9,8 +9,8 @@ from typing import Any
 
 from medseg import formats
 from medseg.data.cases import Case, Dataset, named_channels
-from medseg.data.opening import Nonfinite, Reading
 from medseg.data.pairing import pair
+from medseg.data.reading import Nonfinite, Reading
 from medseg.data.split import grouped
 from medseg.errors import BadInput
 from medseg.labels import LabelTable

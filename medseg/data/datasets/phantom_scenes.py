@@ -12,7 +12,7 @@ from medseg.data.cases import Dataset
 from medseg.data.datasets.rasters import RastersDataset
 from medseg.data.drawn import draw_once, settings_folder
 from medseg.data.landscape import BANDS, COLOURS, IGNORE_VALUE, LABELS, NODATA, NOMINAL_SHAPE, draw_scene
-from medseg.data.opening import Reading
+from medseg.data.reading import Reading
 from medseg.errors import BadInput
 from medseg.sample import DataSpec
 

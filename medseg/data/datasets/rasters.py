@@ -11,8 +11,8 @@ from medseg import formats
 from medseg.data.case import Case
 from medseg.data.cases import Dataset
 from medseg.data.formula import Formula, index_formula
-from medseg.data.opening import Reading
 from medseg.data.pairing import by_stem
+from medseg.data.reading import Reading
 from medseg.data.sensors import bands_of
 from medseg.data.split import grouped
 from medseg.errors import BadInput

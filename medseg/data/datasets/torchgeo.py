@@ -11,7 +11,8 @@ from medseg import formats
 from medseg.data.case import Case
 from medseg.data.cases import Dataset
 from medseg.data.datasets.rasters import declared_channels, declared_labels
-from medseg.data.opening import OpenCase, Reading
+from medseg.data.opening import OpenCase
+from medseg.data.reading import Reading
 from medseg.data.split import grouped
 from medseg.data.torchgeo.facts import band_names, class_values, colour_by_value
 from medseg.data.torchgeo.listed_files import Pair, completed, listed_pairs

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from medseg.data.datasets import phantom_scenes
 from medseg.data.datasets.phantom_scenes import PhantomScenes
 from medseg.data.landscape import BANDS, IGNORE_VALUE, LABELS, NODATA, draw_scene
-from medseg.data.opening import Reading
+from medseg.data.reading import Reading
 from medseg.errors import BadInput
 from medseg.labels import IGNORE
 
