@@ -1,4 +1,4 @@
-"""Draw a validation case of a run: composite, label and prediction.
+"""Draw a validation case of a run on scenes: composite of all bands of its file, label and prediction.
 
 python scripts/draw_prediction.py RUN_DIR TARGET.png [CASE]
 """
@@ -8,7 +8,8 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from medseg import build, folds, restore
+from medseg import build, folds, formats, restore
+from medseg.data.sensors import bands_of
 from medseg.report.figures import overlay_figure, to_png
 
 
@@ -16,11 +17,12 @@ def main(run_dir: str, target: str, name: str | None = None) -> None:
     cfg = OmegaConf.load(Path(run_dir) / "config.yaml")
     source = build.dataset(cfg)
     cases = {case.id: case for case in folds.halves(cfg, source)[1]}
-    sample = source.read(cases[name or next(iter(cases))])
+    case = cases[name or next(iter(cases))]
+    sample, file = source.read(case), formats.open(case.images[0])
     pred = restore.predictor(Path(run_dir) / "checkpoints" / f"{cfg.judged}.ckpt").index(sample)
-    spec = source.spec
+    bands = bands_of(file.names, cfg.data.sensor) if file.names else source.spec.channels
     figure = overlay_figure(
-        sample.image, sample.label, pred, spec.labels, sample.grid, channels=spec.channels, valid=sample.valid,
+        file.read(), sample.label, pred, source.spec.labels, sample.grid, channels=bands, valid=sample.valid,
         title=sample.case,
     )  # fmt: skip
     Path(target).write_bytes(to_png(figure))

@@ -279,7 +279,9 @@ def test_input_without_images(run_dir: Path, tmp_path: Path) -> None:
     refuse_prediction(run_dir, empty, out, f"{empty}: no image among its 0 entries", "or a folder a case")
     (empty / "notes.txt").write_text("nothing to see")
     refuse_prediction(run_dir, empty, out, f"{empty}: ", "DICOM")
-    refuse_prediction(run_dir, empty / "notes.txt", out, "notes.txt: is not an image that medseg reads, known are .nii")
+    refuse_prediction(
+        run_dir, empty / "notes.txt", out, "notes.txt: is not an image that this network takes, known are .nii"
+    )
     assert not out.exists() or names(out) == []
 
 

@@ -56,7 +56,7 @@ def test_run_folder_holds_what_is_promised(run_dir: Path) -> None:
     assert promised <= {p.name for p in run_dir.iterdir()}
     assert {p.name for p in (run_dir / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     result = json.loads((run_dir / "metrics.json").read_text())
-    assert set(result) == {"summary", "classes", "policy", "cases"}
+    assert set(result) == {"summary", "classes", "policy", "cases", "confusion"}
     assert {"dice", "hd95_mm", "nsd", "volume_error_mm3"} <= set(result["summary"])
     assert set(result["classes"]) == {"liver", "stomach", "left kidney", "right kidney", "aorta"}
     assert len({row["case"] for row in result["cases"]}) == 2

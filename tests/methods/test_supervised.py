@@ -17,18 +17,10 @@ from medseg.losses.dice import DiceLoss
 from medseg.losses.weighted_sum import WeightedSum
 from medseg.methods.schedule import Constant
 from medseg.methods.supervised import Supervised
+from medseg.metrics import overlap
 from medseg.sample import Batch
 
 TABLE = LabelTable.declare({"background": 0, "disc": 1, "bar": 2})
-
-
-def dice(pred: np.ndarray, label: np.ndarray, valid: np.ndarray) -> dict[str, float]:
-    scores = {}
-    for name, (index,) in TABLE.targets:
-        found, true = (pred == index) & valid, (label == index) & valid
-        whole = found.sum() + true.sum()
-        scores[name] = 2 * (found & true).sum() / whole if whole else np.nan
-    return {name: float(score) for name, score in scores.items()}
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +33,8 @@ def supervised(network: nn.Module, **changed: Any) -> Supervised:
     loss = WeightedSum(TABLE, {"dice": DiceLoss, "ce": CrossEntropyLoss})
     settings: dict[str, Any] = {
         "loss": loss, "infer": lambda image, trained: trained(image[None])[0].argmax(0),
-        "judge": dice, "labels": TABLE,
+        "judge": partial(overlap.tally, labels=TABLE), "labels": TABLE,
+        "summarise": partial(overlap.validation_scores, labels=TABLE, pooled=False),
         "optimizer": partial(torch.optim.AdamW, lr=0.02, weight_decay=0.1), "schedule": Constant(), "seed": 0,
         "steps_per_epoch": 4, "stored": {},
     }  # fmt: skip
@@ -169,6 +162,13 @@ def test_class_that_no_case_has_is_left_out_of_the_mean() -> None:
     empty = batch(row(0, 0, 0), row(0, 0, 0)[:, None].float())
     (logged,) = trainer().validate(method, dataloaders=loader(empty), verbose=False)
     assert logged["val/dice"] == 0, "best.ckpt needs a number"
+
+
+def test_tiles_of_a_case_count_together() -> None:
+    method = supervised(net(), infer=lambda image, _: image[0].long())
+    tiles = [batch(row(1, 1), row(1, 0)[:, None].float()), batch(row(0, 1), row(1, 1)[:, None].float())]
+    (logged,) = trainer().validate(method, dataloaders=loader(*tiles), verbose=False)
+    assert logged["val/dice/disc"] == pytest.approx(4 / 6), "of the whole case, not the mean over its tiles"
 
 
 def test_rounds_of_validation_do_not_mix() -> None:
