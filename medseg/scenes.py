@@ -60,7 +60,7 @@ def stream_scene(
     target.parent.mkdir(parents=True, exist_ok=True)
     labels, grid, tiling = predictor.spec.labels, opened.grid, predictor.tiling
     nodata = class_nodata(labels)
-    settings = {"checkpoint": key, "files": _files(opened), "tiling": vars(tiling), "prepare": prepare.to_dict()}
+    settings = {"checkpoint": key, "files": _read_from(opened), "tiling": vars(tiling), "prepare": prepare.to_dict()}
     name = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
     same = like if formats.suffix(like) in formats.RASTERS and not formats.open(like).grid.offset_from(grid) else None
     dtype = wide_enough(labels, nodata)
@@ -114,9 +114,9 @@ def wide_enough(labels: LabelTable, nodata: int) -> np.dtype[Any]:
     return np.promote_types(labels.saved_dtype, np.min_scalar_type(nodata))
 
 
-def _files(opened: Opened) -> list[list[Any]]:
-    """Names, sizes and times of the files of a scene."""
+def _read_from(opened: Opened) -> list[Any]:
+    """Names, sizes and times of the files of a scene, and how they are read."""
     if not isinstance(opened, OpenCase):
         return []
     stats = [(path, path.stat()) for path in opened.case.files]
-    return [[str(path.resolve()), stat.st_size, stat.st_mtime_ns] for path, stat in stats]
+    return [vars(opened.reading), *([str(path.resolve()), stat.st_size, stat.st_mtime_ns] for path, stat in stats)]
