@@ -124,6 +124,7 @@ def network(model: DictConfig, planned: Plan, spec: DataSpec) -> Network:
         spacing=planned.spacing,
         kernels=planned.kernels,
         strides=planned.strides,
+        channels=spec.channels,
     )
     try:
         built: Network = instantiate(model)(facts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 
@@ -11,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medseg.errors import BadInput
+from medseg.sample import Channel
+from medseg.weights.report import Report
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Facts:
         kernels: Planned convolution kernel of each stage, fine to coarse. Networks of fixed topology
             ignore it.
         strides: Planned stride at the entrance of each stage; likewise.
+        channels: Names and wavelengths of the image channels, for networks that use them; empty if unknown.
     """
 
     in_channels: int
@@ -33,6 +36,7 @@ class Facts:
     spacing: tuple[float, ...]
     kernels: tuple[tuple[int, ...], ...]
     strides: tuple[tuple[int, ...], ...]
+    channels: tuple[Channel, ...] = ()
 
     @property
     def ndim(self) -> int:
@@ -73,6 +77,21 @@ class Network(nn.Module, ABC):
         Raises:
             BadInput: See ``check``.
         """
+
+    def initialise(self, statistics: Mapping[str, Sequence[float]] | None = None) -> Report | None:
+        """Load weights trained elsewhere, where the settings ask for them; once, when a training begins.
+
+        Args:
+            statistics: ``mean`` and ``std`` of each channel of the data, in raw units.
+
+        Returns:
+            What came from where; None if nothing was asked for.
+
+        Raises:
+            BadInput: See ``weights.load.load``.
+        """
+        del statistics
+        return None
 
     def nearest(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The smallest shape that the network takes and that holds ``shape``."""

@@ -1,0 +1,1 @@
+"""Decoders: from the features of any encoder to logits, one a file."""

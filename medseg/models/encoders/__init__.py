@@ -1,0 +1,1 @@
+"""Encoders: networks whose features others decode, one family a file."""

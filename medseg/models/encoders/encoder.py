@@ -1,0 +1,164 @@
+"""Encoder: what every encoder promises its decoder; Feature: what it declares of each feature."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from medseg.errors import BadInput
+from medseg.models.network import Facts
+from medseg.sample import Channel
+from medseg.weights import load
+from medseg.weights.pretrained import Pretrained, read
+from medseg.weights.report import Report
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One of the features of an encoder.
+
+    Attributes:
+        channels: Its width.
+        stride: Cells of the image for one of the feature, on each axis.
+        tokens: Whether it comes as ``[b, n, c]`` (``prefix`` tokens, then the grid in row-major order)
+            instead of ``[b, c, *s]``.
+        prefix: Tokens without a place (class, registers), ahead of the grid's.
+    """
+
+    channels: int
+    stride: tuple[int, ...]
+    tokens: bool = False
+    prefix: int = 0
+
+
+class Encoder(nn.Module, ABC):
+    """Maps an image to features, from fine to coarse (or, of a plain transformer, from early to late).
+
+    Subclasses take ``(facts: Facts, *, settings, weights=None, adapt="auto", least_share=0.9)``, and their
+    yaml stands in ``conf/model/encoder`` with ``_partial_: true``. **Construction never reads weights**:
+    ``initialise`` does, once, at the start of a training. So a checkpoint loads where the file of the
+    weights is long gone.
+
+    Attributes:
+        features: What ``forward`` gives, in order.
+        divisor: Cells of the image must be a multiple of this on each axis.
+        fixed_shape: The only shape taken; None where shapes are free.
+
+    Args:
+        facts: Data and plan.
+        features: Declared; the segmenter holds ``forward`` to it before any data is read.
+        divisor: See above.
+        fixed_shape: See above.
+        weights: Where from: None for random ones; a file (torch, safetensors, a checkpoint of medseg); or
+            what the family's ``fetch`` knows (``pretrained``, an enum of torchgeo).
+        adapt: How the weights' channels become those of the data; see ``weights.channels``.
+        least_share: Least share of the encoder's parameters that the weights must cover.
+    """
+
+    def __init__(
+        self,
+        facts: Facts,
+        features: Sequence[Feature],
+        divisor: Sequence[int],
+        *,
+        fixed_shape: Sequence[int] | None = None,
+        weights: str | None = None,
+        adapt: str = "auto",
+        least_share: float = 0.9,
+    ) -> None:
+        super().__init__()
+        self.features = tuple(features)
+        self.divisor = tuple(divisor)
+        self.fixed_shape = None if fixed_shape is None else tuple(fixed_shape)
+        self.channels: tuple[Channel, ...] = facts.channels or tuple(
+            Channel(f"channel{i}") for i in range(facts.in_channels)
+        )
+        self._weights, self._adapt, self._least_share = weights, adapt, least_share
+
+    @abstractmethod
+    def forward(self, image: Float[Tensor, "b c *s"]) -> list[Tensor]:
+        """The declared features."""
+
+    @property
+    @abstractmethod
+    def trunk(self) -> nn.Module:
+        """The upstream's own network, with its own names of parameters, which weights are loaded into."""
+
+    @property
+    @abstractmethod
+    def stem(self) -> str | None:
+        """Name in ``trunk`` of the kernel ``[o, c, *k]`` that takes the image; None where it fits any channels."""
+
+    def fetch(self, source: str) -> Pretrained:
+        """Weights by the words of ``model.encoder.weights``; families with a hub of their own add to it.
+
+        Raises:
+            BadInput: No such file, or one that is not safe to read; no network.
+        """
+        return read(source)
+
+    def rename(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors of a file under the names of ``trunk``; families whose files name them otherwise change this."""
+        return dict(state)
+
+    def initialise(self, statistics: Mapping[str, Sequence[float]] | None = None) -> Report | None:
+        """Load the weights that were asked for, and account for every tensor.
+
+        Args:
+            statistics: ``mean`` and ``std`` of the data's channels in raw units, compared with those that
+                the weights were trained with; None to compare nothing.
+
+        Raises:
+            BadInput: Weights that cannot be had, or that cover less than the least share.
+        """
+        if self._weights is None:
+            return None
+        found = self.fetch(str(self._weights))
+        found = found.with_state(self.rename(found.state))
+        return load.load(
+            self.trunk,
+            found,
+            stem=self.stem,
+            channels=self.channels,
+            adapt=self._adapt,
+            least_share=self._least_share,
+            statistics=statistics,
+        )
+
+
+def check_features(encoder: Encoder, in_channels: int, shape: Sequence[int]) -> None:
+    """Hold what an encoder gives for an image of ``shape`` to what it declares; on the meta device, at no cost.
+
+    Raises:
+        BadInput: Another number of features, or another shape of one; a patch too small for the encoder.
+    """
+    from torch.func import functional_call
+
+    name = type(encoder).__name__
+    meta = {key: torch.empty_like(t, device="meta") for key, t in encoder.state_dict(keep_vars=True).items()}
+    trained = encoder.training
+    try:
+        with torch.no_grad():
+            given = functional_call(encoder.eval(), meta, (torch.empty((1, in_channels, *shape), device="meta"),))
+    finally:
+        encoder.train(trained)
+    if len(given) != len(encoder.features):
+        raise BadInput(f"{name}: {len(given)} features came, {len(encoder.features)} are declared")
+    for i, (feature, tensor) in enumerate(zip(encoder.features, given, strict=True)):
+        grid = tuple(s // d for s, d in zip(shape, feature.stride, strict=True))
+        expected = (1, feature.channels, *grid)
+        if feature.tokens:
+            cells = 1
+            for n in grid:
+                cells *= n
+            expected = (1, feature.prefix + cells, feature.channels)
+        if tuple(tensor.shape) != expected:
+            raise BadInput(
+                f"{name}: feature {i} of an image of shape {tuple(shape)} has the shape {tuple(tensor.shape)}, "
+                f"declared is {expected}"
+            )

@@ -1,0 +1,1 @@
+"""Ways of tuning a network that others have trained: which parameters move, and how fast."""

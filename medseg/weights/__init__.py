@@ -1,0 +1,1 @@
+"""Weights trained elsewhere: read safely, fitted to other channels and shapes, accounted for."""
