@@ -29,9 +29,9 @@ def predict(cfg: DictConfig) -> list[Path]:
     Raises:
         BadInput: The checkpoint, the input or one of its images is not what it should be.
     """
-    checkpoint, source, target = Path(cfg.checkpoint), Path(cfg.input), Path(cfg.output)
-    if not source.exists():
-        raise BadInput(f"input={source}: no such file or folder")
+    checkpoint, target = Path(cfg.checkpoint), Path(cfg.output)
+    sources = [Path(cfg.input)] if isinstance(cfg.input, str) else [Path(folder) for folder in cfg.input]
+    _check_input(sources)
     if target.exists() and not target.is_dir():
         raise BadInput(f"output={target} is a file; give a folder, in which each case gets a file of its name")
     from rich.console import Console
@@ -58,7 +58,14 @@ def predict(cfg: DictConfig) -> list[Path]:
         shapes=cfg.polygons,
         mosaic=bool(cfg.mosaic),
     )
-    cases = find_cases(source, len(predictor.spec.channels), predictor.spec.ndim)
+    if predictor.spec.ndim == 2 and sources[0].is_dir():
+        sources = image_folders(sources, restore.image_folders(checkpoint))
+    cases = find_cases(sources, len(predictor.spec.channels), predictor.spec.ndim)
+    if cfg.mosaic and len(sources) > 1:
+        raise BadInput(
+            f"mosaic={cfg.mosaic} joins the tiles of one folder, input names {len(sources)}; join those of each folder "
+            "into a file first (gdalbuildvrt), or leave mosaic out"
+        )
     if cfg.mosaic:
         cases = [Case(cfg.mosaic, tuple(path for case in cases for path in case.images), None, cfg.mosaic)]
     written = [target / f"{case.id}{ending(case.images[0])}" for case in cases]
@@ -80,18 +87,65 @@ def predict(cfg: DictConfig) -> list[Path]:
     return written
 
 
-def find_cases(source: Path, n_channels: int, ndim: int = 3) -> list[Case]:
-    """The cases of a folder of images, of one image file (with its sibling channels), or of one DICOM series."""
+def _check_input(sources: Sequence[Path]) -> None:
+    absent = [str(source) for source in sources if not source.exists()]
+    if absent or not sources:
+        raise BadInput(f"input={', '.join(absent) or '[]'}: no such file or folder")
+    files = [str(source) for source in sources if source.is_file()]
+    if files and len(sources) > 1:
+        raise BadInput(
+            f"input: the file {files[0]} came in a list, expected folders, each with some of the bands of every case; "
+            "give one file by itself, or put the files of a case under one name into folders"
+        )
+
+
+def image_folders(sources: Sequence[Path], trained: Sequence[str]) -> list[Path]:
+    """The folders that together hold the bands of each case.
+
+    Args:
+        sources: Folders that were named.
+        trained: Sub-folders that the training took the images from.
+
+    Returns:
+        ``sources``; or, where that is one folder with some of those sub-folders in it, all of these.
+
+    Raises:
+        BadInput: Some of the sub-folders are there, but not all.
+    """
+    within = [sources[0] / name for name in trained]
+    if len(sources) > 1 or len(trained) < 2 or not any(folder.is_dir() for folder in within):
+        return list(sources)
+    absent = [folder.name for folder in within if not folder.is_dir()]
+    if absent:
+        raise BadInput(
+            f"input={sources[0]}: no folder {', '.join(absent)} in it; the training took the bands of each case from "
+            f"{', '.join(trained)}"
+        )
+    return within
+
+
+def find_cases(sources: Sequence[Path], n_channels: int, ndim: int = 3) -> list[Case]:
+    """The cases of a folder of images, of one image file (with its sibling channels), or of one DICOM series.
+
+    Several folders hold some of the bands of every case each, in files of one name, as ``RastersDataset``
+    takes them.
+    """
     from medseg import formats
     from medseg.data.case import Case
     from medseg.data.pairing import by_stem, pair
 
+    source = sources[0]
     if ndim == 2:
         endings = (*formats.RASTERS, *formats.IMAGES)
         if source.is_file() and formats.suffix(source) in endings:
             return [Case(formats.stem(source), (source,), None, formats.stem(source))]
         if source.is_dir():
-            return by_stem([source], None, endings=endings, label_endings=())
+            return by_stem(sources, None, endings=endings, label_endings=())
+    if len(sources) > 1:
+        raise BadInput(
+            f"input: {len(sources)} folders came, expected one; the channels of a volume lie in one folder, named "
+            "case_0000, case_0001 and so on"
+        )
     if source.is_file():
         cases = [c for c in _paired(source.parent, n_channels, formats.suffix(source)) if source in c.images]
         if not cases:

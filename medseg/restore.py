@@ -77,6 +77,12 @@ def predictor(
     )
 
 
+def image_folders(path: Path | str) -> tuple[str, ...]:
+    """Sub-folders that a checkpoint's training took the images from; empty where its dataset names none."""
+    images = checkpoint.read(path)["medseg"]["config"]["data"].get("images") or ()
+    return (images,) if isinstance(images, str) else tuple(images)
+
+
 def open_image(files: Sequence[Path], *, spec: DataSpec, reading: Reading, mosaic: bool = False) -> OpenCase:
     """The files of one new image, with the settings of the training; with ``mosaic``, tiles of one scene."""
     sources = [Mosaic([formats.open(path) for path in files])] if mosaic else None

@@ -189,6 +189,12 @@ class OpenCase:
                     "the files, in order, by data.bands")
                 )  # fmt: skip
             names = wanted
+        twice = [name for name in dict.fromkeys(wanted) if names.count(name) > 1]
+        if twice:
+            raise BadInput(
+                f"case {self.case.id}: band {', '.join(twice)} came more than once in {files}, which have {names}; "
+                "give each band once, or name the bands, in order, by data.bands"
+            )
         found = dict(zip(names, bands, strict=True))
         missing = [name for name in dict.fromkeys(wanted) if name not in found]
         if missing:

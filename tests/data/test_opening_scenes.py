@@ -81,6 +81,10 @@ def test_bands_of_several_files_join(tmp_path: Path) -> None:
     formats.write_image(tmp_path / "s1.tif", image[:1], utm_grid(SHAPE), names=["VV"])
     path = scene(tmp_path, image[1:])
     np.testing.assert_array_equal(read([path, tmp_path / "s1.tif"], None, "VV", "B8").image, image[[0, 2]])
+    with pytest.raises(
+        BadInput, match=r"case a: band B8 came more than once in .*, which have \['B4', 'B8', 'B12', 'B4'"
+    ):
+        read([path, path], None, "VV", "B8")
 
 
 def test_a_window_is_the_slice_of_the_whole(tmp_path: Path) -> None:
