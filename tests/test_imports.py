@@ -41,6 +41,7 @@ COMMANDS = {
     "checkpoint",
     "judge",
     "evaluation",
+    "comparison",
     "train",
     "predict",
     "evaluate",

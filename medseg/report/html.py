@@ -77,13 +77,17 @@ def write_report(
         ("Facts", _facts(facts or {})),
     ]
     body = "".join(f"<section><h2>{escape(name)}</h2>{text}</section>" for name, text in sections if text)
-    page = (
+    write_text(path, page(title, body))
+
+
+def page(title: str, body: str) -> str:
+    """A whole HTML page in the style of the reports; ``body`` is HTML already."""
+    return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{_CSS}</style></head>"
         f"<body><h1>{escape(title)}</h1>{body}</body></html>\n"
     )
-    write_text(path, page)
 
 
 def write_run_report(
@@ -134,7 +138,7 @@ def show(value: Any) -> str:
     return str(value)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table that scrolls sideways in its own box; header is escaped, cells are HTML."""
     head = "".join(f"<th>{escape(h)}</th>" for h in header)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
@@ -152,7 +156,7 @@ def _summary(result: Mapping[str, Any]) -> str:
     ]
     stated = {key: text for key, text in result["policy"].items() if isinstance(text, str)}
     note = "".join(f'<p class="note">{escape(key)}: {escape(text)}</p>' for key, text in stated.items())
-    return _table(("metric", "mean", "95 % interval", "cases"), rows) + note
+    return table(("metric", "mean", "95 % interval", "cases"), rows) + note
 
 
 def _classes(result: Mapping[str, Any]) -> str:
@@ -162,7 +166,7 @@ def _classes(result: Mapping[str, Any]) -> str:
         + [f"{show(entry['mean'])}<br><small>{_interval(entry)}; n {entry['cases']}</small>" for entry in by.values()]
         for name, by in result["classes"].items()
     ]
-    return _table(["class", *metrics], rows) if metrics else ""
+    return table(["class", *metrics], rows) if metrics else ""
 
 
 def _strip(result: Mapping[str, Any], leading: str) -> str:
@@ -177,7 +181,7 @@ def _worst(result: Mapping[str, Any], leading: str) -> str:
     rows = [
         [escape(str(row["case"])), escape(row["class"]), *(show(row.get(m)) for m in metrics)] for row in known[:_WORST]
     ]
-    return _table(["case", "class", *metrics], rows) if rows else ""
+    return table(["case", "class", *metrics], rows) if rows else ""
 
 
 def _figure(caption: str, png: bytes) -> str:
@@ -197,7 +201,7 @@ def _policy(policy: Mapping[str, Any]) -> str:
         cells = (name + (f" ({', '.join(extra)})" if extra else ""), show(cost["missed"]), show(cost["false"]), empty)
         rows.append([escape(cell) for cell in cells])
     note = '<p class="note">The value of a case whose structure is labelled but not predicted, and so on.</p>'
-    return _table(("metric", "missed", "false", "both empty"), rows) + note if rows else ""
+    return table(("metric", "missed", "false", "both empty"), rows) + note if rows else ""
 
 
 def _facts(facts: Mapping[str, Any]) -> str:

@@ -1,0 +1,92 @@
+"""What a comparison of runs says: in a few lines, and as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from medseg.metrics.accumulate import write_text
+from medseg.report.html import page, table
+from medseg.report.strip import strip_plot
+
+_SEEDS = "over seeds (Student's 95 % interval, for new seeds on these cases)"
+_CASES = "over cases (95 % bootstrap, for new cases with these seeds)"
+
+
+def lines(result: Mapping[str, Any]) -> list[str]:
+    """The comparison in words, a line for each arm and each difference.
+
+    Args:
+        result: What ``comparison.compare`` gave.
+    """
+    metric = result["metric"]
+    told = [
+        f"{arm['name']}: {metric} {arm['mean']:.4f} (seeds "
+        + ", ".join(f"{seed}: {score:.4f}" for seed, score in arm["scores"].items())
+        + ")"
+        for arm in result["arms"]
+    ]
+    for row in result["differences"]:
+        ahead = sum(d > 0 for d in row["seeds"].values())
+        text = (
+            f"{row['of']} less {row['to']}: {row['difference']:+.4f} {_interval(row['ci95'])} over seeds, "
+            f"ahead with {ahead} of {len(row['seeds'])}"
+        )
+        if row["of_cases"]:
+            text += f"; {_interval(row['of_cases']['ci95'])} over {row['of_cases']['cases']} cases"
+        told.append(text)
+    return told
+
+
+def write_comparison(path: Path, result: Mapping[str, Any]) -> None:
+    """Write the page: scores of each arm as dots, and the paired differences with their intervals.
+
+    Args:
+        path: File to write, atomically; its folder exists.
+        result: What ``comparison.compare`` gave.
+    """
+    metric = result["metric"]
+    seeds = sorted({seed for arm in result["arms"] for seed in arm["scores"]}, key=int)
+    dots = {arm["name"]: [(f"seed {seed}", v) for seed, v in arm["scores"].items()] for arm in result["arms"]}
+    scores = table(
+        ["arm", "mean", *(f"seed {seed}" for seed in seeds)],
+        [
+            [escape(a["name"]), _number(a["mean"]), *(_number(a["scores"].get(s)) for s in seeds)]
+            for a in result["arms"]
+        ],
+    )
+    differences = table(
+        ["arm", "less", "difference", "interval over seeds", *(f"seed {s}" for s in seeds), "interval over cases"],
+        [
+            [
+                escape(row["of"]),
+                escape(row["to"]),
+                _signed(row["difference"]),
+                _interval(row["ci95"]),
+                *(_signed(row["seeds"].get(s)) for s in seeds),
+                _interval(row["of_cases"]["ci95"]) if row["of_cases"] else "–",
+            ]
+            for row in result["differences"]
+        ],
+    )
+    note = f'<p class="note">Differences are paired by seed. Intervals: {_SEEDS}; {_CASES}. Neither covers both.</p>'
+    sections: Sequence[tuple[str, str]] = (
+        (f"{metric} of each run", strip_plot(dots, label=metric) + scores),
+        ("Differences", differences + note),
+    )
+    body = "".join(f"<section><h2>{escape(name)}</h2>{text}</section>" for name, text in sections)
+    write_text(path, page("Comparison", body))
+
+
+def _interval(bounds: Sequence[float] | None) -> str:
+    return "(no interval)" if bounds is None else f"[{bounds[0]:+.4f}, {bounds[1]:+.4f}]"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.4f}"
