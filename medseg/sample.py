@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -41,15 +42,18 @@ class DataSpec:
         channels: In array order.
         labels: Meaning of the label values.
         ndim: Number of spatial axes, 2 or 3.
+        dates: Slots of a time series, t: the dates that a case has at most. 0 where there is no time axis.
     """
 
     channels: tuple[Channel, ...]
     labels: LabelTable
     ndim: int
+    dates: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; ``from_dict`` is its inverse."""
-        return {"channels": [vars(c) for c in self.channels], "labels": self.labels.to_dict(), "ndim": self.ndim}
+        stored = {"channels": [vars(c) for c in self.channels], "labels": self.labels.to_dict(), "ndim": self.ndim}
+        return stored | ({"dates": self.dates} if self.dates else {})  # what was stored without time keeps its key
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> DataSpec:
@@ -58,6 +62,7 @@ class DataSpec:
             channels=tuple(Channel(**c) for c in stored["channels"]),
             labels=LabelTable.from_dict(stored["labels"]),
             ndim=stored["ndim"],
+            dates=stored.get("dates", 0),
         )
 
 
@@ -65,21 +70,41 @@ class DataSpec:
 class Sample:
     """One case, or a window of one, on its grid.
 
+    A time series has slots for dates. Cells without data on some date, and slots without a date, are NaN
+    in a raw image and 0 in a prepared one; a cell is valid where any date has data.
+
     Attributes:
-        image: Channels; float32.
+        image: Channels ``[c, *s]``; of a time series ``[t, c, *s]``; float32.
         label: Training index of each cell or ``IGNORE``; None where there is none (prediction).
         valid: False on nodata, outside the field of view or the scan.
         grid: Geometry of the three arrays.
         case: Case identifier.
         group: What splits may not tear apart (patient, site, scene).
+        days: Of a time series, the date of each slot in days since 1970-01-01, 0 where there is none; else None.
+        present: Of a time series, False for channels of slots that the case lacks; else None, as none is lacking.
     """
 
-    image: Float[np.ndarray, "c *s"]
+    image: Float[np.ndarray, "..."]
     label: Int[np.ndarray, " *s"] | None
     valid: Bool[np.ndarray, " *s"]
     grid: Grid
     case: str
     group: str
+    days: Int[np.ndarray, " t"] | None = None
+    present: Bool[np.ndarray, "t c"] | None = None
+
+    def __post_init__(self) -> None:
+        lead = self.image.shape[:1] if self.present is None else self.present.shape
+        if self.image.shape != (*lead, *self.valid.shape):
+            raise ValueError(f"an image of shape {self.image.shape} came with cells of {self.valid.shape}")
+
+    @property
+    def planes(self) -> Float[np.ndarray, "n *s"]:
+        """Every channel, of a time series date after date: one stack of finite images, 0 where there are no data."""
+        if self.present is None:
+            return self.image
+        planes = self.image.reshape(-1, *self.valid.shape)
+        return np.where(np.isfinite(planes), planes, np.float32(0))
 
 
 @dataclass
@@ -87,32 +112,80 @@ class Batch:
     """Patches stacked for a training or validation step.
 
     Attributes:
-        image: Float patches.
+        image: Float patches ``[b, c, *s]``; of time series ``[b, t, c, *s]``.
         label: Training index or ``IGNORE``.
         valid: False where a cell does not count.
-        present: False for channels that the case lacks (their image is zero).
+        present: ``[b, c]``, of time series ``[b, t, c]``: False for channels that the case lacks (their image is
+            zero), so for all channels of a missing date.
         key: ``[b, 3]`` int64 on the CPU: (seed, step, sample) of each patch. Everything random about
             the patch is a function of its key.
         cases: Case identifier of each patch.
+        days: Of time series, the date of each slot in days since 1970-01-01, 0 where it is missing; else None.
     """
 
-    image: Float[Tensor, "b c *s"]
+    image: Float[Tensor, "b *more"]
     label: Int[Tensor, "b *s"]
     valid: Bool[Tensor, "b *s"]
-    present: Bool[Tensor, "b c"]
+    present: Bool[Tensor, "b *lead"]
     key: Int[Tensor, "b 3"]
     cases: tuple[str, ...]
+    days: Int[Tensor, "b t"] | None = None
+
+    def __post_init__(self) -> None:
+        shape, axes = (*self.present.shape, *self.valid.shape[1:]), 2 if self.days is None else 3
+        if self.image.shape != shape or self.present.ndim != axes:
+            raise ValueError(f"an image of shape {tuple(self.image.shape)} came, cells and presence are of {shape}")
+
+    @property
+    def dates(self) -> int:
+        """Slots of a time series, t; 0 where there is no time axis."""
+        return 0 if self.days is None else self.days.shape[1]
+
+    @property
+    def context(self) -> dict[str, Tensor]:
+        """What a network is told beside the image, ``network(image, **context)``: of time series present and days."""
+        return {} if self.days is None else {"present": self.present, "days": self.days}
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """Copy with image, label, valid and present on ``device``; the key stays on the CPU."""
-        moved = {
-            f.name: getattr(self, f.name).to(device, non_blocking=non_blocking)
-            for f in fields(self)
-            if f.name not in ("key", "cases")
-        }
-        return replace(self, **moved)
+        """Copy with all but the key on ``device``, which stays on the CPU."""
+        return replace(self, **{k: t.to(device, non_blocking=non_blocking) for k, t in self._tensors() if k != "key"})
 
     def pin_memory(self) -> Batch:
         """Copy in page-locked memory, for faster transfers to a GPU."""
-        pinned = {f.name: getattr(self, f.name).pin_memory() for f in fields(self) if f.name != "cases"}
-        return replace(self, **pinned)
+        return replace(self, **{name: tensor.pin_memory() for name, tensor in self._tensors()})
+
+    def _tensors(self) -> list[tuple[str, Any]]:
+        pairs = [(f.name, getattr(self, f.name)) for f in fields(self)]
+        return [(name, value) for name, value in pairs if isinstance(value, Tensor)]
+
+
+def evenly_spaced(dates: int, slots: int) -> list[int]:
+    """Which dates of a case stand in the slots, from the first on: all, or where they are more, evenly spaced ones.
+
+    Example:
+        >>> evenly_spaced(3, 4), evenly_spaced(9, 4)
+        ([0, 1, 2], [0, 3, 5, 8])
+    """
+    return list(range(dates)) if dates <= slots else np.linspace(0, dates - 1, slots).round().astype(int).tolist()
+
+
+def in_slots(
+    image: Float[np.ndarray, "n c *s"], days: Sequence[int], slots: int
+) -> tuple[Float[np.ndarray, "t c *s"], Int[np.ndarray, " t"], Bool[np.ndarray, "t c"]]:
+    """Dates of a case in the slots of a time series: image, days and presence as a ``Sample`` has them.
+
+    Args:
+        image: Of at most ``slots`` dates, NaN where a date has no data.
+        days: Of these dates, since 1970-01-01.
+        slots: Dates that the result has; those at the end are missing.
+    """
+    n, channels = image.shape[:2]
+    present = np.zeros((slots, channels), dtype=bool)
+    present[:n] = True
+    told = np.zeros(slots, dtype=np.int64)
+    told[:n] = days
+    if n == slots:
+        return image, told, present
+    filled: npt.NDArray[np.float32] = np.full((slots, *image.shape[1:]), np.nan, dtype=np.float32)
+    filled[:n] = image
+    return filled, told, present

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import ceil, lcm
 from typing import Any
 
@@ -90,6 +91,7 @@ class Smp(Network):
         super().__init__(facts.in_channels, (stride, stride), fixed_shape=patch if fixed else None)
         self.net = net
         self._name = name
+        self._tokens = len(net.encoder.output_strides) if architecture == "DPT" else 0  # features beside tokens
         self._least, used = self._find_least(facts.in_channels)
         drop_idle(net, used)
 
@@ -117,9 +119,32 @@ class Smp(Network):
         Raises:
             BadInput: See ``check``; or, in training, a layer is to normalise a batch of one value.
         """
+        return self.decode(self.encode(image), image)
+
+    def encode(self, image: Float[Tensor, "b c *s"]) -> list[Tensor]:
+        """Features of the encoder without the image that smp puts first; tokens ``[b, n, c]`` of DPT come last."""
         self.check(image)
+        with self._batch_of_one_told(image):
+            given = self.net.encoder(image)
+        if self._tokens:
+            grids, tokens = given
+            return [*grids, *(t for t in tokens if t is not None)]
+        return list(given[1:])
+
+    def decode(self, features: Sequence[Tensor], image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *s"]:
+        """Logits of each cell of ``image``, of which decoders ask for no more than the shape."""
+        with self._batch_of_one_told(image):
+            if self._tokens:
+                grids, tokens = features[: self._tokens], features[self._tokens :]
+                decoded = self.net.decoder(list(grids), list(tokens) or [None] * self._tokens)
+            else:
+                decoded = self.net.decoder([image, *features])
+            return self.net.segmentation_head(decoded)
+
+    @contextmanager
+    def _batch_of_one_told(self, image: Tensor) -> Iterator[None]:
         try:
-            return self.net(image)
+            yield
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise

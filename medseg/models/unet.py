@@ -84,13 +84,24 @@ class UNet(Network):
 
     def forward(self, image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *s"] | list[Tensor]:
         """Logits; a list from fine to coarse in training under deep supervision."""
+        return self.decode(self.encode(image), image)
+
+    def encode(self, image: Float[Tensor, "b c *s"]) -> list[Tensor]:
+        """Features of each stage, fine to coarse."""
         self.check(image)
-        feature, skips = self.stem(image), []
+        feature, features = self.stem(image), []
         for stage in self.encoder:
             feature = stage(feature)
-            skips.append(feature)
-        decoded = []
-        for up, stage, skip in zip(self.up, self.decoder, reversed(skips[:-1]), strict=True):
+            features.append(feature)
+        return features
+
+    def decode(
+        self, features: Sequence[Tensor], image: Float[Tensor, "b c *s"]
+    ) -> Float[Tensor, "b k *s"] | list[Tensor]:
+        """Logits from the features of each stage; the image itself is not used."""
+        del image
+        feature, decoded = features[-1], []
+        for up, stage, skip in zip(self.up, self.decoder, reversed(features[:-1]), strict=True):
             feature = stage(cat((up(feature), skip), dim=1))
             decoded.append(feature)
         if self.training and self.deep_supervision:

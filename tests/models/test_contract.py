@@ -228,3 +228,16 @@ def test_networks_for_images_refuse_volumes_and_name_those_for_them(name):
     with pytest.raises(BadInput, match="the data has 3; choose a network for volumes") as caught:
         build(name, facts(3))
     assert set(re.findall(r"\w+", str(caught.value).partition("model=")[2])) - {"or"} == set(NAMES) - FLAT
+
+
+def test_networks_that_split_give_the_same_logits_in_two_steps(network, image, logits):
+    if not hasattr(network, "encode"):
+        assert not hasattr(network, "decode")
+        return
+    with torch.no_grad():
+        features = network.encode(image)
+        assert isinstance(features, list)
+        assert {len(feature) for feature in features} == {len(image)}
+        torch.testing.assert_close(network.decode(features, image), logits, rtol=0, atol=0)
+    with pytest.raises(BadInput, match="pad to"):
+        network.encode(image[..., :-1])
