@@ -237,7 +237,7 @@ def run(cfg: DictConfig, run_dir: Path) -> Run:
             config=_plain(cfg, precision), spec=spec.to_dict(), plan=planned.to_dict(), data=folds
         ),
     )
-    return Run(source, planned, datamodule, method, trainer(cfg, run_dir, precision, device))
+    return Run(source, planned, datamodule, method, trainer(cfg, run_dir, precision, device, method.monitor))
 
 
 def _plain(cfg: DictConfig, precision: str) -> dict[str, Any]:
@@ -246,11 +246,12 @@ def _plain(cfg: DictConfig, precision: str) -> dict[str, Any]:
     return config
 
 
-def trainer(cfg: DictConfig, run_dir: Path, precision: str, device: str) -> Trainer:
-    """The Lightning trainer, with checkpoints, loggers and the configured callbacks."""
+def trainer(cfg: DictConfig, run_dir: Path, precision: str, device: str, monitor: tuple[str, str]) -> Trainer:
+    """The Lightning trainer, with checkpoints (the best by ``monitor``), loggers and the configured callbacks."""
     folder = run_dir / "checkpoints"
     settled: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
-    best = ModelCheckpoint(filename="best", monitor="val/dice", mode="max", save_on_train_epoch_end=False, **settled)
+    key, mode = monitor
+    best = ModelCheckpoint(filename="best", monitor=key, mode=mode, save_on_train_epoch_end=False, **settled)
     last = ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **settled)  # only whole epochs resume exactly
     callbacks = [instantiate(c) for c in cfg.callbacks.values() if c is not None]
     loggers: list[Any] = [MetricsFile(run_dir)]

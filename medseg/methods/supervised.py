@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from medseg.labels import LabelTable
-from medseg.methods.budget import progress
+from medseg.methods.method import Method
 from medseg.sample import Batch
 
 Loss = Callable[[Any, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
@@ -24,12 +22,8 @@ Summarise = Callable[[Sequence[np.ndarray]], dict[str, float]]
 """Counts of all cases -> scores by the end of their key; ``dice`` is one of them."""
 
 
-class Supervised(LightningModule):
+class Supervised(Method):
     """Trains on labelled patches; validates on whole cases.
-
-    The learning rate follows ``schedule`` over the budget of the trainer (steps, epochs or time).
-    Randomness inside the network (dropout) is seeded anew at every step, so that a resumed training
-    equals an uninterrupted one.
 
     Args:
         network: Maps ``[b, c, *s]`` to logits ``[b, k, *s]``, or in training to a list of them.
@@ -38,12 +32,10 @@ class Supervised(LightningModule):
         judge: Counts of a whole case.
         summarise: Scores of all cases, from their counts.
         labels: The label table.
-        optimizer: Makes the optimiser from parameter groups.
-        schedule: Maps progress in [0, 1] to a factor of the learning rate.
-        seed: Of the whole training.
-        steps_per_epoch: Optimiser steps of one epoch.
-        stored: What the checkpoint holds besides weights: JSON-able, under the key ``medseg``.
+        shared: What every ``Method`` takes.
     """
+
+    monitor = ("val/dice", "max")
 
     def __init__(
         self,
@@ -54,46 +46,15 @@ class Supervised(LightningModule):
         judge: Judge,
         summarise: Summarise,
         labels: LabelTable,
-        optimizer: Callable[..., Optimizer],
-        schedule: Callable[[float], float],
-        seed: int,
-        steps_per_epoch: int,
-        stored: dict[str, Any],
+        **shared: Any,
     ) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network, **shared)
         self.loss = loss
         self.infer = infer
         self.judge = judge
         self.summarise = summarise
         self.labels = labels
-        self.schedule = schedule
-        self.seed = seed
-        self.steps_per_epoch = steps_per_epoch
-        self.stored = stored
-        self._make_optimizer = optimizer
         self._counts: dict[str, np.ndarray] = {}
-
-    def configure_optimizers(self) -> Optimizer:
-        """The optimiser; weight decay spares biases and normalisation, which have one axis."""
-        decayed = [p for p in self.network.parameters() if p.requires_grad and p.ndim > 1]
-        spared = [p for p in self.network.parameters() if p.requires_grad and p.ndim <= 1]
-        groups: list[dict[str, Any]] = [{"params": decayed}]
-        if spared:
-            groups.append({"params": spared, "weight_decay": 0.0})
-        optimizer = self._make_optimizer(groups)
-        for group in optimizer.param_groups:
-            group["base_lr"] = group["lr"]
-        return optimizer
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Set the learning rate of this step, and seed what is random inside the network."""
-        factor = self.schedule(progress(self.trainer, self.steps_per_epoch))
-        for optimizer in self.trainer.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["base_lr"] * factor
-        key = np.random.SeedSequence([self.seed, 3, self.global_step, self.global_rank])
-        torch.manual_seed(int(key.generate_state(1)[0]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch of augmented patches."""
@@ -103,11 +64,6 @@ class Supervised(LightningModule):
         self.log_dict({f"train/{name}": part.detach() for name, part in parts.items()}, batch_size=n)
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=n)
         return loss
-
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """End with a validation when the steps are spent: by itself Lightning validates whole epochs only."""
-        if self.global_step == self.trainer.max_steps:
-            self.trainer.should_stop = True
 
     def on_validation_epoch_start(self) -> None:
         """Forget the counts of the last round."""
@@ -125,10 +81,6 @@ class Supervised(LightningModule):
         """Log the scores of all cases: ``val/dice``, ``val/dice/<class>`` and what ``summarise`` gives besides."""
         for name, score in self.summarise(list(_gather(self._counts).values())).items():
             self.log(f"val/{name}", score, prog_bar=name == "dice")
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what prediction needs."""
-        checkpoint["medseg"] = self.stored
 
 
 def _gather(counts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -1,0 +1,116 @@
+"""Method: what every way of training shares: optimiser, schedule, seeds, the end of the budget."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from torch import nn
+from torch.optim import Optimizer
+
+from medseg.methods.budget import progress
+from medseg.sample import Batch
+
+
+@runtime_checkable
+class Tuning(Protocol):
+    """Which parameters of a network move, and how fast; ``medseg.peft`` has them."""
+
+    def groups(self, network: nn.Module) -> list[dict[str, Any]]:
+        """Parameter groups of the optimiser; ``factor`` in a group multiplies its learning rate (1 if absent)."""
+        ...
+
+    def factor(self, group: Mapping[str, Any], progress: float) -> float:
+        """Factor of a group's learning rate at this share of the budget, besides the schedule's."""
+        ...
+
+    def settle(self, network: nn.Module) -> None:
+        """Put frozen parts of a network in training mode back into evaluation mode."""
+        ...
+
+
+class Method(LightningModule, ABC):
+    """Trains a network; how is the subclass's.
+
+    The learning rate follows ``schedule`` over the budget of the trainer (steps, epochs or time).
+    Randomness inside the network (dropout) is seeded anew at every step, so that a resumed training
+    equals an uninterrupted one.
+
+    Attributes:
+        monitor: Logged key by which the best checkpoint is chosen, and whether ``min`` or ``max`` is best.
+
+    Args:
+        network: What is trained.
+        optimizer: Makes the optimiser from parameter groups.
+        schedule: Maps progress in [0, 1] to a factor of the learning rate.
+        seed: Of the whole training.
+        steps_per_epoch: Optimiser steps of one epoch.
+        stored: What the checkpoint holds besides weights: JSON-able, under the key ``medseg``.
+        tuning: Which parameters move; None for all alike.
+    """
+
+    monitor: ClassVar[tuple[str, str]]
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        optimizer: Callable[..., Optimizer],
+        schedule: Callable[[float], float],
+        seed: int,
+        steps_per_epoch: int,
+        stored: dict[str, Any],
+        tuning: Tuning | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.schedule = schedule
+        self.seed = seed
+        self.steps_per_epoch = steps_per_epoch
+        self.stored = stored
+        self.tuning = tuning
+        self._make_optimizer = optimizer
+
+    def configure_optimizers(self) -> Optimizer:
+        """The optimiser of every parameter of the method that learns."""
+        groups = decay_groups(self) if self.tuning is None else self.tuning.groups(self.network)
+        optimizer = self._make_optimizer(groups)
+        for group in optimizer.param_groups:
+            group["base_lr"] = group["lr"] * group.get("factor", 1.0)
+        return optimizer
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Set the learning rate of this step, and seed what is random inside the network."""
+        done = progress(self.trainer, self.steps_per_epoch)
+        factor = self.schedule(done)
+        for optimizer in self.trainer.optimizers:
+            for group in optimizer.param_groups:
+                further = 1.0 if self.tuning is None else self.tuning.factor(group, done)
+                group["lr"] = group["base_lr"] * factor * further
+        if self.tuning is not None:
+            self.tuning.settle(self.network)
+        key = np.random.SeedSequence([self.seed, 3, self.global_step, self.global_rank])
+        torch.manual_seed(int(key.generate_state(1)[0]))
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """End with a validation when the steps are spent: by itself Lightning validates whole epochs only."""
+        if self.global_step == self.trainer.max_steps:
+            self.trainer.should_stop = True
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what prediction needs."""
+        checkpoint["medseg"] = self.stored
+
+
+def decay_groups(module: nn.Module) -> list[dict[str, Any]]:
+    """Groups of the parameters that learn; weight decay spares biases and normalisation, which have one axis."""
+    learning = [p for p in module.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [{"params": [p for p in learning if p.ndim > 1]}]
+    spared = [p for p in learning if p.ndim <= 1]
+    if spared:
+        groups.append({"params": spared, "weight_decay": 0.0})
+    return groups
