@@ -25,6 +25,7 @@ from medseg.report.figures import overlay_figure, to_png
 from medseg.report.html import write_report
 from medseg.report.means import means_table
 
+_NO_AUC = "not there: label files hold no probabilities; a training judges it with metric.auc=true"
 _METRICS = {"full": VOLUME_METRICS, "scene": SCENE_METRICS}
 
 
@@ -104,6 +105,7 @@ def evaluate_folders(
         gathered.add(case, judged.pred, judged.label, judged.valid, spacing=grid.spacing, unit=grid.unit)
         lacking[case] = (judged.unpredicted, judged.labelled)
     result = gathered.result()
+    result["policy"]["auc"] = _NO_AUC
     if flat:
         result["policy"]["unpredicted"] = _told_unpredicted(lacking)
     drawn = [(case, _draw(case, cases[case], table, grid_tolerance)) for case in _worst(result, figures)]

@@ -41,10 +41,10 @@ def judge(
     kept = []
     for case in watch(cases):
         sample = read(case)
-        pred = predictor.index(sample)
+        pred, prob = predictor.index_and_prob(sample) if scores.auc else (predictor.index(sample), None)
         label: Any = sample.label
         grid = sample.grid
-        scores.add(case.id, pred, label, sample.valid, spacing=grid.spacing, unit=grid.unit)
+        scores.add(case.id, pred, label, sample.valid, spacing=grid.spacing, unit=grid.unit, prob=prob)
         if case.id in pictured:
             kept.append((sample, pred))
     return kept

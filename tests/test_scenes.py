@@ -43,7 +43,7 @@ def trained(folder: Path, kind: str, *overrides: str) -> Path:
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scenes")
-    trained(folder, "rasters", "data.strategy=class")
+    trained(folder, "rasters", "data.strategy=class", "metric.auc=true")
     return folder
 
 
@@ -58,6 +58,9 @@ def test_a_run_learns_stripes_and_tells_pooled_scores(scenes: Path) -> None:
     assert set(told["classes"]) == {"road", "river"}
     assert np.array(told["confusion"]["matrix"]).sum() == 40 * 56
     assert told["policy"]["checkpoint"] == "last"
+    assert 0.9 < told["classes"]["road"]["auc"]["mean"] <= 1
+    assert "auc" in (scenes / "run/cases.csv").read_text().partition("\n")[0].split(",")
+    assert "<th>auc</th>" in (scenes / "run/report.html").read_text()
 
 
 def test_maps_lie_on_the_very_grid_and_score_as_in_the_run(scenes: Path) -> None:
@@ -78,6 +81,9 @@ def test_maps_lie_on_the_very_grid_and_score_as_in_the_run(scenes: Path) -> None
     evaluate(compose("evaluate", [*places, names]))
     scored = json.loads((scenes / "scores/metrics.json").read_text())
     assert scored["confusion"] == told["confusion"]
+    assert "auc" not in scored["summary"]
+    assert scored["policy"]["auc"].startswith("not there: label files hold no probabilities")
+    assert "auc: not there" in (scenes / "scores/report.html").read_text()
 
 
 def test_probabilities_and_polygons_lie_in_folders_of_their_own(scenes: Path) -> None:

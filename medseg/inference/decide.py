@@ -10,6 +10,11 @@ from medseg.errors import BadInput
 from medseg.labels import LabelTable
 
 
+def prob_of(logits: Float[Tensor, "k *s"], labels: LabelTable) -> Float[Tensor, "k *s"]:
+    """Softmax of logits; with regions, which overlap, the sigmoid of each."""
+    return logits.sigmoid() if labels.regions else logits.softmax(0)
+
+
 def decide(logits: Float[Tensor, "k *s"], labels: LabelTable) -> Int[Tensor, " *s"]:
     """Training index of each cell.
 

@@ -16,7 +16,7 @@ from torch import nn
 from medseg.errors import BadInput
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
-from medseg.inference.decide import decide
+from medseg.inference.decide import decide, prob_of
 from medseg.inference.tiling import Tiling
 from medseg.sample import DataSpec, Sample
 
@@ -34,7 +34,7 @@ class Preparation(Protocol):
         ...
 
     def restore_index(self, index: np.ndarray, trace: Any) -> np.ndarray:
-        """Training indices on the file's own grid."""
+        """Training indices (or other values of cells) on the file's own grid; 0 in what was cropped away."""
         ...
 
 
@@ -88,12 +88,29 @@ class Predictor:
 
     def index(self, sample: Sample) -> Int[np.ndarray, " *s"]:
         """Training index of each cell of the sample's own grid; 0 where it is not valid."""
+        return self._decided(sample, *self._logits(sample))
+
+    def index_and_prob(self, sample: Sample) -> tuple[Int[np.ndarray, " *s"], Float[np.ndarray, "k *s"]]:
+        """What ``index`` gives, and the probability of each class, or of each region, from the same pass.
+
+        Cells that preprocessing crops away are of the first class for certain, and of no region. Takes 4 k
+        bytes a cell.
+        """
+        logits, trace = self._logits(sample)
+        restore, prob = self.prepare.restore_index, prob_of(logits, self.spec.labels).numpy()
+        rest = 0 if self.spec.labels.regions else 1
+        whole = [1 - restore(1 - p, trace) for p in prob[:rest]] + [restore(p, trace) for p in prob[rest:]]
+        return self._decided(sample, logits, trace), np.stack(whole)
+
+    def _logits(self, sample: Sample) -> tuple[Float[torch.Tensor, "k *u"], Any]:
+        """Logits at the sample's own spacing, still cropped and reoriented, and the trace of that."""
         prepared, trace = self.prepare(sample)
         image = torch.from_numpy(np.ascontiguousarray(prepared.image)).to(self.device)
         logits = self.tiling.logits(image, self.network).cpu().numpy()
-        restored = torch.from_numpy(self.prepare.restore_logits(logits, trace))
-        index = decide(restored, self.spec.labels).numpy()
-        whole = self.prepare.restore_index(index, trace)
+        return torch.from_numpy(self.prepare.restore_logits(logits, trace)), trace
+
+    def _decided(self, sample: Sample, logits: Float[torch.Tensor, "k *u"], trace: Any) -> Int[np.ndarray, " *s"]:
+        whole = self.prepare.restore_index(decide(logits, self.spec.labels).numpy(), trace)
         return np.where(sample.valid, whole, 0)
 
     def __call__(self, image: npt.NDArray[Any], grid: Grid) -> npt.NDArray[Any]:

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from medseg.geometry.box import Box
-from medseg.inference.decide import decide
+from medseg.inference.decide import decide, prob_of
 from medseg.inference.sliding_window import ring_spans, slabs, window_batches
 from medseg.inference.tiling import Tiling
 from medseg.labels import LabelTable
@@ -100,9 +100,8 @@ def stream(
 
 
 def scaled_probabilities(logits: Float[Tensor, "k *s"], labels: LabelTable) -> Shaped[np.ndarray, "k *s"]:
-    """Softmax (with regions the sigmoid) of logits, as integers from 0 to ``PROBABILITY_STEPS``; uint8."""
-    prob = logits.sigmoid() if labels.regions else logits.softmax(0)
-    return (prob * PROBABILITY_STEPS).round().to(torch.uint8).cpu().numpy()
+    """``prob_of`` logits, as integers from 0 to ``PROBABILITY_STEPS``; uint8."""
+    return (prob_of(logits, labels) * PROBABILITY_STEPS).round().to(torch.uint8).cpu().numpy()
 
 
 def _append(sink: Sink, cells: Shaped[np.ndarray, "n r *rest"], invalid: Bool[np.ndarray, "r *rest"]) -> None:

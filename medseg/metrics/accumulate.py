@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from medseg.errors import BadInput
 from medseg.labels import LabelTable
@@ -33,6 +33,7 @@ class CaseScores:
             usual for scenes, instead of means over cases. Rows stay those of single cases.
         nsd_tolerance: In the unit of the grids.
         boundary_width: Of the band that boundary IoU looks at; see ``boundary.cells_of``.
+        auc: Whether ``add`` is given probabilities, for the area under the ROC curve of each target.
         resamples: Draws behind each confidence interval.
         seed: Of the draws.
         rows: What ``score_case`` gave, JSON-able but for NaN; rows of other processes may be added.
@@ -47,12 +48,14 @@ class CaseScores:
         pooled: bool = False,
         nsd_tolerance: float = 1.0,
         boundary_width: float = 0.02,
+        auc: bool = False,
         resamples: int = 2000,
         seed: int = 0,
     ) -> None:
         unknown = [m for m in metrics if m not in METRICS]
         if unknown or not metrics:
-            raise BadInput(f"metrics {list(metrics)}: {unknown or 'none'} came, expected some of {list(METRICS)}")
+            hint = "; auc has a key of its own, metric.auc" if "auc" in unknown else ""
+            raise BadInput(f"metrics {list(metrics)}: {unknown or 'none'} came, expected some of {list(METRICS)}{hint}")
         if not nsd_tolerance >= 0:
             raise BadInput(f"metrics: nsd_tolerance must be a distance >= 0, came {nsd_tolerance}")
         if not boundary_width > 0:
@@ -62,7 +65,7 @@ class CaseScores:
         if any(name == ALL for name, _ in labels.targets):
             raise BadInput(f"label table: {ALL!r} stands for all classes together; rename the class")
         self.labels, self.metrics, self.pooled = labels, tuple(metrics), pooled
-        self.nsd_tolerance, self.boundary_width = nsd_tolerance, boundary_width
+        self.nsd_tolerance, self.boundary_width, self.auc = nsd_tolerance, boundary_width, auc
         self.resamples, self.seed = resamples, seed
         self.reset()
 
@@ -80,11 +83,18 @@ class CaseScores:
         *,
         spacing: Sequence[float],
         unit: str,
+        prob: Float[np.ndarray, "k *s"] | None = None,
     ) -> list[dict[str, Any]]:
-        """Score one case (see ``score_case``), keep its rows, and give them."""
+        """Score one case (see ``score_case``), keep its rows, and give them.
+
+        Raises:
+            ValueError: Probabilities are needed and did not come.
+        """
+        if self.auc and prob is None:
+            raise ValueError(f"{case}: auc needs probabilities, none came")
         rows, self.tallies[case] = score_case(
             case, pred, label, valid, spacing=spacing, unit=unit, labels=self.labels, metrics=self.metrics,
-            nsd_tolerance=self.nsd_tolerance, boundary_width=self.boundary_width,
+            nsd_tolerance=self.nsd_tolerance, boundary_width=self.boundary_width, prob=prob if self.auc else None,
         )  # fmt: skip
         self.rows += rows
         return rows
@@ -97,7 +107,7 @@ class CaseScores:
         """
         result = summarise(self.rows, stated=self._stated(), resamples=self.resamples, seed=self.seed)
         if self.pooled and self.tallies:
-            counted = [m for m in self.metrics if m in POOLED]
+            counted = [m for m in self._names if m in POOLED]
             tallies = list(self.tallies.values())
             summary, classes = pool(tallies, counted, self.labels, resamples=self.resamples, seed=self.seed)
             result["summary"] |= summary
@@ -107,8 +117,12 @@ class CaseScores:
         matrix = sum((tally.table for tally in self.tallies.values()), np.zeros((k, k), dtype=np.int64))
         return result | {"confusion": {"classes": list(self.labels.names), "matrix": matrix.tolist()}}
 
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return (*self.metrics, "auc") if self.auc else self.metrics
+
     def _stated(self) -> dict[str, Any]:
-        stated = policy.describe(self.metrics, self.labels)
+        stated = policy.describe(self._names, self.labels)
         if "nsd" in stated:
             stated["nsd"]["tolerance"] = self.nsd_tolerance
         if "boundary_iou" in stated:
@@ -117,7 +131,7 @@ class CaseScores:
         draws = f"{self.resamples} resamples, seed {self.seed}"
         if not self.pooled:
             return stated | {"mean": _MEAN, "ci95": f"bootstrap over cases, {draws}"}
-        counted = ", ".join(m for m in self.metrics if m in POOLED)
+        counted = ", ".join(m for m in self._names if m in POOLED)
         others = [m for m in self.metrics if m not in POOLED]
         mean = f"{counted}: of the cells of all cases together (pooled); a mean over classes leaves out absent ones"
         return stated | {

@@ -56,9 +56,11 @@ def cost_of(metric: str, *, missed: bool, diagonal: float, volume: float) -> flo
     return {DIAGONAL: diagonal, VOLUME: volume}[cost] if isinstance(cost, str) else cost
 
 
-_WHOLE = {
+_TOLD = {
     "miou": "mean IoU over every {what} that label or prediction have (as the macro mean of torchmetrics)",
     "accuracy": "share of the counted cells that have the right class",
+    "auc": "area under the ROC curve of the probability of each {scored} against the rest; equal probabilities "
+    "(in 2048 steps of log-odds) count half; null where every counted cell, or none, is of the {scored}",
 }
 
 
@@ -66,8 +68,9 @@ def describe(metrics: Sequence[str], labels: LabelTable) -> dict[str, Any]:
     """What these metrics cost or mean, JSON-able; null means that such cases do not enter the mean.
 
     Args:
-        metrics: Names in ``COSTS``, or metrics of a case as a whole.
+        metrics: Names in ``COSTS``, metrics of a case as a whole, or ``auc``.
         labels: What is scored.
     """
     what = "region" if labels.regions else "class, with the background," if labels.background else "class"
-    return {m: asdict(COSTS[m]) if m in COSTS else _WHOLE[m].format(what=what) for m in metrics}
+    scored = "region" if labels.regions else "class"
+    return {m: asdict(COSTS[m]) if m in COSTS else _TOLD[m].format(what=what, scored=scored) for m in metrics}

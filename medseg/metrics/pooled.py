@@ -10,11 +10,12 @@ from jaxtyping import Float, Int
 
 from medseg.labels import LabelTable
 from medseg.metrics import overlap
+from medseg.metrics.roc import auc
 from medseg.metrics.score import WHOLE, Tally
 from medseg.metrics.summary import entry
 
-POOLED = ("dice", "f1", "iou", "boundary_iou", "precision", "recall", *WHOLE)
-"""Metrics that are ratios of counts, so that they can be pooled; distances cannot."""
+POOLED = ("dice", "f1", "iou", "boundary_iou", "precision", "recall", "auc", *WHOLE)
+"""Metrics that come from counts, so that they can be pooled; distances cannot."""
 
 
 class Ratio(NamedTuple):
@@ -39,7 +40,8 @@ def pool(
     In the summary, ``miou`` is the mean over every class (see ``overlap.groups_of``) and the others are
     means over the scored targets; ``classes`` beside them is how many entered, for a class that is in
     neither label nor prediction of any case has no value. ``cases`` is how many cases have the class.
-    ``ci95`` comes from drawing cases anew and pooling again.
+    ``ci95`` comes from drawing cases anew and pooling again. ``auc`` of a class has no value where every cell,
+    or none, is of the class.
 
     Args:
         tallies: Counts of each case; one at least.
@@ -48,9 +50,9 @@ def pool(
         resamples: Number of draws.
         seed: Of the draws.
     """
-    tables, bands = (np.stack(parts) for parts in zip(*tallies, strict=True))
+    tables, bands, odds = (np.stack(parts) for parts in zip(*tallies, strict=True))
     names, targets = zip(*labels.targets, strict=True)
-    ratios = {m: _ratio(m, tables, bands, targets, overlap.groups_of(labels)) for m in metrics}
+    ratios = {m: _ratio(m, tables, bands, targets, overlap.groups_of(labels)) for m in metrics if m != "auc"}
 
     def value(ratio: Ratio) -> dict[str, Any]:
         entered = int(ratio.present.any(axis=1).sum())
@@ -62,7 +64,26 @@ def pool(
         name: {m: value(Ratio(*(counts[:, [i]] for counts in r))) for m, r in single.items()}
         for i, name in enumerate(names)
     }
+    if "auc" in metrics:
+        summary["auc"] = _area(odds, resamples, seed) | {"classes": int((~np.isnan(auc(odds.sum(axis=0)))).sum())}
+        for i, name in enumerate(names):
+            classes[name]["auc"] = _area(odds[:, [i]], resamples, seed)
     return summary, classes
+
+
+def _area(odds: Int[np.ndarray, "n t 2 bins"], resamples: int, seed: int) -> dict[str, Any]:
+    """Mean over the targets that have one of the area under the ROC curve of all cases' cells."""
+    counts = odds.astype(np.float64)  # exact up to 2^53 cells
+
+    def mean_of_targets(draws: Int[np.ndarray, "r n"]) -> Float[np.ndarray, " r"]:
+        areas = np.stack([auc(np.tensordot(draws, of_target, axes=1)) for of_target in counts.swapaxes(0, 1)])
+        known = ~np.isnan(areas)
+        entered = known.sum(axis=0)
+        total = np.where(known, areas, 0.0).sum(axis=0)
+        return np.divide(total, entered, out=np.full(len(draws), np.nan), where=entered > 0)
+
+    has = ~np.isnan(auc(odds.sum(axis=0))) & (odds[:, :, 1].sum(axis=-1) > 0)
+    return entry(mean_of_targets, n=len(odds), entered=int(has.any(axis=1).sum()), resamples=resamples, seed=seed)
 
 
 def _ratio(

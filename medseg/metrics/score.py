@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from medseg.labels import IGNORE, LabelTable
-from medseg.metrics import boundary, overlap, policy, surface
+from medseg.metrics import boundary, overlap, policy, roc, surface
 
 VOLUME_METRICS = ("dice", "iou", "precision", "recall", "hd95", "nsd", "assd", "volume_error")
 """What volumes are scored with; conf/metric/full.yaml."""
@@ -33,10 +33,12 @@ class Tally(NamedTuple):
     Attributes:
         table: What ``overlap.confusion`` gives: label by prediction.
         bands: (intersection, union) of the contour bands of each target; zeros if nobody asked.
+        odds: Of each target, what ``roc.tally_odds`` gives; zeros without probabilities.
     """
 
     table: Int[np.ndarray, "k k"]
     bands: Int[np.ndarray, "t 2"]
+    odds: Int[np.ndarray, "t 2 bins"]
 
 
 def column(metric: str, unit: str, ndim: int) -> str:
@@ -62,6 +64,7 @@ def score_case(
     metrics: Sequence[str] = VOLUME_METRICS,
     nsd_tolerance: float = 1.0,
     boundary_width: float = 0.02,
+    prob: Float[np.ndarray, "k *s"] | None = None,
 ) -> tuple[list[dict[str, Any]], Tally]:
     """Scores of one case: a row for each of ``labels.targets``, and one for the case as a whole.
 
@@ -78,6 +81,7 @@ def score_case(
         metrics: Some of ``METRICS``.
         nsd_tolerance: Surface distance that is no error, in ``unit``.
         boundary_width: Of the band along a contour; see ``boundary.cells_of``.
+        prob: Probability of each class (with regions, of each region), for ``auc``; None leaves that out.
 
     Returns:
         Rows ``{"case", "class", metric: value}``; metrics named as ``column`` says, NaN where the
@@ -90,6 +94,7 @@ def score_case(
     table = overlap.confusion(pred, label, counted, labels.n_classes)
     width = boundary.cells_of(boundary_width, pred.shape)
     bands = np.zeros((len(labels.targets), 2), dtype=np.int64)
+    odds = np.zeros((len(labels.targets), 2, roc.BINS if prob is not None else 0), dtype=np.int64)
     rows = []
     for position, (name, members) in enumerate(labels.targets):
         masks = None
@@ -99,11 +104,15 @@ def score_case(
                 bands[position] = boundary.boundary_counts(*masks, width)
         n = overlap.counts(table, members)
         values = _values(metrics, n, bands[position], masks, spacing=spacing, shape=pred.shape, tolerance=nsd_tolerance)
+        if prob is not None:
+            chance = prob[position] if labels.regions else prob[members[0]]
+            odds[position] = roc.tally_odds(chance, np.isin(label, members), counted)
+            values["auc"] = float(roc.auc(odds[position]))
         rows.append({"case": case, "class": name} | {column(m, unit, pred.ndim): v for m, v in values.items()})
     whole = {"miou": overlap.mean_iou(table, overlap.groups_of(labels)), "accuracy": overlap.accuracy(table)}
     if any(m in WHOLE for m in metrics):
         rows.append({"case": case, "class": ALL} | {m: whole[m] for m in metrics if m in WHOLE})
-    return rows, Tally(table, bands)
+    return rows, Tally(table, bands, odds)
 
 
 def _values(

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import permutations, product
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,31 @@ def test_file_is_streamed_where_it_can_be() -> None:
     made = predictor(Levels(), spacing=(1.0, 1.0), window=(4, 4), open=lambda files: Scene(), stream=stream)
     made.file("scene.tif", "out/scene.tif")
     assert [(a is made, t, like) for a, _, t, like in told] == [(True, Path("out/scene.tif"), Path("scene.tif"))]
+
+
+@pytest.mark.parametrize("linear", ORIENTATIONS[::11])
+def test_probabilities_lie_on_the_very_cells_and_agree_with_the_index(linear: np.ndarray, index: np.ndarray) -> None:
+    sample = Sample(index[None].astype(np.float32), None, np.ones(SHAPE, bool), Grid(SHAPE, affine(linear)), "a", "a")
+    made = predictor(Levels())
+    found, prob = made.index_and_prob(sample)
+    np.testing.assert_array_equal(found, made.index(sample))
+    exact = np.exp(-((np.arange(3)[:, None] - np.arange(3)) ** 2))
+    expected = (exact / exact.sum(axis=0))[:, index]
+    inside = np.zeros(SHAPE, bool)
+    inside[1:, :-2] = True
+    np.testing.assert_allclose(prob[:, inside], expected[:, inside], rtol=1e-5)
+    np.testing.assert_array_equal(prob[:, ~inside].T, np.broadcast_to([1, 0, 0], ((~inside).sum(), 3)))
+
+
+def test_probabilities_of_regions_do_not_exclude_each_other(index: np.ndarray) -> None:
+    nested = LabelTable.declare({"background": 0, "a": [1, 2, 3], "b": [2, 3], "c": 3}, regions_class_order=[1, 2, 3])
+    made = predictor(Levels())
+    made.spec = replace(made.spec, labels=nested)
+    grid = Grid.regular(SHAPE, (1, 1, 1))
+    _, prob = made.index_and_prob(Sample(index[None].astype(np.float32), None, np.ones(SHAPE, bool), grid, "a", "a"))
+    exact = 1 / (1 + np.exp((np.arange(3)[:, None] - np.arange(3)) ** 2))
+    np.testing.assert_allclose(prob[:, 1:, :-2], exact[:, index[1:, :-2]], rtol=1e-5)
+    assert (prob[:, 0] == 0).all(), "what is cropped away is of no region"
 
 
 def test_two_dimensions() -> None:
