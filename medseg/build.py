@@ -115,8 +115,12 @@ def lateral_axis(spec: DataSpec) -> int | None:
     return 0 if spec.ndim == 3 else None
 
 
-def network(model: DictConfig, planned: Plan, spec: DataSpec) -> Network:
-    """The network of ``cfg.model`` for this plan and data."""
+def network(model: DictConfig, planned: Plan, spec: DataSpec, series: DictConfig | None = None) -> Network:
+    """The network of ``cfg.model`` for this plan and data; for time series within that of ``cfg.series``.
+
+    Raises:
+        BadInput: A setting that there is not, or data with dates without a way to bring them together.
+    """
     facts = Facts(
         in_channels=len(spec.channels),
         out_channels=spec.labels.n_outputs,
@@ -126,6 +130,16 @@ def network(model: DictConfig, planned: Plan, spec: DataSpec) -> Network:
         strides=planned.strides,
         channels=spec.channels,
     )
+    if not spec.dates:
+        return _made(facts, model)
+    if series is None:
+        raise BadInput("the data are time series; choose series=stack, mean, max, concat or attention")
+    made: Network = instantiate(series)(facts, partial(_made, model=model), dates=spec.dates)
+    return made
+
+
+def _made(facts: Facts, model: DictConfig) -> Network:
+    """The network of ``cfg.model`` for images of which ``facts`` hold."""
     try:
         built: Network = instantiate(model)(facts)
     except TypeError as error:
@@ -139,10 +153,10 @@ def network(model: DictConfig, planned: Plan, spec: DataSpec) -> Network:
     return built
 
 
-def fit_patch(model: DictConfig, planned: Plan, spec: DataSpec) -> Plan:
+def fit_patch(model: DictConfig, planned: Plan, spec: DataSpec, series: DictConfig | None = None) -> Plan:
     """The plan with its patch rounded up to what the network of ``cfg.model`` takes."""
     with torch.random.fork_rng():
-        patch = network(model, planned, spec).nearest(planned.patch)
+        patch = network(model, planned, spec, series).nearest(planned.patch)
     if patch == planned.patch:
         return planned
     name = model._target_.rsplit(".", 1)[-1]
