@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil, prod
 
@@ -124,3 +125,26 @@ class Network(nn.Module, ABC):
                 f"{name}: an image of shape {tuple(shape)} came, expected multiples of {self.divisor}"
                 f"{' and two or more of them' if self.min_cells > 1 else ''}; pad to {right}"
             )
+
+
+@contextmanager
+def refuse_lone_cell(name: str, shape: Sequence[int], instead: str = "") -> Iterator[None]:
+    """Around a training step: a layer that is to normalise a single value over the batch asks for two images.
+
+    Args:
+        name: Of what is being run.
+        shape: Of the image, in the message.
+        instead: Another way out, added to the message.
+
+    Raises:
+        BadInput: Batch normalisation met one image of which one cell was left.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise BadInput(
+            f"{name}: a batch of 1 image of shape {tuple(shape)} came in training, but it is normalised where one "
+            f"cell of it is left; expected 2 or more, as with plan.batch_size=2{instead}"
+        ) from error

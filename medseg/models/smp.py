@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence, Set
 from math import ceil, lcm
 from typing import Any
 
@@ -17,7 +16,7 @@ from torch import Tensor
 from medseg.errors import BadInput
 from medseg.models.idle import drop_idle, trace
 from medseg.models.images_only import refuse_volumes
-from medseg.models.network import Facts, Network
+from medseg.models.network import Facts, Network, refuse_lone_cell
 
 ARCHITECTURES = (
     "Unet", "UnetPlusPlus", "MAnet", "Linknet", "FPN", "PSPNet", "PAN", "DeepLabV3", "DeepLabV3Plus", "UPerNet",
@@ -29,7 +28,7 @@ _SET_HERE = {
 }  # fmt: skip
 _STRIDE = 32  # of the coarsest stage of an encoder that is neither cut short nor dilated
 _MULTIPLES = (1, 2, 4, 8, 16)  # of the stride, tried for the least shape; PAN needs 8
-_REFUSALS = (ValueError, TypeError, KeyError, RuntimeError, AssertionError)  # of smp and timm, for settings unfit
+REFUSALS = (ValueError, TypeError, KeyError, RuntimeError, AssertionError)  # of smp and timm, for settings unfit
 
 
 class Smp(Network):
@@ -70,9 +69,11 @@ class Smp(Network):
         name = f"Smp {architecture} with encoder {encoder}"
         refuse_volumes(name, facts)
         if architecture not in ARCHITECTURES:
-            raise BadInput(f"model.architecture={architecture} is unknown; {_nearest(architecture, ARCHITECTURES)}")
+            raise BadInput(
+                f"model.architecture={architecture} is unknown; {nearest_names(architecture, ARCHITECTURES)}"
+            )
         _check_encoder(encoder)
-        options = _options(architecture, attention, settings)
+        options = options_of(architecture, attention, settings)
         patch = tuple(ceil(p / _STRIDE) * _STRIDE for p in facts.patch_shape)
         try:
             fixed = _sized(encoder) and architecture != "DPT"
@@ -83,7 +84,7 @@ class Smp(Network):
             net = getattr(smp, architecture)(
                 encoder, encoder_weights=None, in_channels=facts.in_channels, classes=facts.out_channels, **options
             )
-        except _REFUSALS as error:
+        except REFUSALS as error:
             raise BadInput(f"{name} can't be built with {options}: {error}") from error
         stride = int(net.encoder.output_stride)
         if architecture == "DPT":
@@ -124,7 +125,7 @@ class Smp(Network):
     def encode(self, image: Float[Tensor, "b c *s"]) -> list[Tensor]:
         """Features of the encoder without the image that smp puts first; tokens ``[b, n, c]`` of DPT come last."""
         self.check(image)
-        with self._batch_of_one_told(image):
+        with refuse_lone_cell(self._name, image.shape[2:]):
             given = self.net.encoder(image)
         if self._tokens:
             grids, tokens = given
@@ -133,25 +134,13 @@ class Smp(Network):
 
     def decode(self, features: Sequence[Tensor], image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *s"]:
         """Logits of each cell of ``image``, of which decoders ask for no more than the shape."""
-        with self._batch_of_one_told(image):
+        with refuse_lone_cell(self._name, image.shape[2:]):
             if self._tokens:
                 grids, tokens = features[: self._tokens], features[self._tokens :]
                 decoded = self.net.decoder(list(grids), list(tokens) or [None] * self._tokens)
             else:
                 decoded = self.net.decoder([image, *features])
             return self.net.segmentation_head(decoded)
-
-    @contextmanager
-    def _batch_of_one_told(self, image: Tensor) -> Iterator[None]:
-        try:
-            yield
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
-                raise
-            raise BadInput(
-                f"{self._name}: a batch of 1 image of shape {tuple(image.shape[2:])} came in training, but it is "
-                f"normalised where one cell of it is left; expected 2 or more, as with plan.batch_size=2"
-            ) from error
 
     def _find_least(self, channels: int) -> tuple[tuple[int, ...], set[str]]:
         """The smallest shape that runs, and the names of the parameters that are used.
@@ -167,7 +156,7 @@ class Smp(Network):
             tried = self.fixed_shape or (least[0], least[1] + self.divisor[1])
             try:
                 shape, used = trace(self.net, (1, channels, *tried))
-            except _REFUSALS as error:
+            except REFUSALS as error:
                 reason = str(error)
                 continue
             if shape[2:] != tried:
@@ -177,19 +166,37 @@ class Smp(Network):
         raise BadInput(f"{self._name} does not work with these settings: {reason}")
 
 
-def _options(architecture: str, attention: str | None, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of smp's constructor; it would pass over a misspelt one in silence."""
+def options_of(
+    architecture: str,
+    attention: str | None,
+    settings: Mapping[str, Any],
+    *,
+    at: str = "model",
+    fixed: Set[str] = frozenset(),
+) -> dict[str, Any]:
+    """Arguments of smp's constructor; it would pass over a misspelt one in silence.
+
+    Args:
+        architecture: One of ``ARCHITECTURES``.
+        attention: ``scse`` or None.
+        settings: Named as in smp.
+        at: Where they stand in the configuration.
+        fixed: Names that can't be set.
+
+    Raises:
+        BadInput: A name that the architecture does not know, or attention that it does not take.
+    """
     taken = set(inspect.signature(getattr(smp, architecture)).parameters)
     if attention is not None and ("decoder_attention_type" not in taken or attention != "scse"):
         raise BadInput(
             f"model.attention={attention} for smp's {architecture}: expected scse, with Unet or UnetPlusPlus, or null"
         )
-    known = taken - _SET_HERE
+    known = taken - _SET_HERE - fixed
     for key in settings:
-        if key == "encoder_weights":
+        if key == "encoder_weights" and key not in fixed:
             raise BadInput("model.encoder_weights: weights of this network are random, none are loaded; leave it out")
         if key not in known:
-            raise BadInput(f"model.{key} is no setting of smp's {architecture}; {_nearest(key, known)}")
+            raise BadInput(f"{at}.{key} is no setting of smp's {architecture}; {nearest_names(key, known)}")
     return dict(settings) if attention is None else {**settings, "decoder_attention_type": attention}
 
 
@@ -199,11 +206,11 @@ def _check_encoder(encoder: str) -> None:
         if not timm.is_model(encoder[3:]):
             raise BadInput(
                 f"model.encoder={encoder} is no network of timm; "
-                f"{_nearest(encoder, [f'tu-{name}' for name in timm.list_models()])}"
+                f"{nearest_names(encoder, [f'tu-{name}' for name in timm.list_models()])}"
             )
     elif encoder not in smp.encoders.encoders or encoder.startswith("timm-"):  # the latter are deprecated
         own = [name for name in smp.encoders.encoders if not name.startswith("timm-")]
-        raise BadInput(f"model.encoder={encoder} is no encoder of smp; {_nearest(encoder, own)}")
+        raise BadInput(f"model.encoder={encoder} is no encoder of smp; {nearest_names(encoder, own)}")
 
 
 def _sized(encoder: str) -> bool:
@@ -212,5 +219,6 @@ def _sized(encoder: str) -> bool:
     return told is not None and bool(told.fixed_input_size)
 
 
-def _nearest(name: str, names: Iterable[str]) -> str:
+def nearest_names(name: str, names: Iterable[str]) -> str:
+    """The part of a message that names the three nearest of ``names``."""
     return f"the nearest are {', '.join(difflib.get_close_matches(name, sorted(names), n=3, cutoff=0.0))}"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from medseg.models.encoders.encoder import Feature
 from medseg.models.neck import Asks, Neck
-from medseg.models.network import Facts
+from medseg.models.network import Facts, refuse_lone_cell
 
 
 class Decoder(nn.Module, ABC):
@@ -18,7 +18,12 @@ class Decoder(nn.Module, ABC):
 
     Subclasses take ``(facts: Facts, features: Sequence[Feature], *, settings)``; their yaml stands in
     ``conf/model/decoder`` with ``_partial_: true``. The neck belongs to the decoder, because it is derived
-    from what the decoder asks for; subclasses build on ``self.neck.features``, which are grids.
+    from what the decoder asks for; subclasses build on ``self.neck.features``, which are grids. Their
+    strides need not be whole numbers or powers of two, and a coarse grid may reach beyond the image by a part
+    of a cell: where shapes matter, decoders take those of the grids that come.
+
+    Attributes:
+        instead: Way out beside a larger batch, where one image is too few for batch normalisation.
 
     Args:
         facts: Data and plan; ``out_channels`` is the number of logits, k.
@@ -29,15 +34,27 @@ class Decoder(nn.Module, ABC):
         BadInput: Features that the neck cannot give it.
     """
 
+    instead: str = ""
+
     def __init__(self, facts: Facts, features: Sequence[Feature], *, asks: Asks) -> None:
         super().__init__()
         self.neck = Neck(features, asks)
         self.ndim = facts.ndim
 
-    def forward(self, given: Sequence[Tensor], image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *t"]:
-        """Logits from what the encoder gave for ``image``; the segmenter brings them to the image's resolution."""
-        return self.decode(self.neck(given, image.shape[2:]), image)
+    def forward(
+        self, given: Sequence[Tensor], image: Float[Tensor, "b c *s"]
+    ) -> Float[Tensor, "b k *t"] | list[Tensor]:
+        """Logits from what the encoder gave for ``image``; the segmenter brings them to the image's resolution.
+
+        In training, decoders with deep supervision or auxiliary logits give a list from fine to coarse,
+        of which the segmenter enlarges the first (see ``Network.forward``).
+
+        Raises:
+            BadInput: In training, a layer is to normalise one value over a batch of one.
+        """
+        with refuse_lone_cell(f"decoder {type(self).__name__}", image.shape[2:], self.instead):
+            return self.decode(self.neck(given, image.shape[2:]), image)
 
     @abstractmethod
-    def decode(self, grids: Sequence[Tensor], image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *t"]:
+    def decode(self, grids: Sequence[Tensor], image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *t"] | list[Tensor]:
         """Logits from the neck's features; the image is for skips at full resolution."""

@@ -1,45 +1,50 @@
-"""Linear: one logit a class from each cell of one feature."""
+"""Linear: one logit a class from each cell of one feature, or of all."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor, cat
 
 from medseg.errors import BadInput
 from medseg.models.blocks import CONV
+from medseg.models.decoders.blocks import BATCH_NORM, resize
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Feature
 from medseg.models.network import Facts
 
-BATCH_NORM: dict[int, type[nn.Module]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
-
 
 class Linear(Decoder):
-    """Batch normalisation and a linear map of one feature: what the encoder knows by itself.
+    """Batch normalisation and a linear map of features: what the encoder knows by itself.
 
     Args:
         facts: Data and plan.
         features: What the encoder declares.
-        level: Which feature; -1 is the last.
+        level: Which feature; -1 is the last. ``all`` interpolates all to the first, which is the finest,
+            and concatenates their channels.
 
     Raises:
         BadInput: No such feature.
 
     References:
-        Oquab et al., DINOv2, 2023 (its linear evaluation of segmentation).
+        Oquab et al., DINOv2, 2023 (its linear evaluation of segmentation: the last feature, or the last
+        four of one resolution).
     """
 
-    def __init__(self, facts: Facts, features: Sequence[Feature], *, level: int = -1) -> None:
+    def __init__(self, facts: Facts, features: Sequence[Feature], *, level: int | str = -1) -> None:
         super().__init__(facts, features, asks="grids")
-        if not -len(features) <= level < len(features):
-            raise BadInput(f"model.decoder.level={level}: the encoder has {len(features)} features")
-        self.level = level
-        channels = self.neck.features[level].channels
+        n = len(features)
+        if level != "all" and (isinstance(level, str) or not -n <= level < n):
+            raise BadInput(
+                f"model.decoder.level={level}: the encoder has {n} features; expected {-n} to {n - 1} or all"
+            )
+        self.levels = range(n) if isinstance(level, str) else (level,)
+        channels = sum(self.neck.features[i].channels for i in self.levels)
         self.norm = BATCH_NORM[facts.ndim](channels)
         self.head = CONV[facts.ndim](channels, facts.out_channels, 1)
 
     def decode(self, grids: Sequence[Tensor], image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *t"]:
-        """Logits at the stride of the feature."""
-        return self.head(self.norm(grids[self.level]))
+        """Logits at the stride of the feature, or of the finest."""
+        chosen = [grids[i] for i in self.levels]
+        return self.head(self.norm(cat([resize(grid, chosen[0].shape[2:]) for grid in chosen], dim=1)))
