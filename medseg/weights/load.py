@@ -3,28 +3,204 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from medseg.errors import BadInput
 from medseg.sample import Channel
+from medseg.weights import inflate as inflating
+from medseg.weights.account import Loading, refuse_little, refuse_nothing, report
+from medseg.weights.compare import compare, trained_channels
+from medseg.weights.fit import Fitted, Rules, fit, plausible, shape_of
+from medseg.weights.names import Match, match
+from medseg.weights.positions import COMPUTED, Grids
 from medseg.weights.pretrained import Pretrained
-from medseg.weights.report import Report, Row
+from medseg.weights.report import Report
 
 
 def load(
     module: nn.Module,
     found: Pretrained,
     *,
-    stem: str | None,
+    stem: str | Sequence[str] | None,
     channels: Sequence[Channel],
     adapt: str = "auto",
     least_share: float = 0.9,
     statistics: Mapping[str, Sequence[float]] | None = None,
+    grids: Grids | None = None,
+    inflate: inflating.How = "centre",
+    stem_layout: Literal["first", "last"] = "first",
+    generator: torch.Generator | None = None,
 ) -> Report:
-    """Copy what fits; see the report."""
-    own = module.state_dict()
-    fitting = {k: v for k, v in found.state.items() if k in own and own[k].shape == v.shape}
-    module.load_state_dict(fitting, strict=False)
-    return Report(
-        found.source, tuple(Row(k, "copied" if k in fitting else "random", v.numel()) for k, v in own.items())
-    )
+    """Copy into a module what a file has for it, adapted where channels, grids or axes differ.
+
+    Names need not begin alike; see ``names.match``. A parameter of another shape is adapted if it is the stem
+    (``channels.adapt``), a position (``positions``) or a kernel of images in a network of volumes
+    (``inflate.inflate``), and else stays as it was initialised, which a warning tells. Buffers that follow from a
+    window or grid stay the module's own where shapes differ. **Nothing is changed unless all is accepted.**
+
+    Args:
+        module: Initialised; parameters and buffers are changed in place, in their own dtype and device.
+        found: The weights.
+        stem: Names in ``module`` of the kernels that take the image (``[o, c, *k]``, or linear on flattened
+            patches, ``[o, c * k]``), one or several; None where any channels fit.
+        channels: Of the data, in order.
+        adapt: See ``channels.adapt``.
+        least_share: Least share of the module's parameters that must be covered, in [0, 1].
+        statistics: ``mean`` and ``std`` of the data's channels, in raw values; see ``compare.compare``.
+        grids: Grids of tokens and windows, where the encoder knows them; guessed where it does not.
+        inflate: How kernels of images become kernels of volumes.
+        stem_layout: Whether the patches of a linear stem hold their channels first or last.
+        generator: For random kernels; None for torch's own.
+
+    Returns:
+        What became of every tensor of the module, and of those of the file that it has no place for.
+
+    Raises:
+        BadInput: No name fits, too few parameters are covered, values are not finite or quantised, or the
+            strategy has nothing to go by.
+    """
+    if not 0 <= least_share <= 1:
+        raise BadInput(f"model.encoder.least_share={least_share}: expected a share from 0 to 1")
+    own = _Own.of(module)
+    stems = frozenset([stem] if isinstance(stem, str) else stem or ())
+    if unknown := stems - own.tensors.keys():
+        raise ValueError(f"{type(module).__name__} has no {sorted(unknown)}, which the encoder calls its stem")
+    pairs = _match(own, found, stems)
+    grids = grids or Grids()
+    trained, guess = _trained(own, found, pairs, stems, channels, stem_layout)
+    axes = _axes(own, found, pairs, stems, grids)
+    rules = Rules(stems, trained, tuple(channels), adapt, grids, axes, inflate, stem_layout, generator)
+    fitted, misfits = _fit_all(own, found, pairs, rules)
+    fresh = {name: _finished(name, f, own, found.source) for name, f in fitted.items()}
+    warnings = [guess] if guess else []
+    if trained and found.channels == trained:
+        warnings += compare(found, channels, statistics)
+    done = report(Loading(own.tensors, own.aliases(fitted), found, pairs, fitted, misfits, rules), warnings)
+    if done.share < least_share:
+        raise refuse_little(done, pairs, misfits, least_share)
+    module.load_state_dict(fresh, strict=False)
+    return done
+
+
+@dataclass(frozen=True)
+class _Own:
+    """What a module holds.
+
+    Attributes:
+        tensors: Parameters and buffers by name, as its ``state_dict`` has them.
+        names: Names of each parameter; more than one where it is shared.
+    """
+
+    tensors: dict[str, Tensor]
+    names: list[list[str]]
+
+    @classmethod
+    def of(cls, module: nn.Module) -> _Own:
+        tensors = {name: t for name, t in module.state_dict().items() if isinstance(t, Tensor)}
+        shared: dict[int, list[str]] = {}
+        for name, parameter in module.named_parameters(remove_duplicate=False):
+            if name in tensors:
+                shared.setdefault(id(parameter), []).append(name)
+        return cls(tensors, list(shared.values()))
+
+    @property
+    def parameters(self) -> dict[str, int]:
+        """Numbers of each parameter."""
+        return {name: self.tensors[name].numel() for names in self.names for name in names}
+
+    def aliases(self, covered: Mapping[str, object]) -> dict[str, str]:
+        """Of each parameter: the name that counts, a covered one if there is any."""
+        firsts = ((names, next((n for n in names if n in covered), names[0])) for names in self.names)
+        return {name: first for names, first in firsts for name in names}
+
+
+def _match(own: _Own, found: Pretrained, stems: frozenset[str]) -> Match:
+    """Names of the module beside those of the file.
+
+    Raises:
+        BadInput: No parameter has a partner of its shape.
+    """
+    numbers = own.parameters
+    buffers = [name for name in own.tensors if name not in numbers]
+    shapes = {name: t.shape for name, t in found.state.items()}
+
+    def fits(name: str, partner: str) -> bool:
+        return plausible(name, own.tensors[name].shape, shapes[partner], stems)
+
+    pairs = match(numbers, list(shapes), fits, extra=buffers)
+    if pairs.covered:
+        return pairs
+    raise refuse_nothing(own.tensors, found, match(numbers, list(shapes), lambda *_: True), list(numbers))
+
+
+def _trained(
+    own: _Own, found: Pretrained, pairs: Match, stems: frozenset[str], wanted: Sequence[Channel], layout: str
+) -> tuple[tuple[Channel, ...], str]:
+    """Channels of the file's stem, and a warning if they are guessed; none where there is no stem."""
+    for name in sorted(stems):
+        mine, partner = own.tensors[name], pairs.pairs.get(name)
+        takes = mine.shape[1]
+        if takes % len(wanted) or (mine.ndim > 2 and takes != len(wanted)):
+            raise ValueError(f"{name} takes {takes} channels, the data has {len(wanted)}")
+        if partner is None:
+            continue
+        tensor = found.state[partner]
+        cells = prod(mine.shape[2:]) if mine.ndim > 2 else takes // len(wanted)
+        count = tensor.shape[1] if tensor.ndim > 2 else tensor.numel() // (len(mine) * cells)
+        if count:
+            return trained_channels(found, count, wanted)
+    return (), ""
+
+
+def _axes(own: _Own, found: Pretrained, pairs: Match, stems: frozenset[str], grids: Grids) -> tuple[int, int]:
+    """Spatial axes of the file's images and of the module's, from kernels, or else from the grids."""
+    kernels = [name for name in (*sorted(stems), *own.tensors) if own.tensors[name].ndim in (4, 5)]
+    kernels = [name for name in kernels if "pos" not in name]
+    mine = own.tensors[kernels[0]].ndim - 2 if kernels else len(grids.grid or grids.window or (0, 0))
+    partners = [found.state[pairs.pairs[name]].ndim for name in kernels if name in pairs.pairs]
+    if partners and partners[0] in (4, 5):
+        return partners[0] - 2, mine
+    return len(grids.trained or grids.trained_window or (0,) * mine), mine
+
+
+def _fit_all(own: _Own, found: Pretrained, pairs: Match, rules: Rules) -> tuple[dict[str, Fitted], dict[str, str]]:
+    """What the module gets; and of what does not fit, both shapes in words."""
+    fitted, misfits = {}, {}
+    for name, partner in pairs.pairs.items():
+        mine, tensor = own.tensors[name], found.state[partner]
+        if COMPUTED.search(name) and mine.shape != tensor.shape:
+            continue
+        result = fit(name, mine, tensor, rules)
+        if result is None:
+            misfits[name] = f"{shape_of(tensor)} in the file, {shape_of(mine)} here"
+        else:
+            fitted[name] = result
+    firsts = own.aliases(fitted)
+    return {name: f for name, f in fitted.items() if firsts.get(name, name) == name}, misfits
+
+
+def _finished(name: str, fitted: Fitted, own: _Own, source: str) -> Tensor:
+    """A tensor in the module's dtype.
+
+    Raises:
+        BadInput: It is quantised, or not finite.
+    """
+    mine, tensor = own.tensors[name], fitted.tensor
+    if mine.is_floating_point() and not tensor.is_floating_point() and name in own.parameters:
+        raise BadInput(
+            f"model.encoder.weights={source}: {name} holds {str(tensor.dtype).removeprefix('torch.')}, expected "
+            "floating numbers; the weights are quantised: give the file from before that"
+        )
+    cast = tensor.to(mine.dtype)
+    if cast.is_floating_point() and not bool(torch.isfinite(cast).all()):
+        bad = int((~torch.isfinite(cast)).sum())
+        raise BadInput(
+            f"model.encoder.weights={source}: {name} holds {bad} values of {cast.numel()} that are not finite as "
+            f"{str(mine.dtype).removeprefix('torch.')}; the training that wrote them diverged: give another file"
+        )
+    return cast

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from medseg.sample import Channel
+from medseg.weights import hub
+from medseg.weights.archive import open_file
+from medseg.weights.metadata import images_of
+from medseg.weights.nested import weights_in
+from medseg.weights.places import INDEX, file_at, parts_of
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,7 @@ class Pretrained:
         std: Likewise, divided by.
         scale: Raw values of sensor or file for 1 in the unit of the weights, such as 255 for photographs or
             10,000 for reflectances of Sentinel-2; None if unknown.
+        normalisation: How images were prepared, in words, where mean, std and scale do not say it all.
     """
 
     state: Mapping[str, Tensor]
@@ -31,14 +39,34 @@ class Pretrained:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     scale: float | None = None
+    normalisation: str = ""
 
     def with_state(self, state: Mapping[str, Tensor]) -> Pretrained:
         """The same of other tensors."""
         return replace(self, state=dict(state))
 
 
-def read(path: str) -> Pretrained:
-    """The tensors of a file."""
-    import torch
+def read(source: str | Path) -> Pretrained:
+    """Weights from a file, a folder or the hub of Hugging Face; nothing in them is ever executed.
 
-    return Pretrained(torch.load(path, weights_only=True, map_location="cpu"), path)
+    Taken are files of torch and Lightning (with ``weights_only=True``, always), of safetensors, in parts by an
+    index, folders of Hugging Face and runs of medseg. Which of the mappings in a checkpoint holds the weights is
+    found (``nested.weights_in``); ``FILE::teacher`` says it instead. A checkpoint of medseg tells its channels,
+    mean and std, as do the files beside those of Hugging Face.
+
+    Args:
+        source: A path, or ``hf-hub:owner/name[@revision][/file]``; either with ``::part`` if wanted.
+
+    Raises:
+        BadInput: No such file (with the nearest names), one that holds code, is cut short, or has no tensors by
+            name; no network.
+    """
+    place, part = str(source), None
+    if "::" in place and not Path(place).exists():
+        place, _, part = place.rpartition("::")
+    file = hub.fetch(place) if place.startswith(hub.PREFIX) else file_at(Path(place).expanduser())
+    content: dict[str, Any] = {}
+    for path in parts_of(file) if file.name.endswith(INDEX) else [file]:
+        content |= open_file(path)
+    told = images_of(content, file)
+    return Pretrained(weights_in(content, place, part), str(source), **vars(told))

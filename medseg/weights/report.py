@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from math import floor
+from typing import Any, Literal, get_args
 
-How = Literal["copied", "adapted", "random", "unexpected"]
+How = Literal["copied", "adapted", "random", "kept", "unexpected"]
+_SEVERAL = 5
+"""Names, groups or lines that a compact table shows before it counts the rest."""
 
 
 @dataclass(frozen=True)
@@ -14,15 +18,19 @@ class Row:
 
     Attributes:
         name: In the encoder, or in the file.
-        how: Copied, adapted (``note`` says how), left random, or unexpected (in the file only).
+        how: ``copied``; ``adapted`` (``note`` says how); ``random``: left as the encoder was initialised; ``kept``:
+            a buffer that the encoder computes itself; ``unexpected``: in the file only.
         numbers: How many values it has.
         note: Details.
+        counts: Whether it is one of the encoder's parameters. Buffers, and the second name of a parameter that
+            two places share, are not.
     """
 
     name: str
     how: How
     numbers: int
     note: str = ""
+    counts: bool = True
 
 
 @dataclass(frozen=True)
@@ -33,17 +41,154 @@ class Report:
         source: Where the weights are from.
         rows: Every tensor.
         channels: How each channel of the data got its part of the stem: channel, and from what.
-        warnings: What does not fit (units, statistics), a line each.
+        warnings: What does not fit (units, statistics, shapes), a line each.
+        prefix: How names of the file became names of the encoder, in words; empty if they are the same.
+        normalisation: How the images were prepared that the weights were trained on, in words; empty if unknown.
     """
 
     source: str
     rows: tuple[Row, ...]
     channels: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = field(default=())
+    prefix: str = ""
+    normalisation: str = ""
 
     @property
     def share(self) -> float:
-        """Share of the encoder's parameters that came from the weights, in [0, 1]."""
-        own = [row for row in self.rows if row.how != "unexpected"]
-        covered = sum(row.numbers for row in own if row.how in ("copied", "adapted"))
-        return covered / max(1, sum(row.numbers for row in own))
+        """Share of the encoder's parameters that came from the weights, in [0, 1]; by numbers, not by tensors."""
+        return self._covered / max(1, self._parameters)
+
+    @property
+    def _parameters(self) -> int:
+        return sum(row.numbers for row in self.rows if row.counts and row.how != "unexpected")
+
+    @property
+    def _covered(self) -> int:
+        return sum(row.numbers for row in self.rows if row.counts and row.how in ("copied", "adapted"))
+
+    def table(self, full: bool = False) -> str:
+        """The account as plain text: where from, channels, then tensors by what became of them.
+
+        Args:
+            full: Every tensor on a line of its own, instead of names grouped by what they begin with.
+
+        Example:
+            >>> rows = (Row("stem.weight", "adapted", 64, "channels"), Row("head.bias", "unexpected", 2))
+            >>> print(Report("net.pt", rows, (("B4", "copied from red"),)).table())
+            weights of net.pt: 100 % of 64 parameters
+            channel  from
+            B4       copied from red
+            tensors     number  values  names
+            adapted          1      64  stem.weight: channels
+            unexpected       1       2  head.bias
+        """
+        lines = [
+            f"weights of {self.source}: {percent(self.share)} of {_amount(self._parameters)} parameters"
+            + (f"; {self.prefix}" if self.prefix else "")
+        ]
+        if self.normalisation:
+            lines.append(f"trained on {self.normalisation}; medseg normalises as the plan says")
+        lines += _channel_lines(self.channels, full)
+        lines.append(f"{'tensors':<10}  {'number':>6}  {'values':>6}  names")
+        for how in get_args(How):
+            lines += _lines_of(how, [row for row in self.rows if row.how == how], full)
+        return "\n".join(lines + [f"warning: {warning}" for warning in self.warnings])
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form, with the share; ``from_dict`` is its inverse."""
+        stored = asdict(self)
+        return stored | {
+            "share": self.share,
+            "rows": list(stored["rows"]),
+            "channels": [list(pair) for pair in self.channels],
+            "warnings": list(self.warnings),
+        }
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Report:
+        """Rebuild what ``to_dict`` gave."""
+        return cls(
+            source=stored["source"],
+            rows=tuple(Row(**row) for row in stored["rows"]),
+            channels=tuple((name, origin) for name, origin in stored["channels"]),
+            warnings=tuple(stored["warnings"]),
+            prefix=stored["prefix"],
+            normalisation=stored["normalisation"],
+        )
+
+
+def percent(share: float) -> str:
+    """A share in per cent, rounded down, so that 100 % is all of it.
+
+    Example:
+        >>> percent(0.99999), percent(1.0), percent(0.5)
+        ('99.9 %', '100 %', '50 %')
+    """
+    return f"{floor(share * 1000) / 10:g} %"
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """The first of several names, and how many more there are.
+
+    Example:
+        >>> some(["a", "b", "c", "d", "e"])
+        'a, b, c and 2 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def grouped(names: Sequence[str]) -> list[tuple[str, int]]:
+    """Names in groups by what they begin with: one more part than all have in common.
+
+    Returns:
+        A group each: the name of its only member, or its beginning and ``*``; and its members. In order.
+
+    Example:
+        >>> grouped(["net.stem.weight", "net.layer.0.weight", "net.layer.1.weight"])
+        [('net.stem.weight', 1), ('net.layer.*', 2)]
+    """
+    parts = [name.split(".") for name in names]
+    shared = 0
+    while len({tuple(p[: shared + 1]) for p in parts}) == 1 and all(len(p) > shared + 1 for p in parts):
+        shared += 1
+    groups: dict[str, list[str]] = {}
+    for name, part in zip(names, parts, strict=True):
+        groups.setdefault(".".join(part[: shared + 1]), []).append(name)
+    return [(members[0] if len(members) == 1 else f"{start}.*", len(members)) for start, members in groups.items()]
+
+
+def _amount(numbers: int) -> str:
+    """Values, in thousands or millions."""
+    for size, letter in ((1_000_000, "M"), (1_000, "k")):
+        if numbers >= size:
+            return f"{numbers / size:.3g}{letter}" if numbers < 1000 * size else f"{numbers // size}{letter}"
+    return str(numbers)
+
+
+def _channel_lines(channels: Sequence[tuple[str, str]], full: bool) -> list[str]:
+    if not channels:
+        return []
+    width = max(len("channel"), *(len(name) for name, _ in channels))
+    lines = [f"{name:<{width}}  {origin}" for name, origin in channels]
+    if len(lines) > 2 * _SEVERAL and not full:
+        lines[2 * _SEVERAL :] = [f"{'…':<{width}}  and {len(lines) - 2 * _SEVERAL} channels more"]
+    return [f"{'channel':<{width}}  from", *lines]
+
+
+def _lines_of(how: How, rows: Sequence[Row], full: bool) -> list[str]:
+    """The part of the table for one fate: counts, then names, details of those that have any."""
+    if not rows:
+        return []
+    told = [f"{row.name}: {row.note}" if row.note else row.name for row in rows]
+    if full:
+        counts = [_amount(row.numbers) for row in rows]
+        return [f"{how:<10}  {1:>6}  {count:>6}  {name}" for count, name in zip(counts, told, strict=True)]
+    plain = [row.name for row in rows if not row.note]
+    groups = [f"{start} ({members})" if members > 1 else start for start, members in grouped(plain)]
+    noted = [line for line, row in zip(told, rows, strict=True) if row.note]
+    most = max(1, _SEVERAL - 1 - bool(plain))
+    details = noted if len(noted) <= most + 1 else [*noted[:most], f"and {len(noted) - most} more {how}"]
+    names = ([some(groups, _SEVERAL)] if groups else []) + details
+    first = f"{how:<10}  {len(rows):>6}  {_amount(sum(row.numbers for row in rows)):>6}  {names[0]}"
+    return [first, *(" " * 28 + name for name in names[1:])]

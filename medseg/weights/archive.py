@@ -1,0 +1,102 @@
+"""Files of tensors, read without executing anything in them."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from medseg.errors import BadInput
+
+_HARMLESS: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    np.ndarray,
+    *(type(np.dtype(kind)) for kind in ("bool", "int32", "int64", "float32", "float64")),
+    *(
+        (function, f"{home}.multiarray.{function.__name__}")
+        for function in (np._core.multiarray.scalar, np._core.multiarray._reconstruct)  # type: ignore[attr-defined]
+        for home in ("numpy.core", "numpy._core")
+    ),
+]
+"""Plain values beside the tensors of many published checkpoints: options of a script, logged numbers."""
+_SAFE = "convert it with safetensors.torch.save_file(state_dict, 'weights.safetensors') where you trust it"
+
+
+def open_file(path: Path) -> Mapping[str, Any]:
+    """What a file of torch, of safetensors or of Lightning holds, on the CPU; by content, not by ending.
+
+    Args:
+        path: An existing file.
+
+    Raises:
+        BadInput: It holds pickled code or a program, is cut short, or is another kind of file.
+    """
+    if path.suffix == ".safetensors" or _looks_safe(path):
+        try:
+            return safetensors.torch.load_file(path)
+        except safetensors.SafetensorError as error:
+            raise BadInput(
+                f"model.encoder.weights={path}: can't be read as safetensors ({_line(error)}); it is cut short or of "
+                "another kind: fetch it again"
+            ) from error
+    _refuse_programs(path)
+    try:
+        with torch.serialization.safe_globals(_HARMLESS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # torch raises many kinds for a file that it can't read
+        raise _unreadable(path, error) from error
+    if not isinstance(content, Mapping):
+        raise BadInput(
+            f"model.encoder.weights={path}: holds a {type(content).__name__}, expected tensors by name: save "
+            "network.state_dict()"
+        )
+    return content
+
+
+def _looks_safe(path: Path) -> bool:
+    """Whether a file begins as safetensors do: the length of a header in JSON, and the header."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    return len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
+
+
+def _refuse_programs(path: Path) -> None:
+    """Refuse TorchScript, whose weights come with a program."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        names = [name.split("/", 1)[-1] for name in archive.namelist()]
+    if "constants.pkl" in names and any(name.startswith("code/") for name in names):
+        raise BadInput(
+            f"model.encoder.weights={path}: is a program of TorchScript, which medseg never executes; where you trust "
+            "it, save torch.jit.load(file).state_dict() with safetensors.torch.save_file"
+        )
+
+
+def _unreadable(path: Path, error: Exception) -> BadInput:
+    told = str(error)
+    start = f"model.encoder.weights={path}"
+    named = re.search(r"(?:GLOBAL|[Uu]nsupported class|function) ([\w.]+)", told)
+    if named or "Can only" in told:
+        what = f" ({named[1]})" if named else ""
+        return BadInput(f"{start}: holds pickled code{what}, which medseg never executes; {_SAFE}")
+    return BadInput(
+        f"{start}: can't be read as tensors ({_line(error)}); it is cut short or of another kind: expected a file "
+        "of torch or safetensors; fetch it again"
+    )
+
+
+def _line(error: Exception) -> str:
+    """The first sentence of an error."""
+    words = re.split(r"[.\n]", str(error).strip(), maxsplit=1)[0].strip()
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__

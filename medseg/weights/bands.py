@@ -1,0 +1,98 @@
+"""Which channels are the same: by name, however it is spelt, and by wavelength."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from medseg.sample import Channel
+
+_PHOTOGRAPH_NM = {"red": 640.0, "green": 550.0, "blue": 470.0}
+"""Middles of the filters of common cameras, for pictures whose channels are red, green and blue."""
+_ALIKE = 0.06
+"""Relative difference of wavelength up to which a name means the same band.
+
+Sensors place red, green, blue and near infrared up to 6 % apart (blue of NAIP 465 nm, of Sentinel-2 492.7 nm);
+equal codes of different bands are 9 % apart or more (B1 of Sentinel-2 443 nm, of Landsat 5 485 nm)."""
+_WORDS = {
+    "red": "R RED", "green": "G GREEN", "blue": "B BLUE", "nir": "N NIR NIRBROAD", "coastal": "COASTAL COASTALAEROSOL",
+    "nir narrow": "NIRNARROW NIR08 NARROWNIR", "swir 1": "SWIR1 SWIR16", "swir 2": "SWIR2 SWIR22",
+    "red edge 1": "REDEDGE1 RE1", "red edge 2": "REDEDGE2 RE2", "red edge 3": "REDEDGE3 RE3",
+}  # fmt: skip
+_CODES = {  # of Sentinel-2, with the wavelength that a code must not contradict
+    "B1": ("coastal", 442.7), "B2": ("blue", 492.7), "B3": ("green", 559.8), "B4": ("red", 664.6),
+    "B5": ("red edge 1", 704.1), "B6": ("red edge 2", 740.5), "B7": ("red edge 3", 782.8), "B8": ("nir", 832.8),
+    "B8A": ("nir narrow", 864.7), "B11": ("swir 1", 1613.7), "B12": ("swir 2", 2202.4),
+}  # fmt: skip
+_COLOURS = {word: colour for colour, words in _WORDS.items() for word in words.split()}
+
+
+def plain(name: str) -> str:
+    """A name without regard to case, separators, zero padding and Landsat's ``SR_``.
+
+    Example:
+        >>> plain("B04"), plain("sr_b4"), plain("swir_1")
+        ('B4', 'B4', 'SWIR1')
+    """
+    bare = re.sub(r"[^0-9A-Z]", "", re.sub(r"^SR_(?=B\d)", "", name.upper()))
+    return re.sub(r"^B0+(?=\d)", "B", bare)
+
+
+def colour(channel: Channel) -> str | None:
+    """What a band sees, such as ``red`` or ``swir 1``; None if neither its name nor its code says so.
+
+    Codes are read as Sentinel-2's, unless the wavelength says otherwise.
+
+    Example:
+        >>> colour(Channel("B04")), colour(Channel("R")), colour(Channel("B4", wavelength_nm=835.0))
+        ('red', 'red', None)
+    """
+    bare = plain(channel.name)
+    if bare in _COLOURS:
+        return _COLOURS[bare]
+    told, nm = _CODES.get(bare, (None, 0.0))
+    return told if channel.wavelength_nm is None or _close(channel.wavelength_nm, nm) else None
+
+
+def partners(trained: Sequence[Channel], wanted: Sequence[Channel]) -> list[int | None]:
+    """Place in ``trained`` of the channel that each of ``wanted`` is, by name; None where there is none.
+
+    The same name, spelt as it may be, comes before the same colour (``B04`` is ``red``). Names do not count
+    where both wavelengths are known and differ by more than 6 %.
+
+    Example:
+        >>> partners([Channel("R"), Channel("G"), Channel("B")], [Channel("B02"), Channel("B08"), Channel("B04")])
+        [2, None, 0]
+    """
+    found: list[int | None] = []
+    for channel in wanted:
+        agreeing = [i for i, other in enumerate(trained) if _agree(channel, other)]
+        same = [i for i in agreeing if plain(trained[i].name) == plain(channel.name)]
+        seen = colour(channel)
+        alike = [i for i in agreeing if seen is not None and colour(trained[i]) == seen]
+        found.append(next(iter(same + alike), None))
+    return found
+
+
+def with_wavelengths(channels: Sequence[Channel]) -> tuple[Channel, ...]:
+    """The channels; those of a colour photograph with wavelengths, if they have none.
+
+    Example:
+        >>> [c.wavelength_nm for c in with_wavelengths([Channel("R"), Channel("G"), Channel("B")])]
+        [640.0, 550.0, 470.0]
+    """
+    colours = [colour(c) or "" for c in channels]
+    if sorted(colours) != sorted(_PHOTOGRAPH_NM) or any(c.wavelength_nm is not None for c in channels):
+        return tuple(channels)
+    return tuple(replace(c, wavelength_nm=_PHOTOGRAPH_NM[told]) for c, told in zip(channels, colours, strict=True))
+
+
+def _agree(one: Channel, other: Channel) -> bool:
+    if one.wavelength_nm is None or other.wavelength_nm is None:
+        return True
+    return _close(one.wavelength_nm, other.wavelength_nm)
+
+
+def _close(one: float, other: float) -> bool:
+    return abs(one - other) <= _ALIKE * max(one, other)

@@ -1,0 +1,153 @@
+"""What weights were trained on, beside the data that they will see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import isfinite
+
+from medseg.errors import BadInput
+from medseg.sample import Channel
+from medseg.weights.bands import colour, partners
+from medseg.weights.pretrained import Pretrained
+from medseg.weights.report import some
+
+_RATIO = 3.0
+"""Times that standard deviations may differ before the unit is doubted: contrasts of scanners and scenes differ by
+two, units (reflectance x 10,000, 8 bits of 12) by ten and more."""
+_OFFSET = 3.0
+"""Standard deviations that means may differ before an offset is suspected."""
+_COLOURS = ("R", "G", "B")
+
+
+def trained_channels(found: Pretrained, count: int, wanted: Sequence[Channel]) -> tuple[tuple[Channel, ...], str]:
+    """Channels of the weights; as good as can be guessed where the file does not say.
+
+    Without a word of the file: three are red, green and blue if the data is spectral (has colours or
+    wavelengths); as many as the data has are those of the data, in order; any other number are nameless.
+
+    Args:
+        found: The weights.
+        count: Channels of their kernel.
+        wanted: Those of the data.
+
+    Returns:
+        As many as ``count``, and a line that warns of a guess; empty if there is none.
+    """
+    if len(found.channels) == count:
+        return found.channels, ""
+    said = (
+        f"name {len(found.channels)} channels, but their kernel takes {count}"
+        if found.channels
+        else ("do not say which channels they were trained on")
+    )
+    spectral = any(c.wavelength_nm is not None or colour(c) for c in wanted)
+    if count == len(_COLOURS) and spectral:
+        return tuple(Channel(name) for name in _COLOURS), f"the weights {said}; taken as red, green, blue"
+    if count == len(wanted):
+        names = some([c.name for c in wanted], 5)
+        return tuple(wanted), f"the weights {said}; taken as those of the data, in order ({names})"
+    nameless = tuple(Channel(f"number {i + 1}") for i in range(count))
+    return nameless, f"the weights {said}; {count} without names"
+
+
+def compare(
+    found: Pretrained, wanted: Sequence[Channel], statistics: Mapping[str, Sequence[float]] | None
+) -> tuple[str, ...]:
+    """Lines that warn of channels, units and offsets in which the data differs from what weights were trained on.
+
+    Only channels that are the same by name are compared.
+
+    Args:
+        found: The weights; nothing is said of what they do not tell.
+        wanted: Channels of the data.
+        statistics: ``mean`` and ``std`` of each, in raw values; None to compare names only.
+
+    Raises:
+        BadInput: Statistics of another number of channels.
+    """
+    same = partners(found.channels, wanted)
+    lines = _order(found.channels, wanted, same)
+    if statistics is None:
+        return tuple(lines)
+    mean, std = statistics.get("mean", ()), statistics.get("std", ())
+    if {len(mean), len(std)} != {len(wanted)}:
+        raise BadInput(f"statistics of {len(mean)} means and {len(std)} stds came for {len(wanted)} channels")
+    known = len(found.mean) == len(found.std) == len(found.channels) > 0 and found.scale is not None
+    if not known:
+        return tuple(lines)
+    scale = found.scale or 1.0
+    off, moved = [], []
+    for channel, i, own_mean, own_std in zip(wanted, same, mean, std, strict=True):
+        if i is None or not (own_std > 0 and found.std[i] > 0 and isfinite(own_std)):
+            continue
+        raw_mean, raw_std = found.mean[i] * scale, found.std[i] * scale
+        if not 1 / _RATIO <= own_std / raw_std <= _RATIO:
+            off.append(f"{channel.name} {own_std:.4g} instead of {raw_std:.4g}")
+        elif abs(own_mean - raw_mean) > _OFFSET * raw_std:
+            moved.append(f"{channel.name} {own_mean:.4g} instead of {raw_mean:.4g}")
+    return (*lines, *_units(found, same, off, moved))
+
+
+def preparation(found: Pretrained) -> str:
+    """How images were prepared for the weights, in words; empty if the file does not say.
+
+    Example:
+        >>> preparation(Pretrained({}, "f", (Channel("R"),), (0.485,), (0.229,), 255.0))
+        'R: raw values / 255, minus 0.485, by 0.229'
+    """
+    names = ", ".join(c.name for c in found.channels)
+    steps = [f"raw values / {found.scale:g}" if found.scale not in (None, 1.0) else "raw values"]
+    if found.mean:
+        steps.append(f"minus {_listed(found.mean)}")
+    if found.std:
+        steps.append(f"by {_listed(found.std)}")
+    told = found.normalisation or (", ".join(steps) if found.mean or found.std or found.scale else "")
+    return f"{names}: {told}" if names and told else names or told
+
+
+def _order(trained: Sequence[Channel], wanted: Sequence[Channel], same: Sequence[int | None]) -> list[str]:
+    """Channels that the data lacks, and another order."""
+    lines = []
+    lacking = [c.name for i, c in enumerate(trained) if i not in same]
+    matched = [i for i in same if i is not None]
+    if lacking and matched:
+        lines.append(f"the weights were trained with {some(lacking, 5)} too, which the data lacks")
+    elif lacking:
+        ours, theirs = (some([c.name for c in channels], 5) for channels in (wanted, trained))
+        lines.append(f"no channel in common: the weights were trained on {theirs}, the data has {ours}")
+    if matched != sorted(matched):
+        ours, theirs = (some([c.name for c in channels], 13) for channels in (wanted, trained))
+        lines.append(f"the data's order ({ours}) is not that of the weights ({theirs}); the stem follows the data")
+    return lines
+
+
+def _units(found: Pretrained, same: Sequence[int | None], off: Sequence[str], moved: Sequence[str]) -> list[str]:
+    """A line for stds that tell of another unit, one for means that tell of an offset."""
+    scale = found.scale or 1.0
+    way = "medseg normalises by the plan, so this hurts only where values mean something else; "
+    if all(i is not None for i in same):
+        mean, std = (
+            [float(f"{values[i] * scale:.4g}") for i in same if i is not None] for values in (found.mean, found.std)
+        )
+        schemes = ",".join(["standard"] * len(same))
+        way += (
+            f"in the unit of the weights: plan.normalisation=[{schemes}] plan.mean={_plain(mean)} "
+            f"plan.std={_plain(std)}"
+        )
+    else:
+        way += "check the unit of the data"
+    lines = []
+    if off:
+        lines.append(f"std of the data is far from that of the weights, as if in another unit: {some(off)}; {way}")
+    if moved:
+        lines.append(f"mean of the data is far from that of the weights, as if by an offset: {some(moved)}; {way}")
+    return lines
+
+
+def _plain(values: Sequence[float]) -> str:
+    return "[" + ",".join(f"{v:g}" for v in values) + "]"
+
+
+def _listed(values: Sequence[float]) -> str:
+    shown = ", ".join(f"{v:.4g}" for v in values[:4])
+    return shown + (f" … ({len(values)})" if len(values) > 4 else "")

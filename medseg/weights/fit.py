@@ -1,0 +1,153 @@
+"""One tensor of a file, in the shape in which the module needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from medseg.sample import Channel
+from medseg.weights import channels, inflate, positions
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What decides how tensors are fitted.
+
+    Attributes:
+        stems: Names of the kernels that take the image.
+        trained: Channels of the weights, in the order of those kernels.
+        wanted: Channels of the data.
+        strategy: See ``channels.adapt``.
+        grids: What the encoder says of its positions.
+        axes: Spatial axes of the images of the weights, and of the module's.
+        inflate: See ``inflate.inflate``.
+        stem_layout: Of a linear stem, which takes flattened patches: whether their channels come first, each
+            with all its cells, or last.
+        generator: For random kernels.
+    """
+
+    stems: frozenset[str]
+    trained: tuple[Channel, ...]
+    wanted: tuple[Channel, ...]
+    strategy: str = "auto"
+    grids: positions.Grids = field(default_factory=positions.Grids)
+    axes: tuple[int, int] = (2, 2)
+    inflate: inflate.How = "centre"
+    stem_layout: Literal["first", "last"] = "first"
+    generator: torch.Generator | None = None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A tensor in the module's shape.
+
+    Attributes:
+        tensor: Its values.
+        note: How it was adapted; empty if it was copied.
+        origins: Of a stem: where each wanted channel is from.
+    """
+
+    tensor: Tensor
+    note: str = ""
+    origins: tuple[str, ...] = ()
+
+
+def plausible(name: str, own: Sequence[int], file: Sequence[int], stems: frozenset[str]) -> bool:
+    """Whether shapes alone let a tensor of the file become the module's; ``fit`` has the last word."""
+    if tuple(own) == tuple(file) or _bare(own) == _bare(file):
+        return True
+    if name in stems:
+        return own[0] == file[0]
+    if positions.ABSOLUTE.search(name):
+        return own[-1] == file[-1] or (len(own) > 3 and len(file) > 3 and own[1] == file[1])
+    if positions.TABLE.search(name) or positions.ALONG_AXIS.search(name):
+        return own[-1] == file[-1]
+    return _inflatable(own, file)
+
+
+def fit(name: str, own: Tensor, tensor: Tensor, rules: Rules) -> Fitted | None:
+    """The file's tensor as the module needs it; None if its shape cannot be brought there.
+
+    Raises:
+        BadInput: See ``channels.adapt``.
+    """
+    if name in rules.stems:
+        return _fit_stem(own, tensor, rules)
+    moved = None
+    if positions.ABSOLUTE.search(name):
+        grids = rules.grids
+        if own.shape != tensor.shape or (grids.grid and grids.trained and grids.grid != grids.trained):
+            moved = positions.absolute(tensor, own, grids, rules.axes)
+    elif positions.TABLE.search(name) and own.shape != tensor.shape:
+        moved = positions.table(tensor, own, rules.grids, rules.axes)
+    elif positions.ALONG_AXIS.search(name) and own.shape != tensor.shape:
+        moved = positions.along_axis(tensor, own)
+    if moved is not None:
+        return Fitted(*moved)
+    if own.shape == tensor.shape:
+        return Fitted(tensor)
+    if _bare(own.shape) == _bare(tensor.shape):
+        return Fitted(tensor.reshape(own.shape), f"{shape_of(tensor)} -> {shape_of(own)}, the same numbers")
+    if _inflatable(own.shape, tensor.shape):
+        return Fitted(*_thicken(tensor, own.shape[2:], rules))
+    return None
+
+
+def shape_of(tensor: Tensor) -> str:
+    """Its shape as it is written, ``[768, 3, 16, 16]``."""
+    return str(list(tensor.shape))
+
+
+def _bare(shape: Sequence[int]) -> list[int]:
+    return [s for s in shape if s != 1]
+
+
+def _inflatable(own: Sequence[int], file: Sequence[int]) -> bool:
+    if len(own) != 5 or len(file) != 4 or tuple(own[:2]) != tuple(file[:2]):
+        return False
+    return inflate.new_axis(file[2:], own[2:]) is not None
+
+
+def _thicken(kernel: Tensor, shape: Sequence[int], rules: Rules) -> tuple[Tensor, str]:
+    axis = inflate.new_axis(kernel.shape[2:], shape, axis=rules.grids.new_axis)
+    if axis is None:
+        raise ValueError(f"a kernel of {tuple(kernel.shape)} for {tuple(shape)}")
+    words = "centred in" if rules.inflate == "centre" else "spread over"
+    thick = inflate.inflate(kernel, shape[axis], how=rules.inflate, axis=axis)
+    return thick, f"2D kernel {words} {shape[axis]} cells of axis {axis}"
+
+
+def _fit_stem(own: Tensor, tensor: Tensor, rules: Rules) -> Fitted | None:
+    """A kernel ``[o, c, *k]``, or linear on flattened patches ``[o, c * k]``, for the wanted channels."""
+    if len(own) != len(tensor) or own.ndim < 2 or tensor.ndim < 2:
+        return None
+    n, (t, w) = len(own), (len(rules.trained), len(rules.wanted))
+    cells = own.shape[2:] if own.ndim > 2 else (own.shape[1] // w,)
+    notes = []
+    kernel = tensor
+    if tensor.ndim == 2 or own.ndim == 2:
+        if tensor.numel() != n * t * prod(cells):
+            return None
+        last = tensor.ndim == 2 and rules.stem_layout == "last"
+        kernel = tensor.reshape(n, prod(cells), t).transpose(1, 2) if last else tensor
+        kernel = kernel.reshape(n, t, *cells)
+        if tensor.ndim != own.ndim:
+            notes.append(f"{shape_of(tensor)} -> {shape_of(own)}")
+    elif tensor.ndim == 4 and own.ndim == 5:
+        if inflate.new_axis(tensor.shape[2:], cells) is None:
+            return None
+        kernel, note = _thicken(tensor, cells, rules)
+        notes.append(note)
+    if kernel.shape[2:] != torch.Size(cells):
+        return None
+    mixed, origins = channels.adapt(kernel, rules.trained, rules.wanted, rules.strategy, generator=rules.generator)
+    if [f"copied from {c.name}" for c in rules.trained] != list(origins):
+        notes.append(f"{t} channels -> {w}")
+    if own.ndim == 2 and rules.stem_layout == "last":
+        mixed = mixed.transpose(1, 2)
+    return Fitted(mixed.reshape(own.shape), ", ".join(notes), origins)

@@ -1,0 +1,78 @@
+"""Weights from the hub of Hugging Face, kept in its own cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medseg.errors import BadInput
+from medseg.weights.metadata import SIDECARS
+from medseg.weights.places import INDEX, NAMES, parts_of
+
+PREFIX = "hf-hub:"
+
+
+def fetch(name: str) -> Path:
+    """Download weights, or find them in the cache.
+
+    Args:
+        name: ``hf-hub:owner/name``, with ``@revision`` after the name and ``/file`` after both, if wanted.
+
+    Returns:
+        The file, with those that tell of its images beside it.
+
+    Raises:
+        BadInput: Another form; no network; no such repository or file, or one that needs a licence.
+    """
+    owner, _, rest = name.removeprefix(PREFIX).partition("/")
+    repository, _, file = rest.partition("/")
+    repository, _, revision = repository.partition("@")
+    if not owner or not repository:
+        raise BadInput(f"model.encoder.weights={name}: expected hf-hub:owner/name or hf-hub:owner/name/file")
+    files = (file,) if file else NAMES
+    found = next((p for p in (_download(name, f"{owner}/{repository}", f, revision) for f in files) if p), None)
+    if found is None:
+        told = file or ", ".join(NAMES[:3])
+        raise BadInput(f"model.encoder.weights={name}: that repository has no {told}; name its file after it")
+    if found.name.endswith(INDEX):
+        for part in _listed(found):
+            _download(name, f"{owner}/{repository}", part, revision)
+        parts_of(found)
+    for sidecar in SIDECARS:
+        _download(name, f"{owner}/{repository}", sidecar, revision)
+    return found
+
+
+def _listed(index: Path) -> list[str]:
+    import json
+
+    return sorted(set(json.loads(index.read_text())["weight_map"].values()))
+
+
+def _download(name: str, repository: str, file: str, revision: str) -> Path | None:
+    """One file of a repository; None if it has no such file."""
+    from huggingface_hub import errors, hf_hub_download
+
+    try:
+        return Path(hf_hub_download(repository, file, revision=revision or None))
+    except errors.LocalEntryNotFoundError as error:
+        raise BadInput(
+            f"model.encoder.weights={name}: not in the cache, and {repository} can't be reached; fetch the file where "
+            "there is a network, and give it by model.encoder.weights=FILE"
+        ) from error
+    except errors.EntryNotFoundError:
+        return None
+    except errors.GatedRepoError as error:
+        raise BadInput(
+            f"model.encoder.weights={name}: {repository} asks you to accept its terms first; do so on its page and log "
+            "in with 'hf auth login', or give a file by model.encoder.weights=FILE"
+        ) from error
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
+        raise BadInput(
+            f"model.encoder.weights={name}: no such repository or revision ({type(error).__name__}); check the name, "
+            "or give a file by model.encoder.weights=FILE"
+        ) from error
+    except (errors.HfHubHTTPError, OSError) as error:
+        raise BadInput(
+            f"model.encoder.weights={name}: {repository} can't be reached ({type(error).__name__}); fetch the file "
+            "where there is a network, and give it by model.encoder.weights=FILE"
+        ) from error

@@ -1,0 +1,72 @@
+"""Where in a checkpoint the weights are."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from medseg.errors import BadInput
+from medseg.weights.report import some
+
+_AVERAGED = ("teacher", "ema", "model_ema", "state_dict_ema", "ema_state_dict", "params_ema")
+_OTHERS = ("optim", "sched", "scaler", "loops", "callbacks", "decoder", "head", "loss", "criterion", "discriminator")
+"""Beginnings of keys under which there are tensors, but not those of an encoder."""
+_NEARLY = 0.9
+"""Of two parts that hold about as many tensors, as teacher and student do, the averaged one is taken."""
+
+
+def weights_in(content: Mapping[str, Any], source: str, part: str | None = None) -> dict[str, Tensor]:
+    """The tensors of a checkpoint: of the mapping in it, however deep, that holds most of them.
+
+    Checkpoints keep them under ``state_dict``, ``model``, ``teacher``, ``network_weights`` and many other names,
+    beside the state of optimiser and loss, which is left out. An averaged copy (``teacher``, ``ema``) comes first
+    if it holds about as many as the largest.
+
+    Args:
+        content: As the file holds it.
+        source: For messages.
+        part: Keys that lead to the mapping, joined by dots, instead of the search.
+
+    Raises:
+        BadInput: There are none; no such part.
+
+    Example:
+        >>> import torch
+        >>> list(weights_in({"epoch": 3, "net": {"a.weight": torch.ones(2)}, "optimizer": {}}, "f"))
+        ['a.weight']
+    """
+    parts = dict(_parts(content))
+    if not parts:
+        keys = some([str(key) for key in content], 5) or "nothing"
+        raise BadInput(f"model.encoder.weights={source}: holds no tensors by name, but {keys}; save a state_dict")
+    if part is not None:
+        if part not in parts:
+            near = difflib.get_close_matches(part, parts, n=3, cutoff=0.0)
+            raise BadInput(f"model.encoder.weights={source}::{part}: no such part; it has {some(near)}")
+        return parts[part]
+    own = {path: held for path, held in parts.items() if not _is_other(path)} or parts
+    most = max(len(held) for held in own.values())
+    averaged = [p for p, held in own.items() if p.split(".")[-1] in _AVERAGED and len(held) >= _NEARLY * most]
+    chosen = averaged[0] if averaged else max(own, key=lambda path: len(own[path]))
+    return own[chosen]
+
+
+def _parts(content: Mapping[Any, Any], path: str = "") -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Every mapping in a checkpoint that holds dense tensors by name, by the keys that lead there."""
+    held = {k: v.detach() for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor) and _dense(v)}
+    if held:
+        yield path, held
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _parts(value, f"{path}.{key}" if path else str(key))
+
+
+def _dense(tensor: Tensor) -> bool:
+    return not (tensor.is_sparse or tensor.is_quantized or tensor.is_nested)
+
+
+def _is_other(path: str) -> bool:
+    return any(key.lower().startswith(_OTHERS) for key in path.split("."))

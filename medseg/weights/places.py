@@ -1,0 +1,76 @@
+"""Which file is meant: of a folder, of an index of parts, of a name that is misspelt."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+
+from medseg.errors import BadInput
+from medseg.weights.report import some
+
+NAMES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.bin",
+)
+"""How weights are called in folders of Hugging Face, the safer first."""
+_OURS = ("checkpoints/best.ckpt", "best.ckpt")
+_ENDINGS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".tar")
+INDEX = ".index.json"
+
+
+def file_at(path: Path) -> Path:
+    """The file of weights at a path: itself, or the one in a folder.
+
+    Raises:
+        BadInput: No such file, with the nearest names; a folder with none, or with several.
+    """
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise _missing(path)
+    for name in (*NAMES, *_OURS):
+        if (path / name).is_file():
+            return path / name
+    found = sorted(p.name for p in path.iterdir() if p.is_file() and p.suffix in _ENDINGS)
+    if len(found) == 1:
+        return path / found[0]
+    told = f"holds {some(found, 5)}: name the one that is meant" if found else f"holds none of {', '.join(NAMES[::2])}"
+    raise BadInput(f"model.encoder.weights={path}: this folder {told}")
+
+
+def parts_of(index: Path) -> list[Path]:
+    """Files in which the tensors of an index (``*.index.json``) lie.
+
+    Raises:
+        BadInput: No index, or one of missing files.
+    """
+    try:
+        stored = json.loads(index.read_text())
+        names = sorted(set(stored["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(
+            f"model.encoder.weights={index}: can't be read as an index of weights ({type(error).__name__}); expected "
+            "JSON with a weight_map, as Hugging Face writes it"
+        ) from error
+    missing = [name for name in names if not (index.parent / name).is_file()]
+    if missing:
+        raise BadInput(
+            f"model.encoder.weights={index}: {len(missing)} of its {len(names)} files are missing "
+            f"({some(missing)}); fetch them into {index.parent}"
+        )
+    return [index.parent / name for name in names]
+
+
+def _missing(path: Path) -> BadInput:
+    start = f"model.encoder.weights={path}: no such file or folder"
+    if not path.parent.is_dir():
+        there = next(p for p in path.parents if p.is_dir())
+        return BadInput(f"{start}; there is {there.absolute()}, but not {path.parent}")
+    near = difflib.get_close_matches(path.name, [p.name for p in path.parent.iterdir()], n=3, cutoff=0.4)
+    told = f"the nearest are {', '.join(near)}" if near else "nothing there has a name like it"
+    return BadInput(f"{start}; {told}; names of Hugging Face begin with hf-hub:")
