@@ -27,9 +27,10 @@ from medseg.data.cases import Dataset
 from medseg.data.datamodule import DataModule
 from medseg.device import device_of, precision_of, short_precision
 from medseg.errors import BadInput
-from medseg.folds import halves
+from medseg.folds import labelled_halves, unlabelled
 from medseg.inference.decide import decide
 from medseg.inference.predictor import Tiling
+from medseg.methods.pretraining import Pretraining
 from medseg.metrics import overlap
 from medseg.models.network import Facts, Network
 from medseg.planning.cost import UNetCost
@@ -115,15 +116,24 @@ def lateral_axis(spec: DataSpec) -> int | None:
     return 0 if spec.ndim == 3 else None
 
 
-def network(model: DictConfig, planned: Plan, spec: DataSpec, series: DictConfig | None = None) -> Network:
+def network(
+    model: DictConfig, planned: Plan, spec: DataSpec, series: DictConfig | None = None, *, logits: int | None = None
+) -> Network:
     """The network of ``cfg.model`` for this plan and data; for time series within that of ``cfg.series``.
+
+    Args:
+        model: ``cfg.model``.
+        planned: Patch, kernels, strides.
+        spec: Channels and labels.
+        series: ``cfg.series``.
+        logits: Of each cell; None for those of the label table.
 
     Raises:
         BadInput: A setting that there is not, or data with dates without a way to bring them together.
     """
     facts = Facts(
         in_channels=len(spec.channels),
-        out_channels=spec.labels.n_outputs,
+        out_channels=logits or spec.labels.n_outputs,
         patch_shape=planned.patch,
         spacing=planned.spacing,
         kernels=planned.kernels,
@@ -201,15 +211,20 @@ def tiling(cfg: DictConfig, planned: Plan, spec: DataSpec, precision: str) -> Ti
 def run(cfg: DictConfig, run_dir: Path) -> Run:
     """Everything one training needs; reads the training cases if they are not planned yet."""
     source = dataset(cfg)
-    train_cases, val_cases = halves(cfg, source)
+    method_of = instantiate(cfg.method, _partial_=True)
+    pretrains = issubclass(method_of.func, Pretraining)
+    train_cases, val_cases = unlabelled(cfg, source) if pretrains else labelled_halves(cfg, source)
     spec = source.spec
-    planned = fit_patch(cfg.model, plan(cfg, source, train_cases), spec)
+    seen = [case for case in train_cases if case.label] or train_cases
+    planned = fit_patch(cfg.model, plan(cfg, source, seen), spec)
+    if pretrains:
+        train_cases, val_cases = ([replace(case, label=None) for case in part] for part in (train_cases, val_cases))
     device = device_of(cfg.trainer.accelerator)
     if device == "cpu":
         keep_large_blocks()
     precision = precision_of(device) if cfg.trainer.precision == "auto" else str(cfg.trainer.precision)
     torch.manual_seed(cfg.seed)
-    net = network(cfg.model, planned, spec)
+    net = network(cfg.model, planned, spec, logits=len(spec.channels) if pretrains else None)
     tiles = tiling(cfg, planned, spec, short_precision(precision))
 
     def infer(image: Tensor, trained: nn.Module) -> Tensor:
@@ -229,29 +244,47 @@ def run(cfg: DictConfig, run_dir: Path) -> Run:
         patch=planned.patch,
         batch_size=planned.batch_size,
         transform=transform(cfg, planned, spec),
-        sampling={key: cfg.data[key] for key in ("foreground_share", "strategy", "min_valid", "rarity")},
+        sampling=sampling(cfg, labelled=not pretrains),
         steps_per_epoch=cfg.data.steps_per_epoch,
         workers=workers,
         seed=cfg.seed,
         in_store=cfg.data.get("store", True),
     )
     folds = {"train": [c.id for c in train_cases], "val": [c.id for c in val_cases]}
-    method = instantiate(cfg.method, _partial_=True)(
-        network=net,
-        loss=instantiate(cfg.loss)(labels=spec.labels),
-        infer=infer,
-        judge=partial(overlap.tally, labels=spec.labels),
-        summarise=partial(overlap.validation_scores, labels=spec.labels, pooled=cfg.metric.get("pooled", False)),
-        labels=spec.labels,
-        optimizer=instantiate(cfg.optimizer),
-        schedule=instantiate(cfg.scheduler),
-        seed=cfg.seed,
-        steps_per_epoch=cfg.data.steps_per_epoch,
-        stored=checkpoint.contents(
-            config=_plain(cfg, precision), spec=spec.to_dict(), plan=planned.to_dict(), data=folds
+    shared = {
+        "network": net,
+        "optimizer": instantiate(cfg.optimizer),
+        "schedule": instantiate(cfg.scheduler),
+        "seed": cfg.seed,
+        "steps_per_epoch": cfg.data.steps_per_epoch,
+        "stored": checkpoint.contents(
+            config=_plain(cfg, precision),
+            spec=spec.to_dict(),
+            plan=planned.to_dict(),
+            data=folds,
+            segments=not pretrains,
         ),
-    )
+    }
+    if pretrains:
+        method = method_of(patch=planned.patch, **shared)
+    else:
+        method = method_of(
+            loss=instantiate(cfg.loss)(labels=spec.labels),
+            infer=infer,
+            judge=partial(overlap.tally, labels=spec.labels),
+            summarise=partial(overlap.validation_scores, labels=spec.labels, pooled=cfg.metric.get("pooled", False)),
+            labels=spec.labels,
+            **shared,
+        )
     return Run(source, planned, datamodule, method, trainer(cfg, run_dir, precision, device, method.monitor))
+
+
+def sampling(cfg: DictConfig, *, labelled: bool) -> dict[str, Any]:
+    """How patches are drawn, as ``cfg.data`` says; without labels nothing can be preferred."""
+    chosen = {key: cfg.data[key] for key in ("foreground_share", "strategy", "min_valid", "rarity")}
+    if not labelled:
+        chosen |= {"foreground_share": 0.0, "strategy": "case" if chosen["strategy"] == "class" else chosen["strategy"]}
+    return chosen
 
 
 def _plain(cfg: DictConfig, precision: str) -> dict[str, Any]:

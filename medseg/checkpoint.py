@@ -41,7 +41,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def contents(
-    *, config: Mapping[str, Any], spec: Mapping[str, Any], plan: Mapping[str, Any], data: Mapping[str, Any]
+    *,
+    config: Mapping[str, Any],
+    spec: Mapping[str, Any],
+    plan: Mapping[str, Any],
+    data: Mapping[str, Any],
+    segments: bool = True,
 ) -> dict[str, Any]:
     """The part under ``medseg``: JSON-able, and with the weights all that prediction needs.
 
@@ -50,12 +55,14 @@ def contents(
         spec: ``DataSpec.to_dict()``.
         plan: ``Plan.to_dict()``.
         data: Manifest of the cases: folds and digest.
+        segments: Whether its network segments; False after pretraining.
     """
     return {
         "format": FORMAT,
         "config": dict(config),
         "spec": dict(spec),
         "plan": dict(plan),
+        "segments": segments,
         "provenance": provenance() | {"data": dict(data)},
     }
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 from omegaconf import DictConfig, ListConfig
 
 from medseg.data.blocks import blocks, runs
-from medseg.data.case import Case, first_five
+from medseg.data.case import Case, first_five, refuse
 from medseg.data.cases import Dataset
 from medseg.data.leakage import leaks
 from medseg.data.split import Files, held_out, split
@@ -43,6 +44,36 @@ def halves(cfg: DictConfig, source: Dataset) -> tuple[list[Case], list[Case]]:
         gap = data.get("gap", 0)
         train, val = split(list(cases.values()), data.fold, data.n_folds, data.split_seed, _files(cfg), gap=gap)
     return [cases[i] for i in train], [cases[i] for i in val]
+
+
+def labelled_halves(cfg: DictConfig, source: Dataset) -> tuple[list[Case], list[Case]]:
+    """As ``halves``, with ``data.n_labelled`` training cases only where it is set, as if the others had no label.
+
+    The cases are drawn by ``data.split_seed``: the same ones for every seed of the training, and those of a
+    smaller number among those of a larger.
+
+    Raises:
+        BadInput: More are asked for than there are, or a case has no label.
+    """
+    train, val = halves(cfg, source)
+    n = cfg.data.get("n_labelled")
+    if n is not None:
+        if not 1 <= n <= len(train):
+            raise BadInput(f"data.n_labelled={n}: expected 1 to {len(train)}, the training cases of the fold")
+        order = np.random.default_rng([cfg.data.split_seed, 4]).permutation(len(train))
+        train = [train[i] for i in sorted(order[:n])]
+    refuse(
+        [case.id for case in [*train, *val] if case.label is None],
+        "cases have no label",
+        "give them one, or pretrain on them, such as by method=mae",
+    )
+    return train, val
+
+
+def unlabelled(cfg: DictConfig, source: Dataset) -> tuple[list[Case], list[Case]]:
+    """As ``halves``, for methods that read no label: cases of the test set that have none train as well."""
+    train, val = halves(cfg, source)
+    return train + [case for case in source.test_cases() if case.label is None], val
 
 
 def judged(cfg: DictConfig, source: Dataset) -> list[Case]:

@@ -16,6 +16,7 @@ from medseg.data.case import Case
 from medseg.data.opening import OpenCase
 from medseg.data.reading import Reading
 from medseg.device import device_of, precision_of, short_precision
+from medseg.errors import BadInput
 from medseg.formats.mosaic import Mosaic
 from medseg.inference.predictor import Predictor
 from medseg.planning.plan import Plan
@@ -51,6 +52,11 @@ def predictor(
     """
     loaded = checkpoint.read(path)
     stored = loaded["medseg"]
+    if not stored.get("segments", True):
+        raise BadInput(
+            f"checkpoint={path}: its network was pretrained without labels and segments nothing; fine-tune it by "
+            f"medseg-train ... model.encoder.weights={path} (or weights={path} for a network without an encoder)"
+        )
     cfg = OmegaConf.create(stored["config"])
     if flips is not None:
         cfg.inference.flips = flips

@@ -58,9 +58,9 @@ def train(cfg: DictConfig) -> Path:
         run.trainer.fit(run.method, run.datamodule, ckpt_path=str(resumed) if resumed else None, weights_only=True)
         spent = time.monotonic() - began
         if run.trainer.is_global_zero and not run.trainer.interrupted:
-            if cfg.test:
+            if cfg.test and run.method.stored["segments"]:
                 _judge(cfg, run, run_dir)
-            _finish(run_dir, spent)
+            _finish(run_dir, spent, segments=run.method.stored["segments"])
     return run_dir
 
 
@@ -173,7 +173,7 @@ def _judge(cfg: DictConfig, run: Run, run_dir: Path) -> None:
         logger.save()
 
 
-def _finish(run_dir: Path, spent: float) -> None:
+def _finish(run_dir: Path, spent: float, *, segments: bool) -> None:
     from rich.console import Console
 
     from medseg.callbacks.progress import clock
@@ -184,15 +184,17 @@ def _finish(run_dir: Path, spent: float) -> None:
         result = json.loads(scored.read_text())
         console.print(told(result), soft_wrap=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
+    best = f"{run_dir}/checkpoints/best.ckpt"
+    held = "report.html, checkpoints/best.ckpt" if scored.exists() else "checkpoints/best.ckpt"
     console.print(
-        f"Trained for {clock(spent)}, peak memory {peak:.1f} GiB. Everything is in {run_dir} "
-        "(report.html, checkpoints/best.ckpt).",
-        soft_wrap=True,
+        f"Trained for {clock(spent)}, peak memory {peak:.1f} GiB. Everything is in {run_dir} ({held}).", soft_wrap=True
     )
-    console.print(
-        f"Next: medseg-predict checkpoint={run_dir}/checkpoints/best.ckpt input=DIR_OR_FILE output=predictions",
-        soft_wrap=True,
+    after = (
+        f"medseg-predict checkpoint={best} input=DIR_OR_FILE output=predictions"
+        if segments
+        else f"medseg-train ... model.encoder.weights={best} (or weights={best} for all of the network)"
     )
+    console.print(f"Next: {after}", soft_wrap=True)
 
 
 def told(result: dict[str, Any]) -> str:

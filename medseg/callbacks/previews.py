@@ -39,7 +39,7 @@ class Previews(Callback):
     ) -> None:
         """Keep the overlay of one of the first cases."""
         logger = self._logger(trainer)
-        if logger is None or batch_idx >= self.cases:
+        if logger is None or batch_idx >= self.cases or not hasattr(pl_module, "infer"):
             return
         import wandb
 

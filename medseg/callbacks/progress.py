@@ -90,8 +90,9 @@ class BudgetBar(ProgressBar):
         share, elapsed = self._share(trainer, pl_module), time.monotonic() - self._began
         gained = share - self._share_before
         left = clock(elapsed * (1 - share) / gained) if gained > 0 else "-"
-        shown = [(k, trainer.callback_metrics[k]) for k in ("train/loss", "val/dice") if k in trainer.callback_metrics]
-        scores = "  ".join(f"{name.rpartition('/')[2]} {float(value):.4f}" for name, value in shown)
+        known = trainer.callback_metrics
+        words = {"train/loss": "loss", "val/dice": "dice", "val/loss": "held out"}
+        scores = "  ".join(f"{word} {float(known[key]):.4f}" for key, word in words.items() if key in known)
         return f"step {trainer.global_step}  {clock(elapsed)} spent, {left} left  {scores}"
 
     def _share(self, trainer: Trainer, pl_module: LightningModule) -> float:

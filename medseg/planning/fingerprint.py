@@ -19,7 +19,7 @@ from medseg.data.opening import OpenCase
 from medseg.data.preparing import tiles
 from medseg.data.preprocess import content_box, crop, to_canonical
 from medseg.errors import BadInput
-from medseg.labels import LabelTable
+from medseg.labels import IGNORE, LabelTable
 from medseg.sample import DataSpec, Sample
 
 CELLS_POOLED = 10_000_000
@@ -100,23 +100,19 @@ class CaseFacts:
 
 
 def case_facts(sample: Sample, n_classes: int, *, draw: int, seed: int) -> CaseFacts:
-    """Facts of one labelled case.
+    """Facts of one case; of one without a label, all that is not zero counts as foreground.
 
     Args:
         sample: The case as read.
         n_classes: Classes of the label table, with background.
         draw: Foreground cells to draw, with replacement.
         seed: Of the draw.
-
-    Raises:
-        BadInput: The case has no label.
     """
-    if sample.label is None:
-        raise BadInput(f"{sample.case}: a fingerprint needs labelled cases, and this one has no label")
     turned, _, _ = to_canonical(sample)
     cut = crop(turned, content_box(turned))
-    label = np.asarray(cut.label)
-    foreground = np.flatnonzero((label > 0) & cut.valid)
+    label = np.full(cut.valid.shape, IGNORE) if cut.label is None else np.asarray(cut.label)
+    object_ = (cut.image != 0).any(axis=0) if cut.label is None else label > 0
+    foreground = np.flatnonzero(object_ & cut.valid)
     cells = np.zeros((len(cut.image), 0), dtype=np.float32)
     if len(foreground):
         drawn = np.random.default_rng([seed, 2]).choice(foreground, size=draw)
@@ -127,7 +123,7 @@ def case_facts(sample: Sample, n_classes: int, *, draw: int, seed: int) -> CaseF
 
 
 def scene_facts(opened: OpenCase, *, draw: int, seed: int) -> CaseFacts:
-    """Facts of one labelled scene or 2D image, read window by window.
+    """Facts of one scene or 2D image, read window by window.
 
     Args:
         opened: The case.
@@ -135,7 +131,7 @@ def scene_facts(opened: OpenCase, *, draw: int, seed: int) -> CaseFacts:
         seed: Of the draw.
 
     Raises:
-        BadInput: The case has no label, or no valid cell.
+        BadInput: The case has no valid cell.
     """
     table = opened.spec.labels
     boxes = tiles(opened.shape, (256,) * opened.grid.ndim)
@@ -143,16 +139,15 @@ def scene_facts(opened: OpenCase, *, draw: int, seed: int) -> CaseFacts:
     cells, counts, n_valid = [], np.zeros(table.n_classes, dtype=np.int64), 0
     for box in boxes:
         sample = opened.read(box)
-        if sample.label is None:
-            raise BadInput(f"{sample.case}: a fingerprint needs labelled cases, and this one has no label")
         inside = np.flatnonzero(sample.valid)
         n_valid += len(inside)
         share = -(-draw * sample.valid.size // int(np.prod(opened.shape)))
         if len(inside):
             drawn = rng.choice(inside, size=max(1, share * len(inside) // sample.valid.size))
             cells.append(sample.image.reshape(len(sample.image), -1)[:, drawn])
-        counted = sample.label[(sample.label >= 0) & sample.valid]
-        counts += np.bincount(counted, minlength=table.n_classes)
+        if sample.label is not None:
+            counted = sample.label[(sample.label >= 0) & sample.valid]
+            counts += np.bincount(counted, minlength=table.n_classes)
     if not n_valid:
         files = ", ".join(map(str, opened.case.images))
         raise BadInput(f"case {opened.case.id}: {files} has no valid cell, all is nodata; take it out of the dataset")
@@ -160,16 +155,21 @@ def scene_facts(opened: OpenCase, *, draw: int, seed: int) -> CaseFacts:
     return CaseFacts(opened.case.id, opened.grid.spacing, opened.shape, 1.0, drawn_cells, tuple(int(n) for n in counts))
 
 
-def pool(facts: Sequence[CaseFacts], labels: LabelTable) -> Fingerprint:
+def pool(facts: Sequence[CaseFacts], labels: LabelTable, *, labelled: bool = True) -> Fingerprint:
     """Pool the facts of all cases.
 
+    Args:
+        facts: Of each case.
+        labels: The label table.
+        labelled: Whether the cases have labels; if not, none is missed.
+
     Raises:
-        BadInput: No case, or no case with foreground.
+        BadInput: No case, or no labelled case with foreground.
     """
     if not facts:
-        raise BadInput("no training case came; a plan needs at least one labelled case")
+        raise BadInput("no training case came; a plan needs at least one")
     counts, first = np.sum([f.counts for f in facts], axis=0), int(labels.background)
-    if not counts[first:].sum():
+    if labelled and not counts[first:].sum():
         raise BadInput(f"none of the {len(facts)} cases has any foreground; check the label files and data.labels")
     intensities = []
     for channel in np.concatenate([f.cells for f in facts], axis=1).astype(np.float64):
@@ -186,7 +186,7 @@ def pool(facts: Sequence[CaseFacts], labels: LabelTable) -> Fingerprint:
         kept=float(np.median([f.kept for f in facts])),
         intensities=tuple(intensities),
         foreground={n: int(c) for n, c in list(zip(labels.names, counts, strict=True))[first:]},
-        empty=tuple(f.case for f in facts if sum(f.counts[first:]) == 0),
+        empty=tuple(f.case for f in facts if labelled and sum(f.counts[first:]) == 0),
     )
 
 
@@ -207,7 +207,7 @@ def fingerprint(source: Dataset, cases: Sequence[Case], store: Path) -> Fingerpr
         _facts(source.open(case), -(-_pooled_cells(source.spec) // len(cases)), index)
         for index, case in enumerate(track(cases, "looking at cases"))
     ]
-    pooled = pool(facts, source.spec.labels)
+    pooled = pool(facts, source.spec.labels, labelled=any(case.label for case in cases))
     digests.save()
     write_whole(path, json.dumps(pooled.to_dict()))
     return pooled

@@ -34,7 +34,7 @@ class RastersDataset(Dataset):
         reading: How files are read and aligned.
         kind: ``rasters`` (GeoTIFF) or ``images`` (PNG, JPEG, TIFF).
         images: Sub-folder of the images, or several.
-        masks: Sub-folder of the masks, or one file of vectors.
+        masks: Sub-folder of the masks, or one file of vectors; None for images to pretrain on.
         valid: Sub-folder of validity masks (fields of view), 0 where cells do not count.
         test_images: Sub-folder of images for the test set, or several.
         test_masks: Sub-folder of their masks.
@@ -61,7 +61,7 @@ class RastersDataset(Dataset):
         reading: Reading,
         kind: str = "rasters",
         images: str | Sequence[str] = "images",
-        masks: str = "masks",
+        masks: str | None = "masks",
         valid: str | None = None,
         test_images: str | Sequence[str] | None = None,
         test_masks: str | None = None,

@@ -25,7 +25,7 @@ class VolumesDataset(Dataset):
         channels: Name of each channel; ``CT`` decides its normalisation, see ``normalisation_scheme``.
         labels: Class name to raw value or values, as ``LabelTable.declare`` takes it.
         images: Sub-folder of the images.
-        label_folder: Sub-folder of the labels.
+        label_folder: Sub-folder of the labels; None for images to pretrain on.
         test_images: Sub-folder of images without labels, for prediction after training.
         regions_class_order: Raw value painted by each region, where ``labels`` declares regions.
         merge: Take several raw values of a name as one class, not as a region.
@@ -46,7 +46,7 @@ class VolumesDataset(Dataset):
         labels: Mapping[str, int | Sequence[int]],
         *,
         images: str = "images",
-        label_folder: str = "labels",
+        label_folder: str | None = "labels",
         test_images: str | None = None,
         regions_class_order: Sequence[int] | None = None,
         merge: bool = False,
@@ -73,7 +73,7 @@ class VolumesDataset(Dataset):
 
     def cases(self) -> list[Case]:
         """Pairs of the image folder and the label folder."""
-        return grouped(self._pair(self.images, self.root / self.label_folder), self.groups)
+        return grouped(self._pair(self.images, self.root / self.label_folder if self.label_folder else None), self.groups)
 
     def test_cases(self) -> list[Case]:
         """Images of the test folder, without labels; empty where none is named."""

@@ -1,0 +1,119 @@
+"""Pretraining: what every way of learning without labels shares."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medseg.methods.method import Method
+from medseg.sample import Batch
+
+_PATCHES = 4  # of each validation case
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one patch looked like, for a picture.
+
+    Attributes:
+        image: ``[c, *s]`` as it came.
+        shown: What the network saw of it.
+        guessed: What it made of that; None for a method that reconstructs nothing.
+    """
+
+    image: Tensor
+    shown: Tensor
+    guessed: Tensor | None
+
+
+class Pretraining(Method, ABC):
+    """Trains on images alone; the best checkpoint is the one of the least ``val/loss`` on held-out cases.
+
+    Labels are never read. What is random about a sample is a function of its key, as in the transforms.
+    Validation takes the same patches of each case every time, with the same masks.
+
+    Attributes:
+        seen: The first validation patch of the last validation, for pictures.
+
+    Args:
+        network: What is trained.
+        patch: Cells of a patch on each axis.
+        shared: What every ``Method`` takes.
+    """
+
+    monitor = ("val/loss", "min")
+
+    def __init__(self, network: nn.Module, *, patch: Sequence[int], **shared: Any) -> None:
+        super().__init__(network, **shared)
+        self.patch = tuple(patch)
+        self.seen: Seen | None = None
+        self._sums: list[Tensor] = []
+
+    @abstractmethod
+    def losses(self, batch: Batch) -> tuple[Tensor, Seen]:
+        """The loss of a batch, and the first sample as it was seen."""
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one batch of augmented patches."""
+        loss, _ = self.losses(batch)
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.image))
+        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=len(batch.image))
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the last round."""
+        self._sums, self.seen = [], None
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Loss on patches along the diagonal of one whole case."""
+        loss, seen = self.losses(diagonal(batch, self.patch, index=batch_idx))
+        self._sums.append(loss.detach())
+        self.seen = self.seen or seen
+
+    def on_validation_epoch_end(self) -> None:
+        """Log ``val/loss``, the mean over cases."""
+        self.log("val/loss", torch.stack(self._sums).mean(), prog_bar=True, sync_dist=True)
+
+
+def diagonal(batch: Batch, patch: Sequence[int], *, index: int) -> Batch:
+    """Patches of one whole case at equal distances along its diagonal, with keys of their own.
+
+    Cases smaller than the patch are padded with invalid cells.
+
+    Args:
+        batch: One case.
+        patch: Cells on each axis.
+        index: Of the case; enters the keys, so that masks are the same at every validation.
+    """
+    lacking = [max(p - s, 0) for p, s in zip(patch, batch.image.shape[2:], strict=True)]
+    padding = [n for lack in reversed(lacking) for n in (0, lack)]
+    image, label = functional.pad(batch.image, padding), functional.pad(batch.label, padding)
+    valid = functional.pad(batch.valid, padding, value=False)
+    cuts = []
+    for i in range(_PATCHES):
+        room = [s - p for s, p in zip(image.shape[2:], patch, strict=True)]
+        start = [r * (i + 1) // (_PATCHES + 1) for r in room]
+        cuts.append(tuple(slice(a, a + p) for a, p in zip(start, patch, strict=True)))
+    return Batch(
+        image=torch.cat([image[(..., *cut)] for cut in cuts]),
+        label=torch.cat([label[(..., *cut)] for cut in cuts]),
+        valid=torch.cat([valid[(..., *cut)] for cut in cuts]),
+        present=batch.present.expand(_PATCHES, *batch.present.shape[1:]),
+        key=torch.tensor([[-1, index, i] for i in range(_PATCHES)]),
+        cases=batch.cases * _PATCHES,
+    )
+
+
+def mean_where(error: Tensor, counted: Tensor) -> Tensor:
+    """Mean of ``error`` ``[b, c, *s]`` over the cells that count ``[b, *s]`` and all channels; 0 where none does.
+
+    In float32, whatever came.
+    """
+    weight = counted[:, None].expand_as(error)
+    return torch.where(weight, error.float(), 0.0).sum() / weight.sum().clamp(min=1)

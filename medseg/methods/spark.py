@@ -1,0 +1,150 @@
+"""Spark: masked modelling for convolutional encoders, which see visible cells only at every stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from medseg.errors import BadInput
+from medseg.methods.masking import at, blocks_of, hidden_blocks, spread, standardised
+from medseg.methods.pretraining import Pretraining, Seen, mean_where
+from medseg.methods.simmim import encoder_of
+from medseg.sample import Batch
+
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_MIXING = (
+    nn.Conv2d, nn.Conv3d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool2d, nn.AvgPool3d, nn.InstanceNorm2d, nn.InstanceNorm3d,
+    nn.GroupNorm,
+)  # fmt: skip
+
+
+class Spark(Pretraining):
+    """Sparse masked modelling: the encoder's convolutions neither see nor spread into hidden blocks.
+
+    A sparse convolution is a dense one whose result is set to zero where cells are hidden; batch normalisation
+    takes its statistics from visible cells (``sparse``). Hidden cells of every feature are then filled with a
+    learned vector of the feature's width, and the segmenter's own decoder guesses the image. Encoder and decoder
+    are both kept. The loss is the mean squared error of hidden, valid cells, every block standardised.
+
+    Args:
+        network: A segmenter with a convolutional encoder; its decoder gives as many logits as the image has
+            channels.
+        patch: Cells of a patch on each axis.
+        share: Of the blocks that are hidden.
+        block: Cells of a block on each axis, or one number for all; null takes the coarsest stride. A multiple
+            of it, as a cell of the coarsest feature is visible or hidden as a whole.
+        normalise: Guess every block standardised by its own mean and deviation.
+        shared: What every ``Pretraining`` takes.
+
+    Raises:
+        BadInput: A network without an encoder, an encoder of tokens, blocks that do not fit, or a share that
+            is none.
+
+    References:
+        Tian et al., Designing BERT for Convolutional Networks: Sparse and Hierarchical Masked Modeling, 2023.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        patch: Sequence[int],
+        share: float = 0.6,
+        block: int | Sequence[int] | None = None,
+        normalise: bool = True,
+        **shared: Any,
+    ) -> None:
+        super().__init__(network, patch=patch, **shared)
+        encoder = encoder_of(network, "spark")
+        if any(feature.tokens for feature in encoder.features):
+            raise BadInput("method=spark is for convolutional encoders; this one gives tokens, take method=mae")
+        if not 0 < share < 1:
+            raise BadInput(f"method.share={share}: expected a share between 0 and 1, such as 0.6")
+        stride = encoder.features[-1].stride
+        sizes = list(stride) if block is None else [block] * len(patch) if isinstance(block, int) else list(block)
+        if any(size % s for size, s in zip(sizes, stride, strict=True)):
+            raise BadInput(f"method.block={sizes}: expected a multiple of the encoder's coarsest stride {list(stride)}")
+        self.share, self.normalise = share, normalise
+        self.grid = blocks_of(patch, sizes)
+        self.filling = nn.ParameterList(nn.Parameter(torch.randn(f.channels) * 0.02) for f in encoder.features)
+
+    def losses(self, batch: Batch) -> tuple[Tensor, Seen]:
+        """Squared error of the hidden cells."""
+        image, network = batch.image, self.network
+        blocks = hidden_blocks(batch.key, self.grid, self.share).to(image.device)
+        hidden = spread(blocks, self.patch)
+        target = standardised(image, self.grid) if self.normalise else image
+        shown = image.masked_fill(hidden[:, None], 0)
+        encoder: Any = encoder_of(network, "spark")
+        with sparse(encoder, ~blocks):
+            given = encoder(shown)
+        features = [
+            torch.where(at(blocks, feature.shape[2:])[:, None], fill.view(1, -1, *[1] * (feature.ndim - 2)), feature)
+            for feature, fill in zip(given, self.filling, strict=True)
+        ]
+        guessed = network.decode(features, shown)  # type: ignore[operator]  # a segmenter
+        loss = mean_where((guessed.float() - target) ** 2, hidden & batch.valid)
+        return loss, Seen(target[0], shown[0], guessed[0].detach())
+
+
+@contextmanager
+def sparse(encoder: nn.Module, visible: Bool[Tensor, "b *g"]) -> Iterator[None]:
+    """Within, convolutions, poolings and normalisations of ``encoder`` give zero where cells are hidden.
+
+    Batch normalisation in training normalises by, and remembers, mean and variance of the visible cells. Instance
+    and group normalisation still see the zeros of hidden cells. Normalisation over channels needs nothing.
+    """
+    handles = []
+    for module in encoder.modules():
+        if isinstance(module, _BATCH_NORMS):
+            handles.append(module.register_forward_pre_hook(_remember))
+            handles.append(module.register_forward_hook(lambda m, given, out: _normalised(m, given[0], visible)))
+        elif isinstance(module, _MIXING):
+            handles.append(module.register_forward_hook(lambda m, given, out: _shown(out, visible)))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _shown(feature: Tensor, visible: Tensor) -> Tensor:
+    if feature.ndim != visible.ndim + 1:
+        return feature  # pooled to a vector
+    return feature * at(visible, feature.shape[2:])[:, None].to(feature.dtype)
+
+
+def _remember(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+    """Keep the running statistics, which the layer is about to update from hidden cells too."""
+    norm: Any = module
+    norm.kept = (norm.running_mean.clone(), norm.running_var.clone()) if norm.training else None
+
+
+def _normalised(module: nn.Module, feature: Float[Tensor, "b c *s"], visible: Tensor) -> Tensor:
+    """Batch normalisation over visible cells, in the place of the layer's own."""
+    norm: Any = module
+    seen = at(visible, feature.shape[2:])[:, None]
+    shape = (1, -1, *[1] * (feature.ndim - 2))
+    if norm.training:
+        axes = (0, *range(2, feature.ndim))
+        count = seen.sum().clamp(min=1)
+        cells = feature.float() * seen
+        mean = cells.sum(axes) / count
+        var = (((feature.float() - mean.view(shape)) * seen) ** 2).sum(axes) / count
+        rate = norm.momentum if norm.momentum is not None else 1.0 / float(norm.num_batches_tracked)
+        with torch.no_grad():
+            norm.running_mean.copy_(norm.kept[0].lerp(mean, rate))
+            norm.running_var.copy_(norm.kept[1].lerp(var * count / (count - 1).clamp(min=1), rate))
+        norm.kept = None
+    else:
+        mean, var = norm.running_mean, norm.running_var
+    scale = norm.weight / (var + norm.eps).sqrt()
+    out = feature.float() * scale.view(shape) + (norm.bias - mean * scale).view(shape)
+    if hasattr(norm, "act"):  # timm's normalisation with activation
+        out = norm.act(norm.drop(out))
+    return (out * seen).to(feature.dtype)
