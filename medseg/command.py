@@ -89,12 +89,13 @@ def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
         raise BadInput(explain(error, config_name, overrides)) from error
 
 
-def _compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
+def _compose(config_name: str, overrides: Sequence[str], *, whole: bool = False) -> DictConfig:
+    """The configuration; ``whole``: with Hydra's own part of it."""
     running = GlobalHydra.instance().hydra  # of the command that is being run, if any
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            return hydra.compose(config_name, overrides=list(overrides))
+            return hydra.compose(config_name, overrides=list(overrides), return_hydra_config=whole)
     finally:
         GlobalHydra.instance().hydra = running
 
@@ -115,7 +116,10 @@ def explain(error: Exception, config_name: str, overrides: Sequence[str]) -> str
     if isinstance(error, ConfigCompositionException):
         key = _first(r"Could not override '([^']+)'", text) or _first(r"full_key: (\S+)", f"{text} {error.__cause__}")
         if key:
-            return f"{key} is no key of the configuration; {_nearest(key, _keys(config_name, overrides))}"
+            bringing = _options_with(key)
+            if bringing:
+                return f"{key} is no choice here, it comes with {' or '.join(bringing)}; choose that too"
+            return f"{key} is no key of the configuration; {_nearest(key, _keys(config_name, overrides, key))}"
     if "LexerNoViableAlt" in text or "mismatched input" in text or "viable alternative" in text:
         return (
             f"an override could not be read, expected key=value (quote what holds spaces, commas or brackets): {text}"
@@ -135,15 +139,28 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {', '.join(near)}?" if near else f"known are: {', '.join(names)}"
 
 
-def _keys(config_name: str, overrides: Sequence[str]) -> list[str]:
-    """Every key of the configuration under these choices of groups, and the groups."""
+def _keys(config_name: str, overrides: Sequence[str], wrong: str) -> list[str]:
+    """Every key of the configuration under these choices of groups, and the groups that it has; not ``wrong``."""
     folder = conf_dir()
-    groups = sorted({p.parent.relative_to(folder).as_posix() for p in folder.glob("*/**/*.yaml")})
+    groups = {p.parent.relative_to(folder).as_posix() for p in folder.glob("*/**/*.yaml")} - {wrong}
     try:
-        config = _compose(config_name, [o for o in overrides if o.partition("=")[0] in groups])
-    except HydraException:
-        return groups
-    return [*(key for key, _ in _flatten(OmegaConf.to_container(config, resolve=False))), *groups]
+        config = _compose(config_name, [o for o in overrides if o.partition("=")[0] in groups], whole=True)
+    except HydraException:  # another choice is wrong as well
+        config = _compose(config_name, [], whole=True)
+    own = [group for group in config.hydra.runtime.choices if not group.startswith("hydra/")]
+    content = OmegaConf.to_container(config, resolve=False)
+    return [*(key for key, _ in _flatten(content) if key.partition(".")[0] != "hydra"), *own]
+
+
+def _options_with(group: str) -> list[str]:
+    """Options of the group above that bring ``group`` along: ``model=segmenter`` for ``model/encoder``."""
+    above, _, name = group.rpartition("/")
+    found = []
+    for path in sorted((conf_dir() / above).glob("*.yaml")) if above else ():
+        defaults: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        if any(isinstance(entry, dict) and name in entry for entry in defaults.get("defaults", ())):
+            found.append(f"{above}={path.stem}")
+    return found
 
 
 def _flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

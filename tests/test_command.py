@@ -36,6 +36,12 @@ def test_help_is_torch_free(command: str, tmp_path: Path) -> None:
         (["modle=unet"], "modle is no key of the configuration; did you mean model"),
         (["lr=1"], "did you mean optimizer.lr"),
         (["foo"], "foo"),
+        (["data.rot=/x", "~model"], "data.rot is no key of the configuration; did you mean data.root"),
+        (["model/encoder=timm"], "model/encoder is no choice here, it comes with model=segmenter; choose that too"),
+        (
+            ["model/encodr=timm", "model=segmenter"],
+            "model/encodr is no key of the configuration; did you mean model/enc",
+        ),
         (["experiment=hipocampus"], "did you mean hippocampus"),
         (["data=nnunet"], "data.root is needed and was not given"),
         (["optimizer.lr=fast"], "optimizer.lr=fast: expected a number such as 0.001"),
@@ -69,3 +75,11 @@ def test_words_that_stand_for_numbers_are_taken(tmp_path: Path) -> None:
         "train", "data=nnunet", f"data.root={tmp_path}/absent", "data.fold=all", "trainer.devices=auto", cwd=tmp_path
     )
     assert "dataset.json: no such file" in done.stderr
+
+
+def test_a_group_of_another_command_is_not_suggested(tmp_path: Path) -> None:
+    done = run("predict", "model=unet", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: model is no key of the configuration; ")
+    _, _, known = done.stderr.splitlines()[0].partition("; ")
+    assert "model" not in known.removesuffix("?").replace(",", "").split()
