@@ -1,32 +1,69 @@
-"""Draw a validation case of a run on scenes: composite of all bands of its file, label and prediction.
+"""Draw held-out cases of trainings below one another: image, label and prediction, one row a checkpoint.
 
-python scripts/draw_prediction.py RUN_DIR TARGET.png [CASE]
+python scripts/draw_prediction.py OUT.png CHECKPOINT[:CASE] [CHECKPOINT[:CASE] ...]
+
+The data is where the checkpoint's configuration says. A case that the training judged or validated on is
+drawn: the one that is named, or else the first. The image is a composite of all bands of the case's (first)
+file, of which the network may see others.
 """
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 
-from medseg import build, folds, formats, restore
+from medseg import build, checkpoint, folds, formats, restore
+from medseg.data.case import Case, first_five
 from medseg.data.sensors import bands_of
-from medseg.report.figures import overlay_figure, to_png
+from medseg.errors import BadInput
+from medseg.report.figures import rows_figure, to_png
+from medseg.report.panels import Panels
 
 
-def main(run_dir: str, target: str, name: str | None = None) -> None:
-    cfg = OmegaConf.load(Path(run_dir) / "config.yaml")
+def row(path: Path, name: str) -> tuple[str, Panels]:
+    """Title and panels of one held-out case; an empty name takes the first."""
+    cfg: Any = OmegaConf.create(checkpoint.read(path)["medseg"]["config"])
     source = build.dataset(cfg)
-    cases = {case.id: case for case in folds.halves(cfg, source)[1]}
-    case = cases[name or next(iter(cases))]
-    sample, file = source.read(case), formats.open(case.images[0])
-    pred = restore.predictor(Path(run_dir) / "checkpoints" / f"{cfg.judged}.ckpt").index(sample)
-    bands = bands_of(file.names, cfg.data.sensor) if file.names else source.spec.channels
-    figure = overlay_figure(
-        file.read(), sample.label, pred, source.spec.labels, sample.grid, channels=bands, valid=sample.valid,
-        title=sample.case,
-    )  # fmt: skip
-    Path(target).write_bytes(to_png(figure))
+    train, val = folds.halves(cfg, source)
+    seen = {case.id for case in train}
+    held_out = {case.id: case for case in [*folds.judged(cfg, source), *val] if case.id not in seen}
+    if not held_out or (name and name not in held_out):
+        raise BadInput(f"{path}:{name}: held out of its training are {first_five(list(held_out)) or 'none'}; name one")
+    case = held_out[name or next(iter(held_out))]
+    sample = source.read(case)
+    if sample.label is None:
+        raise BadInput(f"{path}:{case.id}: it has no label to draw; name another case")
+    pred = restore.predictor(path).index(sample)
+    image, channels = shown(case, cfg, source.spec, sample.image)
+    panels = Panels.of(
+        image, sample.label, pred, source.spec.labels, sample.grid, channels=channels, valid=sample.valid
+    )
+    return f"{cfg.name}: {case.id}", panels
+
+
+def shown(case: Case, cfg: Any, spec: Any, image: Any) -> tuple[Any, Any]:
+    """All bands of the first file and what they are, where they have names; else what the network sees."""
+    if spec.ndim == 3:
+        return image, spec.channels
+    file = formats.open(case.images[0])
+    names = list(cfg.data.get("bands") or file.names)
+    if len(names) != file.n_channels:
+        return image, spec.channels
+    return file.read(case.box), bands_of(names, cfg.data.get("sensor"))
+
+
+def main(target: str, *checkpoints: str) -> None:
+    """Write the picture."""
+    rows = []
+    for text in checkpoints:
+        path, _, name = (text, "", "") if Path(text).is_file() else text.partition(":")
+        rows.append(row(Path(path), name))
+    Path(target).write_bytes(to_png(rows_figure(rows)))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4])
+    try:
+        main(*sys.argv[1:])
+    except BadInput as error:
+        sys.exit(f"error: {error}")

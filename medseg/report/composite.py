@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Num, Shaped, UInt8
 
-NO_DATA = 150
-"""Grey of cells that are not valid."""
+NO_DATA = 40
+"""Grey of cells that are not valid: darker than any of an image below labels (see ``panels``)."""
 LARGEST = 1200
 """Cells a side that a picture has at most."""
 

@@ -4,8 +4,9 @@ from matplotlib.colors import to_rgb
 
 from medseg.geometry.grid import PIXEL, Grid
 from medseg.labels import IGNORE, LabelTable
-from medseg.report.composite import composite
-from medseg.report.figures import overlay_figure, to_png
+from medseg.report.composite import NO_DATA, composite
+from medseg.report.figures import overlay_figure, rows_figure, to_png
+from medseg.report.panels import Panels
 
 TABLE = LabelTable.declare({"background": 0, "a": 1, "b": 2}, colours={"a": (255, 0, 0), "b": (0, 0, 255)})
 LPS = Grid((4, 5, 6), np.diag([-1.0, -2.0, 3.0, 1.0]))
@@ -87,7 +88,7 @@ def test_scene_is_a_composite_beside_classes_that_hide_it():
     colours = np.asarray(truth.images[1].get_array())
     assert colours[0, 0].tolist() == [1, 0, 0, 1], "the first class is no background"
     assert colours[2, 0].tolist() == [0, 0, 1, 1]
-    assert colours[2, -1].tolist() == pytest.approx([150 / 255] * 3 + [1])
+    assert colours[2, -1].tolist() == pytest.approx([NO_DATA / 255] * 3 + [1])
     assert len({tuple(c) for c in colours[4:6, :4].reshape(-1, 4)}) == 2, "ignored cells are striped"
     assert np.asarray(guess.images[1].get_array())[2, 0].tolist() == [1, 0, 0, 1]
     assert [len(p.collections) for p in (truth, guess)] == [0, 0], "no outline where every cell has a class"
@@ -124,3 +125,27 @@ def test_2d_draws_one_row(empty):
     figure = overlay_figure(None, label, label, TABLE, grid)
     assert len(panels(figure)) == 3
     assert to_png(figure).startswith(b"\x89PNG")
+
+
+def test_rows_of_several_cases_have_a_title_and_a_legend_each():
+    image, label, grid, valid = scene()
+    cover = Panels.of(image, label, label * 0, COVER, grid, valid=valid)
+    scan = Panels.of(*volume(), TABLE, LPS)
+    figure = rows_figure([("a: 1", cover), ("b: 2", scan), ("a: 1", cover)])
+    drawn = panels(figure)
+    assert len(drawn) == 9
+    assert [p.get_ylabel() for p in drawn[::3]] == ["a: 1", "b: 2", "a: 1"]
+    assert [p.get_title() for p in drawn[:3]] == ["image", "label", "prediction"]
+    assert [p.get_title() for p in drawn[6:]] == ["", "", ""]
+    (own,) = panels(overlay_figure(image, label, label * 0, COVER, grid, valid=valid))[1:2]
+    np.testing.assert_array_equal(drawn[1].images[1].get_array(), own.images[1].get_array())
+    legends = [[t.get_text() for t in a.get_legend().get_texts()] for a in figure.axes if a.get_legend()]
+    assert legends == [["a", "b", "ignored", "no data"], ["a", "b", "ignored"], ["a", "b", "ignored", "no data"]]
+    assert to_png(figure).startswith(b"\x89PNG")
+
+
+def test_cells_without_data_are_darker_than_any_image_below_labels():
+    image, label, grid, valid = scene()
+    label[:] = 0
+    _, truth, _ = panels(overlay_figure(image, label, label, TABLE, grid, valid=valid))
+    assert np.asarray(truth.images[0].get_array()).min() > NO_DATA / 255
