@@ -26,14 +26,14 @@ def write(cfg: DictConfig) -> Path:
     from medseg import quiet
 
     quiet.settle()
-    from medseg import build
+    from medseg import build, folds
     from medseg.planning.plan import write_plan
 
     source = build.dataset(cfg)
-    train_cases, _ = build.halves(cfg, source)
+    train_cases, _ = folds.labelled_halves(cfg, source)
     target = Path(cfg.output)
     planned = build.plan(cfg, source, train_cases)
-    write_plan(target, build.fit_patch(cfg.model, planned, source.spec))
+    write_plan(target, build.fit_patch(cfg.model, planned, source.spec, cfg.get("series")))
     console = Console(highlight=False)
     console.print(target.read_text(), markup=False)
     console.print(f"Written to {target}. Next: medseg-train data=... plan.file={target}", soft_wrap=True)

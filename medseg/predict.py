@@ -13,6 +13,7 @@ from medseg.errors import BadInput
 
 if TYPE_CHECKING:
     from medseg.data.case import Case
+    from medseg.data.series import Dates
 
 
 def main() -> None:
@@ -60,7 +61,10 @@ def predict(cfg: DictConfig) -> list[Path]:
     )
     if predictor.spec.ndim == 2 and sources[0].is_dir():
         sources = image_folders(sources, restore.image_folders(checkpoint))
-    cases = find_cases(sources, len(predictor.spec.channels), predictor.spec.ndim)
+    dates = restore.reading_of(checkpoint, given).dates if predictor.spec.dates else None
+    cases = find_cases(sources, len(predictor.spec.channels), predictor.spec.ndim, dates)
+    if cfg.mosaic and predictor.spec.dates:
+        raise BadInput(f"mosaic={cfg.mosaic} joins tiles of single images, the network takes time series; leave it out")
     if cfg.mosaic and len(sources) > 1:
         raise BadInput(
             f"mosaic={cfg.mosaic} joins the tiles of one folder, input names {len(sources)}; join those of each folder "
@@ -124,11 +128,11 @@ def image_folders(sources: Sequence[Path], trained: Sequence[str]) -> list[Path]
     return within
 
 
-def find_cases(sources: Sequence[Path], n_channels: int, ndim: int = 3) -> list[Case]:
+def find_cases(sources: Sequence[Path], n_channels: int, ndim: int = 3, dates: Dates | None = None) -> list[Case]:
     """The cases of a folder of images, of one image file (with its sibling channels), or of one DICOM series.
 
     Several folders hold some of the bands of every case each, in files of one name, as ``RastersDataset``
-    takes them.
+    takes them; of time series the files of each date.
     """
     from medseg import formats
     from medseg.data.case import Case
@@ -140,7 +144,7 @@ def find_cases(sources: Sequence[Path], n_channels: int, ndim: int = 3) -> list[
         if source.is_file() and formats.suffix(source) in endings:
             return [Case(formats.stem(source), (source,), None, formats.stem(source))]
         if source.is_dir():
-            return by_stem(sources, None, endings=endings, label_endings=())
+            return by_stem(sources, None, endings=endings, label_endings=(), dates=dates)
     if len(sources) > 1:
         raise BadInput(
             f"input: {len(sources)} folders came, expected one; the channels of a volume lie in one folder, named "

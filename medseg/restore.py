@@ -15,6 +15,7 @@ from medseg.build import network, tiling
 from medseg.data.case import Case
 from medseg.data.opening import OpenCase
 from medseg.data.reading import Reading
+from medseg.data.series import dated
 from medseg.device import device_of, precision_of, short_precision
 from medseg.errors import BadInput
 from medseg.formats.mosaic import Mosaic
@@ -67,7 +68,7 @@ def predictor(
     kind = torch.device(place).type
     trained = short_precision(cfg.trainer.precision)
     able = short_precision(precision_of(kind))
-    net = network(cfg.model, planned, spec)
+    net = network(cfg.model, planned, spec, cfg.get("series"))
     net.load_state_dict(checkpoint.network_state(loaded))
     return Predictor(
         net,
@@ -90,9 +91,25 @@ def image_folders(path: Path | str) -> tuple[str, ...]:
 
 
 def open_image(files: Sequence[Path], *, spec: DataSpec, reading: Reading, mosaic: bool = False) -> OpenCase:
-    """The files of one new image, with the settings of the training; with ``mosaic``, tiles of one scene."""
+    """The files of one new image, with the settings of the training; with ``mosaic``, tiles of one scene.
+
+    Of a time series, the files of each date in any order; or with ``reading.dates.in_file`` files of all dates.
+    """
     sources = [Mosaic([formats.open(path) for path in files])] if mosaic else None
-    return OpenCase(Case(formats.stem(files[0]), tuple(files), None, ""), spec, reading, sources=sources)
+    case = Case(formats.stem(files[0]), tuple(files), None, "")
+    if spec.dates:
+        if reading.dates is None:
+            raise BadInput(
+                f"{files[0]}: the network takes time series of up to {spec.dates} dates; say how they lie in files, as "
+                "in data.dates={in_file: 12}, or data.dates={} for case_20200131.tif"
+            )
+        case = dated(case, reading.dates)
+    return OpenCase(case, spec, reading, sources=sources)
+
+
+def reading_of(path: Path | str, data: Mapping[str, Any] | None = None) -> Reading:
+    """How a checkpoint's training read files, with other fields for new ones."""
+    return Reading.of(**checkpoint.read(path)["medseg"]["config"]["data"] | dict(data or {}))
 
 
 def loaded_key(path: Path | str) -> str:

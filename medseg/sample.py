@@ -106,6 +106,11 @@ class Sample:
         planes = self.image.reshape(-1, *self.valid.shape)
         return np.where(np.isfinite(planes), planes, np.float32(0))
 
+    @property
+    def picture(self) -> Float[np.ndarray, "c *s"]:
+        """What is shown of the image: of a time series one of its dates."""
+        return self.image if self.present is None else fullest_date(self.image)
+
 
 @dataclass
 class Batch:
@@ -157,6 +162,14 @@ class Batch:
     def _tensors(self) -> list[tuple[str, Any]]:
         pairs = [(f.name, getattr(self, f.name)) for f in fields(self)]
         return [(name, value) for name, value in pairs if isinstance(value, Tensor)]
+
+
+def fullest_date(image: Float[np.ndarray, "t c *s"]) -> Float[np.ndarray, "c *s"]:
+    """The date of a time series that has most data (neither NaN nor 0), the last of equals; 0 where it has none."""
+    known = np.isfinite(image) & (image != 0)
+    cells = known.reshape(len(image), -1).sum(axis=1)
+    chosen = len(image) - 1 - int(np.argmax(cells[::-1]))
+    return np.where(known[chosen], image[chosen], np.float32(0))
 
 
 def evenly_spaced(dates: int, slots: int) -> list[int]:

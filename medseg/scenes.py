@@ -21,6 +21,7 @@ from medseg.formats.polygons import polygons
 from medseg.formats.sink import RasterSink, class_nodata
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
+from medseg.inference.dates import at_dates
 from medseg.inference.predictor import Opened, Predictor
 from medseg.inference.stream import PROBABILITY_STEPS, ReadReady, stream
 from medseg.labels import LabelTable
@@ -72,7 +73,9 @@ def stream_scene(
             beside, bands = target.parent / "probabilities" / target.name, labels.n_outputs
             prob = sinks.enter_context(RasterSink(beside, grid, dtype="uint8", key=name, n_bands=bands, like=same))
         ready = ready_windows(opened, prepare, tiling.window)
-        stream(ready, grid.shape, tiling, predictor.network, labels, sink, probabilities=prob, on_rows=on_rows)
+        corner = opened.read(Box.at([0] * grid.ndim, [1] * grid.ndim))  # of a series, its dates are those of all cells
+        network = at_dates(predictor.network, corner)
+        stream(ready, grid.shape, tiling, network, labels, sink, probabilities=prob, on_rows=on_rows)
         if prob is not None:
             names = [r.name for r in labels.regions] or list(labels.names)
             prob.finish(names=names, scale=1 / PROBABILITY_STEPS)
@@ -88,11 +91,11 @@ def ready_windows(opened: Opened, prepare: Preprocess, patch: tuple[int, ...]) -
     case: Any = opened
     stats: list[ImageStats] | None = None
     if prepare.per_image:
-        stats = image_stats(case, tiles(opened.grid.shape, patch))
+        stats = image_stats(case, tiles(opened.grid.shape, patch, case.spec.dates))
 
     def read(box: Box) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         sample = prepare.window(opened.read(box), stats)
-        return sample.image, sample.valid
+        return sample.planes, sample.valid
 
     return read
 
@@ -119,4 +122,4 @@ def _read_from(opened: Opened) -> list[Any]:
     if not isinstance(opened, OpenCase):
         return []
     stats = [(path, path.stat()) for path in opened.case.files]
-    return [vars(opened.reading), *([str(path.resolve()), stat.st_size, stat.st_mtime_ns] for path, stat in stats)]
+    return [opened.reading.to_dict(), *([str(path.resolve()), stat.st_size, stat.st_mtime_ns] for path, stat in stats)]

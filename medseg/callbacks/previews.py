@@ -12,7 +12,7 @@ from medseg.geometry.grid import RAS_MM, Grid
 from medseg.labels import IGNORE
 from medseg.report.composite import composite, reduced, stretched
 from medseg.report.planes import fullest, planes_of
-from medseg.sample import Batch, DataSpec
+from medseg.sample import Batch, DataSpec, fullest_date
 
 
 class Previews(Callback):
@@ -44,7 +44,9 @@ class Previews(Callback):
         import wandb
 
         image, label, valid = (array[0].cpu().numpy() for array in (batch.image, batch.label, batch.valid))
-        pred = pl_module.infer(batch.image[0], pl_module.network).cpu().numpy()  # type: ignore[operator]
+        image = fullest_date(image) if batch.dates else image
+        context = {name: fact[0] for name, fact in batch.context.items()}
+        pred = pl_module.infer(batch.image[0], pl_module.network, **context).cpu().numpy()  # type: ignore[operator]
         stored: Any = pl_module.stored
         spec = DataSpec.from_dict(stored["spec"])
         names = dict(enumerate(spec.labels.names))

@@ -16,11 +16,14 @@ class Case:
 
     Attributes:
         id: Unique in its dataset; predictions are named after it.
-        images: One file for each channel in order, or one file that holds every channel.
+        images: One file for each channel in order, or one file that holds every channel; of a time series
+            those of the first date, then those of the next.
         label: Label file; None where there is none.
         group: What splits may not tear apart; the id itself where nothing is known.
         valid: File of a validity mask (field of view), 0 where cells do not count; None if all do.
         box: Part of the files that the case is; None for all of it.
+        days: Of a time series, its dates in days since 1970-01-01, increasing; else empty.
+        in_file: Each file holds every date, its bands one date after another, instead of one date.
     """
 
     id: str
@@ -29,6 +32,8 @@ class Case:
     group: str
     valid: Path | None = None
     box: Box | None = None
+    days: tuple[int, ...] = ()
+    in_file: bool = False
 
     @property
     def files(self) -> list[Path]:

@@ -16,13 +16,19 @@ def collate_windows(windows: Sequence[Window]) -> Batch:
     """Stack windows of one shape; labels stay as small as they were stored."""
     samples = [w.sample for w in windows]
     image = torch.from_numpy(np.stack([s.image for s in samples]))
+    present = torch.ones(image.shape[:2], dtype=torch.bool)
+    days = None
+    if samples[0].days is not None:
+        present = torch.from_numpy(np.stack([s.present for s in samples if s.present is not None]))
+        days = torch.from_numpy(np.stack([s.days for s in samples if s.days is not None]))
     return Batch(
         image=image,
         label=torch.from_numpy(np.stack([_label(s) for s in samples])),
         valid=torch.from_numpy(np.stack([s.valid for s in samples])),
-        present=torch.ones(image.shape[:2], dtype=torch.bool),
+        present=present,
         key=torch.tensor([w.key for w in windows], dtype=torch.int64),
         cases=tuple(s.case for s in samples),
+        days=days,
     )
 
 

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from medseg.data.case import Case
 from medseg.data.collate import collate_case, collate_windows
-from medseg.data.dataset import CaseDataset, PatchDataset, StepSampler
+from medseg.data.dataset import LARGEST, CaseDataset, PatchDataset, StepSampler
 from medseg.data.digests import Digests, content_key
 from medseg.data.filed import FiledCase
 from medseg.data.opening import OpenCase
@@ -181,7 +181,7 @@ class DataModule(LightningDataModule):
         if not self.stored["val"]:
             raise BadInput("no validation case came; set data.fold to 0..n_folds-1, or give data.split_file")
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        mine = CaseDataset(self.stored["val"][rank::world])
+        mine = CaseDataset(self.stored["val"][rank::world], largest=LARGEST // max(1, self.spec.dates))
         return DataLoader(mine, batch_size=1, collate_fn=collate_case, num_workers=0)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:

@@ -15,6 +15,9 @@ from medseg.errors import BadInput
 from medseg.geometry.box import Box
 from medseg.sample import Sample
 
+LARGEST = 2**24
+"""Cells of a case that validation reads at once; of all dates together."""
+
 
 @dataclass(frozen=True)
 class Window:
@@ -116,7 +119,7 @@ class CaseDataset(Dataset[Sample]):
             their borders are seen with less around them than in prediction.
     """
 
-    def __init__(self, cases: Sequence[PreparedCase], *, largest: int = 2**24) -> None:
+    def __init__(self, cases: Sequence[PreparedCase], *, largest: int = LARGEST) -> None:
         self.places = [(case, box) for case in cases for box in _tiles(case.shape, largest)]
 
     def __len__(self) -> int:

@@ -83,7 +83,7 @@ def padded(sample: Sample, inner: Box, box: Box) -> Sample:
     label = None if sample.label is None else np.pad(sample.label, before_after, constant_values=IGNORE)
     return replace(
         sample,
-        image=np.pad(sample.image, [(0, 0), *before_after]),
+        image=np.pad(sample.image, [*[(0, 0)] * (sample.image.ndim - len(before_after)), *before_after]),
         label=label,
         valid=np.pad(sample.valid, before_after),
         grid=sample.grid.crop(box.shift([-a for a in inner.start])),

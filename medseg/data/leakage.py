@@ -239,7 +239,7 @@ def _tiles(opened: Opened, tile: int, windows: int) -> set[bytes]:
     for start in (starts[k] for k in chosen):
         stop = [min(a + _WINDOW, n) for a, n in zip(start, counts, strict=True)]
         scale = np.array(sides)
-        image = opened.read(Box(tuple((scale * start).tolist()), tuple((scale * stop).tolist()))).image
+        image = opened.read(Box(tuple((scale * start).tolist()), tuple((scale * stop).tolist()))).planes
         key = repr(sides).encode()  # tiles of other shapes may have the same bytes
         found |= {hashlib.blake2b(cells, digest_size=16, key=key).digest() for cells in _varied(image, sides)}
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,6 +106,40 @@ def normalise(
         else:
             target[counted] = changed
     return normal
+
+
+def normalise_dates(
+    image: Float[np.ndarray, "t c *s"],
+    counted: Bool[np.ndarray, " *s"],
+    rules: Sequence[Normalisation],
+    stats: Sequence[ImageStats] | None = None,
+) -> Float[np.ndarray, "t c *s"]:
+    """Normalise a time series, a channel alike on every date; cells without data on some date become 0 there.
+
+    Args:
+        image: Raw values, NaN where a date has no data.
+        counted: As for ``normalise``.
+        rules: One a channel.
+        stats: Likewise, over all dates of the whole series; None takes those of ``image``.
+    """
+    if stats is None and any(rule.scheme in PER_IMAGE for rule in rules):
+        stats = [ImageStats.pooled([(len(v), ImageStats.of(v))] if len(v) else []) for v in by_channel(image, counted)]
+    known = np.isfinite(image).all(axis=1) & counted
+    return np.stack([normalise(date, here, rules, stats) for date, here in zip(image, known, strict=True)])
+
+
+def by_channel(image: Float[np.ndarray, "..."], counted: Bool[np.ndarray, " *s"]) -> Iterator[npt.NDArray[np.float32]]:
+    """Values of each channel in the cells that count; of a time series those of all dates that have data.
+
+    Args:
+        image: ``[c, *s]``, or ``[t, c, *s]`` with NaN where a date has no data.
+        counted: See above.
+    """
+    if image.ndim == counted.ndim + 1:
+        yield from (channel[counted] for channel in image)
+        return
+    known = np.isfinite(image).all(axis=1) & counted
+    yield from (image[:, channel][known] for channel in range(image.shape[1]))
 
 
 def _by_image(cells: npt.NDArray[Any], scheme: str, stats: ImageStats) -> npt.NDArray[Any]:

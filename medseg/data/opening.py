@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from medseg import formats
+from medseg.data.bands import Bands
 from medseg.data.case import Case
-from medseg.data.formula import Formula
 from medseg.data.reading import Reading
 from medseg.errors import BadInput
 from medseg.formats.aligned import aligned
@@ -23,15 +22,7 @@ from medseg.formats.vector import rasterised
 from medseg.geometry.box import Box
 from medseg.geometry.grid import PIXEL, RAS_MM, Grid
 from medseg.labels import IGNORE, LabelTable
-from medseg.sample import DataSpec, Sample
-
-
-@dataclass(frozen=True)
-class _Band:
-    """One band of the case: which file, and which of its channels."""
-
-    source: Source = field(repr=False)
-    channel: int
+from medseg.sample import DataSpec, Sample, evenly_spaced, in_slots
 
 
 class OpenCase:
@@ -43,6 +34,7 @@ class OpenCase:
     Attributes:
         case: The case.
         grid: Of its first image file, cut to ``case.box``.
+        days: Of a time series, its dates that are read, in days since 1970-01-01; else empty.
         notes: What was done to bring its files together that their owner may want to know.
 
     Args:
@@ -54,7 +46,8 @@ class OpenCase:
 
     Raises:
         BadInput: Another number of channels or axes than declared, missing bands, files on different
-            grids; and whatever a damaged file raises when it is opened.
+            grids, dates where none are declared or none where they are; and whatever a damaged file raises when
+            it is opened.
     """
 
     def __init__(
@@ -68,8 +61,11 @@ class OpenCase:
     ) -> None:
         self.case, self.spec, self.reading = case, spec, reading
         self.notes: list[str] = []
-        sources = sources or self._opened(reading)
-        self._whole = sources[0].grid
+        self._check_dates()
+        kept = evenly_spaced(len(case.days), spec.dates) if spec.dates else [0]
+        self.days = tuple(case.days[i] for i in kept) if spec.dates else ()
+        opened = self._opened(kept) if sources is None else [(case.images, list(sources))]
+        self._whole = opened[0][1][0].grid
         if self._whole.ndim != spec.ndim:
             raise BadInput(
                 f"case {case.id}: image {case.images[0]} has {self._whole.ndim} spatial axes (shape "
@@ -79,9 +75,13 @@ class OpenCase:
             raise BadInput(f"case {case.id}: its box {case.box} is not inside the image {self._whole.shape}")
         self.box = case.box or Box.whole(self._whole.shape)
         self.grid = self._whole if case.box is None else self._whole.crop(case.box)
-        placed = [sources[0], *(self._placed(source, "linear") for source in sources[1:])]
-        self._formulas = {c.name: Formula.parse(c.formula) for c in spec.channels if c.formula}
-        self._bands = self._find_bands(placed)
+        placed = [(files, [self._placed(source, "linear") for source in part]) for files, part in opened]
+        where, dates = f"case {case.id}", len(case.days)
+        if case.in_file:
+            ((files, whole),) = placed
+            self._bands = [Bands(where, files, whole, spec, reading, part=(i, dates)) for i in kept]
+        else:
+            self._bands = [Bands(where, files, part, spec, reading) for files, part in placed]
         self._label = None if case.label is None else self._open_label(case.label, label)
         self._valid = None if case.valid is None else self._placed(formats.open(case.valid), "nearest")
 
@@ -93,28 +93,65 @@ class OpenCase:
     def read(self, box: Box | None = None) -> Sample:
         """The case, or the window ``box`` of it, raw: in the files' own units.
 
-        Cells without data are 0 and not valid; where the label has none, it is ``IGNORE``.
+        Cells without data are 0 and not valid; where the label has none, it is ``IGNORE``. In a time series
+        cells without data are NaN, and valid if any date has data.
 
         Raises:
             BadInput: Unknown label values, NaN cells where they are refused, or a damaged file.
         """
         grid = self.grid if box is None else self.grid.crop(box)
         window = self.box if box is None else box.shift(self.box.start)
-        image, valid = self._read_image(window)
+        image, valid = self._read_series(window) if self.days else self._bands[0].read(window)
         if self._valid is not None:
             inside, known = self._valid.read_valid(window)
             valid &= (inside[0] != 0) & known
-            image[:, ~valid] = 0
+            image[..., ~valid] = np.nan if self.days else 0
         label = None if self._label is None else self._read_label(self._label, window)
-        return Sample(image=image, label=label, valid=valid, grid=grid, case=self.case.id, group=self.case.group)
+        series: dict[str, Any] = {}
+        if self.days:
+            image, days, present = in_slots(image, self.days, self.spec.dates)
+            series = {"days": days, "present": present}
+        return Sample(image, label, valid, grid, self.case.id, self.case.group, **series)
 
-    def _opened(self, reading: Reading) -> list[Source]:
-        """The image files. GDAL takes the last of four bands of bytes for alpha, unless it is told their meaning."""
-        sources = [formats.open(path) for path in self.case.images]
-        needed = len(reading.bands) or len([c for c in self.spec.channels if not c.formula])
-        if sum(source.n_channels for source in sources) == needed - 1:
-            sources = [formats.open(path, alpha=False) for path in self.case.images]
-        return sources
+    def _read_series(self, window: Box) -> tuple[Float[np.ndarray, "n c *s"], Bool[np.ndarray, " *s"]]:
+        """Every date that is read, NaN where it has no data, and where any date has."""
+        shape = (len(self._bands), len(self.spec.channels), *window.shape)
+        image = np.full(shape, np.nan, dtype=np.float32)
+        valid = np.zeros(window.shape, dtype=bool)
+        for date, bands in zip(image, self._bands, strict=True):
+            cells, known = bands.read(window)
+            np.copyto(date, cells, where=known)
+            valid |= known
+        return image, valid
+
+    def _check_dates(self) -> None:
+        case, slots = self.case, self.spec.dates
+        if bool(slots) != bool(case.days):
+            raise BadInput(
+                f"case {case.id}: {len(case.days) or 'no'} dates in {case.images[0]}, "
+                + (f"expected a time series of up to {slots}" if slots else "where no time axis was declared")
+                + "; data.dates says how dates lie in files"
+            )
+        if case.days and len(case.days) > slots:
+            self.notes.append(f"case {case.id}: of its {len(case.days)} dates {slots} evenly spaced ones are read")
+
+    def _opened(self, kept: Sequence[int]) -> list[tuple[tuple[Path, ...], list[Source]]]:
+        """Image files of each date that is kept; one list where files hold all dates, or there are none.
+
+        GDAL takes the last of four bands of bytes for alpha, unless it is told their meaning.
+        """
+        case = self.case
+        each = len(case.images) // (1 if case.in_file or not case.days else len(case.days))
+        dates = [case.images[i * each : (i + 1) * each] for i in ([0] if case.in_file else kept)]
+        needed = len(self.reading.bands) or len([c for c in self.spec.channels if not c.formula])
+        needed *= len(case.days) if case.in_file else 1
+        opened = []
+        for files in dates:
+            sources = [formats.open(path) for path in files]
+            if sum(source.n_channels for source in sources) == needed - 1:
+                sources = [formats.open(path, alpha=False) for path in files]
+            opened.append((files, sources))
+        return opened
 
     def _open_label(self, path: Path, opened: Source | None) -> Source:
         if opened is None and formats.suffix(path) in formats.VECTORS:
@@ -166,81 +203,6 @@ class OpenCase:
             f"{where}: displaced by up to {offset:.3g} voxels, allowed are {reading.grid_tolerance:g}; if only its "
             f"header is wrong, copy the geometry of the image or set data.grid_tolerance={_round_up(offset)}; if not, "
             "resample it"
-        )
-
-    def _find_bands(self, sources: Sequence[Source]) -> dict[str, _Band]:
-        """The band of each channel, and of each name in a formula."""
-        bands = [_Band(source, channel) for source in sources for channel in range(source.n_channels)]
-        names = list(self.reading.bands) or [name for source in sources for name in source.names]
-        wanted = [c.name for c in self.spec.channels if not c.formula]
-        wanted += [name for formula in self._formulas.values() for name in formula.names]
-        files = ", ".join(map(str, self.case.images))
-        if self.reading.bands and len(names) != len(bands):
-            raise BadInput(
-                f"case {self.case.id}: {len(bands)} band(s) in {files}, expected {len(names)} as data.bands names: "
-                f"{names}; mend the file or the names"
-            )
-        if len(names) != len(bands) or (set(wanted).isdisjoint(names) and not self._formulas):  # go by position
-            if len(bands) != len(self.spec.channels) or self._formulas:
-                declared = [c.name for c in self.spec.channels]
-                raise BadInput(
-                    f"case {self.case.id}: {len(bands)} channel(s) in {files}, expected {len(declared)} {declared}; "
-                    "mend the files or the channel names" + ("" if self.spec.ndim == 3 else ", or name the bands of "
-                    "the files, in order, by data.bands")
-                )  # fmt: skip
-            names = wanted
-        twice = [name for name in dict.fromkeys(wanted) if names.count(name) > 1]
-        if twice:
-            raise BadInput(
-                f"case {self.case.id}: band {', '.join(twice)} came more than once in {files}, which have {names}; "
-                "give each band once, or name the bands, in order, by data.bands"
-            )
-        found = dict(zip(names, bands, strict=True))
-        missing = [name for name in dict.fromkeys(wanted) if name not in found]
-        if missing:
-            raise BadInput(
-                f"case {self.case.id}: no band {', '.join(missing)} in {files}, which has {names}; mend the file, "
-                "data.channels, or data.bands"
-            )
-        return {name: found[name] for name in dict.fromkeys(wanted)}
-
-    def _read_image(self, window: Box) -> tuple[Float[np.ndarray, "c *s"], Bool[np.ndarray, " *s"]]:
-        valid = np.ones(window.shape, dtype=bool)
-        cells: dict[str, np.ndarray] = {}
-        sources = list(dict.fromkeys(band.source for band in self._bands.values()))
-        as_read = len(sources) == 1 and not self._formulas  # then one array holds the channels in order
-        for source in sources:
-            here = {name: band.channel for name, band in self._bands.items() if band.source is source}
-            with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which is then refused by name
-                values, known = source.read_valid(window, list(here.values()))
-                valid &= known
-                values = values.astype(np.float32, copy=as_read)
-            cells |= dict(zip(here, values, strict=True))
-        if self.reading.nodata is not None:
-            valid &= np.any([band != self.reading.nodata for band in cells.values()], axis=0)
-        if as_read:
-            image = values
-        else:
-            computed = {name: formula({n: cells[n] for n in formula.names}) for name, formula in self._formulas.items()}
-            image = np.stack([computed[c.name] if c.formula else cells[c.name] for c in self.spec.channels])
-        integers = not self._formulas and all(source.dtype.kind in "iu" for source in sources)
-        if not integers and not (finite := np.isfinite(image)).all():
-            self._check_finite(finite | ~valid, window)
-            image[~finite] = 0
-            valid &= finite.all(axis=0)
-        if not valid.all():
-            image[:, ~valid] = 0
-        return image, valid
-
-    def _check_finite(self, finite: Bool[np.ndarray, "c *s"], window: Box) -> None:
-        if self.reading.nonfinite == "mask" or finite.all():
-            return
-        channel, *position = (int(i) for i in np.unravel_index(np.argmin(finite), finite.shape))
-        place = tuple(p + start for p, start in zip(position, window.start, strict=True))
-        raise BadInput(
-            f"case {self.case.id}: {int((~finite).sum())} NaN or infinite value(s) in "
-            f"{', '.join(map(str, self.case.images))}, first in channel {channel} at {place}; mend the file, or set "
-            "data.nonfinite=mask to leave these voxels out"
         )
 
     def _read_label(self, label: Source, window: Box) -> Int[np.ndarray, " *s"]:

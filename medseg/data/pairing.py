@@ -9,6 +9,7 @@ from pathlib import Path
 
 from medseg import formats
 from medseg.data.case import Case, refuse
+from medseg.data.series import Dates, dated, shown
 from medseg.errors import BadInput
 
 _Files = dict[int | None, list[Path]]
@@ -84,6 +85,7 @@ def by_stem(
     endings: Sequence[str],
     label_endings: Sequence[str],
     valid: Path | None = None,
+    dates: Dates | None = None,
 ) -> list[Case]:
     """Cases of folders in which the files of a case have one name, whatever its ending.
 
@@ -93,39 +95,83 @@ def by_stem(
         endings: Suffixes of images, in lower case; other files are passed over.
         label_endings: Suffixes of labels.
         valid: Folder of validity masks (fields of view), GeoTIFF, PNG or JPEG; None for none.
+        dates: Of time series, how dates lie in files; then a case has an image for each date, in folders of
+            images also in sub-folders.
 
     Returns:
         Cases sorted by id, each its own group.
 
     Raises:
-        BadInput: A missing or empty folder, two files of one name, or a name that lacks one of its files.
+        BadInput: A missing or empty folder, two files of one name (or of one date), a name that lacks one of its
+            files, or an image without a date.
     """
-    found = [_unique(folder, endings, "image") for folder in images]
+    by_date = dates is not None and dates.in_file is None
+    found = [_by_day(folder, endings, dates if by_date else None) for folder in images]
     shared = labels is not None and labels.is_file()
     others: dict[str, tuple[Path | None, Sequence[str]]] = {"valid": (valid, (*formats.RASTERS, *formats.IMAGES))}
     if not shared:
         others["label"] = (labels, label_endings)
     beside = {what: _unique(folder, ends, what) for what, (folder, ends) in others.items() if folder is not None}
-    for folder, files in [*zip(images[1:], found[1:], strict=True), *((others[w][0], f) for w, f in beside.items())]:
+    named: list[tuple[Path | None, Collection[str]]] = [
+        (folder, f.keys()) for folder, f in zip(images, found, strict=True)
+    ]
+    named += [(others[what][0], files.keys()) for what, files in beside.items()]
+    for folder, files in named[1:]:
         for lacking, having, these in ((folder, images[0], found[0]), (images[0], folder, files)):
             refuse(
                 sorted(set(these) - set(found[0] if lacking is images[0] else files)),
                 f"file(s) of {having} without one of the same name in {lacking}",
                 "add the files, or move the others out of the folder",
             )
+    for name, first in found[0].items():
+        other = next((i for i, more in enumerate(found) if set(more[name]) != set(first)), None)
+        if other is not None:
+            day = shown(min(set(first) ^ set(found[other][name])))
+            raise BadInput(
+                f"case {name}: only one of {images[0]} and {images[other]} has a file of {day}; add the other"
+            )
     label_of = beside.get("label", dict.fromkeys(found[0], labels) if shared else {})
     valid_of = beside.get("valid", {})
-    return [
-        Case(name, tuple(files[name] for files in found), label_of.get(name), name, valid=valid_of.get(name))
-        for name in sorted(found[0])
+    cases = []
+    for name, first in sorted(found[0].items()):
+        days = tuple(sorted(first))
+        paths = tuple(more[name][day] for day in days for more in found)
+        case = Case(name, paths, label_of.get(name), name, valid=valid_of.get(name), days=days if by_date else ())
+        cases.append(dated(case, dates) if dates is not None and not by_date else case)
+    return cases
+
+
+def _by_day(folder: Path, endings: Sequence[str], dates: Dates | None) -> dict[str, dict[int, Path]]:
+    """Image files of each case by day; of one day, 0, where names have no dates."""
+    if dates is None:
+        return {name: {0: path} for name, path in _unique(folder, endings, "image").items()}
+    by_day: dict[str, dict[int, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    undated = []
+    for path, _ in _files(folder, endings, deep=True):
+        below = path.relative_to(folder).as_posix()
+        told = dates.find(below)
+        if told is None:
+            undated.append(below)
+        else:
+            by_day[told[0]][told[1]].append(path)
+    refuse(undated, f"image(s) in {folder} without a date in their names", dates.expected)
+    twice = [
+        f"{name} on {shown(day)} ({' and '.join(p.name for p in paths)})"
+        for name, files in by_day.items()
+        for day, paths in files.items()
+        if len(paths) > 1
     ]
+    refuse(twice, f"case(s) in {folder} with more than one image of a date", "keep one file a date")
+    return {name: {day: paths[0] for day, paths in files.items()} for name, files in by_day.items()}
 
 
-def _files(folder: Path, endings: Sequence[str], *, folders: bool = False) -> list[tuple[Path, str]]:
-    """Volume files of ``folder`` with their stems, sorted; at least one."""
+def _files(
+    folder: Path, endings: Sequence[str], *, folders: bool = False, deep: bool = False
+) -> list[tuple[Path, str]]:
+    """Image files of ``folder`` (with ``deep``, also of its sub-folders) with their stems, sorted; at least one."""
     if not folder.is_dir():
         raise BadInput(f"{folder}: no such folder; check data.root and the names of its sub-folders")
-    entries = sorted(folder.iterdir())
+    entries = sorted(folder.rglob("*") if deep else folder.iterdir())
     wanted = {*endings, ""} if folders else {*endings}
     shown = [path for path in entries if not path.name.startswith(".") and (path.is_file() or folders)]
     found = [(path, formats.stem(path)) for path in shown if formats.suffix(path) in wanted]

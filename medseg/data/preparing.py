@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 
-from medseg.data.normalise import ImageStats
+from medseg.data.normalise import ImageStats, by_channel
 from medseg.data.opening import OpenCase
 from medseg.data.preprocess import Preprocess, Trace
 from medseg.geometry.box import Box
@@ -17,22 +17,24 @@ from medseg.sample import Sample
 _CELLS = 2**20  # of a window of a scene: 4 MiB a channel
 
 
-def tiles(shape: Sequence[int], patch: Sequence[int]) -> list[Box]:
-    """Boxes that cover an array without overlap, each a whole number of patches of about a million cells."""
-    times = max(1, int((_CELLS / np.prod(patch)) ** (1 / len(shape))))
+def tiles(shape: Sequence[int], patch: Sequence[int], dates: int = 0) -> list[Box]:
+    """Boxes that cover an array without overlap, each a whole number of patches of about a million cells.
+
+    With several dates the cells of all count.
+    """
+    times = max(1, int((_CELLS / max(1, dates) / np.prod(patch)) ** (1 / len(shape))))
     steps = [p * times for p in patch]
     starts = product(*[range(0, n, step) for n, step in zip(shape, steps, strict=True)])
     return [Box.at(start, steps).clip(shape) for start in starts]
 
 
 def image_stats(opened: OpenCase, boxes: Sequence[Box]) -> list[ImageStats]:
-    """Statistics of each channel of one case over its valid cells, window by window."""
+    """Statistics of each channel of one case over its valid cells (and all dates), window by window."""
     parts: list[list[tuple[int, ImageStats]]] = [[] for _ in opened.spec.channels]
     for box in boxes:
         sample = opened.read(box)
         if sample.valid.any():
-            for part, channel in zip(parts, sample.image, strict=True):
-                cells = channel[sample.valid]
+            for part, cells in zip(parts, by_channel(sample.image, sample.valid), strict=True):
                 part.append((len(cells), ImageStats.of(cells)))
     return [ImageStats.pooled(part) for part in parts]
 
@@ -47,7 +49,7 @@ def prepared_windows(
     if preprocess.spacing is not None:
         sample, trace = preprocess(opened.read())
         return iter([(Box.whole(sample.grid.shape), sample)]), sample.grid, trace
-    boxes = tiles(opened.shape, patch)
+    boxes = tiles(opened.shape, patch, opened.spec.dates)
     stats = image_stats(opened, boxes) if preprocess.per_image else None
     windows = ((box, preprocess.window(opened.read(box), stats)) for box in boxes)
     return windows, opened.grid, Trace.unmoved(opened.grid)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import EllipsisType
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
-from medseg.data.normalise import PER_IMAGE, ImageStats, Normalisation, normalise
+from medseg.data.normalise import PER_IMAGE, ImageStats, Normalisation, normalise, normalise_dates
 from medseg.errors import BadInput
 from medseg.geometry.box import Box, bounding_box
 from medseg.geometry.grid import Grid, reorient, reorient_back
@@ -85,13 +86,14 @@ def to_canonical(sample: Sample) -> tuple[Sample, tuple[int, ...], tuple[bool, .
 def crop(sample: Sample, box: Box) -> Sample:
     """The sample's cells inside ``box``."""
     label = None if sample.label is None else sample.label[box.slices]
-    image = sample.image[(slice(None), *box.slices)]
-    return replace(sample, image=image, label=label, valid=sample.valid[box.slices], grid=sample.grid.crop(box))
+    within: tuple[EllipsisType | slice, ...] = (..., *box.slices)
+    valid, grid = sample.valid[box.slices], sample.grid.crop(box)
+    return replace(sample, image=sample.image[within], label=label, valid=valid, grid=grid)
 
 
 def content_box(sample: Sample) -> Box:
     """Bounding box of the nonzero mask; the whole image where everything is zero."""
-    return bounding_box(nonzero_mask(sample.image)) or Box.whole(sample.grid.shape)
+    return bounding_box(nonzero_mask(sample.planes)) or Box.whole(sample.grid.shape)
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,14 @@ class Preprocess:
             stats: Of the whole case, one a channel, if ``per_image``; None takes those of the window.
         """
         self._check(sample)
-        return replace(sample, image=normalise(sample.image, sample.valid, self.rules, stats))
+        return replace(sample, image=self._normalised(sample, sample.valid, stats))
+
+    def _normalised(
+        self, sample: Sample, counted: Bool[np.ndarray, " *s"], stats: Sequence[ImageStats] | None = None
+    ) -> Float[np.ndarray, "..."]:
+        """Of a time series, every date by the same rules, and by statistics of all dates together."""
+        change = normalise if sample.present is None else normalise_dates
+        return change(sample.image, counted, self.rules, stats)
 
     def __call__(self, sample: Sample) -> tuple[Sample, Trace]:
         """The preprocessed sample, and what undoes it.
@@ -137,10 +146,10 @@ class Preprocess:
         turned, axes, flips = to_canonical(sample)
         box = content_box(turned)
         cut = crop(turned, box)
-        counted = cut.valid & nonzero_mask(cut.image) if self.masked else cut.valid
-        image = normalise(cut.image, counted, self.rules)
-        grid = cut.grid.resampled(self.spacing)
-        image = resample_image(image, cut.grid, grid.shape)
+        counted = cut.valid & nonzero_mask(cut.planes) if self.masked else cut.valid
+        image = self._normalised(cut, counted)
+        grid, lead = cut.grid.resampled(self.spacing), image.shape[: image.ndim - counted.ndim]
+        image = resample_image(image.reshape(-1, *cut.grid.shape), cut.grid, grid.shape).reshape(*lead, *grid.shape)
         label = None if cut.label is None else resample_label(cut.label, cut.grid, grid.shape)
         valid = cut.valid
         if grid.shape != cut.grid.shape:
@@ -151,8 +160,9 @@ class Preprocess:
         return prepared, Trace(sample.grid, axes, flips, box, grid)
 
     def _check(self, sample: Sample) -> None:
-        if len(sample.image) != len(self.rules):
-            raise BadInput(f"{sample.case}: {len(sample.image)} channels came, the plan has {len(self.rules)}")
+        channels = sample.image.shape[-sample.valid.ndim - 1]
+        if channels != len(self.rules):
+            raise BadInput(f"{sample.case}: {channels} channels came, the plan has {len(self.rules)}")
         if self.spacing is not None and sample.grid.ndim != len(self.spacing):
             raise BadInput(f"{sample.case}: {sample.grid.ndim} axes came, the plan has {len(self.spacing)}")
 

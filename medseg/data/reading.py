@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+from medseg.data.series import Dates
 from medseg.errors import BadInput
 from medseg.formats.colours import Colours, colours_by_name
 
@@ -35,6 +36,7 @@ class Reading:
         nodata: Value of image cells without data where files do not tag it; a cell has none if all of its
             bands that are read have this value.
         mask_colours: Of labels that show classes as colours: the RGB of each class name, or several.
+        dates: Of time series: how dates lie in files. None where there is no time axis.
     """
 
     nonfinite: Nonfinite = "error"
@@ -47,6 +49,7 @@ class Reading:
     all_touched: bool = False
     nodata: float | None = None
     mask_colours: Colours = ()
+    dates: Dates | None = None
 
     @classmethod
     def of(cls, **settings: Any) -> Reading:
@@ -60,8 +63,15 @@ class Reading:
             given["bands"] = tuple(given["bands"])
         if "mask_colours" in given:
             given["mask_colours"] = colours_by_name(given["mask_colours"])
+        if "dates" in given:
+            given["dates"] = Dates.of(given["dates"])
         choices = {"nonfinite": ("error", "mask"), "other_grid": ("error", "align"), "other_crs": ("error", "warp")}
         for key, known in choices.items():
             if given.get(key, known[0]) not in known:
                 raise BadInput(f"data.{key}={given[key]}: choose {' or '.join(known)}")
         return cls(**given)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form, which keys stores and fingerprints; those of data without time as before it was known."""
+        stored = asdict(self)
+        return stored if self.dates else {name: value for name, value in stored.items() if name != "dates"}

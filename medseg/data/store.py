@@ -1,8 +1,8 @@
 """Patch store: preprocessed cases as chunked, compressed arrays from which windows are read.
 
-A case is a folder: ``image.b2nd`` ``[c, *s]`` float32, ``label.b2nd`` ``[*s]`` int16, ``valid.b2nd``
-``[*s]`` (only where some cell is invalid), ``cells.npz`` (cells by class, ``cell_index``) and
-``case.json`` (grid, trace, group, counts). The folder's name ends in a key of the source files' content
+A case is a folder: ``image.b2nd`` ``[c, *s]`` (of a time series ``[t, c, *s]``) float32, ``label.b2nd`` ``[*s]``
+int16, ``valid.b2nd`` ``[*s]`` (only where some cell is invalid), ``cells.npz`` (cells by class, ``cell_index``) and
+``case.json`` (grid, trace, group, counts, days). The folder's name ends in a key of the source files' content
 and of the preprocessing settings, and it appears by one rename: a case is there whole, or not at all.
 A case that is read from its files while training has the folder without the three arrays.
 """
@@ -115,6 +115,11 @@ class StoredCase:
         Only the chunks that the window touches are decoded.
         """
         box = box or Box.whole(self.shape)
+        series: dict[str, Any] = {}
+        if (days := self.facts.get("days")) is not None:
+            there = np.array([day is not None for day in days])
+            series["present"] = np.repeat(there[:, None], self._image.shape[1], axis=1)
+            series["days"] = np.array([day or 0 for day in days], dtype=np.int64)
         return Sample(
             image=read_padded(self._image, box, 0),
             label=read_padded(self._label, box, IGNORE),
@@ -122,6 +127,7 @@ class StoredCase:
             grid=self.grid if box == Box.whole(self.shape) else self.grid.crop(box),
             case=self.case,
             group=self.group,
+            **series,
         )
 
 
@@ -159,14 +165,14 @@ def write_case(
     try:
         index = CellIndex(grid.shape, targets)
         file = _Arrays(building, grid.shape, patch) if arrays else None
-        case, group, labelled = "", "", False
+        case, group, labelled, series = "", "", False, {}
         for box, sample in windows:
             labelled = sample.label is not None
             label = np.full(box.shape, IGNORE, np.int16) if sample.label is None else sample.label.astype(np.int16)
             index.add(box, np.where(sample.valid, label, np.int16(IGNORE)), sample.valid)
             if file:
                 file.add(box, sample, label)
-            case, group = sample.case, sample.group
+            case, group, series = sample.case, sample.group, _days(sample)
         np.savez(building / "cells.npz", **index.arrays())  # type: ignore[arg-type]
         facts = {
             "case": case,
@@ -176,6 +182,7 @@ def write_case(
             "labelled": labelled,
             "n_valid": index.n_valid,
             "counts": index.counts,
+            **series,
         }
         (building / "case.json").write_text(json.dumps(facts))
         try:
@@ -188,6 +195,14 @@ def write_case(
         shutil.rmtree(building, ignore_errors=True)
         raise
     return StoredCase(folder)
+
+
+def _days(sample: Sample) -> dict[str, list[int | None]]:
+    """The dates of a time series, None for slots without one."""
+    if sample.days is None or sample.present is None:
+        return {}
+    there = [bool(here.any()) for here in sample.present]
+    return {"days": [int(day) if here else None for day, here in zip(sample.days, there, strict=True)]}
 
 
 class _Arrays:

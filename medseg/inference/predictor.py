@@ -16,9 +16,10 @@ from torch import nn
 from medseg.errors import BadInput
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
+from medseg.inference.dates import at_dates
 from medseg.inference.decide import decide, prob_of
 from medseg.inference.tiling import Tiling
-from medseg.sample import DataSpec, Sample
+from medseg.sample import DataSpec, Sample, evenly_spaced, in_slots
 
 
 @runtime_checkable
@@ -105,34 +106,56 @@ class Predictor:
     def _logits(self, sample: Sample) -> tuple[Float[torch.Tensor, "k *u"], Any]:
         """Logits at the sample's own spacing, still cropped and reoriented, and the trace of that."""
         prepared, trace = self.prepare(sample)
-        image = torch.from_numpy(np.ascontiguousarray(prepared.image)).to(self.device)
-        logits = self.tiling.logits(image, self.network).cpu().numpy()
+        image = torch.from_numpy(np.ascontiguousarray(prepared.planes)).to(self.device)
+        logits = self.tiling.logits(image, at_dates(self.network, prepared)).cpu().numpy()
         return torch.from_numpy(self.prepare.restore_logits(logits, trace)), trace
 
     def _decided(self, sample: Sample, logits: Float[torch.Tensor, "k *u"], trace: Any) -> Int[np.ndarray, " *s"]:
         whole = self.prepare.restore_index(decide(logits, self.spec.labels).numpy(), trace)
         return np.where(sample.valid, whole, 0)
 
-    def __call__(self, image: npt.NDArray[Any], grid: Grid) -> npt.NDArray[Any]:
+    def __call__(self, image: npt.NDArray[Any], grid: Grid, days: Sequence[int] | None = None) -> npt.NDArray[Any]:
         """Label array ``[*s]`` of saved values for an image ``[c, *s]`` (or ``[*s]``) of raw values.
 
-        Cells that are not finite count as invalid and become background.
+        Cells that are not finite count as invalid and become background; in a time series ``[n, c, *s]`` those
+        that no date knows.
+
+        Args:
+            image: Of a time series, any number of dates in their order; of more than the network has slots,
+                evenly spaced ones are taken.
+            grid: Of its cells.
+            days: Of a time series, its dates in days since 1970-01-01; None numbers them, as training did where
+                it knew no days.
 
         Raises:
             BadInput: The image does not fit its grid, or has other channels than the training had.
         """
-        image = image[None] if image.ndim == grid.ndim else image
-        if image.shape[1:] != grid.shape:
-            raise BadInput(f"image of shape {image.shape} came with a grid of shape {grid.shape}; expected [c, *s]")
-        if len(image) != len(self.spec.channels):
+        series = self.spec.dates > 0
+        image = image[None] if image.ndim == grid.ndim + series else image
+        if image.shape[1 + series :] != grid.shape:
+            expected = "[dates, channels, *s]" if series else "[c, *s]"
+            raise BadInput(f"image of shape {image.shape} came with a grid of shape {grid.shape}; expected {expected}")
+        if image.shape[series] != len(self.spec.channels):
             names = [c.name for c in self.spec.channels]
-            raise BadInput(f"image with {len(image)} channels came, the network takes {len(names)}: {names}")
-        finite = np.isfinite(image).all(axis=0)
-        cells = np.where(finite, image, 0).astype(np.float32)
-        return self.spec.labels.to_saved(self.index(Sample(cells, None, finite, grid, "array", "array")))
+            raise BadInput(f"image with {image.shape[series]} channels came, the network takes {len(names)}: {names}")
+        finite = np.isfinite(image).all(axis=int(series))
+        if series:
+            sample = self._series(image, finite, grid, range(len(image)) if days is None else days)
+        else:
+            sample = Sample(np.where(finite, image, 0).astype(np.float32), None, finite, grid, "array", "array")
+        return self.spec.labels.to_saved(self.index(sample))
+
+    def _series(self, image: npt.NDArray[Any], known: npt.NDArray[np.bool_], grid: Grid, days: Sequence[int]) -> Sample:
+        if len(days) != len(image):
+            raise BadInput(f"{len(days)} days came with a time series of {len(image)} dates; give each date its day")
+        kept = evenly_spaced(len(image), self.spec.dates)
+        cells = np.where(known[:, None], image, np.nan).astype(np.float32)[kept]
+        slots, told, present = in_slots(cells, [days[i] for i in kept], self.spec.dates)
+        valid: npt.NDArray[np.bool_] = np.logical_or.reduce(known[kept])
+        return Sample(slots, None, valid, grid, "array", "array", told, present)
 
     def file(self, source: Path | str | Sequence[Path | str], target: Path | str) -> Path:
-        """Predict one case from its file (or files, one a channel) into ``target``, on the very same grid."""
+        """Predict one case from its file (or files, one a channel or a date) into ``target``, on the very same grid."""
         several = [source] if isinstance(source, (str, Path)) else list(source)
         files, target = [Path(s) for s in several], Path(target)
         opened = self._open(files)

@@ -26,9 +26,10 @@ class Supervised(Method):
     """Trains on labelled patches; validates on whole cases.
 
     Args:
-        network: Maps ``[b, c, *s]`` to logits ``[b, k, *s]``, or in training to a list of them.
+        network: Maps ``[b, c, *s]`` to logits ``[b, k, *s]``, or in training to a list of them; of time series
+            also told ``Batch.context``.
         loss: Called with logits, label and valid.
-        infer: Maps (image ``[c, *s]``, network) to training indices ``[*s]``, for whole cases.
+        infer: Maps (image ``[c, *s]``, network) to training indices ``[*s]``, for whole cases; likewise.
         judge: Counts of a whole case.
         summarise: Scores of all cases, from their counts.
         labels: The label table.
@@ -42,7 +43,7 @@ class Supervised(Method):
         network: nn.Module,
         *,
         loss: Loss,
-        infer: Callable[[Tensor, nn.Module], Tensor],
+        infer: Callable[..., Tensor],
         judge: Judge,
         summarise: Summarise,
         labels: LabelTable,
@@ -58,7 +59,7 @@ class Supervised(Method):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch of augmented patches."""
-        loss, parts = self.loss(self.network(batch.image), batch.label, batch.valid)
+        loss, parts = self.loss(self.network(batch.image, **batch.context), batch.label, batch.valid)
         n = len(batch.image)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=n)
         self.log_dict({f"train/{name}": part.detach() for name, part in parts.items()}, batch_size=n)
@@ -71,7 +72,7 @@ class Supervised(Method):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count one whole case (or a tile of a large one), from overlapping windows."""
-        pred = self.infer(batch.image[0], self.network)
+        pred = self.infer(batch.image[0], self.network, **{name: fact[0] for name, fact in batch.context.items()})
         label, valid = batch.label[0].cpu().numpy(), batch.valid[0].cpu().numpy()
         counts = self.judge(pred.cpu().numpy(), label, valid)
         case = batch.cases[0]

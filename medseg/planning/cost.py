@@ -19,6 +19,8 @@ class UNetCost:
         encoder_blocks: Blocks per stage; the last number holds for all further stages.
         decoder_blocks: Likewise, from coarse to fine, one per upsampling.
         residual: Whether encoder blocks are residual (two convolutions each, after a stem).
+        dates: How often the encoder runs on a case: once for each date of a time series, if it sees them one by one.
+        inputs: Channels of a time series, of all dates; 0 for single images, whose few channels do not count.
     """
 
     base_features: int = 32
@@ -26,6 +28,8 @@ class UNetCost:
     encoder_blocks: tuple[int, ...] = (2,)
     decoder_blocks: tuple[int, ...] = (2,)
     residual: bool = False
+    dates: int = 1
+    inputs: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,14 +80,14 @@ def convolution_outputs(
     for stride in strides:
         size = tuple(n // f for n, f in zip(size, stride, strict=True))
         cells.append(prod(size))
-    total = out_channels * cells[0]
+    total = (out_channels + cost.inputs) * cells[0]
     if cost.residual:
-        total += features[0] * cells[0]
+        total += cost.dates * features[0] * cells[0]
     for i in range(len(features)):
         blocks = cost.encoder_blocks[min(i, len(cost.encoder_blocks) - 1)]
         widened = i > 0 and features[i] != features[i - 1]
         convolutions = 2 * blocks + widened if cost.residual else blocks
-        total += features[i] * cells[i] * convolutions
+        total += cost.dates * features[i] * cells[i] * convolutions
     for step, i in enumerate(reversed(range(len(features) - 1))):
         blocks = cost.decoder_blocks[min(step, len(cost.decoder_blocks) - 1)]
         total += features[i] * cells[i] * (1 + blocks)

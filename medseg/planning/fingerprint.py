@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from jaxtyping import Float
 from rich.progress import track
 
 from medseg.data.case import Case
@@ -133,18 +134,18 @@ def scene_facts(opened: OpenCase, *, draw: int, seed: int) -> CaseFacts:
     Raises:
         BadInput: The case has no valid cell.
     """
-    table = opened.spec.labels
-    boxes = tiles(opened.shape, (256,) * opened.grid.ndim)
+    table, dates = opened.spec.labels, max(1, opened.spec.dates)
+    boxes = tiles(opened.shape, (256,) * opened.grid.ndim, opened.spec.dates)
     rng = np.random.default_rng([seed, 2])
     cells, counts, n_valid = [], np.zeros(table.n_classes, dtype=np.int64), 0
     for box in boxes:
         sample = opened.read(box)
         inside = np.flatnonzero(sample.valid)
         n_valid += len(inside)
-        share = -(-draw * sample.valid.size // int(np.prod(opened.shape)))
+        share = -(-draw * sample.valid.size // (int(np.prod(opened.shape)) * dates))
         if len(inside):
             drawn = rng.choice(inside, size=max(1, share * len(inside) // sample.valid.size))
-            cells.append(sample.image.reshape(len(sample.image), -1)[:, drawn])
+            cells.append(_drawn(sample, drawn))
         if sample.label is not None:
             counted = sample.label[(sample.label >= 0) & sample.valid]
             counts += np.bincount(counted, minlength=table.n_classes)
@@ -153,6 +154,15 @@ def scene_facts(opened: OpenCase, *, draw: int, seed: int) -> CaseFacts:
         raise BadInput(f"case {opened.case.id}: {files} has no valid cell, all is nodata; take it out of the dataset")
     drawn_cells = np.concatenate(cells, axis=1)
     return CaseFacts(opened.case.id, opened.grid.spacing, opened.shape, 1.0, drawn_cells, tuple(int(n) for n in counts))
+
+
+def _drawn(sample: Sample, cells: npt.NDArray[np.int64]) -> Float[np.ndarray, "c n"]:
+    """Values of each channel in these cells; of a time series on every date that has data there."""
+    if sample.present is None:
+        return sample.image.reshape(len(sample.image), -1)[:, cells]
+    values = sample.image.reshape(*sample.image.shape[:2], -1)[:, :, cells]
+    channels = np.moveaxis(values, 1, 0).reshape(values.shape[1], -1)
+    return channels[:, np.isfinite(channels).all(axis=0)]
 
 
 def pool(facts: Sequence[CaseFacts], labels: LabelTable, *, labelled: bool = True) -> Fingerprint:
@@ -199,7 +209,12 @@ def fingerprint(source: Dataset, cases: Sequence[Case], store: Path) -> Fingerpr
     digests = Digests(store / "digests.json")
     files = [path for case in cases for path in case.files]
     boxes = [None if case.box is None else [case.box.start, case.box.stop] for case in cases]
-    settings = {"spec": source.spec.to_dict(), "drawn": CELLS_POOLED, "boxes": boxes, "reading": vars(source.reading)}
+    settings = {
+        "spec": source.spec.to_dict(),
+        "drawn": CELLS_POOLED,
+        "boxes": boxes,
+        "reading": source.reading.to_dict(),
+    }
     path = store / "fingerprints" / f"{content_key(files, settings, memory=digests.memory)[:16]}.json"
     if path.exists():
         return Fingerprint.from_dict(json.loads(path.read_text()))

@@ -112,7 +112,7 @@ def write_run_report(
             s.case,
             to_png(
                 overlay_figure(
-                    s.image, s.label, pred, spec.labels, s.grid, channels=spec.channels, valid=s.valid, title=s.case
+                    s.picture, s.label, pred, spec.labels, s.grid, channels=spec.channels, valid=s.valid, title=s.case
                 )
             ),
         )

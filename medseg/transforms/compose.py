@@ -29,15 +29,20 @@ class Compose:
         intensity: Name -> transform, in the order of application. None switches one off and keeps its
             place, so that the others draw what they drew before.
         wavelengths_nm: Of each channel, None for one without; empty where nothing is known.
+        dates: Slots of time series; 0 where there is no time axis.
 
     Raises:
-        BadInput: Something that is not a Transform.
+        BadInput: Something that is not a Transform, or is none for such data.
     """
 
     def __init__(
-        self, spatial: Spatial, intensity: Mapping[str, Any], wavelengths_nm: Sequence[float | None] = ()
+        self,
+        spatial: Spatial,
+        intensity: Mapping[str, Any],
+        wavelengths_nm: Sequence[float | None] = (),
+        dates: int = 0,
     ) -> None:
-        facts = Facts(spatial.patch_shape, spatial.spacing, spatial.coarse_axis, tuple(wavelengths_nm))
+        facts = Facts(spatial.patch_shape, spatial.spacing, spatial.coarse_axis, tuple(wavelengths_nm), dates)
         wrong = [name for name, t in intensity.items() if not (t is None or isinstance(t, Transform))]
         if wrong:
             raise BadInput(f"transform: {wrong} are no transforms; give each a _target_, or null to switch it off")
@@ -50,19 +55,27 @@ class Compose:
 
     def draw(self, batch: Batch) -> dict[str, Params]:
         """Parameters of each transform that is on, by its name, for each sample of the batch."""
-        return {
-            name: transform.draw(generators(batch.key, position), batch.image.shape)
-            for position, (name, transform) in enumerate(self.transforms.items())
-            if transform is not None
-        }
+        drawn, folded = {}, fold(batch).image.shape
+        for position, (name, transform) in enumerate(self.transforms.items()):
+            if transform is not None:
+                rngs = generators(batch.key, position)
+                if batch.dates and transform.sees_dates:
+                    drawn[name] = transform.draw(rngs, batch.image.shape, batch.dates)
+                else:
+                    drawn[name] = transform.draw(rngs, folded)
+        return drawn
 
     def apply(self, batch: Batch, params: Mapping[str, Params]) -> Batch:
         """Apply what was drawn: the patches, on the device and in the type of the image that came; int64 labels."""
         with torch.no_grad(), torch.autocast(batch.image.device.type, enabled=False):
             for name, transform in self.transforms.items():
-                if transform is not None:
+                if transform is None:
+                    continue
+                if transform.sees_dates:
                     batch = transform.apply(batch, params[name])
-            hidden = ~batch.valid[:, None]
+                else:
+                    batch = unfold(transform.apply(fold(batch), params[name]), batch.days)
+            hidden = ~batch.valid[:, None, None] if batch.dates else ~batch.valid[:, None]
             if not batch.present.all():
                 hidden = hidden | ~batch.present.view(*batch.present.shape, *[1] * (batch.valid.ndim - 1))
             return replace(batch, image=batch.image.masked_fill(hidden, 0), label=batch.label.long())
@@ -78,6 +91,21 @@ class Compose:
             {name: {key: value[i].tolist() for key, value in params.items()} for name, params in drawn.items()}
             for i in range(len(batch.key))
         ]
+
+
+def fold(batch: Batch) -> Batch:
+    """Time series with their dates one after another as channels; any other batch as it is."""
+    if not batch.dates:
+        return batch
+    return replace(batch, image=batch.image.flatten(1, 2), present=batch.present.flatten(1, 2), days=None)
+
+
+def unfold(batch: Batch, days: Int[Tensor, "b t"] | None) -> Batch:
+    """What ``fold`` folded, with its days."""
+    if days is None:
+        return batch
+    axes = (days.shape[1], -1)
+    return replace(batch, image=batch.image.unflatten(1, axes), present=batch.present.unflatten(1, axes), days=days)
 
 
 def generators(key: Int[Tensor, "b 3"], position: int) -> list[np.random.Generator]:
@@ -97,6 +125,7 @@ def build_compose(
     lateral_axis: int | None = None,
     mirror_classes: Sequence[int] | None = None,
     wavelengths_nm: Sequence[float | None] = (),
+    dates: int = 0,
     rotation: Rotation | None = None,
     scale: Scale | None = None,
     elastic: Elastic | None = None,
@@ -113,6 +142,7 @@ def build_compose(
         lateral_axis: Array axis across the body, if any.
         mirror_classes: ``LabelTable.mirror()``; None where no class has a side.
         wavelengths_nm: ``Channel.wavelength_nm`` of each channel; empty where nothing is known.
+        dates: Slots of time series; 0 where there is no time axis.
         rotation: Settings, None for no rotation. So for ``scale``, ``elastic`` and ``mirror``.
         scale: Settings.
         elastic: Settings.
@@ -133,4 +163,4 @@ def build_compose(
         window_limit=window_limit,
         anisotropy=anisotropy,
     )
-    return Compose(spatial, intensity, wavelengths_nm)
+    return Compose(spatial, intensity, wavelengths_nm, dates)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -90,11 +92,23 @@ class Intensity(Transform):
 
     Each parameter has a row per channel. Only the (sample, channel) maps that a parameter changes are
     gathered, stacked, changed in float32 and written back. Channels that a sample lacks stay as they are.
+
+    The dates of a time series are pictures of their own: what is drawn, be it a probability, an illumination
+    or a haze, is drawn anew for each. Cells that are 0 in all channels of a date have no data there, and stay 0.
     """
+
+    sees_dates: ClassVar[bool] = True
+
+    def draw(self, rngs: Sequence[np.random.Generator], shape: Sequence[int], dates: int = 0) -> Params:
+        """Parameters of every sample; of time series of every date of it, ``[b, t, c, ...]``."""
+        if not dates:
+            return super().draw(rngs, shape)
+        drawn = super().draw([rng for rng in rngs for _ in range(dates)], (len(rngs) * dates, *shape[2:]))
+        return {name: value.reshape(len(rngs), dates, *value.shape[1:]) for name, value in drawn.items()}
 
     @abstractmethod
     def changes(self, params: Params) -> npt.NDArray[np.bool_]:
-        """``[b, c]``: whose parameters are not neutral."""
+        """``[b, c]`` (of time series ``[b, t, c]``): whose parameters are not neutral."""
 
     @abstractmethod
     def adjust(self, maps: Tensor, valid: Tensor, params: Params) -> Tensor:
@@ -105,10 +119,13 @@ class Intensity(Transform):
         chosen = self.changes(params) & batch.present.cpu().numpy()
         if not chosen.any():
             return batch
-        image = batch.image.flatten(0, 1)
+        image = batch.image.flatten(0, chosen.ndim - 1)
         index = np.flatnonzero(chosen)
         rows = torch.from_numpy(index).to(image.device)
-        valid = batch.valid[torch.from_numpy(index // chosen.shape[1]).to(image.device)]
+        seen = batch.valid
+        if batch.dates:
+            seen = (seen[:, None] & (batch.image != 0).any(2)).flatten(0, 1)
+        valid = seen[torch.from_numpy(index // chosen.shape[-1]).to(image.device)]
         maps = self.adjust(image[rows].float(), valid, {name: value[chosen] for name, value in params.items()})
         return replace(batch, image=image.index_copy(0, rows, maps.to(image)).view_as(batch.image))
 

@@ -9,9 +9,10 @@ from types import EllipsisType
 import numpy as np
 from jaxtyping import Float
 
+from medseg.errors import BadInput
 from medseg.geometry.box import Box
 from medseg.sample import Batch
-from medseg.transforms.transform import Params, Transform, check_range
+from medseg.transforms.transform import Facts, Params, Transform, check_range
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class CutMix(Transform):
 
     This is the one transform whose result depends on the neighbours in the batch. Its parameters are
     still a function of the key alone, and the result one of the batch: a resumed run, which makes the
-    same batches, makes the same mixtures. A batch of one is left as it is.
+    same batches, makes the same mixtures. A batch of one is left as it is. Not for time series: two of them
+    have been seen on different days, which a mixture could not tell.
 
     Attributes:
         p: Probability, per sample.
@@ -43,6 +45,16 @@ class CutMix(Transform):
     def __post_init__(self) -> None:
         check_range("transform.cutmix", self.p, self.low, self.high, least=0)
         check_range("transform.cutmix", self.high, 0, 0)
+
+    def bind(self, facts: Facts) -> CutMix:
+        """The transform, for single images.
+
+        Raises:
+            BadInput: Time series.
+        """
+        if self.p and facts.dates:
+            raise BadInput("transform.cutmix: the days of two series differ; switch it off by transform.cutmix=null")
+        return self
 
     def draw_one(self, rng: np.random.Generator, channels: int, space: tuple[int, ...]) -> Params:
         """``share`` [] of the cells, 0 where not chosen; ``place`` [d] and ``partner`` [], both in [0, 1)."""

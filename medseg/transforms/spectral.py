@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,23 +25,21 @@ class BandDrop(Transform):
     """Take bands away, as if the case lacked them: ``present`` becomes False and the image 0.
 
     Bands that are absent already stay so, and at least one that is present stays. An index that was
-    computed from a dropped band keeps its values: it is a channel of its own, dropped on its own.
+    computed from a dropped band keeps its values: it is a channel of its own, dropped on its own. Of a time
+    series a band goes on every date.
 
     Attributes:
         p: Probability, per sample; the number of bands is then uniform in [1, largest].
         most: Largest number of bands to drop; below 1 as a share of those present (rounded, at least one).
     """
 
+    sees_dates: ClassVar[bool] = True
+
     p: float = 0.0
     most: float = 0.5
 
     def __post_init__(self) -> None:
-        check_range("transform.band_drop", self.p, 0, 0)
-        if not (0 < self.most < 1 or (self.most >= 1 and self.most % 1 == 0)):
-            raise BadInput(
-                f"transform.band_drop: most={self.most} came, expected a whole number of bands, "
-                "or a share of them between 0 and 1 (p=0 switches it off)"
-            )
+        check_drop("transform.band_drop", self.p, self.most, "bands")
 
     def draw_one(self, rng: np.random.Generator, channels: int, space: tuple[int, ...]) -> Params:
         """``rank`` [c], in which bands go; ``share`` [] in (0, 1] of the largest number, 0 where not chosen."""
@@ -54,15 +52,36 @@ class BandDrop(Transform):
             return batch
         rank = torch.from_numpy(params["rank"]).to(batch.present.device)
         share = torch.from_numpy(params["share"]).to(rank.device, torch.float32)
-        present = drop(batch.present, rank, share, self.most)
-        gone = ~present.view(*present.shape, *[1] * (batch.image.ndim - 2))
-        return replace(batch, image=batch.image.masked_fill(gone, 0), present=present)
+        if batch.dates:
+            kept = drop(batch.present.any(1), rank, share, self.most)
+            return without(batch, batch.present & kept[:, None])
+        return without(batch, drop(batch.present, rank, share, self.most))
+
+
+def check_drop(where: str, p: float, most: float, what: str) -> None:
+    """Refuse settings by which nothing can be dropped.
+
+    Raises:
+        BadInput: No probability, or neither a number nor a share.
+    """
+    check_range(where, p, 0, 0)
+    if not (0 < most < 1 or (most >= 1 and most % 1 == 0)):
+        raise BadInput(
+            f"{where}: most={most} came, expected a whole number of {what}, or a share of them between 0 and 1 (p=0 "
+            "switches it off)"
+        )
+
+
+def without(batch: Batch, present: Bool[Tensor, "b *c"]) -> Batch:
+    """The batch with no more than these channels; the others are 0."""
+    gone = ~present.view(*present.shape, *[1] * (batch.valid.ndim - 1))
+    return replace(batch, image=batch.image.masked_fill(gone, 0), present=present)
 
 
 def drop(
     present: Bool[Tensor, "b c"], rank: Int[Tensor, "b c"], share: Float[Tensor, " b"], most: float
 ) -> Bool[Tensor, "b c"]:
-    """Bands that are left when ``share`` of the largest number goes, rounded up, those of low ``rank`` first.
+    """Bands (or dates) that are left when ``share`` of the largest number goes, rounded up, of low ``rank`` first.
 
     Example:
         >>> ranks = torch.tensor([[2, 0, 1]])

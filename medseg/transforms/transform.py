@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,12 +28,14 @@ class Facts:
             few (``window.coarse_axis``); None where all axes are alike.
         wavelengths_nm: Centre wavelength of each channel in nanometres, None for one without (an index,
             radar); empty where nothing is known.
+        dates: Slots of time series; 0 where there is no time axis.
     """
 
     patch_shape: tuple[int, ...]
     spacing: tuple[float, ...]
     coarse_axis: int | None
     wavelengths_nm: tuple[float | None, ...] = ()
+    dates: int = 0
 
 
 class Transform(ABC):
@@ -43,7 +46,13 @@ class Transform(ABC):
     batch (but for what ``mix.CutMix`` pastes), and is replayed from its parameters. What a sample was
     *not* chosen for is drawn as the neutral value (factor 1, deviation 0), and a draw always consumes
     the same random numbers: raising one probability does not change anything else about a sample.
+
+    Attributes:
+        sees_dates: Whether it knows what a time series is. The others are given its dates one after another
+            as more channels ``[b, t*c, *s]``, all of which they change alike (``Compose`` folds and unfolds).
     """
+
+    sees_dates: ClassVar[bool] = False
 
     def bind(self, facts: Facts) -> Transform:
         """The transform for patches of which ``facts`` hold; most do not need to know."""
@@ -58,14 +67,16 @@ class Transform(ABC):
     def apply(self, batch: Batch, params: Params) -> Batch:
         """The changed batch; the one that came is left as it was."""
 
-    def draw(self, rngs: Sequence[np.random.Generator], shape: Sequence[int]) -> Params:
+    def draw(self, rngs: Sequence[np.random.Generator], shape: Sequence[int], dates: int = 0) -> Params:
         """Parameters of every sample.
 
         Args:
             rngs: One generator per sample.
-            shape: Of the batch's image, ``[b, c, *s]``.
+            shape: Of the batch's image, ``[b, c, *s]``; with ``dates`` ``[b, t, c, *s]``.
+            dates: Slots of time series, for transforms that see dates.
         """
-        drawn = [self.draw_one(rng, int(shape[1]), tuple(int(s) for s in shape[2:])) for rng in rngs]
+        channels, *space = shape[2 if dates else 1 :]
+        drawn = [self.draw_one(rng, int(channels), tuple(int(s) for s in space)) for rng in rngs]
         return {name: np.stack([np.asarray(one[name]) for one in drawn]) for name in drawn[0]}
 
 

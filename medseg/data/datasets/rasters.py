@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from medseg.data.formula import Formula, index_formula
 from medseg.data.pairing import by_stem
 from medseg.data.reading import Reading
 from medseg.data.sensors import bands_of
+from medseg.data.series import Dates
 from medseg.data.split import grouped
 from medseg.errors import BadInput
 from medseg.labels import LabelTable
@@ -24,7 +26,8 @@ class RastersDataset(Dataset):
     """Images and masks of the same name in two folders: ``images/scene.tif`` with ``masks/scene.png``.
 
     Masks may be rasters (palette PNG as indices) or vectors, a file a scene or one for all of them
-    (``masks: labels.gpkg``). Bands may be spread over several folders (``images: [s1, s2]``).
+    (``masks: labels.gpkg``). Bands may be spread over several folders (``images: [s1, s2]``). With
+    ``reading.dates`` cases are time series: an image for each date, and one mask.
 
     Args:
         root: Folder of the sub-folders.
@@ -87,10 +90,15 @@ class RastersDataset(Dataset):
         table = declared_labels(labels, background, colours)
         self._spec = DataSpec(declared_channels(channels, sensor, wavelengths_nm or {}, reading), table, ndim=2)
 
-    @property
+    @cached_property
     def spec(self) -> DataSpec:
-        """What the configuration declares."""
-        return self._spec
+        """What the configuration declares; of time series with as many slots as a case has dates at most."""
+        return self._spec if self.reading.dates is None else replace(self._spec, dates=self._slots(self.reading.dates))
+
+    def _slots(self, dates: Dates) -> int:
+        if dates.slots or dates.in_file:
+            return dates.slots or dates.in_file or 0
+        return max(len(case.days) for case in [*self._pair("train"), *self.test_cases()])
 
     @property
     def normalisation(self) -> tuple[str, ...]:
@@ -114,6 +122,7 @@ class RastersDataset(Dataset):
             endings=self._endings,
             label_endings=(*formats.RASTERS, *formats.IMAGES, *formats.VECTORS),
             valid=self.root / valid if valid else None,
+            dates=self.reading.dates,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from medseg.data.torchgeo.facts import band_names, class_values, colour_by_value
 from medseg.data.torchgeo.listed_files import Pair, completed, listed_pairs
 from medseg.data.torchgeo.recipe import Recipe
 from medseg.data.torchgeo.sample_index import named, sample_cases, sample_sources
-from medseg.data.torchgeo.samples import Samples, forget
+from medseg.data.torchgeo.samples import Cells, Samples, forget
 from medseg.errors import BadInput
 from medseg.geometry.box import Box
 from medseg.sample import DataSpec
@@ -32,7 +33,7 @@ class TorchgeoDataset(Dataset):
     With ``read=files`` they are the files that it lists (the image and mask of each entry of ``files``, the
     scenes of a geo dataset's index), read by our own readers: windows, nodata, alignment and raw label values
     as for any raster. With ``read=samples`` they are what it gives: a sample of a dataset of chips, or a row
-    of a geo dataset's index, queried window by window.
+    of a geo dataset's index, queried window by window. Images ``[dates, channels, rows, columns]`` are time series.
 
     Cases of a dataset with splits are named after theirs, ``train_...`` and ``val_...``, so that
     ``data.val_cases=[val_*]`` keeps its own validation set; ``test`` is the test set.
@@ -124,10 +125,14 @@ class TorchgeoDataset(Dataset):
         self._spec = DataSpec(made, declared_labels(values, background, colours), ndim=2)
         self._normalisation = normalisation
 
-    @property
+    @cached_property
     def spec(self) -> DataSpec:
-        """What the configuration declares, or else the dataset."""
-        return self._spec
+        """What the configuration declares, or else the dataset; time series have the slots that the longest needs."""
+        if self._from_files or not self._corner.dates:
+            return self._spec
+        slots = self.reading.dates.slots if self.reading.dates else None
+        every = [case for part in self._samples for case in self._cases_of(part)]
+        return replace(self._spec, dates=slots or max(len(case.days) for case in every))
 
     @property
     def normalisation(self) -> tuple[str, ...]:
@@ -180,6 +185,11 @@ class TorchgeoDataset(Dataset):
     def _first(self) -> Samples:
         return next(iter(self._samples.values()))
 
+    @cached_property
+    def _corner(self) -> Cells:
+        """A cell in the middle of the first sample."""
+        return self._first.read(0, Box.at([n // 2 for n in self._first.grid(0).shape], (1, 1)))
+
     @property
     def _shown(self) -> str:
         return self._first.recipe.class_path
@@ -187,9 +197,7 @@ class TorchgeoDataset(Dataset):
     def _band_names(self) -> tuple[str, ...]:
         """As the files name their bands, or else the dataset."""
         if not self._from_files:
-            middle = Box.at([n // 2 for n in self._first.grid(0).shape], (1, 1))
-            cells = self._first.read(0, middle)
-            return band_names(self._first.dataset, len(cells.image))
+            return band_names(self._first.dataset, len(self._corner.image) // max(1, self._corner.dates))
         sources = [formats.open(path) for path in self._pairs(next(iter(self._samples)))[0][0]]
         n_channels = sum(source.n_channels for source in sources)
         own = tuple(name for source in sources for name in source.names)

@@ -26,7 +26,7 @@ from medseg.geometry.grid import Grid
 
 
 def sample_cases(samples: Samples, folder: Path, prefix: str = "") -> list[Case]:
-    """A case for each sample; those of one file are a group.
+    """A case for each sample; those of one file are a group. Dates of time series are numbered.
 
     Args:
         samples: The dataset.
@@ -39,24 +39,27 @@ def sample_cases(samples: Samples, folder: Path, prefix: str = "") -> list[Case]
     mine = settings_folder(folder, asdict(samples))
     listing, state = mine.with_name(f"{mine.name}.json"), _state(samples.recipe.folders)
     known: dict[str, Any] = json.loads(listing.read_text()) if listing.exists() else {}
-    if state is None or known.get("state") != state:
+    if state is None or known.get("state") != state or "dates" not in known:
         forget()
         names = named(first_files(samples))
         if not names:
             raise BadInput(f"{samples.recipe.class_path}: it has no sample; check data.root and data.splits")
-        labelled = []
+        labels, dates = [], []
         for number, (name, _) in enumerate(track(names, "looking at samples")):
             facts = samples.survey(number)
-            labelled.append(facts["labelled"])
+            labels.append(facts["labelled"])
+            dates.append(facts["dates"])
             described = {"number": number, "grid": samples.grid(number).to_dict(), **facts}
             write_whole(mine / f"{name}.json", json.dumps(described))
-        known = {"state": state, "names": names, "labelled": labelled}
+        known = {"state": state, "names": names, "labelled": labels, "dates": dates}
         write_whole(listing, json.dumps(known))
-    return [
-        Case(f"{prefix}{name}", (file,), file if has_label else None, f"{prefix}{group}")
-        for (name, group), has_label in zip(known["names"], known["labelled"], strict=True)
-        for file in [mine / f"{name}.json"]
-    ]
+    listed = zip(known["names"], known["labelled"], known["dates"], strict=True)
+    cases = []
+    for (name, group), labelled, n in listed:
+        file, days = mine / f"{name}.json", tuple(range(n))
+        label = file if labelled else None
+        cases.append(Case(f"{prefix}{name}", (file,), label, f"{prefix}{group}", days=days, in_file=n > 0))
+    return cases
 
 
 def sample_sources(samples: Samples, case: Case) -> tuple[SampleSource, SampleSource | None]:

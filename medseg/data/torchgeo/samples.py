@@ -32,14 +32,16 @@ class Cells:
     """What a dataset gave for one window.
 
     Attributes:
-        image: Channels.
+        image: Channels; of a time series those of all dates, one date after another.
         label: Raw values; None where the sample has no mask.
         known: False outside the footprint of a scene.
+        dates: Of a time series, how many; else 0.
     """
 
     image: Float[np.ndarray, "c *s"]
     label: Int[np.ndarray, " *s"] | None
     known: Bool[np.ndarray, " *s"]
+    dates: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class Samples:
         if box is None:
             return whole
         label = None if whole.label is None else whole.label[box.slices]
-        return Cells(whole.image[(slice(None), *box.slices)], label, whole.known[box.slices])
+        return Cells(whole.image[(slice(None), *box.slices)], label, whole.known[box.slices], whole.dates)
 
     def _row(self, number: int) -> tuple[slice, slice, slice]:
         """Bounds of a row of a geo dataset's index, in x, y and time."""
@@ -171,14 +173,17 @@ class Samples:
             )
         parts = [np.asarray(sample[key], dtype=np.float32) for key in self.image_keys]
         parts = [part[None] if part.ndim == 2 else part for part in parts]
-        if any(part.ndim != 3 or part.shape[1:] != parts[0].shape[1:] for part in parts):
+        kinds = {(part.ndim, part.shape[:-3], part.shape[-2:]) for part in parts}
+        if len(kinds) > 1 or parts[0].ndim not in (3, 4):
             raise BadInput(
                 f"{self.recipe.class_path}: its {' and '.join(self.image_keys)} have shapes "
-                f"{[p.shape for p in parts]}, expected [channels, rows, columns] of one size"
+                f"{[p.shape for p in parts]}, expected [channels, rows, columns] (of time series with dates before "
+                "them) of one size"
             )
-        image = np.concatenate(parts)
+        whole = np.concatenate(parts, axis=-3)
+        image, dates = whole.reshape(-1, *whole.shape[-2:]), len(whole) if whole.ndim == 4 else 0
         label = self._mask(sample[self.mask_key], image.shape[1:]) if self.mask_key in sample else None
-        return Cells(image, label, np.ones(image.shape[1:], dtype=bool) if known is None else known)
+        return Cells(image, label, np.ones(image.shape[1:], dtype=bool) if known is None else known, dates)
 
     def _mask(self, mask: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
         cells = np.asarray(mask)
@@ -196,20 +201,21 @@ class Samples:
         return cells.astype(np.int64, copy=False)
 
     def survey(self, number: int) -> dict[str, Any]:
-        """Number of channels, whether there is a label, and a digest of all cells of a sample, read in windows.
+        """Number of channels and dates, whether there is a label, and a digest of all cells, read in windows.
 
         Raises:
             BadInput: It has no cells, or can't be read.
         """
-        total, n_channels, labelled = hashlib.sha256(), 0, False
+        total, n_channels, dates, labelled = hashlib.sha256(), 0, 0, False
         for box in tiles(self.grid(number).shape, (256, 256)):
             cells = self.read(number, box)
-            n_channels, labelled = max(n_channels, len(cells.image)), labelled or cells.label is not None
+            n_channels, dates = max(n_channels, len(cells.image)), max(dates, cells.dates)
+            labelled = labelled or cells.label is not None
             for array in (cells.image, cells.label, cells.known):
                 total.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
         if not n_channels:
             raise BadInput(f"{self.recipe.class_path}: its sample {number} has no cells; take its files out")
-        return {"channels": n_channels, "labelled": labelled, "sha256": total.hexdigest()}
+        return {"channels": n_channels, "dates": dates, "labelled": labelled, "sha256": total.hexdigest()}
 
 
 class SampleSource(Source):

@@ -1,0 +1,161 @@
+"""Dates of time series: how they lie in files, and how a file's name tells one."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from medseg.data.case import Case
+from medseg.errors import BadInput
+
+_DATE = r"(?P<date>\d{4}-\d{2}-\d{2}|\d{8}|\d{7})"
+_BESIDE = re.compile(rf"(?P<case>[^/]+?)[_-]{_DATE}\.[^/]+")
+_WITHIN = re.compile(rf"(?P<case>[^/]+)/(?:.*\D)?{_DATE}(?!\d)[^/]*")
+_EPOCH = date(1970, 1, 1)
+
+
+@dataclass(frozen=True)
+class Dates:
+    """How the dates of a case lie in its files.
+
+    Attributes:
+        pattern: Regular expression for a file's path below its folder (``/`` between names), whose groups
+            ``case`` and ``date`` are the case and the date: YYYYMMDD, YYYY-MM-DD or YYYYDDD. None takes
+            ``case_date.tif``, and ``case/...date....tif``.
+        slots: Dates that a case has at most. Of a case with more, evenly spaced ones are read, with the first
+            and the last. None: as many as the case that has most.
+        in_file: Each file holds this many dates, its bands one date after another. They are numbered, as
+            nothing tells their days. None: a file for each date.
+    """
+
+    pattern: str | None = None
+    slots: int | None = None
+    in_file: int | None = None
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Dates:
+        """From ``data.dates``.
+
+        Raises:
+            BadInput: Unknown keys, numbers below 1, or a pattern that is none.
+        """
+        known = [f.name for f in fields(cls)]
+        if unknown := sorted(set(settings) - set(known)):
+            raise BadInput(f"data.dates: {unknown} came, expected some of {known}, as in data.dates={{slots: 12}}")
+        made = cls(**settings)
+        if any(n is not None and n < 1 for n in (made.slots, made.in_file)):
+            raise BadInput(f"data.dates={dict(settings)}: slots and in_file count dates; expected 1 or more")
+        if made.pattern is not None:
+            if made.in_file is not None:
+                raise BadInput("data.dates: pattern finds a file for each date, in_file that a file has all; give one")
+            made._compiled()
+        return made
+
+    def find(self, path: str) -> tuple[str, int] | None:
+        """(case, day since 1970-01-01) of a file's path below its folder; None if no date is found.
+
+        Example:
+            >>> Dates().find("field_2020-01-31.tif"), Dates().find("field/S2A_1970010_B4.tif")
+            (('field', 18292), ('field', 9))
+
+        Raises:
+            BadInput: What was found is no date.
+        """
+        for compiled in (_BESIDE, _WITHIN) if self.pattern is None else (self._compiled(),):
+            match = (compiled.fullmatch if self.pattern is None else compiled.search)(path)
+            if match:
+                return match["case"].replace("/", "_"), day_of(match["date"], path)
+        return None
+
+    def day(self, path: Path) -> int:
+        """Day of a file, by its name or, where the pattern needs them, with folders above it.
+
+        Raises:
+            BadInput: No date is found.
+        """
+        for depth in range(1, len(path.parts) + 1):
+            found = self.find("/".join(path.parts[-depth:]))
+            if found:
+                return found[1]
+        raise BadInput(f"{path}: no date in its name; {self.expected}")
+
+    @property
+    def expected(self) -> str:
+        """What names should look like, for messages."""
+        if self.pattern is None:
+            return "expected case_20200131.tif or case/20200131.tif; data.dates.pattern describes other names"
+        return f"expected what data.dates.pattern={self.pattern} finds"
+
+    def _compiled(self) -> re.Pattern[str]:
+        try:
+            compiled = re.compile(str(self.pattern))
+        except re.error as error:
+            raise BadInput(f"data.dates.pattern={self.pattern}: is no regular expression ({error})") from error
+        if not {"case", "date"} <= set(compiled.groupindex):
+            raise BadInput(
+                f"data.dates.pattern={self.pattern}: needs the groups (?P<case>...) and (?P<date>...), as in "
+                r"'(?P<case>.+)_(?P<date>\d{8})\.tif$'"
+            )
+        return compiled
+
+
+def dated(case: Case, dates: Dates) -> Case:
+    """The case with the dates of its files, and these in their order.
+
+    Raises:
+        BadInput: A file without a date, or dates with more files than others.
+    """
+    if dates.in_file is not None:
+        return replace(case, days=tuple(range(dates.in_file)), in_file=True)
+    by_day: dict[int, list[Path]] = defaultdict(list)
+    for path in case.images:
+        by_day[dates.day(path)].append(path)
+    first, *others = sorted(by_day)
+    for day in others:
+        if len(by_day[day]) != len(by_day[first]):
+            raise BadInput(
+                f"case {case.id}: {len(by_day[day])} file(s) of {shown(day)} and {len(by_day[first])} of "
+                f"{shown(first)} came, expected as many of each date; add or take out some"
+            )
+    return replace(case, images=tuple(path for day in sorted(by_day) for path in by_day[day]), days=(first, *others))
+
+
+def day_of(text: str, where: str) -> int:
+    """Days since 1970-01-01 of YYYYMMDD or YYYYDDD, whatever stands between the digits.
+
+    Example:
+        >>> day_of("2020-01-31", "a"), day_of("2020031", "a")
+        (18292, 18292)
+
+    Raises:
+        BadInput: It is no date.
+    """
+    digits = re.sub(r"\D", "", text)
+    try:
+        if len(digits) == 7:
+            day = date(int(digits[:4]), 1, 1) + timedelta(int(digits[4:]) - 1)
+            if not digits.endswith(f"{day.timetuple().tm_yday:03d}"):
+                raise ValueError(f"day {digits[4:]} of the year")
+        else:
+            day = datetime.strptime(digits, "%Y%m%d").date()
+    except ValueError as error:
+        raise BadInput(
+            f"{where}: {text} is no date ({error}); expected YYYYMMDD, YYYY-MM-DD or YYYYDDD; mend the name, or "
+            "data.dates.pattern"
+        ) from error
+    return (day - _EPOCH).days
+
+
+def shown(day: int) -> str:
+    """A day for messages.
+
+    Example:
+        >>> shown(18292)
+        '2020-01-31'
+    """
+    return (_EPOCH + timedelta(day)).isoformat()
