@@ -28,6 +28,7 @@ from medseg.data.datamodule import DataModule
 from medseg.device import device_of, precision_of, short_precision
 from medseg.errors import BadInput
 from medseg.folds import labelled_halves, unlabelled
+from medseg.inference.dates import AtDates
 from medseg.inference.decide import decide
 from medseg.inference.predictor import Tiling
 from medseg.methods.pretraining import Pretraining
@@ -98,6 +99,10 @@ def plan(cfg: DictConfig, source: Dataset, cases: Sequence[Case]) -> Plan:
     if pooled.empty:
         told = f"{len(pooled.empty)} of {len(cases)} training cases have no foreground and teach only the background"
         print(f"warning: {told}: {first_five(pooled.empty)}", file=sys.stderr)  # noqa: T201
+    if dates := source.spec.dates:
+        costs["inputs"] = dates * len(source.spec.channels)
+        each = cfg.get("series") and hydra.utils.get_class(cfg.series._target_).runs_on_each_date  # type: ignore[attr-defined]
+        costs["dates"] = dates if each else 1
     return make_plan(pooled, source.spec, source.normalisation, chosen, cost=UNetCost(**costs))
 
 
@@ -183,6 +188,7 @@ def transform(cfg: DictConfig, planned: Plan, spec: DataSpec) -> Any:
         lateral_axis=lateral_axis(spec),
         mirror_classes=spec.labels.mirror(),
         wavelengths_nm=[c.wavelength_nm for c in spec.channels],
+        **({"dates": spec.dates} if spec.dates else {}),
     )
 
 
@@ -213,10 +219,15 @@ def run(cfg: DictConfig, run_dir: Path) -> Run:
     source = dataset(cfg)
     method_of = instantiate(cfg.method, _partial_=True)
     pretrains = issubclass(method_of.func, Pretraining)
+    if pretrains and source.spec.dates:
+        raise BadInput(
+            "pretraining takes single images, and the data are time series; take each date as a case of its own "
+            "(data.dates=null)"
+        )
     train_cases, val_cases = unlabelled(cfg, source) if pretrains else labelled_halves(cfg, source)
     spec = source.spec
     seen = [case for case in train_cases if case.label] or train_cases
-    planned = fit_patch(cfg.model, plan(cfg, source, seen), spec)
+    planned = fit_patch(cfg.model, plan(cfg, source, seen), spec, cfg.get("series"))
     if pretrains:
         train_cases, val_cases = ([replace(case, label=None) for case in part] for part in (train_cases, val_cases))
     device = device_of(cfg.trainer.accelerator)
@@ -224,10 +235,12 @@ def run(cfg: DictConfig, run_dir: Path) -> Run:
         keep_large_blocks()
     precision = precision_of(device) if cfg.trainer.precision == "auto" else str(cfg.trainer.precision)
     torch.manual_seed(cfg.seed)
-    net = network(cfg.model, planned, spec, logits=len(spec.channels) if pretrains else None)
+    net = network(cfg.model, planned, spec, cfg.get("series"), logits=len(spec.channels) if pretrains else None)
     tiles = tiling(cfg, planned, spec, short_precision(precision))
 
-    def infer(image: Tensor, trained: nn.Module) -> Tensor:
+    def infer(image: Tensor, trained: nn.Module, **context: Tensor) -> Tensor:
+        if context:
+            image, trained = image.flatten(0, 1), AtDates(trained, **context)
         return decide(tiles.logits(image, trained), spec.labels)
 
     workers = cfg.data.workers
@@ -237,7 +250,7 @@ def run(cfg: DictConfig, run_dir: Path) -> Run:
         train_cases=train_cases,
         val_cases=val_cases,
         open=source.open,
-        reading=vars(source.reading),
+        reading=source.reading.to_dict(),
         spec=spec,
         preprocess=planned.preprocess,
         store=store_dir(cfg, source),
