@@ -26,6 +26,7 @@ The map of the package:
     evaluation.py   scores label files against label files
     command.py      runs a command: Hydra, one-line errors, exit codes
     device.py cpu.py quiet.py   devices and precision; fast CPUs; what libraries need not say
+    files.py        text files that are whole or absent
     train.py predict.py evaluate.py plan.py    the commands
 """
 

@@ -13,6 +13,7 @@ import yaml
 from hydra.experimental.callback import Callback
 
 from medseg.errors import BadInput
+from medseg.files import write_whole
 from medseg.metrics.score import ALL
 from medseg.metrics.summary import headline
 
@@ -194,10 +195,9 @@ class CompareRuns(Callback):
         except BadInput as error:
             print(f"no comparison: {error}")  # noqa: T201  the command's voice
             return
-        from medseg.metrics.accumulate import write_text
         from medseg.report.comparison import lines, write_comparison
 
-        write_text(folder / "comparison.json", json.dumps(result, indent=1) + "\n")
+        write_whole(folder / "comparison.json", json.dumps(result, indent=1) + "\n")
         write_comparison(folder / "comparison.html", result)
         for line in [*lines(result), f"In full: {folder / 'comparison.html'}"]:
             print(line)  # noqa: T201

@@ -13,6 +13,7 @@ CONTRACT = {"errors", "labels", "geometry", "sample"}
 ALLOWED = {
     "errors": set(),
     "labels": {"errors"},
+    "files": set(),
     "cpu": set(),
     "device": {"errors", "cpu"},
     "quiet": set(),
@@ -24,14 +25,14 @@ ALLOWED = {
     "models": {"errors", "labels", "sample", "weights"},
     "peft": {"errors", "models", "weights"},
     "losses": {"errors", "labels", "sample"},
-    "metrics": {"errors", "labels", "sample"},
+    "metrics": {"errors", "files", "labels", "sample"},
     "transforms": CONTRACT,
     "inference": CONTRACT,
-    "data": CONTRACT | {"formats", "transforms"},
-    "planning": CONTRACT | {"formats", "transforms", "data"},  # the fingerprint crops as preprocessing does
+    "data": CONTRACT | {"files", "formats", "transforms"},
+    "planning": CONTRACT | {"files", "formats", "transforms", "data"},  # the fingerprint crops as preprocessing does
     "methods": {"errors", "labels", "sample"},
     "callbacks": CONTRACT | {"formats", "metrics", "methods", "report"},  # the method's budget; previews are drawn
-    "report": CONTRACT | {"formats", "metrics"},
+    "report": CONTRACT | {"files", "formats", "metrics"},
 }
 COMMANDS = {
     "build",

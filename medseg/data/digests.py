@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from medseg.files import write_whole
 
 _VERSION = 2
 
@@ -47,11 +48,3 @@ class Digests:
     def save(self) -> None:
         """Write the file in one rename."""
         write_whole(self.path, json.dumps(self.memory))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file in one rename, with the folders above it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    building = path.with_name(f".{path.name}.{os.getpid()}")
-    building.write_text(text)
-    os.replace(building, path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from medseg.errors import BadInput
+from medseg.files import write_whole
 from medseg.labels import LabelTable
 from medseg.metrics import policy
 from medseg.metrics.pooled import POOLED, pool
@@ -142,18 +142,10 @@ class CaseScores:
 
 def write(folder: Path, result: Mapping[str, Any]) -> None:
     """Write ``metrics.json`` and ``cases.csv`` (a null is an empty field) into ``folder``, each atomically."""
-    folder.mkdir(parents=True, exist_ok=True)
     names = list(dict.fromkeys(key for row in result["cases"] for key in row)) or ["case", "class"]
     text = io.StringIO()
     table = csv.DictWriter(text, names, lineterminator="\n")
     table.writeheader()
     table.writerows(result["cases"])
-    write_text(folder / "cases.csv", text.getvalue())
-    write_text(folder / "metrics.json", json.dumps(result, indent=1, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file that is whole or absent, never half-written."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    write_whole(folder / "cases.csv", text.getvalue())
+    write_whole(folder / "metrics.json", json.dumps(result, indent=1, allow_nan=False) + "\n")

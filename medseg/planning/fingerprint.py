@@ -15,11 +15,12 @@ from rich.progress import track
 
 from medseg.data.case import Case
 from medseg.data.cases import Dataset
-from medseg.data.digests import Digests, content_key, write_whole
+from medseg.data.digests import Digests, content_key
 from medseg.data.opening import OpenCase
 from medseg.data.preparing import tiles
 from medseg.data.preprocess import content_box, crop, to_canonical
 from medseg.errors import BadInput
+from medseg.files import write_whole
 from medseg.labels import IGNORE, LabelTable
 from medseg.sample import DataSpec, Sample
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from medseg.data.digests import write_whole
 from medseg.data.normalise import POOLED, Normalisation
 from medseg.data.preprocess import Preprocess
 from medseg.errors import BadInput
+from medseg.files import write_whole
 from medseg.planning.cost import Budget, UNetCost
 from medseg.planning.fingerprint import Fingerprint
 from medseg.planning.rules import patch_and_batch, resampled_shape, target_spacing, topology

@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from medseg.metrics.accumulate import write_text
+from medseg.files import write_whole
 from medseg.report.html import page, table
 from medseg.report.strip import strip_plot
 
@@ -77,7 +77,7 @@ def write_comparison(path: Path, result: Mapping[str, Any]) -> None:
         ("Differences", differences + note),
     )
     body = "".join(f"<section><h2>{escape(name)}</h2>{text}</section>" for name, text in sections)
-    write_text(path, page("Comparison", body))
+    write_whole(path, page("Comparison", body))
 
 
 def _interval(bounds: Sequence[float] | None) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from medseg.metrics.accumulate import write_text
+from medseg.files import write_whole
 from medseg.metrics.summary import headline
 from medseg.report.confusion import confusion_table
 from medseg.report.figures import overlay_figure, to_png
@@ -77,7 +77,7 @@ def write_report(
         ("Facts", _facts(facts or {})),
     ]
     body = "".join(f"<section><h2>{escape(name)}</h2>{text}</section>" for name, text in sections if text)
-    write_text(path, page(title, body))
+    write_whole(path, page(title, body))
 
 
 def page(title: str, body: str) -> str:

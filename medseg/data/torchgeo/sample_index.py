@@ -18,10 +18,10 @@ from typing import Any
 from rich.progress import track
 
 from medseg.data.case import Case
-from medseg.data.digests import write_whole
 from medseg.data.drawn import settings_folder
 from medseg.data.torchgeo.samples import Samples, SampleSource, forget
 from medseg.errors import BadInput
+from medseg.files import write_whole
 from medseg.geometry.grid import Grid
 
 
