@@ -8,7 +8,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medseg.labels import IGNORE, LabelTable
-from medseg.losses.targets import blank_uncounted, counted_cells, memberships, or_one, output_weights, target_of
+from medseg.losses.targets import (
+    blank_uncounted,
+    classes_or_regions,
+    counted_cells,
+    memberships,
+    or_one,
+    output_weights,
+)
 
 
 def cross_entropy(
@@ -62,11 +69,33 @@ def region_cross_entropy(
         counted: False where a cell is ignored or invalid.
         weight: Weight w of each region, not negative; 1 if absent.
     """
-    weight = logits.new_ones(logits.shape[1], dtype=torch.float32) if weight is None else weight
+    return mean_of_regions(region_cell_cross_entropy(logits, target, counted), counted, weight)
+
+
+def cell_cross_entropy(
+    logits: Float[Tensor, "b k *s"], label: Int[Tensor, "b *s"], counted: Bool[Tensor, "b *s"]
+) -> Float[Tensor, "b *s"]:
+    """Negative log-probability of the labelled class in each cell, in nats; 0 in cells that do not count."""
+    known = torch.where(counted, label, IGNORE).long()
+    return functional.cross_entropy(blank_uncounted(logits, counted), known, ignore_index=IGNORE, reduction="none")
+
+
+def region_cell_cross_entropy(
+    logits: Float[Tensor, "b r *s"], target: Bool[Tensor, "b r *s"], counted: Bool[Tensor, "b *s"]
+) -> Float[Tensor, "b r *s"]:
+    """Negative log-probability of being in, or outside, each region, as labelled; 0 in cells that do not count."""
     each = functional.binary_cross_entropy_with_logits(
         blank_uncounted(logits, counted), target.float(), reduction="none"
     )
-    by_region = (each * counted[:, None]).sum([i for i in range(each.ndim) if i != 1])
+    return each * counted[:, None]
+
+
+def mean_of_regions(
+    loss: Float[Tensor, "b r *s"], counted: Bool[Tensor, "b *s"], weight: Float[Tensor, " r"] | None
+) -> Float[Tensor, ""]:
+    """Weighted mean of what each cell costs in each region, 0 where it does not count; 0 if no cell counts."""
+    weight = loss.new_ones(loss.shape[1]) if weight is None else weight
+    by_region = loss.sum([i for i in range(loss.ndim) if i != 1])
     return (by_region * weight).sum() / or_one(counted.float().sum() * weight.sum())
 
 
@@ -101,7 +130,7 @@ class CrossEntropyLoss(nn.Module):
         self, logits: Float[Tensor, "b k *s"], label: Int[Tensor, "b *s"], valid: Bool[Tensor, "b *s"]
     ) -> Float[Tensor, ""]:
         """Loss in nats; ``label`` holds training indices or ``IGNORE``, also for regions."""
-        if not self.labels.regions:
-            return cross_entropy(logits, label, valid, weight=self.weight)
-        target = target_of(label, self.members)
-        return region_cross_entropy(logits, target, counted_cells(label, valid), weight=self.weight)
+        return classes_or_regions(
+            cross_entropy, region_cross_entropy, logits, label, valid, labels=self.labels, members=self.members,
+            weight=self.weight,
+        )  # fmt: skip

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from medseg.errors import BadInput
 from medseg.labels import LabelTable
-from medseg.losses.targets import blank_uncounted, counted_cells, memberships, target_of
+from medseg.losses.targets import blank_uncounted, classes_or_regions, counted_cells, memberships, target_of
 
 
 def soft_dice(
@@ -115,12 +115,12 @@ class DiceLoss(nn.Module):
     ) -> Float[Tensor, ""]:
         """Loss in [0, 1]; ``label`` holds training indices or ``IGNORE``, also for regions."""
         counted = counted_cells(label, valid)
-        if self.labels.regions:
-            target = target_of(label, self.members)
-            score = region_dice(logits, target, counted, smooth=self.smooth, batch=self.batch)
-        else:
-            score = soft_dice(logits, label, valid, smooth=self.smooth, batch=self.batch)
-            score = score if self.background or not self.labels.background else score[:, 1:]
+        score = classes_or_regions(
+            soft_dice, region_dice, logits, label, valid, labels=self.labels, members=self.members,
+            smooth=self.smooth, batch=self.batch,
+        )  # fmt: skip
+        if self.labels.background and not (self.labels.regions or self.background):
+            score = score[:, 1:]
         lost = (1 - score).mean(dim=1)
         present = counted.any()[None] if self.batch else counted.flatten(1).any(dim=1)
         return (lost * present).sum() / present.sum().clamp(min=1)

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn import functional
 
 from medseg.errors import BadInput
-from medseg.labels import IGNORE, LabelTable
-from medseg.losses.targets import blank_uncounted, counted_cells, memberships, or_one, output_weights, target_of
+from medseg.labels import LabelTable
+from medseg.losses.cross_entropy import cell_cross_entropy, mean_of_regions, region_cell_cross_entropy
+from medseg.losses.targets import classes_or_regions, counted_cells, memberships, or_one, output_weights
 
 
 def focal(
@@ -67,28 +67,7 @@ def region_focal(
         weight: Weight of each region, not negative; 1 if absent.
     """
     loss = region_cell_cross_entropy(logits, target, counted)
-    loss = unsureness(loss) ** gamma * loss
-    weight = loss.new_ones(loss.shape[1]) if weight is None else weight
-    by_region = loss.sum([i for i in range(loss.ndim) if i != 1])
-    return (by_region * weight).sum() / or_one(counted.float().sum() * weight.sum())
-
-
-def cell_cross_entropy(
-    logits: Float[Tensor, "b k *s"], label: Int[Tensor, "b *s"], counted: Bool[Tensor, "b *s"]
-) -> Float[Tensor, "b *s"]:
-    """Negative log-probability of the labelled class in each cell, in nats; 0 in cells that do not count."""
-    known = torch.where(counted, label, IGNORE).long()
-    return functional.cross_entropy(blank_uncounted(logits, counted), known, ignore_index=IGNORE, reduction="none")
-
-
-def region_cell_cross_entropy(
-    logits: Float[Tensor, "b r *s"], target: Bool[Tensor, "b r *s"], counted: Bool[Tensor, "b *s"]
-) -> Float[Tensor, "b r *s"]:
-    """Negative log-probability of being in, or outside, each region, as labelled; 0 in cells that do not count."""
-    each = functional.binary_cross_entropy_with_logits(
-        blank_uncounted(logits, counted), target.float(), reduction="none"
-    )
-    return each * counted[:, None]
+    return mean_of_regions(unsureness(loss) ** gamma * loss, counted, weight)
 
 
 def unsureness(loss: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
@@ -136,7 +115,7 @@ class FocalLoss(nn.Module):
         self, logits: Float[Tensor, "b k *s"], label: Int[Tensor, "b *s"], valid: Bool[Tensor, "b *s"]
     ) -> Float[Tensor, ""]:
         """Loss in nats; ``label`` holds training indices or ``IGNORE``, also for regions."""
-        if not self.labels.regions:
-            return focal(logits, label, valid, gamma=self.gamma, weight=self.weight)
-        target, counted = target_of(label, self.members), counted_cells(label, valid)
-        return region_focal(logits, target, counted, gamma=self.gamma, weight=self.weight)
+        return classes_or_regions(
+            focal, region_focal, logits, label, valid, labels=self.labels, members=self.members, gamma=self.gamma,
+            weight=self.weight,
+        )  # fmt: skip

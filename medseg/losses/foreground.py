@@ -6,8 +6,9 @@ from torch import Tensor, nn
 
 from medseg.errors import BadInput
 from medseg.labels import LabelTable
-from medseg.losses.focal import cell_cross_entropy, region_cell_cross_entropy, unsureness
-from medseg.losses.targets import counted_cells, memberships, target_of
+from medseg.losses.cross_entropy import cell_cross_entropy, region_cell_cross_entropy
+from medseg.losses.focal import unsureness
+from medseg.losses.targets import classes_or_regions, counted_cells, memberships
 
 
 def foreground_aware(
@@ -101,7 +102,7 @@ class ForegroundLoss(nn.Module):
         self, logits: Float[Tensor, "b k *s"], label: Int[Tensor, "b *s"], valid: Bool[Tensor, "b *s"]
     ) -> Float[Tensor, ""]:
         """Loss in nats; ``label`` holds training indices or ``IGNORE``, also for regions."""
-        if not self.labels.regions:
-            return foreground_aware(logits, label, valid, gamma=self.gamma, focus=self.focus)
-        target, counted = target_of(label, self.members), counted_cells(label, valid)
-        return region_foreground_aware(logits, target, counted, gamma=self.gamma, focus=self.focus)
+        return classes_or_regions(
+            foreground_aware, region_foreground_aware, logits, label, valid, labels=self.labels, members=self.members,
+            gamma=self.gamma, focus=self.focus,
+        )  # fmt: skip

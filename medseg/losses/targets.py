@@ -1,6 +1,7 @@
 """What a loss compares with: which cells count, and which outputs each cell belongs to."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -65,6 +66,34 @@ def target_of(label: Int[Tensor, "b *s"], members: Bool[Tensor, "k n"]) -> Bool[
                  [0, 1, 0]]], dtype=torch.int32)
     """
     return members.T[label.clamp(min=0).long()].movedim(-1, 1)
+
+
+def classes_or_regions(
+    of_classes: Callable[..., Tensor],
+    of_regions: Callable[..., Tensor],
+    logits: Float[Tensor, "b k *s"],
+    label: Int[Tensor, "b *s"],
+    valid: Bool[Tensor, "b *s"],
+    *,
+    labels: LabelTable,
+    members: Bool[Tensor, "k n"],
+    **settings: Any,
+) -> Tensor:
+    """A loss of softmax classes, or that of sigmoid regions if the table has any.
+
+    Args:
+        of_classes: Called with logits, label and valid.
+        of_regions: Called with logits, target and counted.
+        logits: One score per class, or per region.
+        label: Training index of each cell, or ``IGNORE``, also for regions.
+        valid: False where a cell does not count.
+        labels: Meaning of the outputs.
+        members: What ``memberships`` gives for them, where ``label`` lies.
+        settings: Of either loss.
+    """
+    if not labels.regions:
+        return of_classes(logits, label, valid, **settings)
+    return of_regions(logits, target_of(label, members), counted_cells(label, valid), **settings)
 
 
 def or_one(total: Float[Tensor, ""]) -> Float[Tensor, ""]:
