@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +21,7 @@ _HARMLESS: list[Any] = [
     argparse.Namespace,
     np.dtype,
     np.ndarray,
-    *(type(np.dtype(kind)) for kind in ("bool", "int32", "int64", "float32", "float64")),
+    *(getattr(np.dtypes, name) for name in np.dtypes.__all__),
     *(
         (function, f"{home}.multiarray.{function.__name__}")
         for function in (np._core.multiarray.scalar, np._core.multiarray._reconstruct)  # type: ignore[attr-defined]
@@ -49,7 +51,8 @@ def open_file(path: Path) -> Mapping[str, Any]:
             ) from error
     _refuse_programs(path)
     try:
-        with torch.serialization.safe_globals(_HARMLESS):
+        with torch.serialization.safe_globals(_HARMLESS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles that are refused anyway
             content = torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
@@ -65,9 +68,13 @@ def open_file(path: Path) -> Mapping[str, Any]:
 
 def _looks_safe(path: Path) -> bool:
     """Whether a file begins as safetensors do: the length of a header in JSON, and the header."""
-    with path.open("rb") as file:
-        start = file.read(9)
+    start = _begins(path, 9)
     return len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
+
+
+def _begins(path: Path, length: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(length)
 
 
 def _refuse_programs(path: Path) -> None:
@@ -87,7 +94,8 @@ def _unreadable(path: Path, error: Exception) -> BadInput:
     told = str(error)
     start = f"model.encoder.weights={path}"
     named = re.search(r"(?:GLOBAL|[Uu]nsupported class|function) ([\w.]+)", told)
-    if named or "Can only" in told:
+    foreign = isinstance(error, pickle.UnpicklingError) and _begins(path, 1) == pickle.PROTO
+    if named or foreign:
         what = f" ({named[1]})" if named else ""
         return BadInput(f"{start}: holds pickled code{what}, which medseg never executes; {_SAFE}")
     return BadInput(

@@ -14,6 +14,8 @@ from medseg.sample import Channel
 from medseg.weights.bands import partners, with_wavelengths
 
 STRATEGIES = ("auto", "name", "wavelength", "mean", "repeat", "zero", "random")
+UNNAMED = ("mean", "repeat", "random")
+"""Those that do not ask which channel is which."""
 _RANDOM = "random"
 
 

@@ -51,7 +51,11 @@ def trained_channels(found: Pretrained, count: int, wanted: Sequence[Channel]) -
 
 
 def compare(
-    found: Pretrained, wanted: Sequence[Channel], statistics: Mapping[str, Sequence[float]] | None
+    found: Pretrained,
+    wanted: Sequence[Channel],
+    statistics: Mapping[str, Sequence[float]] | None,
+    *,
+    by_name: bool = True,
 ) -> tuple[str, ...]:
     """Lines that warn of channels, units and offsets in which the data differs from what weights were trained on.
 
@@ -61,12 +65,13 @@ def compare(
         found: The weights; nothing is said of what they do not tell.
         wanted: Channels of the data.
         statistics: ``mean`` and ``std`` of each, in raw values; None to compare names only.
+        by_name: Whether channels are placed by name, so that another order does no harm.
 
     Raises:
         BadInput: Statistics of another number of channels.
     """
     same = partners(found.channels, wanted)
-    lines = _order(found.channels, wanted, same)
+    lines = _order(found.channels, wanted, same, by_name)
     if statistics is None:
         return tuple(lines)
     mean, std = statistics.get("mean", ()), statistics.get("std", ())
@@ -105,7 +110,9 @@ def preparation(found: Pretrained) -> str:
     return f"{names}: {told}" if names and told else names or told
 
 
-def _order(trained: Sequence[Channel], wanted: Sequence[Channel], same: Sequence[int | None]) -> list[str]:
+def _order(
+    trained: Sequence[Channel], wanted: Sequence[Channel], same: Sequence[int | None], by_name: bool
+) -> list[str]:
     """Channels that the data lacks, and another order."""
     lines = []
     lacking = [c.name for i, c in enumerate(trained) if i not in same]
@@ -114,25 +121,26 @@ def _order(trained: Sequence[Channel], wanted: Sequence[Channel], same: Sequence
         lines.append(f"the weights were trained with {some(lacking, 5)} too, which the data lacks")
     elif lacking:
         ours, theirs = (some([c.name for c in channels], 5) for channels in (wanted, trained))
-        lines.append(f"no channel in common: the weights were trained on {theirs}, the data has {ours}")
+        lines.append(f"no channel in common by name: the weights were trained on {theirs}, the data has {ours}")
     if matched != sorted(matched):
         ours, theirs = (some([c.name for c in channels], 13) for channels in (wanted, trained))
-        lines.append(f"the data's order ({ours}) is not that of the weights ({theirs}); the stem follows the data")
+        way = "they are placed by name" if by_name else "set model.encoder.adapt=auto to place them by name"
+        lines.append(f"the data's order ({ours}) is not that of the weights ({theirs}); {way}")
     return lines
 
 
 def _units(found: Pretrained, same: Sequence[int | None], off: Sequence[str], moved: Sequence[str]) -> list[str]:
     """A line for stds that tell of another unit, one for means that tell of an offset."""
     scale = found.scale or 1.0
-    way = "medseg normalises by the plan, so this hurts only where values mean something else; "
+    way = "medseg normalises by the data's own, which mends a factor, but not another quantity; "
     if all(i is not None for i in same):
         mean, std = (
-            [float(f"{values[i] * scale:.4g}") for i in same if i is not None] for values in (found.mean, found.std)
+            ",".join(f"{values[i] * scale:.4g}" for i in same if i is not None) for values in (found.mean, found.std)
         )
         schemes = ",".join(["standard"] * len(same))
         way += (
-            f"in the unit of the weights: plan.normalisation=[{schemes}] plan.mean={_plain(mean)} "
-            f"plan.std={_plain(std)}"
+            "for data in the unit of the weights, to normalise as they were: "
+            f"plan.normalisation=[{schemes}] plan.mean=[{mean}] plan.std=[{std}]"
         )
     else:
         way += "check the unit of the data"
@@ -142,10 +150,6 @@ def _units(found: Pretrained, same: Sequence[int | None], off: Sequence[str], mo
     if moved:
         lines.append(f"mean of the data is far from that of the weights, as if by an offset: {some(moved)}; {way}")
     return lines
-
-
-def _plain(values: Sequence[float]) -> str:
-    return "[" + ",".join(f"{v:g}" for v in values) + "]"
 
 
 def _listed(values: Sequence[float]) -> str:

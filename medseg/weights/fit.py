@@ -78,15 +78,7 @@ def fit(name: str, own: Tensor, tensor: Tensor, rules: Rules) -> Fitted | None:
     """
     if name in rules.stems:
         return _fit_stem(own, tensor, rules)
-    moved = None
-    if positions.ABSOLUTE.search(name):
-        grids = rules.grids
-        if own.shape != tensor.shape or (grids.grid and grids.trained and grids.grid != grids.trained):
-            moved = positions.absolute(tensor, own, grids, rules.axes)
-    elif positions.TABLE.search(name) and own.shape != tensor.shape:
-        moved = positions.table(tensor, own, rules.grids, rules.axes)
-    elif positions.ALONG_AXIS.search(name) and own.shape != tensor.shape:
-        moved = positions.along_axis(tensor, own)
+    moved = _replaced(name, own, tensor, rules)
     if moved is not None:
         return Fitted(*moved)
     if own.shape == tensor.shape:
@@ -95,6 +87,17 @@ def fit(name: str, own: Tensor, tensor: Tensor, rules: Rules) -> Fitted | None:
         return Fitted(tensor.reshape(own.shape), f"{shape_of(tensor)} -> {shape_of(own)}, the same numbers")
     if _inflatable(own.shape, tensor.shape):
         return Fitted(*_thicken(tensor, own.shape[2:], rules))
+    return None
+
+
+def _replaced(name: str, own: Tensor, tensor: Tensor, rules: Rules) -> tuple[Tensor, str] | None:
+    """Positions on the module's grid, and how; None if they are no positions, or on it already."""
+    if positions.ABSOLUTE.search(name):
+        return positions.absolute(tensor, own, rules.grids, rules.axes)
+    if positions.TABLE.search(name):
+        return positions.table(tensor, own, rules.grids, rules.axes)
+    if positions.ALONG_AXIS.search(name):
+        return positions.along_axis(tensor, own)
     return None
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from medseg.errors import BadInput
 from medseg.weights.metadata import SIDECARS
-from medseg.weights.places import INDEX, NAMES, parts_of
+from medseg.weights.places import INDEX, NAMES, listed
 
 PREFIX = "hf-hub:"
 
@@ -34,18 +34,11 @@ def fetch(name: str) -> Path:
         told = file or ", ".join(NAMES[:3])
         raise BadInput(f"model.encoder.weights={name}: that repository has no {told}; name its file after it")
     if found.name.endswith(INDEX):
-        for part in _listed(found):
+        for part in listed(found):
             _download(name, f"{owner}/{repository}", part, revision)
-        parts_of(found)
     for sidecar in SIDECARS:
         _download(name, f"{owner}/{repository}", sidecar, revision)
     return found
-
-
-def _listed(index: Path) -> list[str]:
-    import json
-
-    return sorted(set(json.loads(index.read_text())["weight_map"].values()))
 
 
 def _download(name: str, repository: str, file: str, revision: str) -> Path | None:

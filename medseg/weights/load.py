@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
 
@@ -14,10 +14,11 @@ from medseg.errors import BadInput
 from medseg.sample import Channel
 from medseg.weights import inflate as inflating
 from medseg.weights.account import Loading, refuse_little, refuse_nothing, report
+from medseg.weights.channels import UNNAMED
 from medseg.weights.compare import compare, trained_channels
 from medseg.weights.fit import Fitted, Rules, fit, plausible, shape_of
 from medseg.weights.names import Match, match
-from medseg.weights.positions import COMPUTED, Grids
+from medseg.weights.positions import COMPUTED, Grids, known
 from medseg.weights.pretrained import Pretrained
 from medseg.weights.report import Report
 
@@ -52,7 +53,8 @@ def load(
         adapt: See ``channels.adapt``.
         least_share: Least share of the module's parameters that must be covered, in [0, 1].
         statistics: ``mean`` and ``std`` of the data's channels, in raw values; see ``compare.compare``.
-        grids: Grids of tokens and windows, where the encoder knows them; guessed where it does not.
+        grids: Grids of tokens and windows, where the encoder knows them. The module's own are read from it where
+            it says so, as timm's and MONAI's do; what nobody tells is taken to be square.
         inflate: How kernels of images become kernels of volumes.
         stem_layout: Whether the patches of a linear stem hold their channels first or last.
         generator: For random kernels; None for torch's own.
@@ -72,14 +74,14 @@ def load(
         raise ValueError(f"{type(module).__name__} has no {sorted(unknown)}, which the encoder calls its stem")
     pairs = _match(own, found, stems)
     grids = grids or Grids()
-    trained, guess = _trained(own, found, pairs, stems, channels, stem_layout)
+    trained, guess = _trained(own, found, pairs, stems, channels)
     axes = _axes(own, found, pairs, stems, grids)
     rules = Rules(stems, trained, tuple(channels), adapt, grids, axes, inflate, stem_layout, generator)
-    fitted, misfits = _fit_all(own, found, pairs, rules)
-    fresh = {name: _finished(name, f, own, found.source) for name, f in fitted.items()}
+    fitted, misfits = _fit_all(module, own, found, pairs, rules)
+    fresh = {name: _finished(name, f, own, found, pairs) for name, f in fitted.items()}
     warnings = [guess] if guess else []
-    if trained and found.channels == trained:
-        warnings += compare(found, channels, statistics)
+    if found.channels and not guess:
+        warnings += compare(found, channels, statistics, by_name=adapt not in UNNAMED)
     done = report(Loading(own.tensors, own.aliases(fitted), found, pairs, fitted, misfits, rules), warnings)
     if done.share < least_share:
         raise refuse_little(done, pairs, misfits, least_share)
@@ -139,7 +141,7 @@ def _match(own: _Own, found: Pretrained, stems: frozenset[str]) -> Match:
 
 
 def _trained(
-    own: _Own, found: Pretrained, pairs: Match, stems: frozenset[str], wanted: Sequence[Channel], layout: str
+    own: _Own, found: Pretrained, pairs: Match, stems: frozenset[str], wanted: Sequence[Channel]
 ) -> tuple[tuple[Channel, ...], str]:
     """Channels of the file's stem, and a warning if they are guessed; none where there is no stem."""
     for name in sorted(stems):
@@ -161,21 +163,23 @@ def _axes(own: _Own, found: Pretrained, pairs: Match, stems: frozenset[str], gri
     """Spatial axes of the file's images and of the module's, from kernels, or else from the grids."""
     kernels = [name for name in (*sorted(stems), *own.tensors) if own.tensors[name].ndim in (4, 5)]
     kernels = [name for name in kernels if "pos" not in name]
-    mine = own.tensors[kernels[0]].ndim - 2 if kernels else len(grids.grid or grids.window or (0, 0))
+    mine = own.tensors[kernels[0]].ndim - 2 if kernels else len(grids.grid or grids.window or (1, 1))
     partners = [found.state[pairs.pairs[name]].ndim for name in kernels if name in pairs.pairs]
     if partners and partners[0] in (4, 5):
         return partners[0] - 2, mine
-    return len(grids.trained or grids.trained_window or (0,) * mine), mine
+    return len(grids.trained or grids.trained_window or (1,) * mine), mine
 
 
-def _fit_all(own: _Own, found: Pretrained, pairs: Match, rules: Rules) -> tuple[dict[str, Fitted], dict[str, str]]:
+def _fit_all(
+    module: nn.Module, own: _Own, found: Pretrained, pairs: Match, rules: Rules
+) -> tuple[dict[str, Fitted], dict[str, str]]:
     """What the module gets; and of what does not fit, both shapes in words."""
     fitted, misfits = {}, {}
     for name, partner in pairs.pairs.items():
         mine, tensor = own.tensors[name], found.state[partner]
         if COMPUTED.search(name) and mine.shape != tensor.shape:
             continue
-        result = fit(name, mine, tensor, rules)
+        result = fit(name, mine, tensor, replace(rules, grids=known(module, name, rules.grids)))
         if result is None:
             misfits[name] = f"{shape_of(tensor)} in the file, {shape_of(mine)} here"
         else:
@@ -184,23 +188,29 @@ def _fit_all(own: _Own, found: Pretrained, pairs: Match, rules: Rules) -> tuple[
     return {name: f for name, f in fitted.items() if firsts.get(name, name) == name}, misfits
 
 
-def _finished(name: str, fitted: Fitted, own: _Own, source: str) -> Tensor:
+def _finished(name: str, fitted: Fitted, own: _Own, found: Pretrained, pairs: Match) -> Tensor:
     """A tensor in the module's dtype.
 
     Raises:
-        BadInput: It is quantised, or not finite.
+        BadInput: It is quantised, or not finite in the file or in that dtype.
     """
-    mine, tensor = own.tensors[name], fitted.tensor
+    mine, tensor = own.tensors[name], found.state[pairs.pairs[name]]
+    start = f"model.encoder.weights={found.source}: {name} holds"
     if mine.is_floating_point() and not tensor.is_floating_point() and name in own.parameters:
         raise BadInput(
-            f"model.encoder.weights={source}: {name} holds {str(tensor.dtype).removeprefix('torch.')}, expected "
-            "floating numbers; the weights are quantised: give the file from before that"
+            f"{start} {_plain(tensor.dtype)}, expected floating numbers; the weights are quantised: give the file "
+            "from before that"
         )
-    cast = tensor.to(mine.dtype)
-    if cast.is_floating_point() and not bool(torch.isfinite(cast).all()):
-        bad = int((~torch.isfinite(cast)).sum())
-        raise BadInput(
-            f"model.encoder.weights={source}: {name} holds {bad} values of {cast.numel()} that are not finite as "
-            f"{str(mine.dtype).removeprefix('torch.')}; the training that wrote them diverged: give another file"
-        )
+    cast = fitted.tensor.to(mine.dtype)
+    for values in (tensor, cast):  # a stem mixes channels, so that one bad value would be many
+        bad = int((~torch.isfinite(values)).sum())
+        if bad:
+            raise BadInput(
+                f"{start} {bad} values of {values.numel()} that are not finite as {_plain(values.dtype)}; the "
+                "training that wrote them diverged, or they are too large: give another file"
+            )
     return cast
+
+
+def _plain(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

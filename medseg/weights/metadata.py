@@ -69,14 +69,17 @@ def _of_sidecar(file: Path) -> Images | None:
         return None
     timm = stored.get("pretrained_cfg")
     told = timm if isinstance(timm, dict) else stored
-    mean, std = (told.get(k) or told.get(f"image_{k}") for k in ("mean", "std"))
-    if not (_numbers(mean) and _numbers(std) and len(mean) == len(std)):
+    mean, std = (_numbers(told.get(k) or told.get(f"image_{k}")) for k in ("mean", "std"))
+    if not mean or len(mean) != len(std):
         return None
     factor = stored.get("rescale_factor", 1 / _PHOTOGRAPH)
     scale = 1 / factor if isinstance(factor, float) and factor > 0 else _PHOTOGRAPH
     channels = _COLOURS if len(mean) == len(_COLOURS) else ()
-    return Images(channels, tuple(map(float, mean)), tuple(map(float, std)), scale)
+    return Images(channels, mean, std, scale)
 
 
-def _numbers(values: object) -> bool:
-    return isinstance(values, list) and bool(values) and all(isinstance(v, (int, float)) for v in values)
+def _numbers(values: object) -> tuple[float, ...]:
+    """A list of numbers; nothing if it is anything else."""
+    if not isinstance(values, list) or not all(isinstance(v, int | float) for v in values):
+        return ()
+    return tuple(float(v) for v in values)

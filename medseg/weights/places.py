@@ -43,20 +43,29 @@ def file_at(path: Path) -> Path:
     raise BadInput(f"model.encoder.weights={path}: this folder {told}")
 
 
-def parts_of(index: Path) -> list[Path]:
-    """Files in which the tensors of an index (``*.index.json``) lie.
+def listed(index: Path) -> list[str]:
+    """Names of the files in which the tensors of an index (``*.index.json``) lie.
 
     Raises:
-        BadInput: No index, or one of missing files.
+        BadInput: It is no index.
     """
     try:
         stored = json.loads(index.read_text())
-        names = sorted(set(stored["weight_map"].values()))
+        return sorted(set(stored["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(
             f"model.encoder.weights={index}: can't be read as an index of weights ({type(error).__name__}); expected "
             "JSON with a weight_map, as Hugging Face writes it"
         ) from error
+
+
+def parts_of(index: Path) -> list[Path]:
+    """The files of an index, beside it.
+
+    Raises:
+        BadInput: No index, or one of missing files.
+    """
+    names = listed(index)
     missing = [name for name in names if not (index.parent / name).is_file()]
     if missing:
         raise BadInput(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from medseg.weights.inflate import NEW_AXIS
@@ -20,6 +20,8 @@ ALONG_AXIS = re.compile(r"(^|\.)rel_pos_[a-z]+$")
 COMPUTED = re.compile(r"(relative_position_index|relative_coords_table|attn_mask|rel_pos_index)$")
 """Buffers that follow from window or grid: the module has its own."""
 _MOST_PREFIX = 8
+_GUESSED_PREFIX = 5
+"""Tokens beside the grid that may be guessed: a class token and four registers."""
 _EXTRA_ROWS = (0, 3)
 """Rows of a table beside those of its window: 3 in BEiT, of the class token."""
 
@@ -41,6 +43,30 @@ class Grids:
     window: tuple[int, ...] | None = None
     trained_window: tuple[int, ...] | None = None
     new_axis: int = NEW_AXIS
+
+
+def known(module: nn.Module, name: str, told: Grids) -> Grids:
+    """Grids, with those of the module from where timm and MONAI keep them.
+
+    Args:
+        module: The network.
+        name: Of a parameter of positions in it.
+        told: By the encoder; of the module's own grid and window, only where the module does not say.
+    """
+    try:
+        parent = module.get_submodule(name.rpartition(".")[0])
+    except AttributeError:
+        return told
+    grid, window = (
+        getattr(getattr(parent, "patch_embed", None), "grid_size", None),
+        getattr(parent, "window_size", None),
+    )
+    return replace(told, grid=_whole(grid) or told.grid, window=_whole(window) or told.window)
+
+
+def _whole(sizes: object) -> tuple[int, ...] | None:
+    listed = isinstance(sizes, tuple | list) and all(isinstance(s, int) for s in sizes)
+    return tuple(sizes) if listed else None  # type: ignore[arg-type]
 
 
 def resample(
@@ -88,7 +114,8 @@ def absolute(values: Tensor, own: Tensor, grids: Grids, axes: tuple[int, int]) -
         axes: Spatial axes of the file's images and of the module's.
 
     Returns:
-        Values in the shape of ``own``, and how they came about; None if they do not fit.
+        Values in the shape of ``own``, and how they came about; None if they are on its grid already (as many
+        tokens, unless both grids are told and differ) or do not fit.
     """
     if own.ndim >= 4:
         return _on_grid(values, own, grids)
@@ -96,11 +123,13 @@ def absolute(values: Tensor, own: Tensor, grids: Grids, axes: tuple[int, int]) -
         return None
     file, mine = values.reshape(-1, values.shape[-1]), own.reshape(-1, own.shape[-1])
     new = _split(len(mine), grids.grid, axes[1])
-    old = _split(len(file), grids.trained, axes[0], like=new and new.prefix)
-    if new is None or old is None or (old.prefix != new.prefix and old.prefix * new.prefix > 0):
+    old = _split(len(file), grids.trained, axes[0], like=None if new is None else new.prefix)
+    if new is None or old is None or not old.may_become(new):
+        return None
+    if len(file) == len(mine) and old.is_like(new):
         return None
     placed = resample(file[old.prefix :].reshape(*old.shape, -1), new.shape, new_axis=grids.new_axis)
-    prefix = file[: old.prefix] if old.prefix == new.prefix else mine[: new.prefix].to(file.dtype)
+    prefix = file[: old.prefix] if old.prefix == new.prefix else mine[: new.prefix].to(file)
     note = f"positions {old.told()} -> {new.told()}"
     if old.prefix != new.prefix:
         note += f", {old.prefix} prefix tokens -> {new.prefix}"
@@ -110,8 +139,9 @@ def absolute(values: Tensor, own: Tensor, grids: Grids, axes: tuple[int, int]) -
 def table(values: Tensor, own: Tensor, grids: Grids, axes: tuple[int, int]) -> tuple[Tensor, str] | None:
     """Relative positions of Swin: ``[(2 w - 1) ..., heads]``, a row for each offset within a window.
 
-    Bicubic without antialiasing in 2D, as timm does. Windows that are not told are taken to be square (cubes).
-    Arguments and result as of ``absolute``.
+    Bicubic without antialiasing in 2D, as the authors of Swin do (timm spaces the points of larger windows
+    geometrically, as the authors of BEiT do). Windows that are not told are taken to be square (cubes). Arguments
+    and result as of ``absolute``.
     """
     if values.ndim != 2 or own.ndim != 2 or values.shape[1] != own.shape[1]:
         return None
@@ -119,17 +149,19 @@ def table(values: Tensor, own: Tensor, grids: Grids, axes: tuple[int, int]) -> t
         _split(len(rows), None if window is None else tuple(2 * w - 1 for w in window), ndim, extras=_EXTRA_ROWS)
         for rows, window, ndim in ((own, grids.window, axes[1]), (values, grids.trained_window, axes[0]))
     )
-    if new is None or old is None or old.prefix != new.prefix:
+    if new is None or old is None or old.prefix != new.prefix or not old.may_become(new):
+        return None
+    if len(values) == len(own) and old.is_like(new):
         return None
     rows = len(values) - old.prefix
     placed = resample(values[:rows].reshape(*old.shape, -1), new.shape, antialias=False, new_axis=grids.new_axis)
-    note = f"offsets in windows {old.told()} -> {new.told()}"
+    note = f"offsets in windows of {old.window()} -> {new.window()}"
     return torch.cat([placed.flatten(0, -2), values[rows:]]), note
 
 
 def along_axis(values: Tensor, own: Tensor) -> tuple[Tensor, str] | None:
     """Relative positions along one axis, ``[2 s - 1, d]``, as in ViTDet and SAM: linear between offsets."""
-    if values.ndim != 2 or own.ndim != 2 or values.shape[1] != own.shape[1]:
+    if values.ndim != 2 or own.ndim != 2 or values.shape[1] != own.shape[1] or len(values) == len(own):
         return None
     return resample(values, [len(own)]), f"offsets {len(values)} -> {len(own)}"
 
@@ -142,9 +174,32 @@ class _Split:
     shape: tuple[int, ...]
     told_so: bool
 
+    def may_become(self, other: _Split) -> bool:
+        """Whether axes stay or one is new, and tokens beside the grid stay or are on one side only.
+
+        Where a grid is guessed, that side may have a single one: 20 tokens are 4 x 5 rather than 4 and 4 x 4.
+        """
+        if len(other.shape) - len(self.shape) not in (0, 1):
+            return False
+        most = _MOST_PREFIX if self.told_so and other.told_so else 1
+        few, many = sorted((self.prefix, other.prefix))
+        return few == many or (few == 0 and many <= most)
+
+    def is_like(self, other: _Split) -> bool:
+        """Whether it is, or may be, the same grid."""
+        return self.shape == other.shape or not (self.told_so and other.told_so)
+
     def told(self) -> str:
-        shape = "x".join(str(s) for s in self.shape)
-        return shape if self.told_so else f"{shape} (taken as {'square' if len(self.shape) == 2 else 'cube'})"
+        """The grid in words."""
+        return self._words(self.shape)
+
+    def window(self) -> str:
+        """The window that has these offsets along each axis, in words."""
+        return self._words([(s + 1) // 2 for s in self.shape])
+
+    def _words(self, shape: Sequence[int]) -> str:
+        words = "x".join(str(s) for s in shape)
+        return words if self.told_so else f"{words} (taken as {'square' if len(shape) == 2 else 'cube'})"
 
 
 def _split(
@@ -158,7 +213,7 @@ def _split(
     """How n tokens are a grid and a few others: as told, else equal sides; ``like`` others rather than fewer."""
     if told is not None and n - prod(told) in extras:
         return _Split(n - prod(told), tuple(told), True)
-    for prefix in extras if like is None else (like, *extras):
+    for prefix in (e for e in (() if like is None else (like,)) + tuple(extras) if e <= _GUESSED_PREFIX):
         side = round(max(n - prefix, 0) ** (1 / ndim))
         if side > 0 and side**ndim == n - prefix:
             return _Split(prefix, (side,) * ndim, False)
@@ -166,13 +221,15 @@ def _split(
 
 
 def _on_grid(values: Tensor, own: Tensor, grids: Grids) -> tuple[Tensor, str] | None:
-    """``[1, *s, d]``, or ``[1, d, *s]`` if it is rather the second length that both have in common."""
-    if values.ndim not in (own.ndim, own.ndim - 1) or values.ndim < 4 or len(values) != 1 or len(own) != 1:
+    """``[1, *s, d]`` or ``[1, d, *s]``: the width d is the length in common, the larger one if both are."""
+    if values.shape == own.shape or values.ndim not in (own.ndim, own.ndim - 1) or values.ndim < 4:
         return None
-    first = values.shape[-1] != own.shape[-1]
-    if first and values.shape[1] != own.shape[1]:
+    if len(values) != 1 or len(own) != 1:
         return None
-    place = 0 if first else -1
+    widths = {place: values.shape[place] for place in (1, -1) if values.shape[place] == own.shape[place]}
+    if not widths:
+        return None
+    place = 0 if max(widths, key=lambda i: widths[i]) == 1 else -1
     file, mine = values[0].movedim(place, -1), own[0].movedim(place, -1)
     placed = resample(file, mine.shape[:-1], new_axis=grids.new_axis)
     old, new = ("x".join(str(s) for s in t.shape[:-1]) for t in (file, mine))

@@ -186,7 +186,10 @@ def _lines_of(how: How, rows: Sequence[Row], full: bool) -> list[str]:
         return [f"{how:<10}  {1:>6}  {count:>6}  {name}" for count, name in zip(counts, told, strict=True)]
     plain = [row.name for row in rows if not row.note]
     groups = [f"{start} ({members})" if members > 1 else start for start, members in grouped(plain)]
-    noted = [line for line, row in zip(told, rows, strict=True) if row.note]
+    by_note: dict[str, list[str]] = {}
+    for row in rows:
+        by_note.setdefault(row.note, []).append(row.name)
+    noted = [f"{some(members, 2)}: {note}" for note, members in by_note.items() if note]
     most = max(1, _SEVERAL - 1 - bool(plain))
     details = noted if len(noted) <= most + 1 else [*noted[:most], f"and {len(noted) - most} more {how}"]
     names = ([some(groups, _SEVERAL)] if groups else []) + details

@@ -1,0 +1,123 @@
+import argparse
+import os
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from medseg.errors import BadInput
+from medseg.weights.archive import open_file
+
+STATE = {"a.weight": torch.arange(2000.0), "a.bias": torch.ones(3, dtype=torch.float16)}
+
+
+class Code:
+    """A pickle that would write a file when it is loaded."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return os.mkdir, (self.target,)
+
+
+def same(found, state=STATE):
+    return found.keys() == state.keys() and all(torch.equal(found[k], v) for k, v in state.items())
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_torch(tmp_path, zipped):
+    torch.save(STATE, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+    assert same(open_file(tmp_path / "a.pth"))
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.bin"])
+def test_safetensors_whatever_their_ending(tmp_path, name):
+    save_file(STATE, tmp_path / name)
+    assert same(open_file(tmp_path / name))
+
+
+def test_plain_values_of_published_checkpoints_are_allowed(tmp_path):
+    beside = {
+        "args": argparse.Namespace(lr=0.1, name="vit"),
+        "best": np.float64(0.5),
+        "step": np.int64(3),
+        "history": np.arange(3),
+    }
+    torch.save({"model": STATE, **beside}, tmp_path / "a.pth")
+    found = open_file(tmp_path / "a.pth")
+    assert same(found["model"])
+    assert found["args"].lr == 0.1
+    assert found["best"] == 0.5
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_is_refused_and_never_runs(tmp_path, zipped):
+    target = tmp_path / "ran"
+    torch.save({"model": STATE, "x": Code(str(target))}, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(BadInput, match="mkdir") as caught:
+        open_file(tmp_path / "a.pth")
+    told = str(caught.value)
+    assert not target.exists()
+    assert str(tmp_path / "a.pth") in told
+    assert "medseg never executes" in told
+    assert "safetensors" in told
+    assert "\n" not in told
+
+
+def test_whole_modules_are_refused(tmp_path):
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "a.pth")
+    with pytest.raises(BadInput, match=r"holds pickled code \(torch.nn.modules.linear.Linear\)"):
+        open_file(tmp_path / "a.pth")
+
+
+def test_plain_pickles_are_refused(tmp_path):
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"a": np.ones(3), "x": Code(str(tmp_path / "ran"))}))
+    with pytest.raises(BadInput, match=r"a.pkl: holds pickled code, which medseg never executes; convert it"):
+        open_file(tmp_path / "a.pkl")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_torchscript_is_refused(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "a.pt"))
+    with pytest.raises(BadInput, match="is a program of TorchScript, which medseg never executes"):
+        open_file(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("kind", ["torch", "legacy", "safetensors"])
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.99])
+def test_cut_short(tmp_path, kind, kept):
+    path = tmp_path / ("a.safetensors" if kind == "safetensors" else "a.pth")
+    if kind == "safetensors":
+        save_file(STATE, path)
+    else:
+        torch.save(STATE, path, _use_new_zipfile_serialization=kind == "torch")
+    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    with pytest.raises(BadInput, match="it is cut short or of another kind") as caught:
+        open_file(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"hello world, I am no file of weights", b"<!DOCTYPE html><html>", b"\x00" * 500])
+def test_other_files(tmp_path, content):
+    (tmp_path / "a.pth").write_bytes(content)
+    with pytest.raises(BadInput, match="of another kind"):
+        open_file(tmp_path / "a.pth")
+
+
+def test_zips_of_something_else(tmp_path):
+    np.savez(tmp_path / "a.npz", a=np.ones(3))
+    with pytest.raises(BadInput, match="expected a file of torch or safetensors"):
+        open_file(tmp_path / "a.npz")
+
+
+def test_no_mapping(tmp_path):
+    torch.save([torch.ones(2)], tmp_path / "a.pth")
+    with pytest.raises(BadInput, match="holds a list, expected tensors by name"):
+        open_file(tmp_path / "a.pth")
