@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +14,7 @@ from jaxtyping import Float, UInt8
 from medseg import formats
 from medseg.data.cases import Case, Dataset
 from medseg.data.datasets.nnunet import NnunetDataset
+from medseg.data.drawn import draw_once, settings_folder
 from medseg.errors import BadInput
 from medseg.geometry.grid import Grid
 from medseg.sample import DataSpec
@@ -73,8 +70,7 @@ class PhantomVolumes(Dataset):
             "shape": [int(n) for n in shape],
             "seed": seed,
         }
-        key = json.dumps({**self.settings, "drawing": _DRAWING}, sort_keys=True)
-        self.folder = Path(root) / hashlib.sha256(key.encode()).hexdigest()[:12]
+        self.folder = settings_folder(root, {**self.settings, "drawing": _DRAWING})
 
     @property
     def spec(self) -> DataSpec:
@@ -91,36 +87,19 @@ class PhantomVolumes(Dataset):
 
     @cached_property
     def _drawn(self) -> NnunetDataset:
-        if not self.folder.is_dir():
-            self._draw()
+        draw_once(self.folder, self._draw)
         return NnunetDataset(self.folder, name=self.name, pairs=PAIRS)
 
-    def _draw(self) -> None:
-        """Draw into a temporary folder beside the real one, then rename: never half a dataset."""
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=".drawing_", dir=self.folder.parent))
-        try:
-            n_cases, n_test = self.settings["n_cases"], self.settings["n_test"]
-            for part, numbers in (("Tr", range(n_cases)), ("Ts", range(n_cases, n_cases + n_test))):
-                for number in numbers:
-                    image, label, grid = draw_case(self.settings["seed"], number, self.settings["shape"])
-                    for folder, name, array in (("images", "_0000", image), ("labels", "", label)):
-                        (draft / f"{folder}{part}").mkdir(exist_ok=True)
-                        formats.write(draft / f"{folder}{part}" / f"phantom_{number:03d}{name}.nii.gz", array, grid)
-            declared = {
-                "channel_names": {"0": "MR"},
-                "labels": LABELS,
-                "numTraining": n_cases,
-                "file_ending": ".nii.gz",
-            }
-            (draft / "dataset.json").write_text(json.dumps(declared, indent=2), encoding="utf-8")
-            draft.chmod(0o755)
-            os.rename(draft, self.folder)
-        except OSError:
-            if not self.folder.is_dir():  # else another process has drawn the same meanwhile
-                raise
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+    def _draw(self, root: Path) -> None:
+        n_cases, n_test = self.settings["n_cases"], self.settings["n_test"]
+        for part, numbers in (("Tr", range(n_cases)), ("Ts", range(n_cases, n_cases + n_test))):
+            for number in numbers:
+                image, label, grid = draw_case(self.settings["seed"], number, self.settings["shape"])
+                for folder, name, array in (("images", "_0000", image), ("labels", "", label)):
+                    (root / f"{folder}{part}").mkdir(exist_ok=True)
+                    formats.write(root / f"{folder}{part}" / f"phantom_{number:03d}{name}.nii.gz", array, grid)
+        declared = {"channel_names": {"0": "MR"}, "labels": LABELS, "numTraining": n_cases, "file_ending": ".nii.gz"}
+        (root / "dataset.json").write_text(json.dumps(declared, indent=2), encoding="utf-8")
 
 
 def draw_case(
