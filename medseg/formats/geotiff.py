@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import threading
 import warnings
@@ -25,6 +24,7 @@ from rasterio.windows import Window
 
 from medseg.errors import BadInput
 from medseg.formats.georeference import crs_of, grid_of, transform_of, whole_cells
+from medseg.formats.nodata import comparable, with_data
 from medseg.formats.source import Source, damage_told, read_dtype
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
@@ -91,7 +91,7 @@ class GeoTiffSource(Source):
         self.dtype = read_dtype(path, self._stored, scaled=self._scaled)
         flags = [scene.mask_flag_enums[i] for i in kept]
         self._masked = any(MaskFlags.per_dataset in f and MaskFlags.alpha not in f for f in flags)
-        self._nodata = tuple(_nodata(scene.nodatavals[i], self._stored) for i in kept)
+        self._nodata = tuple(comparable(scene.nodatavals[i], self._stored) for i in kept)
 
     def _read(self, box: Box, channels: tuple[int, ...]) -> npt.NDArray[Any]:
         with self.reading() as scene:
@@ -111,7 +111,7 @@ class GeoTiffSource(Source):
             with self.reading() as scene:
                 stored = scene.read([self._bands[c] for c in tagged], window=_window(box))
         values = [self._nodata[c] for c in tagged]
-        found = [] if _beyond(stored, values) else [_differ(band, v) for band, v in zip(stored, values)]
+        found = with_data(stored, values)
         if self._masked:
             with self.reading() as scene:
                 found.append(scene.read_masks(self._bands[0], window=_window(box)) > 0)
@@ -280,29 +280,3 @@ def _stored(names: tuple[str, ...]) -> np.dtype[Any]:
 def _names(descriptions: list[str | None]) -> tuple[str, ...]:
     names = tuple(d.strip() for d in descriptions if d)
     return names if len(set(names)) == len(descriptions) and all(names) else ()
-
-
-def _nodata(tag: float | None, stored: np.dtype[Any]) -> float | None:
-    """The nodata value as a number that cells are quickly compared with."""
-    return int(tag) if tag is not None and stored.kind != "f" and float(tag).is_integer() else tag
-
-
-def _beyond(cells: npt.NDArray[Any], values: list[Any]) -> bool:
-    """Whether integers are all larger, or all smaller, than any nodata value: quicker told than compared one by one."""
-    if not values or cells.dtype.kind not in "iu":
-        return False
-    return bool(cells.min() > max(values) or cells.max() < min(values))
-
-
-def _differ(cells: npt.NDArray[Any], value: float | None) -> npt.NDArray[np.bool_]:
-    """Where cells do not hold a nodata value, exactly if integers, else not as near as GDAL takes for equal."""
-    if value is None or cells.dtype.kind != "f":
-        return np.asarray(cells != value)
-    if math.isnan(value):
-        return ~np.isnan(cells)
-    with np.errstate(over="ignore"):
-        middle = cells.dtype.type(value)
-        if np.isinf(middle):
-            return np.asarray(cells != middle)
-        slack = 2 * np.finfo(cells.dtype).eps * abs(middle)
-        return np.asarray((cells < middle - slack) | (cells > middle + slack) | np.isnan(cells))
