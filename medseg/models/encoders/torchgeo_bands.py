@@ -1,0 +1,88 @@
+"""What torchgeo's weights were trained on: bands with their wavelengths, and how their values were prepared."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from medseg.sample import Channel
+
+# As in data/sensors.py, which models may not import; a test holds the two to each other.
+_MSI = {
+    "B1": 442.7, "B2": 492.7, "B3": 559.8, "B4": 664.6, "B5": 704.1, "B6": 740.5, "B7": 782.8, "B8": 832.8,
+    "B8A": 864.7, "B9": 945.1, "B10": 1373.5, "B11": 1613.7, "B12": 2202.4,
+}  # fmt: skip
+_OLI = {
+    "B1": 443.0, "B2": 482.0, "B3": 561.4, "B4": 654.6, "B5": 864.7, "B6": 1608.9, "B7": 2200.7, "B8": 589.5,
+    "B9": 1373.4, "B10": 10895.0, "B11": 12005.0,
+}  # fmt: skip
+_ETM = {"B1": 485.0, "B2": 560.0, "B3": 660.0, "B4": 835.0, "B5": 1650.0, "B6": 11450.0, "B7": 2220.0, "B8": 710.0}
+_TM = {"B1": 485.0, "B2": 560.0, "B3": 660.0, "B4": 830.0, "B5": 1650.0, "B6": 11450.0, "B7": 2215.0}
+_NAIP = {"R": 635.0, "G": 555.0, "B": 465.0}
+_WORLDVIEW = {"R": 660.0, "G": 545.0, "B": 480.0}
+"""Middles of WorldView-2's nominal ranges; fMoW has images of its kin too."""
+
+SENSORS: dict[str, dict[str, float]] = {
+    "SENTINEL2": _MSI, "SENTINEL1": {}, "LANDSAT_TM": _TM, "LANDSAT_ETM": _ETM, "LANDSAT": _OLI, "NAIP": _NAIP,
+    "FMOW": _WORLDVIEW,
+}  # fmt: skip
+"""Wavelength in nm by band, by what the names of weights begin with; the first that fits counts."""
+_PHOTOGRAPH = 255.0
+
+
+def bands(weight: Any) -> tuple[Channel, ...]:
+    """Channels that weights take, in order, from torchgeo's ``meta``; red, green and blue where it lists none of three.
+
+    Args:
+        weight: A ``WeightsEnum`` of torchgeo.
+
+    Returns:
+        Names without zero padding, in capitals; wavelengths where the sensor is known. Empty if neither is told.
+    """
+    table = next((table for sensor, table in SENSORS.items() if weight.name.startswith(sensor)), {})
+    listed = weight.meta.get("bands") or (["R", "G", "B"] if weight.meta.get("in_chans") == 3 else [])
+    names = [re.sub(r"B0+(?=\d)", "B", str(name).upper()) for name in listed]
+    return tuple(Channel(name, wavelength_nm=table.get(_code(name))) for name in names)
+
+
+def _code(name: str) -> str:
+    """The sensor's band that a product's band is: ``SR_B4`` and ``B6_VCID_1`` are ``B4`` and ``B6``."""
+    return name.removeprefix("SR_").partition("_")[0]
+
+
+def preparation(weight: Any) -> dict[str, Any]:
+    """How raw values were prepared, from the stages of torchgeo's transforms, as ``Pretrained`` tells it.
+
+    A first stage that only divides all channels by one number, such as 255 or 10,000, is the scale. One stage
+    after it (or the only one) whose means differ between channels holds statistics of the images; means from 0
+    to 1 without a scale are of photographs that were divided before. Whatever else there is, such as another
+    divisor for each channel, says nothing of the images and is told in words.
+
+    Args:
+        weight: A ``WeightsEnum`` of torchgeo.
+
+    Returns:
+        Values of ``mean``, ``std``, ``scale`` and ``normalisation``; none of them if values stay as they are.
+    """
+    transforms = weight.transforms
+    chain = transforms if hasattr(transforms, "__iter__") else [transforms]
+    stages = [(tuple(map(float, t.mean)), tuple(map(float, t.std))) for t in chain if hasattr(t, "mean")]
+    told: dict[str, Any] = {}
+    if stages and not any(stages[0][0]) and len(set(stages[0][1])) == 1:
+        told["scale"] = stages.pop(0)[1][0]
+    if len(stages) == 1 and len(set(stages[0][0])) > 1:
+        mean, std = stages[0]
+        unit = _PHOTOGRAPH if min(mean) >= 0 and max(mean) <= 1 else 1.0
+        return {"scale": unit, **told, "mean": mean, "std": std}
+    if stages:
+        start = f"raw values / {told['scale']:g}" if told else "raw values"
+        steps = [
+            f"minus {_listed(mean)} by {_listed(std)}" if any(mean) else f"by {_listed(std)}" for mean, std in stages
+        ]
+        told["normalisation"] = ", ".join([start, *steps])
+    return told
+
+
+def _listed(values: tuple[float, ...]) -> str:
+    """Numbers, one if all are equal."""
+    return ", ".join(f"{v:.6g}" for v in values) if len(set(values)) > 1 else f"{values[0]:.6g}"
