@@ -59,6 +59,10 @@ def phantom_scenes(root: Path) -> list[str]:
     return [f"data.root={root}", "data.n_scenes=3", "data.n_folds=3", "data.n_test=0", "data.shape=[64,72]"]
 
 
+def phantom_series(root: Path) -> list[str]:
+    return [f"data.root={root}", "data.n_scenes=3", "data.n_folds=3", "data.n_test=0", "data.shape=[40,40]"]
+
+
 def planar(option: str) -> Callable[[Path], list[str]]:
     def write(root: Path) -> list[str]:
         own = ["data.labels={background: 0, road: 1, ignore: 9}", f"data.channels=[{BANDS[option]}]"]
@@ -70,14 +74,14 @@ def planar(option: str) -> Callable[[Path], list[str]]:
 
 BANDS = {"rasters": "B4,B8,{NDVI: '(B8-B4)/(B8+B4)'}", "images": "R,G,B"}
 LAYOUTS: dict[str, Callable[[Path], list[str]]] = (
-    {f.__name__: f for f in (nnunet, msd, volumes, phantom_volumes, phantom_scenes)}
+    {f.__name__: f for f in (nnunet, msd, volumes, phantom_volumes, phantom_scenes, phantom_series)}
     | {option: planar(option) for option in BANDS}
     | TORCHGEO
 )
 """By option of data: what writes a tiny dataset in its layout, and gives the overrides that point to it."""
 
 
-PLANAR = [*BANDS, "phantom_scenes", *TORCHGEO]
+PLANAR = [*BANDS, "phantom_scenes", "phantom_series", *TORCHGEO]
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +129,8 @@ def test_option_takes_a_training_step(name: str, cache: Path, tmp_path: Path) ->
     chosen |= {group: option}
     if option in FLAT or option == "scene":
         chosen["data"] = "phantom_scenes"
+    if group == "series":
+        chosen["data"] = "phantom_series"
     overrides = [f"{'' if key in GROUPS else '+'}{key}={value}" for key, value in chosen.items()]
     judged = group in ("metric", "inference")
     take_a_step(cache, tmp_path / "run", overrides, data=chosen["data"], model=chosen["model"], test=judged)
