@@ -126,7 +126,10 @@ class Intensity(Transform):
         if batch.dates:
             seen = (seen[:, None] & (batch.image != 0).any(2)).flatten(0, 1)
         valid = seen[torch.from_numpy(index // chosen.shape[-1]).to(image.device)]
-        maps = self.adjust(image[rows].float(), valid, {name: value[chosen] for name, value in params.items()})
+        shown = image[rows].float()
+        maps = self.adjust(shown, valid, {name: value[chosen] for name, value in params.items()})
+        if batch.dates:
+            maps = torch.where(valid, maps, shown)
         return replace(batch, image=image.index_copy(0, rows, maps.to(image)).view_as(batch.image))
 
 
