@@ -11,7 +11,7 @@ import torch
 from omegaconf import OmegaConf
 
 from medseg import checkpoint, formats
-from medseg.build import network, tiling
+from medseg.build import instantiate, network, tiling
 from medseg.data.case import Case
 from medseg.data.opening import OpenCase
 from medseg.data.reading import Reading
@@ -69,6 +69,8 @@ def predictor(
     trained = short_precision(cfg.trainer.precision)
     able = short_precision(precision_of(kind))
     net = network(cfg.model, planned, spec, cfg.get("series"))
+    if "peft" in cfg:  # checkpoints from before it have everything tuned
+        instantiate(cfg.peft).attach(net)
     net.load_state_dict(checkpoint.network_state(loaded))
     return Predictor(
         net,

@@ -73,7 +73,8 @@ class VolumesDataset(Dataset):
 
     def cases(self) -> list[Case]:
         """Pairs of the image folder and the label folder."""
-        return grouped(self._pair(self.images, self.root / self.label_folder if self.label_folder else None), self.groups)
+        labels = self.root / self.label_folder if self.label_folder else None
+        return grouped(self._pair(self.images, labels), self.groups)
 
     def test_cases(self) -> list[Case]:
         """Images of the test folder, without labels; empty where none is named."""

@@ -1,0 +1,60 @@
+"""Reconstructions: what a pretraining hides and guesses, as a picture after each validation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import WandbLogger
+from PIL import Image
+
+from medseg.report.composite import composite
+from medseg.sample import Channel, DataSpec
+
+_GAP = 4
+
+
+class Reconstructions(Callback):
+    """Writes ``reconstructions/step_<n>.png`` into the run's folder, and to W&B: image, what was seen of it, guess.
+
+    A patch of the first validation case, the same every time. Volumes are shown in their middle plane across the
+    last axis. Methods that do not pretrain have nothing to show.
+    """
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw."""
+        seen: Any = getattr(pl_module, "seen", None)
+        if seen is None or trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        stored: Any = pl_module.stored
+        channels = DataSpec.from_dict(stored["spec"]).channels
+        panels = [p for p in (seen.image, seen.shown, seen.guessed) if p is not None]
+        picture = strip([p.float().cpu() for p in panels], channels)
+        folder = Path(trainer.default_root_dir) / "reconstructions"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(folder / f"step_{trainer.global_step:06d}.png")
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                import wandb
+
+                caption = "image, seen, guessed" if seen.guessed is not None else "image, turned"
+                shown = {"val/reconstruction": wandb.Image(picture, caption=caption)}
+                logger.experiment.log(shown | {"trainer/global_step": trainer.global_step})
+
+
+def strip(panels: list[torch.Tensor], channels: tuple[Channel, ...]) -> np.ndarray:
+    """Panels ``[c, *s]`` side by side, in one scale of grey or colours: ``[h, w, 3]`` uint8.
+
+    What lies outside the range of the first panel is cut.
+    """
+    planes = [p if p.ndim == 3 else p[..., p.shape[-1] // 2] for p in panels]
+    low, high = planes[0].amin(dim=(1, 2), keepdim=True), planes[0].amax(dim=(1, 2), keepdim=True)
+    height = max(p.shape[1] for p in planes)
+    joined = torch.cat([torch.minimum(torch.maximum(p, low), high) for p in planes if p.shape[1] == height], dim=2)
+    coloured = composite(joined.numpy(), channels, np.ones(joined.shape[1:], dtype=bool))
+    parts = np.split(coloured, np.cumsum([p.shape[2] for p in planes])[:-1], axis=1)
+    gap = np.full((height, _GAP, 3), 255, dtype=np.uint8)
+    return np.concatenate([piece for part in parts for piece in (part, gap)][:-1], axis=1)

@@ -1,0 +1,107 @@
+"""Pretraining by the commands: no label is read, it resumes exactly, and segments nothing."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import medseg
+from medseg import build, checkpoint
+from medseg.command import compose
+from medseg.errors import BadInput
+from medseg.train import train
+
+COMMON = [
+    "data.n_folds=2", "data.steps_per_epoch=2", "plan.batch_size=2", "trainer.max_steps=4", "logger=csv",
+    "trainer.accelerator=cpu", "trainer.deterministic=true", "callbacks.ema=null",
+]  # fmt: skip
+VOLUMES = ["data=phantom_volumes", "data.n_cases=6", "data.n_test=2", "data.shape=[24,28,20]", "plan.patch=[16,16,16]"]
+NETWORK = ["model.base_features=4"]
+MAE = [*COMMON, *VOLUMES, *NETWORK, "method=mae", "method.block=4"]
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pretrained")
+    return train(compose("train", [*MAE, f"cache_dir={folder}/cache", f"run_dir={folder}/run"]))
+
+
+def test_a_run_leaves_checkpoints_losses_and_pictures(pretrained: Path) -> None:
+    assert {p.name for p in (pretrained / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert not (pretrained / "metrics.json").exists()
+    header = (pretrained / "metrics.csv").read_text().splitlines()[0]
+    assert "val/loss" in header
+    assert "val/dice" not in header
+    (picture,) = list((pretrained / "reconstructions").glob("step_000004.png"))
+    pixels = np.asarray(Image.open(picture))
+    assert pixels.shape == (16, 3 * 16 + 2 * 4, 3)
+    assert pixels[:, 20:36].std() < pixels[:, :16].std(), "most of the second panel is hidden"
+
+
+def test_prediction_refuses_it_and_says_what_it_is_for(pretrained: Path) -> None:
+    with pytest.raises(BadInput, match="segments nothing; fine-tune"):
+        medseg.load(pretrained / "checkpoints" / "best.ckpt")
+
+
+def test_a_resumed_pretraining_equals_one_in_a_piece(pretrained: Path, tmp_path: Path) -> None:
+    whole = [*MAE, f"cache_dir={pretrained.parent}/cache", f"run_dir={tmp_path}/run"]
+    train(compose("train", [*whole, "trainer.max_steps=2", "scheduler=constant"]))
+    train(compose("train", [*whole, "scheduler=constant", "ckpt_path=last"]))
+    train(compose("train", [*whole[:-1], "scheduler=constant", f"run_dir={tmp_path}/straight"]))
+    one, two = (
+        checkpoint.network_state(checkpoint.read(tmp_path / run / "checkpoints" / "last.ckpt"))
+        for run in ("run", "straight")
+    )
+    assert all(torch.equal(one[key], two[key]) for key in two)
+
+
+def test_labels_are_not_read(tmp_path: Path) -> None:
+    run = build.run(compose("train", [*MAE, f"cache_dir={tmp_path}/cache"]), tmp_path)
+    assert {case.label for part in run.datamodule.cases.values() for case in part} == {None}
+    assert not run.method.stored["segments"]  # type: ignore[index]
+
+
+def cases_of(overrides: Sequence[str], folder: Path) -> tuple[list[str], list[str]]:
+    cfg = compose("train", [*COMMON, *VOLUMES, *NETWORK, *overrides, f"cache_dir={folder}/cache"])
+    cases = build.run(cfg, folder).datamodule.cases
+    return [c.id for c in cases["train"]], [c.id for c in cases["val"]]
+
+
+def test_few_labelled_cases_are_the_same_for_every_seed_and_nested(tmp_path: Path) -> None:
+    whole, val = cases_of([], tmp_path)
+    two, val_of_two = cases_of(["data.n_labelled=2"], tmp_path)
+    again, _ = cases_of(["data.n_labelled=2", "seed=5"], tmp_path)
+    one, _ = cases_of(["data.n_labelled=1"], tmp_path)
+    assert len(two) == 2
+    assert two == again
+    assert set(one) < set(two) < set(whole)
+    assert val == val_of_two
+    pretraining, _ = cases_of(["data.n_labelled=2", "method=mae", "method.block=4"], tmp_path)
+    assert set(whole) <= set(pretraining), "all images of the fold are there to pretrain on"
+    assert not set(pretraining) & set(val)
+
+
+@pytest.mark.parametrize("n", [0, 99])
+def test_a_number_of_labelled_cases_that_there_are_not_is_refused(n: int, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=rf"data\.n_labelled={n}: expected 1 to 3"):
+        cases_of([f"data.n_labelled={n}"], tmp_path)
+
+
+@pytest.mark.parametrize("method", ["simmim", "spark", "rotation", "mae"])
+def test_every_method_trains_an_encoder_on_bands(method: str, tmp_path: Path) -> None:
+    orientation = ["transform=none"] if method == "rotation" else []
+    cfg = compose(
+        "train",
+        [
+            *COMMON, "data=phantom_scenes", "data.n_scenes=4", "data.n_test=0", "data.shape=[48,48]",
+            "plan.patch=[32,32]", "model=segmenter", "model.encoder.name=test_resnet", "model/decoder=unet",
+            f"method={method}", *(["method.block=8"] if method == "mae" else []), *orientation,
+            f"cache_dir={tmp_path}/cache", f"run_dir={tmp_path}/run",
+        ],
+    )  # fmt: skip
+    folder = train(cfg)
+    assert (folder / "checkpoints" / "best.ckpt").is_file()
+    assert list((folder / "reconstructions").glob("*.png"))
