@@ -10,15 +10,19 @@ from torch import nn
 from torch.func import functional_call
 
 
-def trace(net: nn.Module, shape: Sequence[int]) -> tuple[tuple[int, ...], set[str]]:
+def trace(net: nn.Module, shape: Sequence[int], *, training: bool = False) -> tuple[tuple[int, ...], set[str]]:
     """Shape of the logits of an image, and names of the parameters that these logits depend on.
 
-    The network runs on the meta device, in evaluation: shapes and the graph of gradients, but no
-    arithmetic, no memory and no random numbers.
+    The network runs on the meta device: shapes and the graph of gradients, but no arithmetic, no memory and
+    no random numbers kept.
 
     Args:
-        net: Maps one tensor to one tensor.
+        net: Maps one tensor to one tensor; in training to a list of them, perhaps.
         shape: Of the image, with batch and channels.
+        training: Whether as in training, where some networks give logits besides; else as in evaluation.
+
+    Returns:
+        Shape of the first logits, and names for all of them.
 
     Example:
         >>> net = nn.Sequential(nn.Conv1d(2, 3, 1), nn.BatchNorm1d(3, affine=False))
@@ -27,18 +31,21 @@ def trace(net: nn.Module, shape: Sequence[int]) -> tuple[tuple[int, ...], set[st
         ((1, 3, 5), ['0.bias', '0.weight'])
     """
     leaves = {name: torch.empty_like(p, device="meta", requires_grad=True) for name, p in net.named_parameters()}
-    buffers = {name: buffer.to("meta") for name, buffer in net.named_buffers()}
-    trained = net.training
+    buffers = {name: torch.empty_like(buffer, device="meta") for name, buffer in net.named_buffers()}
+    modes = {module: module.training for module in net.modules()}
     try:
-        with torch.enable_grad():
-            logits = functional_call(net.eval(), leaves | buffers, (torch.empty(tuple(shape), device="meta"),))
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+            image = torch.empty(tuple(shape), device="meta")
+            logits = functional_call(net.train(training), leaves | buffers, (image,))
     finally:
-        net.train(trained)
-    reached = _leaves(logits.grad_fn)
-    return tuple(logits.shape), {name for name, leaf in leaves.items() if id(leaf) in reached}
+        for module, mode in modes.items():
+            module.training = mode
+    levels = logits if isinstance(logits, list) else [logits]
+    reached = _leaves([level.grad_fn for level in levels])
+    return tuple(levels[0].shape), {name for name, leaf in leaves.items() if id(leaf) in reached}
 
 
-def drop_idle(net: nn.Module, used: Set[str]) -> None:
+def drop_idle(net: nn.Module, used: Set[str]) -> dict[str, nn.Module]:
     """Replace modules none of whose parameters is used by ``nn.Identity``, in place.
 
     They would train to nothing, and distributed training stops over parameters without a gradient.
@@ -46,19 +53,23 @@ def drop_idle(net: nn.Module, used: Set[str]) -> None:
     Args:
         net: A network.
         used: Names of the parameters that its logits depend on, from ``trace``.
+
+    Returns:
+        What was dropped, by name.
     """
-    dropped: list[str] = []
+    dropped: dict[str, nn.Module] = {}
     for name, module in list(net.named_modules()):
         own = {f"{name}.{key}" for key, _ in module.named_parameters()}
-        if own and not own & used and not name.startswith(tuple(f"{d}." for d in dropped)):
+        if name and own and not own & used and not name.startswith(tuple(f"{d}." for d in dropped)):
             parent, _, leaf = name.rpartition(".")
             setattr(net.get_submodule(parent), leaf, nn.Identity())
-            dropped.append(name)
+            dropped[name] = module
+    return dropped
 
 
-def _leaves(node: Any) -> set[int]:
-    """Identities of the leaf tensors that a node of the graph of gradients goes back to."""
-    waiting, seen, found = [node], set(), set()
+def _leaves(nodes: Sequence[Any]) -> set[int]:
+    """Identities of the leaf tensors that nodes of the graph of gradients go back to."""
+    waiting, seen, found = list(nodes), set(), set()
     while waiting:
         node = waiting.pop()
         if node is None or node in seen:

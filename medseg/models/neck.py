@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from itertools import pairwise
-from math import log2
+from math import floor, log2
 from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from medseg.errors import BadInput
-from medseg.models.blocks import CONV, CONV_TRANSPOSED
-from medseg.models.encoders.encoder import Feature
+from medseg.models.blocks import CONV_TRANSPOSED
+from medseg.models.encoders.encoder import Feature, Stride
 
 Asks = Literal["grids", "pyramid"]
 """``grids``: features on grids, of any strides. ``pyramid``: each coarser than the one before it."""
 MAX_POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+_FINEST = 2
+"""Cells of the image for one of a level, at least."""
+_COARSER = 2
+"""How often a level may be halved, at most: 4 times coarser than a token."""
 
 
 class Neck(nn.Module):
@@ -25,7 +30,13 @@ class Neck(nn.Module):
     Tokens become grids (those without a place are left out). Where a pyramid is asked for and the encoder
     gives one, it is passed on. A plain transformer, whose features are all of one stride, becomes a simple
     feature pyramid: from early to late, 4 and 2 times finer by transposed convolutions, as it is, and 2
-    times coarser by pooling (never finer than 2 cells of the image); further or fewer features likewise.
+    times coarser by pooling; further or fewer features likewise. No level is finer than 2 cells of the
+    image, so that small tokens begin less fine and end coarser. Axes of stride 1 stay so.
+
+    Strides stay true where 2 does not divide them: tokens of 14 cells give levels of 3.5, 7, 14 and 28. The
+    levels still are 2 times apart, as in DPT on DINOv2, and the last step to the image is an interpolation;
+    nothing is resampled to strides of 4 and 8, which would ask for images of a multiple of 224. A grid of odd
+    length is pooled with a last cell of its own: 37 tokens give 19 cells.
 
     Attributes:
         features: What ``forward`` gives; all grids.
@@ -35,11 +46,12 @@ class Neck(nn.Module):
         asks: What the decoder asks for.
 
     Raises:
-        BadInput: Strides that neither fall nor are all equal.
+        BadInput: Strides that neither fall nor are all equal; too many of one stride.
 
     References:
         Li et al., Exploring Plain Vision Transformer Backbones for Object Detection, 2022 (which feeds every
-        level from the last feature; here each level has its own, as in most segmentation heads).
+        level from the last feature; here each level has its own, as in most segmentation heads). Ranftl et
+        al., Vision Transformers for Dense Prediction, 2021 (depths to levels).
     """
 
     def __init__(self, features: Sequence[Feature], asks: Asks) -> None:
@@ -48,22 +60,16 @@ class Neck(nn.Module):
         strides = [f.stride for f in features]
         plain = len(features) > 1 and len(set(strides)) == 1
         if asks == "pyramid" and not plain and not _falls(strides):
-            raise BadInput(f"features of strides {strides} came, expected each coarser than the one before it")
-        factors = [0] * len(features)
-        if asks == "pyramid" and plain:
-            finest = int(log2(max(min(strides[0]) // 2, 1)))
-            factors = [min(len(features) - 2 - i, finest) for i in range(len(features))]
-            if not all(a > b for a, b in pairwise(factors)):
-                raise BadInput(
-                    f"{len(features)} features of stride {strides[0]} can't become a pyramid; ask the encoder for fewer"
-                )
+            raise BadInput(
+                f"features of strides {[_told(s) for s in strides]} came, expected each coarser than the one before "
+                f"it, or all alike; choose others, as with model.encoder.indices"
+            )
+        powers = _powers(strides[0], len(features)) if asks == "pyramid" and plain else [0] * len(features)
+        targets = [_refine(s, p) for s, p in zip(strides, powers, strict=True)]
         self.levels = nn.ModuleList(
-            _level(f.channels, power, len(f.stride)) for f, power in zip(features, factors, strict=True)
+            _level(f.channels, f.stride, target) for f, target in zip(features, targets, strict=True)
         )
-        self.features = tuple(
-            Feature(f.channels, tuple(s // 2**p if p >= 0 else s * 2**-p for s in f.stride))
-            for f, p in zip(features, factors, strict=True)
-        )
+        self.features = tuple(Feature(f.channels, target) for f, target in zip(features, targets, strict=True))
 
     def forward(self, given: Sequence[Tensor], shape: Sequence[int]) -> list[Tensor]:
         """Grids ``[b, c, *s]`` from what the encoder gave for an image of ``shape``."""
@@ -80,6 +86,7 @@ def to_grid(given: Tensor, feature: Feature, shape: Sequence[int]) -> Float[Tens
         shape: Of the image.
 
     Example:
+        >>> import torch
         >>> tokens = torch.arange(7.0).reshape(1, 7, 1)
         >>> to_grid(tokens, Feature(1, (16, 16), tokens=True, prefix=1), (32, 48))[0, 0]
         tensor([[1., 2., 3.],
@@ -87,29 +94,68 @@ def to_grid(given: Tensor, feature: Feature, shape: Sequence[int]) -> Float[Tens
     """
     if not feature.tokens:
         return given
-    grid = [s // d for s, d in zip(shape, feature.stride, strict=True)]
+    grid = [int(s // d) for s, d in zip(shape, feature.stride, strict=True)]
     return given[:, feature.prefix :].transpose(1, 2).reshape(len(given), feature.channels, *grid)
 
 
-def _falls(strides: Sequence[tuple[int, ...]]) -> bool:
+def _falls(strides: Sequence[tuple[Stride, ...]]) -> bool:
     """Whether resolution falls strictly: no axis finer, one at least coarser."""
     return all(
         all(a <= b for a, b in zip(fine, coarse, strict=True)) and fine != coarse for fine, coarse in pairwise(strides)
     )
 
 
-def _level(channels: int, power: int, ndim: int) -> nn.Module:
-    """2^power times finer, or coarser where the power is negative."""
-    if power < 0:
-        return nn.Sequential(*(MAX_POOL[ndim](2) for _ in range(-power)))
-    layers: list[nn.Module] = []
-    for i in range(power):
-        layers += [CONV_TRANSPOSED[ndim](channels, channels, 2, 2)]
-        if i + 1 < power:
-            layers += [nn.GroupNorm(1, channels), nn.GELU()]
+def _powers(stride: tuple[Stride, ...], n: int) -> list[int]:
+    """Of 2, by which each of ``n`` features of one stride becomes finer; falling by one.
+
+    Raises:
+        BadInput: Levels would be too coarse.
+
+    Example:
+        >>> _powers((16, 16), 4), _powers((4, 4), 4)
+        ([2, 1, 0, -1], [1, 0, -1, -2])
+    """
+    finest = max(floor(log2(max(stride) / _FINEST)), 0)
+    first = min(max(n - 2, 0), finest)
+    if first - (n - 1) < -_COARSER:
+        raise BadInput(
+            f"{n} features of stride {_told(stride)} can't become a pyramid; ask the encoder for "
+            f"{finest + _COARSER + 1} or fewer, as with model.encoder.indices"
+        )
+    return [first - i for i in range(n)]
+
+
+def _refine(stride: tuple[Stride, ...], power: int) -> tuple[Stride, ...]:
+    """Strides 2^power times finer, but not below 2, and 1 as it is.
+
+    Example:
+        >>> _refine((14, 4, 1), 2), _refine((16, 1), -1)
+        ((Fraction(7, 2), 2, 1), (32, 1))
+    """
+    refined: list[Stride] = []
+    for s in stride:
+        least = min(power, floor(log2(max(s / _FINEST, 1))))
+        exact = Fraction(s) / Fraction(2) ** (least if s > 1 else 0)
+        refined.append(exact.numerator if exact.denominator == 1 else exact)
+    return tuple(refined)
+
+
+def _level(channels: int, given: tuple[Stride, ...], target: tuple[Stride, ...]) -> nn.Module:
+    """From a grid of one stride to another, by steps of 2 on the axes that differ."""
+    ndim, layers, stride = len(given), [], given
+    while stride != target:
+        finer = any(t < s for s, t in zip(stride, target, strict=True))
+        step = tuple(1 if s == t else 2 for s, t in zip(stride, target, strict=True))
+        if not finer:
+            layers.append(MAX_POOL[ndim](step, ceil_mode=True))
+        else:
+            layers += [nn.GroupNorm(1, channels), nn.GELU()] if layers else []
+            layers.append(CONV_TRANSPOSED[ndim](channels, channels, step, step))
+        stride = tuple(
+            s if s == t else (Fraction(s) / 2 if t < s else s * 2) for s, t in zip(stride, target, strict=True)
+        )
     return nn.Sequential(*layers)
 
 
-def project(in_channels: int, channels: int, ndim: int) -> nn.Module:
-    """A convolution of kernel 1 to another width; nothing where it is that already."""
-    return nn.Identity() if in_channels == channels else CONV[ndim](in_channels, channels, 1)
+def _told(stride: tuple[Stride, ...]) -> str:
+    return " x ".join(f"{float(s):g}" for s in stride)

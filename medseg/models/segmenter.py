@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -83,6 +84,11 @@ class Segmenter(Network):
         for name, parameter in self.named_parameters():
             if name not in used:
                 parameter.requires_grad_(False)
+
+    @property
+    def settled(self) -> Mapping[str, Any]:
+        """What the encoder found elsewhere; see ``Network.settled``."""
+        return {"encoder": self.encoder.settled} if self.encoder.settled else {}
 
     def initialise(self, statistics: Mapping[str, Sequence[float]] | None = None) -> Report | None:
         """Load the encoder's weights, as asked; see ``Encoder.initialise``."""

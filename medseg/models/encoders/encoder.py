@@ -5,17 +5,25 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from math import prod
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from medseg.errors import BadInput
 from medseg.models.network import Facts
 from medseg.sample import Channel
 from medseg.weights import load
+from medseg.weights.positions import Grids
 from medseg.weights.pretrained import Pretrained, read
 from medseg.weights.report import Report
+
+Stride = int | Fraction
+"""Cells of the image for one of a feature: whole of an encoder, 7/2 of a neck where tokens have 14 cells."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +39,7 @@ class Feature:
     """
 
     channels: int
-    stride: tuple[int, ...]
+    stride: tuple[Stride, ...]
     tokens: bool = False
     prefix: int = 0
 
@@ -91,8 +99,21 @@ class Encoder(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def stem(self) -> str | None:
-        """Name in ``trunk`` of the kernel ``[o, c, *k]`` that takes the image; None where it fits any channels."""
+    def stem(self) -> str | tuple[str, ...] | None:
+        """Name in ``trunk`` of the kernel ``[o, c, *k]`` that takes the image; None where it fits any channels.
+
+        Several where branches that all take the image are added up.
+        """
+
+    @property
+    def grids(self) -> Grids | None:
+        """Grids of the learned positions, where the encoder knows them; None to guess that they are square."""
+        return None
+
+    @property
+    def settled(self) -> Mapping[str, Any]:
+        """Settings that construction found elsewhere; see ``Network.settled``."""
+        return {}
 
     def fetch(self, source: str) -> Pretrained:
         """Weights by the words of ``model.encoder.weights``; families with a hub of their own add to it.
@@ -105,6 +126,15 @@ class Encoder(nn.Module, ABC):
     def rename(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The tensors of a file under the names of ``trunk``; families whose files name them otherwise change this."""
         return dict(state)
+
+    def find_weights(self) -> None:
+        """Refuse weights that can't be had, before data is read; they are read again when they are loaded.
+
+        Raises:
+            BadInput: See ``fetch``.
+        """
+        if self._weights is not None:
+            self.fetch(str(self._weights))
 
     def initialise(self, statistics: Mapping[str, Sequence[float]] | None = None) -> Report | None:
         """Load the weights that were asked for, and account for every tensor.
@@ -128,6 +158,7 @@ class Encoder(nn.Module, ABC):
             adapt=self._adapt,
             least_share=self._least_share,
             statistics=statistics,
+            grids=self.grids,
         )
 
 
@@ -135,12 +166,11 @@ def check_features(encoder: Encoder, in_channels: int, shape: Sequence[int]) -> 
     """Hold what an encoder gives for an image of ``shape`` to what it declares; on the meta device, at no cost.
 
     Raises:
-        BadInput: Another number of features, or another shape of one; a patch too small for the encoder.
+        BadInput: Another number of features, or another shape of one.
     """
-    from torch.func import functional_call
-
     name = type(encoder).__name__
-    meta = {key: torch.empty_like(t, device="meta") for key, t in encoder.state_dict(keep_vars=True).items()}
+    held = [*encoder.named_parameters(), *encoder.named_buffers()]  # buffers that are not saved too
+    meta = {key: torch.empty_like(t, device="meta") for key, t in held}
     trained = encoder.training
     try:
         with torch.no_grad():
@@ -150,13 +180,10 @@ def check_features(encoder: Encoder, in_channels: int, shape: Sequence[int]) -> 
     if len(given) != len(encoder.features):
         raise BadInput(f"{name}: {len(given)} features came, {len(encoder.features)} are declared")
     for i, (feature, tensor) in enumerate(zip(encoder.features, given, strict=True)):
-        grid = tuple(s // d for s, d in zip(shape, feature.stride, strict=True))
+        grid = tuple(int(s // d) for s, d in zip(shape, feature.stride, strict=True))
         expected = (1, feature.channels, *grid)
         if feature.tokens:
-            cells = 1
-            for n in grid:
-                cells *= n
-            expected = (1, feature.prefix + cells, feature.channels)
+            expected = (1, feature.prefix + prod(grid), feature.channels)
         if tuple(tensor.shape) != expected:
             raise BadInput(
                 f"{name}: feature {i} of an image of shape {tuple(shape)} has the shape {tuple(tensor.shape)}, "
