@@ -119,10 +119,11 @@ def _announce(cfg: DictConfig, run: Run, resumed: Path | None) -> None:
     budget = {k: cfg.trainer[k] for k in ("max_steps", "max_epochs", "max_time") if cfg.trainer[k] not in (None, -1)}
     rows = {
         "data": f"{run.dataset.name}: {len(parts['train'])} cases to train, {len(parts['val'])} to validate",
-        "channels": ", ".join(c.name for c in spec.channels),
+        "channels": ", ".join(c.name for c in spec.channels) + (f" on up to {spec.dates} dates" if spec.dates else ""),
         "labels": ", ".join(f"{i}={name}" for i, name in enumerate(spec.labels.names)),
         "plan": f"spacing {_short(plan.spacing)}, patch {_short(plan.patch)}, batch {plan.batch_size}",
-        "network": f"{cfg.model._target_.rsplit('.', 1)[-1]}, {millions:.2f} million parameters",
+        "network": f"{cfg.model._target_.rsplit('.', 1)[-1]}, {millions:.2f} million parameters"
+        + (f", series={cfg.series._target_.rsplit('.', 1)[-1]}" if spec.dates else ""),
         "trainer": f"{run.trainer.strategy.root_device}, {run.trainer.precision}, "
         + ", ".join(f"{k} {v}" for k, v in budget.items()),
         "run": cfg.run_dir + (f", resumed from {resumed}" if resumed else ""),
