@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil, prod
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -67,6 +68,14 @@ class Network(nn.Module, ABC):
         self.divisor = tuple(divisor)
         self.min_cells = min_cells
         self.fixed_shape = None if fixed_shape is None else tuple(fixed_shape)
+
+    @property
+    def settled(self) -> Mapping[str, Any]:
+        """Settings that construction found elsewhere; a checkpoint keeps them in place of the given ones.
+
+        So a network rebuilds where the folder or the hub that told its architecture is gone.
+        """
+        return {}
 
     @abstractmethod
     def forward(self, image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *s"] | list[Tensor]:
