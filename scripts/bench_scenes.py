@@ -1,8 +1,9 @@
 """The peers of experiment=burned_area and experiment=dubai, and a classical baseline, in one run.
 
 Trains, one after the other on the same scenes, split and minutes: medseg as the experiment says, torchgeo's
-SemanticSegmentationTask with the same network (random weights, its own loss, optimiser and schedule), and, for
-burned areas, fits a threshold on NBR to the training scenes. All are judged by the same pooled scores on
+SemanticSegmentationTask with the same network (random weights, its own loss, optimiser and schedule), and fits
+what needs no network to the training scenes: for burned areas a threshold on NBR, for land cover in colour a
+Gaussian of the colours of each class. All are judged by the same pooled scores on
 scenes that none has seen. The peer is judged at its last step and at its best validation step.
 
     python scripts/bench_scenes.py --experiment burned_area --root DIR --minutes 12 --seeds 0 1 2
@@ -155,6 +156,29 @@ def threshold(cfg: DictConfig) -> dict[str, Any]:
     return {"cut": round(float(cut), 3), "train": of(cut, parts[0]), "last": of(cut, parts[1])}
 
 
+def colours(cfg: DictConfig) -> dict[str, Any]:
+    """A Gaussian of the channels for each class, fitted to the training scenes (quadratic discriminant analysis)."""
+    source = build.dataset(cfg)
+    labels = source.spec.labels
+    train_scenes, val_scenes = ([source.read(case) for case in part] for part in folds.halves(cfg, source))
+    known = [masked(scene) != IGNORED for scene in train_scenes]
+    cells = np.concatenate([s.image[:, k] for s, k in zip(train_scenes, known, strict=True)], axis=1)
+    classes = np.concatenate([masked(s)[k] for s, k in zip(train_scenes, known, strict=True)])
+    models = []
+    for index in range(labels.n_classes):
+        own = cells[:, classes == index].astype(np.float64)
+        covariance = np.cov(own) + 1e-6 * np.eye(len(own))
+        offset = np.log(own.shape[1] / len(classes)) - np.linalg.slogdet(covariance)[1] / 2
+        models.append((own.mean(axis=1), np.linalg.inv(covariance), offset))
+
+    def predicted(scene: Sample) -> np.ndarray:
+        centred = [scene.image.reshape(len(scene.image), -1) - mean[:, None] for mean, _, _ in models]
+        chances = [o - ((inv @ c) * c).sum(axis=0) / 2 for c, (_, inv, o) in zip(centred, models, strict=True)]
+        return np.argmax(chances, axis=0).reshape(scene.valid.shape)
+
+    return {"last": scores([predicted(scene) for scene in val_scenes], val_scenes, labels)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--experiment", choices=("burned_area", "dubai"), required=True)
@@ -162,7 +186,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=12)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument(
-        "--only", nargs="+", choices=("ours", "torchgeo", "threshold"), default=["threshold", "torchgeo", "ours"]
+        "--only", nargs="+", choices=("ours", "torchgeo", "classical"), default=["classical", "torchgeo", "ours"]
     )
     asked = parser.parse_args()
     quiet.settle()
@@ -178,8 +202,9 @@ def main() -> None:
             cfg = compose("train", given)
             runs = {"torchgeo": lambda c=cfg, s=seed: peer(c, s, asked.minutes, Path(scratch) / f"peer{s}"),
                     "ours": lambda c=cfg: ours(c)}  # fmt: skip
-            if asked.experiment == "burned_area" and seed == asked.seeds[0]:
-                runs = {"threshold": lambda c=cfg: threshold(c)} | runs
+            if seed == asked.seeds[0]:
+                classical = threshold if asked.experiment == "burned_area" else colours
+                runs = {"classical": lambda c=cfg, fit=classical: fit(c)} | runs
             for name in [n for n in asked.only if n in runs]:
                 began = time.monotonic()
                 found = runs[name]()
