@@ -138,6 +138,11 @@ class CopernicusFm(Plain):
             known["coord"] = net.get_coord_pos_embed(longitude, latitude, width)
         if cell_m is not None:
             area_km2 = (self.divisor[0] * cell_m / 1000) ** 2
+            if not net.scale_expansion.lower <= area_km2 <= net.scale_expansion.upper:
+                raise BadInput(
+                    f"model.encoder.cell_m={cell_m:g}: patches of {area_km2:g} km² came, the network tells areas from "
+                    f"{net.scale_expansion.lower:g} km² (cells of 2 m); leave it null, for unknown"
+                )
             known["scale"] = net.get_area_pos_embed(torch.tensor([area_km2]), width)
         if day is not None:
             known["time"] = net.get_time_pos_embed(torch.tensor([float(day)]), width)
@@ -166,8 +171,8 @@ def bandwidths(channels: Sequence[Channel], given: Sequence[float] | None) -> tu
         given: As set; None for Sentinel-2's nearest band, and what stands for radar.
 
     Raises:
-        BadInput: As many were not given as there are channels; or none was, and a channel is not of visible or
-            infrared light up to 2600 nm.
+        BadInput: As many were not given as there are channels, or values that the network can't tell; or none was
+            given, and a channel is not of visible or infrared light up to 2600 nm.
 
     Example:
         >>> bandwidths([Channel("R", wavelength_nm=655.0), Channel("VV")], None)
@@ -178,6 +183,8 @@ def bandwidths(channels: Sequence[Channel], given: Sequence[float] | None) -> tu
             raise BadInput(
                 f"model.encoder.bandwidths_nm={list(given)}: expected one of each of {len(channels)} channels"
             )
+        if not all(1 <= width <= RADAR_BANDWIDTH_NM for width in given):
+            raise BadInput(f"model.encoder.bandwidths_nm={list(given)}: expected each from 1 to 1e9")
         return tuple(float(width) for width in given)
     found = []
     low, high = _OPTICAL_NM
