@@ -27,6 +27,8 @@ def test_different_bands(one, other):
 def test_wavelengths_overrule_names():
     panchromatic, infrared = bands_of(["B8"], "landsat-8"), bands_of(["B8"], "sentinel-2")
     assert partners(panchromatic, infrared) == [None]
+    coastal, blue = bands_of(["B1"], "sentinel-2"), bands_of(["B1"], "landsat-5")  # 443 and 485 nm
+    assert partners(coastal, blue) == [None]
     assert partners(channels("B8"), infrared) == [0], "an unknown wavelength does not contradict"
 
 
