@@ -1,0 +1,125 @@
+"""MonaiSegResNet: the encoders of SegResNet and of SegResNetDS, which is VISTA3D's, from MONAI."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from jaxtyping import Float
+from monai.networks.nets.segresnet import SegResNet
+from monai.networks.nets.segresnet_ds import SegResEncoder, scales_for_resolution
+from torch import Tensor, nn
+
+from medseg.errors import BadInput
+from medseg.models.encoders.encoder import Encoder, Feature
+from medseg.models.network import Facts
+
+_GROUPS = 8
+_NORMS: dict[str, Any] = {
+    "group": ("group", {"num_groups": _GROUPS}),
+    "instance": ("instance", {"affine": True}),
+    "batch": "batch",
+}
+
+
+class MonaiSegResNet(Encoder):
+    """Residual blocks before normalised activations, as many stages as ``blocks``; volumes and images.
+
+    A feature for each stage, of f, 2f, 4f, ... channels with f = ``init_filters``. Strides are 1, 2, 4, ... on
+    every axis; of the kind ``ds`` with ``anisotropic``, a coarse axis is not halved, and kernels do not span it,
+    until the others have come to its spacing.
+
+    Weights that load by themselves, whatever precedes their names: whole networks and the encoder of one. Kind
+    ``plain`` is SegResNet's (that of MONAI's BraTS bundle: init_filters=16), kind ``ds`` is SegResNetDS's
+    (VISTA3D's ``image_encoder.encoder``: init_filters=48, blocks=[1,2,2,4,4], norm=instance).
+
+    Args:
+        facts: Data and plan; the spacing for ``anisotropic``; kernels and strides are not used.
+        kind: ``plain`` or ``ds``.
+        init_filters: Channels of the first stage; a multiple of 8 if groups are normalised.
+        blocks: Residual blocks of each stage.
+        norm: What is normalised: ``group`` (8 groups of channels), ``instance`` or ``batch``.
+        anisotropic: Of the kind ``ds``: whether strides and kernels follow the spacing.
+        weights: See ``Encoder``.
+        adapt: See ``Encoder``.
+        least_share: See ``Encoder``.
+
+    Raises:
+        BadInput: Settings that do not fit each other.
+
+    References:
+        Myronenko, 3D MRI brain tumor segmentation using autoencoder regularization, 2018; He et al., VISTA3D,
+        2024.
+    """
+
+    def __init__(
+        self,
+        facts: Facts,
+        *,
+        kind: str = "plain",
+        init_filters: int = 32,
+        blocks: Sequence[int] = (1, 2, 2, 4),
+        norm: str = "group",
+        anisotropic: bool = False,
+        weights: str | None = None,
+        adapt: str = "auto",
+        least_share: float = 0.9,
+    ) -> None:
+        if kind not in ("plain", "ds") or norm not in _NORMS:
+            raise BadInput(f"MonaiSegResNet: kind={kind}, norm={norm}: expected plain or ds; {', '.join(_NORMS)}")
+        if norm == "group" and init_filters % _GROUPS:
+            raise BadInput(f"MonaiSegResNet: init_filters={init_filters} must be a multiple of {_GROUPS} groups")
+        if anisotropic and kind == "plain":
+            raise BadInput("MonaiSegResNet: anisotropic needs kind=ds; SegResNet itself halves all axes alike")
+        scales = [(2,) * facts.ndim] * len(blocks)
+        if anisotropic:
+            scales = [tuple(map(int, s)) for s in scales_for_resolution(list(facts.spacing), len(blocks))]
+        strides = [tuple(prod(s[a] for s in scales[:i]) for a in range(facts.ndim)) for i in range(len(blocks))]
+        features = [Feature(init_filters * 2**i, stride) for i, stride in enumerate(strides)]
+        super().__init__(facts, features, strides[-1], weights=weights, adapt=adapt, least_share=least_share)
+        self.kind = kind
+        if kind == "plain":
+            whole = SegResNet(
+                facts.ndim,
+                init_filters,
+                facts.in_channels,
+                norm=_NORMS[norm],
+                blocks_down=tuple(blocks),
+                blocks_up=(1,) * (len(blocks) - 1),
+            )
+            parts = {"convInit": whole.convInit, "down_layers": whole.down_layers}
+        else:
+            whole = SegResEncoder(
+                facts.ndim,
+                init_filters,
+                facts.in_channels,
+                norm=_NORMS[norm],
+                blocks_down=tuple(blocks),
+                anisotropic_scales=tuple(scales) if anisotropic else None,
+            )
+            parts = {"conv_init": whole.conv_init, "layers": whole.layers}
+        self.net = nn.ModuleDict(parts)
+
+    @property
+    def trunk(self) -> nn.Module:
+        """The encoder's part of MONAI's network, under MONAI's names."""
+        return self.net
+
+    @property
+    def stem(self) -> str:
+        """The first convolution."""
+        return "convInit.conv.weight" if self.kind == "plain" else "conv_init.weight"
+
+    def forward(self, image: Float[Tensor, "b c *s"]) -> list[Tensor]:
+        """The declared features."""
+        first, stages = self.net.values()
+        given, feature = [], first(image)
+        for stage in stages.children():
+            if isinstance(stage, nn.ModuleDict):  # halves after its blocks
+                given.append(stage["blocks"](feature))
+                feature = stage["downsample"](given[-1])
+            else:
+                feature = stage(feature)
+                given.append(feature)
+        return given
