@@ -35,7 +35,7 @@ def row(path: Path, name: str) -> tuple[str, Panels]:
     if sample.label is None:
         raise BadInput(f"{path}:{case.id}: it has no label to draw; name another case")
     pred = restore.predictor(path).index(sample)
-    image, channels = shown(case, cfg, source.spec, sample.image)
+    image, channels = shown(case, cfg, source.spec, sample.picture)
     panels = Panels.of(
         image, sample.label, pred, source.spec.labels, sample.grid, channels=channels, valid=sample.valid
     )
@@ -43,8 +43,11 @@ def row(path: Path, name: str) -> tuple[str, Panels]:
 
 
 def shown(case: Case, cfg: Any, spec: Any, image: Any) -> tuple[Any, Any]:
-    """All bands of the first file and what they are, where they have names; else what the network sees."""
-    if spec.ndim == 3:
+    """All bands of the first file and what they are, where they have names; else what the network sees.
+
+    Of time series, what it sees of one date.
+    """
+    if spec.ndim == 3 or spec.dates:
         return image, spec.channels
     file = formats.open(case.images[0])
     names = list(cfg.data.get("bands") or file.names)

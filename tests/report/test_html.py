@@ -115,7 +115,7 @@ def test_report_of_distances_alone(tmp_path):
 def test_run_report(tmp_path, table):
     label = np.ones((3, 4), dtype=np.int16)
     image, grid = np.ones((2, 3, 4), np.float32), Grid.regular((3, 4), (1, 1), PIXEL)
-    sample = SimpleNamespace(case="c1", image=image, label=label, valid=label == 1, grid=grid)
+    sample = SimpleNamespace(case="c1", image=image, picture=image, label=label, valid=label == 1, grid=grid)
     stored = {"provenance": {"command": ["medseg-train", "seed=1"], "git": None}, "plan": {"patch": [4]}, "config": {}}
     spec = SimpleNamespace(labels=table, channels=(Named("VV"), Named("VH")))
     write_run_report(tmp_path, result(), [(sample, label)], spec, stored)
