@@ -16,7 +16,7 @@ from hydra.errors import InstantiationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
 
 from medseg import checkpoint
@@ -31,6 +31,7 @@ from medseg.folds import labelled_halves, unlabelled
 from medseg.inference.dates import AtDates
 from medseg.inference.decide import decide
 from medseg.inference.predictor import Tiling
+from medseg.initial import begin, rehearse
 from medseg.methods.pretraining import Pretraining
 from medseg.metrics import overlap
 from medseg.models.network import Facts, Network
@@ -38,6 +39,7 @@ from medseg.planning.cost import UNetCost
 from medseg.planning.fingerprint import fingerprint
 from medseg.planning.plan import Plan, Wishes, make_plan, read_plan
 from medseg.sample import DataSpec
+from medseg.weights.report import Report
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Run:
     datamodule: DataModule
     method: LightningModule
     trainer: Trainer
+    report: Report | None = None
 
 
 def instantiate(config: Any, *args: Any, **given: Any) -> Any:
@@ -154,7 +157,7 @@ def network(
 
 
 def _made(facts: Facts, model: DictConfig) -> Network:
-    """The network of ``cfg.model`` for images of which ``facts`` hold."""
+    """The network of ``cfg.model`` for images of which ``facts`` hold; what it found elsewhere is written there."""
     try:
         built: Network = instantiate(model)(facts)
     except TypeError as error:
@@ -165,6 +168,8 @@ def _made(facts: Facts, model: DictConfig) -> Network:
             f"model.{key} is no setting of {model._target_}; where an experiment sets it for another network, "
             f"drop it by '~model.{key}'"
         ) from error
+    with open_dict(model):
+        model.merge_with(built.settled)
     return built
 
 
@@ -227,6 +232,8 @@ def run(cfg: DictConfig, run_dir: Path) -> Run:
     train_cases, val_cases = unlabelled(cfg, source) if pretrains else labelled_halves(cfg, source)
     spec = source.spec
     seen = [case for case in train_cases if case.label] or train_cases
+    logits = len(spec.channels) if pretrains else None
+    rehearse(cfg, spec.ndim, lambda sketch: network(cfg.model, sketch, spec, cfg.get("series"), logits=logits))
     planned = fit_patch(cfg.model, plan(cfg, source, seen), spec, cfg.get("series"))
     if pretrains:
         train_cases, val_cases = ([replace(case, label=None) for case in part] for part in (train_cases, val_cases))
@@ -235,7 +242,11 @@ def run(cfg: DictConfig, run_dir: Path) -> Run:
         keep_large_blocks()
     precision = precision_of(device) if cfg.trainer.precision == "auto" else str(cfg.trainer.precision)
     torch.manual_seed(cfg.seed)
-    net = network(cfg.model, planned, spec, cfg.get("series"), logits=len(spec.channels) if pretrains else None)
+    net = network(cfg.model, planned, spec, cfg.get("series"), logits=logits)
+    report = None if cfg.ckpt_path else begin(cfg, net, spec, planned.normalisation)
+    tuning = None if pretrains else instantiate(cfg.peft)
+    if tuning is not None:
+        tuning.attach(net)
     tiles = tiling(cfg, planned, spec, short_precision(precision))
 
     def infer(image: Tensor, trained: nn.Module, **context: Tensor) -> Tensor:
@@ -278,6 +289,8 @@ def run(cfg: DictConfig, run_dir: Path) -> Run:
             segments=not pretrains,
         ),
     }
+    if report is not None:
+        shared["stored"]["provenance"]["weights"] = report.to_dict()
     if pretrains:
         method = method_of(patch=planned.patch, **shared)
     else:
@@ -287,9 +300,10 @@ def run(cfg: DictConfig, run_dir: Path) -> Run:
             judge=partial(overlap.tally, labels=spec.labels),
             summarise=partial(overlap.validation_scores, labels=spec.labels, pooled=cfg.metric.get("pooled", False)),
             labels=spec.labels,
+            tuning=tuning,
             **shared,
         )
-    return Run(source, planned, datamodule, method, trainer(cfg, run_dir, precision, device, method.monitor))
+    return Run(source, planned, datamodule, method, trainer(cfg, run_dir, precision, device, method.monitor), report)
 
 
 def sampling(cfg: DictConfig, *, labelled: bool) -> dict[str, Any]:

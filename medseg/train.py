@@ -47,6 +47,8 @@ def train(cfg: DictConfig) -> Path:
     from medseg import build, folds
 
     run = build.run(cfg, run_dir)
+    if resumed:
+        _keep_account(run, resumed)
     _announce(cfg, run, resumed)
     run.datamodule.prepare_data()
     parts = run.datamodule.cases
@@ -130,7 +132,19 @@ def _announce(cfg: DictConfig, run: Run, resumed: Path | None) -> None:
     }
     for key, value in rows.items():
         table.add_row(key, value)
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    console.print(table)
+    if run.report is not None:
+        console.print(run.report.table(), markup=False, soft_wrap=True)
+
+
+def _keep_account(run: Run, resumed: Path) -> None:
+    """Where the weights came from that a training began with, which its checkpoint tells when it is resumed."""
+    from medseg import checkpoint
+
+    stored: Any = run.method.stored
+    told = checkpoint.read(resumed)["medseg"]["provenance"]
+    stored["provenance"] |= {"weights": told["weights"]} if "weights" in told else {}
 
 
 def _short(values: tuple[float, ...]) -> str:
@@ -145,6 +159,8 @@ def _leave_traces(cfg: DictConfig, run: Run, run_dir: Path) -> None:
     (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(stored["config"])))
     (run_dir / "provenance.json").write_text(json.dumps(stored["provenance"], indent=1) + "\n")
     write_plan(run_dir / "plan.yaml", run.plan)
+    if run.report is not None:
+        (run_dir / "weights.txt").write_text(run.report.table(full=True) + "\n")
     hyper = stored["config"] | {"parameters": sum(p.numel() for p in run.method.parameters())}
     for logger in run.trainer.loggers:
         logger.log_hyperparams(hyper)

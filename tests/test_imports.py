@@ -36,6 +36,7 @@ ALLOWED = {
 }
 COMMANDS = {
     "build",
+    "initial",
     "folds",
     "restore",
     "scenes",

@@ -96,8 +96,8 @@ def test_every_method_trains_an_encoder_on_bands(method: str, tmp_path: Path) ->
     cfg = compose(
         "train",
         [
-            *COMMON, "data=phantom_scenes", "data.n_scenes=4", "data.n_test=0", "data.shape=[48,48]",
-            "plan.patch=[32,32]", "model=segmenter", "model.encoder.name=test_resnet", "model/decoder=unet",
+            *COMMON, "data=phantom_scenes", "data.n_scenes=4", "data.n_test=0", "data.shape=[64,64]",
+            "plan.patch=[64,64]", "model=segmenter", "model.encoder.name=test_resnet", "model/decoder=unet",
             f"method={method}", *(["method.block=8"] if method == "mae" else []), *orientation,
             f"cache_dir={tmp_path}/cache", f"run_dir={tmp_path}/run",
         ],

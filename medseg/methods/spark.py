@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from medseg.errors import BadInput
+from medseg.methods.mae import first
 from medseg.methods.masking import at, blocks_of, hidden_blocks, spread, standardised
 from medseg.methods.pretraining import Pretraining, Seen, mean_where
 from medseg.methods.simmim import encoder_of
@@ -87,7 +88,7 @@ class Spark(Pretraining):
             torch.where(at(blocks, feature.shape[2:])[:, None], fill.view(1, -1, *[1] * (feature.ndim - 2)), feature)
             for feature, fill in zip(given, self.filling, strict=True)
         ]
-        guessed = network.decode(features, shown)  # type: ignore[operator]  # a segmenter
+        guessed = first(network.decode(features, shown))  # type: ignore[operator]  # a segmenter
         loss = mean_where((guessed.float() - target) ** 2, hidden & batch.valid)
         return loss, Seen(target[0], shown[0], guessed[0].detach())
 
