@@ -80,7 +80,8 @@ def test_every_tensor_of_both_is_accounted_for():
 def test_what_is_adapted():
     trained, net = Net(), Net(channels=1, grid=5)
     mask = net.attn_mask.clone()
-    load(net, found_in(trained, "", RGB), stem="stem.weight", channels=CT)
+    report = load(net, found_in(trained, "", RGB), stem="stem.weight", channels=CT)
+    assert not any("attn_mask" in warning for warning in report.warnings)
     assert torch.allclose(net.stem.weight, trained.stem.weight.sum(1, keepdim=True), atol=1e-6)
     assert torch.equal(net.pos_embed, resample_abs_pos_embed(trained.pos_embed, [5, 5]))
     assert torch.equal(net.attn_mask, mask), "it follows from the grid"
