@@ -1,0 +1,26 @@
+"""What transformers' networks need beside their own code: hooks that can't be pickled are taken off."""
+
+from __future__ import annotations
+
+from torch import nn
+
+_FLAG = "_output_capturing_hooks_installed"
+_MODULE = "transformers.utils.output_capturing"
+
+
+def release(net: nn.Module) -> None:
+    """Take off the hooks with which transformers collects hidden states; it puts them on again when it needs them.
+
+    They are local functions, which neither pickle nor distributed training by spawning can send.
+    """
+    for module in net.modules():
+        if getattr(module, _FLAG, False):
+            setattr(module, _FLAG, False)
+        for key, hook in list(module._forward_hooks.items()):
+            if getattr(hook, "__module__", "") == _MODULE:
+                del module._forward_hooks[key]
+
+
+def first_convolution(net: nn.Module) -> str:
+    """Name of the kernel that takes the image."""
+    return next(f"{name}.weight" for name, module in net.named_modules() if isinstance(module, nn.Conv2d))
