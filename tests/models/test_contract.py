@@ -16,6 +16,16 @@ from medseg.models.network import Facts, Network
 CONF = Path(__file__).parents[2] / "conf" / "model"
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
 TINY = "tu-test_resnet"
+QUERIES = {
+    "backbone_config": {"embed_dim": 16, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2], "window_size": 4},
+    "hidden_dim": 64,  # two channels in each of the 32 groups that are normalised
+    "encoder_feedforward_dim": 32,
+    "dim_feedforward": 32,
+    "encoder_layers": 1,
+    "decoder_layers": 4,
+    "num_attention_heads": 2,
+    "num_queries": 6,
+}
 SMALL = {  # settings that make a network fast enough for a test; others run as they are
     "unet": {"base_features": 4},
     "residual_unet": {"base_features": 4},
@@ -43,10 +53,23 @@ SMALL = {  # settings that make a network fast enough for a test; others run as 
         "decoder_intermediate_channels": [16, 16, 16, 16],
         "decoder_fusion_channels": 16,
     },
+    "hf_segformer": {
+        "config": {
+            "hidden_sizes": [8, 12, 16, 20],
+            "depths": [1, 1, 1, 1],
+            "num_attention_heads": [1, 1, 2, 2],
+            "decoder_hidden_size": 16,
+        }
+    },
+    "hf_upernet": {
+        "config": {"backbone_config": {"hidden_sizes": [8, 12, 16, 20], "depths": [1, 1, 1, 1]}, "hidden_size": 16}
+    },
+    "hf_mask2former": {"config": {**QUERIES, "feature_size": 64, "mask_feature_size": 32}},
+    "hf_oneformer": {"config": {**QUERIES, "conv_dim": 64, "mask_dim": 64, "query_dec_layers": 1}},
 }
-FLAT = {name for name in NAMES if name.startswith("smp_") or name == "farseg"}
+FLAT = {name for name in NAMES if name.startswith(("smp_", "hf_")) or name == "farseg"}
 """Networks for images only."""
-PAIRS = {"smp_deeplabv3", "smp_deeplabv3plus", "smp_pan", "smp_upernet"}
+PAIRS = {"smp_deeplabv3", "smp_deeplabv3plus", "smp_pan", "smp_upernet", "hf_upernet"}
 """Networks that normalise over the batch what they have pooled to one cell, and so train on two cases or more."""
 K = 3
 
