@@ -189,7 +189,8 @@ def options_of(
     taken = set(inspect.signature(getattr(smp, architecture)).parameters)
     if attention is not None and ("decoder_attention_type" not in taken or attention != "scse"):
         raise BadInput(
-            f"model.attention={attention} for smp's {architecture}: expected scse, with Unet or UnetPlusPlus, or null"
+            f"{at.removesuffix('.settings')}.attention={attention} for smp's {architecture}: expected scse, with Unet "
+            f"or UnetPlusPlus, or null"
         )
     known = taken - _SET_HERE - fixed
     for key in settings:

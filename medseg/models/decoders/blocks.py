@@ -49,8 +49,8 @@ def norm_layer(norm: str, channels: int, ndim: int) -> nn.Module:
         BadInput: Another name.
 
     Example:
-        >>> norm_layer("group", 48, 3)
-        GroupNorm(16, 48, eps=1e-05, affine=True)
+        >>> norm_layer("group", 48, 3).num_groups, norm_layer("group", 32, 3).num_groups
+        (16, 16)
     """
     one_of("norm", norm, NORMS)
     if norm == "batch":

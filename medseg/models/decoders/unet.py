@@ -1,0 +1,126 @@
+"""UNet: up from the coarsest feature by one level at a time, with skips, for any pyramid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor, cat, nn
+
+from medseg.errors import BadInput
+from medseg.models.blocks import CONV, CONV_TRANSPOSED, ConvBlock, init_he, stack
+from medseg.models.decoders.blocks import one_of, positive, resize
+from medseg.models.decoders.decoder import Decoder
+from medseg.models.encoders.encoder import Feature, Stride
+from medseg.models.network import Facts
+
+UPSAMPLING = ("transposed", "linear")
+
+
+class UNet(Decoder):
+    """The decoder of a U-Net on the features of any encoder, in steps as large as its strides are apart.
+
+    Each step brings the coarser level to the grid of the next finer one, concatenates that one's feature
+    and applies blocks of convolution, instance normalisation and leaky ReLU. The last step, at the full
+    resolution, takes features that two such blocks draw from the image itself (as Swin UNETR does), where
+    the encoder has none there. Strides may differ from axis to axis.
+
+    Args:
+        facts: Data and plan; kernels and strides are not used.
+        features: What the encoder declares.
+        base_features: Channels of the finest level; they double with every coarser one.
+        max_features: Their upper bound; None for 512 in two and 320 in three dimensions.
+        blocks: Of each level.
+        kernel: Of their convolutions, on all axes; odd.
+        upsampling: ``transposed`` convolutions (and linear interpolation where a stride is no multiple of
+            the next finer), or ``linear`` interpolation of all.
+        image_skip: Decode at full resolution. Without it the finest feature is the last level.
+        deep_supervision: In training, logits of every level instead of the finest only.
+
+    Raises:
+        BadInput: Settings out of range; a single feature without the image; features that don't make a pyramid.
+
+    References:
+        Ronneberger et al., U-Net, 2015. Isensee et al., nnU-Net, 2021 (blocks, widths, deep supervision).
+        Hatamizadeh et al., Swin UNETR, 2022 (the skip from the image).
+    """
+
+    def __init__(
+        self,
+        facts: Facts,
+        features: Sequence[Feature],
+        *,
+        base_features: int = 32,
+        max_features: int | None = None,
+        blocks: int = 2,
+        kernel: int = 3,
+        upsampling: str = "transposed",
+        image_skip: bool = True,
+        deep_supervision: bool = True,
+    ) -> None:
+        super().__init__(facts, features, asks="pyramid")
+        most = max_features or (320 if facts.ndim == 3 else 512)
+        positive(base_features=base_features, max_features=most, blocks=blocks)
+        one_of("upsampling", upsampling, UPSAMPLING)
+        if kernel < 1 or kernel % 2 == 0:
+            raise BadInput(f"model.decoder.kernel={kernel}: expected an odd number")
+        ndim, ones = facts.ndim, (1,) * facts.ndim
+        levels = list(self.neck.features)
+        kernels = (kernel,) * ndim
+        self.from_image: nn.Module | None = None
+        if image_skip and levels[0].stride != ones:
+            width = min(base_features, most)
+            self.from_image = stack(ConvBlock, 2, facts.in_channels, width, kernels, ones)
+            levels.insert(0, Feature(width, ones))
+        if len(levels) < 2:
+            raise BadInput(
+                "decoder UNet: a single feature came and no skip from the image, expected two levels or more; "
+                "set model.decoder.image_skip=true or ask the encoder for more features"
+            )
+        widths = [min(base_features * 2**i, most) for i in range(len(levels) - 1)]
+        below = [*widths[1:], levels[-1].channels]  # what comes up to each level
+        self.up = nn.ModuleList(
+            _enlarge(below[i], width, levels[i].stride, levels[i + 1].stride, upsampling)
+            for i, width in enumerate(widths)
+        )
+        self.blocks = nn.ModuleList(
+            stack(ConvBlock, blocks, width + levels[i].channels, width, kernels, ones) for i, width in enumerate(widths)
+        )
+        self.deep_supervision = deep_supervision
+        supervised = widths if deep_supervision else widths[:1]
+        self.heads = nn.ModuleList(CONV[ndim](width, facts.out_channels, 1) for width in supervised)
+        for part in (self.up, self.blocks, self.heads, self.from_image):
+            if part is not None:
+                init_he(part)
+
+    def decode(self, grids: Sequence[Tensor], image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *t"] | list[Tensor]:
+        """Logits of the finest level; a list from fine to coarse in training under deep supervision."""
+        *skips, feature = grids
+        if self.from_image is not None:
+            skips.insert(0, self.from_image(image))
+        decoded: list[Tensor] = []
+        for up, block, skip in zip(self.up[::-1], self.blocks[::-1], skips[::-1], strict=True):
+            enlarged = crop(up(feature), skip.shape[2:])
+            feature = block(cat((resize(enlarged, skip.shape[2:]), skip), dim=1))
+            decoded.insert(0, feature)
+        if self.training and self.deep_supervision:
+            return [head(f) for head, f in zip(self.heads, decoded, strict=True)]
+        return self.heads[0](feature)
+
+
+def crop(grid: Float[Tensor, "b c *s"], shape: Sequence[int]) -> Float[Tensor, "b c *t"]:
+    """The first cells of each axis: what reaches beyond ``shape`` came from a coarse cell at the far end."""
+    for axis, n in enumerate(shape, start=2):
+        grid = grid.narrow(axis, 0, min(n, grid.shape[axis]))
+    return grid
+
+
+def _enlarge(
+    in_channels: int, channels: int, fine: Sequence[Stride], coarse: Sequence[Stride], upsampling: str
+) -> nn.Module:
+    """From one level to the width of the next, and to its grid where strides are multiples."""
+    ndim = len(fine)
+    ratio = tuple(int(c // f) for f, c in zip(fine, coarse, strict=True))
+    if upsampling == "transposed" and all(f * r == c for f, r, c in zip(fine, ratio, coarse, strict=True)):
+        return CONV_TRANSPOSED[ndim](in_channels, channels, ratio, ratio)
+    return CONV[ndim](in_channels, channels, 1)  # narrowed before it is interpolated: the same, and cheaper
