@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from omegaconf import OmegaConf
 
 from medseg.command import compose, conf_dir
 from medseg.train import train
+from tests.models import parts
 from tests.models.test_contract import FLAT
 from tests.models.test_contract import SMALL as SMALL_MODELS
 from tests.tiny import LABELS, write_nnunet, write_planar
@@ -103,17 +105,30 @@ def tiny_data(cache: Path, option: str, experiment: str | None = None) -> list[s
     return json.loads(told.read_text())
 
 
-def tiny_model(option: str) -> list[str]:
-    return [f"model.{key}={value}".replace(" ", "") for key, value in SMALL_MODELS[option].items()]
+def tiny_model(option: str, chosen: dict[str, str]) -> list[str]:
+    """Overrides for a small network, encoder and decoder; Hydra's mappings have keys without quotes."""
+    settings = dict(SMALL_MODELS[option])
+    for kind in ("encoder", "decoder") if "model/encoder" in chosen else ():
+        settings.pop(kind, None)
+        small = parts.SMALL[kind].get(chosen[f"model/{kind}"], {})
+        settings |= {f"{kind}.{key}": value for key, value in small.items()}
+    overrides = (f"model.{key}={value}".replace(" ", "") for key, value in settings.items())
+    return [re.sub(r"'(\w+)':", r"\1:", override) for override in overrides]
+
+
+OWN = {"method/mae": ["method.block=8"], "peft/sam_adapter": ["model.encoder.name=test_vit"]}
+"""What an option needs besides, on tiny data."""
 
 
 def take_a_step(
-    cache: Path, run_dir: Path, overrides: list[str], *, data: str, model: str, test: bool = False,
+    cache: Path, run_dir: Path, overrides: list[str], *, chosen: dict[str, str], test: bool = False,
     experiment: str | None = None,
 ) -> None:  # fmt: skip
     """Train for one step; the loss that was logged is a number."""
+    data = chosen["data"]
     patch = "plan.patch=[32,32]" if data in PLANAR else "plan.patch=[16,16,16]"
-    shrunk = [*tiny_data(cache, data, experiment), *tiny_model(model), patch, *ONE_STEP, f"test={str(test).lower()}"]
+    small = [*tiny_data(cache, data, experiment), *tiny_model(chosen["model"], chosen)]
+    shrunk = [*small, patch, *ONE_STEP, f"test={str(test).lower()}"]
     train(compose("train", [*overrides, *shrunk, f"cache_dir={cache}/cache", f"run_dir={run_dir}"]))
     assert (run_dir / "checkpoints/best.ckpt").exists()
     with (run_dir / "metrics.csv").open() as stream:
@@ -127,22 +142,39 @@ def test_option_takes_a_training_step(name: str, cache: Path, tmp_path: Path) ->
     group, _, option = name.rpartition("/")
     chosen = {"data": "nnunet", "model": "unet", "logger": "csv", "metric": "overlap", "transform": "light"}
     chosen |= {group: option}
+    if group.startswith("model/"):
+        chosen |= {"model": "segmenter", "data": "nnunet" if option in parts.DEEP else "phantom_scenes"}
+        chosen = {"model/encoder": "timm", "model/decoder": "linear"} | chosen
     if option in FLAT or option == "scene":
         chosen["data"] = "phantom_scenes"
     if group == "series":
         chosen["data"] = "phantom_series"
-    overrides = [f"{'' if key in GROUPS else '+'}{key}={value}" for key, value in chosen.items()]
+    if group in ("peft", "method") and option not in ("full", "supervised", "mae"):
+        chosen |= {"model": "segmenter", "model/encoder": "timm", "model/decoder": "linear", "data": "phantom_scenes"}
+    overrides = [f"{'' if key.partition('/')[0] in GROUPS else '+'}{key}={value}" for key, value in chosen.items()]
+    overrides += OWN.get(name, [])
     judged = group in ("metric", "inference")
-    take_a_step(cache, tmp_path / "run", overrides, data=chosen["data"], model=chosen["model"], test=judged)
+    take_a_step(cache, tmp_path / "run", overrides, chosen=chosen, test=judged)
+
+
+def chosen_by(experiment: str) -> dict[str, str]:
+    """Options that an experiment chooses, by itself or by the experiment that it builds on."""
+    chosen: dict[str, str] = {}
+    for entry in OmegaConf.load(CONF / f"experiment/{experiment}.yaml").defaults:
+        if isinstance(entry, str):
+            chosen |= chosen_by(entry) if entry != "_self_" else {}
+        else:
+            chosen |= {str(key).removeprefix("override /"): value for key, value in entry.items()}
+    return chosen
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiment_takes_a_training_step(name: str, cache: Path, tmp_path: Path) -> None:
-    chosen = {"data": "phantom_volumes", "model": "unet"}
-    for entry in OmegaConf.load(CONF / f"experiment/{name}.yaml").defaults:
-        chosen |= {str(key).removeprefix("override /"): value for key, value in entry.items()}
+    chosen = {"data": "phantom_volumes", "model": "unet"} | chosen_by(name)
     overrides = [f"experiment={name}", "logger=csv"]
-    take_a_step(cache, tmp_path / "run", overrides, data=chosen["data"], model=chosen["model"], experiment=name)
+    if compose("train", [f"experiment={name}", "++data.root=x"]).data.get("n_labelled"):
+        overrides.append("data.n_labelled=1")
+    take_a_step(cache, tmp_path / "run", overrides, chosen=chosen, experiment=name)
 
 
 @pytest.mark.parametrize("name", SHARED)

@@ -142,7 +142,8 @@ def _refine(stride: tuple[Stride, ...], power: int) -> tuple[Stride, ...]:
 
 def _level(channels: int, given: tuple[Stride, ...], target: tuple[Stride, ...]) -> nn.Module:
     """From a grid of one stride to another, by steps of 2 on the axes that differ."""
-    ndim, layers, stride = len(given), [], given
+    ndim, stride = len(given), given
+    layers: list[nn.Module] = []
     while stride != target:
         finer = any(t < s for s, t in zip(stride, target, strict=True))
         step = tuple(1 if s == t else 2 for s, t in zip(stride, target, strict=True))

@@ -3,15 +3,18 @@
 import copy
 import pickle
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from medseg.command import compose
 from medseg.errors import BadInput
 from medseg.models.network import Facts, Network
+from tests.models import parts
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
@@ -37,6 +40,7 @@ SMALL = {  # settings that make a network fast enough for a test; others run as 
         **{key: [1, 2] for key in ("blocks_down", "blocks_up", "expansion_down", "expansion_up")},
     },
     "farseg": {"backbone": "resnet18"},
+    "segmenter": {"encoder": parts.SMALL["encoder"]["timm"]},
     "smp_unet": {"encoder": TINY, "decoder_channels": [16, 16, 16, 16, 16]},
     "smp_unetplusplus": {"encoder": TINY, "decoder_channels": [16, 16, 16, 16, 16]},
     "smp_manet": {"encoder": TINY, "decoder_channels": [16, 16, 16, 16, 16]},
@@ -67,8 +71,8 @@ SMALL = {  # settings that make a network fast enough for a test; others run as 
     "hf_mask2former": {"config": {**QUERIES, "feature_size": 64, "mask_feature_size": 32}},
     "hf_oneformer": {"config": {**QUERIES, "conv_dim": 64, "mask_dim": 64, "query_dec_layers": 1}},
 }
-FLAT = {name for name in NAMES if name.startswith(("smp_", "hf_")) or name == "farseg"}
-"""Networks for images only."""
+FLAT = {name for name in NAMES if name.startswith(("smp_", "hf_")) or name in ("farseg", "segmenter")}
+"""Networks for images only; segmenter with the encoder that its yaml has."""
 PAIRS = {"smp_deeplabv3", "smp_deeplabv3plus", "smp_pan", "smp_upernet", "hf_upernet"}
 """Networks that normalise over the batch what they have pooled to one cell, and so train on two cases or more."""
 K = 3
@@ -80,15 +84,20 @@ def facts(ndim: int, in_channels: int = 5) -> Facts:
     return Facts(
         in_channels=in_channels,
         out_channels=K,
-        patch_shape=(32, 16, 32)[:ndim],
+        patch_shape={2: (32, 64), 3: (32, 16, 32)}[ndim],
         spacing=(3.0, 1.0, 1.0)[:ndim],
         kernels=tuple(k[:ndim] for k in kernels),
         strides=tuple(s[:ndim] for s in strides),
     )
 
 
+@cache
+def load(name: str) -> DictConfig:
+    return compose("train", [f"model={name}"]).model
+
+
 def build(name: str, about: Facts, *, small: bool = True) -> Network:
-    cfg = OmegaConf.load(CONF / f"{name}.yaml")
+    cfg = load(name)
     changed = OmegaConf.merge(cfg, SMALL.get(name, {}) if small else {})
     assert set(changed) == set(cfg), "SMALL must only change settings that the yaml has"
     torch.manual_seed(0)
@@ -135,7 +144,8 @@ def test_yaml_builds_as_written(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_yaml_begins_with_one_line_about_itself(name):
-    assert re.match(r"# \S.{10,110}\n_target_", (CONF / f"{name}.yaml").read_text())
+    parts_named = r"(defaults:\n(  - .+\n)+\n)?"
+    assert re.match(rf"# \S.{{10,110}}\n{parts_named}_target_", (CONF / f"{name}.yaml").read_text())
 
 
 def test_evaluation_gives_one_tensor_of_logits(image, logits):
@@ -199,7 +209,7 @@ def test_training_takes_a_single_case_or_asks_for_two(network, image, request):
 def test_state_makes_another_network_equal(network, image, logits, request):
     name, ndim = request.node.callspec.params["network"]
     torch.manual_seed(3)
-    other = instantiate(OmegaConf.merge(OmegaConf.load(CONF / f"{name}.yaml"), SMALL.get(name, {})))(facts(ndim)).eval()
+    other = instantiate(OmegaConf.merge(load(name), SMALL.get(name, {})))(facts(ndim)).eval()
     with torch.no_grad():
         assert not torch.equal(other(image), logits)
         other.load_state_dict(network.state_dict())
