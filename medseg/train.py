@@ -60,9 +60,10 @@ def train(cfg: DictConfig) -> Path:
         run.trainer.fit(run.method, run.datamodule, ckpt_path=str(resumed) if resumed else None, weights_only=True)
         spent = time.monotonic() - began
         if run.trainer.is_global_zero and not run.trainer.interrupted:
-            if cfg.test and run.method.stored["segments"]:
+            stored: Any = run.method.stored
+            if cfg.test and stored["segments"]:
                 _judge(cfg, run, run_dir)
-            _finish(run_dir, spent, segments=run.method.stored["segments"])
+            _finish(run_dir, spent, segments=stored["segments"])
     return run_dir
 
 

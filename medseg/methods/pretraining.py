@@ -95,15 +95,15 @@ def diagonal(batch: Batch, patch: Sequence[int], *, index: int) -> Batch:
     padding = [n for lack in reversed(lacking) for n in (0, lack)]
     image, label = functional.pad(batch.image, padding), functional.pad(batch.label, padding)
     valid = functional.pad(batch.valid, padding, value=False)
-    cuts = []
+    cuts: list[Any] = []
     for i in range(_PATCHES):
         room = [s - p for s, p in zip(image.shape[2:], patch, strict=True)]
         start = [r * (i + 1) // (_PATCHES + 1) for r in room]
-        cuts.append(tuple(slice(a, a + p) for a, p in zip(start, patch, strict=True)))
+        cuts.append((..., *(slice(a, a + p) for a, p in zip(start, patch, strict=True))))
     return Batch(
-        image=torch.cat([image[(..., *cut)] for cut in cuts]),
-        label=torch.cat([label[(..., *cut)] for cut in cuts]),
-        valid=torch.cat([valid[(..., *cut)] for cut in cuts]),
+        image=torch.cat([image[cut] for cut in cuts]),
+        label=torch.cat([label[cut] for cut in cuts]),
+        valid=torch.cat([valid[cut] for cut in cuts]),
         present=batch.present.expand(_PATCHES, *batch.present.shape[1:]),
         key=torch.tensor([[-1, index, i] for i in range(_PATCHES)]),
         cases=batch.cases * _PATCHES,

@@ -55,7 +55,8 @@ class Rotation(Pretraining):
     def losses(self, batch: Batch) -> tuple[Tensor, Seen]:
         """Cross-entropy of the turn."""
         starts = [(s - self.edge) // 2 for s in batch.image.shape[2:]]
-        middle = batch.image[(..., *(slice(a, a + self.edge) for a in starts))]
+        cut: Any = (..., *(slice(a, a + self.edge) for a in starts))
+        middle = batch.image[cut]
         chosen = drawn(batch, len(self.turns)).to(middle.device)
         turned = torch.stack([turn(image, *self.turns[int(i)]) for image, i in zip(middle, chosen, strict=True)])
         encoder = encoder_of(self.network, "rotation")

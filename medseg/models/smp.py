@@ -137,7 +137,8 @@ class Smp(Network):
         with refuse_lone_cell(self._name, image.shape[2:]):
             if self._tokens:
                 grids, tokens = features[: self._tokens], features[self._tokens :]
-                decoded = self.net.decoder(list(grids), list(tokens) or [None] * self._tokens)
+                prefixes: list[Tensor | None] = [*tokens] or [None] * self._tokens
+                decoded = self.net.decoder(list(grids), prefixes)
             else:
                 decoded = self.net.decoder([image, *features])
             return self.net.segmentation_head(decoded)

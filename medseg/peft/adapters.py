@@ -82,11 +82,11 @@ def _merged(layer: Any) -> nn.Module:
     weight = base.get_parameter("weight")
     for name in layer.active_adapters:
         down, up = layer.lora_A[name].weight.flatten(1), layer.lora_B[name].weight.flatten(1)
-        weight += (up @ down).view_as(weight) * layer.scaling[name]
+        weight.add_((up @ down).view_as(weight), alpha=layer.scaling[name])
     return base
 
 
-def _adapted(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def _adapted(network: nn.Module) -> Iterator[tuple[str, Any]]:
     for name, module in network.named_modules():
         if isinstance(module, BaseTunerLayer) or (
             parametrize.is_parametrized(module, "weight") and not isinstance(module, parametrize.ParametrizationList)

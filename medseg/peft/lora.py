@@ -64,9 +64,8 @@ class Lora(Tuning):
         """Inject the adapters."""
         part = part_of(network)
         names = [n for n in layers_of(part, self.targets) if not _HEADS & set(n.split("."))]
-        config = peft.LoraConfig(
-            r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=names, bias="none"
-        )
+        settings: dict[str, Any] = {"r": self.rank, "lora_alpha": self.alpha, "lora_dropout": self.dropout}
+        config = peft.LoraConfig(target_modules=names, bias="none", **settings)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the library, about layers it does not know to save
             peft.inject_adapter_in_model(config, part)
