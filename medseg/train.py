@@ -61,6 +61,7 @@ def train(cfg: DictConfig) -> Path:
         spent = time.monotonic() - began
         if run.trainer.is_global_zero and not run.trainer.interrupted:
             stored: Any = run.method.stored
+            _save_adapters(cfg, run, run_dir)
             if cfg.test and stored["segments"]:
                 _judge(cfg, run, run_dir)
             _finish(run_dir, spent, segments=stored["segments"])
@@ -165,6 +166,17 @@ def _leave_traces(cfg: DictConfig, run: Run, run_dir: Path) -> None:
     hyper = stored["config"] | {"parameters": sum(p.numel() for p in run.method.parameters())}
     for logger in run.trainer.loggers:
         logger.log_hyperparams(hyper)
+
+
+def _save_adapters(cfg: DictConfig, run: Run, run_dir: Path) -> None:
+    """Beside a frozen encoder: what the judged checkpoint learned, alone, in ``checkpoints/adapters.safetensors``."""
+    from medseg import restore
+    from medseg.peft import adapters
+
+    tuning: Any = getattr(run.method, "tuning", None)
+    if tuning is not None and tuning.keeps:
+        predictor = restore.predictor(run_dir / "checkpoints" / f"{cfg.judged}.ckpt", device="cpu")
+        adapters.save(predictor.network, run_dir / "checkpoints" / "adapters.safetensors")
 
 
 def _judge(cfg: DictConfig, run: Run, run_dir: Path) -> None:

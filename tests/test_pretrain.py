@@ -105,3 +105,43 @@ def test_every_method_trains_an_encoder_on_bands(method: str, tmp_path: Path) ->
     folder = train(cfg)
     assert (folder / "checkpoints" / "best.ckpt").is_file()
     assert list((folder / "reconstructions").glob("*.png"))
+
+
+def test_a_training_begins_with_all_of_a_pretrained_network_but_its_last_layer(
+    pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    best = pretrained / "checkpoints" / "best.ckpt"
+    few = [*COMMON, *VOLUMES, *NETWORK, f"cache_dir={pretrained.parent}/cache", "data.n_labelled=2"]
+    run = build.run(compose("train", [*few, f"weights={best}"]), tmp_path)
+    came = checkpoint.network_state(checkpoint.read(best))
+    own = run.method.network.state_dict()  # type: ignore[union-attr, operator]
+    same = {key for key, tensor in own.items() if key in came and torch.equal(tensor, came[key])}
+    assert {key for key in own if key not in same} == {key for key in own if key.startswith("heads.")}
+    assert run.report is not None
+    assert 0.9 < run.report.share < 1
+    folder = train(compose("train", [*few, f"weights={best}", f"run_dir={tmp_path}/run", "test=false"]))
+    assert str(best) in (folder / "weights.txt").read_text()
+    assert str(best) in capsys.readouterr().out
+    stored = checkpoint.read(folder / "checkpoints" / "last.ckpt")["medseg"]
+    assert stored["provenance"]["weights"]["source"] == str(best)
+
+
+def test_an_encoder_begins_with_a_pretrained_one_and_is_tuned_by_lora_and_resumes_exactly(tmp_path: Path) -> None:
+    scenes = [
+        *COMMON, "data=phantom_scenes", "data.n_scenes=4", "data.n_test=0", "data.shape=[64,64]",
+        "plan.patch=[64,64]", "model=segmenter", "model.encoder.name=test_resnet", f"cache_dir={tmp_path}/cache",
+    ]  # fmt: skip
+    first = train(compose("train", [*scenes, "method=simmim", f"run_dir={tmp_path}/simmim"]))
+    best = first / "checkpoints" / "best.ckpt"
+    tuned = [*scenes, "peft=lora", f"model.encoder.weights={best}", "scheduler=constant", "test=false"]
+    straight = train(compose("train", [*tuned, f"run_dir={tmp_path}/straight"]))
+    train(compose("train", [*tuned, f"run_dir={tmp_path}/run", "trainer.max_steps=2"]))
+    (first / "checkpoints" / "best.ckpt").unlink()  # neither resuming nor predicting needs it again
+    folder = train(compose("train", [*tuned, f"run_dir={tmp_path}/run", "ckpt_path=last"]))
+    one, two = (checkpoint.network_state(checkpoint.read(r / "checkpoints" / "last.ckpt")) for r in (folder, straight))
+    assert all(torch.equal(one[key], two[key]) for key in two)
+    assert any("lora_A" in key for key in two)
+    alone, whole = (folder / "checkpoints" / name for name in ("adapters.safetensors", "best.ckpt"))
+    assert alone.stat().st_size < whole.stat().st_size / 4
+    predictor = medseg.load(folder / "checkpoints" / "last.ckpt")
+    assert all(torch.equal(tensor, two[key]) for key, tensor in predictor.network.state_dict().items())
