@@ -140,6 +140,18 @@ class MonaiViT(Encoder):
             renamed[_LAST.sub(r"norm.\1", name)] = tensor
         return renamed
 
+    def embed(self, image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b n d"]:
+        """Tokens as the first block takes them, in row-major order."""
+        tokens: Tensor = self.net.patch_embedding(image)
+        return tokens
+
+    def attend(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """The last feature from tokens of some places or of all; what masked autoencoding asks for."""
+        for block in self.net.blocks:
+            tokens = block(tokens)
+        last: Tensor = self.net.norm(tokens)
+        return last
+
     def forward(self, image: Float[Tensor, "b c *s"]) -> list[Tensor]:
         """The declared features."""
         last, hidden = self.net(image)

@@ -63,17 +63,18 @@ class Sliced(Encoder):
         axis = coarse_axis(facts.spacing) if axis is None else axis % 3
         flat = of_slices(facts, axis, neighbours)
         inner = of(flat)
-
-        def along(plane: Sequence[Any], value: Any) -> tuple[Any, ...]:
-            return (*plane[:axis], value, *plane[axis:])
-
+        self.axis = axis
         super().__init__(
             facts,
-            [Feature(f.channels, along(f.stride, 1)) for f in inner.features],
-            along(inner.divisor, 1),
-            fixed_shape=None if inner.fixed_shape is None else along(inner.fixed_shape, facts.patch_shape[axis]),
+            [Feature(f.channels, self.along(f.stride, 1)) for f in inner.features],
+            self.along(inner.divisor, 1),
+            fixed_shape=None if inner.fixed_shape is None else self.along(inner.fixed_shape, facts.patch_shape[axis]),
         )
-        self.inner, self.axis, self.neighbours = inner, axis, neighbours
+        self.inner, self.neighbours = inner, neighbours
+
+    def along(self, plane: Sequence[Any], value: Any) -> tuple[Any, ...]:
+        """Values of the two axes of a slice, with that of the axis of slices between, before or behind them."""
+        return (*plane[: self.axis], value, *plane[self.axis :])
 
     @property
     def trunk(self) -> nn.Module:

@@ -91,6 +91,14 @@ def test_early_features_leave_out_what_follows_them(tmp_path):
     assert len(encoder.trunk.blocks) == 5
 
 
+def test_parts_of_it_make_the_whole():
+    encoder, image = scrambled(MonaiViT(facts(), num_layers=3, **SMALL)), noise(2, 1, 32, 32, 32)
+    with torch.no_grad():
+        tokens = encoder.embed(image)
+        torch.testing.assert_close(encoder.attend(tokens), features(encoder, image)[-1])
+        assert encoder.attend(tokens[:, 2:5]).shape == (2, 3, 24)
+
+
 def test_tokens_may_be_longer_on_some_axes():
     encoder = MonaiViT(facts((32, 32, 12)), token=(16, 16, 4), num_layers=2, **SMALL)
     assert encoder.divisor == (16, 16, 4)
