@@ -146,7 +146,11 @@ def _told(weights: str) -> dict[str, Any] | None:
     """
     place = weights.rpartition("::")[0] or weights
     if place.startswith(hub.PREFIX):
-        path = hub.fetch("/".join([*place.split("/")[:2], DESCRIPTION]))
+        try:
+            path = hub.fetch("/".join([*place.split("/")[:2], DESCRIPTION]))
+        except BadInput as error:
+            line = str(error).replace(f"/{DESCRIPTION}:", ":")
+            raise BadInput(f"{line}, or its whole folder, with {DESCRIPTION}") from error
     else:
         path = file_at(Path(place).expanduser()).with_name(DESCRIPTION)
     if not path.is_file():
@@ -183,8 +187,10 @@ def _narrow(sizes: Sizes, told: Mapping[str, Any], where: str, wish: Wish) -> di
         if kind in sizes:
             return {"model_type": kind, **{k: v for k, v in inner.items() if k not in _IDLE | {"model_type"}}}
         inner = within
+    instead = f"; or say {wish.key}.size, and it is not asked" if where.startswith(DESCRIPTION) else ""
     raise BadInput(
-        f"{where}: a network of type {told.get('model_type')} came, for {wish.key} expected one of {', '.join(sizes)}"
+        f"{where}: a network of type {told.get('model_type')} came, for {wish.key} expected one of "
+        f"{', '.join(sizes)}{instead}"
     )
 
 

@@ -20,7 +20,7 @@ from medseg.models.network import Facts
 from medseg.models.segmenter import Segmenter
 from medseg.sample import Channel
 
-PLAIN = {"hidden_size": 16, "num_hidden_layers": 8, "num_attention_heads": 2}
+PLAIN = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2}
 MLP = {**PLAIN, "intermediate_size": 32, "image_size": 48, "patch_size": 16}
 PYRAMID = {"hidden_sizes": [8, 12, 16, 20], "depths": [1, 1, 1, 1]}
 SWIN = {"embed_dim": 8, "depths": [1, 1, 2, 1], "num_heads": [1, 1, 2, 2], "window_size": 4}
@@ -56,7 +56,7 @@ PREPARED = {
     "image_std": [0.2, 0.2, 0.1],
     "rescale_factor": 1 / 255,
 }
-STAGES = {"focalnet": ["stem", "stage1", "stage2", "stage4"], "vitdet": ["stage2", "stage4", "stage6", "stage8"]}
+STAGES = {"focalnet": ["stem", "stage1", "stage2", "stage4"], "vitdet": ["stage1", "stage2", "stage3", "stage4"]}
 """Of backbones: those that give features, where they are not stage1 to stage4."""
 
 
@@ -105,7 +105,7 @@ def expected(family, net, image):
         ).hidden_states
         if family in ("cvt", "segformer"):
             return list(states)
-        states = [states[i] for i in (2, 4, 6, 8)]  # after so many of 8 blocks
+        states = states[1:]  # after each of four blocks
         if family == "sam_vision_model":
             return [f.permute(0, 3, 1, 2) for f in states]
         norm = {"dinov2": "layernorm", "dinov2_with_registers": "layernorm", "dinov3_vit": "norm"}.get(family)
@@ -179,7 +179,7 @@ def test_other_bands_respond_alike_to_an_image_that_is_equal_in_all(family, band
 def test_any_multiple_of_the_divisor_and_every_parameter_counts(family):
     torch.manual_seed(0)
     encoder = Transformers(facts(), family=family, config=TINY[family])
-    for shape in ((1, 1), (3, 2), (1, 5)):
+    for shape in ((1, 1), (3, 2)):
         check_features(encoder, 3, [s * d for s, d in zip(shape, encoder.divisor, strict=True)])
     shake(encoder).train()
     sum(f.square().mean() for f in encoder(image_of(family))).backward()
@@ -218,6 +218,11 @@ def test_blocks_behind_the_last_index_are_left_out(folders):
         torch.testing.assert_close(encoder(image)[1], net.layernorm(states[3]), rtol=1e-4, atol=1e-4)
 
 
+def test_four_depths_are_evenly_spaced():
+    encoder = Transformers(facts(), family="vit", config={**MLP, "num_hidden_layers": 12})
+    assert encoder.indices == (2, 5, 8, 11)
+
+
 def test_rebuilds_from_what_it_settled_where_the_folder_is_gone(folders, tmp_path):
     path, _ = folders("dinov3_vit")
     shutil.copytree(path, tmp_path / "model")
@@ -240,17 +245,37 @@ def test_segmenter_hands_on_what_the_encoder_settled():
     assert network.settled["encoder"]["config"]["hidden_size"] == 16
 
 
-def test_encoder_within_a_larger_network(tmp_path):
-    inner = {**SWIN, "model_type": "swin", "out_features": ["stage1", "stage2", "stage3", "stage4"]}
-    config = AutoConfig.for_model("upernet", backbone_config=inner, hidden_size=8, use_auxiliary_head=False)
-    net = shake(transformers.UperNetForSemanticSegmentation(config))
+SAM2 = {"model_type": "sam2_hiera_det_model", **TINY["sam2_hiera_det_model"]}
+LARGER = {
+    "upernet": ("UperNetForSemanticSegmentation", {
+        "backbone_config": {**SWIN, "model_type": "swin", "out_features": ["stage1", "stage2", "stage3", "stage4"]},
+        "hidden_size": 8, "use_auxiliary_head": False,
+    }, "swin", "backbone"),
+    "sam2_vision_model": (
+        "Sam2VisionModel", {"backbone_config": SAM2, "backbone_channel_list": [32, 24, 16, 8], "fpn_hidden_size": 8},
+        "sam2_hiera_det_model", "backbone",
+    ),
+    "clip": ("CLIPModel", {
+        "vision_config": {"model_type": "clip_vision_model", **MLP},
+        "text_config": {**PLAIN, "intermediate_size": 16, "vocab_size": 9, "bos_token_id": 1, "eos_token_id": 2},
+    }, "clip_vision_model", "vision_model"),
+}  # fmt: skip
+"""By ``model_type`` of a larger network: its class and settings, the family of the encoder in it, and where that is."""
+
+
+@pytest.mark.parametrize("kind", LARGER)
+def test_encoder_within_a_larger_network(kind, tmp_path):
+    network, settings, family, place = LARGER[kind]
+    net = shake(getattr(transformers, network)(AutoConfig.for_model(kind, **copy.deepcopy(settings))))
     net.save_pretrained(tmp_path)
     encoder, report = loaded(tmp_path)
     assert report.share == 1
     assert any(row.how == "unexpected" for row in report.rows)
-    image = image_of("swin")
+    image = image_of(family)
     with torch.no_grad():
-        torch.testing.assert_close(encoder(image), list(net.backbone(image).feature_maps), rtol=1e-4, atol=1e-4)
+        given = encoder(image)
+    for ours, theirs in zip(given, expected(family, net.get_submodule(place), image), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_classifier_with_names_of_old_in_a_file_alone(tmp_path):
@@ -314,7 +339,7 @@ def test_hub_without_network_names_the_file_option(monkeypatch):
         raise LocalEntryNotFoundError("no network")
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    with pytest.raises(BadInput, match=r"owner/name can't be reached; .* model\.encoder\.weights=FILE") as caught:
+    with pytest.raises(BadInput, match=r"owner/name can't be reached; .*=FILE, or its whole folder") as caught:
         Transformers(facts(), weights="hf-hub:owner/name")
     assert "\n" not in str(caught.value)
     Transformers(facts(), weights="hf-hub:owner/name", config={"model_type": "convnext", **PYRAMID})
