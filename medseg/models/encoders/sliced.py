@@ -138,8 +138,12 @@ def of_slices(facts: Facts, axis: int, neighbours: int) -> Facts:
         spacing=plane(facts.spacing),
         kernels=tuple(plane(kernel) for kernel in facts.kernels),
         strides=tuple(plane(stride) for stride in facts.strides),
-        channels=tuple(replace(c, name=f"{c.name}[{i:+d}]" if i else c.name) for i in offsets for c in facts.channels),
+        channels=tuple(replace(c, name=_named(c.name, i)) for i in offsets for c in facts.channels),
     )
+
+
+def _named(channel: str, offset: int) -> str:
+    return channel if offset == 0 else f"{channel} {'before' if offset < 0 else 'after'} {abs(offset)}"
 
 
 def with_neighbours(volume: Float[Tensor, "b c h w d"], neighbours: int) -> Float[Tensor, "b k h w d"]:

@@ -13,6 +13,7 @@ from medseg.models.encoders.encoder import check_features
 from medseg.models.encoders.monai_vit import MonaiViT
 from medseg.models.encoders.sliced import Sliced, fold, unfold
 from medseg.models.encoders.timm import Timm
+from medseg.weights.bands import partners
 from tests.models.encoders.spectral import assert_close
 from tests.models.encoders.volumes import BANDS, MODALITIES, facts, features, learns, noise, scrambled
 
@@ -61,8 +62,9 @@ def test_neighbours_are_channels_and_the_ends_are_repeated(tmp_path):
 
 def test_neighbours_of_several_channels_stand_slice_by_slice():
     encoder = Sliced(facts(channels=MODALITIES[2]), of=partial(Timm, name=NAME), neighbours=1)
-    names = ["T1[-1]", "T1c[-1]", "T1", "T1c", "T1[+1]", "T1c[+1]"]
+    names = ["T1 before 1", "T1c before 1", "T1", "T1c", "T1 after 1", "T1c after 1"]
     assert [c.name for c in encoder.inner.channels] == names
+    assert partners(encoder.inner.channels, encoder.inner.channels) == [0, 1, 2, 3, 4, 5]  # none is taken for another
 
 
 @pytest.mark.parametrize("channels", [MODALITIES[1], MODALITIES[2], MODALITIES[4], BANDS[5], BANDS[13]])
