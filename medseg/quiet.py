@@ -23,6 +23,7 @@ def settle(*, tracker: bool = False) -> None:
         "pyogrio",
     ):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # counts its tries; what comes of them is told once
     for message in (
         ".*does not have many workers.*",  # chosen by data.workers
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # Lightning within torch

@@ -48,7 +48,7 @@ class Segmenter(Network):
         Raises:
             BadInput: A stage would see less than one of its cells, or the encoder takes one shape that is another.
         """
-        name = type(self.encoder).__name__
+        name = getattr(self.encoder, "name", type(self.encoder).__name__)
         coarsest = [max(strides) for strides in zip(*(f.stride for f in self.encoder.features), strict=True)]
         shape = self.fixed_shape or self.nearest(patch)
         way = f"set plan.patch=[{','.join(map(str, shape))}]"

@@ -80,7 +80,7 @@ def shaken(net: nn.Module) -> nn.Module:
     with torch.no_grad():
         for name, tensor in [*net.named_parameters(), *net.named_buffers()]:
             if tensor.is_floating_point() and ("running" in name or isinstance(tensor, nn.Parameter)):
-                tensor += 0.02 * torch.rand(tensor.shape, generator=generator)
+                tensor += 0.04 * torch.rand(tensor.shape, generator=generator) - 0.02
     return net
 
 
