@@ -103,6 +103,7 @@ class Timm(Encoder):
     def grids(self) -> Grids:
         """Tokens of the positions that the network holds: those of the size that it is built for."""
         told = getattr(getattr(self.net, "patch_embed", None), "grid_size", None)
+        told = told or getattr(self.net, "tokens_spatial_shape", None)  # of Hiera
         return Grids(grid=None if told is None else tuple(told))
 
     @property

@@ -16,7 +16,7 @@ from medseg.errors import BadInput
 from medseg.models.encoders.encoder import Feature
 from medseg.models.network import Facts
 
-_MULTIPLES = (1, 2, 4, 7, 8, 12, 16)
+_MULTIPLES = (1, 2, 3, 4, 7, 8, 12, 16)
 """Of the coarsest stride, tried for the divisor: windows have such sizes."""
 _LEVELS = 4
 """Features of a plain transformer, unless told otherwise."""

@@ -223,6 +223,17 @@ def test_the_files_of_features_only_and_of_the_authors_load_too(tmp_path: Path) 
     assert_close(grids(encoder, picture((56, 56))), [g.detach() for g in expected])
 
 
+def test_positions_are_resampled_for_a_network_that_is_built_for_the_patch(folder: Path) -> None:
+    _, file, _ = upstream("hiera", folder)
+    name, settings = FAMILIES["hiera"]
+    encoder = Timm(facts(), name=name, settings=settings, weights=str(file))
+    report = encoder.initialise()
+    assert report is not None
+    assert encoder.fixed_shape == (64, 96)
+    assert report.share == 1.0
+    assert [row.note for row in report.rows if row.how == "adapted"] == ["positions 56x56 (taken as square) -> 16x24"]
+
+
 @pytest.mark.parametrize(
     "settings, line",
     [
