@@ -9,7 +9,7 @@ import torch
 
 from medseg.geometry.grid import PIXEL, Grid
 from medseg.labels import LabelTable
-from medseg.sample import Batch, Channel, DataSpec, Sample, evenly_spaced, in_slots
+from medseg.sample import Batch, Channel, DataSpec, Sample, evenly_spaced, fullest_date, in_slots
 
 SPEC = DataSpec((Channel("B4"),), LabelTable.declare({"background": 0, "crop": 1}), 2)
 GRID = Grid((3, 4), np.eye(3), PIXEL)
@@ -86,3 +86,15 @@ def test_dates_kept_are_distinct_and_in_order(n: int, slots: int) -> None:
     assert kept == sorted(set(kept))
     assert kept[0] == 0
     assert slots == 1 or kept[-1] == n - 1
+
+
+def test_the_picture_of_a_series_is_its_fullest_date() -> None:
+    image = np.zeros((4, 2, 3, 4), np.float32)
+    image[0, :, :2], image[1], image[2], image[3, :, 0] = 1, 2, 3, 4
+    image[2, :, 0, 0] = np.nan
+    image[1, :, 0, 1] = 0
+    np.testing.assert_array_equal(fullest_date(image), np.nan_to_num(image[2]))
+    series = sample(image[:, :1], days=np.arange(4), present=np.ones((4, 1), bool))
+    np.testing.assert_array_equal(series.picture, np.nan_to_num(image[2, :1]))
+    plain = sample(np.ones((3, 3, 4), np.float32))
+    assert plain.picture is plain.image

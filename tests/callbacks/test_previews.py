@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 from unittest.mock import Mock
 
@@ -105,3 +106,15 @@ def test_without_wandb_nothing_is_predicted(tmp_path: Any) -> None:
     callback.on_validation_batch_end(trainer(CSVLogger(tmp_path)), judged, None, batch("a", 3), 0)
     callback.on_validation_end(trainer(CSVLogger(tmp_path)), judged)
     assert judged.infer.call_count == 0
+
+
+def test_of_a_series_its_fullest_date_is_shown_and_the_network_told_its_dates(monkeypatch: pytest.MonkeyPatch) -> None:
+    single = batch("a", 2)
+    image = torch.stack([torch.zeros_like(single.image), single.image], 1)
+    series = replace(single, image=image, present=torch.ones(1, 2, 1, dtype=torch.bool), days=torch.tensor([[3, 9]]))
+    judged = method(SPEC[2])
+    judged.infer.side_effect = lambda image, network, present, days: (image[1, 0] % 2).long()
+    cells, _ = sent(judged, [series], monkeypatch)["val/previews/a"]
+    expected, _ = sent(method(SPEC[2]), [single], monkeypatch)["val/previews/a"]
+    np.testing.assert_array_equal(cells, expected)
+    assert judged.infer.call_args.kwargs["days"].tolist() == [3, 9]

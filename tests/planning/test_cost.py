@@ -39,3 +39,22 @@ def test_budgets_are_those_of_nnunet_and_scale_with_memory():
     assert Budget.for_memory(3, 4, residual=True).outputs == pytest.approx(340e6)
     with pytest.raises(BadInput, match="came 4 axes"):
         Budget.for_memory(4)
+
+
+def test_the_encoder_counts_once_for_each_date_that_it_sees_by_itself():
+    patch, strides = (16, 24), ((1, 1), (2, 2), (2, 2))
+    kernels, written = ((3, 3),) * 3, {"encoder": 0, "rest": 0}
+    with torch.device("meta"):
+        network = UNet(Facts(2, 3, patch, (1.0, 1.0), kernels, strides)).eval()
+    for name, module in network.named_modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            part = "encoder" if name.startswith("encoder") else "rest"
+
+            def count(module, args, feature, part=part):
+                written[part] += feature.numel()
+
+            module.register_forward_hook(count)
+    with torch.device("meta"):
+        network(torch.empty(1, 2, *patch))
+    expected = 5 * written["encoder"] + written["rest"] + 10 * 16 * 24
+    assert convolution_outputs(patch, strides, 3, UNetCost(dates=5, inputs=10)) == expected

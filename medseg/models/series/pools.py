@@ -21,7 +21,7 @@ class Pool(nn.Module, ABC):
 
     Args:
         widths: Channels of each feature; the last holds for all further ones.
-        guide: Which feature tells most about a date as a whole: the coarsest.
+        guide: Which feature says what a date shows, cell by cell.
         dates: Slots, t.
     """
 

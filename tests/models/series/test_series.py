@@ -53,10 +53,10 @@ def segresnet(facts: Facts) -> Network:  # one piece: its logits are pooled
 INNER: dict[str, Callable[[Facts], Network]] = {f.__name__: f for f in (unet, smp, fpn, dpt, segresnet)}
 
 
-def build(option: str, make: Callable[[Facts], Network], dates: int = T) -> SeriesNetwork:
+def build(option: str, make: Callable[[Facts], Network], *, fresh: bool = False) -> SeriesNetwork:
     torch.manual_seed(0)
-    network = instantiate(OmegaConf.load(CONF / f"{option}.yaml"))(FACTS, make, dates=dates)
-    if option != "stack":  # concat begins as a mean, which would hide the order of dates
+    network = instantiate(OmegaConf.load(CONF / f"{option}.yaml"))(FACTS, make, dates=T)
+    if option != "stack" and not fresh:  # concat begins as a mean, and attention without a word of when
         for parameter in network.pool.parameters():
             nn.init.normal_(parameter, std=0.5)
     return network.eval()
@@ -141,7 +141,7 @@ def test_stack_is_the_network_on_folded_channels(inner: str) -> None:
 @pytest.mark.parametrize("inner", INNER)
 @pytest.mark.parametrize("option", ["mean", "max", "attention"])
 def test_a_single_date_among_missing_ones_is_the_network_without_time(option: str, inner: str) -> None:
-    network, image = build(option, INNER[inner]), drawn(2, C, *SHAPE)
+    network, image = build(option, INNER[inner], fresh=True), drawn(2, C, *SHAPE)
     slots, present = drawn(2, T, C, *SHAPE, seed=9), torch.zeros(2, T, C, dtype=torch.bool)
     slots[:, 2], present[:, 2] = image, True
     with torch.no_grad():
@@ -248,7 +248,7 @@ def test_weights_of_attention_sum_to_one_and_leave_out_what_is_missing() -> None
     pool = Attention([6], guide=0, dates=T, heads=3, key_width=4)
     given = series()
     seen = given["present"].any(2)
-    weight = pool.weight(drawn(2, T, 6, 10) * seen[..., None, None], seen, given["days"])
+    weight = pool.weight(drawn(2, T, 6, 10) * seen[..., None, None], seen, day_encoding(given["days"], seen))
     assert weight.shape == (2, 3, T, 10)
     torch.testing.assert_close(weight.sum(2), torch.ones(2, 3, 10))
     assert (weight[0, :, -1] == 0).all()
@@ -264,6 +264,19 @@ def test_day_encoding_knows_season_and_elapsed_time_but_not_the_year() -> None:
     shifted = day_encoding(days + 90, seen)
     assert (shifted[..., :4] - code[..., :4]).abs().max() > 0.5  # the season
     torch.testing.assert_close(shifted[..., 4:12], code[..., 4:12])  # what has elapsed
+
+
+def test_attention_tells_when_it_was_what_it_shows() -> None:
+    pool = Attention([6], guide=0, dates=T, heads=3, key_width=4)
+    nn.init.normal_(pool.when[0].weight)
+    feature, seen = drawn(2, T, 6, 5, 4), torch.ones(2, T, dtype=torch.bool)
+    days = torch.tensor([[0, 30, 95, 200]] * 2) + 18000
+    weight = pool.weight(feature.flatten(3), seen, day_encoding(days, seen))
+    groups = (feature.reshape(2, T, 3, 2, 20) * weight.permute(0, 2, 1, 3)[:, :, :, None]).sum(1).reshape(2, 6, 20)
+    moments = torch.stack([(weight * day_encoding(days, seen)[:, None, :, e, None]).sum(2) for e in range(24)], 2)
+    told = torch.einsum("wn,bnp->bwp", pool.when[0].weight[..., 0], moments.reshape(2, 72, 20))
+    (found,) = pool([feature], seen, days)
+    close(found.flatten(2), groups + told)
 
 
 @pytest.mark.parametrize("settings", [{"heads": 0}, {"key_width": 0}])
@@ -304,7 +317,7 @@ def test_yaml_begins_with_one_line_about_itself(option: str) -> None:
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_half_precision_stays_close(option: str) -> None:
-    network, given = build(option, unet), series()
+    network, given = build(option, unet, fresh=True), series()
     expected = logits_of(network, **given)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         half = network(**given)
