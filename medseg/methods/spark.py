@@ -117,6 +117,8 @@ def sparse(encoder: nn.Module, visible: Bool[Tensor, "b *g"]) -> Iterator[None]:
 def _shown(feature: Tensor, visible: Tensor) -> Tensor:
     if feature.ndim != visible.ndim + 1:
         return feature  # pooled to a vector
+    if len(feature) != len(visible):
+        raise BadInput("method=spark: the encoder folds slices into its batch; take method=simmim or mae")
     return feature * at(visible, feature.shape[2:])[:, None].to(feature.dtype)
 
 

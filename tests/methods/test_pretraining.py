@@ -235,3 +235,17 @@ def test_spark_refuses_tokens_and_shares_out_of_range() -> None:
         Mae(UNet(facts(2), base_features=4), patch=(16, 16), share=1.0, **shared())
     with pytest.raises(BadInput, match="coarsest stride"):
         Spark(segmenter(Conv, 2), patch=(16, 16), block=2, **shared())
+
+
+class Folding(Conv):
+    """Runs slice by slice, as 2.5D encoders do."""
+
+    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+        fine, coarse = super().forward(image.flatten(0, 1)[:, None].expand(-1, 2, -1, -1))
+        return [f.unflatten(0, (len(image), -1))[:, 0] for f in (fine, coarse)]
+
+
+def test_spark_refuses_encoders_that_run_slice_by_slice() -> None:
+    method = Spark(segmenter(Folding, 2), patch=(16, 16), **shared())
+    with pytest.raises(BadInput, match="folds slices"):
+        method.losses(batch(2))
