@@ -14,6 +14,7 @@ from medseg.data.cases import Dataset
 from medseg.data.datasets.rasters import declared_channels, declared_labels
 from medseg.data.opening import OpenCase
 from medseg.data.reading import Reading
+from medseg.data.series import Dates
 from medseg.data.split import grouped
 from medseg.data.torchgeo.facts import band_names, class_values, colour_by_value
 from medseg.data.torchgeo.listed_files import Pair, completed, listed_pairs
@@ -102,6 +103,11 @@ class TorchgeoDataset(Dataset):
         strange = sorted(set(splits or {}) - set(_PARTS))
         if strange or (splits and "train" not in splits):
             raise BadInput(f"data.splits={dict(splits or {})}: expected train, and val and test if there are such")
+        if reading.dates and (read == "files" or reading.dates != Dates(slots=reading.dates.slots)):
+            raise BadInput(
+                "data.dates: of torchgeo, samples with dates are time series by themselves, and only slots can be set, "
+                "with data.read=samples; take series of files by data=rasters"
+            )
         forget()  # files may have changed since this process built another
         self.root, self.name, self.groups = Path(root), name, groups
         self._cache = Path(cache)

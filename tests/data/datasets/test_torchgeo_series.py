@@ -76,3 +76,11 @@ def test_a_network_of_numbered_dates_asks_how_dates_of_files_lie(tmp_path: Path)
     dataset = built(tmp_path)
     with pytest.raises(BadInput, match=r"takes time series of up to 5 dates; .*data.dates=\{in_file: 12\}"):
         open_image([tmp_path / "a.tif"], spec=dataset.spec, reading=dataset.reading)
+
+
+@pytest.mark.parametrize("asked", ["data.dates={in_file: 3}", "data.dates={pattern: '(?P<case>.)(?P<date>.)'}"])
+def test_how_dates_lie_in_files_is_no_matter_of_samples(asked: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"only slots can be set, with data\.read=samples; take series of files by"):
+        built(tmp_path, asked)
+    with pytest.raises(BadInput, match="only slots can be set"):
+        built(tmp_path, "data.dates={}", "data.read=files")

@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from medseg.command import compose
 from medseg.errors import BadInput
 from medseg.models.network import Facts, Network
 from medseg.models.segresnet import SegResNet
@@ -24,7 +25,7 @@ CONF = Path(__file__).parents[3] / "conf" / "series"
 OPTIONS = sorted(path.stem for path in CONF.glob("*.yaml"))
 T, C, K = 4, 2, 3
 SHAPE = (32, 64)
-FACTS = Facts(C, K, (32, 32), (1.0, 1.0), ((3, 3),) * 3, ((1, 1), (2, 2), (2, 2)))
+FACTS = Facts(C, K, SHAPE, (1.0, 1.0), ((3, 3),) * 3, ((1, 1), (2, 2), (2, 2)))
 TINY = "tu-test_resnet"
 
 
@@ -50,7 +51,20 @@ def segresnet(facts: Facts) -> Network:  # one piece: its logits are pooled
     return SegResNet(facts, init_filters=8, blocks_down=[1, 1], blocks_up=[1])
 
 
-INNER: dict[str, Callable[[Facts], Network]] = {f.__name__: f for f in (unet, smp, fpn, dpt, segresnet)}
+def segmenter(facts: Facts) -> Network:
+    small = ["model.encoder.name=test_resnet", "model/decoder=unet", "model.decoder.base_features=4"]
+    return instantiate(compose("train", ["model=segmenter", *small]).model)(facts)
+
+
+def tokens(facts: Facts) -> Network:  # of one stride, without a grid
+    small = ["token=8", "width=24", "depth=4", "num_heads=3"]
+    chosen = ["model=segmenter", "model/encoder=channel_vit", *(f"model.encoder.{s}" for s in small)]
+    return instantiate(compose("train", chosen).model)(facts)
+
+
+INNER: dict[str, Callable[[Facts], Network]] = {
+    f.__name__: f for f in (unet, smp, fpn, dpt, segmenter, tokens, segresnet)
+}
 
 
 def build(option: str, make: Callable[[Facts], Network], *, fresh: bool = False) -> SeriesNetwork:
