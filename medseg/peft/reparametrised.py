@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -35,6 +36,7 @@ class _Reparametrised(Tuning):
             layer = part.get_submodule(name)
             parametrize.register_parametrization(layer, "weight", self.of(layer.get_parameter("weight"), number))
 
+    @abstractmethod
     def of(self, weight: Tensor, number: int) -> nn.Module:
         """The change of one weight.
 
@@ -42,7 +44,6 @@ class _Reparametrised(Tuning):
             weight: ``[o, ...]``.
             number: Of the layer, for seeds.
         """
-        raise NotImplementedError
 
 
 class SvFit(_Reparametrised):
