@@ -99,8 +99,9 @@ def compare(runs: Sequence[Ended]) -> dict[str, Any]:
     keys = sorted({key for run in runs for key in run.settings})
     varied = [k for k in keys if k.split(".")[0] not in _OF_THE_RUN and len({str(r.settings.get(k)) for r in runs}) > 1]
     arms: dict[str, dict[int, Ended]] = {}
+    told = _told(runs, varied)
     for run in runs:
-        arms.setdefault(_name(run, varied), {})[run.seed] = run
+        arms.setdefault(_name(run, told), {})[run.seed] = run
     first, *others = arms
     if not others:
         raise BadInput("the runs differ in their seed alone; sweep a setting as well, such as model.encoder.weights")
@@ -165,10 +166,23 @@ def _over_cases(pairs: Sequence[tuple[Mapping[str, float], Mapping[str, float]]]
     return {"difference": float(values.mean()), "ci95": interval, "cases": len(cases)}
 
 
-def _name(run: Ended, varied: Sequence[str]) -> str:
-    """The arm of a run: its values of the varied keys, without keys that only repeat others (paths of targets)."""
-    told = [key for key in varied if not key.endswith("_target_")] or list(varied)
-    return ", ".join(f"{key}={_short(run.settings.get(key))}" for key in told)
+def _told(runs: Sequence[Ended], varied: Sequence[str]) -> list[str]:
+    """Keys that name an arm: what a group's class is stands for its other settings, where that tells all arms apart."""
+    groups = [key.removesuffix("_target_") for key in varied if key.endswith("._target_")]
+    plain = [key for key in varied if not key.rpartition(".")[2].startswith("_") or key.endswith("._target_")]
+    brief = [key for key in plain if key.endswith("._target_") or not key.startswith(tuple(groups))]
+    apart = {_name(run, varied) for run in runs}
+    return brief if len({_name(run, brief) for run in runs}) == len(apart) else plain or list(varied)
+
+
+def _name(run: Ended, told: Sequence[str]) -> str:
+    """The arm of a run: its values of these keys; of a class its name, such as ``peft=Lora``."""
+    return ", ".join(
+        f"{key.removesuffix('._target_')}={str(run.settings.get(key)).rpartition('.')[2]}"
+        if key.endswith("._target_")
+        else f"{key}={_short(run.settings.get(key))}"
+        for key in told
+    )
 
 
 def _short(value: Any) -> str:

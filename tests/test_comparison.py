@@ -55,6 +55,18 @@ def test_interval_is_that_of_a_paired_t_test() -> None:
     assert paired([0.1]) == (pytest.approx(0.1), None)
 
 
+def test_arms_of_other_classes_are_told_apart_by_them() -> None:
+    def tuned(name: str, **settings: object) -> Ended:
+        run = ended(None, 0, {"a": 0.5, "b": 0.7})
+        own = {f"peft.{key}": value for key, value in settings.items()}
+        return Ended(run.folder, {"seed": 0, "peft._target_": f"medseg.peft.x.{name}", **own}, run.result)
+
+    arms = compare([tuned("Full"), tuned("Frozen", _convert_="all"), tuned("Lora", _convert_="all", rank=8)])["arms"]
+    assert [arm["name"] for arm in arms] == ["peft=Full", "peft=Frozen", "peft=Lora"]
+    arms = compare([tuned("Full"), tuned("Lora", rank=4), tuned("Lora", rank=8)])["arms"]
+    assert [arm["name"] for arm in arms][1:] == ["peft=Lora, peft.rank=4", "peft=Lora, peft.rank=8"]
+
+
 def test_only_common_seeds_enter() -> None:
     (row,) = compare([*SWEEP, ended(None, 2, {"a": 0.0, "b": 0.0})])["differences"]
     assert set(row["seeds"]) == {"0", "1"}
