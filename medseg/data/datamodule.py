@@ -23,6 +23,7 @@ from medseg.data.opening import OpenCase
 from medseg.data.preparing import prepared_windows
 from medseg.data.preprocess import Preprocess
 from medseg.data.store import StoredCase, write_case
+from medseg.data.workers import processes
 from medseg.errors import BadInput
 from medseg.sample import Batch, DataSpec
 
@@ -172,8 +173,8 @@ class DataModule(LightningDataModule):
             dataset,
             batch_sampler=sampler,
             collate_fn=collate_windows,
-            num_workers=self.workers,
             pin_memory=torch.cuda.is_available(),
+            **processes(self.workers),
         )
 
     def val_dataloader(self) -> DataLoader[Any]:

@@ -57,6 +57,9 @@ class StoredCase:
         """What splits may not tear apart."""
         return str(self.facts["group"])
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return StoredCase, (self.folder,)  # open arrays are not sent to another process
+
     @cached_property
     def grid(self) -> Grid:
         """Geometry of the whole case."""
@@ -98,16 +101,16 @@ class StoredCase:
 
     @cached_property
     def _image(self) -> Any:
-        return blosc2.open(str(self.folder / "image.b2nd"), mode="r")
+        return _opened(self.folder / "image.b2nd")
 
     @cached_property
     def _label(self) -> Any:
-        return blosc2.open(str(self.folder / "label.b2nd"), mode="r")
+        return _opened(self.folder / "label.b2nd")
 
     @cached_property
     def _valid(self) -> Any:
         path = self.folder / "valid.b2nd"
-        return blosc2.open(str(path), mode="r") if path.exists() else None
+        return _opened(path) if path.exists() else None
 
     def read(self, box: Box | None = None) -> Sample:
         """The window ``box`` of the case (or all of it); outside the case, image 0 and not valid.
@@ -129,6 +132,12 @@ class StoredCase:
             group=self.group,
             **series,
         )
+
+
+def _opened(path: Path) -> Any:
+    """An array of the store, which one thread decodes: threads of blosc2 do not outlive a fork, and whatever forks
+    this process would wait for them for ever."""
+    return blosc2.open(str(path), mode="r", dparams={"nthreads": 1})
 
 
 def within(box: Box, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:

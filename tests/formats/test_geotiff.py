@@ -274,13 +274,14 @@ def test_threads_and_forks_share_a_source(tmp_path):
 
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
-    children = [context.Process(target=child, args=(queue,)) for _ in range(2)]
+    children = [context.Process(target=child, args=(queue,), daemon=True) for _ in range(2)]
     for process in children:
         process.start()
     assert right(corners[0])[1]
-    assert all(all(queue.get(timeout=30)) for _ in children)
+    assert all(all(queue.get(timeout=120)) for _ in children)  # a busy machine takes its time
     for process in children:
-        process.join()
+        process.join(timeout=120)
+        assert process.exitcode == 0
 
 
 def test_written_and_read_again(tmp_path, transform):
