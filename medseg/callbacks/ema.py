@@ -41,7 +41,9 @@ class EMA(WeightAveraging):
 
     def __init__(self, decay: float = 0.99) -> None:
         if not 0 <= decay < 1:
-            raise BadInput(f"callbacks.ema.decay={decay}: expected 0 <= decay < 1, such as 0.99; callbacks.ema=null has none")
+            raise BadInput(
+                f"callbacks.ema.decay={decay}: expected 0 <= decay < 1, such as 0.99; callbacks.ema=null has none"
+            )
         self.decay = decay
         super().__init__(use_buffers=True, multi_avg_fn=self._average)
 

@@ -136,7 +136,8 @@ class StoredCase:
 
 def _opened(path: Path) -> Any:
     """An array of the store, which one thread decodes: threads of blosc2 do not outlive a fork, and whatever forks
-    this process would wait for them for ever."""
+    this process would wait for them for ever.
+    """
     return blosc2.open(str(path), mode="r", dparams={"nthreads": 1})
 
 

@@ -9,10 +9,10 @@ from typing import Any
 def processes(workers: int) -> dict[str, Any]:
     """Settings of a ``DataLoader`` with ``workers`` processes; with 0 it reads by itself, between steps.
 
-    The processes come from a server that has done nothing but import, not from a fork of this process. After this one
-    has decoded an array of blosc2 with threads, its forks wait for ever for threads that they do not have, and GDAL, CUDA
-    and loggers hold locks at times. The processes live as long as the loader, as starting them takes seconds, so what they
-    read must be a function of the index alone.
+    The processes come from a server that has done nothing but import, not from a fork of this process: after this one
+    has decoded an array of blosc2 with threads, its forks wait for ever for threads that they do not have, and GDAL,
+    CUDA and loggers hold locks at times. They live as long as the loader, as starting them takes seconds, so what
+    they read must be a function of the index alone.
 
     A script that trains needs its ``if __name__ == "__main__":`` then, as everywhere where processes are not forked.
     """

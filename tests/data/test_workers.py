@@ -31,16 +31,17 @@ def stored(folder: Path, number: int) -> StoredCase:
 def test_workers_give_what_the_training_reads_by_itself_in_every_epoch(tmp_path: Path) -> None:
     cases = [stored(tmp_path, number) for number in range(3)]
     drawn = PatchDataset(cases, patch=(40, 40, 40), window=(44, 44, 44), batch_size=2, foreground_share=0.5, seed=5)
-    epoch = 0
+    epochs = [0]
 
     def loader(workers: int) -> DataLoader[Any]:
-        sampler = StepSampler(2, 2, epoch=lambda: epoch)
+        sampler = StepSampler(2, 2, epoch=lambda: epochs[-1])
         return DataLoader(drawn, batch_sampler=sampler, collate_fn=collate_windows, **processes(workers))
 
     # what a validation between two epochs does: this process decodes, with threads as others may
     blosc2.open(str(cases[0].folder / "image.b2nd"), mode="r")[:]
     alone, shared = loader(0), loader(2)
     for epoch in (0, 1):
+        epochs.append(epoch)
         cases[0].read()
         for one, other in zip(alone, shared, strict=True):
             assert one.cases == other.cases
