@@ -11,6 +11,7 @@ from typing import Any
 from medseg import formats
 from medseg.data.case import Case
 from medseg.data.cases import Dataset
+from medseg.data.file_names import FileNames
 from medseg.data.formula import Formula, index_formula
 from medseg.data.pairing import by_stem
 from medseg.data.reading import Reading
@@ -42,6 +43,8 @@ class RastersDataset(Dataset):
         test_images: Sub-folder of images for the test set, or several.
         test_masks: Sub-folder of their masks.
         test_valid: Sub-folder of their validity masks.
+        names: Patterns for the files instead of the sub-folders, see ``FileNames``; several for images whose
+            bands lie in several files.
         sensor: Whose bands the channels are, for wavelengths: ``sentinel2`` and so on.
         wavelengths_nm: By channel name, where the table of sensors does not know it.
         background: Name of the class that is not scored. None: the class named ``background``, or else
@@ -69,6 +72,7 @@ class RastersDataset(Dataset):
         test_images: str | Sequence[str] | None = None,
         test_masks: str | None = None,
         test_valid: str | None = None,
+        names: Mapping[str, str | Sequence[str] | None] | None = None,
         sensor: str | None = None,
         wavelengths_nm: Mapping[str, float] | None = None,
         background: str | bool | None = None,
@@ -85,6 +89,9 @@ class RastersDataset(Dataset):
         self.reading = reading
         self.groups = groups
         self._endings = endings[kind]
+        self.names = FileNames.of(names) if names else None
+        if self.names and reading.dates:
+            raise BadInput("data.names and data.dates both came; names find one image a case, dates several; drop one")
         self._folders = {"train": (images, masks, valid), "test": (test_images, test_masks, test_valid)}
         self._normalisation = normalisation
         table = declared_labels(labels, background, colours)
@@ -111,9 +118,11 @@ class RastersDataset(Dataset):
 
     def test_cases(self) -> list[Case]:
         """Images of the test folder, with masks where there are some; empty where no folder is named."""
-        return self._pair("test") if self._folders["test"][0] else []
+        return self._pair("test") if self.names or self._folders["test"][0] else []
 
     def _pair(self, part: str) -> list[Case]:
+        if self.names:
+            return self.names.cases(self.root, test=part == "test")
         images, masks, valid = self._folders[part]
         folders = [images] if isinstance(images, str) else list(images or ())
         return by_stem(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from medseg.data.cases import Case, Dataset, named_channels
+from medseg.data.file_names import FileNames
 from medseg.data.pairing import pair
 from medseg.data.reading import Nonfinite, Reading
 from medseg.data.split import grouped
@@ -18,7 +19,8 @@ class VolumesDataset(Dataset):
     """Images and labels in two folders, in NIfTI, NRRD or MHA; an image may be a DICOM series' folder.
 
     Names pair up as ``pairing.pair`` describes: ``images/case.nrrd`` (or ``case_0000.nii.gz``,
-    ``case_0001.nii.gz`` for two channels, or a folder ``images/case``) with ``labels/case.nii.gz``.
+    ``case_0001.nii.gz`` for two channels, or a folder ``images/case``) with ``labels/case.nii.gz``. ``names``
+    describes any other layout.
 
     Args:
         root: Folder of the sub-folders.
@@ -27,6 +29,7 @@ class VolumesDataset(Dataset):
         images: Sub-folder of the images.
         label_folder: Sub-folder of the labels; None for images to pretrain on.
         test_images: Sub-folder of images without labels, for prediction after training.
+        names: Patterns for the files instead of the sub-folders, see ``FileNames``; an image pattern a channel.
         regions_class_order: Raw value painted by each region, where ``labels`` declares regions.
         merge: Take several raw values of a name as one class, not as a region.
         pairs: (left, right) class names that a mirror across the body exchanges.
@@ -48,6 +51,7 @@ class VolumesDataset(Dataset):
         images: str = "images",
         label_folder: str | None = "labels",
         test_images: str | None = None,
+        names: Mapping[str, str | Sequence[str] | None] | None = None,
         regions_class_order: Sequence[int] | None = None,
         merge: bool = False,
         pairs: Sequence[Sequence[str]] = (),
@@ -61,6 +65,7 @@ class VolumesDataset(Dataset):
         self.root = Path(root)
         self.name = name or self.root.name
         self.images, self.label_folder, self.test_images = images, label_folder, test_images
+        self.names = FileNames.of(names) if names else None
         self.groups = groups
         self.reading = Reading(nonfinite=nonfinite, grid_tolerance=grid_tolerance)
         table = LabelTable.declare(labels, regions_class_order=regions_class_order, merge=merge, pairs=pairs)
@@ -72,12 +77,16 @@ class VolumesDataset(Dataset):
         return self._spec
 
     def cases(self) -> list[Case]:
-        """Pairs of the image folder and the label folder."""
+        """Pairs of the image folder and the label folder, or what the names tell."""
+        if self.names:
+            return grouped(self.names.cases(self.root), self.groups)
         labels = self.root / self.label_folder if self.label_folder else None
         return grouped(self._pair(self.images, labels), self.groups)
 
     def test_cases(self) -> list[Case]:
-        """Images of the test folder, without labels; empty where none is named."""
+        """Images of the test folder, without labels; empty where none is named. Or what the names tell."""
+        if self.names:
+            return self.names.cases(self.root, test=True)
         return self._pair(self.test_images, None) if self.test_images else []
 
     def _pair(self, images: str, labels: Path | None) -> list[Case]:

@@ -1,0 +1,229 @@
+"""Preparation: a published dataset rewritten, case by case, into a folder that ``data=...`` reads.
+
+What ``scripts/prepare_<dataset>.py`` share: they go on where they were killed, and each file has its checksum.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.progress import track
+
+from medseg.data.case import first_five
+from medseg.errors import BadInput
+from medseg.files import write_whole
+
+MANIFEST = "manifest.sha256"
+"""A line for each file, as ``sha256sum`` writes it: ``sha256sum --check manifest.sha256`` verifies it too."""
+SETTINGS = "preparation.json"
+"""Which script filled the folder, with which settings."""
+_DRAFTS = ".drafts"
+
+
+@dataclass(frozen=True)
+class Work:
+    """Files of one case that are still to be written.
+
+    Attributes:
+        case: Named in messages.
+        files: Paths below the target folder, with ``/``.
+        write: Called with the path of each, in this order, in a folder of drafts; writes them all. The same
+            bytes each time, so that an interrupted run ends as one left alone.
+    """
+
+    case: str
+    files: tuple[str, ...]
+    write: Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A folder that is being filled, with a manifest of what is done.
+
+    Files are written as drafts and renamed when their case is whole; only then the manifest names them.
+
+    Attributes:
+        target: The folder; made if it is not there.
+        name: Of the dataset.
+        settings: JSON-able; a folder that was begun with other ones is refused.
+    """
+
+    target: Path
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def fill(self, work: Sequence[Work]) -> int:
+        """Write what is missing, damaged or was cut off.
+
+        Args:
+            work: Every case of the dataset, in the order in which they are to be done.
+
+        Returns:
+            How many cases were written; the others were there already, with the right checksums.
+
+        Raises:
+            BadInput: The folder holds another preparation, or something else; or a case can't be read or written.
+        """
+        self._begin()
+        listed = self._manifest()
+        sound = {path: digest for path, digest in listed.items() if self._is(path, digest)}
+        left = [one for one in work if not all(path in sound for path in one.files)]
+        done = {path: sound[path] for one in work if one not in left for path in one.files}
+        if done != listed:
+            write_whole(self.target / MANIFEST, "".join(_line(path, digest) for path, digest in done.items()))
+        for one in track(left, f"preparing {self.name}", disable=not sys.stderr.isatty()):
+            with self._drafts() as folder:
+                drafts = [folder / f"{number}_{Path(path).name}" for number, path in enumerate(one.files)]
+                try:
+                    one.write(*drafts)
+                except OSError as error:
+                    raise BadInput(f"{self.name}, {one.case}: {error}; mend or fetch its files anew") from error
+                lines = [_line(path, digest_of(draft)) for path, draft in zip(one.files, drafts, strict=True)]
+                for path, draft in zip(one.files, drafts, strict=True):
+                    (self.target / path).parent.mkdir(parents=True, exist_ok=True)
+                    os.replace(draft, self.target / path)
+            with (self.target / MANIFEST).open("a", encoding="utf-8") as manifest:
+                manifest.write("".join(lines))
+        ordered = self._manifest()
+        inside = [(path, ordered[path]) for one in work for path in one.files]
+        write_whole(self.target / MANIFEST, "".join(_line(path, digest) for path, digest in inside))
+        return len(left)
+
+    def damaged(self, work: Sequence[Work]) -> list[str]:
+        """Files that are missing, differ from their checksum, or have none; in the order of the work.
+
+        Raises:
+            BadInput: The folder holds no such preparation.
+        """
+        if not (self.target / SETTINGS).is_file():
+            raise BadInput(f"{self.target}: nothing was prepared here yet; run the script without --verify first")
+        self._begin()
+        listed = self._manifest()
+        every = [path for one in work for path in one.files]
+        return [path for path in every if path not in listed or not self._is(path, listed[path])]
+
+    def _begin(self) -> None:
+        """Make the folder, or see that it is one of ours."""
+        path, mine = self.target / SETTINGS, {"dataset": self.name, "settings": dict(self.settings)}
+        if path.is_file():
+            try:
+                told = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise BadInput(f"{path}: is not valid JSON ({error}); delete the folder, or name another") from error
+            if told != mine:
+                raise BadInput(f"{self.target}: was prepared as {told}, asked for is {mine}; name another folder")
+            return
+        if self.target.exists() and (not self.target.is_dir() or any(self.target.iterdir())):
+            raise BadInput(f"{self.target}: is there already and no preparation of {self.name}; name a new folder")
+        write_whole(path, json.dumps(mine, indent=1) + "\n")
+
+    def _manifest(self) -> dict[str, str]:
+        """Digest of each file that is done; a last line that was cut off does not count."""
+        path = self.target / MANIFEST
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+        whole = [line for line in lines if line.endswith("\n") and line[64:66] == "  "]
+        return {line[66:-1]: line[:64] for line in whole}
+
+    def _is(self, path: str, digest: str) -> bool:
+        file = self.target / path
+        return file.is_file() and digest_of(file) == digest
+
+    @contextmanager
+    def _drafts(self) -> Iterator[Path]:
+        folder = self.target / _DRAFTS
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _line(path: str, digest: str) -> str:
+    return f"{digest}  {path}\n"
+
+
+def text_work(path: str, text: str) -> Work:
+    """A text file, such as ``dataset.json``, as work of its own."""
+    return Work(path, (path,), lambda draft: draft.write_text(text, encoding="utf-8"))
+
+
+def expected(path: Path, what: str) -> Path:
+    """The path, which is there.
+
+    Args:
+        path: File or folder.
+        what: What the dataset has there, in a few words.
+
+    Raises:
+        BadInput: It is not.
+    """
+    if not path.exists():
+        raise BadInput(f"{path}: not there, expected {what}; name the folder as the dataset unpacks, or complete it")
+    return path
+
+
+def run(
+    name: str,
+    description: str | None,
+    plan: Callable[[argparse.Namespace], Sequence[Work]],
+    *,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    command: str,
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """The command line of a script: ``SOURCE TARGET [--verify]`` and options of its own.
+
+    Ends with exit code 2 and one line for a wrong folder or a missing file, with 1 if ``--verify`` finds damage.
+
+    Args:
+        name: Of the dataset.
+        description: For ``--help``.
+        plan: The work, from the arguments ``source``, ``target`` and those of ``options``.
+        options: Arguments of ``argparse`` by name, such as ``{"--classes": {"choices": [...]}}``; they are settings.
+        command: What to go on with; ``{target}`` stands for the folder.
+        arguments: Instead of those of the process.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, help="folder of the dataset as it unpacks; it is only read")
+    parser.add_argument("target", type=Path, help="folder to fill; the same one again goes on where it stopped")
+    parser.add_argument("--verify", action="store_true", help="write nothing, hold every file against its checksum")
+    own = [parser.add_argument(option, **settings).dest for option, settings in (options or {}).items()]
+    asked = parser.parse_args(arguments)
+    try:
+        expected(asked.source, f"the folder of {name}")
+        preparation = Preparation(asked.target, name, {key: getattr(asked, key) for key in own})
+        work = plan(asked)
+        if asked.verify:
+            damaged = preparation.damaged(work)
+            if damaged:
+                print(  # noqa: T201  the script's voice
+                    f"{len(damaged)} file(s) are missing or damaged: {first_five(damaged)}; "
+                    "the same command without --verify writes them anew",
+                    file=sys.stderr,
+                )
+                sys.exit(1)
+            print(f"{len(work)} entries are whole")  # noqa: T201
+            return
+        written = preparation.fill(work)
+    except BadInput as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    print(f"{written} written, {len(work) - written} were there already; {asked.target / MANIFEST}")  # noqa: T201
+    print(f"go on with:  {command.format(target=asked.target)}")  # noqa: T201
