@@ -21,7 +21,11 @@ def plan(asked: argparse.Namespace) -> list[Work]:
     for stack in stacks:
         with Image.open(stack) as pages:
             counts.append(getattr(pages, "n_frames", 1))
-    refuse([] if counts[0] == counts[1] else [f"{counts[0]} and {counts[1]} sections"], f"stacks in {asked.source} that differ", "fetch them anew")
+    refuse(
+        [] if counts[0] == counts[1] else [f"{counts[0]} and {counts[1]} sections"],
+        f"stacks in {asked.source} that differ",
+        "fetch them anew",
+    )
     return [section(number, stacks) for number in range(counts[0])]
 
 

@@ -51,7 +51,9 @@ def plan(asked: argparse.Namespace) -> list[Work]:
 
 def numbered(folder: Path) -> dict[int, Path]:
     """Files such as ``image_12.h5`` by number."""
-    found = {int(m[1]): path for path in expected(folder, "images or masks").iterdir() if (m := NAME.fullmatch(path.name))}
+    found = {
+        int(m[1]): path for path in expected(folder, "images or masks").iterdir() if (m := NAME.fullmatch(path.name))
+    }
     refuse([] if found else ["none"], f"HDF5 files in {folder}", "expected files such as image_1.h5 and mask_1.h5")
     return found
 
@@ -64,7 +66,10 @@ def work(names: tuple[str, str], image: Path, mask: Path) -> Work:
         cells = np.moveaxis(dataset_of(image, "img"), -1, 0)
         label = dataset_of(mask, "mask")
         if len(cells) != len(BANDS) or label.shape != cells.shape[1:]:
-            raise BadInput(f"{image}: img of {cells.shape[1:]} and {len(cells)} channels with a mask of {label.shape} came, expected 14")
+            raise BadInput(
+                f"{image}: img has {len(cells)} channels of {cells.shape[1:]} cells and its mask {label.shape}; "
+                "expected were 14 channels of as many cells; fetch both anew"
+            )
         grid = Grid(label.shape, np.eye(3), PIXEL)
         formats.write_image(image_draft, cells.astype(np.float32), grid, names=BANDS)
         formats.write(mask_draft, label.astype(np.uint8), grid)

@@ -13,11 +13,13 @@ from omegaconf import OmegaConf
 
 from medseg.command import compose, conf_dir
 from medseg.train import train
+from tests.image_layouts import PUBLISHED_IMAGES
 from tests.models import parts
 from tests.models.test_contract import FLAT
 from tests.models.test_contract import SMALL as SMALL_MODELS
 from tests.tiny import LABELS, write_nnunet, write_planar
 from tests.torchgeo_layouts import TORCHGEO
+from tests.volume_layouts import PUBLISHED_VOLUMES
 
 CONF = conf_dir()
 FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
@@ -81,7 +83,8 @@ LAYOUTS: dict[str, Callable[[Path], list[str]]] = (
     | TORCHGEO
 )
 """By option of data: what writes a tiny dataset in its layout, and gives the overrides that point to it."""
-
+PUBLISHED = PUBLISHED_VOLUMES | PUBLISHED_IMAGES
+"""The same by experiment, for those of a published dataset whose layout is not the option's own."""
 
 PLANAR = [*BANDS, "phantom_scenes", "phantom_series", *TORCHGEO]
 
@@ -96,7 +99,9 @@ def tiny_data(cache: Path, option: str, experiment: str | None = None) -> list[s
     told = cache / f"{option}-{experiment}.json"
     if not told.exists():
         root = cache / "raw" / f"{option}-{experiment}"
-        if experiment and option in ("rasters", "images"):
+        if experiment in PUBLISHED:
+            overrides = PUBLISHED[experiment](root)
+        elif experiment and option in ("rasters", "images"):
             cfg = compose("train", [f"experiment={experiment}", f"data.root={root}"])
             overrides = [f"data.root={write_planar(root, cfg.data)}"]
         else:

@@ -122,7 +122,7 @@ def _matching(root: Path, paths: Sequence[str], pattern: str, key: str) -> _Foun
         such = f"such as {paths[0]}" if paths else "none at all"
         raise BadInput(
             f"{root}: none of its {len(paths)} files ({such}) is what data.names.{key}={pattern} describes; check "
-            "data.root, which should be the folder of the dataset as it was unpacked, mend the pattern, or drop it (null)"
+            "data.root, the folder of the dataset as it was unpacked, mend the pattern, or drop it (null)"
         )
     return found
 

@@ -79,8 +79,7 @@ class Preparation:
         sound = {path: digest for path, digest in listed.items() if self._is(path, digest)}
         left = [one for one in work if not all(path in sound for path in one.files)]
         done = {path: sound[path] for one in work if one not in left for path in one.files}
-        if done != listed:
-            write_whole(self.target / MANIFEST, "".join(_line(path, digest) for path, digest in done.items()))
+        self._rewrite(done)
         for one in track(left, f"preparing {self.name}", disable=not sys.stderr.isatty()):
             with self._drafts() as folder:
                 drafts = [folder / f"{number}_{Path(path).name}" for number, path in enumerate(one.files)]
@@ -94,9 +93,8 @@ class Preparation:
                     os.replace(draft, self.target / path)
             with (self.target / MANIFEST).open("a", encoding="utf-8") as manifest:
                 manifest.write("".join(lines))
-        ordered = self._manifest()
-        inside = [(path, ordered[path]) for one in work for path in one.files]
-        write_whole(self.target / MANIFEST, "".join(_line(path, digest) for path, digest in inside))
+        listed = self._manifest()
+        self._rewrite({path: listed[path] for one in work for path in one.files})
         return len(left)
 
     def damaged(self, work: Sequence[Work]) -> list[str]:
@@ -133,6 +131,12 @@ class Preparation:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
         whole = [line for line in lines if line.endswith("\n") and line[64:66] == "  "]
         return {line[66:-1]: line[:64] for line in whole}
+
+    def _rewrite(self, digests: Mapping[str, str]) -> None:
+        """The manifest of these files alone; a line that was cut off goes, so that none is added to it."""
+        text = "".join(_line(path, digest) for path, digest in digests.items())
+        if not (self.target / MANIFEST).is_file() or (self.target / MANIFEST).read_text(encoding="utf-8") != text:
+            write_whole(self.target / MANIFEST, text)
 
     def _is(self, path: str, digest: str) -> bool:
         file = self.target / path
