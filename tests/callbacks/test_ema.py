@@ -38,7 +38,7 @@ def test_first_states_are_forgotten() -> None:
 
 
 def test_decay_never_exceeds_its_value_and_never_falls() -> None:
-    shares = [decay_at(n, 0.9) for n in range(1, 500)]
+    shares = [decay_at(n, 0.9, 1 / 9) for n in range(1, 500)]
     assert shares == sorted(shares)
     assert shares[-1] == 0.9
 
@@ -47,7 +47,19 @@ def test_without_decay_the_average_is_the_network() -> None:
     assert averaged(EMA(0.0), [1.0, 5.0]).module.weight.tolist() == [5.0, 5.0]
 
 
-@pytest.mark.parametrize("decay", [-0.1, 1.0])
-def test_decay_outside_its_range_is_refused(decay: float) -> None:
-    with pytest.raises(BadInput, match=r"callbacks\.ema\.decay"):
-        EMA(decay)
+def test_share_is_how_far_back_the_average_reaches() -> None:
+    """With a share of 1 and no bound the weight of a new state is 1 / (n + 2): nearly a plain mean."""
+    states = [1.0, 2.0, 4.0, 8.0]
+    average = averaged(EMA(0.9999, share=1.0), states).module.weight[0].item()
+    by_hand = states[0]
+    for n, state in enumerate(states[1:], start=1):
+        by_hand = ((1 + n) * by_hand + state) / (2 + n)
+    assert average == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"), [({"decay": -0.1}, "decay"), ({"decay": 1.0}, "decay"), ({"share": 0}, "share")]
+)
+def test_numbers_outside_their_ranges_are_refused(settings: dict[str, float], key: str) -> None:
+    with pytest.raises(BadInput, match=rf"callbacks\.ema\.{key}"):
+        EMA(**settings)
