@@ -12,7 +12,7 @@ from medseg.errors import BadInput
 
 
 def decay_at(n: int, decay: float, share: float) -> float:
-    """Part that the average keeps of itself when it has taken in ``n`` states: ``min(decay, (1 + n) / (1 + n + 1/share))``.
+    """Part that the average keeps of itself after ``n`` states: ``min(decay, (1 + n) / (1 + n + 1 / share))``.
 
     Example:
         >>> [round(decay_at(n, decay=0.99, share=1 / 9), 2) for n in (1, 10, 100, 10_000)]
@@ -26,8 +26,8 @@ class EMA(WeightAveraging):
 
     The average reaches back over ``share`` of the steps so far, until that is ``1 / (1 - decay)`` steps. So the random
     first state does not rule it for long: 100 steps into a training of a U-Net with batch normalisation, a decay of
-    0.99 from the start gave a Dice of 0.41 where the weights themselves had 0.82. Lightning's ``EMAWeightAveraging`` has
-    that fixed decay. What a checkpoint holds is the same, so that either resumes the other's.
+    0.99 from the start gave a Dice of 0.41 where the weights themselves had 0.82. Lightning's
+    ``EMAWeightAveraging`` has that fixed decay. A checkpoint holds the same, so that either resumes the other's.
 
     A wide average (``share`` of a half, a ``decay`` that is never reached) is for few scenes or patients, where what is
     right on unseen ones comes and goes between steps.
@@ -40,15 +40,15 @@ class EMA(WeightAveraging):
         BadInput: Numbers outside their ranges.
 
     References:
-        TensorFlow's ``ExponentialMovingAverage`` with ``num_updates`` has the rising decay with a share of 1/9. Averages
-        of constant relative width: Karras et al., Analyzing and Improving the Training Dynamics of Diffusion Models,
-        2024. Wide averages for unseen domains: Cha et al., SWAD, 2021.
+        TensorFlow's ``ExponentialMovingAverage`` with ``num_updates`` has the rising decay with a share of 1/9.
+        Averages of constant relative width: Karras et al., Analyzing and Improving the Training Dynamics of
+        Diffusion Models, 2024. Wide averages for unseen domains: Cha et al., SWAD, 2021.
     """
 
     def __init__(self, decay: float = 0.99, share: float = 1 / 9) -> None:
         if not 0 <= decay < 1:
             raise BadInput(
-                f"callbacks.ema.decay={decay}: expected 0 <= decay < 1, such as 0.99; callbacks.ema=null averages nothing"
+                f"callbacks.ema.decay={decay}: expected 0 <= decay < 1, such as 0.99 (none: callbacks.ema=null)"
             )
         if not 0 < share <= 1:
             raise BadInput(f"callbacks.ema.share={share}: expected 0 < share <= 1, such as 0.1")
