@@ -15,6 +15,7 @@ import torch
 from hydra.errors import InstantiationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
@@ -221,6 +222,7 @@ def tiling(cfg: DictConfig, planned: Plan, spec: DataSpec, precision: str) -> Ti
 
 def run(cfg: DictConfig, run_dir: Path) -> Run:
     """Everything one training needs; reads the training cases if they are not planned yet."""
+    watching = loggers(cfg, run_dir)  # first, so that a package or an account that is missing is told at once
     source = dataset(cfg)
     method_of = instantiate(cfg.method, _partial_=True)
     pretrains = issubclass(method_of.func, Pretraining)
@@ -303,7 +305,20 @@ def run(cfg: DictConfig, run_dir: Path) -> Run:
             tuning=tuning,
             **shared,
         )
-    return Run(source, planned, datamodule, method, trainer(cfg, run_dir, precision, device, method.monitor), report)
+    training = trainer(cfg, run_dir, precision, device, method.monitor, watching)
+    return Run(source, planned, datamodule, method, training, report)
+
+
+def loggers(cfg: DictConfig, run_dir: Path) -> list[Logger]:
+    """``metrics.csv``, and the loggers of ``cfg.logger``.
+
+    Raises:
+        BadInput: A logger that needs what is not there.
+    """
+    for key, entry in cfg.logger.items():
+        if not (entry is None or (OmegaConf.is_dict(entry) and "_target_" in entry)):
+            raise BadInput(f"logger.{key}={entry}: expected a logger by its name, such as logger=[wandb,tensorboard]")
+    return [MetricsFile(run_dir), *(instantiate(entry) for entry in cfg.logger.values() if entry is not None)]
 
 
 def sampling(cfg: DictConfig, *, labelled: bool) -> dict[str, Any]:
@@ -320,7 +335,14 @@ def _plain(cfg: DictConfig, precision: str) -> dict[str, Any]:
     return config
 
 
-def trainer(cfg: DictConfig, run_dir: Path, precision: str, device: str, monitor: tuple[str, str]) -> Trainer:
+def trainer(
+    cfg: DictConfig,
+    run_dir: Path,
+    precision: str,
+    device: str,
+    monitor: tuple[str, str],
+    watching: Sequence[Logger],
+) -> Trainer:
     """The Lightning trainer, with checkpoints (the best by ``monitor``), loggers and the configured callbacks."""
     folder = run_dir / "checkpoints"
     settled: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
@@ -328,9 +350,6 @@ def trainer(cfg: DictConfig, run_dir: Path, precision: str, device: str, monitor
     best = ModelCheckpoint(filename="best", monitor=key, mode=mode, save_on_train_epoch_end=False, **settled)
     last = ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **settled)  # only whole epochs resume exactly
     callbacks = [instantiate(c) for c in cfg.callbacks.values() if c is not None]
-    loggers: list[Any] = [MetricsFile(run_dir)]
-    if cfg.logger.get("_target_"):
-        loggers.append(instantiate(cfg.logger))
     settings = {k: v for k, v in cfg.trainer.items() if k not in ("accelerator", "precision")}
     settings["log_every_n_steps"] = min(cfg.trainer.log_every_n_steps, cfg.data.steps_per_epoch)
     make = instantiate(settings, _partial_=True)
@@ -339,7 +358,7 @@ def trainer(cfg: DictConfig, run_dir: Path, precision: str, device: str, monitor
             accelerator="gpu" if device == "cuda" else cfg.trainer.accelerator,
             precision=precision,
             callbacks=[*callbacks, best, last],  # after the averaging of weights, which they are to save
-            logger=loggers,
+            logger=list(watching),
             plugins=[checkpoint.AtomicCheckpointIO()],
             default_root_dir=str(run_dir),
             use_distributed_sampler=False,

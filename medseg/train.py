@@ -6,14 +6,12 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from medseg import command
+from medseg import command, tracking
 from medseg.errors import BadInput
 
 if TYPE_CHECKING:
@@ -38,12 +36,13 @@ def train(cfg: DictConfig) -> Path:
     """
     run_dir, resumed = run_folder(cfg)
     cfg.run_dir = str(run_dir)  # before other keys take it over
+    tracking.settle(cfg)
     OmegaConf.resolve(cfg)
     if cfg.judged not in ("best", "last"):
         raise BadInput(f"judged={cfg.judged}: choose best or last")
     from medseg import quiet
 
-    quiet.settle(tracker=not cfg.logger.get("offline", True))
+    quiet.settle(tracker=tracking.online(cfg))
     from medseg import build, folds
 
     run = build.run(cfg, run_dir)
@@ -54,30 +53,18 @@ def train(cfg: DictConfig) -> Path:
     parts = run.datamodule.cases
     for line in folds.leakage(parts["train"], parts["val"], run.dataset):
         print(f"warning: {line}", file=sys.stderr)  # noqa: T201  the command's voice
-    with _tracked():
-        _leave_traces(cfg, run, run_dir)
+    with tracking.tracked():
+        _leave_traces(run, run_dir)
         began = time.monotonic()
         run.trainer.fit(run.method, run.datamodule, ckpt_path=str(resumed) if resumed else None, weights_only=True)
         spent = time.monotonic() - began
         if run.trainer.is_global_zero and not run.trainer.interrupted:
             stored: Any = run.method.stored
             _save_adapters(cfg, run, run_dir)
-            if cfg.test and stored["segments"]:
-                _judge(cfg, run, run_dir)
+            result = _judge(cfg, run, run_dir) if cfg.test and stored["segments"] else None
+            tracking.end(cfg, run, run_dir, result)
             _finish(run_dir, spent, segments=stored["segments"])
     return run_dir
-
-
-@contextmanager
-def _tracked() -> Iterator[None]:
-    """End the W&B run that began within, which the next training of this process would continue."""
-    failed = 1
-    try:
-        yield
-        failed = 0
-    finally:
-        if "wandb" in sys.modules:
-            sys.modules["wandb"].finish(exit_code=failed)
 
 
 def run_folder(cfg: DictConfig) -> tuple[Path, Path | None]:
@@ -153,7 +140,7 @@ def _short(values: tuple[float, ...]) -> str:
     return " x ".join(f"{v:g}" for v in values)
 
 
-def _leave_traces(cfg: DictConfig, run: Run, run_dir: Path) -> None:
+def _leave_traces(run: Run, run_dir: Path) -> None:
     from medseg.planning.plan import write_plan
 
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -163,9 +150,7 @@ def _leave_traces(cfg: DictConfig, run: Run, run_dir: Path) -> None:
     write_plan(run_dir / "plan.yaml", run.plan)
     if run.report is not None:
         (run_dir / "weights.txt").write_text(run.report.table(full=True) + "\n")
-    hyper = stored["config"] | {"parameters": sum(p.numel() for p in run.method.parameters())}
-    for logger in run.trainer.loggers:
-        logger.log_hyperparams(hyper)
+    tracking.begin(run)
 
 
 def _save_adapters(cfg: DictConfig, run: Run, run_dir: Path) -> None:
@@ -179,7 +164,7 @@ def _save_adapters(cfg: DictConfig, run: Run, run_dir: Path) -> None:
         adapters.save(predictor.network, run_dir / "checkpoints" / "adapters.safetensors")
 
 
-def _judge(cfg: DictConfig, run: Run, run_dir: Path) -> None:
+def _judge(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]:
     from rich.progress import track
 
     from medseg import build, folds, restore
@@ -197,10 +182,8 @@ def _judge(cfg: DictConfig, run: Run, run_dir: Path) -> None:
     result["policy"] |= {"cases": which, "checkpoint": cfg.judged}
     write(run_dir, result)
     write_run_report(run_dir, result, shown, run.dataset.spec, run.method.stored)  # type: ignore[arg-type]
-    final = {f"test/{name}": entry["mean"] for name, entry in result["summary"].items() if entry["mean"] is not None}
-    for logger in run.trainer.loggers:
-        logger.log_metrics(final, step=run.trainer.global_step)
-        logger.save()
+    tracking.log_scores(run, result, shown)
+    return result
 
 
 def _finish(run_dir: Path, spent: float, *, segments: bool) -> None:

@@ -31,7 +31,7 @@ ALLOWED = {
     "data": CONTRACT | {"files", "formats", "transforms"},
     "planning": CONTRACT | {"files", "formats", "transforms", "data"},  # the fingerprint crops as preprocessing does
     "methods": {"errors", "labels", "sample"},
-    "callbacks": CONTRACT | {"formats", "metrics", "methods", "report"},  # the method's budget; previews are drawn
+    "callbacks": CONTRACT | {"files", "formats", "metrics", "methods", "report"},  # the method's budget; previews are drawn
     "report": CONTRACT | {"files", "formats", "metrics"},
 }
 COMMANDS = {
@@ -44,6 +44,7 @@ COMMANDS = {
     "judge",
     "evaluation",
     "comparison",
+    "tracking",
     "train",
     "predict",
     "evaluate",

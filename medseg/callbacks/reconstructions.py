@@ -8,18 +8,20 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import WandbLogger
 from PIL import Image
 
+from medseg.callbacks.picture_logger import picture_loggers
 from medseg.report.composite import composite
+from medseg.report.pictures import Picture
 from medseg.sample import Channel, DataSpec
 
 _GAP = 4
 
 
 class Reconstructions(Callback):
-    """Writes ``reconstructions/step_<n>.png`` into the run's folder, and to W&B: image, what was seen of it, guess.
+    """Writes ``reconstructions/step_<n>.png`` into the run's folder: image, what was seen of it, guess.
 
+    Loggers that show pictures get it too, as ``val/reconstruction``.
     A patch of the first validation case, the same every time. Volumes are shown in their middle plane across the
     last axis. Methods that do not pretrain have nothing to show.
     """
@@ -36,13 +38,9 @@ class Reconstructions(Callback):
         folder = Path(trainer.default_root_dir) / "reconstructions"
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(folder / f"step_{trainer.global_step:06d}.png")
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                import wandb
-
-                caption = "image, seen, guessed" if seen.guessed is not None else "image, turned"
-                shown = {"val/reconstruction": wandb.Image(picture, caption=caption)}
-                logger.experiment.log(shown | {"trainer/global_step": trainer.global_step})
+        caption = "image, seen, guessed" if seen.guessed is not None else "image, turned"
+        for logger in picture_loggers(trainer):
+            logger.log_pictures({"val/reconstruction": [Picture(picture, caption)]}, trainer.global_step)
 
 
 def strip(panels: list[torch.Tensor], channels: tuple[Channel, ...]) -> np.ndarray:

@@ -69,6 +69,10 @@ class Panels:
         """The views that there are, see ``planes_of``."""
         return planes_of(self.grid)
 
+    def index(self, plane: Plane) -> int:
+        """Where a view is cut: at most labelled foreground, or predicted foreground if there is none."""
+        return fullest(self.label > 0 if (self.label > 0).any() else self.pred > 0, plane)
+
     def draw(self, row: Sequence[Axes], plane: Plane, *, outline: bool) -> None:
         """Image, label and prediction into three axes, cut where the label has most foreground.
 
@@ -77,8 +81,7 @@ class Panels:
             plane: The view.
             outline: Draw the contour of the labelled foreground on the prediction, if there is a background.
         """
-        foreground = self.label > 0 if (self.label > 0).any() else self.pred > 0
-        index = fullest(foreground, plane)
+        index = self.index(plane)
         below = np.stack([plane.cut(band, index) for band in self.ground], axis=-1)
         truth, guess, there = (plane.cut(cells, index) for cells in (self.label, self.pred, self.known))
         where = f"image {plane.name} {index}" if plane.through is not None else "image"

@@ -1,0 +1,38 @@
+"""MlflowRun: a training as a run of MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+from lightning.pytorch.loggers import MLFlowLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from medseg.callbacks.picture_logger import PictureLogger
+from medseg.errors import BadInput
+from medseg.report.pictures import Picture
+
+
+class MlflowRun(MLFlowLogger, PictureLogger):
+    """Lightning's logger, with pictures.
+
+    Args:
+        settings: Of Lightning's logger, such as tracking_uri, experiment_name, run_name and tags.
+
+    Raises:
+        BadInput: MLflow is not installed.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        if find_spec("mlflow") is None:
+            raise BadInput("logger=mlflow: MLflow is not installed; pip install 'medseg[mlflow]'")
+        super().__init__(**settings)
+
+    @rank_zero_only
+    def log_pictures(self, pictures: Mapping[str, Sequence[Picture]], step: int) -> None:
+        """Each view as an image: what is seen, and beside it what lies below each mask."""
+        for key, views in pictures.items():
+            for number, view in enumerate(views):
+                name = key if len(views) == 1 else f"{key}/{number}"
+                self.experiment.log_image(self.run_id, view.beside(), key=name, step=step)
