@@ -158,13 +158,14 @@ def log_scores(run: Run, result: Mapping[str, Any], shown: Sequence[tuple[Sample
     final = dict(_final(result))
     for logger in run.trainer.loggers:
         logger.log_metrics(final, step=step)
-        if isinstance(logger, WandbRun):
-            logger.log_result(result, step)
         logger.save()
     if watching := picture_loggers(run.trainer):
         views = _views(run, shown)
         for watcher in watching:
             watcher.log_pictures(views, step)
+    for logger in run.trainer.loggers:
+        if isinstance(logger, WandbRun):
+            logger.log_result(result, step)
 
 
 def end(cfg: DictConfig, run: Run, run_dir: Path, result: Mapping[str, Any] | None) -> None:

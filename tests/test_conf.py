@@ -126,8 +126,11 @@ OWN = {
     "method/simmim": ["plan.patch=[64,64]"],
     "method/spark": ["plan.patch=[64,64]"],
     "peft/sam_adapter": ["model.encoder.name=test_vit"],
+    "logger/mlflow": ["logger.mlflow.tracking_uri='file:${run_dir}/mlruns'"],
 }
 """What an option needs besides, on tiny data."""
+OPTIONAL = {"logger/tensorboard": "tensorboard", "logger/mlflow": "mlflow"}
+"""Packages that an option needs and the package does without."""
 
 
 def take_a_step(
@@ -148,7 +151,10 @@ def take_a_step(
 
 
 @pytest.mark.parametrize("name", [name for name in OPTIONS if name not in SHARED])
-def test_option_takes_a_training_step(name: str, cache: Path, tmp_path: Path) -> None:
+def test_option_takes_a_training_step(name: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name in OPTIONAL:
+        pytest.importorskip(OPTIONAL[name])
+        monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     group, _, option = name.rpartition("/")
     chosen = {"data": "nnunet", "model": "unet", "logger": "csv", "metric": "overlap", "transform": "light"}
     chosen |= {group: option}

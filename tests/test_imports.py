@@ -31,7 +31,8 @@ ALLOWED = {
     "data": CONTRACT | {"files", "formats", "transforms"},
     "planning": CONTRACT | {"files", "formats", "transforms", "data"},  # the fingerprint crops as preprocessing does
     "methods": {"errors", "labels", "sample"},
-    "callbacks": CONTRACT | {"files", "formats", "metrics", "methods", "report"},  # the method's budget; previews are drawn
+    "callbacks": CONTRACT
+    | {"files", "formats", "metrics", "methods", "report"},  # the method's budget; previews are drawn
     "report": CONTRACT | {"files", "formats", "metrics"},
 }
 COMMANDS = {
@@ -100,3 +101,13 @@ def test_commands_do_not_import_torch_before_they_run(module: str) -> None:
     code = f"import sys, medseg.{module}; print([m for m in ('torch', 'lightning', 'monai') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
+def test_trackers_are_imported_where_they_are_used_only(path: Path) -> None:
+    """A training with logger=csv imports none of them, and works without the optional ones."""
+    optional = {"wandb", "tensorboard", "mlflow"}
+    for node in ast.parse(path.read_text()).body:
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        assert not optional & {name.partition(".")[0] for name in names}

@@ -47,7 +47,9 @@ class WandbRun(WandbLogger, PictureLogger):
         self._folder = Path(save_dir) / "wandb"
         self._kept_id = self._folder / "id.txt"
         self.artifacts = tuple(artifacts)
-        given: dict[str, Any] = {} if "WANDB_RUN_ID" in os.environ else {"id": self._known_id()}  # an agent of a sweep gives ids
+        given: dict[str, Any] = (
+            {} if "WANDB_RUN_ID" in os.environ else {"id": self._known_id()}
+        )  # an agent of a sweep gives ids
         super().__init__(save_dir=save_dir, mode=mode, **given, **settings)
 
     @property
@@ -90,7 +92,10 @@ class WandbRun(WandbLogger, PictureLogger):
 
     @rank_zero_only
     def log_result(self, result: Mapping[str, Any], step: int) -> None:
-        """Tables of cases and classes, and the confusion matrix, under ``test/``."""
+        """Tables of cases and classes, and the confusion matrix, under ``test/``.
+
+        To be called last: pictures with masks send W&B's own part of the settings anew, without the charts in it.
+        """
         tables = {"test/cases": wandb_media.case_table(result), "test/classes": wandb_media.class_table(result)}
         self._log({**tables, **wandb_media.confusion(result)}, step)
 

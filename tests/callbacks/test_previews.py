@@ -6,27 +6,28 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger
 
+from medseg.callbacks.picture_logger import PictureLogger
 from medseg.callbacks.previews import Previews
-from medseg.geometry.grid import Grid
+from medseg.geometry.grid import PIXEL, RAS_MM, Grid
 from medseg.labels import IGNORE, LabelTable
 from medseg.report import composite
-from medseg.report.planes import planes_of
+from medseg.report.panels import Panels
+from medseg.report.pictures import Picture
+from medseg.report.pictures import pictures as pictures_of
 from medseg.sample import Batch, Channel, DataSpec
 
 TABLE = LabelTable.declare({"background": 0, "organ": 1})
 SPEC = {ndim: DataSpec((Channel("grey"),), TABLE, ndim) for ndim in (2, 3)}
 
 
-class Experiment:
-    """Stands for a W&B run."""
-
+class Watcher(PictureLogger):
     def __init__(self) -> None:
-        self.logged: list[dict[str, Any]] = []
+        self.logged: list[tuple[dict[str, Any], int]] = []
 
-    def log(self, row: dict[str, Any]) -> None:
-        self.logged.append(row)
+    def log_pictures(self, pictures: Any, step: int) -> None:
+        self.logged.append((dict(pictures), step))
 
 
 def batch(case: str, ndim: int) -> Batch:
@@ -41,49 +42,52 @@ def batch(case: str, ndim: int) -> Batch:
 
 def method(spec: DataSpec) -> Any:
     infer = Mock(side_effect=lambda image, network: (image[0] % 2).long())
-    return Mock(spec=LightningModule, infer=infer, network=None, stored={"spec": spec.to_dict()})
+    stored = {"spec": spec.to_dict(), "plan": {"spacing": [1.0] * spec.ndim}}
+    return Mock(spec=LightningModule, infer=infer, network=None, stored=stored)
 
 
 def trainer(*loggers: Any) -> Any:
     return Mock(spec=Trainer, loggers=list(loggers), global_step=7)
 
 
-def sent(judged: Any, batches: list[Batch], monkeypatch: pytest.MonkeyPatch, cases: int = 2) -> dict[str, Any]:
-    """What W&B gets: pictures as (cells, settings)."""
-    monkeypatch.setattr("wandb.Image", lambda cells, **named: (cells, named))
-    experiment, callback = Experiment(), Previews(cases=cases)
-    running = trainer(WandbLogger(experiment=experiment))  # type: ignore[arg-type]
+def sent(judged: Any, batches: list[Batch], cases: int = 2) -> dict[str, list[Picture]]:
+    """What loggers that show pictures get."""
+    watcher, callback = Watcher(), Previews(cases=cases)
+    running = trainer(watcher)
     for index, shown in enumerate(batches):
         callback.on_validation_batch_end(running, judged, None, shown, index)
     callback.on_validation_end(running, judged)
     callback.on_validation_end(running, judged)
-    (row,) = experiment.logged
-    return row
+    ((pictures, step),) = watcher.logged
+    assert step == 7
+    return pictures
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_first_cases_are_sent_with_masks_and_names(ndim: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_cases_are_sent_with_masks_and_names(ndim: int) -> None:
     judged = method(SPEC[ndim])
-    row = sent(judged, [batch(case, ndim) for case in "abc"], monkeypatch)
+    pictures = sent(judged, [batch(case, ndim) for case in "abc"])
     assert judged.infer.call_count == 2, "cases that are not shown are not predicted again"
-    assert row["trainer/global_step"] == 7
-    assert set(row) == {"val/previews/a", "val/previews/b", "trainer/global_step"}
-    cells, named = row["val/previews/a"]
-    assert named["caption"] == "a"
+    assert set(pictures) == {"val/previews/a", "val/previews/b"}
+    views = pictures["val/previews/a"]
     image, label = batch("a", ndim).image[0, 0].numpy(), batch("a", ndim).label[0].numpy()
+    grid = Grid.regular(label.shape, (1,) * ndim, RAS_MM if ndim == 3 else PIXEL)
+    expected = pictures_of(Panels.of(image, label, (image % 2).astype(int), TABLE, grid), "a")
+    assert [view.caption for view in views] == [view.caption for view in expected]
+    assert len(views) == (1 if ndim == 2 else 3)
+    for view, right in zip(views, expected, strict=True):
+        np.testing.assert_array_equal(view.ground, right.ground)
+        assert set(view.masks) == {"label", "prediction"}
+        for name, mask in view.masks.items():
+            np.testing.assert_array_equal(mask, right.masks[name])
+        assert view.names == {0: "background", 1: "organ", 2: "ignored"}
 
-    def shown(array: np.ndarray) -> np.ndarray:  # of a volume the slice with foreground, the first
-        return array if ndim == 2 else planes_of(Grid.regular(label.shape, (1, 1, 1)))[0].cut(array, 0)
 
-    grey = cells[..., 0] if ndim == 2 else cells
-    assert (cells.dtype, cells.min(), cells.max()) == (np.uint8, 0, 255)
-    assert (np.diff(grey.ravel()[np.argsort(shown(image), axis=None)].astype(int)) >= 0).all()
-    masks = named["masks"]
-    known = np.where(label == IGNORE, 2, label)
-    np.testing.assert_array_equal(masks["label"]["mask_data"], shown(known))
-    np.testing.assert_array_equal(masks["prediction"]["mask_data"], shown(image % 2))
-    assert masks["label"]["class_labels"] == {0: "background", 1: "organ", 2: "ignored"}
-    assert masks["prediction"]["class_labels"] == {0: "background", 1: "organ"}
+def test_volume_is_as_thick_as_the_plan_says() -> None:
+    judged = method(SPEC[3])
+    judged.stored["plan"]["spacing"] = [1.0, 1.0, 2.0]
+    thin, thick = (sent(m, [batch("a", 3)])["val/previews/a"][1] for m in (method(SPEC[3]), judged))
+    assert (thin.ground.shape[0], thick.ground.shape[0]) == (5, 10)
 
 
 def test_scene_is_a_reduced_composite_without_its_invalid_cells(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,29 +96,28 @@ def test_scene_is_a_reduced_composite_without_its_invalid_cells(monkeypatch: pyt
     scene = batch("a", 2)
     scene.image = torch.arange(48, dtype=torch.float32).reshape(1, 4, 3, 4).flip(1)
     scene.valid[0, 0, 0] = False
-    row = sent(method(DataSpec(channels, TABLE, 2)), [scene], monkeypatch)
-    cells, named = row["val/previews/a"]
+    (view,) = sent(method(DataSpec(channels, TABLE, 2)), [scene])["val/previews/a"]
     expected = composite.composite(scene.image[0, :, ::2, ::2].numpy(), channels, scene.valid[0, ::2, ::2].numpy())
-    np.testing.assert_array_equal(cells, expected)
-    assert cells.shape == (2, 2, 3)
-    assert cells[0, 0].tolist() == [composite.NO_DATA] * 3
-    assert named["masks"]["label"]["mask_data"].shape == (2, 2)
+    np.testing.assert_array_equal(view.ground, expected)
+    assert view.ground.shape == (2, 2, 3)
+    assert view.ground[0, 0].tolist() == [composite.NO_DATA] * 3
+    assert view.masks["label"].shape == (2, 2)
 
 
-def test_without_wandb_nothing_is_predicted(tmp_path: Any) -> None:
+def test_without_a_logger_of_pictures_nothing_is_predicted(tmp_path: Any) -> None:
     callback, judged = Previews(), method(SPEC[3])
     callback.on_validation_batch_end(trainer(CSVLogger(tmp_path)), judged, None, batch("a", 3), 0)
     callback.on_validation_end(trainer(CSVLogger(tmp_path)), judged)
     assert judged.infer.call_count == 0
 
 
-def test_of_a_series_its_fullest_date_is_shown_and_the_network_told_its_dates(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_series_its_fullest_date_is_shown_and_the_network_told_its_dates() -> None:
     single = batch("a", 2)
     image = torch.stack([torch.zeros_like(single.image), single.image], 1)
     series = replace(single, image=image, present=torch.ones(1, 2, 1, dtype=torch.bool), days=torch.tensor([[3, 9]]))
     judged = method(SPEC[2])
     judged.infer.side_effect = lambda image, network, present, days: (image[1, 0] % 2).long()
-    cells, _ = sent(judged, [series], monkeypatch)["val/previews/a"]
-    expected, _ = sent(method(SPEC[2]), [single], monkeypatch)["val/previews/a"]
-    np.testing.assert_array_equal(cells, expected)
+    (view,) = sent(judged, [series])["val/previews/a"]
+    (expected,) = sent(method(SPEC[2]), [single])["val/previews/a"]
+    np.testing.assert_array_equal(view.ground, expected.ground)
     assert judged.infer.call_args.kwargs["days"].tolist() == [3, 9]
