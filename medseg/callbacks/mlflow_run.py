@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import MLFlowLogger
@@ -13,21 +14,29 @@ from medseg.callbacks.picture_logger import PictureLogger
 from medseg.errors import BadInput
 from medseg.report.pictures import Picture
 
+_FILE = "sqlite:///"
+
 
 class MlflowRun(MLFlowLogger, PictureLogger):
     """Lightning's logger, with pictures.
 
     Args:
-        settings: Of Lightning's logger, such as tracking_uri, experiment_name, run_name and tags.
+        tracking_uri: A server, or ``sqlite:///FILE``, whose folder is made and holds the pictures too. MLflow's old
+            form, folders of files, can't hold ``val/dice`` beside ``val/dice/<class>``.
+        settings: Of Lightning's logger, such as experiment_name, run_name and tags.
 
     Raises:
         BadInput: MLflow is not installed.
     """
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, tracking_uri: str, **settings: Any) -> None:
         if find_spec("mlflow") is None:
             raise BadInput("logger=mlflow: MLflow is not installed; pip install 'medseg[mlflow]'")
-        super().__init__(**settings)
+        if tracking_uri.startswith(_FILE):
+            folder = Path(tracking_uri.removeprefix(_FILE)).absolute().parent
+            folder.mkdir(parents=True, exist_ok=True)
+            settings = {"artifact_location": (folder / "mlartifacts").as_uri()} | settings
+        super().__init__(tracking_uri=tracking_uri, **settings)
 
     @rank_zero_only
     def log_pictures(self, pictures: Mapping[str, Sequence[Picture]], step: int) -> None:

@@ -80,8 +80,8 @@ def classes_of(table: LabelTable) -> dict[int, tuple[str, tuple[int, int, int] |
 
 def _view(panels: Panels, plane: Plane, title: str) -> Picture:
     index = panels.index(plane)
-    rows, columns = _squared(panels.grid, plane)
     ground = np.stack([plane.cut(band, index) for band in panels.ground], axis=-1)
+    rows, columns = _squared(ground.shape[:2], panels.grid, plane)
     label, pred = (plane.cut(cells, index)[rows][:, columns] for cells in (panels.label, panels.pred))
     masks = {"label": np.where(label == IGNORE, panels.table.n_classes, label), "prediction": pred}
     caption = title if plane.through is None else f"{title}: {plane.name} {index}"
@@ -91,9 +91,14 @@ def _view(panels: Panels, plane: Plane, title: str) -> Picture:
     )
 
 
-def _squared(grid: Grid, plane: Plane) -> tuple[Int[np.ndarray, " h"], Int[np.ndarray, " w"]]:
-    """Which row and column of a cut each row and column of the picture shows; in 2D each its own."""
-    cells = [grid.shape[axis] for axis in (plane.rows, plane.columns)]
+def _squared(cells: Sequence[int], grid: Grid, plane: Plane) -> tuple[Int[np.ndarray, " h"], Int[np.ndarray, " w"]]:
+    """Which row and column of a cut each row and column of the picture shows; in 2D each its own.
+
+    Args:
+        cells: Rows and columns of the cut; of a large image fewer than its grid has.
+        grid: Of the case.
+        plane: Of the cut.
+    """
     if plane.through is None:
         return np.arange(cells[0]), np.arange(cells[1])
     lengths = np.array([n * grid.spacing[axis] for n, axis in zip(cells, (plane.rows, plane.columns), strict=True)])

@@ -37,7 +37,7 @@ def test_scalars_settings_and_pictures_are_there(tmp_path: Path) -> None:
     with Image.open(io.BytesIO(shown.encoded_image_string)) as stored:
         np.testing.assert_array_equal(np.array(stored), picture.beside())
     content = HParamsPluginData.FromString(read.SummaryMetadata("_hparams_/session_start_info").plugin_data.content)
-    told = {key: value for key, value in content.session_start_info.hparams.items()}
+    told = dict(content.session_start_info.hparams.items())
     assert told["seed"].number_value == 3
     assert told["model.name"].string_value == "UNet"
     assert (told["model.features"].string_value, told["model.norm"].string_value) == ("[4, 8]", "None")
