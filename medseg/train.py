@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 import time
@@ -44,18 +45,23 @@ def train(cfg: DictConfig) -> Path:
     from medseg import quiet
 
     quiet.settle(tracker=not cfg.logger.get("offline", True))
-    from medseg import build, folds
+    from medseg import build, folds, processes
 
     run = build.run(cfg, run_dir)
+    run_dir = processes.agreed(run.trainer, run_dir)
+    cfg.run_dir = str(run_dir)
     if resumed:
         _keep_account(run, resumed)
-    _announce(cfg, run, resumed)
-    run.datamodule.prepare_data()
-    parts = run.datamodule.cases
-    for line in folds.leakage(parts["train"], parts["val"], run.dataset):
-        print(f"warning: {line}", file=sys.stderr)  # noqa: T201  the command's voice
-    with _tracked():
-        _leave_traces(cfg, run, run_dir)
+    if run.trainer.is_global_zero:
+        _announce(cfg, run, resumed)
+    with processes.first_alone(run.trainer):
+        run.datamodule.prepare_data()
+    with _tracked(), processes.handing(run.trainer, run_dir, resumed):
+        if run.trainer.is_global_zero:
+            parts = run.datamodule.cases
+            for line in folds.leakage(parts["train"], parts["val"], run.dataset):
+                print(f"warning: {line}", file=sys.stderr)  # noqa: T201  the command's voice
+            _leave_traces(cfg, run, run_dir)
         began = time.monotonic()
         run.trainer.fit(run.method, run.datamodule, ckpt_path=str(resumed) if resumed else None, weights_only=True)
         spent = time.monotonic() - began
@@ -92,6 +98,11 @@ def run_folder(cfg: DictConfig) -> tuple[Path, Path | None]:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
+    if "LOCAL_RANK" in os.environ:
+        from medseg import processes
+
+        if (told := processes.handed()) is not None:
+            return told
     run_dir = Path(cfg.run_dir)
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         run_dir = run_dir / str(HydraConfig.get().job.num)

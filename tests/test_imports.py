@@ -45,6 +45,7 @@ COMMANDS = {
     "judge",
     "evaluation",
     "comparison",
+    "processes",
     "train",
     "predict",
     "evaluate",
