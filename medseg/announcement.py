@@ -20,7 +20,7 @@ def shortened(text: str, *, lines: int = 2, width: int = _ROOM) -> str:
 
     Example:
         >>> shortened("runs/hippocampus/2026-01-01_12-00-00", lines=1, width=20)
-        'runs/hip…01_12-00-00'
+        'runs/hi…-01_12-00-00'
     """
     most = lines * width - (lines - 1) * 16  # what folding at spaces may leave empty
     if len(text) <= most and len(textwrap.wrap(text, width)) <= lines:

@@ -23,7 +23,7 @@ from medseg.errors import BadInput
 _HANDED = "MEDSEG_RUN"
 """Variable that tells processes which Lightning starts what the first one decided."""
 _LEFT = (_HANDED, "MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
-"""Variables that Lightning's launcher sets in the process it runs in, and would take for orders at the next training."""
+"""Variables that Lightning's launcher sets in its own process, and would take for orders at the next training."""
 
 
 def handed() -> tuple[Path, Path | None] | None:

@@ -66,7 +66,8 @@ class Dimension:
             if len(stated) != 2 or not isinstance(found, list) or len(found) < 2:
                 raise BadInput(f"{here}: expected a list of two choices or more, and no range beside it")
             return cls(stated["key"], tuple(written(value) for value in found))
-        low, high, log, step = (stated.get(field) for field in ("low", "high", "log", "step"))
+        bounds: list[Any] = [stated.get(field) for field in ("low", "high", "log", "step")]
+        low, high, log, step = bounds
         if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (low, high)) or not low < high:
             raise BadInput(f"{here}: expected numbers low < high")
         if log and (low <= 0 or step is not None):

@@ -115,7 +115,7 @@ class Sweep:
         asked = {"overrides": list(overrides), "space": [repr(dimension) for dimension in self.space]}
         before = study.user_attrs.get("asked", asked)
         if before != asked:
-            changed = [k for k in asked if asked[k] != before[k]][0]
+            changed = next(k for k in asked if asked[k] != before[k])
             raise BadInput(
                 f"sweep.folder={self.folder} holds a study with other {changed} ({before[changed]}); go on with those, "
                 "or give another folder"

@@ -234,9 +234,8 @@ def _save_adapters(cfg: DictConfig, run: Run, run_dir: Path) -> None:
 
 
 def _judge(cfg: DictConfig, run: Run, run_dir: Path) -> None:
-    from rich.progress import track
-
     from medseg import build, folds, restore
+    from medseg.callbacks.progress import watched
     from medseg.judge import judge
     from medseg.metrics.accumulate import write
     from medseg.report.html import write_run_report
@@ -246,7 +245,9 @@ def _judge(cfg: DictConfig, run: Run, run_dir: Path) -> None:
     test = folds.judged(cfg, run.dataset)
     cases, which = (test, "the test set") if test else (run.datamodule.cases["val"], f"validation fold {cfg.data.fold}")
     scores = build.instantiate(cfg.metric)(labels=run.dataset.spec.labels)
-    shown = judge(predictor, cases, run.dataset.read, scores, watch=lambda c: track(c, f"judging {which}"))
+    shown = judge(
+        predictor, cases, run.dataset.read, scores, watch=lambda c: watched(c, f"judging {which}", so_far=scores.glance)
+    )
     result = scores.result()
     result["policy"] |= {"cases": which, "checkpoint": cfg.judged}
     write(run_dir, result)

@@ -1,6 +1,6 @@
 """Writes the tables of what can be chosen, which are read from conf/, into README.md between two markers.
 
-Usage: python scripts/write_choices.py [--check]; with --check nothing is written, and 1 is returned if it is not current.
+Usage: python scripts/write_choices.py [--check]; with --check nothing is written, and 1 means that it is not current.
 """
 
 import argparse

@@ -14,6 +14,11 @@ from torch import nn
 from medseg import announcement
 from medseg.announcement import announce, listed, shortened
 
+TOLD = [
+    "1000 cases to train, 228 to validate", "0=a rather long name", "patch 128", "1.01 million parameters",
+    "max_steps 450, on cpu", "planned for 8 GB", "runs/x/2026",
+]  # fmt: skip
+
 
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
@@ -62,8 +67,7 @@ def test_summary_fits_a_screen(n_classes: int, depth: int, capsys: pytest.Captur
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 80
     text = " ".join(" ".join(lines).split())
-    for told in ("1000 cases to train, 228 to validate", "0=a rather long name", f"{n_classes - 1}=a rather", "patch 128",
-                 "1.01 million parameters", "max_steps 450, on cpu", "planned for 8 GB", "runs/x/2026"):  # fmt: skip
+    for told in [*TOLD, f"{n_classes - 1}=a rather"]:
         assert told in text
     expected = (
         "the same command with ckpt_path=last" if depth else "medseg-train data=nnunet data.root=/y ckpt_path=last"

@@ -16,7 +16,8 @@ def run(command: str, *arguments: str, cwd: Path, **given: str) -> subprocess.Co
     code = f"import sys; sys.argv[0] = 'medseg-{command}'; from medseg.{command} import main; "
     code += "import atexit; say = lambda: print('torch imported:', 'torch' in sys.modules, file=sys.stderr); "
     code += "atexit.register(say); main()"
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])} | given
+    paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | given
     return subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=cwd, env=environment, timeout=120
     )
@@ -150,3 +151,12 @@ def test_help_tells_how_the_shell_completes(command: str) -> None:
         f"fish   medseg-{command} -sc install=fish | source",
     ):
         assert line in text
+
+
+def test_jobs_for_slurm_compose(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="pip install 'medseg[slurm]'")
+    own = ["hydra/launcher=submitit_slurm", "hydra.launcher.gpus_per_node=1", "hydra.launcher.timeout_min=600"]
+    done = run("train", *own, "--cfg", "hydra", "-p", "hydra.launcher", cwd=tmp_path)
+    assert "SlurmLauncher" in done.stdout
+    assert "timeout_min: 600" in done.stdout
+    assert "torch imported: False" in done.stderr

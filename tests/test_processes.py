@@ -118,18 +118,18 @@ def trainer(devices: int, *, externally: bool) -> Any:
 def test_processes_that_nobody_takes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     monkeypatch.setenv("WORLD_SIZE", "4")
-    with pytest.raises(BadInput, match="torchrun started 4 processes, the trainer takes 1; add trainer=ddp"):
+    with pytest.raises(BadInput, match=r"torchrun started 4 processes, the trainer takes 1; add trainer=ddp"):
         processes.check(trainer(1, externally=True), sweeps=False)
     processes.check(trainer(4, externally=True), sweeps=True)
     monkeypatch.delenv("TORCHELASTIC_RUN_ID")
     processes.check(trainer(1, externally=True), sweeps=False)
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
-    with pytest.raises(BadInput, match="srun started 2 processes, the trainer takes 4"):
+    with pytest.raises(BadInput, match=r"srun started 2 processes, the trainer takes 4"):
         processes.check(trainer(4, externally=True), sweeps=False)
 
 
 def test_sweep_over_several_devices_is_refused_before_it_starts() -> None:
-    with pytest.raises(BadInput, match="can't start others for 2 devices; choose trainer.devices=1"):
+    with pytest.raises(BadInput, match=r"can't start others for 2 devices; choose trainer.devices=1"):
         processes.check(trainer(2, externally=False), sweeps=True)
     processes.check(trainer(2, externally=False), sweeps=False)
     processes.check(trainer(1, externally=False), sweeps=True)

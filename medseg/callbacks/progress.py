@@ -1,10 +1,11 @@
-"""BudgetBar: one bar for the whole budget, with time left and the current scores."""
+"""BudgetBar: one bar for the whole budget, with time left and the current scores; ``watched`` for cases."""
 
 from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
@@ -12,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from medseg.methods.budget import progress
+
+_T = TypeVar("_T")
 
 
 def clock(seconds: float) -> str:
@@ -23,6 +26,31 @@ def clock(seconds: float) -> str:
     """
     whole = max(0, round(seconds))
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def watched(cases: Sequence[_T], what: str, *, so_far: Callable[[], str] = str) -> Iterator[_T]:
+    """The cases one by one, while what is done of them, the time left and the scores so far are shown.
+
+    On a terminal it is one bar that stays in place; elsewhere a line after each tenth of the cases.
+
+    Args:
+        cases: What is worked on.
+        what: Such as ``predicting``.
+        so_far: Gives the current scores, as a text.
+    """
+    console, began, told = Console(highlight=False), time.monotonic(), 0
+    columns = (BarColumn(bar_width=8), TextColumn("{task.percentage:.0f}% {task.description}", markup=False))
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=len(cases))
+        for done, case in enumerate(cases, start=1):
+            yield case
+            spent = time.monotonic() - began
+            left = clock(spent * (len(cases) - done) / done)
+            line = f"{what}: {done} of {len(cases)}  {clock(spent)} spent, {left} left  {so_far()}".rstrip()
+            bar.update(task, completed=done, description=line)
+            if not console.is_terminal and done * 10 // len(cases) > told:
+                told = done * 10 // len(cases)
+                console.print(line, soft_wrap=True, markup=False)
 
 
 class BudgetBar(ProgressBar):
@@ -71,9 +99,9 @@ class BudgetBar(ProgressBar):
             share = self._share(trainer, pl_module)
             self._bar.update(self._task, completed=share, description=self.line(trainer, pl_module))
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Without a terminal, print one line."""
-        if self._enabled and self._bar is None and trainer.is_global_zero and not trainer.sanity_checking:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Without a terminal, print one line; an epoch ends after its validation."""
+        if self._enabled and self._bar is None and trainer.is_global_zero:
             share = self._share(trainer, pl_module)
             print(f"{share:4.0%} {self.line(trainer, pl_module)}", flush=True)  # noqa: T201
 
@@ -91,7 +119,7 @@ class BudgetBar(ProgressBar):
         gained = share - self._share_before
         left = clock(elapsed * (1 - share) / gained) if gained > 0 else "-"
         known = trainer.callback_metrics
-        words = {"train/loss": "loss", "val/dice": "dice", "val/loss": "held out"}
+        words = {"train/loss": "loss", "val/dice": "dice", "val/miou": "mIoU", "val/loss": "held out"}
         scores = "  ".join(f"{word} {float(known[key]):.4f}" for key, word in words.items() if key in known)
         return f"step {trainer.global_step}  {clock(elapsed)} spent, {left} left  {scores}"
 

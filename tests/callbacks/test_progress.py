@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from medseg.callbacks import progress
-from medseg.callbacks.progress import BudgetBar
+from medseg.callbacks.progress import BudgetBar, watched
 
 METHOD: Any = Mock(spec=LightningModule, steps_per_epoch=10)
 
@@ -56,16 +56,15 @@ def test_without_a_terminal_a_line_an_epoch(capsys: pytest.CaptureFixture[str]) 
     bar.on_train_start(trainer(0), METHOD)
     bar.on_train_batch_end(trainer(1), METHOD, None, None, 0)
     assert capsys.readouterr().out == ""
-    bar.on_validation_end(trainer(50), METHOD)
+    bar.on_train_epoch_end(trainer(50), METHOD)
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(" 50% step 50  ")
-    bar.on_validation_end(trainer(0, sanity_checking=True), METHOD)
-    bar.on_validation_end(trainer(50, is_global_zero=False), METHOD)
+    bar.on_train_epoch_end(trainer(50, is_global_zero=False), METHOD)
     bar.disable()
-    bar.on_validation_end(trainer(50), METHOD)
+    bar.on_train_epoch_end(trainer(50), METHOD)
     assert capsys.readouterr().out == ""
     bar.enable()
-    bar.on_validation_end(trainer(60), METHOD)
+    bar.on_train_epoch_end(trainer(60), METHOD)
     assert capsys.readouterr().out.startswith(" 60% step 60")
 
 
@@ -77,7 +76,7 @@ def test_on_a_terminal_one_bar_from_start_to_end() -> None:
         (task,) = bar._bar.tasks
         assert (task.total, task.completed) == (1.0, 0.25)
         assert task.description.startswith("step 25  ")
-        bar.on_validation_end(trainer(25), METHOD)
+        bar.on_train_epoch_end(trainer(25), METHOD)
         bar.print("a word")
         bar.on_train_end(trainer(100), METHOD)
     assert bar._bar is None
@@ -105,3 +104,34 @@ def test_other_ranks_and_a_disabled_bar_show_nothing() -> None:
             bar.on_train_batch_end(trainer(25), METHOD, None, None, 24)
             bar.on_train_end(trainer(100), METHOD)
     assert screen.getvalue() == ""
+
+
+def test_cases_are_watched_line_by_line_where_there_is_no_terminal(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = iter(["", "dice 0.5000", "dice 0.7500", "dice 0.8000"])
+    seen = []
+    for case in watched(["a", "b", "c", "d"], "judging", so_far=lambda: next(scores)):
+        seen.append(case)
+        clock[0] += 10
+    assert seen == ["a", "b", "c", "d"]
+    assert capsys.readouterr().out.splitlines() == [
+        "judging: 1 of 4  0:00:10 spent, 0:00:30 left",
+        "judging: 2 of 4  0:00:20 spent, 0:00:20 left  dice 0.5000",
+        "judging: 3 of 4  0:00:30 spent, 0:00:10 left  dice 0.7500",
+        "judging: 4 of 4  0:00:40 spent, 0:00:00 left  dice 0.8000",
+    ]
+
+
+def test_many_cases_are_ten_lines_and_none_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(watched(range(1000), "predicting")) == list(range(1000))
+    assert len(capsys.readouterr().out.splitlines()) == 10
+    assert list(watched([], "predicting")) == []
+    assert capsys.readouterr().out == ""
+
+
+def test_cases_are_watched_on_a_bar_on_a_terminal() -> None:
+    with redirect_stdout(Terminal()) as screen:
+        assert list(watched(["a", "b"], "predicting")) == ["a", "b"]
+    assert "100% predicting: 2 of 2" in screen.getvalue()
+    assert "\npredicting: 1 of 2" not in screen.getvalue()
