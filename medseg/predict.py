@@ -41,10 +41,10 @@ def predict(cfg: DictConfig) -> list[Path]:
 
     quiet.settle()
     from medseg import formats, restore
-    from medseg.callbacks.progress import watched
     from medseg.cpu import keep_large_blocks
     from medseg.data.case import Case
     from medseg.device import device_of
+    from medseg.watching import watched
 
     if device_of(cfg.device) == "cpu":
         keep_large_blocks()

@@ -235,10 +235,10 @@ def _save_adapters(cfg: DictConfig, run: Run, run_dir: Path) -> None:
 
 def _judge(cfg: DictConfig, run: Run, run_dir: Path) -> None:
     from medseg import build, folds, restore
-    from medseg.callbacks.progress import watched
     from medseg.judge import judge
     from medseg.metrics.accumulate import write
     from medseg.report.html import write_run_report
+    from medseg.watching import watched
 
     chosen = run_dir / "checkpoints" / f"{cfg.judged}.ckpt"
     predictor = restore.predictor(chosen, device=run.trainer.strategy.root_device.type)
@@ -261,7 +261,7 @@ def _judge(cfg: DictConfig, run: Run, run_dir: Path) -> None:
 def _finish(run_dir: Path, spent: float, *, segments: bool) -> None:
     from rich.console import Console
 
-    from medseg.callbacks.progress import clock
+    from medseg.watching import clock
 
     console = Console(highlight=False)
     scored = run_dir / "metrics.json"

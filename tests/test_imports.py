@@ -14,6 +14,7 @@ ALLOWED = {
     "errors": set(),
     "labels": {"errors"},
     "files": set(),
+    "watching": set(),
     "cpu": set(),
     "device": {"errors", "cpu"},
     "quiet": set(),
@@ -33,7 +34,8 @@ ALLOWED = {
     "data": CONTRACT | {"files", "formats", "transforms"},
     "planning": CONTRACT | {"files", "formats", "transforms", "data"},  # the fingerprint crops as preprocessing does
     "methods": {"errors", "labels", "sample"},
-    "callbacks": CONTRACT | {"formats", "metrics", "methods", "report"},  # the method's budget; previews are drawn
+    "callbacks": CONTRACT
+    | {"formats", "metrics", "methods", "report", "watching"},  # the method's budget; previews are drawn
     "report": CONTRACT | {"files", "formats", "metrics"},
 }
 COMMANDS = {

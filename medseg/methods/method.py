@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from medseg.methods.budget import progress
+from medseg.methods.budget import progress, timers
 from medseg.sample import Batch
 
 
@@ -88,8 +88,8 @@ class Method(LightningModule, ABC):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set the learning rate of this step, and seed what is random inside the network."""
         done = progress(self.trainer, self.steps_per_epoch)
-        if self.trainer.world_size > 1:
-            done = self.trainer.strategy.broadcast(done)  # of a budget in time each process has a clock of its own
+        if self.trainer.world_size > 1 and timers(self.trainer):  # each process has a clock of its own
+            done = self.trainer.strategy.broadcast(done)
         factor = self.schedule(done)
         for optimizer in self.trainer.optimizers:
             for group in optimizer.param_groups:

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from medseg.callbacks import progress
-from medseg.callbacks.progress import BudgetBar, watched
+from medseg.callbacks.progress import BudgetBar
 
 METHOD: Any = Mock(spec=LightningModule, steps_per_epoch=10)
 
@@ -104,34 +104,3 @@ def test_other_ranks_and_a_disabled_bar_show_nothing() -> None:
             bar.on_train_batch_end(trainer(25), METHOD, None, None, 24)
             bar.on_train_end(trainer(100), METHOD)
     assert screen.getvalue() == ""
-
-
-def test_cases_are_watched_line_by_line_where_there_is_no_terminal(
-    clock: list[float], capsys: pytest.CaptureFixture[str]
-) -> None:
-    scores = iter(["", "dice 0.5000", "dice 0.7500", "dice 0.8000"])
-    seen = []
-    for case in watched(["a", "b", "c", "d"], "judging", so_far=lambda: next(scores)):
-        seen.append(case)
-        clock[0] += 10
-    assert seen == ["a", "b", "c", "d"]
-    assert capsys.readouterr().out.splitlines() == [
-        "judging: 1 of 4  0:00:10 spent, 0:00:30 left",
-        "judging: 2 of 4  0:00:20 spent, 0:00:20 left  dice 0.5000",
-        "judging: 3 of 4  0:00:30 spent, 0:00:10 left  dice 0.7500",
-        "judging: 4 of 4  0:00:40 spent, 0:00:00 left  dice 0.8000",
-    ]
-
-
-def test_many_cases_are_ten_lines_and_none_is_none(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(watched(range(1000), "predicting")) == list(range(1000))
-    assert len(capsys.readouterr().out.splitlines()) == 10
-    assert list(watched([], "predicting")) == []
-    assert capsys.readouterr().out == ""
-
-
-def test_cases_are_watched_on_a_bar_on_a_terminal() -> None:
-    with redirect_stdout(Terminal()) as screen:
-        assert list(watched(["a", "b"], "predicting")) == ["a", "b"]
-    assert "100% predicting: 2 of 2" in screen.getvalue()
-    assert "\npredicting: 1 of 2" not in screen.getvalue()
