@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch.distributed as dist
 from lightning.pytorch import Trainer
@@ -70,7 +71,7 @@ def first_alone(trainer: Trainer) -> Iterator[None]:
     if handed() is not None or not _met():
         yield
         return
-    group = dist.new_group(backend="gloo", timeout=timedelta(days=30))  # preparing may take longer than NCCL waits
+    group: Any = dist.new_group(backend="gloo", timeout=timedelta(days=30))  # preparing may take longer than NCCL waits
     if not trainer.is_global_zero:
         dist.barrier(group)
     yield
