@@ -24,7 +24,12 @@ The map of the package:
     checkpoint.py   what a checkpoint holds, safe loading
     judge.py        scores a predictor on labelled cases
     evaluation.py   scores label files against label files
-    command.py      runs a command: Hydra, one-line errors, exit codes
+    command.py      runs a command: Hydra, one-line errors, exit codes, completion
+    options.py      what can be chosen, from the first lines of conf/
+    announcement.py watching.py   the start-up summary; progress over cases
+    processes.py    several processes of one training
+    sweep.py space.py   trials that Optuna proposes, and what from
+    comparison.py   what one setting of a sweep brings beside another
     device.py cpu.py quiet.py   devices and precision; fast CPUs; what libraries need not say
     files.py        text files that are whole or absent
     train.py predict.py evaluate.py plan.py    the commands

@@ -12,7 +12,9 @@ from typing import Any
 
 import hydra.utils
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
+from hydra.types import RunMode
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
@@ -20,7 +22,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
 
-from medseg import checkpoint
+from medseg import checkpoint, processes
 from medseg.callbacks.metrics_file import MetricsFile
 from medseg.cpu import keep_large_blocks
 from medseg.data.case import Case, first_five
@@ -221,10 +223,25 @@ def tiling(cfg: DictConfig, planned: Plan, spec: DataSpec, precision: str) -> Ti
 
 
 def run(cfg: DictConfig, run_dir: Path) -> Run:
-    """Everything one training needs; reads the training cases if they are not planned yet."""
-    watching = loggers(cfg, run_dir)  # first, so that a package or an account that is missing is told at once
-    source = dataset(cfg)
+    """Everything one training needs; reads the training cases if they are not planned yet.
+
+    Of several processes that were started together, the first one reads and plans before the others do.
+    """
     method_of = instantiate(cfg.method, _partial_=True)
+    device = device_of(cfg.trainer.accelerator)
+    precision = precision_of(device) if cfg.trainer.precision == "auto" else str(cfg.trainer.precision)
+    if device == "cpu":
+        keep_large_blocks()
+    watching = loggers(cfg, run_dir)  # before data is read: a package or an account that is missing is told at once
+    made = trainer(cfg, run_dir, precision, device, method_of.func.monitor, watching)
+    processes.check(made, sweeps=HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN)
+    processes.meet(made)
+    with processes.first_alone(made):
+        return _assembled(cfg, made, method_of, device, precision)
+
+
+def _assembled(cfg: DictConfig, made: Trainer, method_of: Any, device: str, precision: str) -> Run:
+    source = dataset(cfg)
     pretrains = issubclass(method_of.func, Pretraining)
     if pretrains and source.spec.dates:
         raise BadInput(
@@ -239,10 +256,6 @@ def run(cfg: DictConfig, run_dir: Path) -> Run:
     planned = fit_patch(cfg.model, plan(cfg, source, seen), spec, cfg.get("series"))
     if pretrains:
         train_cases, val_cases = ([replace(case, label=None) for case in part] for part in (train_cases, val_cases))
-    device = device_of(cfg.trainer.accelerator)
-    if device == "cpu":
-        keep_large_blocks()
-    precision = precision_of(device) if cfg.trainer.precision == "auto" else str(cfg.trainer.precision)
     torch.manual_seed(cfg.seed)
     net = network(cfg.model, planned, spec, cfg.get("series"), logits=logits)
     report = None if cfg.ckpt_path else begin(cfg, net, spec, planned.normalisation)
@@ -305,8 +318,7 @@ def run(cfg: DictConfig, run_dir: Path) -> Run:
             tuning=tuning,
             **shared,
         )
-    training = trainer(cfg, run_dir, precision, device, method.monitor, watching)
-    return Run(source, planned, datamodule, method, training, report)
+    return Run(source, planned, datamodule, method, made, report)
 
 
 def loggers(cfg: DictConfig, run_dir: Path) -> list[Logger]:

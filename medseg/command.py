@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import io
 import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from medseg import options
 from medseg.errors import BadInput
 
 
@@ -37,6 +40,9 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
         task: Called with the composed configuration, once a job under ``-m``.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand exceptions to us instead of printing them
+    if any(word.partition("=")[0] == "--options" for word in sys.argv[1:]):
+        _list_options(config_name, sys.argv[1:])
+        return
 
     def guarded(cfg: DictConfig) -> None:
         try:
@@ -52,11 +58,44 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
 
     entry = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(guarded)
     try:
-        entry()
+        with _fitting_completion(config_name, sys.argv[1:]):
+            entry()
     except (HydraException, OmegaConfBaseException) as error:
         _refuse(explain(error, config_name, sys.argv[1:]))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _list_options(config_name: str, words: Sequence[str]) -> None:
+    """``--options [GROUP]``, ``--options=GROUP``: without Hydra, which knows no descriptions."""
+    folders, wanted = [conf_dir()], None
+    for word, after in zip(words, [*words[1:], ""], strict=True):
+        flag, _, value = word.partition("=")
+        value = value or ("" if after.startswith("-") or "=" in after else after)
+        if flag in ("--config-dir", "-cd"):
+            folders.append(Path(value))
+        elif flag == "--options":
+            wanted = value or None
+    try:
+        options.show(config_name, wanted, folders)
+    except BadInput as error:
+        _refuse(str(error))
+
+
+@contextmanager
+def _fitting_completion(config_name: str, words: Sequence[str]) -> Iterator[None]:
+    """Of what the shell is offered (``-sc query=SHELL``), leave out groups that only other commands have."""
+    if not any(word.startswith("query=") for word in words) or not {"-sc", "--shell-completion"} & set(words):
+        yield
+        return
+    own = {group.name.partition("/")[0] for group in options.groups(config_name, [conf_dir()])}
+    foreign = {p.name for p in conf_dir().iterdir() if p.is_dir()} - own
+    with redirect_stdout(io.StringIO()) as offered:
+        yield
+    group = re.compile(r"[+~]?(\w+)(?=[=/]|$)")  # data=, data=images, but not the key data.bands
+    words_left = [w for w in offered.getvalue().split() if not w.endswith(options.SHARED)]
+    kept = [w for w in words_left if not (found := group.match(w)) or found[1] not in foreign]
+    print(("\n" if "query=fish" in words else " ").join(kept))  # noqa: T201  the shell reads it
 
 
 def check_numbers(cfg: DictConfig, overrides: Sequence[str], config_name: str) -> None:
@@ -111,8 +150,7 @@ def explain(error: Exception, config_name: str, overrides: Sequence[str]) -> str
     if isinstance(error, MissingConfigException):
         wanted = error.missing_cfg_file or ""
         group, _, option = wanted.rpartition("/")
-        options = error.options or []
-        return f"{group}={option} is no option; {_nearest(option, options)}"
+        return f"{group}={option} is no option; {_nearest(option, error.options or [])}"
     if isinstance(error, ConfigCompositionException):
         key = _first(r"Could not override '([^']+)'", text) or _first(r"full_key: (\S+)", f"{text} {error.__cause__}")
         if key:

@@ -24,6 +24,7 @@ from medseg.report.composite import Named
 from medseg.report.figures import overlay_figure, to_png
 from medseg.report.html import write_report
 from medseg.report.means import means_table
+from medseg.watching import watched
 
 _NO_AUC = "not there: label files hold no probabilities; a training judges it with metric.auc=true"
 _METRICS = {"full": VOLUME_METRICS, "scene": SCENE_METRICS}
@@ -99,7 +100,7 @@ def evaluate_folders(
         boundary_width=boundary_width, resamples=resamples, seed=seed,
     )  # fmt: skip
     lacking: dict[str, tuple[int, int]] = {}
-    for case, files in cases.items():
+    for case, files in watched(cases.items(), "judging", so_far=gathered.glance):
         judged = read(files, table, grid_tolerance)
         grid = judged.grid
         gathered.add(case, judged.pred, judged.label, judged.valid, spacing=grid.spacing, unit=grid.unit)

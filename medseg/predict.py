@@ -36,7 +36,6 @@ def predict(cfg: DictConfig) -> list[Path]:
     if target.exists() and not target.is_dir():
         raise BadInput(f"output={target} is a file; give a folder, in which each case gets a file of its name")
     from rich.console import Console
-    from rich.progress import track
 
     from medseg import quiet
 
@@ -45,6 +44,7 @@ def predict(cfg: DictConfig) -> list[Path]:
     from medseg.cpu import keep_large_blocks
     from medseg.data.case import Case
     from medseg.device import device_of
+    from medseg.watching import watched
 
     if device_of(cfg.device) == "cpu":
         keep_large_blocks()
@@ -82,7 +82,7 @@ def predict(cfg: DictConfig) -> list[Path]:
     if clash:
         raise BadInput(f"output={target}: {clash[0].name} would replace the image itself; choose another folder")
     work = [(c, p) for c, p in zip(cases, written, strict=True) if cfg.overwrite or not p.exists()]
-    for case, path in track(work, "predicting") if work else []:
+    for case, path in watched(work, "predicting"):
         predictor.file(case.images, path)
     kept = len(cases) - len(work)
     console = Console(highlight=False)

@@ -18,6 +18,7 @@ def settle(*, tracker: bool = False) -> None:
     for name in (
         "lightning.pytorch",
         "lightning.fabric",
+        "lightning.fabric.utilities.distributed",
         "lightning.pytorch.utilities.rank_zero",
         "numexpr",
         "pyogrio",
@@ -28,5 +29,6 @@ def settle(*, tracker: bool = False) -> None:
         ".*does not have many workers.*",  # chosen by data.workers
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # Lightning within torch
         ".*exists and is not empty.*",  # a resumed run, whose files are kept
+        ".*sync_dist=True.*",  # scores are gathered case by case, and are the same in every process
     ):
         warnings.filterwarnings("ignore", message=message)

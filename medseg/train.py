@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import os
 import resource
 import sys
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +19,8 @@ from medseg import command, tracking
 from medseg.errors import BadInput
 
 if TYPE_CHECKING:
+    from lightning.pytorch import Callback
+
     from medseg.build import Run
 
 
@@ -22,11 +28,72 @@ def main() -> None:
     """The console script; with no argument it trains the phantom, which runs anywhere in minutes."""
     if len(sys.argv) == 1:
         sys.argv.append("experiment=phantom")
-    command.run("train", train)
+    command.run("train", start)
 
 
-def train(cfg: DictConfig) -> Path:
+def start(cfg: DictConfig) -> Path:
+    """Train as configured, or sweep (``sweep=optuna``)."""
+    return train(cfg) if cfg.get("sweep") is None else sweep(cfg, _overrides())
+
+
+def sweep(cfg: DictConfig, overrides: Sequence[str]) -> Path:
+    """Run the trials of ``cfg.sweep``, each a training of its own.
+
+    Args:
+        cfg: As ``overrides`` compose it.
+        overrides: Of the command; what is swept comes on top.
+
+    Returns:
+        ``best.yaml`` in the folder of the sweep.
+
+    Raises:
+        BadInput: See ``Sweep``; or what does not go together with one.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+    from hydra.utils import get_class
+
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise BadInput("sweep= is a sweep by itself; leave out -m, or leave out sweep=")
+    for key in ("run_dir", "ckpt_path"):
+        if any(word.partition("=")[0] == key for word in overrides):
+            raise BadInput(
+                f"{key} is that of each trial; leave it out (sweep.folder is where a sweep lies and goes on)"
+            )
+    if str(cfg.trainer.devices) not in ("1", "[0]") or cfg.trainer.get("strategy", "auto") != "auto":
+        raise BadInput(f"a sweep trains on one device at a time, trainer.devices={cfg.trainer.devices} came; choose 1")
+    shared = [word for word in overrides if word.lstrip("+~").split("=")[0].split(".")[0] != "sweep"]
+    settings: Any = OmegaConf.to_container(cfg.sweep, resolve=True)
+    made = get_class(settings.pop("_target_"))(**settings)
+    made.check(shared)
+    key, mode = get_class(cfg.method._target_).monitor  # type: ignore[attr-defined]
+    best: Path = made.search(shared, partial(_trial, key=key, mode=mode), key=key, mode=mode, seed=cfg.seed)
+    return best
+
+
+def _trial(overrides: Sequence[str], tell: Callable[[int, float], None], *, key: str, mode: str) -> float:
+    """Train; the score by which the checkpoint was chosen, which is the last one with ``judged=last``."""
+    from medseg.callbacks.reports import Reports
+
+    cfg = command.compose("train", [*overrides, "test=false"])
+    reports = Reports(key, tell)
+    run_dir = train(cfg, [reports])
+    if reports.interrupted:
+        raise KeyboardInterrupt
+    with (run_dir / "metrics.csv").open() as stream:
+        scores = [float(row[key]) for row in csv.DictReader(stream) if row.get(key)]
+    scores = [score for score in scores if score == score]
+    if not scores:
+        raise BadInput(f"{run_dir}/metrics.csv has no {key}; is there a validation within the budget?")
+    return scores[-1] if cfg.judged == "last" else max(scores) if mode == "max" else min(scores)
+
+
+def train(cfg: DictConfig, watched_by: Sequence[Callback] = ()) -> Path:
     """Train as configured.
+
+    Args:
+        cfg: ``conf/train.yaml``, composed.
+        watched_by: Callbacks besides those of the configuration.
 
     Returns:
         The run folder.
@@ -38,23 +105,31 @@ def train(cfg: DictConfig) -> Path:
     cfg.run_dir = str(run_dir)  # before other keys take it over
     tracking.settle(cfg)
     OmegaConf.resolve(cfg)
+    if cfg.get("sweep") is not None:
+        raise BadInput("sweep= is for the command, and for medseg.train.sweep; leave it out to train once")
     if cfg.judged not in ("best", "last"):
         raise BadInput(f"judged={cfg.judged}: choose best or last")
     from medseg import quiet
 
     quiet.settle(tracker=tracking.online(cfg))
-    from medseg import build, folds
+    from medseg import announcement, build, folds, processes
 
     run = build.run(cfg, run_dir)
+    run.trainer.callbacks.extend(watched_by)  # type: ignore[attr-defined]
+    run_dir = processes.agreed(run.trainer, run_dir)
+    cfg.run_dir = str(run_dir)
     if resumed:
         _keep_account(run, resumed)
-    _announce(cfg, run, resumed)
-    run.datamodule.prepare_data()
-    parts = run.datamodule.cases
-    for line in folds.leakage(parts["train"], parts["val"], run.dataset):
-        print(f"warning: {line}", file=sys.stderr)  # noqa: T201  the command's voice
-    with tracking.tracked():
-        _leave_traces(run, run_dir)
+    if run.trainer.is_global_zero:
+        announcement.announce(cfg, run, resumed, _overrides())
+    with processes.first_alone(run.trainer):
+        run.datamodule.prepare_data()
+    with tracking.tracked(), processes.handing(run.trainer, run_dir, resumed):
+        if run.trainer.is_global_zero:
+            parts = run.datamodule.cases
+            for line in folds.leakage(parts["train"], parts["val"], run.dataset):
+                print(f"warning: {line}", file=sys.stderr)  # noqa: T201  the command's voice
+            _leave_traces(run, run_dir)
         began = time.monotonic()
         run.trainer.fit(run.method, run.datamodule, ckpt_path=str(resumed) if resumed else None, weights_only=True)
         spent = time.monotonic() - began
@@ -79,6 +154,11 @@ def run_folder(cfg: DictConfig) -> tuple[Path, Path | None]:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
+    if "LOCAL_RANK" in os.environ:
+        from medseg import processes
+
+        if (told := processes.handed()) is not None:
+            return told
     run_dir = Path(cfg.run_dir)
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         run_dir = run_dir / str(HydraConfig.get().job.num)
@@ -99,32 +179,11 @@ def run_folder(cfg: DictConfig) -> tuple[Path, Path | None]:
     return found[-1].parents[1], found[-1]
 
 
-def _announce(cfg: DictConfig, run: Run, resumed: Path | None) -> None:
-    from rich.console import Console
-    from rich.table import Table
+def _overrides() -> list[str]:
+    """Of the command that is being run; none in Python."""
+    from hydra.core.hydra_config import HydraConfig
 
-    spec, plan = run.dataset.spec, run.plan
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    parts = run.datamodule.cases
-    millions = sum(p.numel() for p in run.method.parameters()) / 1e6  # type: ignore[union-attr, operator]
-    budget = {k: cfg.trainer[k] for k in ("max_steps", "max_epochs", "max_time") if cfg.trainer[k] not in (None, -1)}
-    rows = {
-        "data": f"{run.dataset.name}: {len(parts['train'])} cases to train, {len(parts['val'])} to validate",
-        "channels": ", ".join(c.name for c in spec.channels) + (f" on up to {spec.dates} dates" if spec.dates else ""),
-        "labels": ", ".join(f"{i}={name}" for i, name in enumerate(spec.labels.names)),
-        "plan": f"spacing {_short(plan.spacing)}, patch {_short(plan.patch)}, batch {plan.batch_size}",
-        "network": f"{cfg.model._target_.rsplit('.', 1)[-1]}, {millions:.2f} million parameters"
-        + (f", series={cfg.series._target_.rsplit('.', 1)[-1]}" if spec.dates else ""),
-        "trainer": f"{run.trainer.strategy.root_device}, {run.trainer.precision}, "
-        + ", ".join(f"{k} {v}" for k, v in budget.items()),
-        "run": cfg.run_dir + (f", resumed from {resumed}" if resumed else ""),
-    }
-    for key, value in rows.items():
-        table.add_row(key, value)
-    console = Console(highlight=False)
-    console.print(table)
-    if run.report is not None:
-        console.print(run.report.table(), markup=False, soft_wrap=True)
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
 def _keep_account(run: Run, resumed: Path) -> None:
@@ -134,10 +193,6 @@ def _keep_account(run: Run, resumed: Path) -> None:
     stored: Any = run.method.stored
     told = checkpoint.read(resumed)["medseg"]["provenance"]
     stored["provenance"] |= {"weights": told["weights"]} if "weights" in told else {}
-
-
-def _short(values: tuple[float, ...]) -> str:
-    return " x ".join(f"{v:g}" for v in values)
 
 
 def _leave_traces(run: Run, run_dir: Path) -> None:
@@ -165,19 +220,20 @@ def _save_adapters(cfg: DictConfig, run: Run, run_dir: Path) -> None:
 
 
 def _judge(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]:
-    from rich.progress import track
-
     from medseg import build, folds, restore
     from medseg.judge import judge
     from medseg.metrics.accumulate import write
     from medseg.report.html import write_run_report
+    from medseg.watching import watched
 
     chosen = run_dir / "checkpoints" / f"{cfg.judged}.ckpt"
     predictor = restore.predictor(chosen, device=run.trainer.strategy.root_device.type)
     test = folds.judged(cfg, run.dataset)
     cases, which = (test, "the test set") if test else (run.datamodule.cases["val"], f"validation fold {cfg.data.fold}")
     scores = build.instantiate(cfg.metric)(labels=run.dataset.spec.labels)
-    shown = judge(predictor, cases, run.dataset.read, scores, watch=lambda c: track(c, f"judging {which}"))
+    shown = judge(
+        predictor, cases, run.dataset.read, scores, watch=lambda c: watched(c, f"judging {which}", so_far=scores.glance)
+    )
     result = scores.result()
     result["policy"] |= {"cases": which, "checkpoint": cfg.judged}
     write(run_dir, result)
@@ -189,7 +245,7 @@ def _judge(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]:
 def _finish(run_dir: Path, spent: float, *, segments: bool) -> None:
     from rich.console import Console
 
-    from medseg.callbacks.progress import clock
+    from medseg.watching import clock
 
     console = Console(highlight=False)
     scored = run_dir / "metrics.json"

@@ -7,12 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from medseg.command import conf_dir
 
-def run(command: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+CONF = conf_dir()
+
+
+def run(command: str, *arguments: str, cwd: Path, **given: str) -> subprocess.CompletedProcess[str]:
     code = f"import sys; sys.argv[0] = 'medseg-{command}'; from medseg.{command} import main; "
     code += "import atexit; say = lambda: print('torch imported:', 'torch' in sys.modules, file=sys.stderr); "
     code += "atexit.register(say); main()"
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | given
     return subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=cwd, env=environment, timeout=120
     )
@@ -83,3 +88,75 @@ def test_a_group_of_another_command_is_not_suggested(tmp_path: Path) -> None:
     assert done.stderr.startswith("error: model is no key of the configuration; ")
     _, _, known = done.stderr.splitlines()[0].partition("; ")
     assert "model" not in known.removesuffix("?").replace(",", "").split()
+
+
+def test_options_are_listed_without_torch(tmp_path: Path) -> None:
+    done = run("train", "--options", "peft", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "\n  lora          Low-rank changes of attention" in done.stdout
+    assert done.stderr.splitlines() == ["torch imported: False"]
+    (tmp_path / "mine/peft").mkdir(parents=True)
+    (tmp_path / "mine/peft/own.yaml").write_text("# A way of my own.\n")
+    done = run("train", "--config-dir", "mine", "--options=peft", cwd=tmp_path)
+    assert "\n  own           A way of my own\n" in done.stdout
+    done = run("train", "--options", "pfet", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --options pfet: no such group of choices; known are: data, model, ")
+
+
+@pytest.mark.parametrize(
+    ("command", "line", "offered", "not_offered"),
+    [
+        ("train", "model=", {"model=unet", "model=segmenter"}, {"model=encoder"}),
+        ("train", "optimizer=adamw data.ro", {"data.root="}, {"data=nnunet"}),
+        ("train", "data=r", {"data=rasters"}, {"data=raster_defaults"}),
+        ("train", "model=segmenter model/encoder=monai_v", {"model/encoder=monai_vit"}, {"model/encoder=timm"}),
+        ("predict", "", {"checkpoint=", "data.", "hydra"}, {"model", "data=", "loss="}),
+        ("predict", "data.dat", {"data.dates="}, set()),
+        ("plan", "outp", {"output="}, set()),
+        ("evaluate", "la", {"labels="}, set()),
+    ],
+)
+def test_shell_is_offered_what_fits(
+    command: str, line: str, offered: set[str], not_offered: set[str], tmp_path: Path
+) -> None:
+    for shell, end in (("bash", " "), ("fish", "\n")) if command == "train" else (("bash", " "),):
+        done = run(command, "-sc", f"query={shell}", cwd=tmp_path, COMP_LINE=f"medseg-{command} {line}")
+        words = set(done.stdout.strip("\n").split(end))
+        assert offered <= words
+        assert not words & not_offered
+        assert done.stderr.splitlines() == ["torch imported: False"]
+
+
+def test_completion_in_bash(tmp_path: Path) -> None:
+    script = tmp_path / "medseg-train"
+    script.write_text(f"#!{sys.executable}\nimport sys\nfrom medseg.train import main\nsys.exit(main())\n")
+    script.chmod(0o755)
+    typed = 'eval "$(medseg-train -sc install=bash)"; COMP_LINE="medseg-train loss=lo" COMP_POINT=20 COMP_CWORD=1; '
+    typed += 'complete -p medseg-train; hydra_bash_completion; echo "${COMPREPLY[@]}"'
+    environment = os.environ | {
+        "PYTHONPATH": str(Path(__file__).parents[1]), "PATH": f"{tmp_path}:{os.environ['PATH']}"
+    }  # fmt: skip
+    done = subprocess.run(["bash", "-c", typed], capture_output=True, text=True, env=environment, timeout=60)
+    registered, offered = done.stdout.splitlines()
+    assert registered.endswith("-F hydra_bash_completion medseg-train")
+    assert offered.split() == ["loss=lovasz", "loss=lovasz_ce"]
+
+
+@pytest.mark.parametrize("command", ["train", "predict", "evaluate", "plan"])
+def test_help_tells_how_the_shell_completes(command: str) -> None:
+    text = (CONF / f"{command}.yaml").read_text()
+    for line in (
+        f'bash   eval "$$(medseg-{command} -sc install=bash)"',
+        f"fish   medseg-{command} -sc install=fish | source",
+    ):
+        assert line in text
+
+
+def test_jobs_for_slurm_compose(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="pip install 'medseg[slurm]'")
+    own = ["hydra/launcher=submitit_slurm", "hydra.launcher.gpus_per_node=1", "hydra.launcher.timeout_min=600"]
+    done = run("train", *own, "--cfg", "hydra", "-p", "hydra.launcher", cwd=tmp_path)
+    assert "SlurmLauncher" in done.stdout
+    assert "timeout_min: 600" in done.stdout
+    assert "torch imported: False" in done.stderr

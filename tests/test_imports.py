@@ -14,10 +14,13 @@ ALLOWED = {
     "errors": set(),
     "labels": {"errors"},
     "files": set(),
+    "watching": set(),
     "cpu": set(),
     "device": {"errors", "cpu"},
     "quiet": set(),
-    "command": {"errors"},
+    "options": {"errors"},
+    "space": {"errors"},
+    "command": {"errors", "options"},
     "geometry": {"errors", "labels"},
     "sample": {"errors", "labels", "geometry"},
     "formats": {"errors", "labels", "geometry"},
@@ -32,7 +35,7 @@ ALLOWED = {
     "planning": CONTRACT | {"files", "formats", "transforms", "data"},  # the fingerprint crops as preprocessing does
     "methods": {"errors", "labels", "sample"},
     "callbacks": CONTRACT
-    | {"files", "formats", "metrics", "methods", "report"},  # the method's budget; previews are drawn
+    | {"files", "formats", "metrics", "methods", "report", "watching"},  # the method's budget; previews are drawn
     "report": CONTRACT | {"files", "formats", "metrics"},
 }
 COMMANDS = {
@@ -46,6 +49,9 @@ COMMANDS = {
     "evaluation",
     "comparison",
     "tracking",
+    "processes",
+    "sweep",
+    "announcement",
     "train",
     "predict",
     "evaluate",

@@ -12,17 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from medseg.methods.budget import progress
-
-
-def clock(seconds: float) -> str:
-    """Hours, minutes and seconds.
-
-    Example:
-        >>> clock(3725)
-        '1:02:05'
-    """
-    whole = max(0, round(seconds))
-    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+from medseg.watching import clock
 
 
 class BudgetBar(ProgressBar):
@@ -71,9 +61,9 @@ class BudgetBar(ProgressBar):
             share = self._share(trainer, pl_module)
             self._bar.update(self._task, completed=share, description=self.line(trainer, pl_module))
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Without a terminal, print one line."""
-        if self._enabled and self._bar is None and trainer.is_global_zero and not trainer.sanity_checking:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Without a terminal, print one line; an epoch ends after its validation."""
+        if self._enabled and self._bar is None and trainer.is_global_zero:
             share = self._share(trainer, pl_module)
             print(f"{share:4.0%} {self.line(trainer, pl_module)}", flush=True)  # noqa: T201
 
@@ -91,7 +81,7 @@ class BudgetBar(ProgressBar):
         gained = share - self._share_before
         left = clock(elapsed * (1 - share) / gained) if gained > 0 else "-"
         known = trainer.callback_metrics
-        words = {"train/loss": "loss", "val/dice": "dice", "val/loss": "held out"}
+        words = {"train/loss": "loss", "val/dice": "dice", "val/miou": "mIoU", "val/loss": "held out"}
         scores = "  ".join(f"{word} {float(known[key]):.4f}" for key, word in words.items() if key in known)
         return f"step {trainer.global_step}  {clock(elapsed)} spent, {left} left  {scores}"
 

@@ -22,10 +22,14 @@ def progress(trainer: Trainer, steps_per_epoch: int) -> float:
     if trainer.max_epochs is not None and trainer.max_epochs > 0:
         batches = trainer.global_step * trainer.accumulate_grad_batches
         spent.append(batches / (trainer.max_epochs * steps_per_epoch))
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, Timer):
-            elapsed = callback.time_elapsed(RunningStage.TRAINING)
-            left = callback.time_remaining(RunningStage.TRAINING)
-            if left is not None and elapsed + left > 0:
-                spent.append(elapsed / (elapsed + left))
+    for timer in timers(trainer):
+        elapsed = timer.time_elapsed(RunningStage.TRAINING)
+        left = timer.time_remaining(RunningStage.TRAINING)
+        if left is not None and elapsed + left > 0:
+            spent.append(elapsed / (elapsed + left))
     return min(max(spent), 1.0)
+
+
+def timers(trainer: Trainer) -> list[Timer]:
+    """What keeps the time, if it is limited."""
+    return [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]

@@ -8,11 +8,13 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+import torch.distributed
 from lightning.pytorch import LightningModule
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from medseg.methods.budget import progress
+from medseg.methods.budget import progress, timers
 from medseg.sample import Batch
 
 
@@ -86,6 +88,8 @@ class Method(LightningModule, ABC):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set the learning rate of this step, and seed what is random inside the network."""
         done = progress(self.trainer, self.steps_per_epoch)
+        if self.trainer.world_size > 1 and timers(self.trainer):  # each process has a clock of its own
+            done = self.trainer.strategy.broadcast(done)
         factor = self.schedule(done)
         for optimizer in self.trainer.optimizers:
             for group in optimizer.param_groups:
@@ -101,9 +105,36 @@ class Method(LightningModule, ABC):
         if self.global_step == self.trainer.max_steps:
             self.trainer.should_stop = True
 
+    def on_validation_epoch_start(self) -> None:
+        """Let every process judge as many cases as it has.
+
+        Wrapped for distributed training, the network would wait for the other processes at each call, to take over
+        the first one's statistics of batch normalisation; now it does so once, before the first case.
+        """
+        wrapped = self.trainer.strategy.model
+        if isinstance(wrapped, DistributedDataParallel):
+            for buffer in self.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+            wrapped.require_forward_param_sync = False
+
+    def on_validation_epoch_end(self) -> None:
+        """Training goes on as it was."""
+        wrapped = self.trainer.strategy.model
+        if isinstance(wrapped, DistributedDataParallel):
+            wrapped.require_forward_param_sync = True
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what prediction needs."""
         checkpoint["medseg"] = self.stored
+
+
+def gathered(by_case: dict[str, Any]) -> dict[str, Any]:
+    """What all processes found about their cases; of a case that several judged, what the first of them did."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return by_case
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, by_case)
+    return {case: found for part in reversed(parts) for case, found in part.items()}
 
 
 def decay_groups(module: nn.Module) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medseg.methods.method import Method
+from medseg.methods.method import Method, gathered
 from medseg.sample import Batch
 
 _PATCHES = 4  # of each validation case
@@ -53,7 +53,7 @@ class Pretraining(Method, ABC):
         super().__init__(network, **shared)
         self.patch = tuple(patch)
         self.seen: Seen | None = None
-        self._sums: list[Tensor] = []
+        self._losses: dict[str, list[float]] = {}
 
     @abstractmethod
     def losses(self, batch: Batch) -> tuple[Tensor, Seen]:
@@ -68,17 +68,20 @@ class Pretraining(Method, ABC):
 
     def on_validation_epoch_start(self) -> None:
         """Forget the last round."""
-        self._sums, self.seen = [], None
+        super().on_validation_epoch_start()
+        self._losses, self.seen = {}, None
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss on patches along the diagonal of one whole case."""
         loss, seen = self.losses(diagonal(batch, self.patch, index=batch_idx))
-        self._sums.append(loss.detach())
+        self._losses.setdefault(batch.cases[0], []).append(float(loss))
         self.seen = self.seen or seen
 
     def on_validation_epoch_end(self) -> None:
-        """Log ``val/loss``, the mean over cases."""
-        self.log("val/loss", torch.stack(self._sums).mean(), prog_bar=True, sync_dist=True)
+        """Log ``val/loss``, the mean over cases (of a large one, over its tiles)."""
+        super().on_validation_epoch_end()
+        losses = [loss for of_case in gathered(self._losses).values() for loss in of_case]
+        self.log("val/loss", sum(losses) / len(losses), prog_bar=True)
 
 
 def diagonal(batch: Batch, patch: Sequence[int], *, index: int) -> Batch:

@@ -6,12 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-import torch.distributed
 from torch import Tensor, nn
 
 from medseg.labels import LabelTable
-from medseg.methods.method import Method
+from medseg.methods.method import Method, gathered
 from medseg.sample import Batch
 
 Loss = Callable[[Any, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
@@ -68,6 +66,7 @@ class Supervised(Method):
 
     def on_validation_epoch_start(self) -> None:
         """Forget the counts of the last round."""
+        super().on_validation_epoch_start()
         self._counts = {}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -80,16 +79,6 @@ class Supervised(Method):
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of all cases: ``val/dice``, ``val/dice/<class>`` and what ``summarise`` gives besides."""
-        for name, score in self.summarise(list(_gather(self._counts).values())).items():
+        super().on_validation_epoch_end()
+        for name, score in self.summarise(list(gathered(self._counts).values())).items():
             self.log(f"val/{name}", score, prog_bar=name == "dice")
-
-
-def _gather(counts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return counts
-    parts: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, counts)
-    joined: dict[str, np.ndarray] = {}
-    for case, table in ((case, table) for part in parts for case, table in part.items()):
-        joined[case] = joined[case] + table if case in joined else table
-    return joined

@@ -56,16 +56,15 @@ def test_without_a_terminal_a_line_an_epoch(capsys: pytest.CaptureFixture[str]) 
     bar.on_train_start(trainer(0), METHOD)
     bar.on_train_batch_end(trainer(1), METHOD, None, None, 0)
     assert capsys.readouterr().out == ""
-    bar.on_validation_end(trainer(50), METHOD)
+    bar.on_train_epoch_end(trainer(50), METHOD)
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(" 50% step 50  ")
-    bar.on_validation_end(trainer(0, sanity_checking=True), METHOD)
-    bar.on_validation_end(trainer(50, is_global_zero=False), METHOD)
+    bar.on_train_epoch_end(trainer(50, is_global_zero=False), METHOD)
     bar.disable()
-    bar.on_validation_end(trainer(50), METHOD)
+    bar.on_train_epoch_end(trainer(50), METHOD)
     assert capsys.readouterr().out == ""
     bar.enable()
-    bar.on_validation_end(trainer(60), METHOD)
+    bar.on_train_epoch_end(trainer(60), METHOD)
     assert capsys.readouterr().out.startswith(" 60% step 60")
 
 
@@ -77,7 +76,7 @@ def test_on_a_terminal_one_bar_from_start_to_end() -> None:
         (task,) = bar._bar.tasks
         assert (task.total, task.completed) == (1.0, 0.25)
         assert task.description.startswith("step 25  ")
-        bar.on_validation_end(trainer(25), METHOD)
+        bar.on_train_epoch_end(trainer(25), METHOD)
         bar.print("a word")
         bar.on_train_end(trainer(100), METHOD)
     assert bar._bar is None

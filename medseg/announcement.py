@@ -1,0 +1,119 @@
+"""Announcement: what a training is about to do, on one screen of 24 lines of 80 letters."""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+WIDTH = 80
+_KEY = 10  # letters of the first column, with the space after it
+_ROOM = WIDTH - _KEY
+
+
+def shortened(text: str, *, lines: int = 2, width: int = _ROOM) -> str:
+    """The text if it fits so many lines, else with its middle left out.
+
+    Example:
+        >>> shortened("runs/hippocampus/2026-01-01_12-00-00", lines=1, width=20)
+        'runs/hi…-01_12-00-00'
+    """
+    most = lines * width - (lines - 1) * 16  # what folding at spaces may leave empty
+    if len(text) <= most and len(textwrap.wrap(text, width)) <= lines:
+        return text
+    before = (most - 1) * 2 // 5
+    return f"{text[:before]}…{text[-(most - 1 - before) :]}"
+
+
+def listed(names: Sequence[str], *, lines: int = 2, width: int = _ROOM) -> str:
+    """Names with commas between them; of many, the first, how many are left out, and the last.
+
+    Example:
+        >>> listed([f"class {i}" for i in range(117)], lines=1, width=42)
+        'class 0, class 1, … 114 more …, class 116'
+    """
+    joined = ", ".join(names)
+    if len(textwrap.wrap(joined, width)) <= lines:
+        return joined
+    for kept in range(len(names) - 2, 0, -1):
+        joined = ", ".join([*names[:kept], f"… {len(names) - 1 - kept} more …", names[-1]])
+        if len(textwrap.wrap(joined, width)) <= lines:
+            return joined
+    return shortened(f"{names[0]}, … {len(names) - 2} more …, {names[-1]}", lines=lines, width=width)
+
+
+def rows(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Name and text of each line, of two lines of text at most.
+
+    Args:
+        cfg: Of the training, with its ``run_dir``.
+        run: What ``build.run`` gave.
+        resumed: Checkpoint that the training goes on from, if any.
+        overrides: Of the command, for the one that resumes it.
+    """
+    spec, plan, trainer = run.dataset.spec, run.plan, run.trainer
+    parts = run.datamodule.cases
+    yield (
+        "data",
+        shortened(f"{run.dataset.name}: {len(parts['train'])} cases to train, {len(parts['val'])} to validate"),
+    )
+    dates = [f"on up to {spec.dates} dates"] if spec.dates else []
+    yield "channels", " ".join([listed([c.name for c in spec.channels]), *dates])
+    yield "labels", listed([f"{i}={name}" for i, name in enumerate(spec.labels.names)])
+    patches = f"batch {plan.batch_size}" + (
+        f" on each of {trainer.world_size} devices" if trainer.world_size > 1 else ""
+    )
+    yield "plan", shortened(f"spacing {_times(plan.spacing)}, patch {_times(plan.patch)}, {patches}")
+    learning = sum(p.numel() for p in run.method.parameters() if p.requires_grad)
+    every = sum(p.numel() for p in run.method.parameters())
+    series = f", series={_name(cfg.series)}" if spec.dates else ""
+    some = f", {_millions(learning)} of them learn (peft={_name(cfg.peft)})" if learning < every else ""
+    yield "network", shortened(f"{_name(cfg.model)}, {_millions(every)} million parameters{some}{series}")
+    limits = {k: cfg.trainer[k] for k in ("max_steps", "max_epochs", "max_time") if cfg.trainer[k] not in (None, -1)}
+    device = str(trainer.strategy.root_device)
+    yield (
+        "budget",
+        shortened(", ".join([*(f"{k} {v}" for k, v in limits.items()), f"on {device}, {trainer.precision}"])),
+    )
+    if cfg.plan.file is None and cfg.plan.patch is None and cfg.plan.batch_size is None:
+        yield "memory", f"patch and batch are planned for {cfg.plan.memory_gb:g} GB (plan.memory_gb)"
+    yield "outputs", shortened(cfg.run_dir)
+    if resumed is not None:
+        yield "resumes", shortened(str(resumed))
+    command = _resuming(overrides)
+    fits = len(textwrap.wrap(f"after an interruption: {command}", _ROOM)) <= 2
+    yield "next", f"after an interruption: {command if fits else 'the same command with ckpt_path=last'}"
+
+
+def announce(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> None:
+    """Print it; in colours on a terminal only."""
+    table = Table(show_header=False, box=None, padding=(0, 1, 0, 0))
+    table.add_column(style="bold cyan", no_wrap=True, width=_KEY - 1)
+    table.add_column(overflow="fold")
+    for key, value in rows(cfg, run, resumed, overrides):
+        table.add_row(key, value)
+    console = Console(highlight=False, markup=False)
+    if run.report is not None:
+        console.print(run.report.table(), soft_wrap=True)
+    console.print(table, width=min(WIDTH, console.width) if console.is_terminal else WIDTH)
+
+
+def _resuming(overrides: Sequence[str]) -> str:
+    kept = [word for word in overrides if not word.startswith("ckpt_path=")]
+    return " ".join(["medseg-train", *(shlex.quote(word) for word in kept), "ckpt_path=last"])
+
+
+def _name(config: Any) -> str:
+    return str(config._target_).rpartition(".")[2]
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.2f}" if count >= 1e4 else f"{count / 1e6:.2g}"
+
+
+def _times(values: Sequence[float]) -> str:
+    return " x ".join(f"{v:g}" for v in values)

@@ -1,0 +1,43 @@
+"""Writes the tables of what can be chosen, which are read from conf/, into README.md between two markers.
+
+Usage: python scripts/write_choices.py [--check]; with --check nothing is written, and 1 means that it is not current.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from medseg import options
+from medseg.command import conf_dir
+from medseg.files import write_whole
+
+README = Path(__file__).parents[1] / "README.md"
+BEGIN = "<!-- choices: written by scripts/write_choices.py from conf/ -->"
+END = "<!-- end of choices -->"
+
+
+def filled(text: str) -> str:
+    """The text with what lies between the markers written anew."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        sys.exit(f"{README}: expected the markers {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n\n{options.markdown(options.groups('train', [conf_dir()]))}\n{END}{after}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; 1 if README.md is not current")
+    check = parser.parse_args().check
+    text = README.read_text(encoding="utf-8")
+    current = filled(text)
+    if check and current != text:
+        print("README.md is not current; run python scripts/write_choices.py")
+        return 1
+    if not check:
+        write_whole(README, current)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
