@@ -53,7 +53,10 @@ class Bands:
         self.where, self.spec, self.reading = where, spec, reading
         self.files = ", ".join(map(str, files))
         self._formulas = {c.name: Formula.parse(c.formula) for c in spec.channels if c.formula}
-        self._bands = self._find([(source, self._part(source, *part)) for source in sources])
+        bands = self._find([(source, self._part(source, *part)) for source in sources])
+        used = dict.fromkeys(band.source for band in bands.values())
+        self._sources = [(s, {name: band.channel for name, band in bands.items() if band.source is s}) for s in used]
+        self._integers = not self._formulas and all(source.dtype.kind in "iu" for source in used)
 
     def _part(self, source: Source, number: int, parts: int) -> range:
         """Channels of a file that belong to one of its dates."""
@@ -109,15 +112,14 @@ class Bands:
         """
         valid = np.ones(window.shape, dtype=bool)
         cells: dict[str, np.ndarray] = {}
-        sources = list(dict.fromkeys(band.source for band in self._bands.values()))
-        as_read = len(sources) == 1 and not self._formulas  # then one array holds the channels in order
-        for source in sources:
-            here = {name: band.channel for name, band in self._bands.items() if band.source is source}
+        as_read = len(self._sources) == 1 and not self._formulas  # then one array holds the channels in order
+        for source, channels in self._sources:
             with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which is then refused by name
-                values, known = source.read_valid(window, list(here.values()))
-                valid &= known
+                values, known = source.read_known(window, tuple(channels.values()))
                 values = values.astype(np.float32, copy=as_read)
-            cells |= dict(zip(here, values, strict=True))
+            if known is not None:
+                valid &= known
+            cells |= dict(zip(channels, values, strict=True))
         if self.reading.nodata is not None:
             valid &= np.any([band != self.reading.nodata for band in cells.values()], axis=0)
         if as_read:
@@ -125,8 +127,7 @@ class Bands:
         else:
             computed = {name: formula({n: cells[n] for n in formula.names}) for name, formula in self._formulas.items()}
             image = np.stack([computed[c.name] if c.formula else cells[c.name] for c in self.spec.channels])
-        integers = not self._formulas and all(source.dtype.kind in "iu" for source in sources)
-        if not integers and not (finite := np.isfinite(image)).all():
+        if not self._integers and not (finite := np.isfinite(image)).all():
             self._check_finite(finite | ~valid, window)
             image[~finite] = 0
             valid &= finite.all(axis=0)

@@ -73,7 +73,7 @@ class FiledCase:
         """The window ``box`` of the case (or all of it); outside the case, image 0 and not valid."""
         box = box or Box.whole(self.shape)
         inner = box.clip(self.shape)
-        sample = self.preprocess.window(self.opened.read(inner))
+        sample = self.preprocess.window(self.opened.read(inner), in_place=True)
         return sample if inner == box else padded(sample, inner, box)
 
 

@@ -76,6 +76,7 @@ def normalise(
     counted: Bool[np.ndarray, " *s"],
     rules: Sequence[Normalisation],
     stats: Sequence[ImageStats] | None = None,
+    out: Float[np.ndarray, "c *s"] | None = None,
 ) -> Float[np.ndarray, "c *s"]:
     """Normalise each channel by its rule; cells that do not count become 0.
 
@@ -84,11 +85,14 @@ def normalise(
         counted: Cells that enter the statistics and keep a value.
         rules: One a channel.
         stats: Of the whole image of which this is a window, one a channel; None takes those of ``image``.
+        out: float32 array for the result, which may be ``image`` itself; None makes one.
     """
     whole = bool(counted.all())
-    normal = (np.empty if whole else np.zeros)(image.shape, dtype=np.float32)
-    if not counted.any():
-        return normal
+    normal = np.empty(image.shape, dtype=np.float32) if out is None else out
+    if not whole:
+        np.copyto(normal, 0, where=~counted)
+        if not counted.any():
+            return normal
     for number, (target, channel, rule) in enumerate(zip(normal, image, rules, strict=True)):
         if rule.scheme == "standard":  # as in every window that training reads from a scene's file: no copies
             where = True if whole else counted
@@ -113,6 +117,7 @@ def normalise_dates(
     counted: Bool[np.ndarray, " *s"],
     rules: Sequence[Normalisation],
     stats: Sequence[ImageStats] | None = None,
+    out: Float[np.ndarray, "t c *s"] | None = None,
 ) -> Float[np.ndarray, "t c *s"]:
     """Normalise a time series, a channel alike on every date; cells without data on some date become 0 there.
 
@@ -121,11 +126,15 @@ def normalise_dates(
         counted: As for ``normalise``.
         rules: One a channel.
         stats: Likewise, over all dates of the whole series; None takes those of ``image``.
+        out: As for ``normalise``.
     """
     if stats is None and any(rule.scheme in PER_IMAGE for rule in rules):
         stats = [ImageStats.pooled([(len(v), ImageStats.of(v))] if len(v) else []) for v in by_channel(image, counted)]
     known = np.isfinite(image).all(axis=1) & counted
-    return np.stack([normalise(date, here, rules, stats) for date, here in zip(image, known, strict=True)])
+    normal = np.empty(image.shape, dtype=np.float32) if out is None else out
+    for target, date, here in zip(normal, image, known, strict=True):
+        normalise(date, here, rules, stats, target)
+    return normal
 
 
 def by_channel(image: Float[np.ndarray, "..."], counted: Bool[np.ndarray, " *s"]) -> Iterator[npt.NDArray[np.float32]]:

@@ -117,22 +117,30 @@ class Preprocess:
         """Whether statistics of the whole image are needed before a window of it can be prepared."""
         return any(rule.scheme in PER_IMAGE for rule in self.rules)
 
-    def window(self, sample: Sample, stats: Sequence[ImageStats] | None = None) -> Sample:
+    def window(self, sample: Sample, stats: Sequence[ImageStats] | None = None, *, in_place: bool = False) -> Sample:
         """A window (or all) of a case that stays on its own cells, normalised.
 
         Args:
             sample: The window, raw.
             stats: Of the whole case, one a channel, if ``per_image``; None takes those of the window.
+            in_place: Overwrite the image of ``sample``, which nobody else needs.
         """
         self._check(sample)
+        if in_place:
+            self._normalised(sample, sample.valid, stats, sample.image)
+            return sample
         return replace(sample, image=self._normalised(sample, sample.valid, stats))
 
     def _normalised(
-        self, sample: Sample, counted: Bool[np.ndarray, " *s"], stats: Sequence[ImageStats] | None = None
+        self,
+        sample: Sample,
+        counted: Bool[np.ndarray, " *s"],
+        stats: Sequence[ImageStats] | None = None,
+        out: Float[np.ndarray, "..."] | None = None,
     ) -> Float[np.ndarray, "..."]:
         """Of a time series, every date by the same rules, and by statistics of all dates together."""
         change = normalise if sample.present is None else normalise_dates
-        return change(sample.image, counted, self.rules, stats)
+        return change(sample.image, counted, self.rules, stats, out)
 
     def __call__(self, sample: Sample) -> tuple[Sample, Trace]:
         """The preprocessed sample, and what undoes it.

@@ -58,10 +58,16 @@ class Source(ABC):
         Cells without data (nodata values, masks of the file) keep whatever value the file has there.
         NaN is left to the caller: it is nodata in a scene and a defect in a volume.
         """
+        cells, valid = self.read_known(box, channels)
+        return cells, np.ones(cells.shape[1:], dtype=bool) if valid is None else valid
+
+    def read_known(
+        self, box: Box | None = None, channels: Sequence[int] | None = None
+    ) -> tuple[Shaped[np.ndarray, "c *s"], Bool[np.ndarray, " *s"] | None]:
+        """What ``read_valid`` gives, or None in place of the mask where it is quickly told that all cells hold data."""
         box, wanted = self._asked(box, channels)
         cells = self._decoded(box, wanted)
-        valid = None if 0 in box.shape else self._valid(box, wanted, cells)
-        return cells, np.ones(box.shape, dtype=bool) if valid is None else valid
+        return cells, None if 0 in box.shape else self._valid(box, wanted, cells)
 
     def _asked(self, box: Box | None, channels: Sequence[int] | None) -> tuple[Box, tuple[int, ...]]:
         """Window and channels to read, the window inside the grid."""

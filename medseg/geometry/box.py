@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import gt, sub
 from typing import Any
 
 import numpy as np
@@ -25,18 +26,18 @@ class Box:
     stop: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if len(self.start) != len(self.stop) or any(a > b for a, b in zip(self.start, self.stop, strict=True)):
+        if len(self.start) != len(self.stop) or any(map(gt, self.start, self.stop)):
             raise BadInput(f"box start {self.start} must not exceed its stop {self.stop}")
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Cells on each axis."""
-        return tuple(b - a for a, b in zip(self.start, self.stop, strict=True))
+        return tuple(map(sub, self.stop, self.start))
 
     @property
     def slices(self) -> tuple[slice, ...]:
         """Index of the box in an array that contains it (no overhang)."""
-        return tuple(slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+        return tuple(map(slice, self.start, self.stop))
 
     @classmethod
     def whole(cls, shape: Sequence[int]) -> Box:

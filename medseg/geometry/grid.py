@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -94,7 +95,10 @@ class Grid:
         """Grid of the cells of ``box``, which may overhang this one (padding)."""
         affine = self.affine.copy()
         affine[:-1, -1] = self.to_world([box.start])[0]
-        return Grid(box.shape, affine, self.frame)
+        affine.setflags(write=False)
+        part = copy(self)  # its axes are checked already, which would take longer than all else here
+        vars(part).update(shape=tuple(map(int, box.shape)), affine=affine)
+        return part
 
     def reorient(self, axes: Sequence[int], flips: Sequence[bool]) -> Grid:
         """Grid of ``np.flip(array.transpose(axes), where flips)``: new axis j is old axis ``axes[j]``."""
