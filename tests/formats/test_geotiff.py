@@ -141,6 +141,16 @@ def test_nodata_that_no_cell_can_have_is_none(tmp_path, stored, nodata):
     assert formats.open(path).read_valid()[1].all()
 
 
+def test_no_mask_is_made_where_no_cell_can_be_without_data(tmp_path):
+    cells = np.array([[[1, 2], [3, 4]]], np.uint16)
+    source = formats.open(save(tmp_path / "a.tif", cells, nodata=0))
+    assert source.read_known()[1] is None
+    cells[0, 1, 0] = 0
+    holed = formats.open(save(tmp_path / "b.tif", cells, nodata=0))
+    np.testing.assert_array_equal(holed.read_known()[1], [[True, True], [False, True]])
+    assert holed.read_known(Box((0, 0), (1, 2)))[1] is None
+
+
 def test_nan_is_left_to_the_caller_unless_it_is_the_nodata_value(tmp_path):
     bands = noise((1, 4, 5), "float32")
     bands[0, 0, 0] = np.nan

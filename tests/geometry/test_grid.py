@@ -152,6 +152,8 @@ def test_crop_keeps_world_positions_also_outside(lattice, start):
     box = Box.at(start[: grid.ndim], (2,) * grid.ndim)
     part = grid.crop(box)
     assert part.shape == (2,) * grid.ndim
+    assert part.to_dict() == Grid(part.shape, part.affine, grid.frame).to_dict()
+    assert not part.affine.flags.writeable
     np.testing.assert_allclose(part.to_world(cells(part)), grid.to_world(cells(part) + box.start), atol=1e-8)
 
 
