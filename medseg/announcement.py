@@ -53,7 +53,7 @@ def rows(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> Iterator
         cfg: Of the training, with its ``run_dir``.
         run: What ``build.run`` gave.
         resumed: Checkpoint that the training goes on from, if any.
-        overrides: Of the command, for the one that resumes it.
+        overrides: Of the command, for the one that resumes it; empty in Python.
     """
     spec, plan, trainer = run.dataset.spec, run.plan, run.trainer
     parts = run.datamodule.cases
@@ -85,8 +85,8 @@ def rows(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> Iterator
     if resumed is not None:
         yield "resumes", shortened(str(resumed))
     command = _resuming(overrides)
-    fits = len(textwrap.wrap(f"after an interruption: {command}", _ROOM)) <= 2
-    yield "next", f"after an interruption: {command if fits else 'the same command with ckpt_path=last'}"
+    told = bool(overrides) and len(textwrap.wrap(f"after an interruption: {command}", _ROOM)) <= 2
+    yield "next", f"after an interruption: {command if told else 'the same command with ckpt_path=last'}"
 
 
 def announce(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> None:

@@ -88,13 +88,15 @@ def agreed(trainer: Trainer, run_dir: Path) -> Path:
 def handing(trainer: Trainer, run_dir: Path, resumed: Path | None) -> Iterator[None]:
     """Within, processes that Lightning starts get this run folder; after it nothing is left of them in this process."""
     before = {name: os.environ.get(name) for name in _LEFT}
-    met = _met()
+    before_it = _initialised()
     if trainer.world_size > 1 and _starts_others(trainer):
         os.environ[_HANDED] = json.dumps([str(run_dir), resumed and str(resumed)])
     try:
         yield
     finally:
-        if not met and _met() and dist.get_backend() == "gloo":  # NCCL's is ended by Lightning, with the process
+        if (
+            not before_it and _initialised() and dist.get_backend() == "gloo"
+        ):  # NCCL's is ended by Lightning, with the process
             dist.destroy_process_group()
         for name, value in before.items():
             os.environ.pop(name, None)
@@ -108,5 +110,9 @@ def _starts_others(trainer: Trainer) -> bool:
     return environment is not None and not environment.creates_processes_externally
 
 
+def _initialised() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
 def _met() -> bool:
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    return _initialised() and dist.get_world_size() > 1

@@ -148,3 +148,11 @@ def test_run_folder_is_handed_to_processes_that_are_started(tmp_path: Path, monk
     assert "LOCAL_RANK" not in os.environ, "the next training of this process would take it for an order"
     with processes.handing(trainer(2, externally=True), tmp_path, None):
         assert "MEDSEG_RUN" not in os.environ, "those that were started together agree otherwise"
+
+
+def test_nothing_is_left_of_a_training_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next training of this Python begins as the first one did."""
+    with processes.handing(trainer(1, externally=False), Path("run"), None):
+        torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+        monkeypatch.setenv("WORLD_SIZE", "1")
+    assert not torch.distributed.is_initialized()
