@@ -15,13 +15,14 @@ The map of the package:
     metrics/        overlap and surface scores, and their accumulation over cases
     inference/      the sliding window and the predictor
     methods/        LightningModules: one way of training each
-    callbacks/      what watches a training
+    callbacks/      what watches a training, and the loggers
     report/         figures and the HTML report
     folds.py        which cases train, which validate, which are judged
     build.py        configuration -> datamodule, network, method, trainer
     restore.py      checkpoint -> predictor
     scenes.py       scenes of any size from file to file
     checkpoint.py   what a checkpoint holds, safe loading
+    tracking.py     what loggers are told of a training
     judge.py        scores a predictor on labelled cases
     evaluation.py   scores label files against label files
     command.py      runs a command: Hydra, one-line errors, exit codes, completion

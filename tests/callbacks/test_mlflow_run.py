@@ -13,6 +13,7 @@ pytest.importorskip("mlflow")
 from medseg.callbacks.mlflow_run import MlflowRun
 
 
+@pytest.mark.slow  # MLflow brings a new database through all its migrations
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the database's mapper
 def test_scalars_settings_tags_and_pictures_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
