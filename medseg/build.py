@@ -337,7 +337,11 @@ def sampling(cfg: DictConfig, *, labelled: bool) -> dict[str, Any]:
     """How patches are drawn, as ``cfg.data`` says; without labels nothing can be preferred."""
     chosen = {key: cfg.data[key] for key in ("foreground_share", "strategy", "min_valid", "rarity")}
     if not labelled:
-        chosen |= {"foreground_share": 0.0, "strategy": "case" if chosen["strategy"] == "class" else chosen["strategy"]}
+        chosen |= {
+            "labelled": False,
+            "foreground_share": 0.0,
+            "strategy": "case" if chosen["strategy"] == "class" else chosen["strategy"],
+        }
     return chosen
 
 

@@ -1,7 +1,8 @@
 """The peers of experiment=burned_area and experiment=dubai, and a classical baseline, in one run.
 
 Trains, one after the other on the same scenes, split and minutes: medseg as the experiment says, torchgeo's
-SemanticSegmentationTask with the same network (random weights, its own loss, optimiser and schedule), and fits
+SemanticSegmentationTask with the same network, crops and batch (random weights, its own loss, optimiser, schedule
+and flips), and fits
 what needs no network to the training scenes: for burned areas a threshold on NBR, for land cover in colour a
 Gaussian of the colours of each class. All are judged by the same pooled scores on
 scenes that none has seen. The peer is judged at its last step and at its best validation step.
@@ -40,26 +41,28 @@ from medseg.sample import Sample
 from medseg.train import train
 
 IGNORED = 255
-CROP, BATCH, EPOCH = 128, 8, 100
+EPOCH = 100  # steps
 
 
 class Crops(Dataset):
     """Random crops of scenes, by area, flipped at random: what RandomGeoSampler and torchgeo's transforms give."""
 
-    def __init__(self, scenes: list[Sample], seed: int) -> None:
-        self.scenes = scenes
+    def __init__(self, scenes: list[Sample], plan: Plan, seed: int) -> None:
+        self.scenes, self.crop, self.batch = scenes, plan.patch, plan.batch_size
         self.area = np.array([s.valid.size for s in scenes], float)
         self.rng = np.random.default_rng(seed)
 
     def __len__(self) -> int:
-        return BATCH * EPOCH
+        return self.batch * EPOCH
 
     def __getitem__(self, _: int) -> dict[str, torch.Tensor]:
         scene = self.scenes[self.rng.choice(len(self.scenes), p=self.area / self.area.sum())]
-        start = [int(self.rng.integers(0, max(1, n - CROP + 1))) for n in scene.valid.shape]
-        window = Box.at(start, (CROP, CROP)).clip(scene.valid.shape).slices
+        start = [
+            int(self.rng.integers(0, max(1, n - c + 1))) for n, c in zip(scene.valid.shape, self.crop, strict=True)
+        ]
+        window = Box.at(start, self.crop).clip(scene.valid.shape).slices
         image, label = scene.image[(slice(None), *window)], masked(scene)[window]
-        short = [(0, CROP - n) for n in label.shape]
+        short = [(0, c - n) for n, c in zip(label.shape, self.crop, strict=True)]
         image, label = np.pad(image, [(0, 0), *short]), np.pad(label, short, constant_values=IGNORED)
         axes = [a for a in (0, 1) if self.rng.random() < 0.5]
         image, label = np.flip(image, [a + 1 for a in axes]), np.flip(label, axes)
@@ -105,9 +108,10 @@ def peer(cfg: DictConfig, seed: int, minutes: float, folder: Path) -> dict[str, 
     train_cases, val_cases = folds.halves(cfg, source)
     planned = build.plan(cfg, source, train_cases)
     labels = source.spec.labels
-    seed_everything(seed, verbose=False)
     facts = {"in_channels": len(source.spec.channels), "num_classes": labels.n_classes, "task": "multiclass"}
     task = SemanticSegmentationTask(model="unet", backbone=cfg.model.encoder, ignore_index=IGNORED, **facts)
+    seed_everything(seed, verbose=False)
+    task.model = build.network(cfg.model, planned, source.spec)  # with the decoder's widths too
     val = read(cfg, val_cases, planned)
     best = ModelCheckpoint(
         folder, "best", monitor="val_MulticlassJaccardIndex", mode="max", enable_version_counter=False
@@ -116,7 +120,7 @@ def peer(cfg: DictConfig, seed: int, minutes: float, folder: Path) -> dict[str, 
         max_epochs=-1, max_time=timedelta(minutes=minutes), accelerator="cpu", logger=False, callbacks=[best],
         enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
     )  # fmt: skip
-    crops = DataLoader(Crops(read(cfg, train_cases, planned), seed), batch_size=BATCH)
+    crops = DataLoader(Crops(read(cfg, train_cases, planned), planned, seed), batch_size=planned.batch_size)
     trainer.fit(task, crops, DataLoader(Whole(val), batch_size=1))
     found: dict[str, Any] = {"steps": trainer.global_step}
     last = task.state_dict()
@@ -127,7 +131,7 @@ def peer(cfg: DictConfig, seed: int, minutes: float, folder: Path) -> dict[str, 
         task.load_state_dict(state)
         task.eval()
         with torch.no_grad():
-            blended = [sliding_window(torch.from_numpy(s.image), task, window=(CROP, CROP)) for s in val]
+            blended = [sliding_window(torch.from_numpy(s.image), task, window=planned.patch) for s in val]
         found[name] = scores([logits.argmax(0).numpy() for logits in blended], val, labels)
     return found
 

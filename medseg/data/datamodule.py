@@ -45,7 +45,7 @@ class DataModule(LightningDataModule):
         batch_size: Samples of a step, per device.
         transform: Augmentation of a batch of windows into a batch of patches, on the device;
             has ``window_shape``.
-        sampling: How patches are drawn: ``foreground_share``, ``strategy``, ``min_valid`` and ``rarity`` of
+        sampling: How patches are drawn: ``foreground_share``, ``strategy``, ``min_valid`` and so on of
             ``PatchDataset``.
         steps_per_epoch: Optimiser steps of one epoch.
         workers: Loader processes; with 0 windows are read between steps.

@@ -41,6 +41,7 @@ class PatchDataset(Dataset[Window]):
             ``medseg.data.patches.chooser``.
         min_valid: Share of a patch's cells that should be valid, in [0, 1]; see ``draw_valid_box``.
         rarity: With ``class``, how much rare classes are preferred; see ``ByClass``.
+        labelled: Whether only annotated cells are of use; not in pretraining.
 
     Raises:
         BadInput: No case, an unknown strategy, or settings out of range.
@@ -58,6 +59,7 @@ class PatchDataset(Dataset[Window]):
         strategy: str = "case",
         min_valid: float = 0.0,
         rarity: float = 0.5,
+        labelled: bool = True,
     ) -> None:
         if not cases:
             raise BadInput("no training case came; check data.fold and data.split_file")
@@ -70,7 +72,7 @@ class PatchDataset(Dataset[Window]):
         self.foreground_share = foreground_share
         self.seed = seed
         self.min_valid = min_valid
-        self.chooser = chooser(strategy, self.cases, seed=seed, rarity=rarity)
+        self.chooser = chooser(strategy, self.cases, seed=seed, rarity=rarity, labelled=labelled)
 
     def place(self, step: int, sample: int) -> tuple[PreparedCase, Box]:
         """The case and the patch (not the window) of a place in the training."""

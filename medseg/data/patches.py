@@ -118,10 +118,11 @@ class ByArea(Chooser):
     """A case in proportion to its number of valid cells, so that patches spread evenly over the ground.
 
     Where only part of a case is annotated, the annotated cells count. A case without any is never drawn.
+    Without labels, the valid ones do.
     """
 
-    def __init__(self, cases: Sequence[PreparedCase]) -> None:
-        self.total = np.cumsum([_area(case) for case in cases])
+    def __init__(self, cases: Sequence[PreparedCase], *, labelled: bool = True) -> None:
+        self.total = np.cumsum(_areas(cases, labelled=labelled))
 
     def choose(self, rng: np.random.Generator, position: int, *, forced: bool) -> tuple[int, str | None]:
         """As ``Chooser`` says."""
@@ -131,13 +132,14 @@ class ByArea(Chooser):
 class ByGroup(Chooser):
     """Groups in shuffled turns (``draw_case``), and of each a case as ``ByArea`` draws it."""
 
-    def __init__(self, cases: Sequence[PreparedCase], seed: int) -> None:
+    def __init__(self, cases: Sequence[PreparedCase], seed: int, *, labelled: bool = True) -> None:
         members: dict[str, list[int]] = {}
+        areas = _areas(cases, labelled=labelled)
         for index, case in enumerate(cases):
-            if _area(case):
+            if areas[index]:
                 members.setdefault(case.group, []).append(index)
         self.members = [members[name] for name in sorted(members)]
-        self.totals = [np.cumsum([_area(cases[i]) for i in group]) for group in self.members]
+        self.totals = [np.cumsum([areas[i] for i in group]) for group in self.members]
         self.seed = seed
 
     def choose(self, rng: np.random.Generator, position: int, *, forced: bool) -> tuple[int, str | None]:
@@ -172,7 +174,9 @@ class ByClass(Chooser):
         return _pick(rng, self.totals[name]), name
 
 
-def chooser(strategy: str, cases: Sequence[PreparedCase], *, seed: int, rarity: float = 0.5) -> Chooser:
+def chooser(
+    strategy: str, cases: Sequence[PreparedCase], *, seed: int, rarity: float = 0.5, labelled: bool = True
+) -> Chooser:
     """The chooser of a strategy.
 
     Args:
@@ -180,6 +184,7 @@ def chooser(strategy: str, cases: Sequence[PreparedCase], *, seed: int, rarity: 
         cases: Of the training; only ``case`` leaves their numbers of cells unread.
         seed: Of the whole training; orders the turns.
         rarity: Exponent of ``class``, at least 0.
+        labelled: Whether only annotated cells are of use; not in pretraining.
 
     Raises:
         BadInput: Another strategy, a negative exponent, or cases without a single valid cell.
@@ -190,18 +195,19 @@ def chooser(strategy: str, cases: Sequence[PreparedCase], *, seed: int, rarity: 
         return ByCase(len(cases), seed)
     if not rarity >= 0:
         raise BadInput(f"sampling: rarity {rarity} came, expected 0 (classes equally likely) or more, such as 0.5")
-    if not any(_area(case) for case in cases):
+    if not any(_areas(cases, labelled=labelled)):
         raise BadInput(
             f"sampling: none of the {len(cases)} training cases has a valid, labelled cell; check nodata, validity "
             "masks and ignored label values"
         )
     if strategy == "area":
-        return ByArea(cases)
-    return ByGroup(cases, seed) if strategy == "group" else ByClass(cases, rarity)
+        return ByArea(cases, labelled=labelled)
+    return ByGroup(cases, seed, labelled=labelled) if strategy == "group" else ByClass(cases, rarity)
 
 
-def _area(case: PreparedCase) -> int:
-    return int(case.counts.get("annotated", case.n_valid))
+def _areas(cases: Sequence[PreparedCase], *, labelled: bool) -> list[int]:
+    """Cells of each case that may be drawn: the annotated ones, or without labels the valid ones."""
+    return [int(case.counts.get("annotated", case.n_valid) if labelled else case.n_valid) for case in cases]
 
 
 def _classes(cases: Sequence[PreparedCase]) -> list[str]:

@@ -125,6 +125,14 @@ def test_area_draws_cases_exactly_by_their_valid_cells() -> None:
     assert enumerated(chooser("area", cases, seed=0), 8) == {0: 5, 2: 1, 3: 2}
 
 
+@pytest.mark.parametrize("strategy", ["area", "group"])
+def test_without_labels_every_valid_cell_counts(strategy: str) -> None:
+    cases = [Drawn("a", 5, {"annotated": 0}), Drawn("b", 1, {"annotated": 0})]
+    assert enumerated(chooser(strategy, cases, seed=0, labelled=False), 6) == {0: 5, 1: 1}
+    with pytest.raises(BadInput, match="none of the 2 training cases has a valid, labelled cell"):
+        chooser(strategy, cases, seed=0)
+
+
 def test_groups_come_in_turns_and_their_cases_by_area() -> None:
     cases = [
         Drawn("a1", 3, group="a"),
