@@ -50,15 +50,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def compose(command: str, *overrides: str) -> DictConfig:
+def compose(command: str, *overrides: str, config_dir: str | Path | None = None) -> DictConfig:
     """The configuration of a command, as its command line would compose it.
 
     Args:
         command: ``train``, ``predict``, ``evaluate`` or ``plan``.
         *overrides: As on the command line, such as ``data=nnunet``.
+        config_dir: Folder with options of your own (``data/mine.yaml``), as ``--config-dir`` takes it.
 
     Raises:
-        medseg.errors.BadInput: A key or an option that does not exist; names the nearest right one.
+        medseg.errors.BadInput: A key or an option that does not exist, which names the nearest right one; or
+            no such folder.
 
     Example:
         >>> compose("train", "optimizer=sgd").optimizer.momentum
@@ -66,7 +68,7 @@ def compose(command: str, *overrides: str) -> DictConfig:
     """
     from medseg.command import compose as composed
 
-    return composed(command, list(overrides))
+    return composed(command, list(overrides), config_dir=config_dir)
 
 
 def load(checkpoint: str | Path, *, device: str = "auto") -> Predictor:

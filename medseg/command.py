@@ -116,12 +116,21 @@ def check_numbers(cfg: DictConfig, overrides: Sequence[str], config_name: str) -
             raise BadInput(f"{key}={word}: expected a number such as {number}; mend it or leave it out")
 
 
-def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
+def compose(config_name: str, overrides: Sequence[str], *, config_dir: str | Path | None = None) -> DictConfig:
     """Compose ``conf/<config_name>.yaml`` outside of a command, as in a notebook.
+
+    Args:
+        config_name: Without ``.yaml``.
+        overrides: As on the command line.
+        config_dir: Folder with further options, as ``--config-dir`` takes it.
 
     Raises:
         BadInput: In one line, what a command would print.
     """
+    if config_dir is not None:
+        if not Path(config_dir).is_dir():
+            raise BadInput(f"config_dir={config_dir}: no such folder; expected one with options such as data/mine.yaml")
+        overrides = [f"hydra.searchpath=['file://{Path(config_dir).resolve()}']", *overrides]
     try:
         return _compose(config_name, overrides)
     except (HydraException, OmegaConfBaseException) as error:

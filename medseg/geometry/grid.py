@@ -127,6 +127,22 @@ class Grid:
             strength[world, :] = strength[:, array] = -1
         return tuple(axes), tuple(bool(cosines[w, a] < 0) for w, a in enumerate(axes))
 
+    @property
+    def orientation(self) -> str:
+        """Where each array axis of a volume runs: towards R or L, A or P, S or I; empty in other frames.
+
+        Oblique axes have the letter of the direction that they are closest to, as in ``canonical``.
+
+        Example:
+            >>> Grid((4, 5, 6), np.diag([-1.0, 1.0, 3.0, 1.0])).orientation
+            'LAS'
+        """
+        if self.frame != RAS_MM:
+            return ""
+        axes, flips = self.canonical()
+        letters = {axis: "LPI"[world] if flips[world] else "RAS"[world] for world, axis in enumerate(axes)}
+        return "".join(letters[axis] for axis in range(self.ndim))
+
     def resampled(self, spacing: Sequence[float]) -> Grid:
         """Grid over the same extent (outer cell corners) with about this spacing.
 

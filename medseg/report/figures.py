@@ -22,7 +22,7 @@ _CELLS_PER_INCH = 100
 def overlay_figure(
     image: Num[np.ndarray, "..."] | None,
     label: Int[np.ndarray, " *s"],
-    pred: Int[np.ndarray, " *s"],
+    pred: Int[np.ndarray, " *s"] | None,
     table: LabelTable,
     grid: Grid,
     *,
@@ -41,7 +41,7 @@ def overlay_figure(
         image: Cells ``[c, *s]``, or ``[*s]`` if there is one channel; None for a black ground. In 3D the
             first channel is shown, between its 0.5th and 99.5th percentile.
         label: Training index of each cell, or ``IGNORE`` (striped).
-        pred: Training index of each cell.
+        pred: Training index of each cell; None shows image and label alone.
         table: Names and colours of the classes.
         grid: Geometry of the arrays.
         channels: What the channels are.
@@ -54,8 +54,9 @@ def overlay_figure(
     if seen.ndim == 2:
         inches = float(np.clip(max(seen.shape) / _CELLS_PER_INCH, _PANEL_INCHES, _LARGEST_PANEL_INCHES))
     ratios = [ratio(plane, seen) for plane in planes]
-    figure = Figure(figsize=(3 * inches, inches * sum(ratios) + 0.8), layout="constrained")
-    rows = figure.subplots(len(planes), 3, squeeze=False, height_ratios=ratios)
+    across = 2 if pred is None else 3
+    figure = Figure(figsize=(across * inches, inches * sum(ratios) + 0.8), layout="constrained")
+    rows = figure.subplots(len(planes), across, squeeze=False, height_ratios=ratios)
     for plane, row in zip(planes, rows, strict=True):
         panels.draw(list(row), plane, outline=True)
     figure.legend(handles=panels.legend(), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
@@ -69,7 +70,7 @@ def rows_figure(cases: Sequence[tuple[str, Panels]]) -> Figure:
     Of a volume the first of its planes is drawn.
 
     Args:
-        cases: Title, which stands at the left of the row, and panels of each; one at least.
+        cases: Title, which stands at the left of the row, and panels of each, with a prediction; one at least.
     """
     ratios = [ratio(panels.planes[0], panels.grid) for _, panels in cases]
     figure = Figure(figsize=(3.4 * _PANEL_INCHES, _PANEL_INCHES * sum(ratios) + 0.4), layout="constrained")

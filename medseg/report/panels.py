@@ -27,7 +27,7 @@ class Panels:
     Attributes:
         ground: What is seen below labels, RGB in [0, 1].
         label: Training index of each cell, or ``IGNORE``.
-        pred: Training index of each cell.
+        pred: Training index of each cell; None where nothing was predicted.
         known: False where there is no data.
         table: Names and colours of the classes.
         grid: Geometry of all of them, in ``grid.canonical()`` order.
@@ -35,7 +35,7 @@ class Panels:
 
     ground: Float[np.ndarray, "3 *s"]
     label: Int[np.ndarray, " *s"]
-    pred: Int[np.ndarray, " *s"]
+    pred: Int[np.ndarray, " *s"] | None
     known: Bool[np.ndarray, " *s"]
     table: LabelTable
     grid: Grid
@@ -45,7 +45,7 @@ class Panels:
         cls,
         image: Num[np.ndarray, "..."] | None,
         label: Int[np.ndarray, " *s"],
-        pred: Int[np.ndarray, " *s"],
+        pred: Int[np.ndarray, " *s"] | None,
         table: LabelTable,
         grid: Grid,
         *,
@@ -58,10 +58,12 @@ class Panels:
         known = np.ones(label.shape, dtype=bool) if valid is None else valid
         if grid.ndim == 2:
             image = None if image is None else reduced(image)
-            label, pred, known = reduced(label), reduced(pred), reduced(known)
+            label, known = reduced(label), reduced(known)
+            pred = None if pred is None else reduced(pred)
         turn = grid.canonical()
         ground = reorient(_ground(image, label.shape, channels, known), *turn)
-        label, pred, known = (reorient(cells, *turn) for cells in (label, pred, known))
+        label, known = reorient(label, *turn), reorient(known, *turn)
+        pred = None if pred is None else reorient(pred, *turn)
         return cls(ground, label, pred, known, table, grid.reorient(*turn))
 
     @property
@@ -71,27 +73,28 @@ class Panels:
 
     def index(self, plane: Plane) -> int:
         """Where a view is cut: at most labelled foreground, or predicted foreground if there is none."""
-        return fullest(self.label > 0 if (self.label > 0).any() else self.pred > 0, plane)
+        return fullest(self.label > 0 if self.pred is None or (self.label > 0).any() else self.pred > 0, plane)
 
     def draw(self, row: Sequence[Axes], plane: Plane, *, outline: bool) -> None:
-        """Image, label and prediction into three axes, cut where the label has most foreground.
+        """Image, label and prediction, if there is one, into axes, cut where the label has most foreground.
 
         Args:
-            row: The axes.
+            row: The axes, three or two.
             plane: The view.
             outline: Draw the contour of the labelled foreground on the prediction, if there is a background.
         """
         index = self.index(plane)
         below = np.stack([plane.cut(band, index) for band in self.ground], axis=-1)
-        truth, guess, there = (plane.cut(cells, index) for cells in (self.label, self.pred, self.known))
+        truth, there = plane.cut(self.label, index), plane.cut(self.known, index)
+        guess = [] if self.pred is None else [plane.cut(self.pred, index)]
         where = f"image {plane.name} {index}" if plane.through is not None else "image"
-        outlined = outline and self.table.background
-        names = (where, "label", "prediction" + (" (outline: label)" if outlined else ""))
-        for panel, name, cells in zip(row, names, (None, truth, guess), strict=True):
+        outlined = outline and self.table.background and bool(guess)
+        names = [where, "label", *["prediction" + (" (outline: label)" if outlined else "") for _ in guess]]
+        for panel, name, cells in zip(row, names, (None, truth, *guess), strict=True):
             volume = self.grid.ndim == 3
             panel.imshow(below if cells is None or volume else _greyed(below), interpolation="nearest")
             if cells is not None:
-                panel.imshow(_colours(cells, there, self.table), interpolation="nearest")
+                panel.imshow(coloured(cells, self.table, there), interpolation="nearest")
             panel.set_title(name, fontsize=9)
             _dress(panel, plane, self.grid)
         if outlined and (truth > 0).any():
@@ -106,6 +109,28 @@ class Panels:
         if not self.known.all():
             handles.append(Patch(color=_rgb((NO_DATA,) * 3), label="no data"))
         return handles
+
+
+def coloured(
+    cells: Int[np.ndarray, "h w"], table: LabelTable, known: Bool[np.ndarray, "h w"] | None = None
+) -> Float[np.ndarray, "h w 4"]:
+    """RGBA of each cell: its class's colour, clear on the background, striped where ignored, grey without data.
+
+    Args:
+        cells: Training index of each cell, or ``IGNORE``.
+        table: Colours of the classes; they are half transparent if it has a background.
+        known: False where there is no data; None if there is everywhere.
+    """
+    alpha = _ALPHA if table.background else 1.0
+    palette = np.array([(*_rgb(c.colour), alpha) for c in table.classes] + [_IGNORED])
+    if table.background:
+        palette[0, 3] = 0
+    rgba = palette[cells]  # IGNORE = -1 takes the last
+    stripe = max(2, max(cells.shape) // 100)
+    rgba[(cells == IGNORE) & (np.indices(cells.shape).sum(axis=0) // stripe % 2 == 0)] = (0, 0, 0, alpha)
+    if known is not None:
+        rgba[~known] = (NO_DATA / 255,) * 3 + (1.0,)
+    return rgba
 
 
 def ratio(plane: Plane, grid: Grid) -> float:
@@ -137,21 +162,6 @@ def _greyed(ground: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
 def _rgb(colour: tuple[int, int, int]) -> tuple[float, float, float]:
     red, green, blue = colour
     return red / 255, green / 255, blue / 255
-
-
-def _colours(
-    cells: Int[np.ndarray, "h w"], known: Bool[np.ndarray, "h w"], table: LabelTable
-) -> Float[np.ndarray, "h w 4"]:
-    """RGBA of each cell: its class's colour, clear on the background, striped where ignored, grey without data."""
-    alpha = _ALPHA if table.background else 1.0
-    palette = np.array([(*_rgb(c.colour), alpha) for c in table.classes] + [_IGNORED])
-    if table.background:
-        palette[0, 3] = 0
-    rgba = palette[cells]  # IGNORE = -1 takes the last
-    stripe = max(2, max(cells.shape) // 100)
-    rgba[(cells == IGNORE) & (np.indices(cells.shape).sum(axis=0) // stripe % 2 == 0)] = (0, 0, 0, alpha)
-    rgba[~known] = (NO_DATA / 255,) * 3 + (1.0,)
-    return rgba
 
 
 def _dress(panel: Axes, plane: Plane, seen: Grid) -> None:

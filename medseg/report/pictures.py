@@ -82,8 +82,9 @@ def _view(panels: Panels, plane: Plane, title: str) -> Picture:
     index = panels.index(plane)
     ground = np.stack([plane.cut(band, index) for band in panels.ground], axis=-1)
     rows, columns = _squared(ground.shape[:2], panels.grid, plane)
-    label, pred = (plane.cut(cells, index)[rows][:, columns] for cells in (panels.label, panels.pred))
-    masks = {"label": np.where(label == IGNORE, panels.table.n_classes, label), "prediction": pred}
+    known = np.where(panels.label == IGNORE, panels.table.n_classes, panels.label)
+    named = {"label": known, "prediction": panels.pred}
+    masks = {name: plane.cut(m, index)[rows][:, columns] for name, m in named.items() if m is not None}
     caption = title if plane.through is None else f"{title}: {plane.name} {index}"
     shown = (ground[rows][:, columns] * 255).round().astype(np.uint8)
     return Picture(

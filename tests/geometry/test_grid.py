@@ -1,5 +1,6 @@
 import json
 
+import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import given
@@ -116,6 +117,16 @@ def test_canonical_is_a_permutation_and_stable(lattice):
     assert sorted(axes) == [0, 1, 2]
     again = grid.reorient(*grid.canonical())
     assert again.canonical() == ((0, 1, 2), (False, False, False))
+
+
+@given(lattice=lattices(ndim=3))
+def test_orientation_is_what_nibabel_calls_it(lattice):
+    grid = Grid(*lattice)
+    assert grid.orientation == "".join(nib.aff2axcodes(grid.affine))
+
+
+def test_only_volumes_have_an_orientation():
+    assert Grid.regular((4, 5), (1, 1), PIXEL).orientation == ""
 
 
 def test_canonical_literals():

@@ -6,7 +6,7 @@ from medseg.geometry.grid import PIXEL, Grid
 from medseg.labels import IGNORE, LabelTable
 from medseg.report.composite import NO_DATA, composite
 from medseg.report.figures import overlay_figure, rows_figure, to_png
-from medseg.report.panels import Panels
+from medseg.report.panels import Panels, coloured
 
 TABLE = LabelTable.declare({"background": 0, "a": 1, "b": 2}, colours={"a": (255, 0, 0), "b": (0, 0, 255)})
 LPS = Grid((4, 5, 6), np.diag([-1.0, -2.0, 3.0, 1.0]))
@@ -37,6 +37,26 @@ def test_cells_stand_where_the_letters_say():
     assert (truth[..., 3] > 0).sum() == 2  # the label and one ignored cell
     assert (guess[..., 3] > 0).sum() == 1
     assert len(image.images) == 1
+
+
+def test_without_a_prediction_image_and_label_are_shown():
+    image, label, pred = volume()
+    alone, beside = overlay_figure(image, label, None, TABLE, LPS), overlay_figure(image, label, pred, TABLE, LPS)
+    assert [p.get_title() for p in panels(alone)] == [
+        p.get_title() for p in panels(beside) if "pred" not in p.get_title()
+    ]
+    np.testing.assert_array_equal(panels(alone)[1].images[1].get_array(), panels(beside)[1].images[1].get_array())
+    scene = overlay_figure(image[:, :, 0], label[:, :, 0], None, TABLE, Grid.regular((4, 5), (1, 1), PIXEL))
+    assert [p.get_title() for p in panels(scene)] == ["image", "label"]
+
+
+def test_cells_have_the_colours_of_their_classes():
+    cells = np.array([[0, 1, 2], [1, IGNORE, 2]], dtype=np.int16)
+    known = np.array([[True, True, True], [False, True, True]])
+    rgba = coloured(cells, TABLE, known)
+    assert rgba[0].tolist() == [[*rgba[0, 0, :3], 0], [1, 0, 0, 0.5], [0, 0, 1, 0.5]]  # the background is clear
+    assert rgba[1, 0].tolist() == [NO_DATA / 255] * 3 + [1]
+    assert coloured(cells, TABLE)[1, 0].tolist() == [1, 0, 0, 0.5]
 
 
 def test_proportions_are_those_of_the_world():
