@@ -11,7 +11,6 @@ import medseg
 from medseg.command import conf_dir
 from medseg.errors import BadInput
 
-
 CONF = conf_dir()
 
 
@@ -93,7 +92,6 @@ def test_a_group_of_another_command_is_not_suggested(tmp_path: Path) -> None:
     assert "model" not in known.removesuffix("?").replace(",", "").split()
 
 
-<<<<<<< HEAD
 def test_options_are_listed_without_torch(tmp_path: Path) -> None:
     done = run("train", "--options", "peft", cwd=tmp_path)
     assert done.returncode == 0
@@ -164,7 +162,8 @@ def test_jobs_for_slurm_compose(tmp_path: Path) -> None:
     assert "SlurmLauncher" in done.stdout
     assert "timeout_min: 600" in done.stdout
     assert "torch imported: False" in done.stderr
-=======
+
+
 def test_composed_with_options_of_ones_own(tmp_path: Path) -> None:
     folder = tmp_path / "my options, all"
     (folder / "model").mkdir(parents=True)
@@ -175,4 +174,3 @@ def test_composed_with_options_of_ones_own(tmp_path: Path) -> None:
         medseg.compose("train", "model=mine")
     with pytest.raises(BadInput, match=r"config_dir=.*none: no such folder"):
         medseg.compose("train", config_dir=tmp_path / "none")
->>>>>>> 6a7eadf (Volumes say how they lie (Grid.orientation), a label can be shown alone, compose takes a folder of one's own options)
