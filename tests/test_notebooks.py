@@ -39,9 +39,10 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("MEDSEG_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("MPLBACKEND", "agg")
-    display = ModuleType("IPython.display")
-    display.clear_output = lambda: None  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
+    shell, display = ModuleType("IPython"), ModuleType("IPython.display")
+    vars(shell).update(version_info=(9, 0), get_ipython=lambda: None)  # which matplotlib and rich ask for
+    vars(display).update(clear_output=lambda: None)
+    monkeypatch.setitem(sys.modules, "IPython", shell)
     monkeypatch.setitem(sys.modules, "IPython.display", display)
     before = set(sys.modules)
     yield tmp_path
