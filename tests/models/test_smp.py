@@ -32,7 +32,15 @@ def test_logits_are_those_of_the_library(in_channels):
     theirs.load_state_dict(ours.net.state_dict())
     image = noise(1, in_channels, 32, 64)
     with torch.no_grad():
-        assert torch.equal(ours(image), theirs(image))
+        torch.testing.assert_close(ours(image), theirs(image), rtol=1e-4, atol=1e-5)
+        assert torch.equal(ours(image), theirs.to(memory_format=torch.channels_last)(image))
+
+
+def test_kernels_and_features_have_their_channels_last():
+    network = Smp(facts(in_channels=3), architecture="Unet", encoder="resnet18").eval()
+    with torch.no_grad():
+        features = network.encode(noise(1, 3, 64, 64))
+    assert all(f.is_contiguous(memory_format=torch.channels_last) for f in features)
 
 
 @pytest.mark.parametrize("architecture", ["Unet", "UnetPlusPlus"])
