@@ -1,14 +1,15 @@
 """Encoders and ways of tuning on one data set: what learns, memory, seconds a step, score.
 
-    python scripts/bench_tuning.py --experiment burned_area --root DIR [--steps 150] [--weights CHECKPOINT]
-        [--encoders timm:resnet18 timm:convnext_atto timm:vit_tiny_patch16_224]
-        [--ways scratch full frozen lora svfit nola sam_adapter side_tuning]
+    python scripts/bench_tuning.py --experiment burned_area_few --pretrain burned_area_mae --root DIR [--steps 150]
+        [--encoders timm:resnet18 timm:vit_tiny_patch16_224] [--seeds 0 1 2]
+        [--ways scratch full frozen linear_probe lora svfit nola sam_adapter side_tuning]
 
-Every row is a training in a process of its own, with ``model=segmenter`` and ``model/decoder=unet`` on the data,
-split, patch and optimiser of the experiment. ``scratch`` begins with random weights, every other way with those of
-``--weights FAMILY:NAME=FILE`` where such are given for the encoder, else with random ones as well (then its score
-tells nothing of the way, only its costs are of use). Memory is the largest resident set of the process; seconds
-are the median of the steps after the fifth. Prints a table in Markdown and a line of JSON for each row.
+Every training is a process of its own, with ``model=segmenter`` and ``model/decoder=unet`` on the data, split, patch
+and optimiser of the experiment. ``scratch`` begins with random weights, every other way with those that the
+experiment of ``--pretrain`` gave the same encoder beforehand, or with those of ``--weights FAMILY:NAME=FILE``. With
+neither they are random as well: the score then tells nothing of the way, only its costs are of use. Memory is the
+largest resident set of the process, scores and seconds (the median of the steps after the fifth) are medians over
+the seeds. Prints a line of JSON for each training and a table in Markdown.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-WAYS = ("scratch", "full", "frozen", "lora", "svfit", "nola", "sam_adapter", "side_tuning")
+WAYS = ("scratch", "full", "frozen", "linear_probe", "lora", "svfit", "nola", "sam_adapter", "side_tuning")
 _SKIPPED = 5  # first steps, which allocate
 
 
@@ -37,6 +38,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--encoders", nargs="+", default=["timm:resnet18", "timm:vit_tiny_patch16_224"])
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--pretrain", help="an experiment, trained once for each encoder")
     parser.add_argument("--weights", nargs="*", default=[], help="FAMILY:NAME=FILE")
     parser.add_argument("--decoder", default="unet")
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -48,24 +51,52 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         for encoder in asked.encoders:
+            name = encoder.partition(":")[2]
+            if asked.pretrain:
+                run_dir = Path(scratch) / f"{name}-pretrained"
+                print(json.dumps({"encoder": name, "way": asked.pretrain} | apart(
+                    [*common(asked.pretrain, encoder, asked, run_dir), f"seed={asked.seeds[0]}"]
+                )), flush=True)  # fmt: skip
+                files[encoder] = str(run_dir / "checkpoints" / "last.ckpt")
             for way in asked.ways:
-                overrides = overrides_of(asked, encoder, way, files.get(encoder), Path(scratch))
-                row = {"encoder": encoder.partition(":")[2], "way": way} | apart(overrides)
-                print(json.dumps(row), flush=True)
-                rows.append(row)
+                found = []
+                for seed in asked.seeds:
+                    given = overrides_of(asked, encoder, way, files.get(encoder), Path(scratch), seed)
+                    found.append({"encoder": name, "way": way, "seed": seed} | apart(given))
+                    print(json.dumps(found[-1]), flush=True)
+                rows.append(middle(found))
     print(table(rows))
 
 
-def overrides_of(asked: argparse.Namespace, encoder: str, way: str, file: str | None, scratch: Path) -> list[str]:
-    """The training of one row."""
+def common(experiment: str, encoder: str, asked: argparse.Namespace, run_dir: Path) -> list[str]:
+    """What pretraining and tuning of an encoder share."""
     family, _, name = encoder.partition(":")
-    weights = [f"model.encoder.weights={file}"] if file and way != "scratch" else []
     return [
-        f"experiment={asked.experiment}", f"data.root={asked.root}", "model=segmenter", f"model/encoder={family}",
-        f"model.encoder.name={name}", f"model/decoder={asked.decoder}", f"peft={'full' if way == 'scratch' else way}",
-        f"trainer.max_steps={asked.steps}", "trainer.max_time=null", "logger=csv", "callbacks.progress=null",
-        f"cache_dir={scratch}/cache", f"run_dir={scratch}/{name}-{way}", *weights,
+        f"experiment={experiment}", f"data.root={asked.root}", "model=segmenter", f"model/encoder={family}",
+        f"model.encoder.name={name}", f"model/decoder={asked.decoder}", "logger=csv", "callbacks.progress=null",
+        f"cache_dir={run_dir.parent}/cache", f"run_dir={run_dir}",
     ]  # fmt: skip
+
+
+def overrides_of(
+    asked: argparse.Namespace, encoder: str, way: str, file: str | None, scratch: Path, seed: int
+) -> list[str]:
+    """One training."""
+    weights = [f"model.encoder.weights={file}"] if file and way != "scratch" else []
+    run_dir = scratch / f"{encoder.partition(':')[2]}-{way}-{seed}"
+    return [
+        *common(asked.experiment, encoder, asked, run_dir), f"peft={'full' if way == 'scratch' else way}",
+        f"seed={seed}", f"trainer.max_steps={asked.steps}", "trainer.max_time=null", *weights,
+    ]  # fmt: skip
+
+
+def middle(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """The row of an encoder and a way: medians over the seeds, all scores, or the first refusal."""
+    refused = [row for row in found if "refused" in row]
+    if refused:
+        return refused[0]
+    merged = {key: statistics.median(row[key] for row in found) for key in ("peak_gib", "seconds", "score")}
+    return found[0] | merged | {"scores": sorted(row["score"] for row in found)}
 
 
 def apart(overrides: list[str]) -> dict[str, Any]:
@@ -85,6 +116,7 @@ def one(overrides: list[str]) -> dict[str, Any]:
 
     from medseg import quiet, train
     from medseg.command import compose
+    from medseg.metrics.summary import headline
 
     class Watch(Callback):
         """Seconds of each step, and how many parameters learn."""
@@ -109,14 +141,14 @@ def one(overrides: list[str]) -> dict[str, Any]:
     watch.Watch = Watch  # type: ignore[attr-defined]
     with open_dict(cfg.callbacks):
         cfg.callbacks.watch = {"_target_": f"{__name__}.Watch"}
-    result = json.loads((train.train(cfg) / "metrics.json").read_text())
-    headline = "iou" if "iou" in result["summary"] else "dice"
+    scored = train.train(cfg) / "metrics.json"
+    result = json.loads(scored.read_text()) if scored.exists() else None  # pretraining has none
     return {
         "learning": Watch.learning,
         "parameters": Watch.total,
         "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
         "seconds": round(statistics.median(Watch.seconds[_SKIPPED:]), 3),
-        headline: round(result["summary"][headline]["mean"], 4),
+        "score": round(result["summary"][headline(result)]["mean"], 4) if result else None,
     }
 
 
@@ -129,8 +161,10 @@ def table(rows: list[dict[str, Any]]) -> str:
             lines.append(f"{told}{row['refused']} | | | |")
             continue
         share = f"{row['learning'] / 1e6:.2f} M of {row['parameters'] / 1e6:.2f} M"
-        score = row.get("iou", row.get("dice"))
-        lines.append(f"{told}{share} | {row['peak_gib']:.2f} GiB | {row['seconds']:.2f} s | {score:.3f} |")
+        spread = f" ({row['scores'][0]:.3f} to {row['scores'][-1]:.3f})" if len(row["scores"]) > 1 else ""
+        lines.append(
+            f"{told}{share} | {row['peak_gib']:.2f} GiB | {row['seconds']:.2f} s | {row['score']:.3f}{spread} |"
+        )
     return "\n".join(lines)
 
 

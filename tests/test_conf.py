@@ -16,7 +16,7 @@ from medseg.command import compose, conf_dir
 from medseg.train import train
 from tests.image_layouts import PUBLISHED_IMAGES
 from tests.models import parts
-from tests.models.test_contract import FLAT
+from tests.models.test_contract import FLAT, SIZES
 from tests.models.test_contract import SMALL as SMALL_MODELS
 from tests.tiny import LABELS, write_nnunet, write_planar
 from tests.torchgeo_layouts import TORCHGEO
@@ -162,7 +162,7 @@ def test_option_takes_a_training_step(name: str, cache: Path, tmp_path: Path, mo
     if group.startswith("model/"):
         chosen |= {"model": "segmenter", "data": "nnunet" if option in parts.DEEP else "phantom_scenes"}
         chosen = {"model/encoder": "timm", "model/decoder": "linear"} | chosen
-    if option in FLAT or option == "scene":
+    if SIZES.get(option, option) in FLAT or option == "scene":
         chosen["data"] = "phantom_scenes"
     if group == "series":
         chosen["data"] = "phantom_series"
@@ -191,6 +191,13 @@ def test_experiment_takes_a_training_step(name: str, cache: Path, tmp_path: Path
     if compose("train", [f"experiment={name}", "++data.root=x"]).data.get("n_labelled"):
         overrides.append("data.n_labelled=1")
     take_a_step(cache, tmp_path / "run", overrides, chosen=chosen, experiment=name)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiment_takes_another_network(name: str) -> None:
+    encoder = ["model=segmenter", "model/encoder=timm", "model.encoder.name=resnet18"]
+    assert compose("train", [f"experiment={name}", "++data.root=x", *encoder]).model.encoder.name == "resnet18"
+    assert compose("train", [f"experiment={name}", "++data.root=x", "model=segresnet"]).model.init_filters
 
 
 @pytest.mark.parametrize("name", SHARED)

@@ -17,7 +17,9 @@ from medseg.models.network import Facts, Network
 from tests.models import parts
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
-NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
+BUILT_ON = {path.stem: OmegaConf.load(path).get("defaults", [None])[0] for path in CONF.glob("*.yaml")}
+NAMES = sorted(name for name, other in BUILT_ON.items() if other not in BUILT_ON)
+SIZES = {name: other for name, other in BUILT_ON.items() if other in BUILT_ON}  # the same networks, larger or smaller
 TINY = "tu-test_resnet"
 QUERIES = {
     "backbone_config": {"embed_dim": 16, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2], "window_size": 4},
@@ -71,6 +73,7 @@ SMALL = {  # settings that make a network fast enough for a test; others run as 
     "hf_mask2former": {"config": {**QUERIES, "feature_size": 64, "mask_feature_size": 32}},
     "hf_oneformer": {"config": {**QUERIES, "conv_dim": 64, "mask_dim": 64, "query_dec_layers": 1}},
 }
+SMALL |= {name: SMALL[other] for name, other in SIZES.items()}
 FLAT = {name for name in NAMES if name.startswith(("smp_", "hf_")) or name in ("farseg", "segmenter")}
 """Networks for images only; segmenter with the encoder that its yaml has."""
 PAIRS = {"smp_deeplabv3", "smp_deeplabv3plus", "smp_pan", "smp_upernet", "hf_upernet"}
