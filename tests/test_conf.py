@@ -197,7 +197,6 @@ def test_experiment_takes_a_training_step(name: str, cache: Path, tmp_path: Path
 def test_experiment_takes_another_network(name: str) -> None:
     encoder = ["model=segmenter", "model/encoder=timm", "model.encoder.name=resnet18"]
     assert compose("train", [f"experiment={name}", "++data.root=x", *encoder]).model.encoder.name == "resnet18"
-    assert compose("train", [f"experiment={name}", "++data.root=x", "model=segresnet"]).model.init_filters
 
 
 @pytest.mark.parametrize("name", SHARED)
