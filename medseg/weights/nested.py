@@ -40,8 +40,10 @@ def weights_in(content: Mapping[str, Any], source: str, part: str | None = None)
     """
     parts = dict(_parts(content))
     if not parts:
-        keys = some([str(key) for key in content], 5) or "nothing"
-        raise BadInput(f"model.encoder.weights={source}: holds no tensors by name, but {keys}; save a state_dict")
+        held = f"no tensors by name, but {some([str(key) for key in content], 5)}" if content else "nothing at all"
+        raise BadInput(
+            f"model.encoder.weights={source}: holds {held}, expected tensors by name: save network.state_dict()"
+        )
     if part is not None:
         if part not in parts:
             near = difflib.get_close_matches(part, parts, n=3, cutoff=0.0)
