@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import os
 import sys
 from collections.abc import Sequence
@@ -15,10 +17,10 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning.pytorch import LightningModule, Trainer
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
 
-from medseg import checkpoint, processes
+from medseg import checkpoint, processes, quiet, tracking
 from medseg.cpu import keep_large_blocks
 from medseg.data.case import Case, first_five
 from medseg.data.cases import Dataset
@@ -55,8 +57,21 @@ class Run:
 
 
 def dataset(cfg: DictConfig) -> Dataset:
-    """The dataset of ``cfg.data``."""
-    built: Dataset = instantiate(cfg.data.dataset)
+    """The dataset of ``cfg.data``.
+
+    How files are read is given to its constructor (``reading``), or set after it where that takes no such argument.
+    """
+    settings = cfg.data.dataset
+    taken = inspect.signature(instantiate(settings, _partial_=True).func).parameters.values()
+    named = any(p.name == "reading" or p.kind is p.VAR_KEYWORD for p in taken)
+    if named or "reading" not in settings:
+        built: Dataset = instantiate(settings)
+        return built
+    bare = copy.deepcopy(cfg)
+    with open_dict(bare):
+        del bare.data.dataset.reading
+    built = instantiate(bare.data.dataset)
+    built.reading = instantiate(settings.reading)
     return built
 
 
@@ -142,11 +157,13 @@ def tiling(cfg: DictConfig, planned: Plan, spec: DataSpec, precision: str) -> Ti
     )
 
 
-def run(cfg: DictConfig, run_dir: Path) -> Run:
+def run(cfg: DictConfig, run_dir: str | Path) -> Run:
     """Everything one training needs; reads the training cases if they are not planned yet.
 
     Of several processes that were started together, the first one reads and plans before the others do.
     """
+    run_dir = Path(run_dir)
+    quiet.settle(tracker=tracking.online(cfg))
     method_of = instantiate(cfg.method, _partial_=True)
     device = device_of(cfg.trainer.accelerator)
     precision = precision_of(device) if cfg.trainer.precision == "auto" else str(cfg.trainer.precision)

@@ -63,23 +63,23 @@ def _made(facts: Facts, model: DictConfig) -> Network:
 
 def _misnamed(model: DictConfig, told: str) -> BadInput:
     """The error for a setting that a part of the network does not take, of which Python told by the part's name."""
-    part, _, rest = told.partition("(")
-    key = rest.rpartition("argument ")[2].strip("'")
-    named = {target.rpartition(".")[2]: (at, target) for at, target in reversed(list(_targets(model, "model")))}
-    at, target = named.get(part.removesuffix(".__init__"), ("model", model._target_))
+    key = told.rpartition("argument ")[2].strip("'")
+    part = told.partition("(")[0].removesuffix(".__init__")
+    holding = [(at, str(node.get("_target_"))) for at, node in _parts(model, "model") if key in node]
+    named = [pair for pair in holding if pair[1].rpartition(".")[2] == part]
+    at, target = (named or holding or [("model", str(model._target_))])[0]
     return BadInput(
         f"{at}.{key} is no setting of {target}; where an experiment sets it for another network, "
         f"drop it by '~{at}.{key}'"
     )
 
 
-def _targets(node: DictConfig, at: str) -> Iterator[tuple[str, str]]:
-    """Key and class of a part of the configuration, and of the parts within it."""
-    if "_target_" in node:
-        yield at, str(node._target_)
+def _parts(node: DictConfig, at: str) -> Iterator[tuple[str, DictConfig]]:
+    """A part of the configuration and the parts within it, each with its key."""
+    yield at, node
     for key, value in node.items():
         if OmegaConf.is_dict(value):
-            yield from _targets(value, f"{at}.{key!s}")
+            yield from _parts(value, f"{at}.{key!s}")
 
 
 def follows_plan(model: DictConfig) -> bool:
