@@ -3,7 +3,7 @@
 The map of the package:
 
     errors.py       BadInput, the one error that commands print without a traceback
-    labels.py       IGNORE and LabelTable: what label values mean
+    labels/         IGNORE and LabelTable: what label values mean
     sample.py       Channel, DataSpec, Sample, Batch: what travels
     geometry/       grids, boxes, resampling: the only code that knows affines
     formats/        open(path) -> Source; write: NIfTI, NRRD, MHA, DICOM, GeoTIFF, PNG, JPEG; vectors, mosaics
@@ -18,7 +18,8 @@ The map of the package:
     callbacks/      what watches a training, and the loggers
     report/         figures and the HTML report
     folds.py        which cases train, which validate, which are judged
-    build.py        configuration -> datamodule, network, method, trainer
+    build.py        configuration -> datamodule, network, method, trainer; with instances.py networks.py trainers.py
+    initial.py      the network before its first step
     restore.py      checkpoint -> predictor
     scenes.py       scenes of any size from file to file
     checkpoint.py   what a checkpoint holds, safe loading

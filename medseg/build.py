@@ -1,7 +1,9 @@
-"""From configuration to objects: the only place that instantiates what the configuration names."""
+"""From configuration to objects: everything one training needs."""
 
 from __future__ import annotations
 
+import copy
+import inspect
 import os
 import sys
 from collections.abc import Sequence
@@ -13,17 +15,12 @@ from typing import Any
 import hydra.utils
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
 
-from medseg import checkpoint, processes
-from medseg.callbacks.metrics_file import MetricsFile
+from medseg import checkpoint, processes, quiet, tracking
 from medseg.cpu import keep_large_blocks
 from medseg.data.case import Case, first_five
 from medseg.data.cases import Dataset
@@ -35,13 +32,15 @@ from medseg.inference.dates import AtDates
 from medseg.inference.decide import decide
 from medseg.inference.predictor import Tiling
 from medseg.initial import begin, rehearse
+from medseg.instances import instantiate
 from medseg.methods.pretraining import Pretraining
 from medseg.metrics import overlap
-from medseg.models.network import Facts, Network
+from medseg.networks import fit_patch, follows_plan, network
 from medseg.planning.cost import UNetCost
 from medseg.planning.fingerprint import fingerprint
 from medseg.planning.plan import Plan, Wishes, make_plan, read_plan
 from medseg.sample import DataSpec
+from medseg.trainers import loggers, trainer
 from medseg.weights.report import Report
 
 
@@ -57,26 +56,22 @@ class Run:
     report: Report | None = None
 
 
-def instantiate(config: Any, *args: Any, **given: Any) -> Any:
-    """Build what ``config._target_`` names; a setting that it does not take is bad input.
-
-    Raises:
-        BadInput: No such class, or unknown settings.
-    """
-    try:
-        return hydra.utils.instantiate(config, *args, **given)
-    except InstantiationException as error:
-        cause = error.__cause__
-        if isinstance(cause, BadInput):
-            raise cause from None
-        if isinstance(cause, (TypeError, ImportError, AttributeError)) or "Error locating target" in str(error):
-            raise BadInput(f"{config.get('_target_')} can't be built: {cause or error}; check its settings") from error
-        raise
-
-
 def dataset(cfg: DictConfig) -> Dataset:
-    """The dataset of ``cfg.data``."""
-    built: Dataset = instantiate(cfg.data.dataset)
+    """The dataset of ``cfg.data``.
+
+    How files are read is given to its constructor (``reading``), or set after it where that takes no such argument.
+    """
+    settings = cfg.data.dataset
+    taken = inspect.signature(instantiate(settings, _partial_=True).func).parameters.values()
+    named = any(p.name == "reading" or p.kind is p.VAR_KEYWORD for p in taken)
+    if named or "reading" not in settings:
+        built: Dataset = instantiate(settings)
+        return built
+    bare = copy.deepcopy(cfg)
+    with open_dict(bare):
+        del bare.data.dataset.reading
+    built = instantiate(bare.data.dataset)
+    built.reading = instantiate(settings.reading)
     return built
 
 
@@ -127,66 +122,6 @@ def lateral_axis(spec: DataSpec) -> int | None:
     return 0 if spec.ndim == 3 else None
 
 
-def network(
-    model: DictConfig, planned: Plan, spec: DataSpec, series: DictConfig | None = None, *, logits: int | None = None
-) -> Network:
-    """The network of ``cfg.model`` for this plan and data; for time series within that of ``cfg.series``.
-
-    Args:
-        model: ``cfg.model``.
-        planned: Patch, kernels, strides.
-        spec: Channels and labels.
-        series: ``cfg.series``.
-        logits: Of each cell; None for those of the label table.
-
-    Raises:
-        BadInput: A setting that there is not, or data with dates without a way to bring them together.
-    """
-    facts = Facts(
-        in_channels=len(spec.channels),
-        out_channels=logits or spec.labels.n_outputs,
-        patch_shape=planned.patch,
-        spacing=planned.spacing,
-        kernels=planned.kernels,
-        strides=planned.strides,
-        channels=spec.channels,
-    )
-    if not spec.dates:
-        return _made(facts, model)
-    if series is None:
-        raise BadInput("the data are time series; choose series=stack, mean, max, concat or attention")
-    made: Network = instantiate(series)(facts, partial(_made, model=model), dates=spec.dates)
-    return made
-
-
-def _made(facts: Facts, model: DictConfig) -> Network:
-    """The network of ``cfg.model`` for images of which ``facts`` hold; what it found elsewhere is written there."""
-    try:
-        built: Network = instantiate(model)(facts)
-    except TypeError as error:
-        if "unexpected keyword argument" not in str(error):
-            raise
-        key = str(error).rpartition("argument ")[2].strip("'")
-        raise BadInput(
-            f"model.{key} is no setting of {model._target_}; where an experiment sets it for another network, "
-            f"drop it by '~model.{key}'"
-        ) from error
-    with open_dict(model):
-        model.merge_with(built.settled)
-    return built
-
-
-def fit_patch(model: DictConfig, planned: Plan, spec: DataSpec, series: DictConfig | None = None) -> Plan:
-    """The plan with its patch rounded up to what the network of ``cfg.model`` takes."""
-    with torch.random.fork_rng():
-        patch = network(model, planned, spec, series).nearest(planned.patch)
-    if patch == planned.patch:
-        return planned
-    name = model._target_.rsplit(".", 1)[-1]
-    reason = f"{planned.reasons.get('patch', 'edited')}; rounded up from {list(planned.patch)} for {name}"
-    return replace(planned, patch=patch, reasons=planned.reasons | {"patch": reason})
-
-
 def transform(cfg: DictConfig, planned: Plan, spec: DataSpec) -> Any:
     """The augmentation of ``cfg.transform`` for this plan and data."""
     return instantiate(
@@ -222,11 +157,13 @@ def tiling(cfg: DictConfig, planned: Plan, spec: DataSpec, precision: str) -> Ti
     )
 
 
-def run(cfg: DictConfig, run_dir: Path) -> Run:
+def run(cfg: DictConfig, run_dir: str | Path) -> Run:
     """Everything one training needs; reads the training cases if they are not planned yet.
 
     Of several processes that were started together, the first one reads and plans before the others do.
     """
+    run_dir = Path(run_dir)
+    quiet.settle(tracker=tracking.online(cfg))
     method_of = instantiate(cfg.method, _partial_=True)
     device = device_of(cfg.trainer.accelerator)
     precision = precision_of(device) if cfg.trainer.precision == "auto" else str(cfg.trainer.precision)
@@ -252,14 +189,20 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: Any, device: str, prec
     spec = source.spec
     seen = [case for case in train_cases if case.label] or train_cases
     logits = len(spec.channels) if pretrains else None
-    rehearse(cfg, spec.ndim, lambda sketch: network(cfg.model, sketch, spec, cfg.get("series"), logits=logits))
+    tuning = None if pretrains else instantiate(cfg.peft)
+    rehearse(
+        cfg,
+        spec,
+        lambda sketch: network(cfg.model, sketch, spec, cfg.get("series"), logits=logits),
+        planned=follows_plan(cfg.model),
+        tuning=tuning,
+    )
     planned = fit_patch(cfg.model, plan(cfg, source, seen), spec, cfg.get("series"))
     if pretrains:
         train_cases, val_cases = ([replace(case, label=None) for case in part] for part in (train_cases, val_cases))
     torch.manual_seed(cfg.seed)
     net = network(cfg.model, planned, spec, cfg.get("series"), logits=logits)
     report = None if cfg.ckpt_path else begin(cfg, net, spec, planned.normalisation)
-    tuning = None if pretrains else instantiate(cfg.peft)
     if tuning is not None:
         tuning.attach(net)
     tiles = tiling(cfg, planned, spec, short_precision(precision))
@@ -321,18 +264,6 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: Any, device: str, prec
     return Run(source, planned, datamodule, method, made, report)
 
 
-def loggers(cfg: DictConfig, run_dir: Path) -> list[Logger]:
-    """``metrics.csv``, and the loggers of ``cfg.logger``.
-
-    Raises:
-        BadInput: A logger that needs what is not there.
-    """
-    for key, entry in cfg.logger.items():
-        if not (entry is None or (OmegaConf.is_dict(entry) and "_target_" in entry)):
-            raise BadInput(f"logger.{key}={entry}: expected a logger by its name, such as logger=[wandb,tensorboard]")
-    return [MetricsFile(run_dir), *(instantiate(entry) for entry in cfg.logger.values() if entry is not None)]
-
-
 def sampling(cfg: DictConfig, *, labelled: bool) -> dict[str, Any]:
     """How patches are drawn, as ``cfg.data`` says; without labels nothing can be preferred."""
     chosen = {key: cfg.data[key] for key in ("foreground_share", "strategy", "min_valid", "rarity")}
@@ -349,37 +280,3 @@ def _plain(cfg: DictConfig, precision: str) -> dict[str, Any]:
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     config["trainer"]["precision"] = precision
     return config
-
-
-def trainer(
-    cfg: DictConfig,
-    run_dir: Path,
-    precision: str,
-    device: str,
-    monitor: tuple[str, str],
-    watching: Sequence[Logger],
-) -> Trainer:
-    """The Lightning trainer, with checkpoints (the best by ``monitor``), loggers and the configured callbacks."""
-    folder = run_dir / "checkpoints"
-    settled: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
-    key, mode = monitor
-    best = ModelCheckpoint(filename="best", monitor=key, mode=mode, save_on_train_epoch_end=False, **settled)
-    last = ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **settled)  # only whole epochs resume exactly
-    callbacks = [instantiate(c) for c in cfg.callbacks.values() if c is not None]
-    settings = {k: v for k, v in cfg.trainer.items() if k not in ("accelerator", "precision")}
-    settings["log_every_n_steps"] = min(cfg.trainer.log_every_n_steps, cfg.data.steps_per_epoch)
-    make = instantiate(settings, _partial_=True)
-    try:
-        made: Trainer = make(
-            accelerator="gpu" if device == "cuda" else cfg.trainer.accelerator,
-            precision=precision,
-            callbacks=[*callbacks, best, last],  # after the averaging of weights, which they are to save
-            logger=list(watching),
-            plugins=[checkpoint.AtomicCheckpointIO()],
-            default_root_dir=str(run_dir),
-            use_distributed_sampler=False,
-            enable_model_summary=False,
-        )
-    except (MisconfigurationException, TypeError) as error:
-        raise BadInput(f"trainer can't be built: {error}; check the keys under trainer") from error
-    return made

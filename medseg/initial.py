@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from math import nan
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import torch
 from omegaconf import DictConfig
 
 from medseg.data.normalise import POOLED, Normalisation
-from medseg.models.encoders.encoder import Encoder
+from medseg.errors import BadInput, told_as
 from medseg.models.network import Network
+from medseg.peft.tuning import Tuning
 from medseg.planning.plan import Plan, read_plan
 from medseg.sample import DataSpec
 from medseg.weights.load import load
@@ -24,46 +26,74 @@ _COMPUTES = (NotImplementedError, RuntimeError, TypeError, ValueError, Attribute
 """What a constructor raises on the meta device if it computes with what it makes."""
 
 
-def rehearse(cfg: DictConfig, ndim: int, make: Callable[[Plan], Network]) -> None:
-    """Build a network of encoder and decoder without memory, and look for its weights.
+def rehearse(
+    cfg: DictConfig,
+    spec: DataSpec,
+    make: Callable[[Plan], Network],
+    *,
+    planned: bool,
+    tuning: Tuning | None,
+) -> None:
+    """Build the network without memory, hold it to the weights that are asked for, and try its way of tuning.
 
-    So an encoder that does not fit its decoder, the bands or the patch, and weights that can't be had, are
-    refused before a case is read. Other networks follow kernels and strides that are yet to be planned.
+    So an encoder that does not fit its decoder, the bands or the patch, weights that can't be had or do not fit,
+    and adapters that have no place are refused before a case is read. Of a network that follows kernels and
+    strides, which are yet to be planned, no more is known than whether its weights can be read.
 
     Args:
         cfg: Of the training.
-        ndim: Spatial axes of the data.
+        spec: Of the data.
         make: The network for a plan.
+        planned: Whether kernels and strides shape it; see ``Network.follows_plan``.
+        tuning: The way of tuning, if there is one.
 
     Raises:
-        BadInput: See ``Segmenter`` and ``Encoder.fetch``.
+        BadInput: See ``Segmenter``, ``weights.load.load`` and ``Tuning.attach``.
     """
-    patch = _patch(cfg, ndim)
-    if not isinstance(cfg.model.get("encoder"), DictConfig) or len(patch) != ndim:  # which the plan refuses
+    patch = _patch(cfg, spec.ndim)
+    if planned or len(patch) != spec.ndim:  # which the plan refuses
+        if cfg.get("weights") and cfg.ckpt_path is None:
+            with _of_all():
+                read(str(cfg.weights))
         return
-    sketch = Plan((1.0,) * ndim, patch, batch_size=1, kernels=(), strides=(), normalisation=(), masked=False)
+    sketch = Plan((1.0,) * spec.ndim, patch, batch_size=1, kernels=(), strides=(), normalisation=(), masked=False)
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):
                 net = make(sketch)
+        except BadInput:
+            raise
         except _COMPUTES:
             net = make(sketch)
-    if cfg.ckpt_path is None:
-        for module in net.modules():
-            if isinstance(module, Encoder):
-                module.find_weights()
+        if cfg.ckpt_path is None:
+            begin(cfg, net, spec)
+        if tuning is not None:
+            _try(tuning, net)
 
 
-def begin(cfg: DictConfig, net: Network, spec: DataSpec, rules: Sequence[Normalisation]) -> Report | None:
+def _try(tuning: Tuning, net: Network) -> None:
+    """Attach to a network without memory; what has to compute for that is left for later."""
+    if not all(parameter.is_meta for parameter in net.parameters()):
+        return
+    try:
+        with torch.device("meta"):
+            tuning.attach(net)
+    except BadInput:
+        raise
+    except _COMPUTES:
+        return
+
+
+def begin(cfg: DictConfig, net: Network, spec: DataSpec, rules: Sequence[Normalisation] | None = None) -> Report | None:
     """Give a network the weights it begins with: those of ``cfg.weights`` for all of it, or of its encoder's setting.
 
     Of a network that was pretrained or trained on other classes, the last layer does not fit and stays random.
 
     Args:
         cfg: Of the training.
-        net: With random weights.
+        net: With random weights; or on the meta device, where weights are only compared with it.
         spec: Channels of the data.
-        rules: Normalisation of each channel.
+        rules: Normalisation of each channel; None before it is planned.
 
     Returns:
         What came from where; None if nothing was asked for.
@@ -71,15 +101,26 @@ def begin(cfg: DictConfig, net: Network, spec: DataSpec, rules: Sequence[Normali
     Raises:
         BadInput: See ``weights.load.load``.
     """
+    known = None if rules is None else statistics(rules)
     if not cfg.get("weights"):
-        return net.initialise(statistics(rules))
-    return load(
-        net,
-        read(str(cfg.weights)),
-        stem=None,
-        channels=spec.channels,
-        least_share=cfg.least_share,
-        statistics=statistics(rules),
+        return net.initialise(known)
+    with _of_all():
+        return load(
+            net,
+            read(str(cfg.weights)),
+            stem=None,
+            channels=spec.channels,
+            least_share=cfg.least_share,
+            statistics=known,
+        )
+
+
+def _of_all() -> AbstractContextManager[None]:
+    """Around loading all of a network, of which messages shall not tell as of an encoder."""
+    return told_as(
+        ("or choose that model.encoder", "or choose that model"),
+        ("model.encoder.", ""),
+        ("the encoder", "the network"),
     )
 
 

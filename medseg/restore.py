@@ -11,7 +11,7 @@ import torch
 from omegaconf import OmegaConf
 
 from medseg import checkpoint, formats
-from medseg.build import instantiate, network, tiling
+from medseg.build import tiling
 from medseg.data.case import Case
 from medseg.data.opening import OpenCase
 from medseg.data.reading import Reading
@@ -20,6 +20,8 @@ from medseg.device import device_of, precision_of, short_precision
 from medseg.errors import BadInput
 from medseg.formats.mosaic import Mosaic
 from medseg.inference.predictor import Predictor
+from medseg.instances import instantiate
+from medseg.networks import network
 from medseg.planning.plan import Plan
 from medseg.sample import DataSpec
 from medseg.scenes import stream_scene, write_like

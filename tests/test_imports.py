@@ -40,6 +40,9 @@ ALLOWED = {
 }
 COMMANDS = {
     "build",
+    "instances",
+    "networks",
+    "trainers",
     "initial",
     "folds",
     "restore",

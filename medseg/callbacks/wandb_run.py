@@ -51,6 +51,8 @@ class WandbRun(WandbLogger, PictureLogger):
             {} if "WANDB_RUN_ID" in os.environ else {"id": self._known_id()}
         )  # an agent of a sweep gives ids
         super().__init__(save_dir=save_dir, mode=mode, **given, **settings)
+        if self._wandb_init.get("anonymous") is None:  # Lightning hands it on, W&B warns that it has no effect
+            self._wandb_init.pop("anonymous", None)
 
     @property
     def experiment(self) -> Any:

@@ -75,6 +75,11 @@ def describe(sizes: Sizes, wish: Wish) -> dict[str, Any]:
                 f"{found['model_type']}; leave the family out"
             )
     else:
+        if family is None and wish.size == "auto" and not given and _is_folder(wish.weights):
+            raise BadInput(
+                f"{wish.key}.weights={wish.weights}: this folder has no {DESCRIPTION}, which tells the architecture; "
+                f"add it, or say {wish.key}.family and {wish.key}.size"
+            )
         family = family or next(iter(sizes))
         found = {"model_type": family, **_preset(sizes[family], family, wish)}
     _check_known(found["model_type"], given, f"{wish.key}.config")
@@ -160,6 +165,10 @@ def _told(weights: str) -> dict[str, Any] | None:
         return dict(told)
     except (OSError, ValueError, TypeError) as error:
         raise BadInput(f"{path}: can't be read as the keys and values of a network ({error})") from error
+
+
+def _is_folder(weights: str | None) -> bool:
+    return weights is not None and Path(weights).expanduser().is_dir()
 
 
 def _family(sizes: Sizes, wish: Wish) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from medseg.errors import BadInput
+from medseg.errors import BadInput, told_as
 from medseg.models import hf_config, hf_hooks, hf_names
 from medseg.models.encoders.transformers_features import FAMILIES, stages
 from medseg.models.encoders.transformers_sizes import SIZES
@@ -27,6 +26,8 @@ from medseg.weights.report import Report, Row
 
 STRIDE = 32
 """Of the coarsest stage of all these networks, as they are published."""
+_KEYS = ("model.encoder.", "model.")
+"""Messages of loading name keys of an encoder; here they are keys of the network."""
 
 
 def backbones(families: Sequence[str], **others: Any) -> dict[str, dict[str, Any]]:
@@ -90,7 +91,7 @@ class HfNetwork(Network):
         refuse_volumes(type(self).__name__, facts)
         super().__init__(facts.in_channels, (STRIDE,) * facts.ndim)
         wish = hf_config.Wish("model", self.kind, size, config, weights)
-        with _keys_of_model():
+        with told_as(_KEYS):
             self._described = hf_config.describe({self.kind: self.sizes}, wish)
         self.channels: tuple[Channel, ...] = facts.channels or tuple(
             Channel(f"channel{i}") for i in range(facts.in_channels)
@@ -130,7 +131,7 @@ class HfNetwork(Network):
         """
         if self._weights is None:
             return None
-        with _keys_of_model():
+        with told_as(_KEYS):
             found = self._fetch(str(self._weights))
             head, held = self.net.get_submodule(self.head), f"{self.head}."
             of_head = {name: t for name, t in found.state.items() if name.startswith(held) or f".{held}" in name}
@@ -193,15 +194,6 @@ def _load_head(head: nn.Module, held: str, tensors: Mapping[str, Tensor]) -> tup
     found = {leaf: t for name, t in tensors.items() if (leaf := name.rpartition(held)[2]) in own}
     fits = {leaf: t for leaf, t in found.items() if t.shape == own[leaf].shape}
     if fits.keys() == own.keys():
-        head.load_state_dict(fits)
+        load.put(head, fits)
         return tuple(Row(held + leaf, "copied", t.numel(), counts=False) for leaf, t in own.items())
     return tuple(Row(held + leaf, "random", t.numel(), "of other classes", counts=False) for leaf, t in own.items())
-
-
-@contextmanager
-def _keys_of_model() -> Iterator[None]:
-    """Messages of loading name keys of an encoder; here they are keys of the network."""
-    try:
-        yield
-    except BadInput as error:
-        raise BadInput(str(error).replace("model.encoder.", "model.")) from error

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil, prod
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -58,7 +58,11 @@ class Network(nn.Module, ABC):
         min_cells: Cells that must remain at the coarsest stage (2 for networks that normalise each
             case over its cells, which a single cell does not permit).
         fixed_shape: The only shape taken, for networks with learned positions; else None.
+        follows_plan: Whether the kernels and strides of the plan shape it; every other network is built once
+            before there is a plan, with none of them, to refuse what does not fit before data is read.
     """
+
+    follows_plan: ClassVar[bool] = False
 
     def __init__(
         self, in_channels: int, divisor: Sequence[int], *, min_cells: int = 1, fixed_shape: Sequence[int] | None = None

@@ -39,6 +39,8 @@ class UNet(Network):
         Isensee et al., nnU-Net, Nature Methods 2021, and nnU-Net Revisited, 2024 (residual encoder).
     """
 
+    follows_plan = True
+
     def __init__(
         self,
         facts: Facts,

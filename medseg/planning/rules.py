@@ -205,11 +205,18 @@ def patch_and_batch(
         f"patch {list(stages.patch)} of a median case of {[round(m) for m in median_shape]}: "
         f"{'holds it whole' if covers else 'as much as the memory holds'} "
         f"({outputs / 1e6:.0f} million convolution outputs of {affordable / 1e6:.0f})",
-        f"batch size {batch}: "
-        + (f"{fitting} fit the memory" if fitting <= cap else f"{cap} hold {budget.coverage:.0%} of all cells")
+        f"batch size {batch}: {_bound(fitting, cap, budget.coverage)}"
         + ("; never fewer than 2" if batch > min(fitting, cap) else ""),
     )
     return PatchPlan(stages.patch, batch, stages, outputs, reasons)
+
+
+def _bound(fitting: int, cap: int, coverage: float) -> str:
+    """What bounds a batch: the patches that fit the memory, or those that hold a share of all cells."""
+    if fitting <= cap:
+        return f"{fitting} fit the memory"
+    held = f"{cap} {'holds' if cap == 1 else 'hold'}" if cap else "a single patch holds more than"
+    return f"{held} {coverage:.0%} of all cells"
 
 
 def _shrink(spacing: Sequence[float], stages: Topology, median_shape: Sequence[float]) -> Topology:

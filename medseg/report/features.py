@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from jaxtyping import Float
@@ -46,7 +46,7 @@ def pca_map(feature: Float[np.ndarray, "c *s"]) -> Float[np.ndarray, "*s 3"]:
     return np.ascontiguousarray(np.moveaxis(colours, 0, -1))
 
 
-def similarity(feature: Float[np.ndarray, "c *s"], at: Sequence[int]) -> Float[np.ndarray, " *s"]:
+def similarity(feature: Float[np.ndarray, "c *s"], at: Sequence[SupportsIndex]) -> Float[np.ndarray, " *s"]:
     r"""Cosine of the angle between the feature of each place and that of one place.
 
     .. math:: f_s \cdot f_a / (|f_s| |f_a|)

@@ -43,15 +43,14 @@ def fetch(name: str) -> Path:
 
 def _download(name: str, repository: str, file: str, revision: str) -> Path | None:
     """One file of a repository; None if it has no such file."""
-    from huggingface_hub import errors, hf_hub_download
+    import huggingface_hub
+    from huggingface_hub import errors
 
     try:
-        return Path(hf_hub_download(repository, file, revision=revision or None))
+        _reach(name, repository, file, revision)
+        return Path(huggingface_hub.hf_hub_download(repository, file, revision=revision or None))
     except errors.LocalEntryNotFoundError as error:
-        raise BadInput(
-            f"model.encoder.weights={name}: not in the cache, and {repository} can't be reached; fetch the file where "
-            "there is a network, and give it by model.encoder.weights=FILE"
-        ) from error
+        raise _out_of_reach(name, repository) from error
     except errors.EntryNotFoundError:
         return None
     except errors.GatedRepoError as error:
@@ -69,3 +68,31 @@ def _download(name: str, repository: str, file: str, revision: str) -> Path | No
             f"model.encoder.weights={name}: {repository} can't be reached ({type(error).__name__}); fetch the file "
             "where there is a network, and give it by model.encoder.weights=FILE"
         ) from error
+
+
+def _reach(name: str, repository: str, file: str, revision: str) -> None:
+    """Ask once for a file that is not in the cache; the download itself would try a dead line for half a minute.
+
+    Raises:
+        BadInput: The hub can't be reached.
+        huggingface_hub.errors.HfHubHTTPError: It answers, and has not got the file, or does not give it.
+    """
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    if huggingface_hub.try_to_load_from_cache(repository, file, revision=revision or None) is not None:
+        return  # there, or known to be missing
+    url = huggingface_hub.hf_hub_url(repository, file, revision=revision or None)
+    try:
+        huggingface_hub.get_hf_file_metadata(url)
+    except (errors.HfHubHTTPError, errors.HFValidationError):
+        raise
+    except Exception as error:  # the errors of the client's own client, which is another in each version
+        raise _out_of_reach(name, repository) from error
+
+
+def _out_of_reach(name: str, repository: str) -> BadInput:
+    return BadInput(
+        f"model.encoder.weights={name}: not in the cache, and {repository} can't be reached; fetch the file where "
+        "there is a network, and give it by model.encoder.weights=FILE"
+    )

@@ -42,7 +42,8 @@ def load(
     Names need not begin alike; see ``names.match``. A parameter of another shape is adapted if it is the stem
     (``channels.adapt``), a position (``positions``) or a kernel of images in a network of volumes
     (``inflate.inflate``), and else stays as it was initialised, which a warning tells. Buffers that follow from a
-    window or grid stay the module's own where shapes differ. **Nothing is changed unless all is accepted.**
+    window or grid stay the module's own where shapes differ. **Nothing is changed unless all is accepted**, and
+    nothing of a module on the meta device, which is only compared with the file.
 
     Args:
         module: Initialised; parameters and buffers are changed in place, in their own dtype and device.
@@ -85,8 +86,14 @@ def load(
     done = report(Loading(own.tensors, own.aliases(fitted), found, pairs, fitted, misfits, rules), warnings)
     if done.share < least_share:
         raise refuse_little(done, pairs, misfits, least_share)
-    module.load_state_dict(fresh, strict=False)
+    put(module, fresh)
     return done
+
+
+def put(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy tensors into those of a module, in place; into one on the meta device, which holds none, nothing."""
+    if not any(tensor.is_meta for tensor in module.state_dict().values() if isinstance(tensor, Tensor)):
+        module.load_state_dict(tensors, strict=False)
 
 
 @dataclass(frozen=True)

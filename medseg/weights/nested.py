@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -14,6 +15,8 @@ from medseg.weights.report import some
 _AVERAGED = ("teacher", "ema", "model_ema", "state_dict_ema", "ema_state_dict", "params_ema")
 _OTHERS = ("optim", "sched", "scaler", "loops", "callbacks", "decoder", "head", "loss", "criterion", "discriminator")
 """Beginnings of keys under which there are tensors, but not those of an encoder."""
+_ADAPTER = re.compile(r"\.lora_[AB]\.|\.base_layer\.|\.parametrizations\.weight\.0\.(values|a|b)$")
+"""Names beside, or instead of, those of the weights: of LoRA, SVFit and NOLA."""
 _NEARLY = 0.9
 """Of two parts that hold about as many tensors, as teacher and student do, the averaged one is taken."""
 
@@ -40,8 +43,10 @@ def weights_in(content: Mapping[str, Any], source: str, part: str | None = None)
     """
     parts = dict(_parts(content))
     if not parts:
-        keys = some([str(key) for key in content], 5) or "nothing"
-        raise BadInput(f"model.encoder.weights={source}: holds no tensors by name, but {keys}; save a state_dict")
+        held = f"no tensors by name, but {some([str(key) for key in content], 5)}" if content else "nothing at all"
+        raise BadInput(
+            f"model.encoder.weights={source}: holds {held}, expected tensors by name: save network.state_dict()"
+        )
     if part is not None:
         if part not in parts:
             near = difflib.get_close_matches(part, parts, n=3, cutoff=0.0)
@@ -52,6 +57,21 @@ def weights_in(content: Mapping[str, Any], source: str, part: str | None = None)
     averaged = [p for p, held in own.items() if p.split(".")[-1] in _AVERAGED and len(held) >= _NEARLY * most]
     chosen = averaged[0] if averaged else max(own, key=lambda path: len(own[path]))
     return own[chosen]
+
+
+def refuse_adapters(names: Iterable[str], source: str) -> None:
+    """Refuse weights that are changed by adapters, for which no new network has a place.
+
+    Raises:
+        BadInput: Says how they become plain weights.
+    """
+    first = next((name for name in names if _ADAPTER.search(name)), None)
+    if first is not None:
+        raise BadInput(
+            f"model.encoder.weights={source}: holds adapters ({first}), expected plain weights; fold them in, by "
+            "medseg.peft.adapters.merge(medseg.load(CHECKPOINT).network) for a checkpoint of medseg, and save the "
+            "state_dict() of that"
+        )
 
 
 def _parts(content: Mapping[Any, Any], path: str = "") -> Iterator[tuple[str, dict[str, Tensor]]]:

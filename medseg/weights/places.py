@@ -77,6 +77,10 @@ def parts_of(index: Path) -> list[Path]:
 
 def _missing(path: Path) -> BadInput:
     start = f"model.encoder.weights={path}: no such file or folder"
+    if str(path) == "pretrained":
+        return BadInput(
+            f"{start}, and this network has no weights of its own to download; give a file, or hf-hub:owner/name"
+        )
     if not path.parent.is_dir():
         there = next(p for p in path.parents if p.is_dir())
         return BadInput(f"{start}; there is {there.absolute()}, but not {path.parent}")

@@ -13,7 +13,7 @@ from medseg.sample import Channel
 from medseg.weights import hub
 from medseg.weights.archive import open_file
 from medseg.weights.metadata import images_of
-from medseg.weights.nested import weights_in
+from medseg.weights.nested import refuse_adapters, weights_in
 from medseg.weights.places import INDEX, file_at, parts_of
 
 
@@ -58,8 +58,8 @@ def read(source: str | Path) -> Pretrained:
         source: A path, or ``hf-hub:owner/name[@revision][/file]``; either with ``::part`` if wanted.
 
     Raises:
-        BadInput: No such file (with the nearest names), one that holds code, is cut short, or has no tensors by
-            name; no network.
+        BadInput: No such file (with the nearest names), one that holds code, is cut short, has no tensors by
+            name, or has adapters among them; no network.
     """
     place, part = str(source), None
     if "::" in place and not Path(place).exists():
@@ -68,5 +68,6 @@ def read(source: str | Path) -> Pretrained:
     content: dict[str, Any] = {}
     for path in parts_of(file) if file.name.endswith(INDEX) else [file]:
         content |= open_file(path)
-    told = images_of(content, file)
-    return Pretrained(weights_in(content, place, part), str(source), **vars(told))
+    state = weights_in(content, place, part)
+    refuse_adapters(state, place)
+    return Pretrained(state, str(source), **vars(images_of(content, file)))

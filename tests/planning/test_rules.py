@@ -140,7 +140,12 @@ def test_outputs_and_batch_of_the_hippocampus_by_hand():
     # 5 % of 260 cases of 63000 cells make 9.1 patches; memory alone 560e6 / 19.17e6 x 2 = 58.4.
     assert "9 hold 5% of all cells" in found.reasons[1]
     assert patch_and_batch((1, 1, 1), (36, 50, 35), 1e12, out_channels=3).batch == 58
-    assert "never fewer than 2" in patch_and_batch((1, 1, 1), (36, 50, 35), 1e5, out_channels=3).reasons[1]
+    for n_voxels, told in (
+        (1e5, "a single patch holds more than 5% of all cells; never fewer than 2"),
+        (2e6, "1 holds 5% of all cells; never fewer than 2"),
+    ):
+        scarce = patch_and_batch((1, 1, 1), (36, 50, 35), n_voxels, out_channels=3)
+        assert scarce.reasons[1] == f"batch size 2: {told}"
 
 
 @given(

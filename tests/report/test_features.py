@@ -62,6 +62,7 @@ def test_similarity_equals_torch(shape, at):
     expected = torch.cosine_similarity(tensor, chosen.expand_as(tensor), dim=0)
     np.testing.assert_allclose(similarity(feature, at), expected, atol=1e-6)
     assert similarity(feature, at)[at] == pytest.approx(1)
+    np.testing.assert_array_equal(similarity(feature, [np.int64(i) for i in at]), similarity(feature, at))
 
 
 def test_a_place_outside_is_refused():

@@ -20,6 +20,7 @@ def hub(tmp_path, monkeypatch):
         return str(tmp_path / file)
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda url: None)
     return tmp_path, asked
 
 
@@ -28,6 +29,7 @@ def raising(monkeypatch, error):
         raise error
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda url: None)
 
 
 def http(kind):
@@ -101,3 +103,30 @@ def test_without_network_and_cache(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(BadInput, match=r"model.encoder.weights=FILE"):
         fetch("hf-hub:owner/name")
+
+
+def test_a_dead_line_is_tried_once(monkeypatch, tmp_path):
+    """The real client, and nobody at the other end; asked to download, it would try again for half a minute."""
+
+    def wait(seconds):
+        raise AssertionError(f"waits for {seconds} s")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("time.sleep", wait)
+    with pytest.raises(BadInput, match=r"not in the cache, and owner/name can't be reached; fetch .*weights=FILE"):
+        fetch("hf-hub:owner/name")
+
+
+def test_what_is_in_the_cache_needs_no_line(monkeypatch, tmp_path):
+    """The real client again, offline."""
+    snapshot = tmp_path / "models--owner--name/snapshots/abc"
+    snapshot.mkdir(parents=True)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs/main").write_text("abc")
+    for file in ("vit.pth", "preprocessor_config.json", "config.json"):
+        (snapshot / file).touch()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert fetch("hf-hub:owner/name/vit.pth") == snapshot / "vit.pth"

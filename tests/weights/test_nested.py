@@ -56,9 +56,9 @@ def test_a_part_that_is_named():
 
 
 def test_no_tensors():
-    with pytest.raises(BadInput, match="holds no tensors by name, but epoch, args; save a state_dict"):
+    with pytest.raises(BadInput, match="holds no tensors by name, but epoch, args, expected tensors by name: save"):
         weights_in({"epoch": 3, "args": {"lr": 1}}, "f")
-    with pytest.raises(BadInput, match="but nothing"):
+    with pytest.raises(BadInput, match="holds nothing at all, expected"):
         weights_in({}, "f")
 
 

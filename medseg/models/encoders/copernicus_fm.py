@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,15 +12,12 @@ from torch import Tensor, nn
 from torchgeo.models.copernicusfm import CopernicusFM
 
 from medseg.errors import BadInput
-from medseg.models.encoders.plain import Plain, Size, fill_with_sines, sized
+from medseg.models.encoders.plain import Size, fill_with_sines
+from medseg.models.encoders.published import Published
 from medseg.models.encoders.spectrum import generated_patches, polarisation, wavelengths_nm
-from medseg.models.encoders.torchgeo_weights import fetch_published
 from medseg.models.network import Facts
 from medseg.sample import Channel
-from medseg.weights.pretrained import Pretrained
 
-SIZES = {"small": Size(384, 12, 6), "base": Size(768, 12, 12), "large": Size(1024, 24, 16)}
-PUBLISHED = {"base": "CopernicusFM_Base_Weights.CopernicusFM_ViT"}
 RADAR_NM, RADAR_BANDWIDTH_NM = 5e7, 1e9
 """What stands for Sentinel-1 in the weights."""
 _MSI = (
@@ -30,7 +28,7 @@ _MSI = (
 _OPTICAL_NM = (350.0, 2600.0)
 
 
-class CopernicusFm(Plain):
+class CopernicusFm(Published):
     """Copernicus-FM: takes any channels whose wavelength is known; 2D only.
 
     The first kernels come from a small transformer over wavelengths and bandwidths, so that there is nothing to
@@ -49,13 +47,7 @@ class CopernicusFm(Plain):
         place: Longitude and latitude of all images, in degrees; None if unknown.
         day: Days since 1970-01-01; None if unknown.
         cell_m: Cells on the ground, in metres, for the area of a patch; None if unknown.
-        embed_dim: Numbers in a token instead of the size's.
-        depth: Blocks, likewise.
-        num_heads: Heads of attention, likewise.
-        indices: Blocks after which features are taken; None for four evenly spaced.
-        weights: See ``Encoder``; ``pretrained`` are torchgeo's.
-        adapt: Without effect here.
-        least_share: See ``Encoder``.
+        settings: See ``Published``; ``adapt`` has no effect here.
 
     Raises:
         BadInput: Volumes, a channel without wavelength or bandwidth, or an unknown size.
@@ -63,6 +55,11 @@ class CopernicusFm(Plain):
     References:
         Wang et al., Towards a Unified Copernicus Foundation Model for Earth Vision, 2025.
     """
+
+    family = "copernicus_fm"
+    sizes = {"small": Size(384, 12, 6), "base": Size(768, 12, 12), "large": Size(1024, 24, 16)}
+    published = {"base": "CopernicusFM_Base_Weights.CopernicusFM_ViT"}
+    preparation = "channels standardised, with statistics of each sensor"
 
     def __init__(
         self,
@@ -73,32 +70,12 @@ class CopernicusFm(Plain):
         place: Sequence[float] | None = None,
         day: float | None = None,
         cell_m: float | None = None,
-        embed_dim: int | None = None,
-        depth: int | None = None,
-        num_heads: int | None = None,
-        indices: Sequence[int] | None = None,
-        weights: str | None = None,
-        adapt: str = "auto",
-        least_share: float = 0.9,
+        **settings: Any,
     ) -> None:
-        chosen = sized(SIZES, size, embed_dim, depth, num_heads)
-        super().__init__(
-            facts,
-            name="copernicus_fm",
-            width=chosen.embed_dim,
-            depth=chosen.depth,
-            patch=16,
-            indices=indices,
-            weights=weights,
-            adapt=adapt,
-            least_share=least_share,
-        )
-        self.size = size
+        super().__init__(facts, size=size, **settings)
         waves = wavelengths_nm(self.channels, "copernicus_fm", radar_nm=RADAR_NM)
         widths = bandwidths(self.channels, bandwidths_nm)
-        self.net = CopernicusFM(
-            embed_dim=chosen.embed_dim, depth=self.depths[-1] + 1, num_heads=chosen.num_heads, num_classes=0
-        )
+        self.net = CopernicusFM(num_classes=0, **self.shape._asdict())
         self.net.fc_norm = nn.Identity()  # of the pooled image; the published weights have none
         del self.net.patch_embed_variable
         embedding = self.net.patch_embed_spectral
@@ -107,20 +84,6 @@ class CopernicusFm(Plain):
         self.spectrum: list[list[float]] = spectrum.tolist()
         self.context = self._context(place, day, cell_m)
         fill_with_sines(self.net.pos_embed)
-
-    @property
-    def trunk(self) -> nn.Module:
-        """The ``CopernicusFM`` of torchgeo, without its head and without the kernels of variables."""
-        return self.net
-
-    @property
-    def stem(self) -> str | None:
-        """None: kernels are made for the channels."""
-        return None
-
-    def fetch(self, source: str) -> Pretrained:
-        """A file, or torchgeo's weights."""
-        return fetch_published(source, PUBLISHED, self.size, "channels standardised, with statistics of each sensor")
 
     def _context(
         self, place: Sequence[float] | None, day: float | None, cell_m: float | None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import timm
@@ -13,21 +12,18 @@ from torch import Tensor, nn
 from torchgeo.models.panopticon import PanopticonPE, get_1d_sincos_pos_embed_from_grid_torch
 
 from medseg.errors import BadInput
-from medseg.models.encoders.plain import Plain, Size, sized
+from medseg.models.encoders.plain import Size
+from medseg.models.encoders.published import Published
 from medseg.models.encoders.spectrum import polarisation, wavelengths_nm
-from medseg.models.encoders.torchgeo_weights import fetch_published
 from medseg.models.network import Facts
-from medseg.weights.pretrained import Pretrained
 
-SIZES = {"base": Size(768, 12, 12)}
-PUBLISHED = {"base": "Panopticon_Weights.VIT_BASE14"}
 GRID = 37
 """Places of the published positions on each axis: DINOv2's, of 518 cells."""
 _WAVES = {"V": 0, "H": 1}
 _ORBITS = {None: slice(None), "ascending": slice(0, 1), "descending": slice(1, 2)}
 
 
-class Panopticon(Plain):
+class Panopticon(Published):
     """Panopticon: takes any optical and radar channels together; 2D only.
 
     Each channel of a patch becomes a token with an embedding of its wavelength (radar: of the polarisation sent
@@ -41,14 +37,7 @@ class Panopticon(Plain):
         size: ``base``.
         orbit: Of the radar channels: ``ascending``, ``descending``; None if unknown or mixed.
         attn_dim: Numbers in a channel's token; a multiple of 16.
-        embed_dim: Numbers in a patch's token instead of the size's.
-        depth: Blocks, likewise.
-        num_heads: Heads of attention, likewise.
-        indices: Blocks after which features are taken; None for four evenly spaced. Each is normalised by the
-            last layer.
-        weights: See ``Encoder``; ``pretrained`` are torchgeo's.
-        adapt: Without effect here.
-        least_share: See ``Encoder``.
+        settings: See ``Published``; ``adapt`` has no effect here. Each feature is normalised by the last layer.
 
     Raises:
         BadInput: Volumes, a channel without wavelength, an unknown size or orbit.
@@ -57,6 +46,11 @@ class Panopticon(Plain):
         Waldmann et al., Panopticon: Advancing Any-Sensor Foundation Models for Earth Observation, 2025.
     """
 
+    family = "panopticon"
+    sizes = {"base": Size(768, 12, 12)}
+    published = {"base": "Panopticon_Weights.VIT_BASE14"}
+    preparation = "channels standardised, with statistics of each dataset"
+
     def __init__(
         self,
         facts: Facts,
@@ -64,48 +58,17 @@ class Panopticon(Plain):
         size: str = "base",
         orbit: str | None = None,
         attn_dim: int = 2304,
-        embed_dim: int | None = None,
-        depth: int | None = None,
-        num_heads: int | None = None,
-        indices: Sequence[int] | None = None,
-        weights: str | None = None,
-        adapt: str = "auto",
-        least_share: float = 0.9,
+        **settings: Any,
     ) -> None:
-        chosen = sized(SIZES, size, embed_dim, depth, num_heads)
         if orbit not in _ORBITS:
             raise BadInput(f"model.encoder.orbit={orbit}: expected ascending, descending or null")
-        super().__init__(
-            facts,
-            name="panopticon",
-            width=chosen.embed_dim,
-            depth=chosen.depth,
-            patch=14,
-            indices=indices,
-            weights=weights,
-            adapt=adapt,
-            least_share=least_share,
-        )
-        self.size, self.orbit = size, _ORBITS[orbit]
+        super().__init__(facts, size=size, patch=14, **settings)
+        self.orbit = _ORBITS[orbit]
         waves = torch.tensor(wavelengths_nm(self.channels, "panopticon", radar_nm=0.0)).floor()  # whole nm, as trained
         self.sines: list[list[float]] = get_1d_sincos_pos_embed_from_grid_torch(attn_dim, waves).tolist()
-        self.net: Any = _build(chosen, self.depths[-1] + 1, attn_dim)
+        self.net = _build(self.shape, attn_dim)
         if not any(polarisation(c) for c in self.channels):
             self.net.patch_embed.chnfus.chnemb = nn.Identity()  # of radar: nothing would train it
-
-    @property
-    def trunk(self) -> nn.Module:
-        """A ViT of timm with torchgeo's ``PanopticonPE``, as the published file names them."""
-        return self.net
-
-    @property
-    def stem(self) -> str | None:
-        """None: the first kernel is the same for every channel."""
-        return None
-
-    def fetch(self, source: str) -> Pretrained:
-        """A file, or torchgeo's weights."""
-        return fetch_published(source, PUBLISHED, self.size, "channels standardised, with statistics of each dataset")
 
     def embed(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
         """The class token and one for each patch."""
@@ -139,15 +102,13 @@ class Panopticon(Plain):
         return self.net.norm(tokens)
 
 
-def _build(size: Size, depth: int, attn_dim: int) -> Any:
+def _build(size: Size, attn_dim: int) -> Any:
     """What torchgeo's ``Panopticon`` holds, which has one size; put together from the same parts."""
     net = timm.create_model(
         "vit_base_patch14_dinov2",
         img_size=14 * GRID,
         num_classes=0,
-        embed_dim=size.embed_dim,
-        depth=depth,
-        num_heads=size.num_heads,
+        **size._asdict(),
     )
     net.patch_embed = PanopticonPE(
         attn_dim=attn_dim,

@@ -21,6 +21,8 @@ from medseg.weights.pretrained import Pretrained
 
 _STAGES = 4
 _WAY = "model.encoder.file=PATH"
+_USUAL = "resnet18"
+"""The network where neither its name nor weights are given."""
 
 
 def torchgeo(
@@ -37,7 +39,7 @@ def torchgeo(
 
     Args:
         facts: Data and plan.
-        name: torchgeo's name of the network, such as ``resnet50``; None to follow from ``weights``.
+        name: torchgeo's name of the network, such as ``resnet50``; None to follow from ``weights``, or ``resnet18``.
         file: Where the file of ``weights`` lies; None downloads it, or takes it from torch's cache.
         indices: Which features; see ``Timm`` and ``Swin``.
         weights: An entry of torchgeo's enums, such as ``ResNet50_Weights.SENTINEL2_ALL_MOCO``; None for random
@@ -46,17 +48,14 @@ def torchgeo(
         least_share: See ``Encoder``.
 
     Raises:
-        BadInput: Volumes; an unknown entry or network, or one without features; neither of them; a network other
-            than the entry's.
+        BadInput: Volumes; an unknown entry or network, or one without features; a network other than the entry's.
     """
     if weights is not None:
         model, _ = torchgeo_weights.find(weights)
         if name not in (None, model):
             raise BadInput(f"model.encoder.name={name}, but {weights} is for {model}; set model.encoder.name=null")
-    elif name is not None:
-        model = torchgeo_weights.check_model(name)
     else:
-        raise BadInput("model.encoder.name and model.encoder.weights are both null; give one, such as name=resnet18")
+        model = torchgeo_weights.check_model(name or _USUAL)
     if file is not None and weights is None:
         raise BadInput(f"model.encoder.file={file} needs model.encoder.weights, the entry of torchgeo that it is")
     kind = Swin if model.startswith("swin") else TorchGeoTimm

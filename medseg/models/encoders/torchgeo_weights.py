@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 from torchgeo.models import get_model_weights, list_models
 
-from medseg.errors import BadInput
+from medseg.errors import BadInput, told_as
 from medseg.models.encoders import torchgeo_bands
 from medseg.weights.pretrained import Pretrained, read
 
@@ -95,8 +95,11 @@ def fetch(name: str, *, file: str | None, way: str) -> Pretrained:
         BadInput: It can't be downloaded or read.
     """
     _, weight = entries()[name]
-    state = read(file).state if file else _download(weight, way)
-    source = f"{name} in {file}" if file else name
+    if file:
+        with told_as(("model.encoder.weights=", "model.encoder.file=")):
+            state, source = read(file).state, f"{name} in {file}"
+    else:
+        state, source = _download(weight, way), name
     return Pretrained(state, source, channels=torchgeo_bands.bands(weight), **torchgeo_bands.preparation(weight))
 
 

@@ -197,7 +197,6 @@ def test_preparations_by_hand():
         ({"weights": RESNET, "name": "resnet50"}, f"name=resnet50, but {RESNET} is for resnet18"),
         ({"name": "resnet19"}, "name=resnet19 is no network of torchgeo; the nearest are resnet1"),
         ({"name": "croma_base"}, "choose model/encoder=croma"),
-        ({"name": None}, "are both null; give one"),
         ({"file": "f.pth"}, "file=f.pth needs model.encoder.weights"),
         ({"name": "swin_t", "indices": [4]}, "each from 0 to 3"),
     ],

@@ -1,8 +1,7 @@
-"""What label values mean: raw file value -> class -> training index -> saved value -> colour."""
+"""LabelTable: raw file value -> class -> training index -> saved value -> colour."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,49 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.errors import BadInput
-
-IGNORE = -1
-"""Training index of a cell whose class is unknown. It never counts in a loss or a metric."""
+from medseg.labels.classes import IGNORE, PALETTE, LabelClass, Region
+from medseg.labels.declared import grouped
 
 _TABLE = 1 << 16  # range of values up to which a look-up table is made
 _UNKNOWN = -2
-_PALETTE = (
-    (0, 0, 0), (230, 75, 53), (0, 160, 135), (60, 84, 136), (243, 155, 127), (132, 145, 180),
-    (145, 209, 194), (126, 97, 72), (255, 205, 70), (120, 60, 160), (77, 187, 213), (176, 156, 133),
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class LabelClass:
-    """One class of the training target.
-
-    Attributes:
-        name: Class name, unique in its table.
-        values: Raw values in label files that mean this class.
-        saved: Value written for it in predictions.
-        colour: RGB, 0 to 255.
-    """
-
-    name: str
-    values: tuple[int, ...]
-    saved: int
-    colour: tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Region:
-    """A union of classes that a network predicts as one sigmoid output; regions may overlap.
-
-    Attributes:
-        name: Region name.
-        members: Training indices of its classes.
-        paint: Training index given to cells of the region when a label map is painted; later
-            regions paint over earlier ones.
-    """
-
-    name: str
-    members: tuple[int, ...]
-    paint: int
 
 
 @dataclass(frozen=True)
@@ -249,24 +210,7 @@ class LabelTable:
             >>> LabelTable.declare({"background": 0, "liver": 1, "ignore": 9}).ignore_values
             (9,)
         """
-        entries = {name: _values(value) for name, value in labels.items()}
-        ignore = tuple(v for name, values in entries.items() if name == "ignore" for v in values)
-        entries.pop("ignore", None)
-        groups: dict[str, tuple[int, ...]] = {}
-        if background is not None:
-            zero = next((n for n, v in entries.items() if v == (0,)), None)
-            first = background if background in entries else zero
-            if first is None:
-                raise BadInput(f"label table: no background (value 0) among {dict(labels)}")
-            groups[first] = entries.pop(first)
-        if merge or all(len(v) == 1 for v in entries.values()):
-            groups |= dict(sorted(entries.items(), key=lambda item: item[1]))
-            regions: tuple[Region, ...] = ()
-        else:
-            single = {v[0]: n for n, v in entries.items() if len(v) == 1}
-            raw = sorted({v for values in entries.values() for v in values})
-            groups |= {single.get(v, f"value_{v}"): (v,) for v in raw}
-            regions = _regions(entries, list(groups.values()), regions_class_order)
+        groups, regions, ignore = grouped(labels, regions_class_order, merge=merge, background=background)
         names = list(groups)
         unknown = [n for pair in pairs for n in pair if n not in names]
         if unknown:
@@ -274,7 +218,7 @@ class LabelTable:
         chosen = {n: tuple(c) for n, c in (colours or {}).items()}
         return cls(
             classes=tuple(
-                LabelClass(n, v, v[0], chosen.get(n, _PALETTE[i % len(_PALETTE)]))  # type: ignore[arg-type]
+                LabelClass(n, v, v[0], chosen.get(n, PALETTE[i % len(PALETTE)]))  # type: ignore[arg-type]
                 for i, (n, v) in enumerate(groups.items(), start=int(background is None))  # black is for a background
             ),
             ignore_values=ignore,
@@ -282,43 +226,3 @@ class LabelTable:
             pairs=tuple((names.index(a), names.index(b)) for a, b in pairs),
             background=background is not None,
         )
-
-
-def _values(value: int | Sequence[int]) -> tuple[int, ...]:
-    values = (value,) if isinstance(value, (int, np.integer)) else tuple(value)
-    return tuple(int(v) for v in values)
-
-
-def _regions(
-    entries: Mapping[str, tuple[int, ...]], groups: list[tuple[int, ...]], order: Sequence[int] | None
-) -> tuple[Region, ...]:
-    if order is None or len(order) != len(entries):
-        raise BadInput(
-            f"label table: regions {list(entries)} need regions_class_order with {len(entries)} raw values "
-            f"(the value each region paints, in order), came {order}"
-        )
-    index = {v: i for i, values in enumerate(groups) for v in values}
-    missing = [v for v in order if v not in index]
-    if missing:
-        raise BadInput(f"label table: regions_class_order names {missing}, raw values are {sorted(index)}")
-    return tuple(
-        Region(n, tuple(index[v] for v in vs), index[p]) for (n, vs), p in zip(entries.items(), order, strict=True)
-    )
-
-
-def suspected_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Class names that differ only in left/right, so that a mirror would confuse them.
-
-    Example:
-        >>> suspected_pairs(["background", "left kidney", "right kidney", "bright spot"])
-        [('left kidney', 'right kidney')]
-    """
-    sides = {"left": "right", "l": "r", "lh": "rh"}
-    found = []
-    for name in names:
-        words = re.split(r"([ _\-.]+)", name)
-        for i, word in enumerate(words):
-            other = sides.get(word.lower())
-            mirrored = "".join([*words[:i], other or word, *words[i + 1 :]]).lower()
-            found += [(name, n) for n in names if other and n.lower() == mirrored]
-    return found

@@ -1,0 +1,46 @@
+"""What a label table is made of: classes, regions, and the index of what is unknown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+IGNORE = -1
+"""Training index of a cell whose class is unknown. It never counts in a loss or a metric."""
+PALETTE = (
+    (0, 0, 0), (230, 75, 53), (0, 160, 135), (60, 84, 136), (243, 155, 127), (132, 145, 180),
+    (145, 209, 194), (126, 97, 72), (255, 205, 70), (120, 60, 160), (77, 187, 213), (176, 156, 133),
+)  # fmt: skip
+"""Colours of classes that nobody chose, the first for a background."""
+
+
+@dataclass(frozen=True)
+class LabelClass:
+    """One class of the training target.
+
+    Attributes:
+        name: Class name, unique in its table.
+        values: Raw values in label files that mean this class.
+        saved: Value written for it in predictions.
+        colour: RGB, 0 to 255.
+    """
+
+    name: str
+    values: tuple[int, ...]
+    saved: int
+    colour: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Region:
+    """A union of classes that a network predicts as one sigmoid output; regions may overlap.
+
+    Attributes:
+        name: Region name.
+        members: Training indices of its classes.
+        paint: Training index given to cells of the region when a label map is painted; later
+            regions paint over earlier ones.
+    """
+
+    name: str
+    members: tuple[int, ...]
+    paint: int

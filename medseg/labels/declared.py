@@ -1,0 +1,86 @@
+"""Declared: ``name: value`` or ``name: [values]`` sorted into classes, regions and values to ignore."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from medseg.errors import BadInput
+from medseg.labels.classes import Region
+
+
+def grouped(
+    labels: Mapping[str, int | Sequence[int]],
+    regions_class_order: Sequence[int] | None,
+    *,
+    merge: bool,
+    background: str | None,
+) -> tuple[dict[str, tuple[int, ...]], tuple[Region, ...], tuple[int, ...]]:
+    """Classes with their raw values in the order of training indices, regions of them, and raw values to ignore.
+
+    Arguments are those of ``LabelTable.declare``.
+
+    Raises:
+        BadInput: No such background, or an incomplete region order.
+    """
+    entries = {name: _values(value) for name, value in labels.items()}
+    ignore = tuple(v for name, values in entries.items() if name == "ignore" for v in values)
+    entries.pop("ignore", None)
+    groups: dict[str, tuple[int, ...]] = {}
+    if background is not None:
+        zero = next((n for n, v in entries.items() if v == (0,)), None)
+        first = background if background in entries else zero
+        if first is None:
+            raise BadInput(f"label table: no background (value 0) among {dict(labels)}")
+        groups[first] = entries.pop(first)
+    if merge or all(len(v) == 1 for v in entries.values()):
+        groups |= dict(sorted(entries.items(), key=lambda item: item[1]))
+        regions: tuple[Region, ...] = ()
+    else:
+        single = {v[0]: n for n, v in entries.items() if len(v) == 1}
+        raw = sorted({v for values in entries.values() for v in values})
+        groups |= {single.get(v, f"value_{v}"): (v,) for v in raw}
+        regions = _regions(entries, list(groups.values()), regions_class_order)
+    return groups, regions, ignore
+
+
+def _values(value: int | Sequence[int]) -> tuple[int, ...]:
+    values = (value,) if isinstance(value, (int, np.integer)) else tuple(value)
+    return tuple(int(v) for v in values)
+
+
+def _regions(
+    entries: Mapping[str, tuple[int, ...]], groups: list[tuple[int, ...]], order: Sequence[int] | None
+) -> tuple[Region, ...]:
+    if order is None or len(order) != len(entries):
+        raise BadInput(
+            f"label table: regions {list(entries)} need regions_class_order with {len(entries)} raw values "
+            f"(the value each region paints, in order), came {order}"
+        )
+    index = {v: i for i, values in enumerate(groups) for v in values}
+    missing = [v for v in order if v not in index]
+    if missing:
+        raise BadInput(f"label table: regions_class_order names {missing}, raw values are {sorted(index)}")
+    return tuple(
+        Region(n, tuple(index[v] for v in vs), index[p]) for (n, vs), p in zip(entries.items(), order, strict=True)
+    )
+
+
+def suspected_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Class names that differ only in left/right, so that a mirror would confuse them.
+
+    Example:
+        >>> suspected_pairs(["background", "left kidney", "right kidney", "bright spot"])
+        [('left kidney', 'right kidney')]
+    """
+    sides = {"left": "right", "l": "r", "lh": "rh"}
+    found = []
+    for name in names:
+        words = re.split(r"([ _\-.]+)", name)
+        for i, word in enumerate(words):
+            other = sides.get(word.lower())
+            mirrored = "".join([*words[:i], other or word, *words[i + 1 :]]).lower()
+            found += [(name, n) for n in names if other and n.lower() == mirrored]
+    return found
