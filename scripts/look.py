@@ -1,6 +1,6 @@
 """Look at what people read, as a browser shows it: pictures of pages, on a phone and on a desk, and what is wrong.
 
-python scripts/look.py OUT [FILE ...] [--widths 390 1280] [--dark] [--unfold] [--piece 1500]
+python scripts/look.py OUT [FILE ...] [--width 390] [--dark] [--unfold] [--piece 1500]
 
 Files are Markdown, notebooks and HTML; without any: README.md, CHANGELOG.md and all notebooks. Each becomes
 ``OUT/<name>-<width>-<piece>.png``, tall pages in several pieces. What a machine can see is told, and ends with exit
@@ -32,6 +32,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+WIDTHS = (390, 1280)
+"""Of a phone and of a desk, in pixels of the page."""
 PHONE = 600
 """Pages narrower than this are shown as on a phone: two points for each pixel, the page's viewport heeded."""
 _PATIENCE = 60  # seconds that Chromium may take for an answer
@@ -67,7 +69,7 @@ _FINDINGS = r"""(() => {
     height: Math.max(root.scrollHeight, document.body.scrollHeight), width: root.scrollWidth, wide: wide.slice(0, 3),
     missing: images.filter(i => i.complete && !i.naturalWidth).map(i => i.src.slice(0, 120)),
     silent: images.filter(i => !i.alt).map(i => i.src.slice(0, 60)),
-    laid_out: innerWidth });
+    declared: !!document.querySelector('meta[name=viewport]') });
 })()"""
 
 
@@ -237,9 +239,9 @@ def look(
             name = f"{path.stem}-{width}{'-dark' if dark else ''}-{number:02}.png"
             (out / name).write_bytes(browser.picture(top, width, min(piece, found["height"] - top)))
     told = []
-    if max(found["width"], found["laid_out"]) > width:
-        what = "; ".join(found["wide"]) or "no viewport is declared"
-        told.append(f"{max(found['width'], found['laid_out'])} pixels wide on a screen of {width}: {what}")
+    if found["width"] > width:
+        what = "; ".join(found["wide"]) if found["declared"] else "no viewport is declared"
+        told.append(f"{found['width']} pixels wide on a screen of {width}: {what}")
     told += [f"a picture is missing: {src}" for src in found["missing"]]
     told += [f"a picture has no alt text: {src}" for src in found["silent"]]
     return told + [f"asks for {url}" for url in dict.fromkeys(browser.asked)]
@@ -250,17 +252,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("files", type=Path, nargs="*")
-    parser.add_argument("--widths", type=int, nargs="+", default=[390, 1280])
+    parser.add_argument("--width", type=int, action="append", help="of the screen; 390 and 1280 if none is given")
     parser.add_argument("--dark", action="store_true", help="as people see it who prefer dark pages")
     parser.add_argument("--unfold", action="store_true", help="open everything that is folded")
     parser.add_argument("--piece", type=int, default=1500, help="height of a picture at most")
-    told = parser.parse_args(arguments)
+    told = parser.parse_intermixed_args(arguments)
     files = told.files or [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "notebooks").glob("*.ipynb"))]
     told.out.mkdir(parents=True, exist_ok=True)
     findings = 0
     with Chromium() as browser:
         for path in files:
-            for width in told.widths:
+            for width in told.width or WIDTHS:
                 found = look(
                     browser, path, told.out, width, dark=told.dark, unfold=told.unfold, piece=told.piece
                 )  # fmt: skip
