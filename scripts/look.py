@@ -142,11 +142,7 @@ class Chromium:
 
     def open(self, url: str, width: int, *, dark: bool) -> None:
         """Load a page, as a screen of ``width`` pixels shows it, and wait until its pictures are there."""
-        phone = width < PHONE
-        self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=800, mobile=phone,
-            deviceScaleFactor=2 if phone else 1,
-        )  # fmt: skip
+        self.resize(width, 800)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.asked.clear()
@@ -155,6 +151,14 @@ class Chromium:
             if told.get("method") == "Page.loadEventFired":
                 return
 
+    def resize(self, width: int, height: int) -> None:
+        """Change the screen; a page as tall as it is drawn whole, boxes that scroll included."""
+        phone = width < PHONE
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, mobile=phone,
+            deviceScaleFactor=2 if phone else 1,
+        )  # fmt: skip
+
     def value(self, expression: str) -> Any:
         """Of an expression in JavaScript, on the page."""
         return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
@@ -162,7 +166,7 @@ class Chromium:
     def picture(self, top: int, width: int, height: int) -> bytes:
         """PNG of a part of the page, in pixels of the page."""
         clip = {"x": 0, "y": top, "width": width, "height": height, "scale": 1}
-        shot = self.call("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)
+        shot = self.call("Page.captureScreenshot", clip=clip)
         return base64.b64decode(shot["data"])
 
     def _messages(self) -> Iterator[dict[str, Any]]:
@@ -235,6 +239,7 @@ def look(
         if unfold:
             browser.value("document.querySelectorAll('details').forEach(d => d.open = true)")
         found = json.loads(browser.value(_FINDINGS.replace("SCREEN", str(width))))
+        browser.resize(width, found["height"])
         for number, top in enumerate(range(0, found["height"], piece), start=1):
             name = f"{path.stem}-{width}{'-dark' if dark else ''}-{number:02}.png"
             (out / name).write_bytes(browser.picture(top, width, min(piece, found["height"] - top)))

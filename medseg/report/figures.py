@@ -36,7 +36,7 @@ def overlay_figure(
 
     Each plane is cut where the label has most foreground (the prediction, if the label has none). The
     white outline on the prediction is the labelled foreground. See ``planes_of`` for which way up; what the letters
-    at the edges mean stands below.
+    at the edges mean stands above the legend.
     Scenes and 2D images are shown as a ``composite``, and reduced if large; without a background in
     the table, classes hide the image.
 
@@ -62,9 +62,10 @@ def overlay_figure(
     rows = figure.subplots(len(planes), across, squeeze=False, height_ratios=ratios)
     for plane, row in zip(planes, rows, strict=True):
         panels.draw(list(row), plane, outline=True)
-    figure.legend(handles=panels.legend(), loc="outside lower center", ncols=4, fontsize=9, frameon=False)
-    if any(planes[0].edges):
-        figure.supxlabel(_LETTERS, fontsize=9)
+    figure.legend(
+        handles=panels.legend(), loc="outside lower center", ncols=4, fontsize=9, frameon=False,
+        title=_LETTERS if any(planes[0].edges) else None, title_fontsize=9,
+    )  # fmt: skip
     figure.suptitle(title, fontsize=11)
     return figure
 

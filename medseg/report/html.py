@@ -48,7 +48,7 @@ figure { margin: 0 0 1.5rem; } img { max-width: 100%; height: auto; } figcaption
 .confusion td { background: color-mix(in srgb, var(--dot) calc(var(--share, 0) * 45%), var(--paper)); }
 .strip .median { stroke: var(--dot); stroke-width: 2; } .strip .dot { fill: var(--dot); opacity: .6; }
 @media (max-width: 40rem) { body { padding: .6rem; } th, td { padding: .25rem .4rem; }
-  th:first-child, td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 6rem; max-width: 40vw; }
+  th:first-child, td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 8rem; max-width: 40vw; }
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .4rem; } }
 """
 
