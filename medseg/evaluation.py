@@ -109,7 +109,7 @@ def evaluate_folders(
     result["policy"]["auc"] = _NO_AUC
     if flat:
         result["policy"]["unpredicted"] = _told_unpredicted(lacking)
-    drawn = [(case, _draw(case, cases[case], table, grid_tolerance)) for case in _worst(result, figures)]
+    drawn = [(case, _draw(cases[case], table, grid_tolerance)) for case in _worst(result, figures)]
     facts = {
         "predictions": str(predictions), "labels": str(labels), "field of view": str(valid) if valid else "none",
         "cases": len(cases), "left out": left_out or "none", "scores": chosen,
@@ -118,7 +118,7 @@ def evaluate_folders(
         "written": datetime.now().astimezone().isoformat(timespec="seconds"),
     }  # fmt: skip
     write(Path(output), result)
-    write_report(Path(output) / "report.html", result, drawn, facts, title="Evaluation")
+    write_report(Path(output) / "report.html", result, drawn, facts, heading="Evaluation")
     Console(highlight=False).print(means_table(result))
     return result
 
@@ -147,7 +147,7 @@ def _worst(result: Mapping[str, Any], number: int) -> list[str]:
     return sorted(by_case, key=lambda case: float(np.mean(by_case[case])))[:number]
 
 
-def _draw(case: str, files: Files, table: LabelTable, tolerance: float) -> bytes:
+def _draw(files: Files, table: LabelTable, tolerance: float) -> bytes:
     """Overlay of one case; on black without an image."""
     judged = read(files, table, tolerance)
     image, channels, known = None, [], judged.valid
@@ -157,7 +157,4 @@ def _draw(case: str, files: Files, table: LabelTable, tolerance: float) -> bytes
         image, there = source.read_valid()
         channels, known = [Named(name) for name in source.names], known & there
     pred = np.where(judged.pred == IGNORE, 0, judged.pred)
-    figure = overlay_figure(
-        image, judged.label, pred, table, judged.grid, channels=channels, valid=known, title=case
-    )  # fmt: skip
-    return to_png(figure)
+    return to_png(overlay_figure(image, judged.label, pred, table, judged.grid, channels=channels, valid=known))

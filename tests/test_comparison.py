@@ -103,6 +103,8 @@ def test_page_and_lines_tell_every_number(tmp_path: Path) -> None:
     text = (tmp_path / "c.html").read_text()
     assert "+0.1500" in text
     assert "model.encoder.weights=mae.ckpt" in text
+    assert "Dice less that of model.encoder.weights=null" in text
+    assert "[+0.0500, +0.2500], 2 cases" in text
     assert any("ahead with 2 of 2" in line for line in lines(result))
 
 

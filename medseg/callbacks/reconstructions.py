@@ -16,6 +16,7 @@ from medseg.report.pictures import Picture
 from medseg.sample import Channel, DataSpec
 
 _GAP = 4
+_HEIGHT = 256  # that small patches are enlarged to, or somewhat less
 
 
 class Reconstructions(Callback):
@@ -34,7 +35,7 @@ class Reconstructions(Callback):
         stored: Any = pl_module.stored
         channels = DataSpec.from_dict(stored["spec"]).channels
         panels = [p for p in (seen.image, seen.shown, seen.guessed) if p is not None]
-        picture = strip([p.float().cpu() for p in panels], channels)
+        picture = enlarged(strip([p.float().cpu() for p in panels], channels))
         folder = Path(trainer.default_root_dir) / "reconstructions"
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(folder / f"step_{trainer.global_step:06d}.png")
@@ -56,3 +57,14 @@ def strip(panels: list[torch.Tensor], channels: tuple[Channel, ...]) -> np.ndarr
     parts = np.split(coloured, np.cumsum([p.shape[2] for p in planes])[:-1], axis=1)
     gap = np.full((height, _GAP, 3), 255, dtype=np.uint8)
     return np.concatenate([piece for part in parts for piece in (part, gap)][:-1], axis=1)
+
+
+def enlarged(picture: np.ndarray) -> np.ndarray:
+    """``[h, w, 3]`` with every cell repeated as often as ``_HEIGHT`` allows: patches of 64 cells are small on a screen.
+
+    Example:
+        >>> enlarged(np.zeros((100, 300, 3), np.uint8)).shape
+        (200, 600, 3)
+    """
+    times = max(1, _HEIGHT // len(picture))
+    return picture.repeat(times, axis=0).repeat(times, axis=1)

@@ -10,6 +10,7 @@ from typing import Any
 from medseg.files import write_whole
 from medseg.report.html import page, table
 from medseg.report.strip import strip_plot
+from medseg.report.titles import title
 
 _SEEDS = "over seeds (Student's 95 % interval, for new seeds on these cases)"
 _CASES = "over cases (95 % bootstrap, for new cases with these seeds)"
@@ -47,7 +48,7 @@ def write_comparison(path: Path, result: Mapping[str, Any]) -> None:
         path: File to write, atomically; its folder exists.
         result: What ``comparison.compare`` gave.
     """
-    metric = result["metric"]
+    named, first = title(result["metric"]), result["arms"][0]["name"]
     seeds = sorted({seed for arm in result["arms"] for seed in arm["scores"]}, key=int)
     dots = {arm["name"]: [(f"seed {seed}", v) for seed, v in arm["scores"].items()] for arm in result["arms"]}
     scores = table(
@@ -58,23 +59,22 @@ def write_comparison(path: Path, result: Mapping[str, Any]) -> None:
         ],
     )
     differences = table(
-        ["arm", "less", "difference", "interval over seeds", *(f"seed {s}" for s in seeds), "interval over cases"],
+        ["arm", "difference", "interval over seeds", *(f"seed {s}" for s in seeds), "interval over cases"],
         [
             [
                 escape(row["of"]),
-                escape(row["to"]),
                 _signed(row["difference"]),
                 _interval(row["ci95"]),
                 *(_signed(row["seeds"].get(s)) for s in seeds),
-                _interval(row["of_cases"]["ci95"]) if row["of_cases"] else "–",
+                f"{_interval(of['ci95'])}, {of['cases']} cases" if (of := row["of_cases"]) else "–",
             ]
             for row in result["differences"]
         ],
     )
     note = f'<p class="note">Differences are paired by seed. Intervals: {_SEEDS}; {_CASES}. Neither covers both.</p>'
     sections: Sequence[tuple[str, str]] = (
-        (f"{metric} of each run", strip_plot(dots, label=metric) + scores),
-        ("Differences", differences + note),
+        (f"{named} of each run", strip_plot(dots, label=named) + scores),
+        (f"{named} less that of {first}", differences + note),
     )
     body = "".join(f"<section><h2>{escape(name)}</h2>{text}</section>" for name, text in sections)
     write_whole(path, page("Comparison", body))

@@ -28,7 +28,8 @@ def confusion_table(result: Mapping[str, Any]) -> str:
     )
     note = "Each row: of the cells with this label, the share that was predicted as each class, in per cent."
     return (
-        f'<div class="wide"><table class="confusion"><thead><tr><th>label, predicted as</th>{head}<th>cells</th></tr>'
+        '<div class="wide" tabindex="0"><table class="confusion">'
+        f"<thead><tr><th>label, predicted as</th>{head}<th>cells</th></tr>"
         f'</thead><tbody>{rows}</tbody></table></div><p class="note">{note}</p>'
     )
 

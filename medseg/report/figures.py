@@ -14,9 +14,11 @@ from medseg.labels import LabelTable
 from medseg.report.composite import Band
 from medseg.report.panels import Panels, ratio
 
-_PANEL_INCHES = 3.0
-_LARGEST_PANEL_INCHES = 6.0
-_CELLS_PER_INCH = 100
+_DPI = 125
+_PANEL_INCHES = 2.4
+_LARGEST_PANEL_INCHES = 4.8
+_CELLS_PER_INCH = 125
+_LETTERS = "R, L: the patient's right, left   A, P: front, back   S, I: head, feet"
 
 
 def overlay_figure(
@@ -33,7 +35,8 @@ def overlay_figure(
     """Image, label and prediction side by side, in 2D once and in 3D for three orthogonal planes.
 
     Each plane is cut where the label has most foreground (the prediction, if the label has none). The
-    white outline on the prediction is the labelled foreground. See ``planes_of`` for which way up.
+    white outline on the prediction is the labelled foreground. See ``planes_of`` for which way up; what the letters
+    at the edges mean stands above the legend.
     Scenes and 2D images are shown as a ``composite``, and reduced if large; without a background in
     the table, classes hide the image.
 
@@ -59,8 +62,11 @@ def overlay_figure(
     rows = figure.subplots(len(planes), across, squeeze=False, height_ratios=ratios)
     for plane, row in zip(planes, rows, strict=True):
         panels.draw(list(row), plane, outline=True)
-    figure.legend(handles=panels.legend(), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
-    figure.suptitle(title, fontsize=10)
+    figure.legend(
+        handles=panels.legend(), loc="outside lower center", ncols=4, fontsize=9, frameon=False,
+        title=_LETTERS if any(planes[0].edges) else None, title_fontsize=9,
+    )  # fmt: skip
+    figure.suptitle(title, fontsize=11)
     return figure
 
 
@@ -80,13 +86,13 @@ def rows_figure(cases: Sequence[tuple[str, Panels]]) -> Figure:
         panels.draw(axes, panels.planes[0], outline=False)
         for panel in axes if number and panels.grid.ndim == 2 else ():
             panel.set_title("")  # the first row says it
-        axes[0].set_ylabel(title, fontsize=9)
+        axes[0].set_ylabel(title, fontsize=10)
         legend.axis("off")
-        legend.legend(handles=panels.legend(), loc="center left", fontsize=8, frameon=False, borderaxespad=0)
+        legend.legend(handles=panels.legend(), loc="center left", fontsize=9, frameon=False, borderaxespad=0)
     return figure
 
 
-def to_png(figure: Figure, *, dpi: int = 100) -> bytes:
+def to_png(figure: Figure, *, dpi: int = _DPI) -> bytes:
     """The figure as the bytes of a PNG file."""
     target = io.BytesIO()
     figure.savefig(target, format="png", dpi=dpi)

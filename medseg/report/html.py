@@ -16,12 +16,14 @@ from medseg.metrics.summary import headline
 from medseg.report.confusion import confusion_table
 from medseg.report.figures import overlay_figure, to_png
 from medseg.report.strip import strip_plot
+from medseg.report.titles import length_unit, title
 
 _WORST = 10
 _LONG = 160
-_NAMES = {"dice": "Dice", "iou": "IoU", "f1": "F1"}
+_STATED = {"ci95": "95 % interval"}
 _CSS = """
-:root { --ink: #1c2430; --soft: #5b6675; --line: #d9dee5; --paper: #fff; --band: #f5f7f9; --dot: #3c5488; }
+:root { color-scheme: light dark;
+  --ink: #1c2430; --soft: #5b6675; --line: #d9dee5; --paper: #fff; --band: #f5f7f9; --dot: #3c5488; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e8ebef; --soft: #9aa5b4; --line: #38414d; --paper: #14181d; --band: #1d232a; --dot: #91b4ff; } }
 * { box-sizing: border-box; }
@@ -30,19 +32,23 @@ body { margin: 0 auto; padding: 1rem; max-width: 72rem; color: var(--ink); backg
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 .wide, pre { overflow-x: auto; } pre { font-size: .8rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-tbody tr:nth-child(even) { background: var(--band); }
+th, td { padding: .3rem .55rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+thead th { white-space: normal; vertical-align: bottom; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--paper); }
+tbody tr:nth-child(even), tbody tr:nth-child(even) > :first-child { background: var(--band); }
+.prose td + td { white-space: normal; } .names td:nth-child(2), .names th:nth-child(2) { text-align: left; }
 small, .note { color: var(--soft); }
 dl { display: grid; grid-template-columns: minmax(6rem, max-content) 1fr; gap: .2rem 1rem; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
-figure { margin: 0 0 1.5rem; } img { max-width: 100%; height: auto; }
-.strip { width: 100%; max-width: 48rem; height: auto; font-size: 13px; }
-.strip text { fill: var(--ink); } .strip .tick { fill: var(--soft); }
+figure { margin: 0 0 1.5rem; } img { max-width: 100%; height: auto; } figcaption { font-weight: 600; }
+.strip { width: 100%; max-width: 36rem; height: auto; font-size: 13px; }
+.strip text { fill: var(--ink); paint-order: stroke; stroke: var(--paper); stroke-width: 4px; }
+.strip .tick { fill: var(--soft); }
 .strip .grid { stroke: var(--line); } .strip .box { fill: var(--dot); opacity: .15; }
-.confusion td { background: color-mix(in srgb, var(--dot) calc(var(--share, 0) * 70%), var(--paper)); }
+.confusion td { background: color-mix(in srgb, var(--dot) calc(var(--share, 0) * 45%), var(--paper)); }
 .strip .median { stroke: var(--dot); stroke-width: 2; } .strip .dot { fill: var(--dot); opacity: .6; }
 @media (max-width: 40rem) { body { padding: .6rem; } th, td { padding: .25rem .4rem; }
+  th:first-child, td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 8rem; max-width: 40vw; }
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .4rem; } }
 """
 
@@ -53,7 +59,7 @@ def write_report(
     figures: Sequence[tuple[str, bytes]] = (),
     facts: Mapping[str, Any] | None = None,
     *,
-    title: str = "Segmentation report",
+    heading: str = "Segmentation report",
 ) -> None:
     """Write ``report.html``: means with intervals, classes, confusion, every case, the worst cases, the policy.
 
@@ -62,10 +68,10 @@ def write_report(
         result: The content of ``metrics.json``.
         figures: (caption, PNG) shown in this order.
         facts: What else a reader should know: paths, versions, settings.
-        title: Heading.
+        heading: Of the page.
     """
     leading = headline(result)
-    named = _NAMES.get(str(leading), str(leading))
+    named = title(str(leading))
     sections = [
         ("Summary", _summary(result)),
         ("Classes", _classes(result)),
@@ -73,20 +79,20 @@ def write_report(
         (f"{named} of every case", _strip(result, leading) if leading else ""),
         (f"Worst cases ({_WORST} lowest {named})", _worst(result, leading) if leading else ""),
         ("Figures", "".join(_figure(caption, png) for caption, png in figures)),
-        ("Miss policy", _policy(result["policy"])),
+        ("Miss policy", _policy(result["policy"], length_unit(result["summary"]))),
         ("Facts", _facts(facts or {})),
     ]
     body = "".join(f"<section><h2>{escape(name)}</h2>{text}</section>" for name, text in sections if text)
-    write_whole(path, page(title, body))
+    write_whole(path, page(heading, body))
 
 
-def page(title: str, body: str) -> str:
+def page(heading: str, body: str) -> str:
     """A whole HTML page in the style of the reports; ``body`` is HTML already."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_CSS}</style></head>"
-        f"<body><h1>{escape(title)}</h1>{body}</body></html>\n"
+        f"<title>{escape(heading)}</title><style>{_CSS}</style></head>"
+        f"<body><h1>{escape(heading)}</h1>{body}</body></html>\n"
     )
 
 
@@ -111,9 +117,7 @@ def write_run_report(
         (
             s.case,
             to_png(
-                overlay_figure(
-                    s.picture, s.label, pred, spec.labels, s.grid, channels=spec.channels, valid=s.valid, title=s.case
-                )
+                overlay_figure(s.picture, s.label, pred, spec.labels, s.grid, channels=spec.channels, valid=s.valid)
             ),
         )
         for s, pred in shown
@@ -121,7 +125,7 @@ def write_run_report(
     provenance = dict(stored["provenance"])
     command = " ".join(provenance.pop("command"))
     facts = {"command": command, **provenance, "plan": stored["plan"], "config": stored["config"]}
-    write_report(run_dir / "report.html", result, drawn, facts, title=f"Run {run_dir.name}")
+    write_report(run_dir / "report.html", result, drawn, facts, heading=f"Run {run_dir.name}")
 
 
 def show(value: Any) -> str:
@@ -138,11 +142,18 @@ def show(value: Any) -> str:
     return str(value)
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table that scrolls sideways in its own box; header is escaped, cells are HTML."""
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, kind: str = "") -> str:
+    """A table that scrolls sideways in its own box, whose first column stays; header is escaped, cells are HTML.
+
+    Args:
+        header: Of the columns.
+        rows: A cell for each column.
+        kind: ``prose`` if cells are sentences, ``names`` if the second column has names too.
+    """
     head = "".join(f"<th>{escape(h)}</th>" for h in header)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    whole = f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<div class="wide" tabindex="0">{whole}</div>'
 
 
 def _interval(entry: Mapping[str, Any]) -> str:
@@ -151,28 +162,33 @@ def _interval(entry: Mapping[str, Any]) -> str:
 
 def _summary(result: Mapping[str, Any]) -> str:
     rows = [
-        (escape(metric), show(entry["mean"]), _interval(entry), str(entry["cases"]))
+        (escape(title(metric)), show(entry["mean"]), _interval(entry), str(entry["cases"]))
         for metric, entry in result["summary"].items()
     ]
     stated = {key: text for key, text in result["policy"].items() if isinstance(text, str)}
-    note = "".join(f'<p class="note">{escape(key)}: {escape(text)}</p>' for key, text in stated.items())
-    return table(("metric", "mean", "95 % interval", "cases"), rows) + note
+    told = "".join(f"<dt>{escape(_STATED.get(k, title(k)))}</dt><dd>{escape(text)}</dd>" for k, text in stated.items())
+    return table(("metric", "mean", "95 % interval", "cases"), rows) + (f'<dl class="note">{told}</dl>' if told else "")
 
 
 def _classes(result: Mapping[str, Any]) -> str:
     metrics = list(dict.fromkeys(metric for by in result["classes"].values() for metric in by))
-    rows = [
-        [escape(name)]
-        + [f"{show(entry['mean'])}<br><small>{_interval(entry)}; n {entry['cases']}</small>" for entry in by.values()]
-        for name, by in result["classes"].items()
-    ]
-    return table(["class", *metrics], rows) if metrics else ""
+    rows = []
+    for name, by in result["classes"].items():
+        most = max((entry["cases"] for entry in by.values()), default=0)
+        rows.append([escape(name), str(most), *(_of_class(by[m], most) if m in by else "–" for m in metrics)])
+    return table(["class", "cases", *map(title, metrics)], rows) if metrics else ""
+
+
+def _of_class(entry: Mapping[str, Any], most: int) -> str:
+    """Mean and interval, and how many cases entered where that is fewer than entered another metric."""
+    fewer = f"; n {entry['cases']}" if entry["cases"] < most else ""
+    return f"{show(entry['mean'])}<br><small>{_interval(entry)}{fewer}</small>"
 
 
 def _strip(result: Mapping[str, Any], leading: str) -> str:
     known = [row for row in result["cases"] if row.get(leading) is not None]
     values = {k: [(str(r["case"]), r[leading]) for r in known if r["class"] == k] for k in result["classes"]}
-    return strip_plot(values, label=leading) if known else ""
+    return strip_plot(values, label=title(leading)) if known else ""
 
 
 def _worst(result: Mapping[str, Any], leading: str) -> str:
@@ -181,27 +197,31 @@ def _worst(result: Mapping[str, Any], leading: str) -> str:
     rows = [
         [escape(str(row["case"])), escape(row["class"]), *(show(row.get(m)) for m in metrics)] for row in known[:_WORST]
     ]
-    return table(["case", "class", *metrics], rows) if rows else ""
+    return table(["case", "class", *map(title, metrics)], rows, kind="names") if rows else ""
 
 
 def _figure(caption: str, png: bytes) -> str:
     encoded = base64.b64encode(png).decode()
     return (
-        f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{encoded}">'
+        f'<figure><img alt="{escape(caption)}: image, label and prediction" src="data:image/png;base64,{encoded}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
 
-def _policy(policy: Mapping[str, Any]) -> str:
+def _policy(policy: Mapping[str, Any], unit: str) -> str:
     costs = {name: cost for name, cost in policy.items() if isinstance(cost, Mapping)}
     rows = []
     for name, cost in costs.items():
         extra = [f"{key} {value}" for key, value in cost.items() if key not in ("missed", "false", "both_empty")]
+        extra = [f"{text} {unit}".rstrip() if text.startswith("tolerance") else text for text in extra]
         empty = "not counted" if cost["both_empty"] is None else show(cost["both_empty"])
-        cells = (name + (f" ({', '.join(extra)})" if extra else ""), show(cost["missed"]), show(cost["false"]), empty)
-        rows.append([escape(cell) for cell in cells])
-    note = '<p class="note">The value of a case whose structure is labelled but not predicted, and so on.</p>'
-    return table(("metric", "missed", "false", "both empty"), rows) + note if rows else ""
+        named = title(name) + (f" ({', '.join(extra)})" if extra else "")
+        rows.append([escape(cell) for cell in (named, show(cost["missed"]), show(cost["false"]), empty)])
+    note = (
+        '<p class="note">What a case scores whose structure is labelled but not predicted (missed), predicted but not '
+        "labelled (false), or neither (both empty).</p>"
+    )
+    return table(("metric", "missed", "false", "both empty"), rows, kind="prose") + note if rows else ""
 
 
 def _facts(facts: Mapping[str, Any]) -> str:
@@ -210,11 +230,14 @@ def _facts(facts: Mapping[str, Any]) -> str:
 
 
 def _fact(value: Any) -> str:
-    """Text as it is, small structures as JSON on a line, large ones folded away."""
+    """Text as it is, a few plain values in a line, small structures as JSON, large ones folded away."""
+    if value is None:
+        return "–"
     if isinstance(value, str):
         return escape(value)
     line = json.dumps(value, default=str, ensure_ascii=False)
     if len(line) <= _LONG:
-        return escape(line)
+        plain = isinstance(value, Mapping) and all(isinstance(v, (str, int, float)) for v in value.values())
+        return escape(", ".join(f"{k} {v}" for k, v in value.items()) if plain else line)
     whole = json.dumps(value, default=str, ensure_ascii=False, indent=2)
-    return f"<details><summary>show</summary><pre>{escape(whole)}</pre></details>"
+    return f"<details><summary>{whole.count(chr(10)) + 1} lines</summary><pre>{escape(whole)}</pre></details>"

@@ -95,8 +95,8 @@ class Panels:
             panel.imshow(below if cells is None or volume else _greyed(below), interpolation="nearest")
             if cells is not None:
                 panel.imshow(coloured(cells, self.table, there), interpolation="nearest")
-            panel.set_title(name, fontsize=9)
-            _dress(panel, plane, self.grid)
+            panel.set_title(name, fontsize=10)
+            dress(panel, plane, self.grid)
         if outlined and (truth > 0).any():
             row[2].contour(truth > 0, levels=[0.5], colors="white", linewidths=0.6)
 
@@ -164,8 +164,14 @@ def _rgb(colour: tuple[int, int, int]) -> tuple[float, float, float]:
     return red / 255, green / 255, blue / 255
 
 
-def _dress(panel: Axes, plane: Plane, seen: Grid) -> None:
-    """Right proportions, no ticks, and letters at the edges."""
+def dress(panel: Axes, plane: Plane, seen: Grid) -> None:
+    """Right proportions, no ticks, and letters at the edges that can be read on any ground.
+
+    Args:
+        panel: Axes that show a cut of the plane.
+        plane: Of ``planes_of(seen)``.
+        seen: Geometry of the whole array, in canonical order.
+    """
     panel.set_aspect(seen.spacing[plane.rows] / seen.spacing[plane.columns])
     panel.set_xticks([])
     panel.set_yticks([])
@@ -173,6 +179,6 @@ def _dress(panel: Axes, plane: Plane, seen: Grid) -> None:
               (0.5, 0.98, "center", "top"), (0.5, 0.02, "center", "bottom"))  # fmt: skip
     for letter, (across, up, horizontal, vertical) in zip(plane.edges, places, strict=True):
         panel.text(
-            across, up, letter, ha=horizontal, va=vertical, transform=panel.transAxes, color="white", fontsize=9,
+            across, up, letter, ha=horizontal, va=vertical, transform=panel.transAxes, color="white", fontsize=11,
             path_effects=[withStroke(linewidth=2, foreground="black")],
         )  # fmt: skip

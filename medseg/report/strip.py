@@ -7,11 +7,12 @@ from html import escape
 
 import numpy as np
 
-_WIDTH, _ROW, _LEFT, _RIGHT = 640, 46, 150, 20
+_WIDTH, _ROW, _LEFT, _RIGHT = 420, 56, 12, 14
+_LETTERS = 54  # that fit above a row
 
 
 def strip_plot(values: Mapping[str, Sequence[tuple[str, float]]], *, label: str) -> str:
-    """SVG with a row for each class: a dot for each case, a box between the quartiles, a bar at the median.
+    """SVG with a row for each class, below its name: dots for cases, a box between the quartiles, a bar at the median.
 
     Args:
         values: By class, (case, value in [0, 1]) of each case.
@@ -30,15 +31,13 @@ def strip_plot(values: Mapping[str, Sequence[tuple[str, float]]], *, label: str)
         parts.append(f'<text class="tick" x="{at}" y="{height - 18}" text-anchor="middle">{tick:g}</text>')
     parts.append(f'<text class="tick" x="{_across(0.5)}" y="{height - 3}" text-anchor="middle">{escape(label)}</text>')
     for row, (name, cases) in enumerate(values.items()):
-        parts += _row(name, cases, middle=_ROW * row + _ROW / 2 + 2)
+        parts += _row(name, cases, middle=_ROW * row + 37)
     return "".join([*parts, "</svg>"])
 
 
 def _row(name: str, cases: Sequence[tuple[str, float]], *, middle: float) -> list[str]:
-    short = name if len(name) <= 20 else name[:19] + "…"
-    parts = [
-        f'<text x="{_LEFT - 10}" y="{middle + 4}" text-anchor="end">{escape(short)}<title>{escape(name)}</title></text>'
-    ]
+    short = name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"
+    parts = [f'<text x="{_LEFT - 4}" y="{middle - 20}">{escape(short)}<title>{escape(name)}</title></text>']
     if cases:
         low, median, high = (_across(q) for q in np.percentile([value for _, value in cases], [25, 50, 75]))
         parts.append(f'<rect class="box" x="{low}" y="{middle - 14}" width="{round(high - low, 1)}" height="28"/>')

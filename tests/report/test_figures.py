@@ -39,6 +39,14 @@ def test_cells_stand_where_the_letters_say():
     assert len(image.images) == 1
 
 
+def test_letters_are_explained_where_there_are_letters():
+    (legend,) = overlay_figure(*volume(), TABLE, LPS).legends
+    assert "R, L: the patient's right, left" in legend.get_title().get_text()
+    image, label, _ = volume()
+    scene = overlay_figure(image[:, :, 0], label[:, :, 0], None, TABLE, Grid.regular((4, 5), (1, 1), PIXEL))
+    assert scene.legends[0].get_title().get_text() == ""
+
+
 def test_without_a_prediction_image_and_label_are_shown():
     image, label, pred = volume()
     alone, beside = overlay_figure(image, label, None, TABLE, LPS), overlay_figure(image, label, pred, TABLE, LPS)

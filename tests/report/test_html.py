@@ -61,11 +61,18 @@ def written(tmp_path, *args, **settings):
 
 def test_report_says_what_the_result_says(tmp_path):
     scored = result()
-    _, page = written(tmp_path, scored, [("worst", b"png")], {"path": EVIL, "n": 3}, title=EVIL)
+    _, page = written(tmp_path, scored, [("worst", b"png")], {"path": EVIL, "n": 3}, heading=EVIL)
     for entry in scored["summary"].values():
         assert show(entry["mean"]) in page.text
         assert " to ".join(map(show, entry["ci95"])) in page.text
-    for word in ("not counted", "diagonal of the case's grid", "tolerance 1.0", "bootstrap over cases", "tumour"):
+    for word in (
+        "not counted",
+        "diagonal of the case's grid",
+        "tolerance 1.0 px",
+        "HD95, px",
+        "bootstrap over cases",
+        "tumour",
+    ):
         assert word in page.text
     worst = min((r for r in scored["cases"] if r["dice"] is not None), key=lambda r: r["dice"])
     assert worst["case"] in page.text.split("Worst cases")[1]
@@ -73,7 +80,7 @@ def test_report_says_what_the_result_says(tmp_path):
 
 
 def test_report_is_self_contained_and_escaped(tmp_path):
-    source, page = written(tmp_path, result(), [(EVIL, b"png")], {EVIL: EVIL, "long": {"k": [EVIL] * 99}}, title=EVIL)
+    source, page = written(tmp_path, result(), [(EVIL, b"png")], {EVIL: EVIL, "long": {"k": [EVIL] * 99}}, heading=EVIL)
     assert "script" not in page.seen
     assert "b" not in page.seen
     assert "details" in page.seen
@@ -98,8 +105,8 @@ def test_report_of_a_scene_leads_with_its_iou(tmp_path):
     assert "Worst cases (10 lowest IoU)" in page.text
     worst = page.text.split("Worst cases")[1]
     assert worst.index("bad") < worst.index("good")
-    assert "miou" in page.text.split("Classes")[0]
-    assert "miou" not in page.text.split("Classes")[1], "no class has it"
+    assert "mean IoU" in page.text.split("Classes")[0]
+    assert "mean IoU" not in page.text.split("Classes")[1], "no class has it"
 
 
 def test_report_of_distances_alone(tmp_path):
@@ -124,11 +131,32 @@ def test_run_report(tmp_path, table):
     assert page.seen.count("img") == 1
 
 
+def test_classes_say_how_many_cases_entered_and_where_they_were_fewer(tmp_path):
+    def entry(n):
+        return {"mean": 0.5, "ci95": [0.25, 0.75], "cases": n}
+
+    by_class = {"liver": {"dice": entry(4), "hd95_mm": entry(4)}, "tumour": {"dice": entry(4), "hd95_mm": entry(3)}}
+    scored = {"summary": {}, "classes": by_class, "cases": [], "policy": {}}
+    _, page = written(tmp_path, scored)
+    liver, tumour = page.text.split("liver")[1].split("tumour")
+    assert "n " not in liver
+    assert tumour.count("n 3") == 1
+    assert [row.split()[0] for row in (liver, tumour)] == ["4", "4"]
+
+
+def test_facts_are_read_without_brackets(tmp_path):
+    _, page = written(
+        tmp_path, result(), (), {"git": None, "packages": {"torch": "2.6", "numpy": "2.0"}, "ids": [1, 2]}
+    )
+    told = page.text.split("Facts")[1].split()
+    assert " ".join(told) == "git – packages torch 2.6, numpy 2.0 ids [1, 2]"
+
+
 def test_strip_places_dots_worked_by_hand():
     svg = strip_plot({"a": [("c0", 0.0), ("c1", 0.5), ("c2", 1.0)]}, label="dice")
-    assert re.findall(r'cx="([\d.]+)"', svg) == ["150.0", "385.0", "620.0"]
-    assert 'class="median" x1="385.0"' in svg
-    assert 'x="267.5" y' in svg  # the lower quartile, 0.25
+    assert re.findall(r'cx="([\d.]+)"', svg) == ["12.0", "209.0", "406.0"]
+    assert 'class="median" x1="209.0"' in svg
+    assert 'x="110.5" y' in svg  # the lower quartile, 0.25
     assert "<title>c1: 0.500</title>" in svg
 
 
