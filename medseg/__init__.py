@@ -4,6 +4,7 @@ The map of the package:
 
     errors.py       BadInput, the one error that commands print without a traceback
     labels/         IGNORE and LabelTable: what label values mean
+    wavelengths.py  bands of satellites, in nanometres
     sample.py       Channel, DataSpec, Sample, Batch: what travels
     geometry/       grids, boxes, resampling: the only code that knows affines
     formats/        open(path) -> Source; write: NIfTI, NRRD, MHA, DICOM, GeoTIFF, PNG, JPEG; vectors, mosaics

@@ -14,6 +14,7 @@ ALLOWED = {
     "errors": set(),
     "labels": {"errors"},
     "files": set(),
+    "wavelengths": set(),
     "watching": set(),
     "cpu": set(),
     "device": {"errors", "cpu"},
@@ -25,13 +26,13 @@ ALLOWED = {
     "sample": {"errors", "labels", "geometry"},
     "formats": {"errors", "labels", "geometry"},
     "weights": {"errors", "labels", "sample"},
-    "models": {"errors", "labels", "sample", "weights"},
+    "models": {"errors", "labels", "sample", "wavelengths", "weights"},
     "peft": {"errors", "models", "weights"},
     "losses": {"errors", "labels", "sample"},
     "metrics": {"errors", "files", "labels", "sample"},
     "transforms": CONTRACT,
     "inference": CONTRACT,
-    "data": CONTRACT | {"files", "formats", "transforms"},
+    "data": CONTRACT | {"files", "formats", "transforms", "wavelengths"},
     "planning": CONTRACT | {"files", "formats", "transforms", "data"},  # the fingerprint crops as preprocessing does
     "methods": {"errors", "labels", "sample"},
     "callbacks": CONTRACT

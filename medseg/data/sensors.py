@@ -11,22 +11,7 @@ from collections.abc import Sequence
 
 from medseg.errors import BadInput
 from medseg.sample import Channel
-
-# Sentinel-2A (2B and 2C differ by up to 17 nm), from ESA's SentiWiki.
-_MSI = {
-    "B1": 442.7, "B2": 492.7, "B3": 559.8, "B4": 664.6, "B5": 704.1, "B6": 740.5, "B7": 782.8, "B8": 832.8,
-    "B8A": 864.7, "B9": 945.1, "B10": 1373.5, "B11": 1613.7, "B12": 2202.4,
-}  # fmt: skip
-# Landsat 8 (9 is its copy): Barsi et al., The spectral response of the Landsat-8 OLI, 2014; B10 and B11 are thermal.
-_OLI = {
-    "B1": 443.0, "B2": 482.0, "B3": 561.4, "B4": 654.6, "B5": 864.7, "B6": 1608.9, "B7": 2200.7, "B8": 589.5,
-    "B9": 1373.4, "B10": 10895.0, "B11": 12005.0,
-}  # fmt: skip
-# Landsat 7 and 5: middles of the nominal ranges (USGS).
-_ETM = {"B1": 485.0, "B2": 560.0, "B3": 660.0, "B4": 835.0, "B5": 1650.0, "B6": 11450.0, "B7": 2220.0, "B8": 710.0}
-_TM = {"B1": 485.0, "B2": 560.0, "B3": 660.0, "B4": 830.0, "B5": 1650.0, "B6": 11450.0, "B7": 2215.0}
-# NAIP: middles of the ranges of a Leica ADS100, the camera of most years; others differ by some 20 nm.
-_ADS = {"RED": 635.0, "GREEN": 555.0, "BLUE": 465.0, "NIR": 845.0}
+from medseg.wavelengths import ADS, ETM, MSI, OLI, TM
 
 _MSI_COLOURS = {
     "COASTAL": "B1", "BLUE": "B2", "GREEN": "B3", "RED": "B4", "REDEDGE1": "B5", "REDEDGE2": "B6", "REDEDGE3": "B7",
@@ -48,17 +33,17 @@ def _names(bands: dict[str, float], colours: dict[str, str], collection: str = "
     return {**named, **{letter: named[colour] for letter, colour in _LETTERS.items()}}
 
 
-_LANDSAT_8 = _names(_OLI, _OLI_COLOURS, "B1 B2 B3 B4 B5 B6 B7 B10")
+_LANDSAT_8 = _names(OLI, _OLI_COLOURS, "B1 B2 B3 B4 B5 B6 B7 B10")
 _SENSORS: dict[str, dict[str, float]] = {
     "sentinel-1": {},  # C band, 55 mm: no optical wavelength
-    "sentinel-2": _names(_MSI, _MSI_COLOURS),
-    "landsat-5": _names(_TM, _TM_COLOURS, "B1 B2 B3 B4 B5 B6 B7"),
-    "landsat-7": _names(_ETM, _TM_COLOURS, "B1 B2 B3 B4 B5 B6 B7"),
+    "sentinel-2": _names(MSI, _MSI_COLOURS),
+    "landsat-5": _names(TM, _TM_COLOURS, "B1 B2 B3 B4 B5 B6 B7"),
+    "landsat-7": _names(ETM, _TM_COLOURS, "B1 B2 B3 B4 B5 B6 B7"),
     "landsat-8": _LANDSAT_8,
     "landsat-9": _LANDSAT_8,
-    "hlsl30": _names({name: nm for name, nm in _OLI.items() if name != "B8"}, _OLI_COLOURS),
-    "hlss30": _names(_MSI, _MSI_COLOURS),
-    "naip": _names(_ADS, {}),
+    "hlsl30": _names({name: nm for name, nm in OLI.items() if name != "B8"}, _OLI_COLOURS),
+    "hlss30": _names(MSI, _MSI_COLOURS),
+    "naip": _names(ADS, {}),
 }
 SENSORS = tuple(_SENSORS)
 """Sensors that ``bands_of`` knows."""

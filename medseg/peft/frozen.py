@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import nn
 
 from medseg.errors import BadInput
@@ -16,10 +18,12 @@ class Frozen(Tuning):
     """
 
     keeps = True
+    option: ClassVar[str] = "frozen"
+    """Of ``peft``, for messages."""
 
     def change(self, network: nn.Module) -> None:
         """Nothing is added."""
-        need_encoder(network, "frozen")
+        need_encoder(network, self.option)
 
 
 class LinearProbe(Frozen):
@@ -28,6 +32,8 @@ class LinearProbe(Frozen):
     Raises:
         BadInput: In ``attach``, for another decoder.
     """
+
+    option = "linear_probe"
 
     def change(self, network: nn.Module) -> None:
         """Nothing is added."""

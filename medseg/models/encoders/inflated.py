@@ -8,10 +8,10 @@ from dataclasses import replace
 from jaxtyping import Float
 from torch import Tensor
 
-from medseg.errors import BadInput
+from medseg.errors import BadInput, told_as
 from medseg.models.encoders.encoder import Encoder, Feature
 from medseg.models.encoders.inflated_layers import Depth, inflate_modules
-from medseg.models.encoders.sliced import Sliced
+from medseg.models.encoders.sliced import OF, Sliced
 from medseg.models.network import Facts
 from medseg.weights.positions import Grids
 from medseg.weights.pretrained import Pretrained
@@ -83,7 +83,8 @@ class Inflated(Sliced):
 
     def initialise(self, statistics: Mapping[str, Sequence[float]] | None = None) -> Report | None:
         """Load the weights of the encoder within; see ``Encoder.initialise``."""
-        return Encoder.initialise(self, statistics)
+        with told_as(OF):
+            return Encoder.initialise(self, statistics)
 
     def fetch(self, source: str) -> Pretrained:
         """As the encoder within."""

@@ -10,13 +10,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medseg.errors import BadInput
+from medseg.errors import BadInput, told_as
 from medseg.models.encoders.encoder import Encoder, Feature
 from medseg.models.neck import to_grid
 from medseg.models.network import Facts
 from medseg.weights.report import Report
 
 _COARSE = 2.0
+OF = ("model.encoder.", "model.encoder.of.")
+"""Keys of the encoder within, as it names them and as they are."""
 """An axis is coarse if its spacing is this many times that of each of the others, or more."""
 
 
@@ -62,7 +64,8 @@ class Sliced(Encoder):
             raise BadInput(f"model.encoder.neighbours={neighbours}: expected 0 or more slices")
         axis = coarse_axis(facts.spacing) if axis is None else axis % 3
         flat = of_slices(facts, axis, neighbours)
-        inner = of(flat)
+        with told_as(OF):
+            inner = of(flat)
         self.axis = axis
         super().__init__(
             facts,
@@ -93,13 +96,15 @@ class Sliced(Encoder):
 
     def find_weights(self) -> None:
         """Refuse weights of the encoder within that can't be had; see ``Encoder.find_weights``."""
-        self.inner.find_weights()
+        with told_as(OF):
+            self.inner.find_weights()
 
     def initialise(self, statistics: Mapping[str, Sequence[float]] | None = None) -> Report | None:
         """Load the weights of the encoder within; see ``Encoder.initialise``."""
         if statistics is not None:
             statistics = {key: list(values) * (2 * self.neighbours + 1) for key, values in statistics.items()}
-        return self.inner.initialise(statistics)
+        with told_as(OF):
+            return self.inner.initialise(statistics)
 
     def forward(self, image: Float[Tensor, "b c *s"]) -> list[Tensor]:
         """The declared features."""

@@ -6,24 +6,14 @@ import re
 from typing import Any
 
 from medseg.sample import Channel
+from medseg.wavelengths import ADS, ETM, MSI, OLI, TM
 
-# As in data/sensors.py, which models may not import; a test holds the two to each other.
-_MSI = {
-    "B1": 442.7, "B2": 492.7, "B3": 559.8, "B4": 664.6, "B5": 704.1, "B6": 740.5, "B7": 782.8, "B8": 832.8,
-    "B8A": 864.7, "B9": 945.1, "B10": 1373.5, "B11": 1613.7, "B12": 2202.4,
-}  # fmt: skip
-_OLI = {
-    "B1": 443.0, "B2": 482.0, "B3": 561.4, "B4": 654.6, "B5": 864.7, "B6": 1608.9, "B7": 2200.7, "B8": 589.5,
-    "B9": 1373.4, "B10": 10895.0, "B11": 12005.0,
-}  # fmt: skip
-_ETM = {"B1": 485.0, "B2": 560.0, "B3": 660.0, "B4": 835.0, "B5": 1650.0, "B6": 11450.0, "B7": 2220.0, "B8": 710.0}
-_TM = {"B1": 485.0, "B2": 560.0, "B3": 660.0, "B4": 830.0, "B5": 1650.0, "B6": 11450.0, "B7": 2215.0}
-_NAIP = {"R": 635.0, "G": 555.0, "B": 465.0}
+_NAIP = {colour[0]: nm for colour, nm in ADS.items() if colour != "NIR"}
 _WORLDVIEW = {"R": 660.0, "G": 545.0, "B": 480.0}
 """Middles of WorldView-2's nominal ranges; fMoW has images of its kin too."""
 
 SENSORS: dict[str, dict[str, float]] = {
-    "SENTINEL2": _MSI, "SENTINEL1": {}, "LANDSAT_TM": _TM, "LANDSAT_ETM": _ETM, "LANDSAT": _OLI, "NAIP": _NAIP,
+    "SENTINEL2": MSI, "SENTINEL1": {}, "LANDSAT_TM": TM, "LANDSAT_ETM": ETM, "LANDSAT": OLI, "NAIP": _NAIP,
     "FMOW": _WORLDVIEW,
 }  # fmt: skip
 """Wavelength in nm by band, by what the names of weights begin with; the first that fits counts."""
