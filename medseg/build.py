@@ -75,7 +75,20 @@ def instantiate(config: Any, *args: Any, **given: Any) -> Any:
 
 
 def dataset(cfg: DictConfig) -> Dataset:
-    """The dataset of ``cfg.data``."""
+    """The dataset of ``cfg.data``.
+
+    Raises:
+        BadInput: A word where names are listed, or whatever the dataset refuses.
+    """
+    for key, kind, example in (
+        ("labels", "class names with their values", "'data.labels={background: 0, tumour: 1}'"),
+        ("channels", "a list", "'data.channels=[CT]'"),
+    ):
+        if isinstance(cfg.data.get(key), str):
+            raise BadInput(
+                f"data.{key}={cfg.data[key]}: expected {kind}, in quotes, as the shell has its own use for brackets "
+                f"and braces: {example}"
+            )
     built: Dataset = instantiate(cfg.data.dataset)
     return built
 

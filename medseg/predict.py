@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ from medseg.errors import BadInput
 if TYPE_CHECKING:
     from medseg.data.case import Case
     from medseg.data.series import Dates
+    from medseg.labels import LabelTable
 
 
 def main() -> None:
@@ -62,7 +65,9 @@ def predict(cfg: DictConfig) -> list[Path]:
     if predictor.spec.ndim == 2 and sources[0].is_dir():
         sources = image_folders(sources, restore.image_folders(checkpoint))
     dates = restore.reading_of(checkpoint, given).dates if predictor.spec.dates else None
-    cases = find_cases(sources, len(predictor.spec.channels), predictor.spec.ndim, dates)
+    names = restore.file_names(checkpoint)
+    cases = names.images_in(sources[0]) if names and len(sources) == 1 and sources[0].is_dir() else []
+    cases = cases or find_cases(sources, len(predictor.spec.channels), predictor.spec.ndim, dates)
     if cfg.mosaic and predictor.spec.dates:
         raise BadInput(f"mosaic={cfg.mosaic} joins tiles of single images, the network takes time series; leave it out")
     if cfg.mosaic and len(sources) > 1:
@@ -87,8 +92,34 @@ def predict(cfg: DictConfig) -> list[Path]:
     kept = len(cases) - len(work)
     console = Console(highlight=False)
     console.print(f"{len(work)} label files written to {target}" + (f", {kept} kept (overwrite=true)" if kept else ""))
-    console.print(f"Next: medseg-evaluate predictions={target} labels=DIR output={target}-scores", soft_wrap=True)
+    attribute = restore.reading_of(checkpoint, given).attribute
+    console.print(f"Next: {judging(target, predictor.spec.labels, attribute)}", soft_wrap=True, markup=False)
     return written
+
+
+def judging(target: Path, labels: LabelTable, attribute: str | None = None) -> str:
+    """The command that judges the files of ``target``, with the classes as their names and values.
+
+    Args:
+        target: Folder of the predictions.
+        labels: Table of the network.
+        attribute: Field of vector labels that holds the class, if the training read such.
+
+    Example:
+        >>> from medseg.labels import LabelTable
+        >>> judging(Path("maps"), LabelTable.declare({"background": 0, "left kidney": 3}))
+        "medseg-evaluate predictions=maps labels=DIR output=maps-scores 'names={background: 0, left kidney: 3}'"
+    """
+    values = {c.name: c.values[0] if len(c.values) == 1 else list(c.values) for c in labels.classes}
+    if labels.ignore_values:
+        values["ignore"] = list(labels.ignore_values) if len(labels.ignore_values) > 1 else labels.ignore_values[0]
+    words = [f"medseg-evaluate predictions={target} labels=DIR output={target}-scores"]
+    if all(re.fullmatch(r"\w[\w -]*\w|\w", name) for name in values):  # others can't be written as keys of Hydra's
+        words.append(f"'names={{{', '.join(f'{name}: {value}' for name, value in values.items())}}}'")
+        if labels.background and labels.names[0] != "background":
+            words.append(f"background={shlex.quote(labels.names[0])}")
+    words += [f"attribute={attribute}"] if attribute else []
+    return " ".join(words)
 
 
 def _check_input(sources: Sequence[Path]) -> None:

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from medseg import checkpoint, formats
 from medseg.build import instantiate, network, tiling
 from medseg.data.case import Case
+from medseg.data.file_names import FileNames
 from medseg.data.opening import OpenCase
 from medseg.data.reading import Reading
 from medseg.data.series import dated
@@ -90,6 +91,12 @@ def image_folders(path: Path | str) -> tuple[str, ...]:
     """Sub-folders that a checkpoint's training took the images from; empty where its dataset names none."""
     images = checkpoint.read(path)["medseg"]["config"]["data"].get("images") or ()
     return (images,) if isinstance(images, str) else tuple(images)
+
+
+def file_names(path: Path | str) -> FileNames | None:
+    """Patterns by which a checkpoint's training found its files; None where it took folders."""
+    names = checkpoint.read(path)["medseg"]["config"]["data"].get("names")
+    return FileNames.of(names) if names else None
 
 
 def open_image(files: Sequence[Path], *, spec: DataSpec, reading: Reading, mosaic: bool = False) -> OpenCase:

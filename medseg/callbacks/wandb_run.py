@@ -51,6 +51,7 @@ class WandbRun(WandbLogger, PictureLogger):
             {} if "WANDB_RUN_ID" in os.environ else {"id": self._known_id()}
         )  # an agent of a sweep gives ids
         super().__init__(save_dir=save_dir, mode=mode, **given, **settings)
+        self._wandb_init.pop("anonymous", None)  # Lightning's, which W&B 0.31 answers with a warning
 
     @property
     def experiment(self) -> Any:
