@@ -32,12 +32,12 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     from medseg.data.label_pairs import Shapes
     from medseg.evaluation import evaluate_folders
 
-    output = Path(cfg.output)
+    output, table = Path(cfg.output), _table(cfg)
     result = evaluate_folders(
         Path(cfg.predictions),
         Path(cfg.labels),
         output,
-        _table(cfg),
+        table,
         images=None if cfg.images is None else Path(cfg.images),
         valid=None if cfg.valid is None else Path(cfg.valid),
         ignore=cfg.ignore,
@@ -50,6 +50,8 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         shapes=Shapes(cfg.attribute, cfg.layer, cfg.all_touched),
     )
     print(f"Written: {output}/metrics.json, {output}/cases.csv, {output}/report.html")  # noqa: T201
+    if table is None:
+        print("Classes are called after their values: 'names={background: 0, liver: 1, ignore: 255}' names yours")  # noqa: T201
     return result
 
 

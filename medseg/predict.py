@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from medseg.data.case import Case
     from medseg.data.series import Dates
     from medseg.labels import LabelTable
+    from medseg.restore import Layout
+    from medseg.sample import DataSpec
 
 
 def main() -> None:
@@ -45,7 +47,6 @@ def predict(cfg: DictConfig) -> list[Path]:
     quiet.settle()
     from medseg import formats, restore
     from medseg.cpu import keep_large_blocks
-    from medseg.data.case import Case
     from medseg.device import device_of
     from medseg.watching import watched
 
@@ -62,21 +63,8 @@ def predict(cfg: DictConfig) -> list[Path]:
         shapes=cfg.polygons,
         mosaic=bool(cfg.mosaic),
     )
-    if predictor.spec.ndim == 2 and sources[0].is_dir():
-        sources = image_folders(sources, restore.image_folders(checkpoint))
-    dates = restore.reading_of(checkpoint, given).dates if predictor.spec.dates else None
-    names = restore.file_names(checkpoint)
-    cases = names.images_in(sources[0]) if names and len(sources) == 1 and sources[0].is_dir() else []
-    cases = cases or find_cases(sources, len(predictor.spec.channels), predictor.spec.ndim, dates)
-    if cfg.mosaic and predictor.spec.dates:
-        raise BadInput(f"mosaic={cfg.mosaic} joins tiles of single images, the network takes time series; leave it out")
-    if cfg.mosaic and len(sources) > 1:
-        raise BadInput(
-            f"mosaic={cfg.mosaic} joins the tiles of one folder, input names {len(sources)}; join those of each folder "
-            "into a file first (gdalbuildvrt), or leave mosaic out"
-        )
-    if cfg.mosaic:
-        cases = [Case(cfg.mosaic, tuple(path for case in cases for path in case.images), None, cfg.mosaic)]
+    layout = restore.layout(checkpoint, given)
+    cases = _chosen_cases(cfg, sources, predictor.spec, layout)
     written = [target / f"{case.id}{ending(case.images[0])}" for case in cases]
     beside = [path for path in written if formats.suffix(path) not in formats.RASTERS]
     if (cfg.probabilities or cfg.polygons or cfg.mosaic) and beside:
@@ -92,9 +80,30 @@ def predict(cfg: DictConfig) -> list[Path]:
     kept = len(cases) - len(work)
     console = Console(highlight=False)
     console.print(f"{len(work)} label files written to {target}" + (f", {kept} kept (overwrite=true)" if kept else ""))
-    attribute = restore.reading_of(checkpoint, given).attribute
-    console.print(f"Next: {judging(target, predictor.spec.labels, attribute)}", soft_wrap=True, markup=False)
+    after = judging(target, predictor.spec.labels, layout.reading.attribute)
+    console.print(f"Next: {after}", soft_wrap=True, markup=False)
     return written
+
+
+def _chosen_cases(cfg: DictConfig, sources: list[Path], spec: DataSpec, layout: Layout) -> list[Case]:
+    """The cases of the input, found as the training found its own; with ``mosaic``, one."""
+    from medseg.data.case import Case
+
+    if spec.ndim == 2 and sources[0].is_dir():
+        sources = image_folders(sources, layout.folders)
+    dates = layout.reading.dates if spec.dates else None
+    cases = layout.names.images_in(sources[0]) if layout.names and sources[0].is_dir() and len(sources) == 1 else []
+    cases = cases or find_cases(sources, len(spec.channels), spec.ndim, dates)
+    if cfg.mosaic and spec.dates:
+        raise BadInput(f"mosaic={cfg.mosaic} joins tiles of single images, the network takes time series; leave it out")
+    if cfg.mosaic and len(sources) > 1:
+        raise BadInput(
+            f"mosaic={cfg.mosaic} joins the tiles of one folder, input names {len(sources)}; join those of each folder "
+            "into a file first (gdalbuildvrt), or leave mosaic out"
+        )
+    if cfg.mosaic:
+        return [Case(cfg.mosaic, tuple(path for case in cases for path in case.images), None, cfg.mosaic)]
+    return cases
 
 
 def judging(target: Path, labels: LabelTable, attribute: str | None = None) -> str:

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pyogrio
 import shapely
+from affine import Affine
 from rasterio.crs import CRS
 from rasterio.features import shapes
-from rasterio.transform import from_origin
 
 from medseg import formats
 from medseg.data.datasets.phantom_volumes import draw_case
@@ -28,7 +28,7 @@ UTM = CRS.from_epsg(32633).to_wkt()
 ENCODER = "vit_tiny_patch16_224"
 
 
-def draw_abdomen(folder: Path, *, n_cases: int = 15, n_new: int = 3, shape: Sequence[int] = (32, 38, 28)) -> None:
+def draw_abdomen(folder: Path, *, n_cases: int = 15, n_new: int = 3, shape: Sequence[int] = (24, 28, 20)) -> None:
     """``images/`` and ``labels/`` of the same names, and ``new/`` with the like, which no training sees."""
     for number in range(1, n_cases + n_new + 1):
         image, label, grid = draw_case(17, number, shape)
@@ -96,8 +96,8 @@ def _outlines(label: np.ndarray, grid: Grid) -> list[tuple[shapely.Geometry, str
     """Polygons of the connected areas of a tile, and their classes."""
     names = {value: name for name, value in LABELS.items()}
     west, north = grid.affine[0, 2] - CELL_M / 2, grid.affine[1, 2] + CELL_M / 2
-    found = []
-    for outline, value in shapes(label, mask=label != IGNORE_VALUE, transform=from_origin(west, north, CELL_M, CELL_M)):
+    transform, found = Affine(CELL_M, 0, west, 0, -CELL_M, north), []
+    for outline, value in shapes(label, mask=label != IGNORE_VALUE, transform=transform):
         drawn = shapely.Polygon(outline["coordinates"][0], outline["coordinates"][1:]).buffer(-CELL_M)
         if drawn.area > 20 * CELL_M**2:
             found.append((shapely.multipolygons(shapely.get_parts(drawn)), names[int(value)]))

@@ -76,12 +76,11 @@ def _spans(lines: list[str]) -> Iterator[Command]:
     for number, line in enumerate([*lines, ""], start=1):
         marker = line.startswith("```")
         fenced ^= marker
-        if not (fenced or marker) and line.startswith("## "):
-            section = line[3:].strip()
-        if fenced or marker or not line.strip() or line.startswith("|"):
+        if fenced or marker or not line.strip() or line[0] in "#|":
             yield from _in_paragraph(paragraph, section, began)
             paragraph, began = "", 0
-            if line.startswith("|") and not fenced:
+            if not (fenced or marker):
+                section = line[3:].strip() if line.startswith("## ") else section
                 yield from _in_paragraph(line, section, number)
             continue
         paragraph, began = f"{paragraph} {line.strip()}".strip(), began or number

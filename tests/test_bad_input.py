@@ -381,3 +381,13 @@ def test_lists_that_the_shell_took_apart_are_told(override: str, told: str, tmp_
     cfg = compose("train", ["data=volumes", f"data.root={tmp_path}", *(f"{k}={v}" for k, v in usual.items())])
     with pytest.raises(BadInput, match=told):
         build.dataset(cfg)
+
+
+def test_vectors_that_lie_where_masks_are_missing_are_named(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    given = ["data=rasters", f"data.root={tmp_path}", "data.channels=[B4]", "data.labels={a: 0, b: 1}"]
+    with pytest.raises(BadInput, match=r"/masks: no such folder or file of masks; name it by data\.masks$"):
+        build.dataset(compose("train", given)).cases()
+    (tmp_path / "habitats.gpkg").touch()
+    with pytest.raises(BadInput, match=r"name it by data\.masks, such as data\.masks=habitats\.gpkg$"):
+        build.dataset(compose("train", given)).cases()

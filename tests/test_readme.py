@@ -11,57 +11,19 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig
 
-from medseg import build, command, comparison
+from medseg import build, command
 from medseg.command import compose
 from medseg.errors import BadInput
-from medseg.evaluate import evaluate
 from medseg.plan import write as write_plan
-from medseg.predict import predict
 from medseg.train import train
 from tests.prepared import script
+from tests.readme import COMMANDS, PROJECT, ROOT, jobs, kind_of, overrides_of, shown
 from tests.test_conf import GROUPS, ONE_STEP, chosen_by, take_a_step, tiny_data
-
-ROOT = Path(__file__).parents[1]
-readme = script("readme_commands")
-COMMANDS = list({c.text: c for c in readme.commands((ROOT / "README.md").read_text(encoding="utf-8"))}.values())
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-
-KINDS = {
-    "told": r"medseg-train --(help|options)",
-    "refused": r"medseg-train data\.rot=1",
-    "name": r"medseg-\w+",
-    "train": r"medseg-train ",
-    "plan": r"medseg-plan ",
-    "predict": r"medseg-predict ",
-    "evaluate": r"medseg-evaluate ",
-    "python": r"python scripts/[\w<>]+\.py",
-    "bash": r"(bash|sbatch) scripts/\w+\.sh",
-    "make": r"make \w+",
-    "pip": r"pip install ",
-    "wandb": r"wandb (sync|sweep)",
-}
-"""How commands of each kind begin; without further words where the pattern ends without a space."""
-
-
-def kind_of(text: str) -> str | None:
-    for kind, pattern in KINDS.items():
-        more = "" if kind in ("told", "refused", "name", "make") else ".*"
-        if re.fullmatch(pattern + more, text):
-            return kind
-    return None
-
-
-def shown(kind: str, *, path: bool = False) -> list[Any]:
-    return [pytest.param(c.text, id=c.text[:90]) for c in COMMANDS if kind_of(c.text) == kind and c.path == path]
 
 
 @pytest.mark.parametrize("text", [pytest.param(c.text, id=f"line {c.line}") for c in COMMANDS])
@@ -82,11 +44,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("readme")
 
 
-def overrides_of(text: str) -> list[str]:
-    """Words of a command but ``-m`` and the dots that stand for others."""
-    return [w for w in shlex.split(text)[1:] if w not in ("…", "...", "-m")]
-
-
 def options_of(overrides: list[str]) -> tuple[dict[str, str], str | None]:
     """Option of each group, and the experiment, if one is chosen."""
     words = dict(w.partition("=")[::2] for w in overrides)
@@ -103,17 +60,6 @@ def without_places(overrides: list[str]) -> list[str]:
     return [w.replace("=NAME", "=hippocampus") for w in overrides if not w.startswith(places)]
 
 
-def jobs(overrides: list[str]) -> list[list[str]]:
-    """Of a sweep, its first job and one with the last of all values; else the command as it is."""
-    parsed = OverridesParser.create().parse_overrides(overrides)
-    values = [
-        [f"{o.get_key_element()}={v}" for v in o.sweep_string_iterator()] if o.is_sweep_override() else [o.input_line]
-        for o in parsed
-    ]
-    first, last = [v[0] for v in values], [v[-1] for v in values]
-    return [first] if first == last else [first, last]
-
-
 @pytest.fixture(scope="module")
 def pretrained(cache: Path) -> str:
     """A checkpoint that stands in for CHECKPOINT and for that of a run: masked autoencoding of drawn volumes."""
@@ -121,6 +67,14 @@ def pretrained(cache: Path) -> str:
     chosen, experiment = options_of(overrides)
     take_a_step(cache, cache / "mae", overrides, chosen=chosen, experiment=experiment)
     return str(cache / "mae/checkpoints/best.ckpt")
+
+
+def dated(cache: Path) -> list[str]:
+    """Files of a time series, as a dataset of the user's own."""
+    drawing = build.dataset(compose("train", ["data=phantom_series", *tiny_data(cache, "phantom_series")]))
+    folder = drawing.cases()[0].images[0].parents[1]
+    values = ", ".join(f"{c.name}: {c.values[0]}" for c in drawing.spec.labels.classes)
+    return [f"data.root={folder}", "data.channels=[B4,B8]", f"data.labels={{{values}, ignore: 255}}"]
 
 
 # Trainings
@@ -147,8 +101,6 @@ def test_training_composes_and_finds_its_cases(text: str, cache: Path) -> None:
         chosen, experiment = options_of(job)
         cfg = compose("train", [*job, *tiny_data(cache, chosen["data"], experiment)])
         assert build.dataset(cfg).cases()
-        if cfg.sweep is not None:
-            assert not cfg.sweep.trials or cfg.sweep.trials > 1
 
 
 @pytest.mark.parametrize("text", [p for p in TRAININGS if steps_here(p.values[0])])
@@ -158,9 +110,11 @@ def test_training_takes_a_step(text: str, cache: Path, tmp_path: Path) -> None:
     chosen, experiment = options_of(job)
     own = []
     if any(w.startswith("plan.file=") for w in words):
-        tiny = [*tiny_data(cache, chosen["data"]), "plan.batch_size=2", f"cache_dir={cache}/cache"]
+        tiny = [*tiny_data(cache, chosen["data"]), "data.n_folds=3", f"cache_dir={cache}/cache"]
         own = ["plan.patch=null", "plan.batch_size=null", f"plan.file={tmp_path}/plan.yaml"]
         write_plan(compose("plan", [*job, *tiny, f"output={tmp_path}/plan.yaml"]))
+    if "data.dates={}" in words:
+        own = dated(cache)
     take_a_step(cache, tmp_path / "run", job, chosen=chosen, experiment=experiment, own=own)
     if "ckpt_path=last" in words:
         more = [*tiny_data(cache, chosen["data"]), *ONE_STEP, "trainer.max_steps=2", "plan.patch=[16,16,16]"]
@@ -208,7 +162,12 @@ def test_the_command_is_installed_and_composes(text: str) -> None:
 def test_plan_is_written(text: str, cache: Path, tmp_path: Path) -> None:
     job = without_places(overrides_of(text))
     chosen, _ = options_of(job)
-    more = [*tiny_data(cache, chosen["data"]), f"output={tmp_path}/plan.yaml", f"cache_dir={cache}/cache"]
+    more = [
+        *tiny_data(cache, chosen["data"]),
+        "data.n_folds=3",
+        f"output={tmp_path}/plan.yaml",
+        f"cache_dir={cache}/cache",
+    ]
     assert "spacing:" in write_plan(compose("plan", [*job, *more])).read_text()
 
 
@@ -217,69 +176,6 @@ def test_keys_of_what_is_shown_in_part_are_known(text: str) -> None:
     """Of whole commands see the paths below."""
     name = text.split()[0].removeprefix("medseg-")
     assert compose(name, overrides_of(text))
-
-
-# The three paths, whole
-
-
-SECTIONS = list(dict.fromkeys(c.section for c in COMMANDS if c.path))
-SHRUNK = {
-    "My volumes": ["plan.patch=[16,16,16]", "model.base_features=4"],
-    "My scenes": ["plan.patch=[32,32]", "model.encoder=tu-test_resnet", "model.decoder_channels=[16,16,16,16,16]"],
-    "My encoder": ["plan.patch=[32,32]", "model.decoder.base_features=4"],
-}
-"""What makes a step of a section's trainings quick; the encoder stays that of its file."""
-
-
-@pytest.fixture(scope="module")
-def drawn(cache: Path) -> Path:
-    """The folders of ``scripts/draw_folders.py``, with fewer and smaller cases."""
-    folders, root = script("draw_folders"), cache / "drawn"
-    folders.draw_abdomen(root / "abdomen", n_cases=5, n_new=1, shape=(16, 19, 14))
-    folders.draw_wetland(root / "wetland", n_tiles=5, n_new=1, shape=(64, 72))
-    folders.draw_cities(root / "cities", n_scenes=5, n_new=1, shape=(64, 72))
-    folders.write_encoder(root / "encoder.safetensors")
-    return root
-
-
-def walked(text: str, section: str) -> Iterator[tuple[str, DictConfig]]:
-    """What a command of a path comes to: the name of the command, and its configuration, of each job."""
-    name = text.split()[0].removeprefix("medseg-")
-    for number, job in enumerate(jobs(overrides_of(text))):
-        more: list[str] = []
-        if name == "train":
-            more = [*ONE_STEP, *SHRUNK[section], "logger=csv", "callbacks={}"]
-            more = [w for w in more if w != "data.n_folds=3"]
-        if " -m " in text:
-            job = [f"{w}/{number}" if w.startswith("run_dir=") else w for w in job]
-        yield name, compose(name, [*job, *more])
-
-
-@pytest.mark.parametrize("section", SECTIONS)
-def test_path_ends_with_predictions_and_a_report(
-    section: str, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for entry in drawn.iterdir():
-        (tmp_path / entry.name).symlink_to(entry)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MEDSEG_CACHE", str(tmp_path / "cache"))
-    texts = [c.text for c in COMMANDS if c.path and c.section == section]
-    assert 3 <= len(texts) <= 5
-    for text in texts:
-        for name, cfg in walked(text, section):
-            if name == "train":
-                run_dir = train(cfg)
-                assert (run_dir / "report.html").stat().st_size > 1000
-            elif name == "predict":
-                inputs = [p.name for p in Path(cfg.input).iterdir()]
-                assert [p.name for p in predict(cfg)] == sorted(inputs)
-            else:
-                result = evaluate(cfg)
-                assert (Path(cfg.output) / "report.html").stat().st_size > 1000
-                assert len(result["classes"]) == len([n for n in cfg.names if n not in ("background", "ignore")])
-        if " -m " in text:
-            compared = comparison.compare(comparison.read_runs(run_dir.parent))
-            assert len(compared["arms"]) > 1
 
 
 # Scripts, targets and packages
@@ -355,24 +251,3 @@ def test_wandb_has_the_command(text: str) -> None:
     _, name, *files = text.split()
     assert name in cli.commands
     assert all((ROOT / f).is_file() for f in files if f.startswith("scripts/"))
-
-
-def test_sections_of_the_paths_are_those_of_the_script() -> None:
-    walks = re.findall(r'^walk "(.+)"$', (ROOT / "scripts/first_hour.sh").read_text(), re.MULTILINE)
-    assert walks == SECTIONS == ["My volumes", "My scenes", "My encoder"]
-
-
-def test_folders_are_drawn_as_they_are_shown(drawn: Path) -> None:
-    """Every folder and file of the README's trees that is named in full lies where the tree says."""
-    page = (ROOT / "README.md").read_text(encoding="utf-8")
-    trees = [block for block in re.findall(r"```text\n(.*?)```", page, re.DOTALL) if "├──" in block]
-    assert len(trees) == 3
-    for tree in trees:
-        top = tree.split("\n", 1)[0].strip("/. ")
-        folders = [(0, top)] if top else [(0, "")]
-        for line in tree.splitlines()[1:]:
-            depth, name = len(re.match(r"[│ ├└─]*", line)[0]) // 4, re.sub(r"^[│ ├└─]*", "", line)
-            folders = [f for f in folders if f[0] < depth]
-            path = "/".join([*(f for _, f in folders if f), re.split(r"[/ ]", name)[0]])
-            assert (drawn / path).exists(), path
-            folders.append((depth, re.split(r"[/ ]", name)[0]))
