@@ -10,6 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from medseg.labels import LabelTable
+
 WIDTH = 80
 _KEY = 10  # letters of the first column, with the space after it
 _ROOM = WIDTH - _KEY
@@ -63,7 +65,7 @@ def rows(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> Iterator
     )
     dates = [f"on up to {spec.dates} dates"] if spec.dates else []
     yield "channels", " ".join([listed([c.name for c in spec.channels]), *dates])
-    yield "labels", listed([f"{i}={name}" for i, name in enumerate(spec.labels.names)])
+    yield "labels", listed([*_valued(spec.labels)])
     patches = f"batch {plan.batch_size}" + (
         f" on each of {trainer.world_size} devices" if trainer.world_size > 1 else ""
     )
@@ -87,6 +89,14 @@ def rows(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> Iterator
     command = _resuming(overrides)
     told = bool(overrides) and len(textwrap.wrap(f"after an interruption: {command}", _ROOM)) <= 2
     yield "next", f"after an interruption: {command if told else 'the same command with ckpt_path=last'}"
+
+
+def _valued(labels: LabelTable) -> Iterator[str]:
+    """Values as they stand in the files, and what they mean."""
+    for kind in labels.classes:
+        yield f"{'+'.join(map(str, kind.values))}={kind.name}"
+    if labels.ignore_values:
+        yield f"{'+'.join(map(str, labels.ignore_values))}=ignored"
 
 
 def announce(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> None:

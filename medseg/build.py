@@ -60,7 +60,11 @@ def dataset(cfg: DictConfig) -> Dataset:
     """The dataset of ``cfg.data``.
 
     How files are read is given to its constructor (``reading``), or set after it where that takes no such argument.
+
+    Raises:
+        BadInput: A word where names are listed, or whatever the dataset refuses.
     """
+    _refuse_words(cfg.data)
     settings = cfg.data.dataset
     taken = inspect.signature(instantiate(settings, _partial_=True).func).parameters.values()
     named = any(p.name == "reading" or p.kind is p.VAR_KEYWORD for p in taken)
@@ -73,6 +77,19 @@ def dataset(cfg: DictConfig) -> Dataset:
     built = instantiate(bare.data.dataset)
     built.reading = instantiate(settings.reading)
     return built
+
+
+def _refuse_words(data: DictConfig) -> None:
+    """Refuse a word where names are listed: a shell without quotes leaves one."""
+    for key, kind, example in (
+        ("labels", "class names with their values", "'data.labels={background: 0, tumour: 1}'"),
+        ("channels", "a list", "'data.channels=[CT]'"),
+    ):
+        if isinstance(data.get(key), str):
+            raise BadInput(
+                f"data.{key}={data[key]}: expected {kind}, in quotes, as the shell has its own use for brackets "
+                f"and braces: {example}"
+            )
 
 
 def store_dir(cfg: DictConfig, source: Dataset) -> Path:

@@ -7,7 +7,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -46,9 +46,7 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
 
     def guarded(cfg: DictConfig) -> None:
         try:
-            for key, value in _flatten(OmegaConf.to_container(cfg, resolve=False)):
-                if value == MISSING:
-                    raise BadInput(f"{key} is needed and was not given; add {key}=... to the command")
+            check_given(cfg, HydraConfig.get().runtime.choices, config_name)
             check_numbers(cfg, HydraConfig.get().overrides.task, config_name)
             task(cfg)
         except BadInput as error:  # here, before Hydra announces a failed job
@@ -96,6 +94,35 @@ def _fitting_completion(config_name: str, words: Sequence[str]) -> Iterator[None
     words_left = [w for w in offered.getvalue().split() if not w.endswith(options.SHARED)]
     kept = [w for w in words_left if not (found := group.match(w)) or found[1] not in foreign]
     print(("\n" if "query=fish" in words else " ").join(kept))  # noqa: T201  the shell reads it
+
+
+def check_given(cfg: DictConfig, choices: Mapping[str, Any], config_name: str) -> None:
+    """Refuse a configuration in which keys that have no usual value were left out.
+
+    Args:
+        cfg: The configuration.
+        choices: Option of each group, as ``data`` and ``volumes``.
+        config_name: Without ``.yaml``.
+
+    Raises:
+        BadInput: Names all of these keys, and what stands beside each in its file.
+    """
+    absent = [key for key, value in _flatten(OmegaConf.to_container(cfg, resolve=False)) if value == MISSING]
+    if absent:
+        verb, past = ("is", "was") if len(absent) == 1 else ("are", "were")
+        told = " and ".join(f"{key}=...{_purpose(key, choices, config_name)}" for key in absent)
+        raise BadInput(f"{' and '.join(absent)} {verb} needed and {past} not given; add {told} to the command")
+
+
+def _purpose(key: str, choices: Mapping[str, Any], config_name: str) -> str:
+    """The comment of a key without a value, in brackets; empty where there is none."""
+    group, _, inner = key.partition(".")
+    for path, name in ((f"{config_name}.yaml", key), (f"{group}/{choices.get(group)}.yaml", inner)):
+        if (conf_dir() / path).is_file():
+            found = re.search(rf"^{re.escape(name)}: +\?\?\? +# *(.+)$", (conf_dir() / path).read_text(), re.MULTILINE)
+            if found:
+                return f" ({found[1]})"
+    return ""
 
 
 def check_numbers(cfg: DictConfig, overrides: Sequence[str], config_name: str) -> None:

@@ -29,14 +29,15 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         BadInput: Files without a partner, on other grids, or with values outside the table.
     """
+    from medseg.data.label_pairs import Shapes
     from medseg.evaluation import evaluate_folders
 
-    output = Path(cfg.output)
+    output, table = Path(cfg.output), _table(cfg)
     result = evaluate_folders(
         Path(cfg.predictions),
         Path(cfg.labels),
         output,
-        _table(cfg),
+        table,
         images=None if cfg.images is None else Path(cfg.images),
         valid=None if cfg.valid is None else Path(cfg.valid),
         ignore=cfg.ignore,
@@ -46,8 +47,11 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         boundary_width=cfg.boundary_width,
         missing=cfg.missing,
         grid_tolerance=cfg.grid_tolerance,
+        shapes=Shapes(cfg.attribute, cfg.layer, cfg.all_touched),
     )
     print(f"Written: {output}/metrics.json, {output}/cases.csv, {output}/report.html")  # noqa: T201
+    if table is None:
+        print("Classes are called after their values: 'names={background: 0, liver: 1, ignore: 255}' names yours")  # noqa: T201
     return result
 
 
@@ -85,5 +89,7 @@ def _background(cfg: DictConfig, names: list[str]) -> str | None:
         raise BadInput(f"background={cfg.background} is no class, the names are {names}; choose one, auto or null")
     if cfg.background != "auto":
         return cfg.background
-    flat = not any(formats.suffix(path) in formats.VOLUMES for path in label_files(Path(cfg.labels)).values())
+    labels = Path(cfg.labels)
+    found = [labels] if labels.is_file() else label_files(labels, shapes=True).values()
+    flat = not any(formats.suffix(path) in formats.VOLUMES for path in found)
     return None if flat and "background" not in names else "background"

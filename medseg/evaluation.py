@@ -14,7 +14,7 @@ from rich.console import Console
 
 import medseg
 from medseg import formats
-from medseg.data.label_pairs import Files, accompanied, check_grid, found_table, paired, read
+from medseg.data.label_pairs import BURNED, Files, Shapes, accompanied, check_grid, found_table, paired, read
 from medseg.errors import BadInput
 from medseg.labels import IGNORE, LabelTable
 from medseg.metrics.accumulate import CaseScores, write
@@ -45,6 +45,7 @@ def evaluate_folders(
     boundary_width: float = 0.02,
     missing: str = "error",
     grid_tolerance: float = 0.05,
+    shapes: Shapes = BURNED,
     figures: int = 4,
     resamples: int = 2000,
     seed: int = 0,
@@ -60,7 +61,7 @@ def evaluate_folders(
 
     Args:
         predictions: Folder of label files with saved values (``case.nii.gz``, ``scene.tif``, ``photo.png`` …).
-        labels: Folder of label files with raw values, named alike.
+        labels: Folder of label files with raw values, or of shapes, named alike; or one file of shapes for all.
         output: Folder for the results; made if need be.
         table: Meaning of the values. If None, every value found in either folder is a class of its own,
             ``class_<value>``.
@@ -75,6 +76,7 @@ def evaluate_folders(
         missing: What a label without prediction or a prediction without label is: ``error``, or ``skip``
             to leave it out (the report lists them).
         grid_tolerance: Largest displacement between the two grids of a case, in voxels.
+        shapes: How labels that are vectors are read, on the grids of the predictions.
         figures: Number of cases drawn, the worst ones.
         resamples: Draws behind each confidence interval.
         seed: Of the draws.
@@ -101,7 +103,7 @@ def evaluate_folders(
     )  # fmt: skip
     lacking: dict[str, tuple[int, int]] = {}
     for case, files in watched(cases.items(), "judging", so_far=gathered.glance):
-        judged = read(files, table, grid_tolerance)
+        judged = read(files, table, grid_tolerance, shapes)
         grid = judged.grid
         gathered.add(case, judged.pred, judged.label, judged.valid, spacing=grid.spacing, unit=grid.unit)
         lacking[case] = (judged.unpredicted, judged.labelled)
@@ -109,7 +111,7 @@ def evaluate_folders(
     result["policy"]["auc"] = _NO_AUC
     if flat:
         result["policy"]["unpredicted"] = _told_unpredicted(lacking)
-    drawn = [(case, _draw(cases[case], table, grid_tolerance)) for case in _worst(result, figures)]
+    drawn = [(case, _draw(cases[case], table, grid_tolerance, shapes)) for case in _worst(result, figures)]
     facts = {
         "predictions": str(predictions), "labels": str(labels), "field of view": str(valid) if valid else "none",
         "cases": len(cases), "left out": left_out or "none", "scores": chosen,
@@ -147,9 +149,9 @@ def _worst(result: Mapping[str, Any], number: int) -> list[str]:
     return sorted(by_case, key=lambda case: float(np.mean(by_case[case])))[:number]
 
 
-def _draw(files: Files, table: LabelTable, tolerance: float) -> bytes:
+def _draw(files: Files, table: LabelTable, tolerance: float, shapes: Shapes) -> bytes:
     """Overlay of one case; on black without an image."""
-    judged = read(files, table, tolerance)
+    judged = read(files, table, tolerance, shapes)
     image, channels, known = None, [], judged.valid
     if files.image is not None:
         source = formats.open(files.image)

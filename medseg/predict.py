@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +16,9 @@ from medseg.errors import BadInput
 if TYPE_CHECKING:
     from medseg.data.case import Case
     from medseg.data.series import Dates
+    from medseg.labels import LabelTable
+    from medseg.restore import Layout
+    from medseg.sample import DataSpec
 
 
 def main() -> None:
@@ -42,7 +47,6 @@ def predict(cfg: DictConfig) -> list[Path]:
     quiet.settle()
     from medseg import formats, restore
     from medseg.cpu import keep_large_blocks
-    from medseg.data.case import Case
     from medseg.device import device_of
     from medseg.watching import watched
 
@@ -59,19 +63,8 @@ def predict(cfg: DictConfig) -> list[Path]:
         shapes=cfg.polygons,
         mosaic=bool(cfg.mosaic),
     )
-    if predictor.spec.ndim == 2 and sources[0].is_dir():
-        sources = image_folders(sources, restore.image_folders(checkpoint))
-    dates = restore.reading_of(checkpoint, given).dates if predictor.spec.dates else None
-    cases = find_cases(sources, len(predictor.spec.channels), predictor.spec.ndim, dates)
-    if cfg.mosaic and predictor.spec.dates:
-        raise BadInput(f"mosaic={cfg.mosaic} joins tiles of single images, the network takes time series; leave it out")
-    if cfg.mosaic and len(sources) > 1:
-        raise BadInput(
-            f"mosaic={cfg.mosaic} joins the tiles of one folder, input names {len(sources)}; join those of each folder "
-            "into a file first (gdalbuildvrt), or leave mosaic out"
-        )
-    if cfg.mosaic:
-        cases = [Case(cfg.mosaic, tuple(path for case in cases for path in case.images), None, cfg.mosaic)]
+    layout = restore.layout(checkpoint, given)
+    cases = _chosen_cases(cfg, sources, predictor.spec, layout)
     written = [target / f"{case.id}{ending(case.images[0])}" for case in cases]
     beside = [path for path in written if formats.suffix(path) not in formats.RASTERS]
     if (cfg.probabilities or cfg.polygons or cfg.mosaic) and beside:
@@ -87,8 +80,55 @@ def predict(cfg: DictConfig) -> list[Path]:
     kept = len(cases) - len(work)
     console = Console(highlight=False)
     console.print(f"{len(work)} label files written to {target}" + (f", {kept} kept (overwrite=true)" if kept else ""))
-    console.print(f"Next: medseg-evaluate predictions={target} labels=DIR output={target}-scores", soft_wrap=True)
+    after = judging(target, predictor.spec.labels, layout.reading.attribute)
+    console.print(f"Next: {after}", soft_wrap=True, markup=False)
     return written
+
+
+def _chosen_cases(cfg: DictConfig, sources: list[Path], spec: DataSpec, layout: Layout) -> list[Case]:
+    """The cases of the input, found as the training found its own; with ``mosaic``, one."""
+    from medseg.data.case import Case
+
+    if spec.ndim == 2 and sources[0].is_dir():
+        sources = image_folders(sources, layout.folders)
+    dates = layout.reading.dates if spec.dates else None
+    cases = layout.names.images_in(sources[0]) if layout.names and sources[0].is_dir() and len(sources) == 1 else []
+    cases = cases or find_cases(sources, len(spec.channels), spec.ndim, dates)
+    if cfg.mosaic and spec.dates:
+        raise BadInput(f"mosaic={cfg.mosaic} joins tiles of single images, the network takes time series; leave it out")
+    if cfg.mosaic and len(sources) > 1:
+        raise BadInput(
+            f"mosaic={cfg.mosaic} joins the tiles of one folder, input names {len(sources)}; join those of each folder "
+            "into a file first (gdalbuildvrt), or leave mosaic out"
+        )
+    if cfg.mosaic:
+        return [Case(cfg.mosaic, tuple(path for case in cases for path in case.images), None, cfg.mosaic)]
+    return cases
+
+
+def judging(target: Path, labels: LabelTable, attribute: str | None = None) -> str:
+    """The command that judges the files of ``target``, with the classes as their names and values.
+
+    Args:
+        target: Folder of the predictions.
+        labels: Table of the network.
+        attribute: Field of vector labels that holds the class, if the training read such.
+
+    Example:
+        >>> from medseg.labels import LabelTable
+        >>> judging(Path("maps"), LabelTable.declare({"background": 0, "left kidney": 3}))
+        "medseg-evaluate predictions=maps labels=DIR output=maps-scores 'names={background: 0, left kidney: 3}'"
+    """
+    values = {c.name: c.values[0] if len(c.values) == 1 else list(c.values) for c in labels.classes}
+    if labels.ignore_values:
+        values["ignore"] = list(labels.ignore_values) if len(labels.ignore_values) > 1 else labels.ignore_values[0]
+    words = [f"medseg-evaluate predictions={target} labels=DIR output={target}-scores"]
+    if all(re.fullmatch(r"\w[\w -]*\w|\w", name) for name in values):  # others can't be written as keys of Hydra's
+        words.append(f"'names={{{', '.join(f'{name}: {value}' for name, value in values.items())}}}'")
+        if labels.background and labels.names[0] != "background":
+            words.append(f"background={shlex.quote(labels.names[0])}")
+    words += [f"attribute={attribute}"] if attribute else []
+    return " ".join(words)
 
 
 def _check_input(sources: Sequence[Path]) -> None:

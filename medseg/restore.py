@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from omegaconf import OmegaConf
 from medseg import checkpoint, formats
 from medseg.build import tiling
 from medseg.data.case import Case
+from medseg.data.file_names import FileNames
 from medseg.data.opening import OpenCase
 from medseg.data.reading import Reading
 from medseg.data.series import dated
@@ -88,10 +90,27 @@ def predictor(
     )
 
 
-def image_folders(path: Path | str) -> tuple[str, ...]:
-    """Sub-folders that a checkpoint's training took the images from; empty where its dataset names none."""
-    images = checkpoint.read(path)["medseg"]["config"]["data"].get("images") or ()
-    return (images,) if isinstance(images, str) else tuple(images)
+@dataclass(frozen=True)
+class Layout:
+    """How a checkpoint's training found and read its files.
+
+    Attributes:
+        folders: Sub-folders that images came from; empty where the dataset names none.
+        reading: How files are read.
+        names: Patterns that found the files instead of folders; None where there were none.
+    """
+
+    folders: tuple[str, ...]
+    reading: Reading
+    names: FileNames | None
+
+
+def layout(path: Path | str, data: Mapping[str, Any] | None = None) -> Layout:
+    """The layout that a checkpoint holds, with other fields of ``Reading`` for new files."""
+    trained = checkpoint.read(path)["medseg"]["config"]["data"]
+    images, names = trained.get("images") or (), trained.get("names")
+    folders = (images,) if isinstance(images, str) else tuple(images)
+    return Layout(folders, Reading.of(**trained | dict(data or {})), FileNames.of(names) if names else None)
 
 
 def open_image(files: Sequence[Path], *, spec: DataSpec, reading: Reading, mosaic: bool = False) -> OpenCase:
@@ -109,11 +128,6 @@ def open_image(files: Sequence[Path], *, spec: DataSpec, reading: Reading, mosai
             )
         case = dated(case, reading.dates)
     return OpenCase(case, spec, reading, sources=sources)
-
-
-def reading_of(path: Path | str, data: Mapping[str, Any] | None = None) -> Reading:
-    """How a checkpoint's training read files, with other fields for new ones."""
-    return Reading.of(**checkpoint.read(path)["medseg"]["config"]["data"] | dict(data or {}))
 
 
 def loaded_key(path: Path | str) -> str:

@@ -13,6 +13,7 @@ from torch import nn
 
 from medseg import announcement
 from medseg.announcement import announce, listed, shortened
+from medseg.labels import LabelTable
 
 TOLD = [
     "1000 cases to train, 228 to validate", "0=a rather long name", "patch 128", "1.01 million parameters",
@@ -37,7 +38,7 @@ def training(n_classes: int = 3, *, channels: int = 1, run_dir: str = "runs/x/20
     )  # fmt: skip
     spec = SimpleNamespace(
         channels=[SimpleNamespace(name=f"band number {i}") for i in range(channels)], dates=0,
-        labels=SimpleNamespace(names=[f"a rather long name of an organ {i}" for i in range(n_classes)]),
+        labels=LabelTable.declare({f"a rather long name of an organ {i}": i for i in range(n_classes)}),
     )  # fmt: skip
     method = nn.Sequential(nn.Linear(1000, 1000, bias=False), nn.Linear(100, 100, bias=False))
     method[0].requires_grad_(learning)
@@ -117,3 +118,11 @@ def test_long_texts_keep_both_ends() -> None:
     assert shortened("short") == "short"
     assert listed(["a", "b"]) == "a, b"
     assert listed(["x" * 300, "y", "z" * 300]).count("…") >= 1
+
+
+def test_labels_have_the_values_of_their_files(capsys: pytest.CaptureFixture[str]) -> None:
+    cfg, run = training()
+    run.dataset.spec.labels = LabelTable.declare(
+        {"ignore": [0, 255], "water": 1, "reed": [7, 8]}, background=None, merge=True
+    )
+    assert "labels    1=water, 7+8=reed, 0+255=ignored" in printed(cfg, run, None, [], capsys=capsys)

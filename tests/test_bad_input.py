@@ -12,7 +12,7 @@ import SimpleITK
 import torch
 
 import medseg
-from medseg import checkpoint, formats
+from medseg import build, checkpoint, formats
 from medseg.command import compose
 from medseg.data.store import StoredCase
 from medseg.errors import BadInput
@@ -364,3 +364,30 @@ def test_dicom_and_nrrd_are_predicted_like_nifti(run_dir: Path, tmp_path: Path) 
     for path in (from_series, from_nrrd):
         np.testing.assert_array_equal(formats.open(path).read(), expected.read())
         assert formats.open(path).grid.offset_from(expected.grid) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        (
+            "data.labels=liver:1",
+            r"data.labels=liver:1: expected class names with their values, in quotes, .*'data.labels=\{",
+        ),
+        ("data.channels=CT", r"data.channels=CT: expected a list, in quotes, .*'data.channels=\[CT\]'"),
+    ],
+)
+def test_lists_that_the_shell_took_apart_are_told(override: str, told: str, tmp_path: Path) -> None:
+    usual = {"data.labels": "{background: 0, liver: 1}", "data.channels": "[CT]"} | dict([override.split("=")])
+    cfg = compose("train", ["data=volumes", f"data.root={tmp_path}", *(f"{k}={v}" for k, v in usual.items())])
+    with pytest.raises(BadInput, match=told):
+        build.dataset(cfg)
+
+
+def test_vectors_that_lie_where_masks_are_missing_are_named(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    given = ["data=rasters", f"data.root={tmp_path}", "data.channels=[B4]", "data.labels={a: 0, b: 1}"]
+    with pytest.raises(BadInput, match=r"/masks: no such folder or file of masks; name it by data\.masks$"):
+        build.dataset(compose("train", given)).cases()
+    (tmp_path / "habitats.gpkg").touch()
+    with pytest.raises(BadInput, match=r"name it by data\.masks, such as data\.masks=habitats\.gpkg$"):
+        build.dataset(compose("train", given)).cases()

@@ -50,7 +50,14 @@ def test_help_is_torch_free(command: str, tmp_path: Path) -> None:
             "model/encodr is no key of the configuration; did you mean model/enc",
         ),
         (["experiment=hipocampus"], "did you mean hippocampus"),
-        (["data=nnunet"], "data.root is needed and was not given"),
+        (
+            ["data=nnunet"],
+            "data.root is needed and was not given; add data.root=... (folder with dataset.json in it) to",
+        ),
+        (
+            ["data=volumes", "data.root=x"],
+            "data.channels and data.labels are needed and were not given; add data.channels=... (name of each channel",
+        ),
         (["optimizer.lr=fast"], "optimizer.lr=fast: expected a number such as 0.001"),
         (["trainer.max_steps=1k", "experiment=phantom"], "trainer.max_steps=1k: expected a number such as 450"),
     ],

@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pytest
+import shapely
 from PIL import Image
 from rasterio.crs import CRS
 
@@ -280,3 +282,31 @@ def test_vessels_inside_the_field_of_view(real_data, tmp_path):
     )  # fmt: skip
     assert result["summary"]["miou"]["mean"] == 1
     assert np.sum(result["confusion"]["matrix"]) == 2_724_019  # cells inside, as the README counts them
+
+
+def outlined(path: Path, attribute: str | None) -> Path:
+    """The cells of s1 that are road or water as two shapes, in degrees."""
+    cells = np.argwhere((LABELS["s1"] == 1) | (LABELS["s1"] == 2))
+    boxes = [
+        shapely.box(500_000 + 10 * j - 5, 5_000_000 - 10 * i - 5, 500_000 + 10 * j + 5, 5_000_000 - 10 * i + 5)
+        for i, j in cells
+    ]
+    kinds = ["road" if LABELS["s1"][i, j] == 1 else "water" for i, j in cells]
+    frame = gpd.GeoDataFrame({attribute or "kind": kinds}, geometry=boxes, crs=UTM).to_crs(4326)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame.to_file(path, engine="pyogrio")
+    return path
+
+
+@pytest.mark.parametrize("name", ["habitats.gpkg", "labels/s1.gpkg"])
+def test_shapes_are_labels_on_the_grid_of_the_prediction(name: str, tmp_path: Path) -> None:
+    """What no shape covers is 0, here ignored."""
+    save(tmp_path / "predictions/s1.tif", PREDS["s1"])
+    shapes = outlined(tmp_path / name, "class")
+    labels = shapes if name == "habitats.gpkg" else shapes.parent
+    given = [f"predictions={tmp_path}/predictions", f"labels={labels}", f"output={tmp_path}/out", "attribute=class"]
+    result = command(compose("evaluate", [*given, "names={ignore: 0, road: 1, water: 2}"]))
+    assert result["policy"]["unpredicted"] == "every labelled cell has a prediction"
+    assert ious(result) == pytest.approx({"road": 1 / 2, "water": 4 / 5})
+    with pytest.raises(BadInput, match=r"shapes came as labels, so name their classes: 'names=\{ignore: 0"):
+        command(compose("evaluate", given))

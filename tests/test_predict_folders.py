@@ -1,5 +1,6 @@
 """Prediction where the bands of a case lie in several folders, in files of one name."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from medseg.command import compose
 from medseg.errors import BadInput
 from medseg.predict import find_cases, predict
 from medseg.train import train
-from tests.tiny import write_planar
+from tests.tiny import SMALL, write_nnunet, write_planar
 
 TINY = (
     "data=rasters", "data.images=[radar,optical]", "data.channels=[VV,B4,B8]", "logger=csv", "data.steps_per_epoch=2",
@@ -129,3 +130,27 @@ def test_tiles_of_several_folders_are_not_joined(run: Path, tmp_path: Path) -> N
 def test_volumes_have_their_channels_in_one_folder(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"2 folders came, expected one; the channels of a volume lie in one folder"):
         find_cases([tmp_path, tmp_path], 2, ndim=3)
+
+
+def test_a_folder_in_the_layout_of_the_training_is_read_by_its_names(tmp_path: Path) -> None:
+    """Both files of a case, in the order of the channels, and not its label, which lies beside them."""
+    layout = {"flair": "imagesTr/{}_0000", "t1": "imagesTr/{}_0001", "seg": "labelsTr/{}"}
+    write_nnunet(tmp_path / "old", n_cases=3, channels=("FLAIR", "T1"))
+    for case, (name, path) in itertools.product(("c0", "c1", "c2"), layout.items()):
+        (tmp_path / "raw" / case).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "old" / f"{path.format(case)}.nii.gz").rename(tmp_path / "raw" / case / f"{name}.nii.gz")
+    patterns = {name: rf"'(?P<case>.+)/{name}\.nii\.gz'" for name in layout}
+    names = f"data.names={{image: [{patterns['flair']}, {patterns['t1']}], label: {patterns['seg']}}}"
+    own = ["data=volumes", "data.channels=[FLAIR,T1]", "data.labels={background: 0, anterior: 1, posterior: 2}", names]
+    small = [w for w in SMALL if w != "data=nnunet"]
+    places = [f"data.root={tmp_path}/raw", f"cache_dir={tmp_path}/cache", f"run_dir={tmp_path}/run", "test=false"]
+    train(compose("train", [*small, *own, "data.n_folds=3", *places]))
+    assert [p.name for p in predicted(tmp_path, f"{tmp_path}/raw", tmp_path / "new")] == [
+        f"c{n}.nii.gz" for n in range(3)
+    ]
+    predictor = medseg.load(tmp_path / "run/checkpoints/last.ckpt", device="cpu")
+    images = [tmp_path / f"raw/c1/{name}.nii.gz" for name in ("flair", "t1")]
+    predictor.file(images, tmp_path / "by_hand.nii.gz")
+    np.testing.assert_array_equal(
+        formats.open(tmp_path / "new/c1.nii.gz").read(), formats.open(tmp_path / "by_hand.nii.gz").read()
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
-from medseg.data.formula import Formula
+from medseg.data.formula import INDICES, Formula
 from medseg.data.reading import Reading
 from medseg.errors import BadInput
 from medseg.formats.source import Source
@@ -98,9 +98,11 @@ class Bands:
         found = dict(zip(names, bands, strict=True))
         missing = [name for name in dict.fromkeys(wanted) if name not in found]
         if missing:
+            index = next((name for name in missing if name.upper() in INDICES), None)
+            more = "" if index is None else f"; the index {index} follows from data.sensor, or from a formula of yours"
             raise BadInput(
                 f"{self.where}: no band {', '.join(missing)} in {self.files}, which has {names}; mend the file, "
-                "data.channels, or data.bands"
+                f"data.channels, or data.bands{more}"
             )
         return {name: found[name] for name in dict.fromkeys(wanted)}
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from medseg.data.case import first_five
+from medseg.errors import BadInput
 
 
 def settings_folder(root: Path | str, settings: Mapping[str, Any]) -> Path:
@@ -27,9 +31,13 @@ def draw_once(folder: Path, draw: Callable[[Path], None]) -> None:
     """Let ``draw`` fill a temporary folder beside ``folder``, then rename it; nothing if ``folder`` is there.
 
     Where another process has drawn the same meanwhile, its folder stays.
+
+    Raises:
+        BadInput: Beside ``folder`` lie files of other kinds: ``data.root`` came for a dataset of the user's own.
     """
     if folder.is_dir():
         return
+    _refuse_among_others(folder.parent)
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".drawing_", dir=folder.parent))
     try:
@@ -41,3 +49,13 @@ def draw_once(folder: Path, draw: Callable[[Path], None]) -> None:
             raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _refuse_among_others(root: Path) -> None:
+    entries = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
+    others = [name for name in entries if not name.startswith(".") and not re.fullmatch(r"[0-9a-f]{12}", name)]
+    if others:
+        raise BadInput(
+            f"data.root={root}: holds {first_five(others)}, among which no drawn cases are put; say how your own lie "
+            "there (data=nnunet, volumes, rasters or images; --options data lists all), or leave data.root out"
+        )

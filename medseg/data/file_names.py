@@ -97,6 +97,21 @@ class FileNames:
             for name in sorted(flat[0])
         ]
 
+    def images_in(self, root: Path) -> list[Case]:
+        """Cases of new images that lie as those of the training or, where there are none such, of the test set.
+
+        Returns:
+            Without labels; empty where no file has such a name.
+
+        Raises:
+            BadInput: As for ``cases``.
+        """
+        paths = _below(root)
+        for patterns in (self.image, self.test_image):
+            if any(_compiled(pattern, "image").fullmatch(path) for pattern in patterns for path in paths):
+                return FileNames(image=patterns).cases(root)
+        return []
+
 
 def _below(root: Path) -> list[str]:
     """Paths of the files below a folder, sorted, with ``/`` between names; hidden ones left out."""

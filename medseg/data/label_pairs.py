@@ -13,6 +13,7 @@ from jaxtyping import Bool, Int
 
 from medseg import formats
 from medseg.errors import BadInput
+from medseg.formats.vector import rasterised
 from medseg.geometry.grid import PIXEL, RAS_MM, Grid
 from medseg.labels import IGNORE, LabelTable
 
@@ -25,7 +26,7 @@ class Files:
 
     Attributes:
         prediction: Label file with saved values.
-        label: Label file with raw values.
+        label: Label file with raw values, or shapes.
         valid: Field of view, 0 where cells do not count; None if all do.
         image: To draw on; None for black.
     """
@@ -34,6 +35,21 @@ class Files:
     label: Path
     valid: Path | None = None
     image: Path | None = None
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """How labels that are vectors become cells, on the grid of the prediction.
+
+    Attributes:
+        attribute: That holds the class, as its name or its raw value; None: every shape is 1.
+        layer: Of files that have several.
+        all_touched: Every cell that a shape touches, not only those whose centre lies in it.
+    """
+
+    attribute: str | None = None
+    layer: str | None = None
+    all_touched: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,8 +73,16 @@ class Judged:
     unpredicted: int
 
 
-def label_files(folder: Path) -> dict[str, Path]:
+BURNED = Shapes()
+"""Every shape is 1."""
+
+
+def label_files(folder: Path, *, shapes: bool = False) -> dict[str, Path]:
     """Label files of a folder by stem; other files and subfolders are passed over.
+
+    Args:
+        folder: Of rasters and volumes.
+        shapes: Take files of shapes as well.
 
     Raises:
         BadInput: No such folder, or two files of one case.
@@ -68,8 +92,9 @@ def label_files(folder: Path) -> dict[str, Path]:
             f"{folder}: no such folder; a folder of label files ({', '.join(formats.SUFFIXES)}) was expected"
         )
     found: dict[str, Path] = {}
+    endings = (*formats.SUFFIXES, *formats.VECTORS) if shapes else formats.SUFFIXES
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or not path.name.lower().endswith(formats.SUFFIXES) or not path.is_file():
+        if path.name.startswith(".") or not path.name.lower().endswith(endings) or not path.is_file():
             continue
         other = found.setdefault(formats.stem(path), path)
         if other != path:
@@ -82,7 +107,7 @@ def paired(predictions: Path, labels: Path, missing: str) -> tuple[dict[str, Fil
 
     Args:
         predictions: Folder of label files.
-        labels: Folder of label files, named alike.
+        labels: Folder of label files, named alike; or one file of shapes that covers every case.
         missing: ``error`` or ``skip``: what becomes of cases that lack one of them.
 
     Raises:
@@ -90,7 +115,9 @@ def paired(predictions: Path, labels: Path, missing: str) -> tuple[dict[str, Fil
     """
     if missing not in ("error", "skip"):
         raise BadInput(f"missing={missing} came, expected error or skip")
-    preds, truths = label_files(predictions), label_files(labels)
+    preds = label_files(predictions)
+    one_for_all = labels.is_file() and formats.suffix(labels) in formats.VECTORS
+    truths = dict.fromkeys(preds, labels) if one_for_all else label_files(labels, shapes=True)
     orphans = {
         "labels without prediction": sorted(set(truths) - set(preds)),
         "predictions without label": sorted(set(preds) - set(truths)),
@@ -146,10 +173,15 @@ def found_table(cases: Mapping[str, Files], ignore: int | None, *, background: b
         background: Whether 0 is the background.
 
     Raises:
-        BadInput: Values that are not integral, or too many to be classes.
+        BadInput: Values that are not integral, or too many to be classes; shapes.
     """
     found: set[float] = set()
     for path in (path for files in cases.values() for path in (files.prediction, files.label)):
+        if formats.suffix(path) in formats.VECTORS:
+            raise BadInput(
+                f"{path}: shapes came as labels, so name their classes: 'names={{ignore: 0, water: 1, reed: 2}}' "
+                "(0 is what no shape covers), and by attribute= where the shapes have them"
+            )
         cells, known, _ = _read_labels(path)
         values = np.unique(cells[known]).tolist()
         if len(values) > 256 or any(v != int(v) for v in values):
@@ -163,19 +195,25 @@ def found_table(cases: Mapping[str, Files], ignore: int | None, *, background: b
     return LabelTable.declare(declared, background="background" if background else None)
 
 
-def read(files: Files, table: LabelTable, tolerance: float) -> Judged:
+def read(files: Files, table: LabelTable, tolerance: float, shapes: Shapes = BURNED) -> Judged:
     """Read the files of one case.
 
     Args:
         files: The image apart, which is not read.
         table: Meaning of the values, raw and saved.
         tolerance: Largest displacement between the grids, in cells.
+        shapes: How labels that are vectors are read.
 
     Raises:
         BadInput: Other grids, or values outside the table.
     """
     pred, predicted, pred_grid = _read_labels(files.prediction)
-    label, labelled, grid = _read_labels(files.label)
+    if formats.suffix(files.label) in formats.VECTORS:
+        grid, values = pred_grid, {c.name: c.values[0] for c in table.classes}
+        label = rasterised(files.label, grid, values=values, **vars(shapes)).read()[0]
+        labelled = np.ones(label.shape, dtype=bool)
+    else:
+        label, labelled, grid = _read_labels(files.label)
     check_grid(files.prediction, pred_grid, files.label, grid, tolerance)
     written = replace(table, classes=tuple(replace(c, values=(c.saved,)) for c in table.classes), ignore_values=())
     pred, label = _index(written, pred, predicted, files.prediction), _index(table, label, labelled, files.label)

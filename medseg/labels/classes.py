@@ -10,8 +10,8 @@ PALETTE = (
     (0, 0, 0), (230, 75, 53), (0, 160, 135), (60, 84, 136), (255, 205, 70), (186, 90, 190),
     (77, 187, 213), (126, 97, 72), (243, 155, 127), (145, 209, 194), (132, 145, 180), (176, 156, 133),
 )  # fmt: skip
-"""Hues that can be told apart half transparent on grey come first, then the pale ones of the same hues."""
-"""Colours of classes that nobody chose, the first for a background."""
+"""Colours of classes that nobody chose, the first for a background: hues that can be told apart half transparent on
+grey, then the pale ones of the same hues."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from medseg.data.drawn import draw_once, settings_folder
+from medseg.errors import BadInput
 
 
 def write(folder: Path) -> None:
@@ -47,3 +48,15 @@ def test_two_processes_may_draw_at_once(tmp_path: Path) -> None:
     draw_once(folder, overtaken)
     assert (folder / "file").read_text() == "drawn"
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_nothing_is_drawn_into_a_folder_of_the_users_own(tmp_path: Path) -> None:
+    (tmp_path / "imagesTr").mkdir()
+    with pytest.raises(
+        BadInput, match=r"holds imagesTr, among which no drawn cases are put; say how your own lie there"
+    ):
+        draw_once(settings_folder(tmp_path, {"seed": 0}), lambda _: pytest.fail("drawn"))
+    (tmp_path / "imagesTr").rmdir()
+    for seed in (0, 1):  # beside others that were drawn
+        draw_once(settings_folder(tmp_path, {"seed": seed}), write)
+    assert len(list(tmp_path.iterdir())) == 2

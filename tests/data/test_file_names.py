@@ -97,3 +97,16 @@ def test_names_and_dates_exclude_each_other(tmp_path: Path) -> None:
     names = {"image": r"(?P<case>\w)\.tif"}
     with pytest.raises(BadInput, match=r"data\.names and data\.dates both came"):
         RastersDataset(tmp_path, ["B1"], {"a": 0, "b": 1}, reading=Reading(dates=Dates()), names=names)
+
+
+def test_new_images_are_found_without_their_labels(tmp_path: Path) -> None:
+    names = FileNames.of(SCANS | {"test_image": [r"new_(?P<case>p\d)_t1\.nii", r"new_(?P<case>p\d)_t2\.nii"]})
+    root = touched(tmp_path, "a/p7/t2.nii", "a/p7/t1.nii", "b/new_p8_t1.nii", "b/new_p8_t2.nii", "c/p9.nii")
+    (case,) = names.images_in(root / "a")
+    assert (case.id, case.label) == ("p7", None)
+    assert [p.name for p in case.images] == ["t1.nii", "t2.nii"]
+    assert [c.id for c in names.images_in(root / "b")] == ["p8"]
+    assert names.images_in(root / "c") == []
+    (root / "a/p7/t2.nii").unlink()
+    with pytest.raises(BadInput, match=r"none of its 1 files .* is what data.names.image="):
+        names.images_in(root / "a")

@@ -212,6 +212,11 @@ def test_vectors_are_burned_on_the_grid(tmp_path: Path) -> None:
     ("names", "wanted", "told"),
     [
         (("B4", "B8", "B11"), BANDS, r"case a: no band B12 in .*scene\.tif, which has \['B4', 'B8', 'B11'\]"),
+        (
+            BANDS,
+            ("B4", "B8", "NDVI"),
+            r"no band NDVI in .*; the index NDVI follows from data\.sensor, or from a formula",
+        ),
         ((), ("B2", "B3", "B4", "B8", "B12"), r"case a: 3 channel\(s\) in .*scene\.tif, expected 5 \['B2', 'B3', 'B4'"),
         (BANDS, ("B2", "B3", "B5", "B8A", "B11"), r"case a: 3 channel\(s\) in .*expected 5"),
     ],

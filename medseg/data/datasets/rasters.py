@@ -124,6 +124,12 @@ class RastersDataset(Dataset):
         if self.names:
             return self.names.cases(self.root, test=part == "test")
         images, masks, valid = self._folders[part]
+        if masks and not (self.root / masks).exists() and self.root.is_dir():
+            lying = sorted(p.name for p in self.root.iterdir() if p.name.lower().endswith(formats.VECTORS))
+            raise BadInput(
+                f"{self.root / masks}: no such folder or file of masks; name it by data.masks"
+                + (f", such as data.{'test_' if part == 'test' else ''}masks={lying[0]}" if lying else "")
+            )
         folders = [images] if isinstance(images, str) else list(images or ())
         return by_stem(
             [self.root / folder for folder in folders],

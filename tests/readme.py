@@ -1,0 +1,61 @@
+"""What the README shows to be run, by kind."""
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from tests.prepared import script
+
+ROOT = Path(__file__).parents[1]
+readme = script("readme_commands")
+COMMANDS = list({c.text: c for c in readme.commands((ROOT / "README.md").read_text(encoding="utf-8"))}.values())
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+KINDS = {
+    "told": r"medseg-train --(help|options)",
+    "refused": r"medseg-train data\.rot=1",
+    "name": r"medseg-\w+",
+    "train": r"medseg-train ",
+    "plan": r"medseg-plan ",
+    "predict": r"medseg-predict ",
+    "evaluate": r"medseg-evaluate ",
+    "python": r"python scripts/[\w<>]+\.py",
+    "bash": r"(bash|sbatch) scripts/\w+\.sh",
+    "make": r"make \w+",
+    "pip": r"pip install ",
+    "wandb": r"wandb (sync|sweep)",
+}
+"""How commands of each kind begin; without further words where the pattern ends without a space."""
+
+
+def kind_of(text: str) -> str | None:
+    for kind, pattern in KINDS.items():
+        more = "" if kind in ("told", "refused", "name", "make") else ".*"
+        if re.fullmatch(pattern + more, text):
+            return kind
+    return None
+
+
+def shown(kind: str, *, path: bool = False) -> list[Any]:
+    return [pytest.param(c.text, id=c.text[:90]) for c in COMMANDS if kind_of(c.text) == kind and c.path == path]
+
+
+def overrides_of(text: str) -> list[str]:
+    """Words of a command but ``-m`` and the dots that stand for others."""
+    return [w for w in shlex.split(text)[1:] if w not in ("…", "...", "-m")]
+
+
+def jobs(overrides: list[str]) -> list[list[str]]:
+    """Of a sweep, its first job and one with the last of all values; else the command as it is."""
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    values = [
+        [f"{o.get_key_element()}={v}" for v in o.sweep_string_iterator()] if o.is_sweep_override() else [o.input_line]
+        for o in parsed
+    ]
+    first, last = [v[0] for v in values], [v[-1] for v in values]
+    return [first] if first == last else [first, last]
