@@ -143,7 +143,7 @@ def test_weights_of_another_network(refuse: Refuse) -> None:
          "torchgeo; the nearest are ResNet18_Weights.SENTINEL2_ALL_MOCO"),
         (SCENES, of("torchgeo", BANDS, "model.encoder.file=DIR/none.pth"), "model.encoder.file="),
         (SCENES, of("torchgeo", BANDS, "model.encoder.adapt=name", "model.encoder.file=DIR/r50.safetensors"),
-         "adapt=name finds no"),
+         "adapt=name needs a name in common: the data has B2, B3"),
         (SCENES, of("transformers", "model.encoder.family=dinov5"), "family=dinov5 is none that can be had; the near"),
         (SCENES, of("transformers", "model.encoder.family=dinov2", "model.encoder.size=bass"), "small, base, large"),
         (SCENES, of("transformers", "model.encoder.weights=DIR/hub"), "this folder has no config.json, which tells "
@@ -162,7 +162,7 @@ def test_weights_of_another_network(refuse: Refuse) -> None:
         (SCENES, (*TINY, "peft=nola", "peft.targets=[mlp]"), "no such layer in Timm; it has ['convolution']"),
         (SCENES, (*TINY, "peft=sam_adapter"), "peft=sam_adapter is for plain transformers"),
         (SCENES, (*TINY, "peft=linear_probe", "model/decoder=unet"), "set model/decoder=linear"),
-        (SCENES, ("model=smp_unet", "peft=side_tuning"), "take model=segmenter, or peft=full or lora"),
+        (SCENES, ("model=smp_unet", "plan.patch=[64,64]", "peft=side_tuning"), "take model=segmenter, or peft=full or lora"),
     ],
 )  # fmt: skip
 def test_settings(data: tuple[str, ...], model: tuple[str, ...], told: str, refuse: Refuse, folder: Path) -> None:
