@@ -72,9 +72,8 @@ def rehearse(
 
 
 def _try(tuning: Tuning, net: Network) -> None:
-    """Attach to a network without memory; what has to compute for that is left for later."""
-    if not all(parameter.is_meta for parameter in net.parameters()):
-        return
+    """Attach to the network, whose memory is given back first; what has to compute for that is left for later."""
+    net.to("meta")  # some networks have made a part of themselves with memory
     try:
         with torch.device("meta"):
             tuning.attach(net)

@@ -162,7 +162,8 @@ def test_weights_of_another_network(refuse: Refuse) -> None:
         (SCENES, (*TINY, "peft=nola", "peft.targets=[mlp]"), "no such layer in Timm; it has ['convolution']"),
         (SCENES, (*TINY, "peft=sam_adapter"), "peft=sam_adapter is for plain transformers"),
         (SCENES, (*TINY, "peft=linear_probe", "model/decoder=unet"), "set model/decoder=linear"),
-        (SCENES, ("model=smp_unet", "plan.patch=[64,64]", "peft=side_tuning"), "take model=segmenter, or peft=full or lora"),
+        (SCENES, ("model=smp_unet", "plan.patch=[64,64]", "peft=side_tuning"),
+         "take model=segmenter, or peft=full or lora"),
     ],
 )  # fmt: skip
 def test_settings(data: tuple[str, ...], model: tuple[str, ...], told: str, refuse: Refuse, folder: Path) -> None:
