@@ -20,10 +20,9 @@ from medseg import build, command
 from medseg.command import compose
 from medseg.errors import BadInput
 from medseg.plan import write as write_plan
-from medseg.train import train
 from tests.prepared import script
 from tests.readme import COMMANDS, PROJECT, ROOT, jobs, kind_of, overrides_of, shown
-from tests.test_conf import GROUPS, ONE_STEP, chosen_by, take_a_step, tiny_data
+from tests.test_conf import GROUPS, chosen_by, take_a_step, tiny_data
 
 
 @pytest.mark.parametrize("text", [pytest.param(c.text, id=f"line {c.line}") for c in COMMANDS])
@@ -56,7 +55,7 @@ def options_of(overrides: list[str]) -> tuple[dict[str, str], str | None]:
 
 def without_places(overrides: list[str]) -> list[str]:
     """Without what names files of the user's, which the drawn ones bring; NAME is an experiment."""
-    places = ("data.root=", "ckpt_path=", "plan.file=", "run_dir=", "output=")
+    places = ("data.root=", "plan.file=", "run_dir=", "output=")
     return [w.replace("=NAME", "=hippocampus") for w in overrides if not w.startswith(places)]
 
 
@@ -69,12 +68,15 @@ def pretrained(cache: Path) -> str:
     return str(cache / "mae/checkpoints/best.ckpt")
 
 
-def dated(cache: Path) -> list[str]:
-    """Files of a time series, as a dataset of the user's own."""
+def dated(cache: Path) -> Path:
+    """A cache in which the files of ``data=rasters`` are those of a drawn time series."""
     drawing = build.dataset(compose("train", ["data=phantom_series", *tiny_data(cache, "phantom_series")]))
-    folder = drawing.cases()[0].images[0].parents[1]
+    root = drawing.cases()[0].images[0].parents[1]
     values = ", ".join(f"{c.name}: {c.values[0]}" for c in drawing.spec.labels.classes)
-    return [f"data.root={folder}", "data.channels=[B4,B8]", f"data.labels={{{values}, ignore: 255}}"]
+    overrides = [f"data.root={root}", "data.channels=[B4,B8]", f"data.labels={{{values}, ignore: 255}}"]
+    (cache / "dated").mkdir(exist_ok=True)
+    (cache / "dated/rasters-None.json").write_text(json.dumps(overrides))
+    return cache / "dated"
 
 
 # Trainings
@@ -113,14 +115,8 @@ def test_training_takes_a_step(text: str, cache: Path, tmp_path: Path) -> None:
         tiny = [*tiny_data(cache, chosen["data"]), "data.n_folds=3", f"cache_dir={cache}/cache"]
         own = ["plan.patch=null", "plan.batch_size=null", f"plan.file={tmp_path}/plan.yaml"]
         write_plan(compose("plan", [*job, *tiny, f"output={tmp_path}/plan.yaml"]))
-    if "data.dates={}" in words:
-        own = dated(cache)
-    take_a_step(cache, tmp_path / "run", job, chosen=chosen, experiment=experiment, own=own)
-    if "ckpt_path=last" in words:
-        more = [*tiny_data(cache, chosen["data"]), *ONE_STEP, "trainer.max_steps=2", "plan.patch=[16,16,16]"]
-        again = [*job, *more, "model.base_features=4", "test=false", f"cache_dir={cache}/cache", "ckpt_path=last"]
-        train(compose("train", [*again, f"run_dir={tmp_path}/run"]))
-        assert len((tmp_path / "run/metrics.csv").read_text().splitlines()) > 2
+    files = dated(cache) if "data.dates={}" in words else cache
+    take_a_step(files, tmp_path / "run", job, chosen=chosen, experiment=experiment, own=own)
 
 
 @pytest.mark.slow

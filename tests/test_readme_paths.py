@@ -39,14 +39,11 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def walked(text: str, section: str) -> Iterator[tuple[str, DictConfig]]:
     """What a command of a path comes to: the name of the command, and its configuration, of each job."""
     name = text.split()[0].removeprefix("medseg-")
+    small = [*ONE_STEP, *SHRUNK[section], "data.n_folds=5", "logger=csv", "callbacks={}"] if name == "train" else []
     for number, job in enumerate(jobs(overrides_of(text))):
-        more: list[str] = []
-        if name == "train":
-            more = [*ONE_STEP, *SHRUNK[section], "logger=csv", "callbacks={}"]
-            more = [w for w in more if w != "data.n_folds=3"]
-        if " -m " in text:
-            job = [f"{w}/{number}" if w.startswith("run_dir=") else w for w in job]
-        yield name, compose(name, [*job, *more])
+        if " -m " in text:  # arms of one seed can be compared
+            job = [f"{w}/{number}" if w.startswith("run_dir=") else w for w in [*job, "seed=0"]]
+        yield name, compose(name, [*job, *small])
 
 
 @pytest.mark.parametrize("section", SECTIONS)
