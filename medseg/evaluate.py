@@ -29,9 +29,11 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         BadInput: Files without a partner, on other grids, or with values outside the table.
     """
+    from medseg import quiet
     from medseg.data.label_pairs import Shapes
     from medseg.evaluation import evaluate_folders
 
+    quiet.settle()
     output, table = Path(cfg.output), _table(cfg)
     result = evaluate_folders(
         Path(cfg.predictions),
