@@ -61,8 +61,10 @@ def rehearse(
         try:
             with torch.device("meta"):
                 net = make(sketch)
-        except BadInput:
-            raise
+        except BadInput as refused:
+            if not isinstance(refused.__cause__, _COMPUTES):
+                raise
+            net = make(sketch)  # a library could not compute without memory, or what is wrong is told again
         except _COMPUTES:
             net = make(sketch)
         if cfg.ckpt_path is None:

@@ -60,7 +60,7 @@ def test_a_run_learns_stripes_and_tells_pooled_scores(scenes: Path) -> None:
     assert told["policy"]["checkpoint"] == "last"
     assert 0.9 < told["classes"]["road"]["auc"]["mean"] <= 1
     assert "auc" in (scenes / "run/cases.csv").read_text().partition("\n")[0].split(",")
-    assert "<th>auc</th>" in (scenes / "run/report.html").read_text()
+    assert "<th>AUC</th>" in (scenes / "run/report.html").read_text()
 
 
 def test_maps_lie_on_the_very_grid_and_score_as_in_the_run(scenes: Path) -> None:
@@ -83,7 +83,7 @@ def test_maps_lie_on_the_very_grid_and_score_as_in_the_run(scenes: Path) -> None
     assert scored["confusion"] == told["confusion"]
     assert "auc" not in scored["summary"]
     assert scored["policy"]["auc"].startswith("not there: label files hold no probabilities")
-    assert "auc: not there" in (scenes / "scores/report.html").read_text()
+    assert "<dt>AUC</dt><dd>not there" in (scenes / "scores/report.html").read_text()
 
 
 def test_probabilities_and_polygons_lie_in_folders_of_their_own(scenes: Path) -> None:

@@ -27,8 +27,8 @@ def test_every_architecture_has_a_yaml():
 
 @pytest.mark.parametrize("in_channels", [3, 5])
 def test_logits_are_those_of_the_library(in_channels):
-    ours = Smp(facts(in_channels=in_channels), architecture="FPN", encoder="mobilenet_v2").eval()
-    theirs = smp.FPN("mobilenet_v2", encoder_weights=None, in_channels=in_channels, classes=3).eval()
+    ours = Smp(facts(in_channels=in_channels), architecture="Unet", encoder="mobilenet_v2").eval()
+    theirs = smp.Unet("mobilenet_v2", encoder_weights=None, in_channels=in_channels, classes=3).eval()
     theirs.load_state_dict(ours.net.state_dict())
     image = noise(1, in_channels, 32, 64)
     with torch.no_grad():
@@ -36,11 +36,12 @@ def test_logits_are_those_of_the_library(in_channels):
         assert torch.equal(ours(image), theirs.to(memory_format=torch.channels_last)(image))
 
 
-def test_kernels_and_features_have_their_channels_last():
-    network = Smp(facts(in_channels=3), architecture="Unet", encoder="resnet18").eval()
+@pytest.mark.parametrize("architecture, last", [("Unet", True), ("FPN", False)])
+def test_kernels_and_features_have_their_channels_last(architecture, last):
+    network = Smp(facts(in_channels=3), architecture=architecture, encoder="resnet18").eval()
     with torch.no_grad():
         features = network.encode(noise(1, 3, 64, 64))
-    assert all(f.is_contiguous(memory_format=torch.channels_last) for f in features)
+    assert [f.is_contiguous(memory_format=torch.channels_last) for f in features] == [last] * 5
 
 
 @pytest.mark.parametrize("architecture", ["Unet", "UnetPlusPlus"])

@@ -97,6 +97,7 @@ def test_pretrained_is_medicalnets_and_names_a_file_where_there_is_no_network(tm
         raise LocalEntryNotFoundError("no route")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", missing)
+    monkeypatch.setattr("medseg.weights.hub._reach", lambda *_: None)
     for depth in (10, 101):
         with pytest.raises(BadInput, match=r"can't be reached.*model\.encoder\.weights=FILE"):
             MonaiResNet(facts(), depth=depth, width=WIDTH, weights="pretrained").initialise()

@@ -154,6 +154,10 @@ def test_images_that_are_not_square(family: str) -> None:
     assert [tuple(g.shape[1:]) for g in given] == [
         (f.channels, *(s // d for s, d in zip(shape, f.stride, strict=True))) for f in encoder.features
     ]
+    if encoder.fixed_shape is None:
+        # A convolution of torch 2.15 to a single column gives NaN in bfloat16 on CPUs with AMX (memory never written).
+        image = picture((shape[0], 2 * shape[1]), 5)
+        given = grids(encoder, image)
     with torch.autocast("cpu", torch.bfloat16):
         short = grids(encoder, image)
     for half, full in zip(short, given, strict=True):
