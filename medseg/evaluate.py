@@ -30,10 +30,11 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         BadInput: Files without a partner, on other grids, or with values outside the table.
     """
     from medseg import quiet
+
+    quiet.settle()  # before what follows is imported
     from medseg.data.label_pairs import Shapes
     from medseg.evaluation import evaluate_folders
 
-    quiet.settle()
     output, table = Path(cfg.output), _table(cfg)
     result = evaluate_folders(
         Path(cfg.predictions),
