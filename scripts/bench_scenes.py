@@ -12,6 +12,7 @@ scenes that none has seen. The peer is judged at its last step and at its best v
 """
 
 import argparse
+import csv
 import json
 import tempfile
 import time
@@ -140,7 +141,9 @@ def ours(cfg: DictConfig) -> dict[str, Any]:
     run_dir = train(cfg)
     result = json.loads((run_dir / "metrics.json").read_text())
     found = {f"iou/{name}": round(by["iou"]["mean"], 4) for name, by in result["classes"].items()}
-    return {cfg.judged: found | {"miou": round(result["summary"]["miou"]["mean"], 4)}}
+    with (run_dir / "metrics.csv").open() as stream:
+        steps = max(int(row["step"]) for row in csv.DictReader(stream) if row["step"])
+    return {"steps": steps, cfg.judged: found | {"miou": round(result["summary"]["miou"]["mean"], 4)}}
 
 
 def threshold(cfg: DictConfig) -> dict[str, Any]:
