@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# as many test processes as there are cores to use, 4 at most
+PROCESSES ?= $(shell n=$$(env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 2); test $$n -le 4 || n=4; echo $$n)
 export OMP_NUM_THREADS ?= 1
 export WANDB_SILENT ?= true
 
@@ -16,10 +18,10 @@ demo: $(VENV)/.ready  ## train on the phantom, predict, evaluate, draw a picture
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash scripts/demo.sh
 
 test: $(VENV)/.ready  ## all fast tests and doctests
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal
+	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist worksteal
 
 test-all: $(VENV)/.ready  ## the slow ones too
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not gpu'
+	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist worksteal -m 'not gpu'
 
 lint: $(VENV)/.ready  ## style and types
 	$(BIN)/ruff format --check medseg tests scripts

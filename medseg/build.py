@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -21,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
 
 from medseg import checkpoint, processes, quiet, tracking
-from medseg.cpu import keep_large_blocks
+from medseg.cpu import cores, keep_large_blocks
 from medseg.data.case import Case, first_five
 from medseg.data.cases import Dataset
 from medseg.data.datamodule import DataModule
@@ -231,7 +230,7 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: Any, device: str, prec
 
     workers = cfg.data.workers
     if workers == "auto":
-        workers = min(8, max(1, (os.cpu_count() or 2) - 1)) if device == "cuda" else 0
+        workers = min(8, max(1, cores() - 1)) if device == "cuda" else 0
     datamodule = DataModule(
         train_cases=train_cases,
         val_cases=val_cases,

@@ -1,4 +1,4 @@
-"""What a CPU needs to train fast: memory that is kept, and bfloat16 where it has the instructions."""
+"""What a CPU has and needs to train fast: cores, memory that is kept, bfloat16 where it has the instructions."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ import os
 import sys
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # glibc's malloc.h
+
+
+def cores() -> int:
+    """Number of cores that this process may use: those that SLURM, a container or ``taskset`` left it, not all."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def keep_large_blocks() -> bool:

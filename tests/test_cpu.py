@@ -1,5 +1,6 @@
 import ctypes
 import io
+import os
 import sys
 from typing import Any
 
@@ -61,6 +62,14 @@ def test_other_c_libraries_are_left_alone(libc: Libc, monkeypatch: pytest.Monkey
     assert not cpu.keep_large_blocks()
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())  # musl: no mallopt
     assert not cpu.keep_large_blocks()
+
+
+def test_cores_are_those_left_to_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {8, 9, 12}, raising=False)
+    assert cpu.cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")  # macOS, Windows
+    assert cpu.cores() == 64
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ ALLOWED = {
     "command": {"errors", "options"},
     "geometry": {"errors", "labels"},
     "sample": {"errors", "labels", "geometry"},
-    "formats": {"errors", "labels", "geometry"},
+    "formats": {"errors", "cpu", "labels", "geometry"},
     "weights": {"errors", "labels", "sample"},
     "models": {"errors", "labels", "sample", "wavelengths", "weights"},
     "peft": {"errors", "models", "weights"},
@@ -32,7 +32,7 @@ ALLOWED = {
     "metrics": {"errors", "files", "labels", "sample"},
     "transforms": CONTRACT,
     "inference": CONTRACT,
-    "data": CONTRACT | {"files", "formats", "transforms", "wavelengths"},
+    "data": CONTRACT | {"cpu", "files", "formats", "transforms", "wavelengths"},
     "planning": CONTRACT | {"files", "formats", "transforms", "data"},  # the fingerprint crops as preprocessing does
     "methods": {"errors", "labels", "sample"},
     "callbacks": CONTRACT

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from lightning.pytorch import LightningDataModule
 from rich.progress import track
 from torch.utils.data import DataLoader
 
+from medseg.cpu import cores
 from medseg.data.case import Case
 from medseg.data.collate import collate_case, collate_windows
 from medseg.data.dataset import LARGEST, CaseDataset, PatchDataset, StepSampler
@@ -141,7 +141,7 @@ class DataModule(LightningDataModule):
             return opened.notes
 
         notes: list[str] = []
-        with ThreadPoolExecutor(max_workers=max(1, (os.cpu_count() or 2) // 2)) as pool:
+        with ThreadPoolExecutor(max_workers=max(1, cores() // 2)) as pool:
             done = pool.map(prepare, absent)
             for told in track(done, "preparing cases", total=len(absent)) if absent else ():
                 notes += told

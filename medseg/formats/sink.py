@@ -17,6 +17,7 @@ import rasterio
 import rasterio.shutil
 from jaxtyping import Shaped
 
+from medseg.cpu import cores
 from medseg.errors import BadInput
 from medseg.formats.geotiff import profile
 from medseg.geometry.grid import Grid
@@ -155,7 +156,7 @@ class RasterSink:
             rasterio.shutil.copy(
                 self._beside("vrt"), building, driver="COG", compress="deflate", level=_LEVEL, blocksize=512,
                 predictor="no" if labels else "yes", overview_resampling="mode" if labels else "average",
-                bigtiff="if_safer", num_threads=min(_THREADS, len(os.sched_getaffinity(0))),
+                bigtiff="if_safer", num_threads=min(_THREADS, cores()),
             )  # fmt: skip
         names_file = self.target.with_name(f"{self.target.name}.aux.xml")
         if sidecar.exists():

@@ -4,6 +4,7 @@ from typing import Any
 
 import blosc2
 import numpy as np
+import pytest
 import torch
 from torch.utils.data import DataLoader
 
@@ -28,6 +29,7 @@ def stored(folder: Path, number: int) -> StoredCase:
     return write_case(folder / sample.case, windows, grid, Trace.unmoved(grid), (("a", (1,)),), SHAPE)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker")  # on a machine of one core
 def test_workers_give_what_the_training_reads_by_itself_in_every_epoch(tmp_path: Path) -> None:
     cases = [stored(tmp_path, number) for number in range(3)]
     drawn = PatchDataset(cases, patch=(40, 40, 40), window=(44, 44, 44), batch_size=2, foreground_share=0.5, seed=5)
