@@ -4,12 +4,12 @@
         [--encoders timm:resnet18 timm:vit_tiny_patch16_224] [--seeds 0 1 2]
         [--ways scratch full frozen linear_probe lora svfit nola sam_adapter side_tuning]
 
-Every training is a process of its own, with ``model=segmenter`` and ``model/decoder=unet`` on the data, split, patch
-and optimiser of the experiment. ``scratch`` begins with random weights, every other way with those that the
-experiment of ``--pretrain`` gave the same encoder beforehand, or with those of ``--weights FAMILY:NAME=FILE``. With
-neither they are random as well: the score then tells nothing of the way, only its costs are of use. Memory is the
-largest resident set of the process, scores and seconds (the median of the steps after the fifth) are medians over
-the seeds. Prints a line of JSON for each training and a table in Markdown.
+Every training is a process of its own, with ``model=segmenter`` and ``model/decoder=unet`` (``linear`` for the linear
+probe) on the data, split, patch and optimiser of the experiment. ``scratch`` begins with random weights, every other
+way with those that the experiment of ``--pretrain`` gave the same encoder beforehand, or with those of ``--weights
+FAMILY:NAME=FILE``. With neither they are random as well: the score then tells nothing of the way, only its costs are of
+use. Memory is the largest resident set of the process, scores and seconds (the median of the steps after the fifth) are
+medians over the seeds. Prints a line of JSON for each training and a table in Markdown.
 """
 
 from __future__ import annotations
@@ -84,6 +84,8 @@ def overrides_of(
     """One training."""
     weights = [f"model.encoder.weights={file}"] if file and way != "scratch" else []
     run_dir = scratch / f"{encoder.partition(':')[2]}-{way}-{seed}"
+    if way == "linear_probe":
+        asked = argparse.Namespace(**vars(asked) | {"decoder": "linear"})
     return [
         *common(asked.experiment, encoder, asked, run_dir), f"peft={'full' if way == 'scratch' else way}",
         f"seed={seed}", f"trainer.max_steps={asked.steps}", "trainer.max_time=null", *weights,
@@ -104,7 +106,7 @@ def apart(overrides: list[str]) -> dict[str, Any]:
     command = [sys.executable, __file__, "--root", "-", "--one", json.dumps(overrides)]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
     if done.returncode:
-        return {"refused": done.stderr.strip().splitlines()[-1]}
+        return {"refused": done.stderr.strip().splitlines()[-1].removeprefix("medseg.errors.BadInput: ")}
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
 
@@ -160,7 +162,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         if "refused" in row:
             lines.append(f"{told}{row['refused']} | | | |")
             continue
-        share = f"{row['learning'] / 1e6:.2f} M of {row['parameters'] / 1e6:.2f} M"
+        share = f"{row['learning']:,} of {row['parameters']:,}"
         spread = f" ({row['scores'][0]:.3f} to {row['scores'][-1]:.3f})" if len(row["scores"]) > 1 else ""
         lines.append(
             f"{told}{share} | {row['peak_gib']:.2f} GiB | {row['seconds']:.2f} s | {row['score']:.3f}{spread} |"

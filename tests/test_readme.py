@@ -205,12 +205,13 @@ SHORT = {
     "bench_loader": "--rounds 1 --batches 2",
     "bench_scene": "--size 900 --rows 700 --window 256",
     "bench_scenes": "--minutes 0.1 --seeds 0 --only classical ours",
+    "bench_tuning": "--steps 2 --seeds 0 --ways frozen --encoders timm:test_resnet",
     "bench_windows": "--size 1000 --rounds 1 --windows 2",
     "check_resume": "--steps 20 --kill-after 8",
 }
 """What makes a benchmark as short as can be; words of these that stand in the command too count from here."""
 DATA = {"bench_hippocampus": "hippocampus", "bench_loader": "hippocampus", "burned_area": "s2_burned_area_california",
-        "dubai": "aerial_dubai"}  # fmt: skip
+        "burned_area_few": "s2_burned_area_california", "dubai": "aerial_dubai"}  # fmt: skip
 """Set in whose folder a script or an experiment of it looks, under the real data."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import gcd
 from typing import Any
 
 from jaxtyping import Float
@@ -12,12 +13,46 @@ CONV: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
 CONV_TRANSPOSED: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 AVG_POOL: dict[int, Any] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 INSTANCE_NORM: dict[int, Any] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+BATCH_NORM: dict[int, Any] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+NORMS = ("instance", "batch", "group")
 LEAK = 0.01
 """Negative slope of the leaky ReLU, and of the He initialisation that goes with it."""
 
 
-def conv_norm(in_channels: int, features: int, kernel: Sequence[int], stride: Sequence[int]) -> nn.Sequential:
-    """Convolution and instance normalisation: same size if the stride is 1 and kernels are odd.
+class CellNorm(nn.LayerNorm):
+    """Normalises every cell alone, over its channels: nothing depends on the rest of the patch, nor on the batch."""
+
+    def forward(self, feature: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *s"]:
+        """The same shape."""
+        return super().forward(feature.movedim(1, -1)).movedim(-1, 1)
+
+
+def normalisation(norm: str, channels: int, ndim: int) -> nn.Module:
+    """Normalisation of each image and channel alone, over the batch, or of each image over groups of channels.
+
+    The first and the last take out of a patch how bright it is as a whole, which is right where units are arbitrary (MR)
+    and wrong where brightness tells the classes apart (reflectance). Groups are at most 32 and have two channels or
+    more, so that a single cell can be normalised.
+
+    Args:
+        norm: One of ``NORMS``.
+        channels: Of the feature.
+        ndim: Spatial axes.
+
+    Example:
+        >>> normalisation("group", 48, 3).num_groups, normalisation("group", 32, 3).num_groups
+        (16, 16)
+    """
+    if norm == "group":
+        groups = gcd(channels, 32)
+        return nn.GroupNorm(groups if groups < channels else max(groups // 2, 1), channels)
+    return BATCH_NORM[ndim](channels) if norm == "batch" else INSTANCE_NORM[ndim](channels, affine=True)
+
+
+def conv_norm(
+    in_channels: int, features: int, kernel: Sequence[int], stride: Sequence[int], norm: str
+) -> nn.Sequential:
+    """Convolution and normalisation: same size if the stride is 1 and kernels are odd.
 
     The convolution has no bias, as the normalisation subtracts it again (nnU-Net keeps it; the function
     is the same).
@@ -25,14 +60,16 @@ def conv_norm(in_channels: int, features: int, kernel: Sequence[int], stride: Se
     ndim, kernel, stride = len(kernel), tuple(kernel), tuple(stride)
     padding = tuple(k // 2 for k in kernel)
     conv = CONV[ndim](in_channels, features, kernel, stride, padding, bias=False)
-    return nn.Sequential(conv, INSTANCE_NORM[ndim](features, eps=1e-5, affine=True))
+    return nn.Sequential(conv, normalisation(norm, features, ndim))
 
 
 class ConvBlock(nn.Sequential):
-    """Convolution, instance normalisation, leaky ReLU."""
+    """Convolution, normalisation, leaky ReLU."""
 
-    def __init__(self, in_channels: int, features: int, kernel: Sequence[int], stride: Sequence[int]) -> None:
-        super().__init__(*conv_norm(in_channels, features, kernel, stride), nn.LeakyReLU(LEAK, inplace=True))
+    def __init__(
+        self, in_channels: int, features: int, kernel: Sequence[int], stride: Sequence[int], norm: str
+    ) -> None:
+        super().__init__(*conv_norm(in_channels, features, kernel, stride, norm), nn.LeakyReLU(LEAK, inplace=True))
 
 
 class ResidualBlock(nn.Module):
@@ -47,16 +84,18 @@ class ResidualBlock(nn.Module):
         nnU-Net's residual encoder.
     """
 
-    def __init__(self, in_channels: int, features: int, kernel: Sequence[int], stride: Sequence[int]) -> None:
+    def __init__(
+        self, in_channels: int, features: int, kernel: Sequence[int], stride: Sequence[int], norm: str
+    ) -> None:
         super().__init__()
         ones = (1,) * len(kernel)
-        self.first = ConvBlock(in_channels, features, kernel, stride)
-        self.second = conv_norm(features, features, kernel, ones)
+        self.first = ConvBlock(in_channels, features, kernel, stride, norm)
+        self.second = conv_norm(features, features, kernel, ones, norm)
         shortcut: list[nn.Module] = []
         if tuple(stride) != ones:
             shortcut.append(AVG_POOL[len(kernel)](tuple(stride), tuple(stride)))
         if in_channels != features:
-            shortcut.append(conv_norm(in_channels, features, ones, ones))
+            shortcut.append(conv_norm(in_channels, features, ones, ones, norm))
         self.shortcut = nn.Sequential(*shortcut)
         self.act = nn.LeakyReLU(LEAK, inplace=True)
 
@@ -72,10 +111,11 @@ def stack(
     features: int,
     kernel: Sequence[int],
     stride: Sequence[int],
+    norm: str,
 ) -> nn.Sequential:
     """``n`` blocks in a row; the first changes channels and resolution."""
-    first = block(in_channels, features, kernel, stride)
-    return nn.Sequential(first, *(block(features, features, kernel, (1,) * len(kernel)) for _ in range(n - 1)))
+    first = block(in_channels, features, kernel, stride, norm)
+    return nn.Sequential(first, *(block(features, features, kernel, (1,) * len(kernel), norm) for _ in range(n - 1)))
 
 
 def init_he(network: nn.Module) -> None:

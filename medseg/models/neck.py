@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medseg.errors import BadInput
-from medseg.models.blocks import CONV_TRANSPOSED
+from medseg.models.blocks import CONV_TRANSPOSED, CellNorm
 from medseg.models.encoders.encoder import Feature, Stride
 
 Asks = Literal["grids", "pyramid"]
@@ -150,7 +150,7 @@ def _level(channels: int, given: tuple[Stride, ...], target: tuple[Stride, ...])
         if not finer:
             layers.append(MAX_POOL[ndim](step, ceil_mode=True))
         else:
-            layers += [nn.GroupNorm(1, channels), nn.GELU()] if layers else []
+            layers += [CellNorm(channels), nn.GELU()] if layers else []
             layers.append(CONV_TRANSPOSED[ndim](channels, channels, step, step))
         stride = tuple(
             s if s == t else (Fraction(s) / 2 if t < s else s * 2) for s, t in zip(stride, target, strict=True)

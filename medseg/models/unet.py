@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, cat, nn
 
 from medseg.errors import BadInput
-from medseg.models.blocks import CONV, CONV_TRANSPOSED, ConvBlock, ResidualBlock, init_he, stack
+from medseg.models.blocks import CONV, CONV_TRANSPOSED, NORMS, ConvBlock, ResidualBlock, init_he, stack
 from medseg.models.network import Facts, Network
 
 
@@ -30,10 +30,11 @@ class UNet(Network):
         encoder_blocks: Blocks per stage, fine to coarse; the last number holds for all further stages.
         decoder_blocks: Likewise, from coarse to fine, one per upsampling.
         residual: Residual encoder.
+        norm: ``instance`` as in nnU-Net, ``batch`` or ``group`` (see ``normalisation``).
         deep_supervision: In training, logits of every decoder stage instead of the finest only.
 
     Raises:
-        BadInput: The plan has a single stage, or settings are not positive.
+        BadInput: The plan has a single stage, settings are not positive, or an unknown norm.
 
     References:
         Isensee et al., nnU-Net, Nature Methods 2021, and nnU-Net Revisited, 2024 (residual encoder).
@@ -50,6 +51,7 @@ class UNet(Network):
         encoder_blocks: Sequence[int] = (2,),
         decoder_blocks: Sequence[int] = (2,),
         residual: bool = False,
+        norm: str = "instance",
         deep_supervision: bool = True,
     ) -> None:
         divisor = [prod(axis) for axis in zip(*facts.strides, strict=True)]
@@ -61,14 +63,18 @@ class UNet(Network):
                 f"{facts.patch_shape}, base_features={base_features}, encoder_blocks={list(encoder_blocks)}, "
                 f"decoder_blocks={list(decoder_blocks)}; plan a patch of at least 12 cells on some axis"
             )
+        if norm not in NORMS:
+            raise BadInput(f"model.norm={norm}: expected one of {', '.join(NORMS)}")
         most = max_features or (320 if facts.ndim == 3 else 512)
         features = [min(base_features * 2**i, most) for i in range(n)]
         ones = (1,) * facts.ndim
         self.deep_supervision = deep_supervision
-        self.stem = ConvBlock(facts.in_channels, features[0], facts.kernels[0], ones) if residual else nn.Identity()
+        self.stem = (
+            ConvBlock(facts.in_channels, features[0], facts.kernels[0], ones, norm) if residual else nn.Identity()
+        )
         before = [features[0] if residual else facts.in_channels, *features]
         self.encoder = nn.ModuleList(
-            stack(ResidualBlock if residual else ConvBlock, _nth(encoder_blocks, i), before[i], features[i], k, s)
+            stack(ResidualBlock if residual else ConvBlock, _nth(encoder_blocks, i), before[i], features[i], k, s, norm)
             for i, (k, s) in enumerate(zip(facts.kernels, facts.strides, strict=True))
         )
         coarse_to_fine = range(n - 2, -1, -1)
@@ -77,7 +83,7 @@ class UNet(Network):
             for i in coarse_to_fine
         )
         self.decoder = nn.ModuleList(
-            stack(ConvBlock, _nth(decoder_blocks, step), 2 * features[i], features[i], facts.kernels[i], ones)
+            stack(ConvBlock, _nth(decoder_blocks, step), 2 * features[i], features[i], facts.kernels[i], ones, norm)
             for step, i in enumerate(coarse_to_fine)
         )
         supervised = coarse_to_fine if deep_supervision else [0]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medseg.errors import BadInput
-from medseg.models.blocks import CONV
+from medseg.models.blocks import CONV, CellNorm
 from medseg.peft.tuning import Tuning, need_encoder
 
 LINEAR = {2: "bilinear", 3: "trilinear"}
@@ -37,8 +37,8 @@ class SideTuning(Tuning):
 
     def __init__(self, *, width: int = 48, **pace: float) -> None:
         super().__init__(**pace)
-        if width < 8 or width % 8:
-            raise BadInput(f"peft.width={width}: expected a multiple of 8")
+        if width < 1:
+            raise BadInput(f"peft.width={width}: expected 1 or more")
         self.width = width
 
     def change(self, network: nn.Module) -> None:
@@ -69,7 +69,7 @@ class Side(nn.Module):
         self.enter = nn.Sequential(conv(channels, width, 3, padding=1), nn.GELU())
         self.read = nn.ModuleList(conv(f.channels, width, 1) for f in features)
         self.mix = nn.ModuleList(
-            nn.Sequential(nn.GroupNorm(8, width), nn.GELU(), conv(width, width, 3, padding=1)) for _ in features
+            nn.Sequential(CellNorm(width), nn.GELU(), conv(width, width, 3, padding=1)) for _ in features
         )
         self.back = nn.ModuleList(conv(width, f.channels, 1) for f in features)
         for layer in self.back:

@@ -86,7 +86,7 @@ def test_finer_levels_copy_and_coarser_ones_take_the_largest() -> None:
 
 def test_two_steps_up_have_the_layers_of_the_simple_feature_pyramid() -> None:
     first = Neck([Feature(8, (16, 16))] * 4, "pyramid").levels[0]
-    assert [type(layer).__name__ for layer in first] == ["ConvTranspose2d", "GroupNorm", "GELU", "ConvTranspose2d"]
+    assert [type(layer).__name__ for layer in first] == ["ConvTranspose2d", "CellNorm", "GELU", "ConvTranspose2d"]
 
 
 def test_grids_are_left_at_their_strides() -> None:

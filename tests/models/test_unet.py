@@ -95,6 +95,23 @@ def test_features_double_up_to_their_bound(ndim, most):
     assert [stage[0][0].out_channels for stage in network.encoder] == [32, 64, 128, 256, min(512, most), most]
 
 
+@pytest.mark.parametrize("norm, lost", [("instance", True), ("batch", False), ("group", True)])
+@pytest.mark.parametrize("residual", [False, True])
+def test_only_over_the_batch_it_is_remembered_how_bright_a_patch_is(norm, lost, residual):
+    network = UNet(isotropic(2, 3), base_features=4, norm=norm, residual=residual).eval()
+    dark, bright = torch.full((1, 1, 16, 16), 50.0), torch.full((1, 1, 16, 16), 200.0)
+    inside = (slice(None), slice(None), slice(6, 10), slice(6, 10))  # where padding is not seen
+    first = network.stem if residual else network.encoder[0]
+    with torch.no_grad():
+        assert torch.allclose(first(dark)[inside], first(bright)[inside], atol=0.1) == lost
+    assert network.train()(torch.rand(2, 1, 16, 16))[0].isfinite().all()
+
+
+def test_an_unknown_norm_is_refused():
+    with pytest.raises(BadInput, match=r"model\.norm=layer: expected one of instance, batch, group"):
+        UNet(isotropic(2, 3), norm="layer")
+
+
 def test_blocks_repeat_their_last_number():
     network = UNet(isotropic(2, 4), base_features=2, encoder_blocks=(1, 3), decoder_blocks=(2, 1))
     assert [len(stage) for stage in network.encoder] == [1, 3, 3, 3]

@@ -248,7 +248,7 @@ def test_singular_values_are_those_of_the_weight() -> None:
         (lambda: Lora(targets=["heads"]), "choose from"),
         (lambda: Lora(rank=0), "1 or more"),
         (lambda: Nola(bases=0), "1 or more"),
-        (lambda: SideTuning(width=9), "multiple of 8"),
+        (lambda: SideTuning(width=0), "expected 1 or more"),
         (lambda: SamAdapter(share=1.0), "0 < share < 1"),
         (lambda: Full(layer_decay=0.0), "0 < decay <= 1"),
         (lambda: Full(head_first=0.7, thaw=0.5), "at most 1"),

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import gcd
-from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 from medseg.errors import BadInput
-from medseg.models.blocks import CONV
+from medseg.models.blocks import CONV, normalisation
 
 LINEAR = {2: "bilinear", 3: "trilinear"}
-BATCH_NORM: dict[int, Any] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 NORMS = ("batch", "group")
 INSTEAD = " or model.decoder.norm=group"
 """Way out of a batch of one, for decoders with a setting ``norm``."""
@@ -36,27 +33,13 @@ def resize(
 
 
 def norm_layer(norm: str, channels: int, ndim: int) -> nn.Module:
-    """Normalisation over the batch, or within each case over groups of channels.
-
-    Groups are at most 32 and have two channels or more, so that a single cell can be normalised.
-
-    Args:
-        norm: One of ``NORMS``.
-        channels: Of the feature.
-        ndim: Spatial axes.
+    """Normalisation over the batch, or within each image over groups of channels, as ``norm`` says.
 
     Raises:
         BadInput: Another name.
-
-    Example:
-        >>> norm_layer("group", 48, 3).num_groups, norm_layer("group", 32, 3).num_groups
-        (16, 16)
     """
     one_of("norm", norm, NORMS)
-    if norm == "batch":
-        return BATCH_NORM[ndim](channels)
-    groups = gcd(channels, 32)
-    return nn.GroupNorm(groups if groups < channels else max(groups // 2, 1), channels)
+    return normalisation(norm, channels, ndim)
 
 
 def conv_norm_relu(in_channels: int, channels: int, kernel: int, ndim: int, norm: str) -> nn.Sequential:

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, cat
 
 from medseg.errors import BadInput
-from medseg.models.blocks import CONV
-from medseg.models.decoders.blocks import BATCH_NORM, resize
+from medseg.models.blocks import BATCH_NORM, CONV
+from medseg.models.decoders.blocks import resize
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Feature
 from medseg.models.network import Facts

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, cat, nn
 
 from medseg.errors import BadInput
-from medseg.models.blocks import CONV, CONV_TRANSPOSED, ConvBlock, init_he, stack
-from medseg.models.decoders.blocks import one_of, positive, resize
+from medseg.models.blocks import CONV, CONV_TRANSPOSED, NORMS, ConvBlock, init_he, stack
+from medseg.models.decoders.blocks import INSTEAD, one_of, positive, resize
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Feature, Stride
 from medseg.models.network import Facts
@@ -21,7 +21,7 @@ class UNet(Decoder):
     """The decoder of a U-Net on the features of any encoder, in steps as large as its strides are apart.
 
     Each step brings the coarser level to the grid of the next finer one, concatenates that one's feature
-    and applies blocks of convolution, instance normalisation and leaky ReLU. The last step, at the full
+    and applies blocks of convolution, normalisation and leaky ReLU. The last step, at the full
     resolution, takes features that two such blocks draw from the image itself (as Swin UNETR does), where
     the encoder has none there. Strides may differ from axis to axis.
 
@@ -34,6 +34,8 @@ class UNet(Decoder):
         kernel: Of their convolutions, on all axes; odd.
         upsampling: ``transposed`` convolutions (and linear interpolation where a stride is no multiple of
             the next finer), or ``linear`` interpolation of all.
+        norm: ``instance``, ``batch`` or ``group`` (see ``normalisation``); None for ``batch`` in two dimensions, where
+            brightness tells classes apart, and ``instance`` in three, where batches are of one or two.
         image_skip: Decode at full resolution. Without it the finest feature is the last level.
         deep_supervision: In training, logits of every level instead of the finest only.
 
@@ -45,6 +47,8 @@ class UNet(Decoder):
         Hatamizadeh et al., Swin UNETR, 2022 (the skip from the image).
     """
 
+    instead = INSTEAD
+
     def __init__(
         self,
         facts: Facts,
@@ -55,13 +59,16 @@ class UNet(Decoder):
         blocks: int = 2,
         kernel: int = 3,
         upsampling: str = "transposed",
+        norm: str | None = None,
         image_skip: bool = True,
         deep_supervision: bool = True,
     ) -> None:
         super().__init__(facts, features, asks="pyramid")
         most = max_features or (320 if facts.ndim == 3 else 512)
         positive(base_features=base_features, max_features=most, blocks=blocks)
+        norm = norm or ("batch" if facts.ndim == 2 else "instance")
         one_of("upsampling", upsampling, UPSAMPLING)
+        one_of("norm", norm, NORMS)
         if kernel < 1 or kernel % 2 == 0:
             raise BadInput(f"model.decoder.kernel={kernel}: expected an odd number")
         ndim, ones = facts.ndim, (1,) * facts.ndim
@@ -70,7 +77,7 @@ class UNet(Decoder):
         self.from_image: nn.Module | None = None
         if image_skip and levels[0].stride != ones:
             width = min(base_features, most)
-            self.from_image = stack(ConvBlock, 2, facts.in_channels, width, kernels, ones)
+            self.from_image = stack(ConvBlock, 2, facts.in_channels, width, kernels, ones, norm)
             levels.insert(0, Feature(width, ones))
         if len(levels) < 2:
             raise BadInput(
@@ -84,7 +91,8 @@ class UNet(Decoder):
             for i, width in enumerate(widths)
         )
         self.blocks = nn.ModuleList(
-            stack(ConvBlock, blocks, width + levels[i].channels, width, kernels, ones) for i, width in enumerate(widths)
+            stack(ConvBlock, blocks, width + levels[i].channels, width, kernels, ones, norm)
+            for i, width in enumerate(widths)
         )
         self.deep_supervision = deep_supervision
         supervised = widths if deep_supervision else widths[:1]

@@ -151,7 +151,7 @@ def test_training_takes_a_single_case_or_says_how(case, request):
         assert first(trained(*one)).isfinite().all()
 
 
-@pytest.mark.parametrize("name", ["dpt", "ocr", "segformer", "upernet"])
+@pytest.mark.parametrize("name", ["dpt", "ocr", "segformer", "unet", "upernet"])
 @pytest.mark.parametrize("encoder", ["windows", "transformer of volumes"])
 def test_groups_of_channels_take_a_single_case(name, encoder):
     shape, features = ENCODERS[encoder]

@@ -12,9 +12,10 @@ DEEP = [Feature(f.channels, (1, *f.stride)) for f in FLAT]
 
 
 @pytest.mark.parametrize("upsampling", ["transposed", "linear"])
-def test_images_are_volumes_of_depth_one(upsampling):
-    flat = UNet(facts((32, 48)), FLAT, base_features=4, upsampling=upsampling).eval()
-    deep = UNet(facts((1, 32, 48)), DEEP, base_features=4, upsampling=upsampling).eval()
+@pytest.mark.parametrize("norm", ["instance", "batch", "group"])
+def test_images_are_volumes_of_depth_one(upsampling, norm):
+    flat = UNet(facts((32, 48)), FLAT, base_features=4, upsampling=upsampling, norm=norm).eval()
+    deep = UNet(facts((1, 32, 48)), DEEP, base_features=4, upsampling=upsampling, norm=norm).eval()
     with torch.no_grad():
         for name, target in deep.state_dict().items():
             source = flat.state_dict()[name]
@@ -25,6 +26,14 @@ def test_images_are_volumes_of_depth_one(upsampling):
         given, image = draw((32, 48), FLAT)
         found = deep([t[:, :, None] for t in given], image[:, :, None])
         torch.testing.assert_close(found[:, :, 0], flat(given, image))
+
+
+def test_images_are_normalised_over_the_batch_and_volumes_each_alone():
+    kinds = [
+        {type(m) for m in UNet(facts(shape), features, base_features=4).modules() if "Norm" in type(m).__name__}
+        for shape, features in (((32, 48), FLAT), ((1, 32, 48), DEEP))
+    ]
+    assert kinds == [{nn.BatchNorm2d}, {nn.InstanceNorm3d}]
 
 
 def test_logits_step_by_step():
