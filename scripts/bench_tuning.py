@@ -156,16 +156,18 @@ def one(overrides: list[str]) -> dict[str, Any]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows in Markdown."""
-    lines = ["| encoder | way of tuning | learns, of all | peak memory | a step | score |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| encoder | way of tuning | parameters that learn | peak memory, GiB | a step, s | score |",
+        "|---|---|---|---|---|---|",
+    ]
     for row in rows:
         told = f"| {row['encoder']} | {row['way']} | "
         if "refused" in row:
             lines.append(f"{told}{row['refused']} | | | |")
             continue
-        share = f"{row['learning']:,} of {row['parameters']:,}"
         spread = f" ({row['scores'][0]:.3f} to {row['scores'][-1]:.3f})" if len(row["scores"]) > 1 else ""
         lines.append(
-            f"{told}{share} | {row['peak_gib']:.2f} GiB | {row['seconds']:.2f} s | {row['score']:.3f}{spread} |"
+            f"{told}{row['learning']:,} | {row['peak_gib']:.2f} | {row['seconds']:.2f} | {row['score']:.3f}{spread} |"
         )
     return "\n".join(lines)
 
