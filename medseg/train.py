@@ -145,8 +145,8 @@ def train(cfg: DictConfig, watched_by: Sequence[Callback] = ()) -> Path:
 def run_folder(cfg: DictConfig) -> tuple[Path, Path | None]:
     """The run's folder, and the checkpoint to resume from.
 
-    ``ckpt_path=last`` means the last checkpoint of ``run_dir``, or of the newest run beside it. Jobs of
-    a sweep get a folder each inside ``run_dir``.
+    ``ckpt_path=last`` means the last checkpoint of ``run_dir``; where nothing was begun there, of the newest run
+    beside it that has the same name. Jobs of a sweep get a folder each inside ``run_dir``.
 
     Raises:
         BadInput: Nothing to resume, or the folder already holds a training.
@@ -171,12 +171,26 @@ def run_folder(cfg: DictConfig) -> tuple[Path, Path | None]:
         if not resumed.is_file():
             raise BadInput(f"ckpt_path={resumed}: no such file; expected a checkpoint, last, or null")
         return run_dir, resumed
-    found = [run_dir / "checkpoints" / "last.ckpt"]
-    if not found[0].is_file():
-        found = sorted(run_dir.parent.glob("*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
+    own = run_dir / "checkpoints" / "last.ckpt"
+    if own.is_file():
+        return run_dir, own
+    if (run_dir / "config.yaml").exists():
+        raise BadInput(
+            f"ckpt_path=last: the training in {run_dir} ended before its first checkpoint; train without ckpt_path"
+        )
+    beside = sorted(run_dir.parent.glob("*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
+    found = [path for path in beside if _name_of(path.parents[1]) == cfg.name]
     if not found:
-        raise BadInput(f"ckpt_path=last: no checkpoint in {run_dir} nor in a run beside it; train without ckpt_path")
+        raise BadInput(
+            f"ckpt_path=last: no checkpoint in {run_dir} nor in a run of the name {cfg.name} beside it; "
+            "train without ckpt_path"
+        )
     return found[-1].parents[1], found[-1]
+
+
+def _name_of(run_dir: Path) -> str | None:
+    file = run_dir / "config.yaml"
+    return str(OmegaConf.load(file).get("name")) if file.exists() else None
 
 
 def _overrides() -> list[str]:

@@ -32,6 +32,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--kill-after", type=int, default=25, help="optimiser steps, as metrics.csv shows them")
     asked = parser.parse_args()
+    if not 10 <= asked.kill_after < asked.steps:
+        parser.error(
+            f"--kill-after {asked.kill_after}: expected 10 (the first checkpoint) or more, and less than --steps"
+        )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         subprocess.run(command(folder, "whole", asked.steps), check=True, stdout=subprocess.DEVNULL)

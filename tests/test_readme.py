@@ -201,13 +201,13 @@ def test_script_takes_its_arguments(text: str, tmp_path: Path, monkeypatch: pyte
 
 
 SHORT = {
-    "bench_hippocampus": "--minutes 0.05 --features 4 8",
+    "bench_hippocampus": "--minutes 0.05 --features 4 8 16",
     "bench_loader": "--rounds 1 --batches 2",
     "bench_scene": "--size 900 --rows 700 --window 256",
     "bench_scenes": "--minutes 0.1 --seeds 0 --only classical ours",
     "bench_tuning": "--steps 2 --seeds 0 --ways frozen --encoders timm:test_resnet",
     "bench_windows": "--size 1000 --rounds 1 --windows 2",
-    "check_resume": "--steps 20 --kill-after 8",
+    "check_resume": "--steps 30 --kill-after 12",
 }
 """What makes a benchmark as short as can be; words of these that stand in the command too count from here."""
 DATA = {"bench_hippocampus": "hippocampus", "bench_loader": "hippocampus", "burned_area": "s2_burned_area_california",

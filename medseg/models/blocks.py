@@ -30,9 +30,9 @@ class CellNorm(nn.LayerNorm):
 def normalisation(norm: str, channels: int, ndim: int) -> nn.Module:
     """Normalisation of each image and channel alone, over the batch, or of each image over groups of channels.
 
-    The first and the last take out of a patch how bright it is as a whole, which is right where units are arbitrary (MR)
-    and wrong where brightness tells the classes apart (reflectance). Groups are at most 32 and have two channels or
-    more, so that a single cell can be normalised.
+    The first and the last take out of a patch how bright it is as a whole, which is right where units are arbitrary
+    (MR) and wrong where brightness tells the classes apart (reflectance). Groups are at most 32 and have two channels
+    or more, so that a single cell can be normalised.
 
     Args:
         norm: One of ``NORMS``.
