@@ -190,7 +190,8 @@ def run_folder(cfg: DictConfig) -> tuple[Path, Path | None]:
 
 def _name_of(run_dir: Path) -> str | None:
     file = run_dir / "config.yaml"
-    return str(OmegaConf.load(file).get("name")) if file.exists() else None
+    stored: Any = OmegaConf.load(file) if file.exists() else {}
+    return stored.get("name")  # type: ignore[no-any-return]
 
 
 def _overrides() -> list[str]:
