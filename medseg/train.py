@@ -146,7 +146,8 @@ def run_folder(cfg: DictConfig) -> tuple[Path, Path | None]:
     """The run's folder, and the checkpoint to resume from.
 
     ``ckpt_path=last`` means the last checkpoint of ``run_dir``; where nothing was begun there, of the newest run
-    beside it that has the same name. Jobs of a sweep get a folder each inside ``run_dir``.
+    beside it that has the same name. Jobs of a sweep get a folder each inside ``run_dir``; those that have no
+    checkpoint yet begin, and never go on with another job's.
 
     Raises:
         BadInput: Nothing to resume, or the folder already holds a training.
@@ -160,7 +161,8 @@ def run_folder(cfg: DictConfig) -> tuple[Path, Path | None]:
         if (told := processes.handed()) is not None:
             return told
     run_dir = Path(cfg.run_dir)
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+    sweeps = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    if sweeps:
         run_dir = run_dir / str(HydraConfig.get().job.num)
     if cfg.ckpt_path is None:
         if (run_dir / "checkpoints" / "last.ckpt").exists():
@@ -174,6 +176,8 @@ def run_folder(cfg: DictConfig) -> tuple[Path, Path | None]:
     own = run_dir / "checkpoints" / "last.ckpt"
     if own.is_file():
         return run_dir, own
+    if sweeps:
+        return run_dir, None
     if (run_dir / "config.yaml").exists():
         raise BadInput(
             f"ckpt_path=last: the training in {run_dir} ended before its first checkpoint; train without ckpt_path"

@@ -102,11 +102,14 @@ def middle(found: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def apart(overrides: list[str]) -> dict[str, Any]:
-    """One training in a process of its own; what it could not do is told in its row."""
+    """One training in a process of its own; what the package refuses is told in its row, any other failure ends all."""
     command = [sys.executable, __file__, "--root", "-", "--one", json.dumps(overrides)]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
     if done.returncode:
-        return {"refused": done.stderr.strip().splitlines()[-1].removeprefix("medseg.errors.BadInput: ")}
+        _, refusal, why = done.stderr.strip().rpartition("\nmedseg.errors.BadInput: ")
+        if not refusal:
+            raise RuntimeError(done.stderr)
+        return {"refused": why}
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
 

@@ -1,6 +1,7 @@
 """The control: paired differences over seeds and cases, and the page that tells them."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -124,3 +125,9 @@ def test_a_sweep_ends_with_its_comparison(
     assert [arm["name"] for arm in result["arms"]] == ["optimizer.lr=0.001", "optimizer.lr=0.01"]
     assert set(result["differences"][0]["seeds"]) == {"0", "1"}
     assert "comparison.html" in capsys.readouterr().out
+
+    shutil.rmtree(tmp_path / "runs" / "3")  # as if the sweep had been killed before its last job
+    monkeypatch.setattr(sys, "argv", [*command, "ckpt_path=last"])
+    training.main()
+    again = json.loads((tmp_path / "runs" / "comparison.json").read_text())
+    assert again["differences"] == result["differences"], "the last job began, and went on with no other"

@@ -230,6 +230,7 @@ def test_benchmark_runs(text: str, request: pytest.FixtureRequest, tmp_path: Pat
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip()
+    assert "refused" not in done.stdout
 
 
 @pytest.mark.parametrize("text", shown("bash"))
