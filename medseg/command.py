@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from medseg import options
 from medseg.errors import BadInput
+from medseg.runtime import disk, signals
 
 
 def conf_dir() -> Path:
@@ -32,8 +33,9 @@ def conf_dir() -> Path:
 def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
     """Compose ``conf/<config_name>.yaml`` with the command line's overrides and run ``task`` on it.
 
-    Bad input (``BadInput``, and every error of the configuration) is printed as one line and ends the
-    process with 2. Other exceptions are defects and keep their traceback.
+    Bad input (``BadInput``, every error of the configuration, a disk that is full or can't be written) is printed as
+    one line and ends the process with 2. A signal (SIGINT, SIGTERM, SIGUSR1) ends it with 128 + its number. Other
+    exceptions are defects and keep their traceback.
 
     Args:
         config_name: Without ``.yaml``.
@@ -53,13 +55,21 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
             _refuse(str(error))
         except OmegaConfBaseException as error:
             _refuse(explain(error, config_name, sys.argv[1:]))
+        except Exception as error:
+            if line := disk.cause(error):
+                _refuse(line)
+            raise
 
     entry = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(guarded)
     try:
-        with _fitting_completion(config_name, sys.argv[1:]):
+        with signals.handled(), _fitting_completion(config_name, sys.argv[1:]):
             entry()
     except (HydraException, OmegaConfBaseException) as error:
         _refuse(explain(error, config_name, sys.argv[1:]))
+    except signals.EndedBySignal as ended:
+        if not ended.told:
+            print(f"ended by {ended.name}", file=sys.stderr)  # noqa: T201  the command's voice
+        raise
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -17,7 +17,7 @@ from medseg import formats
 from medseg.data.label_pairs import BURNED, Files, Shapes, accompanied, check_grid, found_table, paired, read
 from medseg.errors import BadInput
 from medseg.labels import IGNORE, LabelTable
-from medseg.metrics.accumulate import CaseScores, write
+from medseg.metrics.accumulate import CaseScores, tables
 from medseg.metrics.score import SCENE_METRICS, VOLUME_METRICS
 from medseg.metrics.summary import headline
 from medseg.report.composite import Named
@@ -53,7 +53,7 @@ def evaluate_folders(
     """Score every prediction against the label file of the same name.
 
     Writes ``metrics.json``, ``cases.csv`` and ``report.html`` into ``output``, and prints the means.
-    Nothing is written unless every case could be scored.
+    All three are written or none, after every case could be scored.
 
     Cells without a label (nodata of the label file) are ignored. Labelled cells without a prediction
     (nodata of the prediction) are not counted, but their share is stated and warned of. A value that
@@ -119,8 +119,8 @@ def evaluate_folders(
         "not scored": table.names[0] if table.background else "none", "medseg": medseg.__version__,
         "written": datetime.now().astimezone().isoformat(timespec="seconds"),
     }  # fmt: skip
-    write(Path(output), result)
-    write_report(Path(output) / "report.html", result, drawn, facts, heading="Evaluation")
+    report = Path(output) / "report.html"
+    write_report(report, result, drawn, facts, heading="Evaluation", tables=tables(result))
     Console(highlight=False).print(means_table(result))
     return result
 

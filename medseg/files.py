@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -12,10 +13,22 @@ def write_whole(path: Path, text: str) -> None:
     Raises:
         OSError: It can't be written; what was there stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    write_together({path: text})
+
+
+def write_together(texts: Mapping[Path, str]) -> None:
+    """Write several texts as ``write_whole`` does: all are on the disk before the first one is renamed.
+
+    Raises:
+        OSError: One of them can't be written; then none is, and what was there stays.
+    """
+    drafts = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in texts}
     try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
+        for path, text in texts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            drafts[path].write_text(text, encoding="utf-8")
+        for path, draft in drafts.items():
+            os.replace(draft, path)
     finally:
-        part.unlink(missing_ok=True)
+        for draft in drafts.values():
+            draft.unlink(missing_ok=True)

@@ -23,6 +23,8 @@ from medseg.errors import BadInput
 
 _HANDED = "MEDSEG_RUN"
 """Variable that tells processes which Lightning starts what the first one decided."""
+_UNREACHABLE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo/transport")
+"""Of gloo, which raises RuntimeError, where another process ended."""
 _LEFT = (_HANDED, "MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
 """Variables that Lightning's launcher sets in its own process, and would take for orders at the next training."""
 
@@ -102,6 +104,16 @@ def handing(trainer: Trainer, run_dir: Path, resumed: Path | None) -> Iterator[N
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+def lost_another(error: BaseException) -> bool:
+    """Whether an error says that another process of the training can't be reached any more.
+
+    Example:
+        >>> lost_another(RuntimeError("[pair.cc:534] Connection closed by peer [127.0.0.1]:2046"))
+        True
+    """
+    return isinstance(error, dist.DistBackendError) or any(words in str(error) for words in _UNREACHABLE)
 
 
 def _starts_others(trainer: Trainer) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import resource
 import sys
 import time
@@ -17,6 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from medseg import command, tracking
 from medseg.errors import BadInput
+from medseg.files import write_whole
+from medseg.training.run_directory import command_overrides, is_first, owned, run_folder
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
@@ -33,7 +34,7 @@ def main() -> None:
 
 def start(cfg: DictConfig) -> Path:
     """Train as configured, or sweep (``sweep=optuna``)."""
-    return train(cfg) if cfg.get("sweep") is None else sweep(cfg, _overrides())
+    return train(cfg) if cfg.get("sweep") is None else sweep(cfg, command_overrides())
 
 
 def sweep(cfg: DictConfig, overrides: Sequence[str]) -> Path:
@@ -103,17 +104,29 @@ def train(cfg: DictConfig, watched_by: Sequence[Callback] = ()) -> Path:
     """
     run_dir, resumed = run_folder(cfg)
     cfg.run_dir = str(run_dir)  # before other keys take it over
+    if resumed is None:
+        cfg.ckpt_path = None  # so that weights to begin with are loaded
     tracking.settle(cfg)
     OmegaConf.resolve(cfg)
     if cfg.get("sweep") is not None:
         raise BadInput("sweep= is for the command, and for medseg.train.sweep; leave it out to train once")
     if cfg.judged not in ("best", "last"):
         raise BadInput(f"judged={cfg.judged}: choose best or last")
+    with owned(run_dir, resumed):
+        return _train(cfg, run_dir, resumed, watched_by)
+
+
+def _train(cfg: DictConfig, run_dir: Path, resumed: Path | None, watched_by: Sequence[Callback]) -> Path:
+    """Train in a folder that is this training's alone."""
     from medseg import quiet
 
     quiet.settle(tracker=tracking.online(cfg))
     from medseg import announcement, build, folds, processes
+    from medseg.training import resume
+    from medseg.training.fit import fit
 
+    if resumed and processes.handed() is None:
+        resume.check(cfg, resumed, tell=is_first())
     run = build.run(cfg, run_dir)
     run.trainer.callbacks.extend(watched_by)  # type: ignore[attr-defined]
     run_dir = processes.agreed(run.trainer, run_dir)
@@ -121,7 +134,7 @@ def train(cfg: DictConfig, watched_by: Sequence[Callback] = ()) -> Path:
     if resumed:
         _keep_account(run, resumed)
     if run.trainer.is_global_zero:
-        announcement.announce(cfg, run, resumed, _overrides())
+        announcement.announce(cfg, run, resumed, command_overrides())
     with processes.first_alone(run.trainer):
         run.datamodule.prepare_data()
     with tracking.tracked(), processes.handing(run.trainer, run_dir, resumed):
@@ -131,7 +144,7 @@ def train(cfg: DictConfig, watched_by: Sequence[Callback] = ()) -> Path:
                 print(f"warning: {line}", file=sys.stderr)  # noqa: T201  the command's voice
             _leave_traces(run, run_dir)
         began = time.monotonic()
-        run.trainer.fit(run.method, run.datamodule, ckpt_path=str(resumed) if resumed else None, weights_only=True)
+        fit(run, run_dir, resumed, command_overrides())
         spent = time.monotonic() - began
         if run.trainer.is_global_zero and not run.trainer.interrupted:
             stored: Any = run.method.stored
@@ -140,69 +153,6 @@ def train(cfg: DictConfig, watched_by: Sequence[Callback] = ()) -> Path:
             tracking.end(cfg, run, run_dir, result)
             _finish(run_dir, spent, segments=stored["segments"])
     return run_dir
-
-
-def run_folder(cfg: DictConfig) -> tuple[Path, Path | None]:
-    """The run's folder, and the checkpoint to resume from.
-
-    ``ckpt_path=last`` means the last checkpoint of ``run_dir``; where nothing was begun there, of the newest run
-    beside it that has the same name. Jobs of a sweep get a folder each inside ``run_dir``; those that have no
-    checkpoint yet begin, and never go on with another job's.
-
-    Raises:
-        BadInput: Nothing to resume, or the folder already holds a training.
-    """
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    if "LOCAL_RANK" in os.environ:
-        from medseg import processes
-
-        if (told := processes.handed()) is not None:
-            return told
-    run_dir = Path(cfg.run_dir)
-    sweeps = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-    if sweeps:
-        run_dir = run_dir / str(HydraConfig.get().job.num)
-    if cfg.ckpt_path is None:
-        if (run_dir / "checkpoints" / "last.ckpt").exists():
-            raise BadInput(f"run_dir={run_dir} already holds a training; ckpt_path=last resumes it, or name another")
-        return run_dir, None
-    if cfg.ckpt_path != "last":
-        resumed = Path(cfg.ckpt_path)
-        if not resumed.is_file():
-            raise BadInput(f"ckpt_path={resumed}: no such file; expected a checkpoint, last, or null")
-        return run_dir, resumed
-    own = run_dir / "checkpoints" / "last.ckpt"
-    if own.is_file():
-        return run_dir, own
-    if sweeps:
-        return run_dir, None
-    if (run_dir / "config.yaml").exists():
-        raise BadInput(
-            f"ckpt_path=last: the training in {run_dir} ended before its first checkpoint; train without ckpt_path"
-        )
-    beside = sorted(run_dir.parent.glob("*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
-    found = [path for path in beside if _name_of(path.parents[1]) == cfg.name]
-    if not found:
-        raise BadInput(
-            f"ckpt_path=last: no checkpoint in {run_dir} nor in a run of the name {cfg.name} beside it; "
-            "train without ckpt_path"
-        )
-    return found[-1].parents[1], found[-1]
-
-
-def _name_of(run_dir: Path) -> str | None:
-    file = run_dir / "config.yaml"
-    stored: Any = OmegaConf.load(file) if file.exists() else {}
-    return stored.get("name")  # type: ignore[no-any-return]
-
-
-def _overrides() -> list[str]:
-    """Of the command that is being run; none in Python."""
-    from hydra.core.hydra_config import HydraConfig
-
-    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
 def _keep_account(run: Run, resumed: Path) -> None:
@@ -217,13 +167,12 @@ def _keep_account(run: Run, resumed: Path) -> None:
 def _leave_traces(run: Run, run_dir: Path) -> None:
     from medseg.planning.plan import write_plan
 
-    run_dir.mkdir(parents=True, exist_ok=True)
     stored: Any = run.method.stored
-    (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(stored["config"])))
-    (run_dir / "provenance.json").write_text(json.dumps(stored["provenance"], indent=1) + "\n")
+    write_whole(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(stored["config"])))
+    write_whole(run_dir / "provenance.json", json.dumps(stored["provenance"], indent=1) + "\n")
     write_plan(run_dir / "plan.yaml", run.plan)
     if run.report is not None:
-        (run_dir / "weights.txt").write_text(run.report.table(full=True) + "\n")
+        write_whole(run_dir / "weights.txt", run.report.table(full=True) + "\n")
     tracking.begin(run)
 
 
@@ -241,7 +190,7 @@ def _save_adapters(cfg: DictConfig, run: Run, run_dir: Path) -> None:
 def _judge(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]:
     from medseg import build, folds, restore
     from medseg.judge import judge
-    from medseg.metrics.accumulate import write
+    from medseg.metrics.accumulate import tables
     from medseg.report.html import write_run_report
     from medseg.watching import watched
 
@@ -255,8 +204,8 @@ def _judge(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]:
     )
     result = scores.result()
     result["policy"] |= {"cases": which, "checkpoint": cfg.judged}
-    write(run_dir, result)
-    write_run_report(run_dir, result, shown, run.dataset.spec, run.method.stored)  # type: ignore[arg-type]
+    facts: Any = run.method.stored
+    write_run_report(run_dir, result, shown, run.dataset.spec, facts, tables=tables(result))
     tracking.log_scores(run, result, shown)
     return result
 

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from medseg import checkpoint
 from medseg.callbacks.metrics_file import MetricsFile
+from medseg.callbacks.resumable import Resumable
 from medseg.errors import BadInput
 from medseg.instances import instantiate
 
@@ -43,7 +44,8 @@ def trainer(
     settled: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
     key, mode = monitor
     best = ModelCheckpoint(filename="best", monitor=key, mode=mode, save_on_train_epoch_end=False, **settled)
-    last = ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **settled)  # only whole epochs resume exactly
+    last = ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **settled)
+    within = Resumable(folder / "last.ckpt", cfg.checkpoint_minutes)
     callbacks = [instantiate(c) for c in cfg.callbacks.values() if c is not None]
     settings = {k: v for k, v in cfg.trainer.items() if k not in ("accelerator", "precision")}
     settings["log_every_n_steps"] = min(cfg.trainer.log_every_n_steps, cfg.data.steps_per_epoch)
@@ -52,7 +54,7 @@ def trainer(
         made: Trainer = make(
             accelerator="gpu" if device == "cuda" else cfg.trainer.accelerator,
             precision=precision,
-            callbacks=[*callbacks, best, last],  # after the averaging of weights, which they are to save
+            callbacks=[*callbacks, best, last, within],  # after the averaging of weights, which they are to save
             logger=list(watching),
             plugins=[checkpoint.AtomicCheckpointIO()],
             default_root_dir=str(run_dir),

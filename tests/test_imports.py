@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "medseg"
 CONTRACT = {"errors", "labels", "geometry", "sample"}
 ALLOWED = {
     "errors": set(),
+    "runtime": {"errors"},
     "labels": {"errors"},
     "files": set(),
     "wavelengths": set(),
@@ -21,7 +22,7 @@ ALLOWED = {
     "quiet": set(),
     "options": {"errors"},
     "space": {"errors"},
-    "command": {"errors", "options"},
+    "command": {"errors", "options", "runtime"},
     "geometry": {"errors", "labels"},
     "sample": {"errors", "labels", "geometry"},
     "formats": {"errors", "cpu", "labels", "geometry"},
@@ -32,11 +33,11 @@ ALLOWED = {
     "metrics": {"errors", "files", "labels", "sample"},
     "transforms": CONTRACT,
     "inference": CONTRACT,
-    "data": CONTRACT | {"cpu", "files", "formats", "transforms", "wavelengths"},
+    "data": CONTRACT | {"cpu", "files", "formats", "runtime", "transforms", "wavelengths"},
     "planning": CONTRACT | {"files", "formats", "transforms", "data"},  # the fingerprint crops as preprocessing does
     "methods": {"errors", "labels", "sample"},
     "callbacks": CONTRACT
-    | {"files", "formats", "metrics", "methods", "report", "watching"},  # the method's budget; previews are drawn
+    | {"files", "formats", "metrics", "methods", "report", "runtime", "watching"},  # the method's budget; previews are drawn
     "report": CONTRACT | {"files", "formats", "metrics"},
 }
 COMMANDS = {
@@ -53,6 +54,7 @@ COMMANDS = {
     "evaluation",
     "comparison",
     "tracking",
+    "training",
     "processes",
     "sweep",
     "announcement",

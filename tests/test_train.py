@@ -20,7 +20,7 @@ from medseg import checkpoint, formats
 from medseg.command import conf_dir
 from medseg.errors import BadInput
 from medseg.predict import predict
-from medseg.train import run_folder, train
+from medseg.train import train
 
 TINY = [
     "data=phantom_volumes", "data.n_cases=6", "data.n_test=2", "data.shape=[24,28,20]", "data.n_folds=3",
@@ -142,25 +142,11 @@ def test_a_training_is_never_overwritten(run_dir: Path, cache: Path) -> None:
         train(compose("train", [*TINY, f"cache_dir={cache}", f"run_dir={run_dir}"]))
 
 
-def test_nothing_to_resume_is_told(cache: Path) -> None:
-    with pytest.raises(BadInput, match="ckpt_path=last: no checkpoint"):
-        train(compose("train", [*TINY, f"cache_dir={cache}", f"run_dir={cache}/none/x", "ckpt_path=last"]))
-    assert not (cache / "none").exists()
-
-
-def test_a_run_of_another_name_is_never_gone_on_with(run_dir: Path, cache: Path) -> None:
-    settings = [*TINY, f"cache_dir={cache}", f"run_dir={run_dir.parent}/new", "ckpt_path=last"]
-    with pytest.raises(BadInput, match=r"nor in a run of the name other beside it; train without ckpt_path"):
-        train(compose("train", [*settings, "name=other"]))
-    assert run_folder(compose("train", settings))[1] is not None
-
-
-def test_what_was_killed_before_its_first_checkpoint_is_not_taken_from_a_neighbour(run_dir: Path, cache: Path) -> None:
-    begun = run_dir.parent / "begun"
-    begun.mkdir()
-    (begun / "config.yaml").write_text("name: phantom\n")
-    with pytest.raises(BadInput, match=r"begun ended before its first checkpoint; train without ckpt_path"):
-        train(compose("train", [*TINY, f"cache_dir={cache}", f"run_dir={begun}", "ckpt_path=last"]))
+def test_another_checkpoint_is_not_continued_in_a_folder_that_holds_a_training(run_dir: Path, cache: Path) -> None:
+    other = run_dir.parent / "other.ckpt"
+    other.touch()
+    with pytest.raises(BadInput, match="already holds a training; ckpt_path=last resumes it"):
+        train(compose("train", [*TINY, f"cache_dir={cache}", f"run_dir={run_dir}", f"ckpt_path={other}"]))
 
 
 def test_a_budget_that_is_no_time_is_told(cache: Path) -> None:

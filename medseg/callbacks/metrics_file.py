@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import csv
+import io
+import os
 import warnings
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger
+
+from medseg.files import write_whole
 
 
 class MetricsFile(CSVLogger):
@@ -28,11 +34,28 @@ class MetricsFile(CSVLogger):
         """The writer, made when first asked for."""
         if self._experiment is None:
             path = Path(self.log_dir) / "metrics.csv"
-            kept = path.read_text() if path.is_file() else ""
+            aside = path.with_name(f".{path.name}.kept")  # here it survives a kill, too
+            if path.is_file():
+                os.replace(path, aside)
             with warnings.catch_warnings():  # that the files of the run will be deleted
                 warnings.simplefilter("ignore")
                 writer = super().experiment
-            if kept:
-                path.write_text(kept)
-                writer.metrics_keys = next(csv.reader(kept.splitlines()))
+            if aside.is_file():
+                kept = aside.read_text().rpartition("\n")[0]  # a kill may have cut the last row short
+                if kept:
+                    write_whole(path, f"{kept}\n")
+                    writer.metrics_keys = next(csv.reader(kept.splitlines()))
+                aside.unlink()
+            writer._rewrite_with_new_header = partial(_rewrite, path)
         return super().experiment
+
+
+def _rewrite(path: Path, columns: Sequence[str]) -> None:
+    """Give the rows that are there further columns, in one rename."""
+    with path.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    text = io.StringIO()
+    table = csv.DictWriter(text, columns)
+    table.writeheader()
+    table.writerows(rows)
+    write_whole(path, text.getvalue())

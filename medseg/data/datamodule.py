@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,15 +17,16 @@ from torch.utils.data import DataLoader
 from medseg.cpu import cores
 from medseg.data.case import Case
 from medseg.data.collate import collate_case, collate_windows
-from medseg.data.dataset import LARGEST, CaseDataset, PatchDataset, StepSampler
+from medseg.data.dataset import LARGEST, CaseDataset, PatchDataset, StepLoader, StepSampler
 from medseg.data.digests import Digests, content_key
 from medseg.data.filed import FiledCase
 from medseg.data.opening import OpenCase
 from medseg.data.preparing import prepared_windows
 from medseg.data.preprocess import Preprocess
-from medseg.data.store import StoredCase, write_case
+from medseg.data.store import DRAFT, DamagedEntry, StoredCase, write_case
 from medseg.data.workers import processes
 from medseg.errors import BadInput
+from medseg.runtime.drafts import remove_dead_folders
 from medseg.sample import Batch, DataSpec
 
 _TOLD = 5  # notes about files that are shown
@@ -127,9 +129,23 @@ class DataModule(LightningDataModule):
         key = content_key(case.files, self._settings(case), memory=digests.memory)
         return self.store / f"{case.id}-{key[:16]}"
 
+    def _is_prepared(self, folder: Path) -> bool:
+        """Whether the store holds a case; one that is damaged is removed, with a warning, to be prepared again."""
+        if not folder.is_dir():
+            return False
+        try:
+            StoredCase(folder).check(arrays=self.in_store)
+        except DamagedEntry as damaged:
+            reason = str(damaged).partition("; delete")[0]
+            print(f"warning: {reason}; it is prepared again", file=sys.stderr)  # noqa: T201
+            shutil.rmtree(folder)
+            return False
+        return True
+
     def _prepare(self, cases: Iterable[Case]) -> None:
         digests = Digests(self.store / "digests.json")
-        absent = [(case, folder) for case in cases if not (folder := self._folder(case, digests)).is_dir()]
+        remove_dead_folders(self.store, DRAFT)
+        absent = [(case, folder) for case in cases if not self._is_prepared(folder := self._folder(case, digests))]
         digests.save()
 
         def prepare(work: tuple[Case, Path]) -> list[str]:
@@ -142,9 +158,13 @@ class DataModule(LightningDataModule):
 
         notes: list[str] = []
         with ThreadPoolExecutor(max_workers=max(1, cores() // 2)) as pool:
-            done = pool.map(prepare, absent)
-            for told in track(done, "preparing cases", total=len(absent)) if absent else ():
-                notes += told
+            try:
+                done = pool.map(prepare, absent)
+                for told in track(done, "preparing cases", total=len(absent)) if absent else ():
+                    notes += told
+            except BaseException:  # a signal, too: what has not begun is not waited for
+                pool.shutdown(cancel_futures=True)
+                raise
         for note in notes[:_TOLD]:
             print(f"note: {note}", file=sys.stderr)  # noqa: T201  while a command prepares
         if len(notes) > _TOLD:
@@ -166,10 +186,11 @@ class DataModule(LightningDataModule):
             self.steps_per_epoch,
             self.batch_size,
             epoch=lambda: trainer.current_epoch if trainer else 0,
+            done=lambda: trainer.fit_loop.epoch_loop.batch_progress.current.processed if trainer else 0,
             rank=rank,
             world=world,
         )
-        return DataLoader(
+        return StepLoader(
             dataset,
             batch_sampler=sampler,
             collate_fn=collate_windows,

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 from math import prod
+from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from medseg.data.patches import PreparedCase, chooser, draw_valid_box, is_forced, widen
 from medseg.errors import BadInput
@@ -89,18 +90,28 @@ class PatchDataset(Dataset[Window]):
 
 
 class StepSampler(Sampler[list[tuple[int, int]]]):
-    """Batch sampler: the indices of one epoch of steps, starting where the training is.
+    """Batch sampler: the indices of one epoch of steps, or of what is left of it, starting where the training is.
 
     Args:
         steps: Steps of an epoch.
         batch_size: Samples of this rank a step.
         epoch: Gives the current epoch; asked whenever an iteration begins, as the loader outlives it.
+        done: Gives the steps of this epoch that were done before, of a training that resumes within it.
         rank: This process among ``world``.
         world: Number of processes.
     """
 
-    def __init__(self, steps: int, batch_size: int, *, epoch: Callable[[], int], rank: int = 0, world: int = 1) -> None:
-        self.steps, self.batch_size, self.epoch = steps, batch_size, epoch
+    def __init__(
+        self,
+        steps: int,
+        batch_size: int,
+        *,
+        epoch: Callable[[], int],
+        done: Callable[[], int] = int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.steps, self.batch_size, self.epoch, self.done = steps, batch_size, epoch, done
         self.rank, self.world = rank, world
 
     def __len__(self) -> int:
@@ -108,8 +119,22 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         start = self.epoch() * self.steps
-        for step in range(start, start + self.steps):
+        for step in range(start + self.done(), start + self.steps):
             yield [(step, self.rank + self.world * i) for i in range(self.batch_size)]
+
+
+class StepLoader(DataLoader[Any]):
+    """A loader of a ``StepSampler``, which continues within an epoch by itself.
+
+    Lightning asks for the two methods of a state, and warns where a loader lacks them.
+    """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: where the training is, its loops know."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to restore."""
 
 
 class CaseDataset(Dataset[Sample]):

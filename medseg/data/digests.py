@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,12 +39,17 @@ class Digests:
     """Content digests of files already read, kept in one JSON file of the store.
 
     Args:
-        path: The file; it need not exist.
+        path: The file; it need not exist. One that is damaged counts as absent, with a warning.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.memory: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+        self.memory: dict[str, str] = {}
+        if path.exists():
+            try:
+                self.memory = {str(name): str(digest) for name, digest in json.loads(path.read_bytes()).items()}
+            except (ValueError, AttributeError):  # not JSON, or of another form
+                print(f"warning: {path} is damaged; the files of the dataset are read again", file=sys.stderr)  # noqa: T201
 
     def save(self) -> None:
         """Write the file in one rename."""

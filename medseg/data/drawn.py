@@ -7,13 +7,13 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from medseg.data.case import first_five
 from medseg.errors import BadInput
+from medseg.runtime.drafts import draft_folder, remove_dead_folders
 
 
 def settings_folder(root: Path | str, settings: Mapping[str, Any]) -> Path:
@@ -39,7 +39,8 @@ def draw_once(folder: Path, draw: Callable[[Path], None]) -> None:
         return
     _refuse_among_others(folder.parent)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=".drawing_", dir=folder.parent))
+    remove_dead_folders(folder.parent, ".drawing_")
+    draft = draft_folder(folder.parent, ".drawing_")
     try:
         draw(draft)
         draft.chmod(0o755)  # mkdtemp gives a folder to its owner alone

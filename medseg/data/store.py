@@ -12,12 +12,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import blosc2
 import numpy as np
@@ -25,10 +27,50 @@ import numpy.typing as npt
 
 from medseg.data.cell_index import CellIndex, valid_share
 from medseg.data.preprocess import Trace
+from medseg.errors import BadInput
 from medseg.geometry.box import Box, read_padded
 from medseg.geometry.grid import Grid
 from medseg.labels import IGNORE
+from medseg.runtime.drafts import draft_folder
 from medseg.sample import Sample
+
+DRAFT = ".building-"
+"""Beginning of the names of folders that are being written."""
+
+
+class DamagedEntry(BadInput):
+    """A prepared case whose files can't be read as they were written; the store is only a cache of it.
+
+    A loader process hands it on with its traceback in front, of which the line is left here.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.rpartition("DamagedEntry: ")[2].strip())
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Around all that reads an entry of the store.
+
+    Raises:
+        DamagedEntry: A file is missing, cut short or altered.
+    """
+    try:
+        yield
+    except (
+        FileNotFoundError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RuntimeError,
+        EOFError,
+        BadZipFile,
+        zlib.error,
+    ) as error:
+        raise DamagedEntry(
+            f"{folder}: the prepared case is damaged ({type(error).__name__}: {error}); delete this folder, which is "
+            "only a cache, and repeat the command (a training with ckpt_path=last)"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -44,8 +86,9 @@ class StoredCase:
     @cached_property
     def facts(self) -> dict[str, Any]:
         """The content of ``case.json``."""
-        stored: dict[str, Any] = json.loads((self.folder / "case.json").read_text())
-        return stored
+        with _reading(self.folder):
+            stored: dict[str, Any] = json.loads((self.folder / "case.json").read_text())
+            return stored
 
     @property
     def case(self) -> str:
@@ -87,7 +130,7 @@ class StoredCase:
 
     @cached_property
     def _index(self) -> dict[str, npt.NDArray[Any]]:
-        with np.load(self.folder / "cells.npz", allow_pickle=False) as stored:
+        with _reading(self.folder), np.load(self.folder / "cells.npz", allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
 
     @cached_property
@@ -101,16 +144,32 @@ class StoredCase:
 
     @cached_property
     def _image(self) -> Any:
-        return _opened(self.folder / "image.b2nd")
+        return _opened(self.folder, "image.b2nd")
 
     @cached_property
     def _label(self) -> Any:
-        return _opened(self.folder / "label.b2nd")
+        return _opened(self.folder, "label.b2nd")
 
     @cached_property
     def _valid(self) -> Any:
-        path = self.folder / "valid.b2nd"
-        return _opened(path) if path.exists() else None
+        return _opened(self.folder, "valid.b2nd") if (self.folder / "valid.b2nd").exists() else None
+
+    def check(self, *, arrays: bool = True) -> None:
+        """Read what is small, and open the arrays, whose cells are not decoded.
+
+        Args:
+            arrays: Whether the case has arrays.
+
+        Raises:
+            DamagedEntry: A file is missing, cut short or altered.
+        """
+        with _reading(self.folder):
+            _ = self._index, self.grid, self.trace, self.n_valid, self.counts
+            if not arrays:
+                return
+            for array in (self._image, self._label, self._valid):
+                if array is not None and tuple(array.shape[-len(self.shape) :]) != self.shape:
+                    raise ValueError(f"an array has the shape {tuple(array.shape)}, expected {self.shape}")
 
     def read(self, box: Box | None = None) -> Sample:
         """The window ``box`` of the case (or all of it); outside the case, image 0 and not valid.
@@ -123,10 +182,13 @@ class StoredCase:
             there = np.array([day is not None for day in days])
             series["present"] = np.repeat(there[:, None], self._image.shape[1], axis=1)
             series["days"] = np.array([day or 0 for day in days], dtype=np.int64)
+        with _reading(self.folder):
+            image, label = read_padded(self._image, box, 0), read_padded(self._label, box, IGNORE)
+            valid = within(box, self.shape) if self._valid is None else read_padded(self._valid, box, 0).astype(bool)
         return Sample(
-            image=read_padded(self._image, box, 0),
-            label=read_padded(self._label, box, IGNORE),
-            valid=within(box, self.shape) if self._valid is None else read_padded(self._valid, box, 0).astype(bool),
+            image=image,
+            label=label,
+            valid=valid,
             grid=self.grid if box == Box.whole(self.shape) else self.grid.crop(box),
             case=self.case,
             group=self.group,
@@ -134,11 +196,12 @@ class StoredCase:
         )
 
 
-def _opened(path: Path) -> Any:
+def _opened(folder: Path, name: str) -> Any:
     """An array of the store, which one thread decodes: threads of blosc2 do not outlive a fork, and whatever forks
     this process would wait for them for ever.
     """
-    return blosc2.open(str(path), mode="r", dparams={"nthreads": 1})
+    with _reading(folder):
+        return blosc2.open(str(folder / name), mode="r", dparams={"nthreads": 1})
 
 
 def within(box: Box, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
@@ -171,7 +234,7 @@ def write_case(
         arrays: Store the cells themselves; if not, only what is known about them.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
+    building = draft_folder(folder.parent, DRAFT)
     try:
         index = CellIndex(grid.shape, targets)
         file = _Arrays(building, grid.shape, patch) if arrays else None

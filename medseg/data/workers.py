@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from typing import Any
 
 
@@ -20,4 +21,14 @@ def processes(workers: int) -> dict[str, Any]:
         return {"num_workers": 0}
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["medseg.data.dataset"])
-    return {"num_workers": workers, "multiprocessing_context": context, "persistent_workers": True}
+    return {
+        "num_workers": workers,
+        "multiprocessing_context": context,
+        "persistent_workers": True,
+        "worker_init_fn": _leave_interrupts_to_the_trainer,
+    }
+
+
+def _leave_interrupts_to_the_trainer(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the training saves a checkpoint first, and then ends these."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from medseg.errors import BadInput
-from medseg.files import write_whole
+from medseg.files import write_together
 from medseg.labels import LabelTable
 from medseg.metrics import policy
 from medseg.metrics.pooled import POOLED, pool
@@ -149,12 +149,16 @@ class CaseScores:
         }
 
 
-def write(folder: Path, result: Mapping[str, Any]) -> None:
-    """Write ``metrics.json`` and ``cases.csv`` (a null is an empty field) into ``folder``, each atomically."""
+def tables(result: Mapping[str, Any]) -> dict[str, str]:
+    """Name and text of ``cases.csv`` (a null is an empty field) and ``metrics.json``."""
     names = list(dict.fromkeys(key for row in result["cases"] for key in row)) or ["case", "class"]
     text = io.StringIO()
     table = csv.DictWriter(text, names, lineterminator="\n")
     table.writeheader()
     table.writerows(result["cases"])
-    write_whole(folder / "cases.csv", text.getvalue())
-    write_whole(folder / "metrics.json", json.dumps(result, indent=1, allow_nan=False) + "\n")
+    return {"cases.csv": text.getvalue(), "metrics.json": json.dumps(result, indent=1, allow_nan=False) + "\n"}
+
+
+def write(folder: Path, result: Mapping[str, Any]) -> None:
+    """Write the ``tables`` into ``folder``, both or none."""
+    write_together({folder / name: text for name, text in tables(result).items()})

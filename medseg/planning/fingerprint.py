@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -217,8 +218,8 @@ def fingerprint(source: Dataset, cases: Sequence[Case], store: Path) -> Fingerpr
         "reading": source.reading.to_dict(),
     }
     path = store / "fingerprints" / f"{content_key(files, settings, memory=digests.memory)[:16]}.json"
-    if path.exists():
-        return Fingerprint.from_dict(json.loads(path.read_text()))
+    if (kept := _kept(path)) is not None:
+        return kept
     facts = [
         _facts(source.open(case), -(-_pooled_cells(source.spec) // len(cases)), index)
         for index, case in enumerate(track(cases, "looking at cases"))
@@ -227,6 +228,17 @@ def fingerprint(source: Dataset, cases: Sequence[Case], store: Path) -> Fingerpr
     digests.save()
     write_whole(path, json.dumps(pooled.to_dict()))
     return pooled
+
+
+def _kept(path: Path) -> Fingerprint | None:
+    """The stored fingerprint; None where there is none, or, with a warning, where it is damaged."""
+    if not path.exists():
+        return None
+    try:
+        return Fingerprint.from_dict(json.loads(path.read_bytes()))
+    except (ValueError, KeyError, TypeError):
+        print(f"warning: {path} is damaged; the cases are looked at again", file=sys.stderr)  # noqa: T201
+        return None
 
 
 def _pooled_cells(spec: DataSpec) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from medseg.files import write_whole
+from medseg.files import write_together
 from medseg.metrics.summary import headline
 from medseg.report.confusion import confusion_table
 from medseg.report.figures import overlay_figure, to_png
@@ -60,6 +60,7 @@ def write_report(
     facts: Mapping[str, Any] | None = None,
     *,
     heading: str = "Segmentation report",
+    tables: Mapping[str, str] | None = None,
 ) -> None:
     """Write ``report.html``: means with intervals, classes, confusion, every case, the worst cases, the policy.
 
@@ -69,6 +70,7 @@ def write_report(
         figures: (caption, PNG) shown in this order.
         facts: What else a reader should know: paths, versions, settings.
         heading: Of the page.
+        tables: Further files of the folder, name to text, that are written with the page, all or none.
     """
     leading = headline(result)
     named = title(str(leading))
@@ -83,7 +85,8 @@ def write_report(
         ("Facts", _facts(facts or {})),
     ]
     body = "".join(f"<section><h2>{escape(name)}</h2>{text}</section>" for name, text in sections if text)
-    write_whole(path, page(heading, body))
+    further = {path.parent / name: text for name, text in (tables or {}).items()}
+    write_together(further | {path: page(heading, body)})
 
 
 def page(heading: str, body: str) -> str:
@@ -102,6 +105,8 @@ def write_run_report(
     shown: Sequence[tuple[Any, np.ndarray]],
     spec: Any,
     stored: Mapping[str, Any],
+    *,
+    tables: Mapping[str, str] | None = None,
 ) -> None:
     """Write ``report.html`` of a training run.
 
@@ -112,6 +117,7 @@ def write_run_report(
         spec: The run's ``DataSpec`` (neither is named in the signature, for it would bring torch into
             evaluation).
         stored: What the checkpoint holds beside weights: ``config``, ``plan``, ``provenance``.
+        tables: See ``write_report``.
     """
     drawn = [
         (
@@ -125,7 +131,7 @@ def write_run_report(
     provenance = dict(stored["provenance"])
     command = " ".join(provenance.pop("command"))
     facts = {"command": command, **provenance, "plan": stored["plan"], "config": stored["config"]}
-    write_report(run_dir / "report.html", result, drawn, facts, heading=f"Run {run_dir.name}")
+    write_report(run_dir / "report.html", result, drawn, facts, heading=f"Run {run_dir.name}", tables=tables)
 
 
 def show(value: Any) -> str:

@@ -1,0 +1,33 @@
+"""Errors of the disk that only its user can fix, in one line."""
+
+from __future__ import annotations
+
+import errno
+
+_CAUSES = {
+    errno.ENOSPC: "no space is left on the device; free some, or choose another folder",
+    errno.EDQUOT: "the disk quota is used up; free some space, or choose another folder",
+    errno.EROFS: "the file system is read-only; choose another folder",
+    errno.EACCES: "permission is denied; change it, or choose another folder",
+    errno.EPERM: "the operation is not permitted; change the permissions, or choose another folder",
+    errno.ENAMETOOLONG: "the name is too long for the file system; choose a shorter one",
+}
+
+
+def cause(error: BaseException | None) -> str | None:
+    """One line with the file and the cause, if an error or what led to it is one of the disk; else None.
+
+    Example:
+        >>> cause(OSError(errno.ENOSPC, "No space left on device", "runs/a/metrics.csv"))
+        'runs/a/metrics.csv: no space is left on the device; free some, or choose another folder'
+        >>> cause(OSError(errno.EINVAL, "Invalid argument")) is None
+        True
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, OSError) and error.errno in _CAUSES:
+            named = [str(name) for name in (error.filename, error.filename2) if name is not None]
+            return f"{' and '.join(named) or 'a file'}: {_CAUSES[error.errno]}"
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return None

@@ -1,0 +1,1 @@
+"""One training: its run folder, how it resumes, how it ends."""

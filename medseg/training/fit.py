@@ -1,0 +1,73 @@
+"""The fit of a training, and the one line that says how it ended where it did not come to its end."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medseg import processes
+from medseg.callbacks.resumable import Resumable
+from medseg.errors import BadInput
+from medseg.runtime import signals
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+    from medseg.build import Run
+
+
+def fit(run: Run, run_dir: Path, resumed: Path | None, overrides: Sequence[str]) -> None:
+    """Train until the budget is spent.
+
+    Args:
+        run: What is trained.
+        run_dir: Its folder.
+        resumed: Checkpoint to continue from.
+        overrides: Of the command, for the one that continues it; empty in Python.
+
+    Raises:
+        BadInput: The weights of the checkpoint do not fit the network.
+        EndedBySignal: A signal ended it, after a checkpoint was saved.
+        SystemExit: Another process of the training ended; 1.
+    """
+    trainer = run.trainer
+    try:
+        with signals.handled(), signals.deferred():
+            trainer.fit(run.method, run.datamodule, ckpt_path=str(resumed) if resumed else None, weights_only=True)
+    except signals.EndedBySignal as ended:
+        ended.told = True
+        if trainer.is_global_zero:
+            _say(f"ended by {ended.name} at step {trainer.global_step}; {_further(trainer, run_dir, overrides)}")
+        raise
+    except RuntimeError as error:
+        if resumed and "loading state_dict" in str(error):
+            raise BadInput(
+                f"ckpt_path={resumed}: its weights do not fit the network of this command; leave model, plan and data "
+                "as they were (config.yaml and plan.yaml of the run have them), or train in another run_dir"
+            ) from error
+        if trainer.world_size > 1 and processes.lost_another(error):
+            _say(
+                f"error: rank {trainer.global_rank}: another process of this training ended; see its last line, or "
+                f"whether it was killed. {_further(trainer, run_dir, overrides)}"
+            )
+            sys.exit(1)
+        raise
+
+
+def _further(trainer: Trainer, run_dir: Path, overrides: Sequence[str]) -> str:
+    """How to go on, and from which step if that is another one."""
+    kept = [word for word in overrides if word.lstrip("+").partition("=")[0] not in ("ckpt_path", "run_dir")]
+    words = ["medseg-train", *(shlex.quote(word) for word in kept)] if overrides else ["the same settings with"]
+    command = " ".join([*words, shlex.quote(f"run_dir={run_dir}"), "ckpt_path=last"])
+    saved = next((c.saved_step for c in trainer.callbacks if isinstance(c, Resumable)), None)  # type: ignore[attr-defined]
+    if saved is None:
+        return f"no checkpoint was saved yet; start again with: {command}"
+    where = "" if saved == trainer.global_step else f" from step {saved}"
+    return f"continue{where} with: {command}"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201  the command's voice

@@ -1,0 +1,96 @@
+"""Resuming: what a command must share with the run that it continues, and what it may change."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from medseg import checkpoint
+from medseg.errors import BadInput
+
+_NETWORK = ("model", "series", "peft")
+_FREE = re.compile(
+    r"(run_dir|cache_dir|ckpt_path|checkpoint_minutes|name|test|judged|weights|least_share|logger|hydra|sweep|experiment|"
+    r"data\.(steps|workers|root)|callbacks\.(previews|progress|reconstructions)|plan\.(file|memory_gb)|"
+    r"trainer\.(max_steps|max_epochs|max_time|accelerator|devices|num_nodes|strategy|log_every_n_steps))(\..*)?"
+)
+"""Keys that say where and how long a training runs and who watches it."""
+_LOADS_ALIKE = re.compile(r".*\.(weights|adapt|least_share|.*drop.*|.*checkpoint.*)")
+"""Keys of a network that leave its weights as they are: what it began with, dropout, gradient checkpointing."""
+_SHOWN = 8
+
+
+def check(cfg: DictConfig, resumed: Path, *, tell: bool = True) -> None:
+    """Compare a resolved configuration with that of the checkpoint which it resumes; no data is read.
+
+    Args:
+        cfg: Of the command.
+        resumed: The checkpoint.
+        tell: Print a warning about settings that differ, and a note where the budget is spent already.
+
+    Raises:
+        BadInput: The file is no checkpoint of medseg, or that of another network.
+    """
+    loaded = checkpoint.read(resumed)
+    now: Any = OmegaConf.to_container(cfg, resolve=True)
+    differing = dict(differences(loaded["medseg"]["config"], now))
+    network = [key for key in differing if key.partition(".")[0] in _NETWORK and not _LOADS_ALIKE.fullmatch(key)]
+    if network:
+        listed = "; ".join(_changed(key, differing[key]) for key in _leading(network)[:_SHOWN])
+        raise BadInput(
+            f"ckpt_path={resumed}: the run was trained with another network ({listed}); leave these settings as they "
+            "were (config.yaml of the run has them), or train in another run_dir, with weights= to begin with these"
+        )
+    if not tell:
+        return
+    if differing:
+        listed = ", ".join(_changed(key, values) for key, values in list(differing.items())[:_SHOWN])
+        more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
+        print(f"warning: settings differ from those of {resumed}: {listed}{more}", file=sys.stderr)  # noqa: T201
+    step, most = int(loaded["global_step"]), int(cfg.trainer.max_steps)
+    if 0 < most <= step:
+        told = f"already at step {step} of {most}; trainer.max_steps=N trains on to step N"
+        print(f"note: {told}", file=sys.stderr)  # noqa: T201
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """Keys, with dots, in which two configurations differ and that decide what is trained; the two values of each.
+
+    A missing key counts as null, and ``auto`` as whatever it was resolved to.
+
+    Example:
+        >>> dict(differences({"run_dir": "a", "optimizer": {"lr": 0.1}}, {"run_dir": "b", "optimizer": {"lr": 1}}))
+        {'optimizer.lr': (0.1, 1)}
+    """
+    old, new = dict(_leaves(before)), dict(_leaves(now))
+    for key in dict.fromkeys([*new, *old]):
+        values = old.get(key), new.get(key)
+        if values[0] != values[1] and values[1] != "auto" and not _FREE.fullmatch(key):
+            yield key, values
+
+
+def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _leading(keys: list[str]) -> list[str]:
+    """Only the class where that differs, as its settings differ with it."""
+    return [key for key in keys if key.endswith("_target_")] or keys
+
+
+def _changed(key: str, values: tuple[Any, Any]) -> str:
+    return f"{key} {_short(values[0])} -> {_short(values[1])}"
+
+
+def _short(value: Any) -> str:
+    text = "null" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

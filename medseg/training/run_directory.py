@@ -1,0 +1,126 @@
+"""The folder of a run: which one it is, what is resumed in it, and that one training at a time writes into it."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from medseg.errors import BadInput
+from medseg.runtime import drafts
+from medseg.runtime.run_lock import locked
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+LAST = Path("checkpoints") / "last.ckpt"
+"""Of a run folder: the checkpoint that ``ckpt_path=last`` resumes from."""
+
+
+def command_overrides() -> list[str]:
+    """Overrides of the command that is being run; none in Python."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def run_folder(cfg: DictConfig) -> tuple[Path, Path | None]:
+    """The run's folder, and the checkpoint to resume from.
+
+    ``ckpt_path=last`` means the last checkpoint of ``run_dir``. Where ``run_dir`` is the default, which is named after
+    the date, it means the newest run of the same name next to it. Where there is no checkpoint yet, the training
+    starts from scratch, with a warning: in the folder of the run that was begun, or in ``run_dir``. Jobs of a sweep get
+    a folder each inside ``run_dir``.
+
+    Raises:
+        BadInput: No such checkpoint, or the folder already holds a training.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    if "LOCAL_RANK" in os.environ:
+        from medseg import processes
+
+        if (decided := processes.handed()) is not None:
+            return decided
+    run_dir = Path(cfg.run_dir)
+    sweeps = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    if sweeps:
+        run_dir = run_dir / str(HydraConfig.get().job.num)
+    if cfg.ckpt_path == "last":
+        if not sweeps and not (run_dir / LAST).is_file() and is_default(run_dir, cfg.name, command_overrides()):
+            run_dir = newest(run_dir, cfg.name) or run_dir
+        return run_dir, resumable(run_dir)
+    resumed = None if cfg.ckpt_path is None else Path(cfg.ckpt_path)
+    if resumed is not None and not resumed.is_file():
+        raise BadInput(f"ckpt_path={resumed}: no such file; expected a checkpoint, last, or null")
+    if (run_dir / LAST).exists() and (resumed is None or resumed.resolve().parent != (run_dir / LAST).resolve().parent):
+        raise BadInput(f"run_dir={run_dir} already holds a training; ckpt_path=last resumes it, or name another")
+    return run_dir, resumed
+
+
+def is_default(run_dir: Path, name: str, overrides: list[str]) -> bool:
+    """Whether ``run_dir`` was not chosen by the user: it is ``runs/<name>/<date>``.
+
+    Example:
+        >>> is_default(Path("runs/ct/2026-01-31_12-00-00"), "ct", []), is_default(Path("runs/ct/first"), "ct", [])
+        (True, False)
+    """
+    given = any(word.lstrip("+").partition("=")[0] == "run_dir" for word in overrides)
+    return not given and run_dir.parent == Path("runs") / name and bool(_DATE.fullmatch(run_dir.name))
+
+
+def newest(run_dir: Path, name: str) -> Path | None:
+    """Of the runs next to ``run_dir`` that have this name, the one that was written last; None if there is none."""
+    begun = [path.parent for path in run_dir.parent.glob("*/config.yaml") if _name_of(path) == name]
+    return max(begun, key=_written, default=None)
+
+
+def resumable(run_dir: Path) -> Path | None:
+    """The last checkpoint of a folder; None, with a warning, where there is none to resume from."""
+    if (run_dir / LAST).is_file():
+        return run_dir / LAST
+    if is_first():
+        begun = "the run has no checkpoint yet" if (run_dir / "config.yaml").exists() else "there is no run to resume"
+        print(f"warning: ckpt_path=last: {begun} in {run_dir}; it starts from scratch", file=sys.stderr)  # noqa: T201
+    return None
+
+
+def is_first() -> bool:
+    """Whether this is the first process of a training, or the only one, by the variables of whoever started it."""
+    return next((os.environ[name] for name in _RANKS if name in os.environ), "0") == "0"
+
+
+@contextmanager
+def owned(run_dir: Path, resumed: Path | None) -> Iterator[None]:
+    """Within, no other training writes into the folder; first, the drafts of killed ones are removed from it.
+
+    Raises:
+        BadInput: Another process holds the folder, or has finished a checkpoint in it meanwhile.
+    """
+    if not is_first():
+        yield
+        return
+    with locked(run_dir):
+        if resumed is None and (run_dir / LAST).exists():
+            raise BadInput(f"run_dir={run_dir} already holds a training; ckpt_path=last resumes it, or name another")
+        drafts.remove_files(run_dir)
+        drafts.remove_files(run_dir / LAST.parent)
+        yield
+
+
+def _name_of(config: Path) -> str | None:
+    try:
+        stored: Any = OmegaConf.load(config)
+    except Exception:  # not a configuration: whatever lies there is not a run of this name
+        return None
+    return stored.get("name") if OmegaConf.is_dict(stored) else None
+
+
+def _written(run_dir: Path) -> float:
+    return max(path.stat().st_mtime for path in (run_dir / "config.yaml", run_dir / LAST) if path.exists())

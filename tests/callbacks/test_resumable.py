@@ -1,0 +1,120 @@
+"""Resumable: at whatever moment a training is ended, it resumes to what an uninterrupted one gives, bit for bit."""
+
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+
+from medseg import checkpoint
+from medseg.callbacks.resumable import Resumable
+from medseg.command import compose
+from medseg.errors import BadInput
+from medseg.runtime import signals
+from medseg.train import train
+
+TINY = [
+    "data=phantom_volumes", "data.n_cases=6", "data.n_test=0", "data.shape=[24,28,20]", "data.n_folds=3",
+    "data.steps_per_epoch=3", "plan.patch=[16,16,16]", "plan.batch_size=1", "model.base_features=4", "test=false",
+    "trainer.max_steps=9", "logger=csv", "trainer.accelerator=cpu", "trainer.precision=32-true", "metric=overlap",
+    "inference.overlap=0.25", "callbacks.previews=null",
+]  # fmt: skip
+
+
+class Signal(Callback):
+    """Receives SIGTERM at a step, in the hook of a name."""
+
+    def __init__(self, hook: str, step: int) -> None:
+        self.step = step
+        setattr(self, hook, self._receive)
+
+    def _receive(self, trainer: Any, *args: Any) -> None:
+        if trainer.global_step == self.step and not signals.pending():
+            signals.receive(signal.SIGTERM)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def trained(cache: Path, name: str, *more: str, watched_by: Sequence[Callback] = ()) -> Path:
+    return train(compose("train", [*TINY, f"cache_dir={cache}", f"run_dir={cache}/{name}", *more]), watched_by)
+
+
+@pytest.fixture(scope="module")
+def whole(cache: Path) -> Path:
+    return trained(cache, "whole")
+
+
+def state(run_dir: Path, name: str = "last") -> dict[str, Any]:
+    loaded = checkpoint.read(run_dir / f"checkpoints/{name}.ckpt")
+    optimizer = loaded["optimizer_states"][0]["state"]
+    moments = {f"{i} {k}": v for i, slots in optimizer.items() for k, v in slots.items()}
+    return (
+        {"step": torch.tensor(loaded["global_step"])} | loaded["state_dict"] | loaded["current_model_state"] | moments
+    )
+
+
+def assert_equal(one: Path, two: Path) -> None:
+    for name in ("last", "best"):
+        first, second = state(one, name), state(two, name)
+        assert set(first) == set(second)
+        for key, value in first.items():
+            assert torch.equal(value, second[key]), (name, key)
+
+
+@pytest.mark.parametrize(
+    "hook, step, ended, saved",
+    [
+        ("on_train_batch_start", 4, 5, 5),
+        ("on_validation_batch_start", 3, 3, 3),
+        pytest.param("on_train_batch_start", 0, 1, 1, marks=pytest.mark.slow),
+        pytest.param("on_train_batch_start", 5, 6, 6, marks=pytest.mark.slow),
+        pytest.param("on_validation_epoch_end", 6, 6, 6, marks=pytest.mark.slow),
+        pytest.param("on_validation_batch_start", 9, 9, 6, marks=pytest.mark.slow),
+        pytest.param("on_train_epoch_end", 3, 6, 6, marks=pytest.mark.slow),
+    ],
+)
+def test_a_training_that_a_signal_ends_resumes_exactly(
+    whole: Path, cache: Path, capfd: pytest.CaptureFixture[str], hook: str, step: int, ended: int, saved: int
+) -> None:
+    name = f"{hook}-{step}"
+    with pytest.raises(signals.EndedBySignal) as raised:
+        trained(cache, name, watched_by=[Signal(hook, step)])
+    assert raised.value.code == 143
+    assert checkpoint.read(cache / name / "checkpoints/last.ckpt")["global_step"] == saved
+    assert f"ended by SIGTERM at step {ended}; continue" in capfd.readouterr().err
+    trained(cache, name, "ckpt_path=last")
+    assert_equal(whole, cache / name)
+
+
+@pytest.mark.slow
+def test_epochs_as_budget_and_validations_within_them_resume_exactly(cache: Path) -> None:
+    """Gradients of two batches make a step; validation follows every second batch."""
+    settings = ["trainer.max_steps=-1", "trainer.max_epochs=3", "data.steps_per_epoch=4"]
+    settings += ["trainer.accumulate_grad_batches=2", "+trainer.val_check_interval=2"]
+    settings[-2] = "+" + settings[-2]
+    alone = trained(cache, "epochs", *settings)
+    for hook, step in (("on_train_batch_start", 1), ("on_train_batch_start", 2), ("on_validation_batch_start", 4)):
+        name = f"epochs-{hook}-{step}"
+        with pytest.raises(signals.EndedBySignal):
+            trained(cache, name, *settings, watched_by=[Signal(hook, step)])
+        trained(cache, name, *settings, "ckpt_path=last")
+        assert_equal(alone, cache / name)
+
+
+@pytest.mark.slow
+def test_loader_processes_resume_within_an_epoch(whole: Path, cache: Path) -> None:
+    with pytest.raises(signals.EndedBySignal):
+        trained(cache, "workers", "data.workers=1", watched_by=[Signal("on_train_batch_start", 4)])
+    trained(cache, "workers", "data.workers=1", "ckpt_path=last")
+    assert_equal(whole, cache / "workers")
+
+
+def test_minutes_that_are_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="checkpoint_minutes=0: expected minutes above 0"):
+        Resumable(tmp_path / "last.ckpt", 0)
