@@ -60,7 +60,9 @@ def suffix(path: Path | str) -> str:
         ('.nii.gz', '.mha')
     """
     path = Path(path)
-    if path.is_dir():  # folders of DICOM are often named by a UID, whose dots mean nothing
+    if os.path.isdir(
+        path
+    ):  # False for names that no file can have; folders of DICOM are often named by a UID, whose dots mean nothing
         return ""
     return ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix.lower()
 

@@ -32,7 +32,9 @@ def check_size(
     if not compressed and promised > stored:
         raise error(f"its header promises {promised} bytes of cells, but {max(stored, 0)} are stored")
     if compressed and promised > DEFLATE_RATIO * max(stored, 0) and promised > 1 << 24:
-        raise error(f"its header promises {promised} bytes of cells, which {max(stored, 0)} compressed bytes cannot hold")
+        raise error(
+            f"its header promises {promised} bytes of cells, which {max(stored, 0)} compressed bytes cannot hold"
+        )
     if compressed and promised > max(SUSPICIOUS_BYTES, SUSPICIOUS_RATIO * stored):
         raise BadInput(
             f"{path}: {stored / 1e6:.3g} MB would expand to {promised / 1e9:.3g} GB, like a decompression bomb; expected "

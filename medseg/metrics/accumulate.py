@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -150,11 +151,21 @@ class CaseScores:
 
 
 def write(folder: Path, result: Mapping[str, Any]) -> None:
-    """Write ``metrics.json`` and ``cases.csv`` (a null is an empty field) into ``folder``, each atomically."""
+    """Write ``metrics.json`` and ``cases.csv`` (a null is an empty field) into ``folder``, each atomically.
+
+    Spreadsheets take a field that begins with ``=``, ``+``, ``-`` or ``@`` for a formula, and names of cases come from
+    file names. Such names have a ``'`` in front in ``cases.csv`` (one more, if they have some already), which a
+    reader takes off again; ``metrics.json`` has them as they are.
+    """
     names = list(dict.fromkeys(key for row in result["cases"] for key in row)) or ["case", "class"]
     text = io.StringIO()
     table = csv.DictWriter(text, names, lineterminator="\n")
     table.writeheader()
-    table.writerows(result["cases"])
+    table.writerows({key: _unformulated(value) for key, value in row.items()} for row in result["cases"])
     write_whole(folder / "cases.csv", text.getvalue())
     write_whole(folder / "metrics.json", json.dumps(result, indent=1, allow_nan=False) + "\n")
+
+
+def _unformulated(value: Any) -> Any:
+    """A text that no spreadsheet takes for a formula; numbers as they are."""
+    return f"'{value}" if isinstance(value, str) and re.match(r"'*[=+\-@\t\r]", value) else value

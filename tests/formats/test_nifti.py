@@ -238,7 +238,9 @@ def test_damaged_files_are_named(tmp_path):
     np.testing.assert_array_equal(source.read(Box((0, 0, 0), (30, 30, 3)))[0], noise[:, :, :3])
     with pytest.raises(BadInput, match=r"half\.nii\.gz: cannot be read"):
         source.read(Box((0, 0, 29), (30, 30, 30)))
-    with pytest.raises(BadInput, match=r"half\.nii: cannot be read.*promises 27000 bytes of cells, but 13324 are stored"):
+    with pytest.raises(
+        BadInput, match=r"half\.nii: cannot be read.*promises 27000 bytes of cells, but 13324 are stored"
+    ):
         formats.open(tmp_path / "half.nii")
 
 
