@@ -53,8 +53,8 @@ def probe(path: Path, *, cells: bool = False, memory: int = MEMORY_BYTES, second
         raise BadInput(refused.splitlines()[-1])
     if done.returncode != 0:
         raise BadInput(
-            f"{path}: reading it ended its process ({_reason(done.returncode, done.stderr)}), expected a readable file; "
-            "convert it again"
+            f"{path}: reading it ended its process ({_reason(done.returncode, done.stderr)}), "
+            "expected a readable file; convert it again"
         )
 
 

@@ -112,7 +112,7 @@ def _copy_forms(header: Any, grid: Grid, like: Path) -> None:
 
 
 def _checked_kind(path: Path) -> Any:
-    """nibabel's class for the version of a file whose header promises no more than the file can hold.
+    """The class of nibabel for the version of a file, whose header must promise no more than the file can hold.
 
     nibabel would read extensions and cells of any promised size, and a file by its content, also as CIFTI.
 

@@ -11,7 +11,7 @@ DEFLATE_RATIO = 1040
 """Bytes that one byte of gzip can become: 1032, and some for short files."""
 SUSPICIOUS_RATIO, SUSPICIOUS_BYTES = 200, 2 << 30
 """A file that grows so many times over to more than so many bytes is taken for a decompression bomb. Images shrink 2
-to 4 times and masks 20 to 200 times; an empty mask shrinks 1000 times, but 2 GiB of one are 1280 x 1280 x 1310 cells."""
+to 4 times and masks 20 to 200 times; an empty mask shrinks 1000 times, but 2 GiB of it are 1280 x 1280 x 1310 cells."""
 
 
 def check_size(
@@ -37,8 +37,9 @@ def check_size(
         )
     if compressed and promised > max(SUSPICIOUS_BYTES, SUSPICIOUS_RATIO * stored):
         raise BadInput(
-            f"{path}: {stored / 1e6:.3g} MB would expand to {promised / 1e9:.3g} GB, like a decompression bomb; expected "
-            f"at most {SUSPICIOUS_RATIO} times or {SUSPICIOUS_BYTES >> 30} GiB; store it uncompressed or in a smaller type"
+            f"{path}: {stored / 1e6:.3g} MB would expand to {promised / 1e9:.3g} GB, like a decompression bomb; "
+            f"expected at most {SUSPICIOUS_RATIO} times as much, or {SUSPICIOUS_BYTES >> 30} GiB; store it uncompressed, "
+            "or in a smaller type"
         )
 
 
@@ -51,6 +52,6 @@ def check_memory(path: Path, wanted: int) -> None:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if wanted > memory:
         raise BadInput(
-            f"{path}: the cells to be read take {wanted / 1e9:.4g} GB, this machine has {memory / 1e9:.4g} GB of memory; "
-            "check the shape in the header, or cut the file into parts"
+            f"{path}: the cells to be read take {wanted / 1e9:.4g} GB, this machine has {memory / 1e9:.4g} GB of "
+            "memory; check the shape in the header, or cut the file into parts"
         )

@@ -72,9 +72,9 @@ def resampled_grid(source: Grid, spacing: Sequence[float], *, case: str) -> Grid
     if not cells <= max(MOST_CELLS, np.prod(source.shape, dtype=np.float64)):
         came, target = ([float(f"{mm:.4g}") for mm in s] for s in (source.spacing, spacing))
         raise BadInput(
-            f"case {case}: its shape is {source.shape} and its spacing {came} {source.unit}, which at the plan's spacing "
-            f"{target} would become {cells:.2g} cells (at most {MOST_CELLS:.0e}); check the spacing in the header of its "
-            "file, or set plan.spacing"
+            f"case {case}: its shape is {source.shape} and its spacing {came} {source.unit}, which at the plan's "
+            f"spacing {target} would become {cells:.2g} cells (at most {MOST_CELLS:.0e}); check the spacing in the "
+            "header of its file, or set plan.spacing"
         )
     return source.resampled(spacing)
 
