@@ -15,7 +15,7 @@ from medseg.data.normalise import PER_IMAGE, ImageStats, Normalisation, normalis
 from medseg.errors import BadInput
 from medseg.geometry.box import Box, bounding_box
 from medseg.geometry.grid import Grid, reorient, reorient_back
-from medseg.geometry.resample import resample_image, resample_label
+from medseg.geometry.resample import resample_image, resample_label, resampled_grid
 from medseg.sample import Sample
 
 
@@ -156,7 +156,7 @@ class Preprocess:
         cut = crop(turned, box)
         counted = cut.valid & nonzero_mask(cut.planes) if self.masked else cut.valid
         image = self._normalised(cut, counted)
-        grid, lead = cut.grid.resampled(self.spacing), image.shape[: image.ndim - counted.ndim]
+        grid, lead = resampled_grid(cut.grid, self.spacing, case=sample.case), image.shape[: image.ndim - counted.ndim]
         image = resample_image(image.reshape(-1, *cut.grid.shape), cut.grid, grid.shape).reshape(*lead, *grid.shape)
         label = None if cut.label is None else resample_label(cut.label, cut.grid, grid.shape)
         valid = cut.valid
@@ -168,6 +168,8 @@ class Preprocess:
         return prepared, Trace(sample.grid, axes, flips, box, grid)
 
     def _check(self, sample: Sample) -> None:
+        if 0 in sample.grid.shape:
+            raise BadInput(f"{sample.case}: its shape is {sample.grid.shape}, expected at least one cell on each axis")
         channels = sample.image.shape[-sample.valid.ndim - 1]
         if channels != len(self.rules):
             raise BadInput(f"{sample.case}: {channels} channels came, the plan has {len(self.rules)}")

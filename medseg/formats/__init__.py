@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -47,6 +48,7 @@ IMAGES = tuple(s for s, module in _MODULES.items() if module == "image")
 VECTORS = (".gpkg", ".geojson", ".shp")
 """Suffixes of shapes that ``vector.rasterised`` draws on a grid; ``open`` does not know them."""
 
+_LONGEST_NAME = 255  # bytes, of all usual file systems
 _DETACHED = (".nhdr", ".mhd")  # the cells lie in a second file, so that the pair cannot be replaced at once
 
 
@@ -58,7 +60,9 @@ def suffix(path: Path | str) -> str:
         ('.nii.gz', '.mha')
     """
     path = Path(path)
-    if path.is_dir():  # folders of DICOM are often named by a UID, whose dots mean nothing
+    if os.path.isdir(
+        path
+    ):  # False for names that no file can have; folders of DICOM are often named by a UID, whose dots mean nothing
         return ""
     return ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix.lower()
 
@@ -87,8 +91,7 @@ def open(path: Path | str, *, series: str | None = None, alpha: bool = True) -> 
         BadInput: Missing, unknown suffix, unreadable header, or a DICOM folder that is not one volume.
     """
     path = Path(path)
-    if not path.exists():
-        raise BadInput(f"{path}: no such file or folder; mend the path")
+    check_regular(path)
     if path.is_dir():
         from medseg.formats import dicom
 
@@ -98,6 +101,23 @@ def open(path: Path | str, *, series: str | None = None, alpha: bool = True) -> 
     module = _module(path)
     options = {"alpha": alpha} if module == "geotiff" else {}
     return import_module(f"medseg.formats.{module}").open(path, **options)
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is neither a file nor a folder: opening a named pipe waits for ever, a device may never end.
+
+    Raises:
+        BadInput: Missing, a name that no file can have, a pipe, socket or device.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file or folder; mend the path") from None
+    except (OSError, ValueError) as error:  # a name that is too long or holds a NUL
+        reason = getattr(error, "strerror", None) or error
+        raise BadInput(f"{str(path)[:300]}: cannot be opened ({reason}), expected a file or folder") from error
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise BadInput(f"{path}: is a named pipe, socket or device, expected a file or folder; copy it to a file first")
 
 
 def write(
@@ -180,7 +200,8 @@ def _write(path: Path, module: str, cells: Shaped[np.ndarray, "..."], grid: Grid
     library = import_module(f"medseg.formats.{module}")
     if module == "image":
         library.refuse(path, cells)
-    part = path.with_name(f".{stem(path)}.{secrets.token_hex(4)}{suffix(path)}")
+    # short, so that every name that a file may have can be written; a stem would have to be cut
+    part = path.with_name(f".{secrets.token_hex(4)}{suffix(path)}")
     try:
         library.write(part, cells, grid, **options)
         os.replace(part, path)
@@ -199,6 +220,9 @@ def _writable(path: Path, shape: tuple[int, ...], grid: Grid) -> str:
         raise BadInput(f"{path}: headers with detached data are read but not written; write to {stem(path)}{whole}")
     if module == "image" and kind != ".png":
         raise BadInput(f"{path}: {kind} is read but not written, as it may change values; write to {stem(path)}.png")
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+        length = len(os.fsencode(path.name))
+        raise BadInput(f"{path}: its name has {length} bytes, files may have {_LONGEST_NAME}; shorten the case's name")
     if not path.parent.is_dir():
         raise BadInput(f"{path}: the folder {path.parent} does not exist; make it first")
     came = f"{path}: a grid of {grid.ndim} axes in frame {grid.frame[:40]!r} came"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import struct
+import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from pydicom.errors import InvalidDicomError
-from pydicom.uid import MediaStorageDirectoryStorage
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from medseg.errors import BadInput
 from medseg.formats.source import LPS_TO_RAS, Source, damage_told, file_grid, read_dtype
@@ -23,15 +26,10 @@ STEP_TOLERANCE = 0.05
 0.1 mm pass for steps of 1 mm and more; a missing slice is off by half a step at least."""
 
 _DAMAGE = (
-    InvalidDicomError,
-    OSError,
-    EOFError,
-    ValueError,
-    RuntimeError,
-    NotImplementedError,
-    AttributeError,
-    KeyError,
-)
+    InvalidDicomError, BytesLengthException, OSError, EOFError, ValueError, RuntimeError, AttributeError, LookupError,
+    TypeError, ArithmeticError, MemoryError, struct.error, zlib.error,
+)  # fmt: skip
+_MOST_DEFLATED = 4 << 20  # bytes of a file that pydicom inflates at once, up to 1032 times
 _NEEDED = (
     "Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient",
     "BitsAllocated", "PixelRepresentation",
@@ -52,18 +50,57 @@ class Slice:
 
     Attributes:
         path: The file.
-        slope: What its stored values are multiplied by.
+        shape: Columns and rows.
+        spacing: Distance of columns and of rows in mm.
+        position: Centre of the first cell in LPS.
+        orientation: ``[2, 3]``: direction along rows of pixels, and down the columns.
+        stored: Type of the stored values.
+        slope: What stored values are multiplied by.
         intercept: What is added then.
+        thickness: Distance to the next slice that the file tells, in mm; 0 if it tells none.
     """
 
     path: Path
+    shape: tuple[int, int]
+    spacing: tuple[float, float]
+    position: tuple[float, ...]
+    orientation: npt.NDArray[np.float64]
+    stored: np.dtype[Any]
     slope: float
     intercept: float
+    thickness: float
+
+    @classmethod
+    def of(cls, header: Any) -> Slice:
+        """From the header of a file, of which every tag is decoded here: pydicom decodes them when they are asked for.
+
+        Raises:
+            BadInput: A tag that cannot be decoded, or has other values than one slice has.
+        """
+        with damage_told(Path(header.filename), *_DAMAGE):
+            down, along = _numbers(header, "PixelSpacing", 2)
+            bits = int(header.BitsAllocated)
+            if bits not in (8, 16, 32):
+                raise ValueError(f"BitsAllocated is {bits}, expected 8, 16 or 32")
+            return cls(
+                path=Path(header.filename),
+                shape=(int(header.Columns), int(header.Rows)),
+                spacing=(along, down),
+                position=_numbers(header, "ImagePositionPatient", 3),
+                orientation=np.array(_numbers(header, "ImageOrientationPatient", 6)).reshape(2, 3),
+                stored=np.dtype(f"{'i' if header.PixelRepresentation else 'u'}{bits // 8}"),
+                slope=_number(header, "RescaleSlope", 1.0),
+                intercept=_number(header, "RescaleIntercept", 0.0),
+                thickness=_number(header, "SpacingBetweenSlices", 0.0) or _number(header, "SliceThickness", 0.0),
+            )
 
     def read(self) -> npt.NDArray[Any]:
         """Stored values ``[columns, rows]``."""
         with damage_told(self.path, *_DAMAGE):
-            return pydicom.dcmread(self.path).pixel_array.T
+            cells = pydicom.dcmread(self.path).pixel_array.T
+            if cells.shape != self.shape:
+                raise ValueError(f"its cells have the shape {cells.shape}, its header says {self.shape}")
+        return cells
 
 
 class DicomSource(Source):
@@ -75,27 +112,21 @@ class DicomSource(Source):
     """
 
     def __init__(self, folder: Path, *, series: str | None) -> None:
-        headers = _choose(folder, _headers(folder), series)
-        _check_kind(headers)
-        first = headers[0]
-        along, down = np.array(first.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
-        places = np.array([h.ImagePositionPatient for h in headers], dtype=np.float64)
+        slices = _slices(_choose(folder, _headers(folder), series))
+        first = slices[0]
+        along, down = first.orientation
+        places = np.array([piece.position for piece in slices])
         order = np.argsort(places @ np.cross(along, down), kind="stable")
-        headers, places = [headers[i] for i in order], places[order]
+        slices, places = [slices[i] for i in order], places[order]
         affine = np.eye(4)
-        affine[:3, 0] = along * float(first.PixelSpacing[1])
-        affine[:3, 1] = down * float(first.PixelSpacing[0])
-        affine[:3, 2] = _step(folder, headers, places, np.cross(along, down))
+        affine[:3, 0] = along * first.spacing[0]
+        affine[:3, 1] = down * first.spacing[1]
+        affine[:3, 2] = _step(folder, slices, places, np.cross(along, down))
         affine[:3, 3] = places[0]
-        slices = [
-            Slice(Path(h.filename), _number(h, "RescaleSlope", 1.0), _number(h, "RescaleIntercept", 0.0))
-            for h in headers
-        ]
-        stored = np.dtype(f"{'i' if first.PixelRepresentation else 'u'}{first.BitsAllocated // 8}")
         self.path = folder
-        self.grid = file_grid(folder, (first.Columns, first.Rows, len(slices)), LPS_TO_RAS @ affine)
+        self.grid = file_grid(folder, (*first.shape, len(slices)), LPS_TO_RAS @ affine)
         self.n_channels = 1
-        self.dtype = read_dtype(folder, stored, scaled=any((s.slope, s.intercept) != (1, 0) for s in slices))
+        self.dtype = read_dtype(folder, first.stored, scaled=any((s.slope, s.intercept) != (1, 0) for s in slices))
         self._slices = slices
 
     def _read(self, box: Box, channels: tuple[int, ...]) -> npt.NDArray[Any]:
@@ -117,7 +148,20 @@ def open(folder: Path, *, series: str | None = None) -> DicomSource:
 def _number(header: Any, tag: str, default: float) -> float:
     """Value of a tag; the default where it is absent or empty."""
     value = header.get(tag)
-    return default if value is None or value == "" else float(value)
+    if value is None or value == "":
+        return default
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{tag} is {number}, expected a number")
+    return number
+
+
+def _numbers(header: Any, tag: str, n: int) -> tuple[float, ...]:
+    """The n finite numbers of a tag."""
+    values = tuple(map(float, header[tag].value))
+    if len(values) != n or not all(map(math.isfinite, values)):
+        raise ValueError(f"{tag} is {values}, expected {n} numbers")
+    return values
 
 
 def _headers(folder: Path) -> list[Any]:
@@ -126,17 +170,31 @@ def _headers(folder: Path) -> list[Any]:
     for path in sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")):
         try:
             with damage_told(path, *_DAMAGE):
-                header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*_NEEDED, *_OTHER])
+                header = _header(path)
         except BadInput:
             if path.suffix.lower() == ".dcm":
                 raise
             continue
-        if header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:  # DICOMDIR
+        if header is None:
             continue
         if "SeriesInstanceUID" not in header:
             raise BadInput(f"{path}: lacks SeriesInstanceUID, so it is no whole slice; remove it or copy it again")
         headers.append(header)
     return headers
+
+
+def _header(path: Path) -> Any | None:
+    """The tags that are used, each decoded; None for a DICOMDIR."""
+    if path.stat().st_size > _MOST_DEFLATED:
+        syntax = pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID")
+        if syntax == DeflatedExplicitVRLittleEndian:
+            raise ValueError(f"it is deflated as a whole and larger than {_MOST_DEFLATED} bytes; store it uncompressed")
+    header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*_NEEDED, *_OTHER])
+    if header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+        return None
+    for element in header:  # pydicom decodes a tag when it is asked for
+        str(element.value)
+    return header
 
 
 def _choose(folder: Path, headers: Sequence[Any], series: str | None) -> list[Any]:
@@ -157,43 +215,51 @@ def _choose(folder: Path, headers: Sequence[Any], series: str | None) -> list[An
     raise BadInput(f"{folder}: holds {came}; choose with series=UID among {found}")
 
 
-def _check_kind(headers: Sequence[Any]) -> None:
-    """Refuse files that are not one slice of real numbers each, or that differ in what all must share."""
-    first = headers[0]
+def _slices(headers: Sequence[Any]) -> list[Slice]:
+    """What is used of each file; refuses those that are not one slice of real numbers, and those that differ."""
     for header in headers:
-        path = header.filename
-        missing = [tag for tag in _NEEDED if header.get(tag) in (None, "")]
-        if int(header.get("NumberOfFrames") or 1) > 1:
-            raise BadInput(f"{path}: holds many frames, one slice a file was expected; convert to .nii.gz (dcm2niix)")
-        if missing:
-            raise BadInput(f"{path}: lacks {', '.join(missing)}, so it is no whole slice; remove it or copy it again")
-        if int(header.get("SamplesPerPixel") or 1) != 1:
-            raise BadInput(f"{path}: holds colours, real numbers were expected; remove it or choose another series")
-        if "ModalityLUTSequence" in header:
-            raise BadInput(f"{path}: values go through a table (ModalityLUTSequence); convert the series to .nii.gz")
+        with damage_told(Path(header.filename), *_DAMAGE):
+            _check_kind(header)
+    first = headers[0]
+    slices = [Slice.of(header) for header in headers]
+    for header in headers:
         for tag, tolerance in _ALIKE.items():
             one, other = (np.array(h[tag].value, dtype=np.float64) for h in (first, header))
             if not np.allclose(one, other, rtol=0, atol=tolerance):
                 raise BadInput(
-                    f"{path}: {tag} is {other.tolist()}, but {one.tolist()} in {first.filename}; "
+                    f"{header.filename}: {tag} is {other.tolist()}, but {one.tolist()} in {first.filename}; "
                     "keep the files of one volume in a folder"
                 )
+    return slices
+
+
+def _check_kind(header: Any) -> None:
+    """Refuse a file that is not one slice of real numbers."""
+    path = header.filename
+    missing = [tag for tag in _NEEDED if header.get(tag) in (None, "")]
+    if int(header.get("NumberOfFrames") or 1) > 1:
+        raise BadInput(f"{path}: holds many frames, one slice a file was expected; convert to .nii.gz (dcm2niix)")
+    if missing:
+        raise BadInput(f"{path}: lacks {', '.join(missing)}, so it is no whole slice; remove it or copy it again")
+    if int(header.get("SamplesPerPixel") or 1) != 1:
+        raise BadInput(f"{path}: holds colours, real numbers were expected; remove it or choose another series")
+    if "ModalityLUTSequence" in header:
+        raise BadInput(f"{path}: values go through a table (ModalityLUTSequence); convert the series to .nii.gz")
 
 
 def _step(
-    folder: Path, headers: Sequence[Any], places: npt.NDArray[np.float64], normal: npt.NDArray[np.float64]
+    folder: Path, slices: Sequence[Slice], places: npt.NDArray[np.float64], normal: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
     """Vector from each slice to the next, in LPS millimetres; slices are in order.
 
     Raises:
         BadInput: Two slices in one place, a missing slice, or unequal steps.
     """
-    names = [Path(h.filename).name for h in headers]
-    if len(headers) == 1:
-        thickness = headers[0].get("SpacingBetweenSlices") or headers[0].get("SliceThickness")
-        if not thickness:
+    names = [piece.path.name for piece in slices]
+    if len(slices) == 1:
+        if not slices[0].thickness:
             raise BadInput(f"{folder}: one slice without SliceThickness has no voxel size; convert it to .nii.gz")
-        return normal * float(thickness)
+        return normal * slices[0].thickness
     gaps = np.diff(places @ normal)
     closest = int(gaps.argmin())
     if gaps[closest] < 1e-3:

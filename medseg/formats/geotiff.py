@@ -36,6 +36,9 @@ DAMAGE = (RasterioError, CPLE_BaseError, OSError)
 OPEN_FILES = 32
 """Handles that a process keeps open."""
 
+MOST_BANDS = 10_000
+"""Bands that a file may have; sensors have some hundreds, series of them some thousands."""
+
 _CACHE_MB = 128
 """Decoded blocks that GDAL keeps; its own default is 5 % of the memory in each worker."""
 
@@ -74,24 +77,29 @@ class GeoTiffSource(Source):
         self.path = path
         with damage_told(path, *DAMAGE):
             scene = _handle(path, _stamp(path), os.getpid(), threading.get_ident())
-        if len(scene.subdatasets) > 1:
-            raise BadInput(f"{path}: holds {len(scene.subdatasets)} pages, one was expected; save each as its own file")
-        tagged = [b for b, kind in zip(scene.indexes, scene.colorinterp) if kind == ColorInterp.alpha] if alpha else []
-        bands = [b for b in scene.indexes if b not in tagged]
+            if scene.count > MOST_BANDS:
+                raise BadInput(f"{path}: has {scene.count} bands, expected at most {MOST_BANDS}; check the file")
+            if len(scene.subdatasets) > 1:
+                pages = len(scene.subdatasets)
+                raise BadInput(f"{path}: holds {pages} pages, one was expected; save each as its own file")
+            # rasterio computes these for all bands whenever one is asked for
+            indexes, interpretation, flags = scene.indexes, scene.colorinterp, scene.mask_flag_enums
+            descriptions, scales, offsets, nodata = scene.descriptions, scene.scales, scene.offsets, scene.nodatavals
+            self.grid = grid_of(path, scene.shape, scene.transform, scene.crs)
+            self._stored = _stored(scene.dtypes)
+        tagged = [b for b, kind in zip(indexes, interpretation) if kind == ColorInterp.alpha] if alpha else []
+        bands = [b for b in indexes if b not in set(tagged)]
         if not bands:
             raise BadInput(f"{path}: holds an alpha band only, channels were expected; save it without alpha")
         kept = [b - 1 for b in bands]
-        self.grid = grid_of(path, scene.shape, scene.transform, scene.crs)
         self.n_channels = len(bands)
-        self.names = _names([scene.descriptions[i] for i in kept])
+        self.names = _names([descriptions[i] for i in kept])
         self._bands, self._alpha = tuple(bands), tuple(tagged)
-        self._scales = tuple((scene.scales[i], scene.offsets[i]) for i in kept)
+        self._scales = tuple((scales[i], offsets[i]) for i in kept)
         self._scaled = any(scale != (1, 0) for scale in self._scales)
-        self._stored = _stored(scene.dtypes)
         self.dtype = read_dtype(path, self._stored, scaled=self._scaled)
-        flags = [scene.mask_flag_enums[i] for i in kept]
-        self._masked = any(MaskFlags.per_dataset in f and MaskFlags.alpha not in f for f in flags)
-        self._nodata = tuple(comparable(scene.nodatavals[i], self._stored) for i in kept)
+        self._masked = any(MaskFlags.per_dataset in flags[i] and MaskFlags.alpha not in flags[i] for i in kept)
+        self._nodata = tuple(comparable(nodata[i], self._stored) for i in kept)
 
     def _read(self, box: Box, channels: tuple[int, ...]) -> npt.NDArray[Any]:
         with self.reading() as scene:

@@ -11,6 +11,8 @@ import SimpleITK as sitk
 from jaxtyping import Shaped
 
 from medseg.errors import BadInput
+from medseg.formats import isolated
+from medseg.formats.itk_header import HeaderError, read_header
 from medseg.formats.source import LPS_TO_RAS, Source, damage_told, file_grid, read_dtype
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
@@ -28,9 +30,16 @@ class ItkSource(Source):
     SimpleITK gives arrays as [k, j, i] in a world of LPS; here they are [i, j, k] in RAS, as a NIfTI file
     of the same volume would be. A 2D file is a volume of one slice. Of an uncompressed MetaImage only
     the box is read; ITK decodes the other kinds whole.
+
+    The header is checked before ITK sees it (``itk_header``): ITK's own parsers write beyond their memory
+    for some. Headers that are not written in the usual way are read in a process of their own first.
     """
 
     def __init__(self, path: Path) -> None:
+        with damage_told(path, HeaderError, OSError):
+            header = read_header(path)
+        if not header.ordinary:
+            isolated.probe(path)
         reader = _reader(path)
         with damage_told(path, RuntimeError):
             reader.ReadImageInformation()
@@ -76,5 +85,6 @@ def write(path: Path, array: Shaped[np.ndarray, " *s"], grid: Grid, *, like: Pat
 
 def _reader(path: Path) -> sitk.ImageFileReader:
     reader = sitk.ImageFileReader()
+    reader.SetImageIO("NrrdImageIO" if path.suffix.lower() in (".nrrd", ".nhdr") else "MetaImageIO")  # not by content
     reader.SetFileName(str(path))
     return reader

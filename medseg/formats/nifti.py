@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import math
+import struct
 import zlib
 from pathlib import Path
 from typing import Any
@@ -12,19 +14,24 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Shaped
 from nibabel.filebasedimages import ImageFileError
+from nibabel.nifti1 import data_type_codes
 from nibabel.spatialimages import HeaderDataError
 
 from medseg.errors import BadInput
+from medseg.formats.sizes import check_size
 from medseg.formats.source import Source, damage_told, file_grid, read_dtype
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
 
-_DAMAGE = (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError)
+_DAMAGE = (
+    ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError, OverflowError, MemoryError,
+)  # fmt: skip
 _MM_PER_UNIT = {1: 1000.0, 3: 0.001}  # codes of metre and micron in xyzt_units; others are taken as mm
 _GEOMETRY = (
     "qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z",
     "sform_code", "srow_x", "srow_y", "srow_z", "xyzt_units",
 )  # fmt: skip
+_MOST_EXTENSION = 64 << 20  # bytes between header and cells, such as a copy of a DICOM header
 _SCANNER = 1  # form code: scanner anatomical coordinates
 
 
@@ -37,8 +44,9 @@ class NiftiSource(Source):
     """
 
     def __init__(self, path: Path) -> None:
-        with damage_told(path, *_DAMAGE):
-            image: Any = nib.load(path, mmap=False)  # a memory map would keep the file open
+        with damage_told(path, *_DAMAGE, struct.error):
+            kind = _checked_kind(path)
+            image: Any = kind.from_filename(path, mmap=False)  # a memory map would keep the file open
             affine = np.array(image.affine, dtype=np.float64)
         shape = image.dataobj.shape
         if len(shape) < 2 or sum(n != 1 for n in shape[3:]) > 1:
@@ -73,7 +81,7 @@ def write(path: Path, array: Shaped[np.ndarray, " *s"], grid: Grid, *, like: Pat
     """
     kind: Any = nib.Nifti1Image
     if like is not None:
-        kind = type(nib.load(like))
+        kind = _checked_kind(like)
     header = kind.header_class()
     header.set_data_shape(array.shape)
     if like is None:
@@ -97,7 +105,41 @@ def _copy_forms(header: Any, grid: Grid, like: Path) -> None:
     offset = NiftiSource(like).grid.offset_from(grid)
     if offset > 1e-3:
         raise ValueError(f"{like} lies {offset:.3g} cells from the grid to be written, so its header would be false")
-    model: Any = nib.load(like).header
+    model: Any = _checked_kind(like).from_filename(like).header
     for field in _GEOMETRY:
         header[field] = model[field]
     header["pixdim"][:4] = model["pixdim"][:4]
+
+
+def _checked_kind(path: Path) -> Any:
+    """The class of nibabel for the version of a file, whose header must promise no more than the file can hold.
+
+    nibabel would read extensions and cells of any promised size, and a file by its content, also as CIFTI.
+
+    Raises:
+        ValueError: No NIfTI header, or one that the file cannot keep.
+        struct.error: The file is shorter than a header.
+        BadInput: A decompression bomb.
+    """
+    compressed = path.name.lower().endswith(".gz")
+    with gzip.open(path) if compressed else path.open("rb") as file:
+        head = file.read(540)
+    order = next((order for order in "<>" if struct.unpack_from(f"{order}i", head)[0] in (348, 540)), None)
+    if order is None:
+        raise ValueError("it does not start as a NIfTI header does")
+    if struct.unpack_from(f"{order}i", head)[0] == 348:
+        kind, axes, *shape = nib.Nifti1Image, *struct.unpack_from(f"{order}8h", head, 40)
+        (code,), (offset,) = struct.unpack_from(f"{order}h", head, 70), struct.unpack_from(f"{order}f", head, 108)
+    else:
+        kind, axes, *shape = nib.Nifti2Image, *struct.unpack_from(f"{order}8q", head, 16)
+        (code,), (offset,) = struct.unpack_from(f"{order}h", head, 12), struct.unpack_from(f"{order}q", head, 168)
+    shape = shape[: max(axes, 0)]
+    if not 1 <= axes <= 7 or min(shape) < 1:
+        raise ValueError(f"its shape is {shape}, expected at least one cell on each axis")
+    if not 0 <= offset <= _MOST_EXTENSION:
+        raise ValueError(f"its cells begin at byte {offset}, expected at most {_MOST_EXTENSION}")
+    if code not in data_type_codes.value_set("code"):
+        raise ValueError(f"its data type has the code {code}, which NIfTI does not define")
+    promised = math.prod(shape) * data_type_codes.dtype[code].itemsize
+    check_size(path, promised, path.stat().st_size - (0 if compressed else int(offset)), compressed=compressed)
+    return kind

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,6 +30,7 @@ _GDAL_TYPES = {
 }  # fmt: skip
 _CACHE_MB = 64  # decoded blocks that GDAL keeps; its own default is 5 % of the memory
 _THREADS = 4
+_LONGEST = 200  # bytes of a name to which endings are added; files may have 255
 _LEVEL = 5  # on class maps of 36 million cells, 6 took up to twice as long and saved 3 % to 7 %
 
 
@@ -203,7 +205,10 @@ class RasterSink:
         return ElementTree.tostring(root, encoding="unicode")
 
     def _beside(self, ending: str) -> Path:
-        return self.target.with_name(f".{self.target.name}.{ending}")
+        name = self.target.name
+        if len(os.fsencode(name)) > _LONGEST:  # the same for every sink of this target
+            name = f"{name[:40]}-{sha256(os.fsencode(name)).hexdigest()[:16]}"
+        return self.target.with_name(f".{name}.{ending}")
 
     def _write(self, ending: str, text: str) -> None:
         """Write a small file in one rename."""

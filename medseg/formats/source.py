@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from jaxtyping import Bool, Shaped
 
 from medseg.errors import BadInput
+from medseg.formats.sizes import check_memory
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
 
@@ -82,7 +84,14 @@ class Source(ABC):
     def _decoded(self, box: Box, channels: tuple[int, ...]) -> Shaped[np.ndarray, "c *s"]:
         if 0 in box.shape:
             return np.empty((len(channels), *box.shape), dtype=self.dtype)
-        return np.ascontiguousarray(self._read(box, channels), dtype=self.dtype)
+        check_memory(self.path, math.prod(box.shape) * len(channels) * self.dtype.itemsize)
+        with damage_told(self.path, MemoryError):
+            cells = self._read(box, channels)
+        with np.errstate(over="ignore"):
+            narrow = np.ascontiguousarray(cells, dtype=self.dtype)
+        if cells.dtype == np.float64 and narrow.dtype == np.float32:
+            _refuse_overflow(self.path, cells, narrow)
+        return narrow
 
     @abstractmethod
     def _read(self, box: Box, channels: tuple[int, ...]) -> npt.NDArray[Any]:
@@ -95,11 +104,24 @@ class Source(ABC):
         return None
 
 
+def _refuse_overflow(path: Path, exact: npt.NDArray[np.float64], narrow: npt.NDArray[np.float32]) -> None:
+    """Refuse finite values that became infinite."""
+    lost = np.isinf(narrow)
+    if lost.any() and np.isfinite(exact[lost]).any():
+        largest = exact[lost][np.isfinite(exact[lost])][0]
+        raise BadInput(
+            f"{path}: holds the value {largest:.4g}, which overflows float32 (largest 3.4e38); "
+            "expected smaller values; scale them, or set such cells to the nodata value or 0"
+        )
+
+
 @contextmanager
 def damage_told(path: Path, *kinds: type[Exception]) -> Iterator[None]:
     """Turn the exceptions by which a library reports a bad file into one line of ``BadInput``."""
     try:
         yield
+    except BadInput:
+        raise
     except kinds as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise BadInput(
@@ -121,7 +143,11 @@ def read_dtype(path: Path, stored: np.dtype[Any], *, scaled: bool) -> np.dtype[A
 
 
 def file_grid(path: Path, shape: Sequence[int], affine: npt.NDArray[np.float64]) -> Grid:
-    """``Grid`` in ``RAS_MM`` whose error names the file."""
+    """``Grid`` in ``RAS_MM`` of at least one cell, whose error names the file."""
+    if min(shape) < 1:
+        raise BadInput(
+            f"{path}: got the shape {tuple(shape)}, expected at least one cell on each axis; convert it again"
+        )
     try:
         return Grid(tuple(shape), affine)
     except BadInput as error:

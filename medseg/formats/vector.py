@@ -18,10 +18,12 @@ from affine import Affine
 from jaxtyping import Float
 from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError
 from pyproj import CRS, Transformer
+from pyproj.exceptions import CRSError
 from rasterio.features import rasterize
 
 from medseg.errors import BadInput
 from medseg.formats.source import Source, damage_told
+from medseg.formats.vector_content import DRIVERS, checked_source
 from medseg.geometry.box import Box
 from medseg.geometry.grid import PIXEL, RAS_MM, Grid
 
@@ -32,7 +34,11 @@ _DAMAGE = (
     FieldError,
     GeometryError,
     shapely.errors.ShapelyError,
+    CRSError,
     OSError,
+    UnicodeDecodeError,
+    OverflowError,
+    MemoryError,
 )
 _TYPES = (np.uint8, np.int16, np.int32)
 
@@ -133,13 +139,16 @@ def _touching(bounds: Float[np.ndarray, "n 4"], top: int, left: int, bottom: int
 @lru_cache(maxsize=2)  # many scenes share one file
 def _load(path: Path, changed: int, size: int, layer: str | None, attribute: str | None) -> _Shapes:
     """Shapes of a layer that are not empty."""
-    known = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+    source = checked_source(path)
+    known = [str(name) for name, kind in pyogrio.list_layers(source) if kind is not None]
     if layer is not None and layer not in known:
         raise BadInput(f"{path}: no layer {layer!r}; its layers of shapes are {known}")
     if layer is None and len(known) != 1:
         raise BadInput(f"{path}: holds {len(known)} layers of shapes {known}, one was expected; choose one with layer=")
     layer = layer or known[0]
-    header = pyogrio.read_info(path, layer=layer)
+    header = pyogrio.read_info(source, layer=layer)
+    if header["driver"] != DRIVERS[path.suffix.lower()]:
+        raise BadInput(f"{path}: is a file of kind {header['driver']}, expected {DRIVERS[path.suffix.lower()]}")
     if not header["crs"]:
         raise BadInput(
             f"{path}: has no CRS, so its shapes lie nowhere; add one (ogr2ogr -a_srs, or the .prj of a .shp)"
@@ -147,7 +156,7 @@ def _load(path: Path, changed: int, size: int, layer: str | None, attribute: str
     if attribute is not None and attribute not in header["fields"]:
         raise BadInput(f"{path}: no attribute {attribute!r}; shapes have {header['fields'].tolist()}")
     wanted = [] if attribute is None else [attribute]
-    _, _, encoded, fields = pyogrio.raw.read(path, layer=layer, columns=wanted)
+    _, _, encoded, fields = pyogrio.raw.read(source, layer=layer, columns=wanted)
     geometry = shapely.from_wkb(encoded)
     kept = ~(shapely.is_missing(geometry) | shapely.is_empty(geometry))
     if not kept.any():

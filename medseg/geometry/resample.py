@@ -16,6 +16,10 @@ from medseg.geometry.grid import Grid
 ANISOTROPIC = 3.0
 """Largest over smallest spacing from which the coarse axis is not interpolated along (exclusive)."""
 
+MOST_CELLS = 1_000_000_000
+"""Cells that a case may grow to: 4 GB a channel in float32. A spacing that is off by orders of magnitude leads far
+beyond; a whole-body CT of 512 x 512 x 2000 has half."""
+
 _MARGIN = 12  # cells repeated beyond a border before a cubic fit; its memory there is 0.27 ** 12 = 1e-7
 _TIE = 1e-6  # shares that differ by less are equal: float32 sums of the same weights in another order
 
@@ -49,6 +53,30 @@ def coarse_axis(current_spacing: Sequence[float], new_spacing: Sequence[float]) 
             coarse = np.flatnonzero(np.isclose(spacing, spacing.max(), rtol=1e-3))
             return int(coarse[0]) if len(coarse) == 1 else None
     return None
+
+
+def resampled_grid(source: Grid, spacing: Sequence[float], *, case: str) -> Grid:
+    """``source.resampled(spacing)``, unless that would have an absurd number of cells.
+
+    Args:
+        source: Grid of the case.
+        spacing: New distance of cells, per axis.
+        case: Named in the message.
+
+    Raises:
+        BadInput: More than ``MOST_CELLS``, and more than ``source`` has.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        wanted = np.maximum(1, np.asarray(source.spacing) / np.asarray(spacing, dtype=np.float64) * source.shape)
+        cells = float(np.prod(wanted))
+    if not cells <= max(MOST_CELLS, np.prod(source.shape, dtype=np.float64)):
+        came, target = ([float(f"{mm:.4g}") for mm in s] for s in (source.spacing, spacing))
+        raise BadInput(
+            f"case {case}: its shape is {source.shape} and its spacing {came} {source.unit}, which at the plan's "
+            f"spacing {target} would become {cells:.2g} cells (at most {MOST_CELLS:.0e}); check the spacing in the "
+            "header of its file, or set plan.spacing"
+        )
+    return source.resampled(spacing)
 
 
 def resample_image(

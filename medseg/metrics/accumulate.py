@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -150,15 +151,25 @@ class CaseScores:
 
 
 def tables(result: Mapping[str, Any]) -> dict[str, str]:
-    """Name and text of ``cases.csv`` (a null is an empty field) and ``metrics.json``."""
+    """Name and text of ``cases.csv`` (a null is an empty field) and ``metrics.json``.
+
+    Spreadsheets take a field that begins with ``=``, ``+``, ``-`` or ``@`` for a formula, and names of cases come from
+    file names. Such names have a ``'`` in front in ``cases.csv`` (one more, if they have some already), which a
+    reader takes off again; ``metrics.json`` has them as they are.
+    """
     names = list(dict.fromkeys(key for row in result["cases"] for key in row)) or ["case", "class"]
     text = io.StringIO()
     table = csv.DictWriter(text, names, lineterminator="\n")
     table.writeheader()
-    table.writerows(result["cases"])
+    table.writerows({key: _unformulated(value) for key, value in row.items()} for row in result["cases"])
     return {"cases.csv": text.getvalue(), "metrics.json": json.dumps(result, indent=1, allow_nan=False) + "\n"}
 
 
 def write(folder: Path, result: Mapping[str, Any]) -> None:
     """Write the ``tables`` into ``folder``, both or none."""
     write_together({folder / name: text for name, text in tables(result).items()})
+
+
+def _unformulated(value: Any) -> Any:
+    """A text that no spreadsheet takes for a formula; numbers as they are."""
+    return f"'{value}" if isinstance(value, str) and re.match(r"'*[=+\-@\t\r]", value) else value

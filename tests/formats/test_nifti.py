@@ -234,12 +234,14 @@ def test_damaged_files_are_named(tmp_path):
         with pytest.raises(BadInput, match=rf"{name}: cannot be read, a whole and readable file was expected") as told:
             formats.open(tmp_path / name).read()
         assert "\n" not in str(told.value)
-    late = Box((0, 0, 29), (30, 30, 30))
-    for name in ("half.nii.gz", "half.nii"):  # the header is whole, so that opening succeeds
-        source = formats.open(tmp_path / name)
-        np.testing.assert_array_equal(source.read(Box((0, 0, 0), (30, 30, 3)))[0], noise[:, :, :3])
-        with pytest.raises(BadInput, match=rf"{name}: cannot be read"):
-            source.read(late)
+    source = formats.open(tmp_path / "half.nii.gz")  # only decoding shows where it ends
+    np.testing.assert_array_equal(source.read(Box((0, 0, 0), (30, 30, 3)))[0], noise[:, :, :3])
+    with pytest.raises(BadInput, match=r"half\.nii\.gz: cannot be read"):
+        source.read(Box((0, 0, 29), (30, 30, 30)))
+    with pytest.raises(
+        BadInput, match=r"half\.nii: cannot be read.*promises 27000 bytes of cells, but 13324 are stored"
+    ):
+        formats.open(tmp_path / "half.nii")
 
 
 def test_singular_affine_names_the_file(tmp_path):

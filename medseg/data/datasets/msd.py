@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,9 @@ class MsdDataset(Dataset):
     def cases(self) -> list[Case]:
         """The ``training`` list."""
         entries = self._declared["training"]
-        if not all(isinstance(e, Mapping) and {"image", "label"} <= set(e) for e in entries):
+        if not isinstance(entries, list) or not all(
+            isinstance(e, Mapping) and {"image", "label"} <= set(e) for e in entries
+        ):
             raise BadInput(f'{self._path}: "training" must list {{"image": file, "label": file}}; mend the file')
         if not entries:
             raise BadInput(f'{self._path}: "training" is an empty list; there is nothing to train on')
@@ -70,23 +73,36 @@ class MsdDataset(Dataset):
 
     def test_cases(self) -> list[Case]:
         """The ``test`` list, without labels; may be empty."""
-        return self._cases([e if isinstance(e, Mapping) else {"image": e} for e in self._declared.get("test", [])])
+        entries = self._declared.get("test", [])
+        if not isinstance(entries, list) or any(isinstance(e, Mapping) and "image" not in e for e in entries):
+            raise BadInput(f'{self._path}: "test" must list files, or {{"image": file}}; mend the file')
+        return self._cases([e if isinstance(e, Mapping) else {"image": e} for e in entries])
 
     def _cases(self, entries: Sequence[Mapping[str, Any]]) -> list[Case]:
         found = []
         for entry in entries:
-            image = self.root / entry["image"]
-            label = self.root / entry["label"] if "label" in entry else None
+            image = self._file(entry["image"])
+            label = self._file(entry["label"]) if "label" in entry else None
             if image.name.startswith("._"):
                 continue
             case_id = formats.stem(image)
             found.append(Case(case_id, (image,), label, case_id))
         listed = [path for c in found for path in (*c.images, c.label) if path is not None]
         refuse(
-            [str(p.relative_to(self.root)) for p in listed if not p.is_file()],
+            [str(p.relative_to(self.root))[:300] for p in listed if not os.path.isfile(p)],
             f"file(s) listed in {self._path} that do not exist",
             "unpack the whole archive, or take them off the list",
         )
         ids = [c.id for c in found]
         refuse(sorted({i for i in ids if ids.count(i) > 1}), f"case(s) listed twice in {self._path}", "list each once")
         return sorted(found, key=lambda c: c.id)
+
+    def _file(self, name: Any) -> Path:
+        """Path of a listed file, which has to lie in the task's folder."""
+        parts = Path(name).parts if isinstance(name, str) and "\0" not in name else ()
+        if not parts or Path(*parts).is_absolute() or ".." in parts:
+            raise BadInput(
+                f"{self._path}: lists {str(name)[:200]!r}, expected the path of a file below {self.root}, such as "
+                "./imagesTr/case.nii.gz; change the list, or link the file into the folder"
+            )
+        return self.root / name

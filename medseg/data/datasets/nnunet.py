@@ -16,6 +16,8 @@ from medseg.errors import BadInput
 from medseg.labels import LabelTable
 from medseg.sample import DataSpec
 
+_MOST_BYTES = 256 << 20  # of a dataset.json; the largest published ones list some thousand files in 1 MB
+
 
 class NnunetDataset(Dataset):
     """A folder in nnU-Net's raw layout.
@@ -95,8 +97,10 @@ def read_declaration(path: Path, keys: Sequence[str]) -> dict[str, Any]:
     if not path.is_file():
         raise BadInput(f"{path}: no such file; set data.root to a folder with a dataset.json, or use data=volumes")
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise ValueError(f"larger than {_MOST_BYTES} bytes")
         declared = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise BadInput(f"{path}: is not valid JSON ({error}); mend the file") from error
     if not isinstance(declared, dict):
         raise BadInput(f"{path}: holds a {type(declared).__name__}, expected an object with the keys {list(keys)}")
@@ -126,13 +130,33 @@ def declared_spec(declared: Mapping[str, Any], path: Path, pairs: Sequence[Seque
     names = declared.get("channel_names", declared.get("modality"))
     if not isinstance(names, dict) or sorted(names) != sorted(map(str, range(len(names)))) or not names:
         raise BadInput(f'{path}: channels are {names}, expected {{"0": name, "1": name, ...}} without a gap')
-    labels = declared["labels"]
-    if isinstance(labels, dict) and labels and all(str(key).lstrip("-").isdigit() for key in labels):
+    values = _values(declared["labels"], path)
+    order = declared.get("regions_class_order")
+    if order is not None and not (isinstance(order, list) and all(map(_is_value, order))):
+        raise BadInput(f"{path}: regions_class_order is {str(order)[:200]}, expected a list of integers")
+    table = LabelTable.declare(values, regions_class_order=order, pairs=pairs)
+    channels = named_channels([str(names[str(i)]) for i in range(len(names))])
+    return DataSpec(channels=channels, labels=table, ndim=3)
+
+
+def _values(labels: Any, path: Path) -> dict[str, int | list[int]]:
+    """Value or values by class name, of ``labels`` in either direction."""
+    wrong = BadInput(f"{path}: labels are {str(labels)[:200]}, expected class names with integer values")
+    if not isinstance(labels, dict) or not labels:
+        raise wrong
+    if all(str(key).lstrip("-").isdigit() for key in labels):
+        if not all(isinstance(name, str) for name in labels.values()):
+            raise wrong
         labels = {name: value for value, name in labels.items()}
     try:
         values = {str(k): [int(v) for v in vs] if isinstance(vs, list) else int(vs) for k, vs in labels.items()}
-    except (AttributeError, TypeError, ValueError) as error:
-        raise BadInput(f"{path}: labels are {labels}, expected class names with integer values") from error
-    table = LabelTable.declare(values, regions_class_order=declared.get("regions_class_order"), pairs=pairs)
-    channels = named_channels([str(names[str(i)]) for i in range(len(names))])
-    return DataSpec(channels=channels, labels=table, ndim=3)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise wrong from error
+    if not all(all(map(_is_value, vs)) and vs if isinstance(vs, list) else _is_value(vs) for vs in values.values()):
+        raise wrong
+    return values
+
+
+def _is_value(value: Any) -> bool:
+    """Whether a label file may hold this value."""
+    return isinstance(value, int) and -(1 << 31) <= value < 1 << 31
