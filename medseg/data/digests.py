@@ -18,9 +18,7 @@ _BLOCKS = 16
 _BLOCK = 4096
 
 
-def content_key(
-    files: Iterable[Path], settings: Mapping[str, Any], *, memory: dict[str, str] | None = None
-) -> str:
+def content_key(files: Iterable[Path], settings: Mapping[str, Any], *, memory: dict[str, str] | None = None) -> str:
     """Hexadecimal key of the files' bytes and of JSON-able settings.
 
     The bytes of companions count too: the data file of a header, the tables of a Shapefile. A file whose digest is

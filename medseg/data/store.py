@@ -2,9 +2,9 @@
 
 A case is a folder: ``image.b2nd`` ``[c, *s]`` (of a time series ``[t, c, *s]``) float32, ``label.b2nd`` ``[*s]``
 int16, ``valid.b2nd`` ``[*s]`` (only where some cell is invalid), ``cells.npz`` (cells by class, ``cell_index``) and
-``case.json`` (grid, trace, group, counts, days). The folder's name ends in a key of the source files' content
-and of the preprocessing settings, and it appears by one rename: a case is there whole, or not at all.
-A case that is read from its files while training has the folder without the three arrays.
+``case.json`` (grid, trace, group, counts, days, checksums of the arrays). The folder's name ends in a key of the
+source files' content and of the preprocessing settings, and it appears by one rename: a case is there whole, or not
+at all. A case that is read from its files while training has the folder without the three arrays.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.data.cell_index import CellIndex, valid_share
+from medseg.data.checked_array import CheckedArray, record_of
 from medseg.data.preprocess import Trace
 from medseg.errors import BadInput
 from medseg.geometry.box import Box, read_padded
@@ -88,6 +89,8 @@ class StoredCase:
         """The content of ``case.json``."""
         with _reading(self.folder):
             stored: dict[str, Any] = json.loads((self.folder / "case.json").read_text())
+            if stored.pop("crc32", None) != _checksum(stored):
+                raise ValueError("case.json differs from its checksum")
             return stored
 
     @property
@@ -144,15 +147,19 @@ class StoredCase:
 
     @cached_property
     def _image(self) -> Any:
-        return _opened(self.folder, "image.b2nd")
+        return self._opened("image")
 
     @cached_property
     def _label(self) -> Any:
-        return _opened(self.folder, "label.b2nd")
+        return self._opened("label")
 
     @cached_property
     def _valid(self) -> Any:
-        return _opened(self.folder, "valid.b2nd") if (self.folder / "valid.b2nd").exists() else None
+        return self._opened("valid") if "valid" in self.facts["arrays"] else None
+
+    def _opened(self, name: str) -> CheckedArray:
+        with _reading(self.folder):
+            return CheckedArray(self.folder / f"{name}.b2nd", self.facts["arrays"][name])
 
     def check(self, *, arrays: bool = True) -> None:
         """Read what is small, and open the arrays, whose cells are not decoded.
@@ -196,12 +203,9 @@ class StoredCase:
         )
 
 
-def _opened(folder: Path, name: str) -> Any:
-    """An array of the store, which one thread decodes: threads of blosc2 do not outlive a fork, and whatever forks
-    this process would wait for them for ever.
-    """
-    with _reading(folder):
-        return blosc2.open(str(folder / name), mode="r", dparams={"nthreads": 1})
+def _checksum(facts: dict[str, Any]) -> int:
+    """Of the content of ``case.json`` without itself."""
+    return zlib.crc32(json.dumps(facts, sort_keys=True).encode())
 
 
 def within(box: Box, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
@@ -257,6 +261,8 @@ def write_case(
             "counts": index.counts,
             **series,
         }
+        facts["arrays"] = {name: record_of(array) for name, array in file.made.items()} if file else {}
+        facts["crc32"] = _checksum(facts)
         (building / "case.json").write_text(json.dumps(facts))
         try:
             os.rename(building, folder)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medseg.data.preprocess import Trace, crop
-from medseg.data.store import StoredCase, write_case
+from medseg.data.store import DamagedEntry, StoredCase, write_case
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
 from medseg.labels import IGNORE
@@ -100,3 +100,28 @@ def test_windows_give_the_same_case_as_the_whole(tmp_path: Path, sample: Sample)
         "annotated": 10 * 9 * 7,
     }
     assert bare.n_valid == 10 * 9 * 7
+
+
+def test_no_bit_that_flips_is_read_as_other_values(tmp_path: Path, sample: Sample) -> None:
+    written = stored(tmp_path, sample)
+    rng, noticed = np.random.default_rng(0), 0
+    for path in sorted(written.folder.iterdir()):
+        content = path.read_bytes()
+        for _ in range(60):
+            place, bit = int(rng.integers(len(content))), int(rng.integers(8))
+            altered = bytearray(content)
+            altered[place] ^= 1 << bit
+            path.write_bytes(altered)
+            try:
+                case = StoredCase(written.folder)
+                case.check()
+                back, cells = case.read(), case.cells
+            except DamagedEntry:
+                noticed += 1
+                continue
+            np.testing.assert_array_equal(back.image, sample.image)
+            np.testing.assert_array_equal(back.label, sample.label)
+            np.testing.assert_array_equal(back.valid, sample.valid)
+            assert {name: len(found) for name, found in cells.items()} == written.counts
+        path.write_bytes(content)
+    assert noticed > 200, "most flips are in cells"

@@ -1,0 +1,89 @@
+"""A chunked array of the store whose chunks are held to their checksums when they are first read."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+import numpy.typing as npt
+
+
+class CheckedArray:
+    """An array ``[..., *s]`` of which windows are read; a chunk that differs from what was written is refused.
+
+    blosc2 has no checksums: of single bits that flip in a file, most would be read as other cells. Each chunk is
+    compared, compressed as it lies in the file, when a window of this process first touches it; further windows cost
+    nothing more.
+
+    Attributes:
+        shape: Cells on each axis.
+
+    Args:
+        path: A ``.b2nd`` file.
+        record: What ``record_of`` gave when it was written.
+
+    Raises:
+        ValueError: The file is of another form than it was written in.
+    """
+
+    def __init__(self, path: Path, record: Mapping[str, Any]) -> None:
+        # one thread decodes: threads of blosc2 do not outlive a fork, and whatever forks this process would wait for
+        # them for ever
+        self._array = blosc2.open(str(path), mode="r", dparams={"nthreads": 1})
+        if not isinstance(self._array, blosc2.NDArray):
+            raise ValueError(f"{path.name} holds {type(self._array).__name__}, expected an array")
+        form = _form_of(self._array)
+        expected = {key: record[key] for key in form}
+        if form != expected:
+            raise ValueError(f"the array is {form}, expected {expected}")
+        self.shape: tuple[int, ...] = tuple(self._array.shape)
+        self._checksums = [int(value) for value in record["crc32"]]
+        self._unread = np.ones([-(-n // c) for n, c in zip(self.shape, self._array.chunks, strict=True)], dtype=bool)
+        if len(self._checksums) != self._unread.size:
+            raise ValueError(f"{len(self._checksums)} checksums, expected {self._unread.size}")
+
+    def __getitem__(self, window: tuple[slice, ...]) -> npt.NDArray[Any]:
+        """Cells of a window: slices with steps of 1, which lie inside the array.
+
+        Raises:
+            ValueError: A chunk that it touches was altered.
+        """
+        self._check(window)
+        cells: npt.NDArray[Any] = self._array[window]
+        return cells
+
+    def _check(self, window: tuple[slice, ...]) -> None:
+        ranges = [s.indices(n)[:2] for s, n in zip(window, self.shape, strict=True)]
+        if any(start >= stop for start, stop in ranges):
+            return
+        touched = tuple(
+            slice(start // c, (stop - 1) // c + 1) for (start, stop), c in zip(ranges, self._array.chunks, strict=True)
+        )
+        if not self._unread[touched].any():
+            return
+        for place in product(*(range(s.start, s.stop) for s in touched)):
+            if self._unread[place]:
+                number = int(np.ravel_multi_index(place, self._unread.shape))
+                if zlib.crc32(self._array.schunk.get_chunk(number)) != self._checksums[number]:
+                    raise ValueError(f"chunk {number} differs from its checksum")
+                self._unread[place] = False
+
+
+def record_of(array: Any) -> dict[str, Any]:
+    """Form and checksums of an array of blosc2, JSON-able: what ``CheckedArray`` compares."""
+    schunk = array.schunk
+    return _form_of(array) | {"crc32": [zlib.crc32(schunk.get_chunk(i)) for i in range(schunk.nchunks)]}
+
+
+def _form_of(array: Any) -> dict[str, Any]:
+    return {
+        "shape": list(array.shape),
+        "chunks": list(array.chunks),
+        "blocks": list(array.blocks),
+        "dtype": str(array.dtype),
+    }
