@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import os
-import platform
-import subprocess
-import sys
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +12,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 import medseg
 from medseg.errors import BadInput
+from medseg.runtime.provenance import provenance
 
 FORMAT = 1
 """Version of what stands under the key ``medseg``; a change of it brings a migration in ``_migrate``."""
@@ -54,7 +51,7 @@ def contents(
         config: Resolved configuration.
         spec: ``DataSpec.to_dict()``.
         plan: ``Plan.to_dict()``.
-        data: Manifest of the cases: folds and digest.
+        data: Manifest of the cases: folds; ``training`` adds digests of their files before the first step.
         segments: Whether its network segments; False after pretraining.
     """
     return {
@@ -63,30 +60,8 @@ def contents(
         "spec": dict(spec),
         "plan": dict(plan),
         "segments": segments,
-        "provenance": provenance() | {"data": dict(data)},
+        "provenance": provenance(medseg.__version__, seed=config.get("seed")) | {"data": dict(data)},
     }
-
-
-def provenance() -> dict[str, Any]:
-    """Versions, command and git state of this run."""
-    packages = ("torch", "lightning", "monai", "numpy", "hydra-core")
-    return {
-        "medseg": medseg.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: metadata.version(name) for name in packages},
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "git": _git_state(),
-    }
-
-
-def _git_state() -> str | None:
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
 
 
 def read(path: Path | str) -> dict[str, Any]:

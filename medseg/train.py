@@ -169,7 +169,11 @@ def _leave_traces(run: Run, run_dir: Path) -> None:
 
     stored: Any = run.method.stored
     write_whole(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(stored["config"])))
-    write_whole(run_dir / "provenance.json", json.dumps(stored["provenance"], indent=1) + "\n")
+    found = tracking.manifest(run)
+    files = {case: digest for part in ("train", "val") for case, digest in found[part].items()}
+    stored["provenance"]["data"] |= {"name": found["name"], "digest": found["digest"], "files": files}
+    provenance = stored["provenance"] | {"config": stored["config"]}
+    write_whole(run_dir / "provenance.json", json.dumps(provenance, indent=1) + "\n")
     write_plan(run_dir / "plan.yaml", run.plan)
     if run.report is not None:
         write_whole(run_dir / "weights.txt", run.report.table(full=True) + "\n")

@@ -130,6 +130,7 @@ def write_run_report(
     ]
     provenance = dict(stored["provenance"])
     command = " ".join(provenance.pop("command"))
+    provenance["data"] = {key: value for key, value in dict(provenance.get("data", {})).items() if key != "files"}
     facts = {"command": command, **provenance, "plan": stored["plan"], "config": stored["config"]}
     write_report(run_dir / "report.html", result, drawn, facts, heading=f"Run {run_dir.name}", tables=tables)
 

@@ -56,6 +56,7 @@ def report(loading: Loading, warnings: Sequence[str]) -> Report:
         warnings=tuple(warnings),
         prefix=loading.pairs.told(),
         normalisation=preparation(loading.found),
+        digest=loading.found.digest,
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ class Pretrained:
         scale: Raw values of sensor or file for 1 in the unit of the weights, such as 255 for photographs or
             10,000 for reflectances of Sentinel-2; None if unknown.
         normalisation: How images were prepared, in words, where mean, std and scale do not say it all.
+        digest: SHA-256 of the file, or of its parts one after another; empty where they are from elsewhere.
     """
 
     state: Mapping[str, Tensor]
@@ -40,6 +42,7 @@ class Pretrained:
     std: tuple[float, ...] = ()
     scale: float | None = None
     normalisation: str = ""
+    digest: str = ""
 
     def with_state(self, state: Mapping[str, Tensor]) -> Pretrained:
         """The same of other tensors."""
@@ -66,8 +69,18 @@ def read(source: str | Path) -> Pretrained:
         place, _, part = place.rpartition("::")
     file = hub.fetch(place) if place.startswith(hub.PREFIX) else file_at(Path(place).expanduser())
     content: dict[str, Any] = {}
-    for path in parts_of(file) if file.name.endswith(INDEX) else [file]:
+    files = parts_of(file) if file.name.endswith(INDEX) else [file]
+    for path in files:
         content |= open_file(path)
     state = weights_in(content, place, part)
     refuse_adapters(state, place)
-    return Pretrained(state, str(source), **vars(images_of(content, file)))
+    return Pretrained(state, str(source), **vars(images_of(content, file)), digest=_digest(files))
+
+
+def _digest(files: Sequence[Path]) -> str:
+    total = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as stream:
+            while part := stream.read(1 << 20):
+                total.update(part)
+    return total.hexdigest()

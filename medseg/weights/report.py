@@ -44,6 +44,7 @@ class Report:
         warnings: What does not fit (units, statistics, shapes), a line each.
         prefix: How names of the file became names of the encoder, in words; empty if they are the same.
         normalisation: How the images were prepared that the weights were trained on, in words; empty if unknown.
+        digest: SHA-256 of the file of the weights; empty if they are from elsewhere.
     """
 
     source: str
@@ -52,6 +53,7 @@ class Report:
     warnings: tuple[str, ...] = field(default=())
     prefix: str = ""
     normalisation: str = ""
+    digest: str = ""
 
     @property
     def share(self) -> float:
@@ -114,6 +116,7 @@ class Report:
             warnings=tuple(stored["warnings"]),
             prefix=stored["prefix"],
             normalisation=stored["normalisation"],
+            digest=stored.get("digest", ""),
         )
 
 
