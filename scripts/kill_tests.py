@@ -5,7 +5,8 @@ python scripts/kill_tests.py [--kills 50] [--seed 0] [--only train,volumes,scene
 Each command runs once without interruption, on cases that the package draws, on one core. Then it is ended again and
 again, by SIGKILL at random and at chosen moments (a case is drawn or prepared, a checkpoint is half-written, between
 two checkpoints, while it judges) or by SIGTERM, and repeated (a training with ckpt_path=last). The repeated command
-must exit with 0, give the same tensors, scores and label files, and leave no drafts. Half of the kills are of trainings.
+must exit with 0, give the same tensors, scores and label files, and leave no drafts. Half of the kills are of
+trainings.
 At the end, commands write into small and read-only file systems, if mounting is permitted.
 
 Commands are forks of this process, which has imported what they need: the start of each takes no time.
