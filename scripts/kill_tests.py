@@ -7,7 +7,7 @@ again, by SIGKILL at random and at chosen moments (a case is drawn or prepared, 
 two checkpoints, while it judges) or by SIGTERM, and repeated (a training with ckpt_path=last). The repeated command
 must exit with 0, give the same tensors, scores and label files, and leave no drafts. Half of the kills are of
 trainings.
-At the end, commands write into small and read-only file systems, if mounting is permitted.
+At the end, commands write into full and read-only disks (disk_tests.py).
 
 Commands are forks of this process, which has imported what they need: the start of each takes no time.
 Prints a table; exits with 1 if anything differed. What failed keeps its folder.
@@ -17,92 +17,20 @@ from __future__ import annotations
 
 import argparse
 import filecmp
-import importlib
 import json
 import os
 import random
-import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-COMMON = [
-    "trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.deterministic=true", "logger=csv", "metric=overlap",
-    "inference.overlap=0.25", "inference.flips=false", "callbacks.previews=null", "plan.batch_size=1",
-    "model.base_features=4",
-]  # fmt: skip
-VOLUMES = [
-    "data=phantom_volumes", "data.n_cases=6", "data.n_test=3", "data.n_folds=3", "data.shape=[24,28,20]",
-    "data.steps_per_epoch=3", "plan.patch=[16,16,16]", "trainer.max_steps=9", *COMMON,
-]  # fmt: skip
-SCENES = [
-    "data=phantom_scenes", "data.n_scenes=3", "data.n_test=2", "data.n_folds=3", "data.shape=[96,128]",
-    "data.steps_per_epoch=2", "plan.patch=[32,32]", "trainer.max_steps=2", "test=false", *COMMON,
-]  # fmt: skip
-LIMIT = 600  # seconds that a command may take
-
-
-@dataclass
-class Tally:
-    """What became of the kills of one command."""
-
-    kills: int = 0
-    equal: int = 0
-    early: int = 0
-    failures: list[str] = field(default_factory=list)
-
-
-def start(command: str, words: Sequence[str], log: Path) -> int:
-    """Fork a process that runs ``medseg-<command>``; its number."""
-    sys.stdout.flush()
-    pid = os.fork()
-    if pid:
-        return pid
-    stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(stream, 1)
-    os.dup2(stream, 2)
-    sys.argv = [f"medseg-{command}", *words]
-    code = 70
-    try:
-        importlib.import_module(f"medseg.{command}").main()
-        code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def ended(pid: int, until: Callable[[], bool] = lambda: False) -> int | None:
-    """Exit code of a process (negative: its signal), or None as soon as ``until`` holds."""
-    began = time.monotonic()
-    while time.monotonic() - began < LIMIT:
-        found, status = os.waitpid(pid, os.WNOHANG)
-        if found:
-            return os.waitstatus_to_exitcode(status)
-        if until():
-            return None
-        time.sleep(0.001)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return -99
-
-
-def run(command: str, words: Sequence[str], log: Path) -> int | None:
-    return ended(start(command, words, log))
+from disk_tests import disks
+from forked_commands import VOLUMES, Tally, drafts, ended, evaluation, load, prediction, run, settled, start
 
 
 def kill(command: str, words: Sequence[str], log: Path, number: int, when: Callable[[], bool]) -> int | None:
@@ -125,11 +53,6 @@ def there(folder: Path, pattern: str) -> Callable[[], bool]:
 
 def says(log: Path, words: str) -> Callable[[], bool]:
     return lambda: log.exists() and words in log.read_text(errors="replace")
-
-
-def drafts(*folders: Path) -> list[str]:
-    """Hidden files and folders that were left behind."""
-    return [str(path) for folder in folders for path in folder.rglob(".*")]
 
 
 def unequal(one: Path, two: Path) -> list[str]:
@@ -232,66 +155,12 @@ def outputs(folder: Path, kind: str, command: str, words: Sequence[str], kills: 
 
 
 def noted(tally: Tally, own: Path, how: str, told: Sequence[str]) -> None:
+    print(f"{own.name}: {how}: {'; '.join(told) or 'as left alone'}", flush=True)
     if told:
         tally.failures.append(f"{own}: {how}: {'; '.join(told)}")
     else:
         tally.equal += 1
         shutil.rmtree(own)
-
-
-def settled(folder: Path, command: str, words: Sequence[str]) -> None:
-    """Run a command that must succeed."""
-    if code := run(command, words, folder / "log"):
-        sys.exit(f"medseg-{command} {shlex.join(words)} ended with {code}:\n{(folder / 'log').read_text()}")
-
-
-@contextmanager
-def mounted(folder: Path, options: str) -> Iterator[Path | None]:
-    """A file system in memory; None where mounting is not permitted."""
-    folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    try:
-        yield folder if done.returncode == 0 else None
-    finally:
-        if done.returncode == 0:
-            subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def disks(folder: Path, predict: Sequence[str], evaluate: Sequence[str]) -> Tally:
-    """Full and read-only disks: one line, exit code 2, and nothing half-written."""
-    tally, cache = Tally(), folder / "cache"
-    train = [*VOLUMES, "test=false"]
-    cases: list[tuple[str, str, str, list[str]]] = [
-        (f"run_dir, {options}", options, "train", [*train, f"cache_dir={cache}", "run_dir=DISK/run"])
-        for options in ("size=16k", "size=100k", "size=400k", "ro")
-    ]
-    cases += [
-        (f"cache_dir, {o}", o, "train", [*train, "cache_dir=DISK", f"run_dir={folder}/r"]) for o in ("size=300k", "ro")
-    ]
-    cases += [(f"predict, {o}", o, "predict", [*predict, "output=DISK/out"]) for o in ("size=4k", "ro")]
-    cases += [(f"evaluate, {o}", o, "evaluate", [*evaluate, "output=DISK/out"]) for o in ("size=8k", "size=40k", "ro")]
-    for name, options, command, words in cases:
-        with mounted(folder / "disk", options) as disk:
-            if disk is None:
-                print("disk checks skipped: mounting is not permitted here")
-                return tally
-            tally.kills += 1
-            code = run(command, [word.replace("DISK", str(disk)) for word in words], folder / "disk.log")
-            lines = (folder / "disk.log").read_text().splitlines()
-            told = [] if code == 2 else [f"exit code {code}"]
-            told += ["a traceback"] if any("Traceback" in line for line in lines) else []
-            told += [] if sum(line.startswith("error: ") for line in lines) == 1 else ["not one line"]
-            told += [f"left {path}" for path in drafts(disk) if not path.endswith(".lock")]
-            files = [p for p in disk.rglob("*") if p.is_file() and command == "evaluate"]
-            told += [f"{len(files)} of 3 files"] if len(files) not in (0, 3) else []
-            if told:
-                tally.failures.append(f"{name}: {'; '.join(told)}: {lines[-1:]}")
-            tally.equal += not told
-        (folder / "disk").rmdir()
-        shutil.rmtree(folder / "r", ignore_errors=True)
-    return tally
 
 
 def main() -> None:
@@ -301,33 +170,17 @@ def main() -> None:
     parser.add_argument("--only", default="train,volumes,scenes,evaluate,disk")
     parser.add_argument("--folder", type=Path, help="where everything is written; a temporary folder if not given")
     asked = parser.parse_args()
-    import torch
-
-    torch.set_num_threads(1)
-    for module in ("announcement", "build", "evaluate", "evaluation", "judge", "predict", "restore", "scenes", "train"):
-        importlib.import_module(f"medseg.{module}")
+    load()
     folder = asked.folder or Path(tempfile.mkdtemp(prefix="kill_tests_"))
     folder.mkdir(parents=True, exist_ok=True)
-    rng, only, cache = random.Random(asked.seed), asked.only.split(","), f"cache_dir={folder / 'cache'}"
-    for kind, words in (("volumes", VOLUMES), ("scenes", SCENES)):
-        settled(folder, "train", [*words, cache, "test=false", f"run_dir={folder}/{kind}"])
-    images = {
-        k: next(folder.glob(f"cache/phantom_{k}/*/{d}")) for k, d in (("volumes", "imagesTs"), ("scenes", "images"))
-    }
-    labels = images["volumes"].parent / "labelsTs"
-    predict: dict[str, list[str]] = {
-        k: [f"checkpoint={folder}/{k}/checkpoints/best.ckpt", f"input={images[k]}", "device=cpu"] for k in images
-    }
-    predict["scenes"] += ["probabilities=true", "polygons=true"]
-    settled(folder, "predict", [*predict["volumes"], f"output={folder}/predicted"])
-    evaluate = [f"predictions={folder}/predicted", f"labels={labels}"]
+    rng, only = random.Random(asked.seed), asked.only.split(",")
     few = max(1, asked.kills // 6)
     parts: dict[str, Callable[[], Tally]] = {
-        "train": lambda: trainings(folder, asked.kills - 3 * few, rng),
-        "volumes": lambda: outputs(folder, "volumes", "predict", predict["volumes"], few, rng),
-        "scenes": lambda: outputs(folder, "scenes", "predict", predict["scenes"], few, rng),
-        "evaluate": lambda: outputs(folder, "evaluate", "evaluate", evaluate, few, rng),
-        "disk": lambda: disks(folder, predict["volumes"], evaluate),
+        "train": lambda: trainings(folder, max(1, asked.kills - 3 * few), rng),
+        "volumes": lambda: outputs(folder, "volumes", "predict", prediction(folder, "volumes"), few, rng),
+        "scenes": lambda: outputs(folder, "scenes", "predict", prediction(folder, "scenes"), few, rng),
+        "evaluate": lambda: outputs(folder, "evaluate", "evaluate", evaluation(folder), few, rng),
+        "disk": lambda: disks(folder, prediction(folder, "volumes"), evaluation(folder)),
     }
     tallies: dict[str, Any] = {name: parts[name]() for name in only}
     print("| part | ended | as left alone | ended before the kill | failures |\n|---|---|---|---|---|")
