@@ -107,6 +107,21 @@ def test_epochs_as_budget_and_validations_within_them_resume_exactly(cache: Path
         assert_equal(alone, cache / name)
 
 
+class Crash(Callback):
+    def on_train_batch_start(self, trainer: Any, *args: Any) -> None:
+        if trainer.global_step == 5:
+            raise RuntimeError("killed")
+
+
+@pytest.mark.slow
+def test_after_some_minutes_a_checkpoint_is_saved_within_an_epoch(whole: Path, cache: Path) -> None:
+    with pytest.raises(RuntimeError, match="killed"):
+        trained(cache, "minutes", "checkpoint_minutes=1e-9", watched_by=[Crash()])
+    assert checkpoint.read(cache / "minutes/checkpoints/last.ckpt")["global_step"] == 5
+    trained(cache, "minutes", "ckpt_path=last")
+    assert_equal(whole, cache / "minutes")
+
+
 @pytest.mark.slow
 def test_loader_processes_resume_within_an_epoch(whole: Path, cache: Path) -> None:
     with pytest.raises(signals.EndedBySignal):
