@@ -50,12 +50,12 @@ class Resumable(Checkpoint):
         self._saved_at = time.monotonic()
         self._validates = False
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Handle signals here again: Lightning has just registered handlers of its own."""
-        signals.install()
-
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
+        """Start the clock, and take signals over from the handlers that Lightning has just registered.
+
+        Of several processes, those would broadcast within a handler, amid whatever the others exchange.
+        """
+        signals.install()
         self._saved_at = time.monotonic()
         if trainer.ckpt_path:
             self.saved_step = trainer.global_step
