@@ -24,12 +24,12 @@ def test_damaged_entries_are_prepared_again_with_a_warning(tmp_path: Path, capsy
     sound = {path: path.read_bytes() for path in store.rglob("*") if path.is_file() and path.suffix != ".b2nd"}
     cases = sorted(store.glob("c*"))
     for path in (cases[0] / "cells.npz", cases[1] / "case.json", store / "digests.json"):
-        path.write_bytes(b"{")
+        path.write_bytes(path.read_bytes()[:40])
     next((store / "fingerprints").iterdir()).write_text("{}")
     capsys.readouterr()
     assert prepared(tmp_path).plan == first.plan
     told = capsys.readouterr().err
     assert {path: path.read_bytes() for path in sound} == sound
-    for words in ("fingerprints/", "digests.json is damaged", "(BadZipFile", "(JSONDecodeError"):
+    for words in ("fingerprints/", "digests.json is damaged", "(BadZipFile)", "(JSONDecodeError)"):
         assert words in told
     assert all(line.startswith(("warning: ", "note: ")) for line in told.splitlines())
