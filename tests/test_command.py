@@ -1,13 +1,18 @@
 """Console scripts as a user types them: quick, torch-free refusals in one line."""
 
+import errno
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import medseg
+from medseg import command as commands
 from medseg.command import conf_dir
 from medseg.errors import BadInput
 
@@ -181,3 +186,35 @@ def test_composed_with_options_of_ones_own(tmp_path: Path) -> None:
         medseg.compose("train", "model=mine")
     with pytest.raises(BadInput, match=r"config_dir=.*none: no such folder"):
         medseg.compose("train", config_dir=tmp_path / "none")
+
+
+def code_of(task: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch, folder: Path) -> int:
+    """Exit code of a command whose task this is."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["medseg-evaluate", "predictions=a", "labels=b", "output=c"])
+    with pytest.raises(SystemExit) as ended:
+        commands.run("evaluate", task)
+    return int(ended.value.code or 0)
+
+
+def test_a_full_disk_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def task(cfg: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "c/.metrics.json.1.part")
+
+    assert code_of(task, monkeypatch, tmp_path) == 2
+    line = "error: c/.metrics.json.1.part: no space is left on the device; free some, or choose another folder\n"
+    assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGUSR1, 138), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_command_with_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+    code: int,
+) -> None:
+    assert code_of(lambda cfg: signal.raise_signal(number), monkeypatch, tmp_path) == code
+    assert capsys.readouterr().err == f"ended by {number.name}\n"

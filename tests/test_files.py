@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from medseg.files import write_whole
+from medseg.files import write_together, write_whole
 
 
 def test_a_file_is_written_with_its_folders_and_replaced(tmp_path: Path) -> None:
@@ -27,3 +27,19 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeyp
         write_whole(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["told.txt"]
+
+
+def test_of_several_files_all_are_written_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [tmp_path / name for name in ("a", "b", "c")]
+    write_together(dict.fromkeys(paths, "old"))
+    write = Path.write_text
+
+    def fail(self: Path, text: str, encoding: str) -> int:
+        if self.name.startswith(".c."):
+            raise OSError(28, "No space left on device", str(self))
+        return write(self, text, encoding=encoding)
+
+    monkeypatch.setattr(Path, "write_text", fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_together(dict.fromkeys(paths, "new"))
+    assert [path.read_text() for path in sorted(tmp_path.iterdir())] == ["old"] * 3

@@ -37,7 +37,15 @@ ALLOWED = {
     "planning": CONTRACT | {"files", "formats", "transforms", "data"},  # the fingerprint crops as preprocessing does
     "methods": {"errors", "labels", "sample"},
     "callbacks": CONTRACT
-    | {"files", "formats", "metrics", "methods", "report", "runtime", "watching"},  # the method's budget; previews are drawn
+    | {
+        "files",
+        "formats",
+        "metrics",
+        "methods",
+        "report",
+        "runtime",
+        "watching",
+    },  # the method's budget; previews are drawn
     "report": CONTRACT | {"files", "formats", "metrics"},
 }
 COMMANDS = {

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,17 @@ class Spy(Callback):
         torch.save(seen, Path(os.environ["SPY"]) / f"{trainer.global_rank}.pt")
 
 
+class Killed(Callback):
+    """The second process dies, or receives a signal, at its second step."""
+
+    def __init__(self, signum: int) -> None:
+        self.signum = signum
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_rank == 1 and trainer.global_step == 1:
+            os.kill(os.getpid(), self.signum)
+
+
 def seen(folder: Path, rank: int) -> Any:
     return torch.load(folder / f"{rank}.pt", weights_only=True)
 
@@ -60,6 +72,22 @@ def launch(by: list[str], overrides: list[str], cwd: Path) -> subprocess.Complet
         [sys.executable, *by, script, *overrides], cwd=cwd, env=os.environ | variables, capture_output=True, text=True,
         timeout=420,
     )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "signum, code, line",
+    [
+        (signal.SIGKILL, 1, "error: rank 0: another process of this training ended; "),
+        (signal.SIGTERM, 143, "ended by SIGTERM at step 2; continue with: medseg-train "),
+    ],
+)
+def test_what_ends_one_process_ends_all_with_one_line(tmp_path: Path, signum: int, code: int, line: str) -> None:
+    dies = ["+callbacks.dies._target_=tests.test_processes.Killed", f"+callbacks.dies.signum={signum}"]
+    done = launch([], [*VOLUMES, *SHORT, *TOGETHER, *dies, "plan.batch_size=2", "trainer.max_steps=9"], tmp_path)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.startswith(line)
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.slow

@@ -25,10 +25,9 @@ class Resumable(Checkpoint):
     """Saves checkpoints within an epoch, from which a training continues exactly as if it had not ended.
 
     Samples are a function of the step, so only the position of the loops must be right. After a step, the loader
-    continues with the next one of the epoch (``StepLoader``). Where a signal arrives before the last case of a
-    validation, the checkpoint is that before its first case, and the resumed training repeats the validation. The
-    validation after the last step of the budget would not be repeated, so nothing is saved then: the training
-    resumes from the checkpoint before it.
+    continues with the next one of the epoch (``StepLoader``). Where a signal arrives within a validation, the
+    checkpoint is that before its first case, and the resumed training repeats the validation. The validation after the
+    last step of the budget would not be repeated, so that one is not interrupted by the first signal.
 
     Several processes end together: after a step, before a validation, or after one.
 
@@ -51,12 +50,12 @@ class Resumable(Checkpoint):
         self._saved_at = time.monotonic()
         self._validates = False
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Handle signals here again: Lightning has just registered handlers of its own."""
-        signals.install()
-
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
+        """Start the clock, and take signals over from the handlers that Lightning has just registered.
+
+        Of several processes, those would broadcast within a handler, amid whatever the others exchange.
+        """
+        signals.install()
         self._saved_at = time.monotonic()
         if trainer.ckpt_path:
             self.saved_step = trainer.global_step
@@ -121,7 +120,7 @@ def _repeats_validation(trainer: Trainer) -> bool:
     if trainer.sanity_checking or trainer.should_stop or trainer.global_step == trainer.max_steps:
         return False
     progress = trainer.fit_loop.epoch_progress.current
-    return trainer.max_epochs in (None, -1) or progress.processed + 1 < trainer.max_epochs
+    return trainer.max_epochs in (None, -1) or progress.processed + 1 < trainer.max_epochs  # type: ignore[attr-defined]
 
 
 def _agreed(trainer: Trainer, *, due: bool) -> tuple[int, bool]:

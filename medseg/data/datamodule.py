@@ -186,7 +186,7 @@ class DataModule(LightningDataModule):
             self.steps_per_epoch,
             self.batch_size,
             epoch=lambda: trainer.current_epoch if trainer else 0,
-            done=lambda: trainer.fit_loop.epoch_loop.batch_progress.current.processed if trainer else 0,
+            done=lambda: trainer.fit_loop.epoch_loop.batch_progress.current.processed if trainer else 0,  # type: ignore[attr-defined]
             rank=rank,
             world=world,
         )

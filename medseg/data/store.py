@@ -69,7 +69,7 @@ def _reading(folder: Path) -> Iterator[None]:
         zlib.error,
     ) as error:
         raise DamagedEntry(
-            f"{folder}: the prepared case is damaged ({type(error).__name__}: {error}); delete this folder, which is "
+            f"{folder}: the prepared case is damaged ({type(error).__name__}); delete this folder, which is "
             "only a cache, and repeat the command (a training with ckpt_path=last)"
         ) from error
 
@@ -133,7 +133,9 @@ class StoredCase:
 
     @cached_property
     def _index(self) -> dict[str, npt.NDArray[Any]]:
-        with _reading(self.folder), np.load(self.folder / "cells.npz", allow_pickle=False) as stored:
+        path = self.folder / "cells.npz"
+        # opened here, as numpy leaves a file open that is no archive
+        with _reading(self.folder), path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
 
     @cached_property

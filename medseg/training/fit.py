@@ -31,7 +31,8 @@ def fit(run: Run, run_dir: Path, resumed: Path | None, overrides: Sequence[str])
     Raises:
         BadInput: The weights of the checkpoint do not fit the network.
         EndedBySignal: A signal ended it, after a checkpoint was saved.
-        SystemExit: Another process of the training ended; 1.
+        SystemExit: Another process of the training ended, with 1; or this one was started by the first one, which
+            says that a signal ended all, with 0.
     """
     trainer = run.trainer
     try:
@@ -41,6 +42,8 @@ def fit(run: Run, run_dir: Path, resumed: Path | None, overrides: Sequence[str])
         ended.told = True
         if trainer.is_global_zero:
             _say(f"ended by {ended.name} at step {trainer.global_step}; {_further(trainer, run_dir, overrides)}")
+        if processes.handed() is not None:  # Lightning kills the first process where one that it started fails
+            sys.exit(0)
         raise
     except RuntimeError as error:
         if resumed and "loading state_dict" in str(error):

@@ -20,8 +20,10 @@ _FREE = re.compile(
     r"trainer\.(max_steps|max_epochs|max_time|accelerator|devices|num_nodes|strategy|log_every_n_steps))(\..*)?"
 )
 """Keys that say where and how long a training runs and who watches it."""
-_LOADS_ALIKE = re.compile(r".*\.(weights|adapt|least_share|.*drop.*|.*checkpoint.*)")
-"""Keys of a network that leave its weights as they are: what it began with, dropout, gradient checkpointing."""
+_LOADS_ALIKE = re.compile(
+    r".*\.(weights|adapt|least_share|.*drop.*|.*checkpoint.*|rate|layer_decay|head_first|thaw|alpha)"
+)
+"""Keys of a network and its tuning that its weights load under all the same: what it began with, dropout, rates."""
 _SHOWN = 8
 
 

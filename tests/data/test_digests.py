@@ -82,8 +82,9 @@ def test_companions_count(tmp_path: Path) -> None:
     assert key(header, memory) != before
 
 
-def test_a_damaged_record_counts_as_absent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    record = tmp_path / "digests.json"
-    record.write_text("{")
-    assert Digests(record).memory == {}
-    assert "is damaged; the files of the dataset are read again" in capsys.readouterr().err
+@pytest.mark.parametrize("content", [b'{"a": ', b"[1]", b"\xff\xfe"])
+def test_a_damaged_file_counts_as_absent(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes) -> None:
+    path = tmp_path / "digests.json"
+    path.write_bytes(content)
+    assert Digests(path).memory == {}
+    assert capsys.readouterr().err == f"warning: {path} is damaged; the files of the dataset are read again\n"

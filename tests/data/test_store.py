@@ -125,3 +125,46 @@ def test_no_bit_that_flips_is_read_as_other_values(tmp_path: Path, sample: Sampl
             assert {name: len(found) for name, found in cells.items()} == written.counts
         path.write_bytes(content)
     assert noticed > 200, "most flips are in cells"
+
+
+@pytest.mark.parametrize("name", ["case.json", "cells.npz", "image.b2nd", "label.b2nd"])
+@pytest.mark.parametrize("kept", [None, 0, 40])
+def test_a_file_that_is_missing_or_cut_short_is_damage(
+    tmp_path: Path, sample: Sample, name: str, kept: int | None
+) -> None:
+    folder = stored(tmp_path, sample).folder
+    path = folder / name
+    if kept is None:
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(DamagedEntry, match=rf"{folder}: the prepared case is damaged .*delete this folder"):
+        StoredCase(folder).check()
+
+
+def test_a_sound_case_passes_and_one_without_arrays_does_where_none_are_expected(
+    tmp_path: Path, sample: Sample
+) -> None:
+    case = stored(tmp_path, sample)
+    case.check()
+    (case.folder / "image.b2nd").unlink()
+    StoredCase(case.folder).check(arrays=False)
+
+
+class _Broken:
+    shape = (2, 11, 9, 7)
+
+    def __getitem__(self, key: object) -> None:
+        raise RuntimeError("Error while getting the buffer")
+
+
+def test_cells_that_do_not_decode_are_damage_in_loader_processes_too(tmp_path: Path, sample: Sample) -> None:
+    case = stored(tmp_path, sample)
+    case.__dict__["_image"] = _Broken()
+    with pytest.raises(DamagedEntry, match=r"is damaged \(RuntimeError\); delete") as raised:
+        case.read()
+    line = str(raised.value)
+    handed_on = DamagedEntry(
+        f"Caught DamagedEntry in DataLoader worker process 0.\nTraceback:\n a.DamagedEntry: {line}\n"
+    )
+    assert str(handed_on) == line

@@ -1,0 +1,35 @@
+"""The store of a training is a cache: what is damaged in it is prepared again."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medseg import build
+from medseg.command import compose
+from tests.tiny import SMALL, write_nnunet
+
+
+def prepared(folder: Path) -> Any:
+    settings = [*SMALL, f"data.root={folder}/data", f"cache_dir={folder}/cache", f"run_dir={folder}/run"]
+    run = build.run(compose("train", settings), folder / "run")
+    run.datamodule.prepare_data()
+    return run
+
+
+def test_damaged_entries_are_prepared_again_with_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_nnunet(tmp_path / "data")
+    first = prepared(tmp_path)
+    store = first.datamodule.store
+    sound = {path: path.read_bytes() for path in store.rglob("*") if path.is_file() and path.suffix != ".b2nd"}
+    cases = sorted(store.glob("c*"))
+    for path in (cases[0] / "cells.npz", cases[1] / "case.json", store / "digests.json"):
+        path.write_bytes(path.read_bytes()[:40])
+    next((store / "fingerprints").iterdir()).write_text("{}")
+    capsys.readouterr()
+    assert prepared(tmp_path).plan == first.plan
+    told = capsys.readouterr().err
+    assert {path: path.read_bytes() for path in sound} == sound
+    for words in ("fingerprints/", "digests.json is damaged", "(BadZipFile)", "(JSONDecodeError)"):
+        assert words in told
+    assert all(line.startswith(("warning: ", "note: ")) for line in told.splitlines())
