@@ -88,8 +88,8 @@ def test_nrrd_headers_that_contradict_themselves(tmp_path: Path, changed: dict[s
 
 @pytest.mark.parametrize(
     "named",
-    ["/etc/passwd", "../x.raw", "..", "sub/x.raw", "sub\\x.raw", "/dev/zero", "missing.raw", "pipe", "LIST\n/etc/passwd",
-     "LIST 2\n../x.raw", "%s", "a%n.raw 1 2 1", "/dev/%d 0 0 1", "a%d.raw 1 2000000 1", "a%d.raw"],
+    ["/etc/passwd", "../x.raw", "..", "sub/x.raw", "sub\\x.raw", "/dev/zero", "missing.raw", "pipe",
+     "LIST\n/etc/passwd", "LIST 2\n../x.raw", "%s", "a%n.raw 1 2 1", "/dev/%d 0 0 1", "a%d.raw 1 2000000 1", "a%d.raw"],
 )  # fmt: skip
 @pytest.mark.parametrize("ending", [".mha", ".mhd", ".nrrd", ".nhdr"])
 def test_data_files_are_regular_files_of_the_same_folder(tmp_path: Path, named: str, ending: str) -> None:
