@@ -61,9 +61,7 @@ def put(files: dict[str, bytes], folder: Path) -> None:
 def judge(family: str, path: Path) -> tuple[str, str]:
     """Read a case; the outcome, and where it comes from."""
     from medseg.errors import BadInput
-    from medseg.geometry import resample
 
-    resample.MOST_CELLS = CELLS
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -91,6 +89,9 @@ def cases(family: str, seed: int, numbers: range, folder: Path) -> Iterator[tupl
 
 def work(family: str, seed: int, numbers: range) -> None:
     """A worker: a line of JSON for each case."""
+    from medseg.geometry import resample
+
+    resample.MOST_CELLS = CELLS
     os.environ["MEDSEG_ISOLATED"] = "1"  # this process is isolated itself: unusual headers are parsed here
     silent = os.open(os.devnull, os.O_WRONLY)
     lines = os.fdopen(os.dup(1), "w")
@@ -145,11 +146,12 @@ def supervise(family: str, seed: int, numbers: range) -> list[tuple[int, str, st
         stopped = threading.Event()
         timer = _Watch(worker, stopped)
         assert worker.stdout is not None
-        for line in worker.stdout:
-            timer.seen = time.monotonic()
-            number, outcome, where = json.loads(line)
-            found.append((number, outcome, where))
-            done = number + 1
+        with worker.stdout:
+            for line in worker.stdout:
+                timer.seen = time.monotonic()
+                number, outcome, where = json.loads(line)
+                found.append((number, outcome, where))
+                done = number + 1
         code = worker.wait()
         timer.over.set()
         if code == UNREADABLE:
