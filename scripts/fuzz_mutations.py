@@ -16,7 +16,8 @@ EXTREMES = (
 """What a value in a text is replaced by."""
 NODES: tuple[Any, ...] = (
     None, True, -1, 0, 1, 2**31, 2**63, 10**30, 1.5, math.nan, math.inf, -math.inf, "", "x", "0", "A" * 300, "\0",
-    "../../../etc/passwd", "/etc/passwd", "http://127.0.0.1:9/x", [], {}, [[]], [None], [-1, 0], {"": 0}, {"type": "link"},
+    "../../../etc/passwd", "/etc/passwd", "http://127.0.0.1:9/x", [], {}, [[]], [None], [-1, 0], {"": 0},
+    {"type": "link"},
 )  # fmt: skip
 """What a node of JSON or YAML is replaced by."""
 

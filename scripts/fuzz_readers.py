@@ -34,8 +34,9 @@ import fuzz_families
 from fuzz_mutations import mutate
 
 OUTCOMES = ("read", "refused", "exception", "hang", "memory", "crash")
-ADDRESS_SPACE, CPU_SECONDS, WALL_SECONDS, RESIDENT = 8 << 30, 20, 90, 2 << 30
+ADDRESS_SPACE, CPU_SECONDS, WALL_SECONDS, RESIDENT = 8 << 30, 20, 300, 2 << 30
 CELLS = 20_000_000
+UNREADABLE = 3  # exit code of a worker whose valid files cannot be read
 
 
 def draw(family: str, seed: int, number: int) -> tuple[dict[str, bytes], str]:
@@ -60,9 +61,7 @@ def put(files: dict[str, bytes], folder: Path) -> None:
 def judge(family: str, path: Path) -> tuple[str, str]:
     """Read a case; the outcome, and where it comes from."""
     from medseg.errors import BadInput
-    from medseg.geometry import resample
 
-    resample.MOST_CELLS = CELLS
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -90,6 +89,10 @@ def cases(family: str, seed: int, numbers: range, folder: Path) -> Iterator[tupl
 
 def work(family: str, seed: int, numbers: range) -> None:
     """A worker: a line of JSON for each case."""
+    from medseg.geometry import resample
+
+    resample.MOST_CELLS = CELLS
+    os.environ["MEDSEG_ISOLATED"] = "1"  # this process is isolated itself: unusual headers are parsed here
     silent = os.open(os.devnull, os.O_WRONLY)
     lines = os.fdopen(os.dup(1), "w")
     os.dup2(silent, 1)
@@ -98,12 +101,25 @@ def work(family: str, seed: int, numbers: range) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     with tempfile.TemporaryDirectory() as name:
+        _read_valid(family, Path(name))
         _arm()
         for number, outcome, where in cases(family, seed, numbers, Path(name)):
             if outcome != "exception" and _peak() > RESIDENT:
                 outcome, where = "memory", f"{_peak() >> 20} MiB"
             print(json.dumps([number, outcome, where]), file=lines, flush=True)
             _arm()
+
+
+def _read_valid(family: str, folder: Path) -> None:
+    """Read what is not mutated: it has to be readable, and libraries are imported outside of the limits of a case."""
+    target = fuzz_families.FAMILIES[family].target
+    for number, files in enumerate(fuzz_families.seeds(family)):
+        place = folder / f"valid{number}"
+        put(files, place)
+        outcome = judge(family, place / (next(iter(files)) if "*" in target else target))
+        if outcome[0] != "read":
+            print(f"{family}: a valid file gave {outcome}", file=sys.__stderr__)
+            os._exit(UNREADABLE)
 
 
 def _arm() -> None:
@@ -127,16 +143,19 @@ def supervise(family: str, seed: int, numbers: range) -> list[tuple[int, str, st
     while done < numbers.stop:
         command = [sys.executable, __file__, "--work", f"{family},{seed},{done},{numbers.stop}"]
         worker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        stopped, timer = threading.Event(), None
-        assert worker.stdout is not None
+        stopped = threading.Event()
         timer = _Watch(worker, stopped)
-        for line in worker.stdout:
-            timer.seen = time.monotonic()
-            number, outcome, where = json.loads(line)
-            found.append((number, outcome, where))
-            done = number + 1
+        assert worker.stdout is not None
+        with worker.stdout:
+            for line in worker.stdout:
+                timer.seen = time.monotonic()
+                number, outcome, where = json.loads(line)
+                found.append((number, outcome, where))
+                done = number + 1
         code = worker.wait()
         timer.over.set()
+        if code == UNREADABLE:
+            raise RuntimeError(f"{family}: a file that was not mutated could not be read")
         if done < numbers.stop:
             late = stopped.is_set() or -code == signal.SIGXCPU
             name = signal.Signals(-code).name if code < 0 else f"exit code {code}"

@@ -212,6 +212,9 @@ def _write(path: Path, module: str, cells: Shaped[np.ndarray, "..."], grid: Grid
 def _writable(path: Path, shape: tuple[int, ...], grid: Grid) -> str:
     """Name of the module that writes the file; refuses what it could not hold."""
     kind = suffix(path)
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+        length = len(os.fsencode(path.name))
+        raise BadInput(f"{path}: its name has {length} bytes, files may have {_LONGEST_NAME}; shorten the case's name")
     if path.is_dir() or kind == ".dcm":
         raise BadInput(f"{path}: DICOM is read but not written; write to {stem(path)}.nii.gz")
     module = _module(path)
@@ -220,9 +223,6 @@ def _writable(path: Path, shape: tuple[int, ...], grid: Grid) -> str:
         raise BadInput(f"{path}: headers with detached data are read but not written; write to {stem(path)}{whole}")
     if module == "image" and kind != ".png":
         raise BadInput(f"{path}: {kind} is read but not written, as it may change values; write to {stem(path)}.png")
-    if len(os.fsencode(path.name)) > _LONGEST_NAME:
-        length = len(os.fsencode(path.name))
-        raise BadInput(f"{path}: its name has {length} bytes, files may have {_LONGEST_NAME}; shorten the case's name")
     if not path.parent.is_dir():
         raise BadInput(f"{path}: the folder {path.parent} does not exist; make it first")
     came = f"{path}: a grid of {grid.ndim} axes in frame {grid.frame[:40]!r} came"

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.multival import MultiValue
 from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from medseg.errors import BadInput
@@ -158,7 +159,8 @@ def _number(header: Any, tag: str, default: float) -> float:
 
 def _numbers(header: Any, tag: str, n: int) -> tuple[float, ...]:
     """The n finite numbers of a tag."""
-    values = tuple(map(float, header[tag].value))
+    found = header[tag].value
+    values = tuple(map(float, found if isinstance(found, MultiValue) else [found]))
     if len(values) != n or not all(map(math.isfinite, values)):
         raise ValueError(f"{tag} is {values}, expected {n} numbers")
     return values

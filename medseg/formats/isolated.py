@@ -8,6 +8,7 @@ for headers that these checks do not know all about, and for callers to whom a s
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import signal
@@ -23,7 +24,7 @@ SECONDS = 60
 """CPU time, and half of the wall time, that the process may take."""
 
 
-def probe(path: Path, *, cells: bool = False, memory: int = MEMORY_BYTES, seconds: int = SECONDS) -> None:
+def probe(path: Path, *, cells: bool = False, memory: int = MEMORY_BYTES, seconds: float = SECONDS) -> None:
     """Open a file as ``formats.open`` does, in a process of its own.
 
     Args:
@@ -72,7 +73,7 @@ def _reason(code: int, stderr: bytes) -> str:
 def _answer(question: str) -> int:
     """What the process does: 0 if the file could be read."""
     asked = json.loads(question)
-    for limit, value in ((resource.RLIMIT_AS, asked["memory"]), (resource.RLIMIT_CPU, asked["seconds"])):
+    for limit, value in ((resource.RLIMIT_AS, asked["memory"]), (resource.RLIMIT_CPU, math.ceil(asked["seconds"]))):
         _, hard = resource.getrlimit(limit)
         resource.setrlimit(limit, (value if hard < 0 else min(value, hard), hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -38,8 +38,8 @@ def check_size(
     if compressed and promised > max(SUSPICIOUS_BYTES, SUSPICIOUS_RATIO * stored):
         raise BadInput(
             f"{path}: {stored / 1e6:.3g} MB would expand to {promised / 1e9:.3g} GB, like a decompression bomb; "
-            f"expected at most {SUSPICIOUS_RATIO} times as much, or {SUSPICIOUS_BYTES >> 30} GiB; store it uncompressed, "
-            "or in a smaller type"
+            f"expected at most {SUSPICIOUS_RATIO} times as much, or {SUSPICIOUS_BYTES >> 30} GiB; "
+            "store it uncompressed, or in a smaller type"
         )
 
 

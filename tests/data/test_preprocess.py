@@ -133,3 +133,19 @@ def test_other_channels_or_axes_than_planned_are_refused() -> None:
         Preprocess((1.0, 1.0, 1.0), (Normalisation("zscore"),) * 2)(make((4, 4, 4)))
     with pytest.raises(BadInput, match="case: 3 axes came, the plan has 2"):
         Preprocess((1.0, 1.0), (Normalisation("zscore"),))(make((4, 4, 4)))
+
+
+@pytest.mark.parametrize("factor", [1e3, 1e6, 1e100])
+def test_a_spacing_that_is_off_by_orders_of_magnitude_is_refused(factor: float) -> None:
+    wrong = make((9, 8, 7), np.diag([factor, factor, factor, 1.0]))
+    words = r"case: its shape is \(9, 8, 7\) and its spacing \[.*\] mm, .* spacing \[1\.0, 1\.0, 2\.0\]"
+    with pytest.raises(BadInput, match=words):
+        Preprocess((1, 1, 2), (Normalisation("zscore"),))(wrong)
+
+
+def test_a_case_of_no_cells_is_refused() -> None:
+    empty = Sample(np.zeros((1, 0, 4, 4), np.float32), None, np.zeros((0, 4, 4), bool), Grid.regular((0, 4, 4), (1, 1, 1)),
+                   "case", "case")  # fmt: skip
+    for spacing in (None, (1, 1, 1)):
+        with pytest.raises(BadInput, match=r"case: its shape is \(0, 4, 4\), expected at least one cell on each axis"):
+            Preprocess(spacing, (Normalisation("zscore"),))(empty)

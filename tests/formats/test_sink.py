@@ -237,3 +237,15 @@ def test_nodata_of_classes() -> None:
     assert class_nodata(LabelTable.declare({"a": 0, "b": 300})) == 65535
     assert class_nodata(LabelTable.declare({"a": -1, "b": 0}, background=None)) == 127
     assert class_nodata(LabelTable.declare({str(i): i for i in range(256)}, background=None)) == 256
+
+
+def test_a_name_of_240_letters_is_written_and_resumed(tmp_path: Path, grid: Grid) -> None:
+    target, label = tmp_path / ("a" * 236 + ".tif"), classes(grid.shape)
+    with RasterSink(target, grid, dtype="uint8", key="a") as sink:
+        sink.append(label[None, :120])
+    with RasterSink(target, grid, dtype="uint8", key="a") as sink:
+        assert sink.rows_done == 120
+        sink.append(label[None, 120:])
+        with rasterio.open(sink.finish(labels=TABLE)) as scene:
+            np.testing.assert_array_equal(scene.read(1), label)
+    assert {path.name for path in tmp_path.iterdir()} <= {target.name, f"{target.name}.aux.xml"}

@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from medseg.errors import BadInput
 from medseg.geometry.grid import Grid
-from medseg.geometry.resample import coarse_axis, resample_image, resample_label
+from medseg.geometry.resample import coarse_axis, resample_image, resample_label, resampled_grid
 from medseg.labels import IGNORE
 
 
@@ -212,3 +212,12 @@ def test_world_centroid_stays_within_a_tenth_of_a_voxel(new, flips):
     assert np.abs(moved).max() < tenth
     label = blob.astype(np.int8)
     assert np.abs(centroid(resample_label(label, grid, new), finer) - centroid(label, grid)).max() < tenth
+
+
+def test_a_case_may_shrink_from_any_size_and_grow_to_a_limit():
+    large = Grid.regular((4000, 4000, 4000), (1, 1, 1))
+    assert resampled_grid(large, (2, 1, 1), case="a").shape == (2000, 4000, 4000)
+    small = Grid.regular((10, 10, 10), (1, 1, 1))
+    assert resampled_grid(small, (0.01, 0.01, 0.01), case="a").shape == (1000, 1000, 1000)
+    with pytest.raises(BadInput, match=r"case a: its shape is \(10, 10, 10\) .* would become 1\.4e\+09 cells"):
+        resampled_grid(small, (0.009, 0.009, 0.009), case="a")

@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -232,6 +233,17 @@ def test_written_files(tmp_path):
     assert [(r["case"], r["class"]) for r in table] == [("p1", "a"), ("p1", "b"), ("p2", "a"), ("p2", "b")]
     assert float(table[0]["dice"]) == scores.rows[0]["dice"]
     assert table[3]["hd95_mm"] == ""
+
+
+def test_no_name_is_a_formula_and_all_are_read_back(tmp_path):
+    names = ["-rf", "=1+1", "+a", "@b", "\tc", "'=d", "''-e", "'plain", "a=b", "p1"]
+    result = {"cases": [{"case": name, "class": "a", "dice": -0.5} for name in names]}
+    write(tmp_path, result)
+    with (tmp_path / "cases.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert not any(row["case"].startswith(("-", "=", "+", "@", "\t")) for row in table)
+    assert [re.sub(r"^'('*[=+@\t-])", r"\1", row["case"]) for row in table] == names
+    assert {row["dice"] for row in table} == {"-0.5"}
 
 
 @pytest.mark.parametrize("option", sorted(p.stem for p in CONF.glob("*.yaml")))

@@ -73,6 +73,17 @@ def test_listed_files_must_exist(tmp_path: Path) -> None:
     [
         ({"training": []}, r'"training" is an empty list'),
         ({"training": [{"image": "a.nii.gz"}]}, r'"training" must list \{"image": file, "label": file\}'),
+        ({"training": None}, r'"training" must list'),
+        ({"training": {"image": 1}}, r'"training" must list'),
+        ({"training": [{"image": 3, "label": "b.nii.gz"}]}, r"lists '3', expected the path of a file below"),
+        ({"training": [{"image": "/etc/passwd", "label": "b.nii.gz"}]}, r"lists '/etc/passwd', expected the path"),
+        ({"training": [{"image": "../a.nii.gz", "label": "b.nii.gz"}]}, r"lists '\.\./a\.nii\.gz', expected the path"),
+        ({"training": [{"image": "a\0", "label": "b.nii.gz"}]}, r"expected the path of a file below"),
+        ({"training": [{"image": "", "label": "b.nii.gz"}]}, r"expected the path of a file below"),
+        (
+            {"training": [{"image": "a" * 300, "label": "b.nii.gz"}]},
+            r"2 file\(s\) listed in .* that do not exist: aaaa",
+        ),
         ({"training": DECLARED["training"][:1] * 2}, r"1 case\(s\) listed twice in .*: BRATS_002; list each once"),
     ],
 )
@@ -85,3 +96,9 @@ def test_missing_keys_are_listed(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"0": "background", "1": "a"}}))
     with pytest.raises(BadInput, match=r"dataset\.json: missing keys \['modality', 'training'\], found \['labels'\]"):
         MsdDataset(tmp_path)
+
+
+@pytest.mark.parametrize("test", [3, None, [{"label": "a"}], {"a": 1}])
+def test_an_unsound_test_list_is_refused(tmp_path: Path, test: Any) -> None:
+    with pytest.raises(BadInput, match=r'"test" must list files'):
+        MsdDataset(task(tmp_path, test=test)).test_cases()
