@@ -75,7 +75,9 @@ def compose(command: str, *overrides: str, config_dir: str | Path | None = None)
 
     if not all(isinstance(word, str) for word in overrides):
         wrong = next(word for word in overrides if not isinstance(word, str))
-        raise BadInput(f"compose: got {wrong!r:.80}, expected words such as 'data=nnunet'; write *words to give a list")
+        raise BadInput(
+            f"compose: got {str(wrong)[:80]}, expected words such as 'data=nnunet'; write *words to give a list"
+        )
     return composed(command, list(overrides), config_dir=config_dir)
 
 

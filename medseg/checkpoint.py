@@ -101,8 +101,10 @@ def _git_state() -> str | None:
 def read(path: Path | str) -> dict[str, Any]:
     """A checkpoint of medseg, on the CPU; nothing in it is executed.
 
-    Its tensors lie in the file, mapped into memory, and are read when they are used. What prediction needs is held to
-    its checksums. With them a checkpoint of 100 MB is read and put into a network in MEASURED.
+    Its tensors lie in the file, mapped into memory, and are read when they are used; trainings replace checkpoints by
+    renaming, which leaves a file that is mapped as it was (one that is cut in place ends the process). What prediction
+    needs is held to its checksums. So reading 100 MB and copying them into a network takes 0.66 of the time of
+    ``torch.load`` without any check (445 ms and 679 ms on a busy core; ``scripts/bench_checkpoint.py``).
 
     Raises:
         BadInput: No such file, not a checkpoint, one that holds code, one of another program, one of a newer

@@ -73,7 +73,7 @@ class DataSpec:
             raise BadInput("spec.channels=[]: expected one channel or more")
         return cls(
             channels=channels,
-            labels=LabelTable.from_dict(held["labels"]),
+            labels=LabelTable.from_dict(mapped(held["labels"], "spec.labels")),
             ndim=whole(held["ndim"], "spec.ndim", 2, 3),
             dates=whole(held.get("dates", 0), "spec.dates", 0, _MOST_DATES),
         )
@@ -86,7 +86,7 @@ def _channel_of(stored: object) -> Channel:
     return Channel(
         name=text(held["name"], f"{key}.name"),
         unit=text(held.get("unit", ""), f"{key}.unit"),
-        wavelength_nm=None if wave is None else number(wave, f"{key}.wavelength_nm", above=0),
+        wavelength_nm=None if wave is None else number(wave, f"{key}.wavelength_nm", above=0, most=1e12),
         formula=text(held.get("formula", ""), f"{key}.formula"),
     )
 

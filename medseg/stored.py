@@ -32,7 +32,7 @@ _MISFITS = (
 _LARGER, _BESIDE = 20, 1 << 28
 """A network may make so many times the numbers of its tensors in the file, and so many besides, as it is built; some
 build parts that they leave out again."""
-_MORE, _FURTHER = 100, 100_000
+_MORE, _FURTHER = 100, 20_000
 """Likewise for its modules and parameters by count."""
 
 

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from medseg import command, tracking
@@ -193,9 +194,12 @@ def run_folder(cfg: DictConfig) -> tuple[Path, Path | None]:
 
 
 def _name_of(run_dir: Path) -> str | None:
-    file = run_dir / "config.yaml"
-    stored: Any = OmegaConf.load(file) if file.exists() else {}
-    return stored.get("name")  # type: ignore[no-any-return]
+    """Of the configuration that a run wrote, which is read as plain values; None if it tells none."""
+    try:
+        stored: Any = yaml.safe_load((run_dir / "config.yaml").read_text())
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return None
+    return stored.get("name") if isinstance(stored, dict) else None
 
 
 def _overrides() -> list[str]:

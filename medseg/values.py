@@ -27,7 +27,7 @@ def number(value: Any, key: str, *, above: float = -math.inf, most: float = math
     """
     if isinstance(value, _NUMBERS) and not isinstance(value, bool):
         within = (above < value or above == -math.inf) and value <= most
-        if within and (abs(value) <= _LARGEST or (math.isinf(value) and not finite)):
+        if within and (abs(value) <= _LARGEST or (not finite and value in (math.inf, -math.inf))):
             return float(value)
     limits = "" if above == -math.inf and most == math.inf else f" above {above:g}, at most {most:g}"
     raise BadInput(f"{key}={shown(value)}: expected a number{limits}")

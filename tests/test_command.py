@@ -181,3 +181,9 @@ def test_composed_with_options_of_ones_own(tmp_path: Path) -> None:
         medseg.compose("train", "model=mine")
     with pytest.raises(BadInput, match=r"config_dir=.*none: no such folder"):
         medseg.compose("train", config_dir=tmp_path / "none")
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_list_of_overrides_in_python_is_told() -> None:
+    with pytest.raises(BadInput, match=r"compose: got \['a=b'\], expected words such as 'data=nnunet'; write \*words"):
+        medseg.compose("train", ["a=b"])  # type: ignore[arg-type]

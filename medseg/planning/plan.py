@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ class Plan:
         }
 
     @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> Plan:
+    def from_dict(cls, stored: object) -> Plan:
         """Rebuild what ``to_dict`` gave (reasons may be left out).
 
         Raises:

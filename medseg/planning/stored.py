@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from math import prod
 from typing import Any
 
 from medseg.data.normalise import Normalisation
-from medseg.values import listed, mapped, number, truth, whole
+from medseg.errors import BadInput
+from medseg.values import listed, mapped, number, text, truth, whole
 
 KEYS = ("spacing", "patch", "batch_size", "kernels", "strides", "normalisation", "masked")
 """Keys that a plan needs."""
 _MOST_CELLS = 100_000
+_MOST_IN_PATCH = 1 << 28
 _MOST_BATCH = 1_000_000
 _WIDEST = 1001
 """Cells of the largest kernel or stride."""
@@ -29,10 +32,13 @@ def fields_of(stored: object) -> dict[str, Any]:
     ndim = (len(spacing),)
     strides = listed(held["strides"], "strides")
     kernels = listed(held["kernels"], "kernels", (len(strides),))
+    patch = tuple(whole(v, "patch", 1, _MOST_CELLS) for v in listed(held["patch"], "patch", ndim))
+    if prod(patch) > _MOST_IN_PATCH:
+        raise BadInput(f"patch={list(patch)}: expected at most {_MOST_IN_PATCH} cells in all")
     reasons = held.get("reasons")
     return {
         "spacing": spacing,
-        "patch": tuple(whole(v, "patch", 1, _MOST_CELLS) for v in listed(held["patch"], "patch", ndim)),
+        "patch": patch,
         "batch_size": whole(held["batch_size"], "batch_size", 1, _MOST_BATCH),
         "kernels": _stages(kernels, "kernels", ndim),
         "strides": _stages(strides, "strides", ndim),
@@ -54,4 +60,4 @@ def _rule(stored: object) -> Normalisation:
         for name, value in held.items()
         if name != "scheme"
     }
-    return Normalisation(held["scheme"], **numbers)
+    return Normalisation(text(held["scheme"], "normalisation.scheme"), **numbers)
