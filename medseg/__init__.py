@@ -3,6 +3,7 @@
 The map of the package:
 
     errors.py       BadInput, the one error that commands print without a traceback
+    values.py       what a file holds, held to type and range
     labels/         IGNORE and LabelTable: what label values mean
     wavelengths.py  bands of satellites, in nanometres
     sample.py       Channel, DataSpec, Sample, Batch: what travels
@@ -21,7 +22,7 @@ The map of the package:
     folds.py        which cases train, which validate, which are judged
     build.py        configuration -> datamodule, network, method, trainer; with instances.py networks.py trainers.py
     initial.py      the network before its first step
-    restore.py      checkpoint -> predictor
+    restore.py      checkpoint -> predictor; with stored.py trust.py integrity.py
     scenes.py       scenes of any size from file to file
     checkpoint.py   what a checkpoint holds, safe loading
     tracking.py     what loggers are told of a training
@@ -43,6 +44,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from omegaconf import DictConfig
@@ -69,11 +71,17 @@ def compose(command: str, *overrides: str, config_dir: str | Path | None = None)
         0.99
     """
     from medseg.command import compose as composed
+    from medseg.errors import BadInput
 
+    if not all(isinstance(word, str) for word in overrides):
+        wrong = next(word for word in overrides if not isinstance(word, str))
+        raise BadInput(
+            f"compose: got {str(wrong)[:80]}, expected words such as 'data=nnunet'; write *words to give a list"
+        )
     return composed(command, list(overrides), config_dir=config_dir)
 
 
-def load(checkpoint: str | Path, *, device: str = "auto") -> Predictor:
+def load(checkpoint: str | Path, *, device: str = "auto", trust: Sequence[str] | str = ()) -> Predictor:
     """The predictor that a checkpoint holds.
 
     ``predictor(array, grid)`` gives a label array, ``predictor.file(source, target)`` a label file.
@@ -81,10 +89,13 @@ def load(checkpoint: str | Path, *, device: str = "auto") -> Predictor:
     Args:
         checkpoint: ``best.ckpt`` or ``last.ckpt`` of a run.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` and so on.
+        trust: Modules of your own, such as ``["my_package"]``, whose classes the checkpoint may name. Without them
+            it is built from medseg's own classes alone, so that a file from elsewhere runs no code.
 
     Raises:
-        medseg.errors.BadInput: Not a checkpoint of medseg, or no such device.
+        medseg.errors.BadInput: Not a checkpoint of medseg, one that is damaged or names other classes, or no such
+            device.
     """
     from medseg.restore import predictor
 
-    return predictor(checkpoint, device=device)
+    return predictor(checkpoint, device=device, trust=trust)

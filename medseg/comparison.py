@@ -65,14 +65,20 @@ def read_runs(folder: Path) -> list[Ended]:
     if not jobs:
         raise BadInput(f"{folder}: no judged runs (subfolders with metrics.json and config.yaml) to compare")
     jobs.sort(key=lambda job: (not job.name.isdigit(), int(job.name) if job.name.isdigit() else 0, job.name))
-    return [
-        Ended(
-            job,
-            dict(_flat(yaml.safe_load((job / "config.yaml").read_text()))),
-            json.loads((job / "metrics.json").read_text()),
-        )
-        for job in jobs
-    ]
+    return [_ended(job) for job in jobs]
+
+
+def _ended(job: Path) -> Ended:
+    try:
+        settings = yaml.safe_load((job / "config.yaml").read_text())
+        result = json.loads((job / "metrics.json").read_text())
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise BadInput(
+            f"{job}: config.yaml or metrics.json can't be read ({type(error).__name__}); judge it again"
+        ) from error
+    if not isinstance(settings, dict) or not isinstance(result, dict) or "summary" not in result:
+        raise BadInput(f"{job}: config.yaml or metrics.json is not what a training wrote; judge it again")
+    return Ended(job, dict(_flat(settings)), result)
 
 
 def compare(runs: Sequence[Ended]) -> dict[str, Any]:

@@ -46,6 +46,7 @@ def predict(cfg: DictConfig) -> list[Path]:
 
     quiet.settle()
     from medseg import formats, restore
+    from medseg.checkpoint import read
     from medseg.cpu import keep_large_blocks
     from medseg.device import device_of
     from medseg.watching import watched
@@ -53,6 +54,7 @@ def predict(cfg: DictConfig) -> list[Path]:
     if device_of(cfg.device) == "cpu":
         keep_large_blocks()
     given = {key: value for key, value in cfg.data.items() if value is not None}
+    loaded = read(checkpoint)
     predictor = restore.predictor(
         checkpoint,
         device=cfg.device,
@@ -62,8 +64,10 @@ def predict(cfg: DictConfig) -> list[Path]:
         probabilities=cfg.probabilities,
         shapes=cfg.polygons,
         mosaic=bool(cfg.mosaic),
+        trust=cfg.trust,
+        loaded=loaded,
     )
-    layout = restore.layout(checkpoint, given)
+    layout = restore.layout(checkpoint, given, loaded=loaded)
     cases = _chosen_cases(cfg, sources, predictor.spec, layout)
     written = [target / f"{case.id}{ending(case.images[0])}" for case in cases]
     beside = [path for path in written if formats.suffix(path) not in formats.RASTERS]

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 
 from medseg import checkpoint, formats
+from medseg import trust as trusted
 from medseg.build import tiling
 from medseg.data.case import Case
 from medseg.data.file_names import FileNames
@@ -22,11 +22,9 @@ from medseg.device import device_of, precision_of, short_precision
 from medseg.errors import BadInput
 from medseg.formats.mosaic import Mosaic
 from medseg.inference.predictor import Predictor
-from medseg.instances import instantiate
-from medseg.networks import network
-from medseg.planning.plan import Plan
 from medseg.sample import DataSpec
 from medseg.scenes import stream_scene, write_like
+from medseg.stored import Held, rebuilt
 
 
 def predictor(
@@ -39,8 +37,13 @@ def predictor(
     probabilities: bool = False,
     shapes: bool = False,
     mosaic: bool = False,
+    trust: Sequence[str] | str = (),
+    loaded: Mapping[str, Any] | None = None,
 ) -> Predictor:
     """The predictor that a checkpoint holds; command line, notebook and training build this same object.
+
+    Whatever the checkpoint holds, nothing of it is executed: networks are built from medseg's own classes, and from
+    those of trusted modules.
 
     Args:
         path: A checkpoint of medseg.
@@ -51,40 +54,41 @@ def predictor(
         probabilities: Of scenes, write a file of probabilities beside each label file.
         shapes: Of scenes, write a file of polygons beside each label file.
         mosaic: Take the files of a case as tiles of one scene, not as its channels.
+        trust: Modules of the user, whose classes the checkpoint may name; see ``trust.check``.
+        loaded: What ``checkpoint.read`` gave for this path, if it was read already.
 
     Raises:
-        BadInput: Not a checkpoint of medseg, or no such device.
+        BadInput: Not a checkpoint of medseg, one that is damaged or names other classes, or no such device.
     """
-    loaded = checkpoint.read(path)
+    loaded = checkpoint.read(path) if loaded is None else loaded
     stored = loaded["medseg"]
     if not stored.get("segments", True):
         raise BadInput(
             f"checkpoint={path}: its network was pretrained without labels and segments nothing; fine-tune it by "
             f"medseg-train ... model.encoder.weights={path} (or weights={path} for a network without an encoder)"
         )
-    cfg = OmegaConf.create(stored["config"])
+    trusted.check(stored["config"], f"checkpoint={path}", trust)
+    with checkpoint.damaged(path):
+        held = Held.of(stored)
+    cfg = held.config
     if flips is not None:
         cfg.inference.flips = flips
     if overlap is not None:
         cfg.inference.overlap = overlap
-    spec, planned = DataSpec.from_dict(stored["spec"]), Plan.from_dict(stored["plan"])
     place = device_of(device)
-    kind = torch.device(place).type
     trained = short_precision(cfg.trainer.precision)
-    able = short_precision(precision_of(kind))
-    net = network(cfg.model, planned, spec, cfg.get("series"))
-    if "peft" in cfg:  # checkpoints from before it have everything tuned
-        instantiate(cfg.peft).attach(net)
-    net.load_state_dict(checkpoint.network_state(loaded))
+    able = short_precision(precision_of(torch.device(place).type))
+    reading = Reading.of(**dict(held.data) | dict(data or {}))
+    with checkpoint.damaged(path):
+        net = rebuilt(held, checkpoint.network_state(loaded))
+        tiles = tiling(cfg, held.plan, held.spec, trained if trained == able else "fp32")
     return Predictor(
         net,
-        prepare=planned.preprocess,
-        tiling=tiling(cfg, planned, spec, trained if trained == able else "fp32"),
-        spec=spec,
-        open=partial(
-            open_image, spec=spec, reading=Reading.of(**stored["config"]["data"] | dict(data or {})), mosaic=mosaic
-        ),
-        write=partial(write_like, labels=spec.labels),
+        prepare=held.plan.preprocess,
+        tiling=tiles,
+        spec=held.spec,
+        open=partial(open_image, spec=held.spec, reading=reading, mosaic=mosaic),
+        write=partial(write_like, labels=held.spec.labels),
         stream=partial(stream_scene, key=loaded_key(path), probabilities=probabilities, shapes=shapes),
         device=place,
     )
@@ -105,12 +109,23 @@ class Layout:
     names: FileNames | None
 
 
-def layout(path: Path | str, data: Mapping[str, Any] | None = None) -> Layout:
-    """The layout that a checkpoint holds, with other fields of ``Reading`` for new files."""
-    trained = checkpoint.read(path)["medseg"]["config"]["data"]
-    images, names = trained.get("images") or (), trained.get("names")
-    folders = (images,) if isinstance(images, str) else tuple(images)
-    return Layout(folders, Reading.of(**trained | dict(data or {})), FileNames.of(names) if names else None)
+def layout(
+    path: Path | str, data: Mapping[str, Any] | None = None, *, loaded: Mapping[str, Any] | None = None
+) -> Layout:
+    """The layout that a checkpoint holds, with other fields of ``Reading`` for new files.
+
+    Args:
+        path: A checkpoint of medseg.
+        data: Fields of ``Reading``.
+        loaded: What ``checkpoint.read`` gave for this path, if it was read already.
+
+    Raises:
+        BadInput: Not a checkpoint of medseg, or one that is damaged.
+    """
+    loaded = checkpoint.read(path) if loaded is None else loaded
+    with checkpoint.damaged(path):
+        held = Held.of(loaded["medseg"])
+    return Layout(held.folders, Reading.of(**dict(held.data) | dict(data or {})), held.names)
 
 
 def open_image(files: Sequence[Path], *, spec: DataSpec, reading: Reading, mosaic: bool = False) -> OpenCase:

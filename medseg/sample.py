@@ -12,8 +12,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from medseg.errors import BadInput
 from medseg.geometry.grid import Grid
 from medseg.labels import LabelTable
+from medseg.values import listed, mapped, number, text, whole
+
+_MOST_DATES = 100_000
+"""Slots of a time series; daily ones of more than two hundred years."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +62,33 @@ class DataSpec:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> DataSpec:
-        """Rebuild what ``to_dict`` gave."""
+        """Rebuild what ``to_dict`` gave.
+
+        Raises:
+            BadInput: Something that ``to_dict`` does not give; names the key.
+        """
+        held = mapped(stored, "spec", ["channels", "labels", "ndim"])
+        channels = tuple(_channel_of(c) for c in listed(held["channels"], "spec.channels"))
+        if not channels:
+            raise BadInput("spec.channels=[]: expected one channel or more")
         return cls(
-            channels=tuple(Channel(**c) for c in stored["channels"]),
-            labels=LabelTable.from_dict(stored["labels"]),
-            ndim=stored["ndim"],
-            dates=stored.get("dates", 0),
+            channels=channels,
+            labels=LabelTable.from_dict(mapped(held["labels"], "spec.labels")),
+            ndim=whole(held["ndim"], "spec.ndim", 2, 3),
+            dates=whole(held.get("dates", 0), "spec.dates", 0, _MOST_DATES),
         )
+
+
+def _channel_of(stored: object) -> Channel:
+    key = "spec.channels"
+    held = mapped(stored, key, ["name"], [f.name for f in fields(Channel)])
+    wave = held.get("wavelength_nm")
+    return Channel(
+        name=text(held["name"], f"{key}.name"),
+        unit=text(held.get("unit", ""), f"{key}.unit"),
+        wavelength_nm=None if wave is None else number(wave, f"{key}.wavelength_nm", above=0, most=1e12),
+        formula=text(held.get("formula", ""), f"{key}.formula"),
+    )
 
 
 @dataclass

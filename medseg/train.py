@@ -187,8 +187,16 @@ def _save_adapters(cfg: DictConfig, run: Run, run_dir: Path) -> None:
 
     tuning: Any = getattr(run.method, "tuning", None)
     if tuning is not None and tuning.keeps:
-        predictor = restore.predictor(run_dir / "checkpoints" / f"{cfg.judged}.ckpt", device="cpu")
+        predictor = restore.predictor(run_dir / "checkpoints" / f"{cfg.judged}.ckpt", device="cpu", trust=_own(cfg))
         adapters.save(predictor.network, run_dir / "checkpoints" / "adapters.safetensors")
+
+
+def _own(cfg: DictConfig) -> tuple[str, ...]:
+    """What the run's own checkpoint may name: the classes that its configuration named, and trusted modules."""
+    from medseg import trust
+
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    return (*trust.names(cfg.get("trust") or ()), *trust.targets(config))
 
 
 def _judge(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]:
@@ -199,7 +207,7 @@ def _judge(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]:
     from medseg.watching import watched
 
     chosen = run_dir / "checkpoints" / f"{cfg.judged}.ckpt"
-    predictor = restore.predictor(chosen, device=run.trainer.strategy.root_device.type)
+    predictor = restore.predictor(chosen, device=run.trainer.strategy.root_device.type, trust=_own(cfg))
     test = folds.judged(cfg, run.dataset)
     cases, which = (test, "the test set") if test else (run.datamodule.cases["val"], f"validation fold {cfg.data.fold}")
     scores = build.instantiate(cfg.metric)(labels=run.dataset.spec.labels)

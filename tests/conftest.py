@@ -6,6 +6,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import jaxtyping
 from jaxtyping import install_import_hook
 
 import tests.typecheck  # noqa: F401  bound as an attribute of tests, where the hook looks it up
@@ -23,6 +24,12 @@ hypothesis.settings.register_profile("medseg", deadline=None, max_examples=25, d
 hypothesis.settings.load_profile("medseg")
 
 REAL = Path(__file__).parents[1].parent / "shared" / "data"
+
+
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Types are not checked, as in use: for tests of what happens to values of another type."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.fixture(scope="session")

@@ -218,3 +218,9 @@ def test_a_signal_ends_a_command_with_one_line(
 ) -> None:
     assert code_of(lambda cfg: signal.raise_signal(number), monkeypatch, tmp_path) == code
     assert capsys.readouterr().err == f"ended by {number.name}\n"
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_list_of_overrides_in_python_is_told() -> None:
+    with pytest.raises(BadInput, match=r"compose: got \['a=b'\], expected words such as 'data=nnunet'; write \*words"):
+        medseg.compose("train", ["a=b"])  # type: ignore[arg-type]

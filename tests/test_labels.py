@@ -196,3 +196,37 @@ def test_background_by_name_comes_first() -> None:
     table = LabelTable.declare({"burned": 0, "unburned": 1}, background="unburned")
     assert table.names == ("unburned", "burned")
     assert table.targets == (("burned", (1,)),)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ({"background": 0, "a": 2**40}, r"class 'a' has the value 1099511627776, expected whole numbers from"),
+        ({"background": 0, "a": 2**31, "b": -1}, r"class 'a' has the value 2147483648, .* to 2147483647"),
+        ({"background": 0, "a": -(2**40)}, r"class 'a' has the value -1099511627776"),
+        ({f"c{i}": i for i in range(40_000)}, r"got 40,000 classes, expected at most 32,768"),
+        ({"background": [], "a": 1}, r"background has the value \[\], expected a whole number"),
+        ({"background": 0, "a": [[1]]}, r"a has the value \[\[1\]\], expected a whole number"),
+        ({"background": 0, "a": {"b": 1}}, r"a has the value \{'b': 1\}, expected"),
+        ({"background": 0, "a": None}, r"a has the value None, expected"),
+        ({"background": 0, "a": 1.5}, r"a has the value 1\.5, expected"),
+        ({"background": 0, "a": float("inf")}, r"a has the value inf, expected"),
+        ({"background": 0, "a": "one"}, r"a has the value one, expected"),
+        ({0: "background", 1: "a"}, r"got the name 0, expected text"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_values_that_no_label_file_holds_are_refused(labels, words):
+    with pytest.raises(BadInput, match=words):
+        LabelTable.declare(labels)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_text_of_a_number_is_a_value():
+    assert LabelTable.declare({"background": "0", "a": "12", "b": 3.0}).names == ("background", "b", "a")
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_regions_class_order_holds_values():
+    with pytest.raises(BadInput, match=r"regions_class_order names \[\[2\]\]"):
+        LabelTable.declare(BRATS, regions_class_order=[1, [2], 3])

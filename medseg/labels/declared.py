@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from medseg.errors import BadInput
 from medseg.labels.classes import Region
+from medseg.values import shown
+
+_SUCH = "{background: 0, tumour: 1}"
 
 
 def grouped(
@@ -25,7 +29,9 @@ def grouped(
     Raises:
         BadInput: No such background, or an incomplete region order.
     """
-    entries = {name: _values(value) for name, value in labels.items()}
+    if not isinstance(labels, Mapping):
+        raise BadInput(f"label table: got {shown(labels)}, expected names with values, such as {_SUCH}")
+    entries = {_name(name): _values(name, value) for name, value in labels.items()}
     ignore = tuple(v for name, values in entries.items() if name == "ignore" for v in values)
     entries.pop("ignore", None)
     groups: dict[str, tuple[int, ...]] = {}
@@ -46,21 +52,48 @@ def grouped(
     return groups, regions, ignore
 
 
-def _values(value: int | Sequence[int]) -> tuple[int, ...]:
-    values = (value,) if isinstance(value, (int, np.integer)) else tuple(value)
+def _name(name: object) -> str:
+    if not isinstance(name, str):
+        raise BadInput(f"label table: got the name {shown(name)}, expected text and then the value, such as {_SUCH}")
+    return name
+
+
+def _values(name: str, value: object) -> tuple[int, ...]:
+    """The raw values of a class.
+
+    Raises:
+        BadInput: None, or something else than whole numbers.
+    """
+    several = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+    values: list[Any] = list(value) if several else [value]  # type: ignore[call-overload]
+    if not values or any(_whole(v) is None for v in values):
+        raise BadInput(
+            f"label table: {name} has the value {shown(value)}, expected a whole number or a list of them, "
+            f"such as {_SUCH}"
+        )
     return tuple(int(v) for v in values)
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number, also written as text or with a point; None for anything else."""
+    if not isinstance(value, (int, np.integer, float, str)):
+        return None
+    try:
+        return int(value) if isinstance(value, str) or int(value) == value else None
+    except (ValueError, OverflowError):  # of words, NaN and infinity
+        return None
 
 
 def _regions(
     entries: Mapping[str, tuple[int, ...]], groups: list[tuple[int, ...]], order: Sequence[int] | None
 ) -> tuple[Region, ...]:
-    if order is None or len(order) != len(entries):
+    if not isinstance(order, Sequence) or isinstance(order, str) or len(order) != len(entries):
         raise BadInput(
             f"label table: regions {list(entries)} need regions_class_order with {len(entries)} raw values "
-            f"(the value each region paints, in order), came {order}"
+            f"(the value each region paints, in order), came {shown(order)}"
         )
     index = {v: i for i, values in enumerate(groups) for v in values}
-    missing = [v for v in order if v not in index]
+    missing = [v for v in order if not isinstance(v, (int, np.integer)) or v not in index]
     if missing:
         raise BadInput(f"label table: regions_class_order names {missing}, raw values are {sorted(index)}")
     return tuple(

@@ -12,8 +12,14 @@ import numpy.typing as npt
 from medseg.errors import BadInput
 from medseg.labels.classes import IGNORE, PALETTE, LabelClass, Region
 from medseg.labels.declared import grouped
+from medseg.values import listed, mapped, shown, text, truth, whole
 
 _TABLE = 1 << 16  # range of values up to which a look-up table is made
+_MOST_CLASSES = np.iinfo(np.int16).max + 1  # training indices are int16
+_RAW = (-(1 << 63), (1 << 64) - 1)
+"""Least and largest raw value that an array of integers can hold."""
+_SAVED = (-(1 << 31), (1 << 32) - 1)
+"""Least and largest value that a label file can hold; with a negative one beside it, the largest is 2^31 - 1."""
 _UNKNOWN = -2
 
 
@@ -45,8 +51,25 @@ class LabelTable:
             raise BadInput(f"label table: a raw value may belong to one class only, came {sorted(values)}")
         if len(self.classes) < 2:
             raise BadInput(f"label table: needs at least two classes, of which one may be the background, came {names}")
+        self._check_limits()
         if self.regions and not self.background:
             raise BadInput("label table: regions need a background, which cells outside of all of them get")
+
+    def _check_limits(self) -> None:
+        """Refuse values that no label file holds, and more classes than there are training indices."""
+        if len(self.classes) > _MOST_CLASSES:
+            raise BadInput(
+                f"label table: got {len(self.classes):,} classes, expected at most {_MOST_CLASSES:,}; merge some"
+            )
+        least, most = _SAVED
+        if any(c.saved < 0 for c in self.classes):
+            most = (1 << 31) - 1
+        for c in self.classes:
+            if not least <= c.saved <= most:
+                raise BadInput(
+                    f"label table: class {shown(c.name, repr)} has the value {shown(c.saved)}, expected whole numbers "
+                    f"from {least} to {most}, which label files can hold; write smaller values"
+                )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -167,15 +190,20 @@ class LabelTable:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> LabelTable:
-        """Rebuild what ``to_dict`` gave."""
+        """Rebuild what ``to_dict`` gave.
+
+        Raises:
+            BadInput: Something that ``to_dict`` does not give; names the key.
+        """
+        held = mapped(stored, "labels", ["classes", "ignore_values", "regions", "pairs"])
+        classes = tuple(_class_of(c) for c in listed(held["classes"], "labels.classes"))
+        last = len(classes) - 1
         return cls(
-            classes=tuple(
-                LabelClass(c["name"], tuple(c["values"]), c["saved"], tuple(c["colour"])) for c in stored["classes"]
-            ),
-            ignore_values=tuple(stored["ignore_values"]),
-            regions=tuple(Region(r["name"], tuple(r["members"]), r["paint"]) for r in stored["regions"]),
-            pairs=tuple((p[0], p[1]) for p in stored["pairs"]),
-            background=stored.get("background", True),  # older checkpoints know tables with one only
+            classes=classes,
+            ignore_values=_wholes(held["ignore_values"], "labels.ignore_values", *_RAW),
+            regions=tuple(_region_of(r, last) for r in listed(held["regions"], "labels.regions")),
+            pairs=tuple(_pair_of(p, last) for p in listed(held["pairs"], "labels.pairs")),
+            background=truth(held.get("background", True), "labels.background"),  # older tables all have one
         )
 
     @classmethod
@@ -226,3 +254,28 @@ class LabelTable:
             pairs=tuple((names.index(a), names.index(b)) for a, b in pairs),
             background=background is not None,
         )
+
+
+def _class_of(stored: object) -> LabelClass:
+    held = mapped(stored, "labels.classes", ["name", "values", "saved", "colour"])
+    values = _wholes(held["values"], "labels.classes.values", *_RAW)
+    if not values:
+        raise BadInput(f"labels.classes: {shown(held['name'])} has no value")
+    red, green, blue = _wholes(held["colour"], "labels.classes.colour", 0, 255, length=(3,))
+    saved = whole(held["saved"], "labels.classes.saved", *_SAVED)
+    return LabelClass(text(held["name"], "labels.classes.name"), values, saved, (red, green, blue))
+
+
+def _region_of(stored: object, last: int) -> Region:
+    held = mapped(stored, "labels.regions", ["name", "members", "paint"])
+    members = _wholes(held["members"], "labels.regions.members", 0, last)
+    return Region(text(held["name"], "labels.regions.name"), members, whole(held["paint"], "labels.regions", 0, last))
+
+
+def _pair_of(stored: object, last: int) -> tuple[int, int]:
+    left, right = _wholes(stored, "labels.pairs", 0, last, length=(2,))
+    return left, right
+
+
+def _wholes(stored: object, key: str, least: int, most: int, length: Sequence[int] = ()) -> tuple[int, ...]:
+    return tuple(whole(v, key, least, most) for v in listed(stored, key, length))

@@ -116,10 +116,23 @@ def make(described: Mapping[str, Any], key: str) -> PreTrainedConfig:
     Raises:
         BadInput: Values that transformers refuses.
     """
+    _refuse_kernels(described, key)
     settings = {k: v for k, v in described.items() if k != "model_type"}
     with refusing(key, described["model_type"]):
         made: PreTrainedConfig = AutoConfig.for_model(described["model_type"], **settings)
     return made
+
+
+def _refuse_kernels(described: Mapping[str, Any], key: str) -> None:
+    """Refuse an attention that transformers would download as a program, from a repository of the hub."""
+    for name, value in described.items():
+        if name in ("attn_implementation", "_attn_implementation") and not str(value).isidentifier():
+            raise BadInput(
+                f"{key}.config.{name}={str(value)[:80]!r}: expected a way of attention that transformers has, such as "
+                "sdpa or eager; programs are not downloaded"
+            )
+        if isinstance(value, Mapping):
+            _refuse_kernels(value, key)
 
 
 @contextmanager
@@ -163,7 +176,7 @@ def _told(weights: str) -> dict[str, Any] | None:
     try:
         told: dict[str, Any] = json.loads(path.read_text())
         return dict(told)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise BadInput(f"{path}: can't be read as the keys and values of a network ({error})") from error
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from medseg.files import write_whole
 from medseg.planning.cost import Budget, UNetCost
 from medseg.planning.fingerprint import Fingerprint
 from medseg.planning.rules import patch_and_batch, resampled_shape, target_spacing, topology
+from medseg.planning.stored import KEYS, fields_of
 from medseg.sample import DataSpec
 
 MASKED_BELOW = 0.75
@@ -74,19 +75,13 @@ class Plan:
         }
 
     @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> Plan:
-        """Rebuild what ``to_dict`` gave (reasons may be left out)."""
-        return cls(
-            spacing=tuple(float(v) for v in stored["spacing"]),
-            patch=tuple(int(v) for v in stored["patch"]),
-            batch_size=int(stored["batch_size"]),
-            kernels=tuple(tuple(k) for k in stored["kernels"]),
-            strides=tuple(tuple(s) for s in stored["strides"]),
-            normalisation=tuple(Normalisation(**rule) for rule in stored["normalisation"]),
-            masked=bool(stored["masked"]),
-            native=bool(stored.get("native", False)),  # older plans are of volumes
-            reasons=dict(stored.get("reasons", {})),
-        )
+    def from_dict(cls, stored: object) -> Plan:
+        """Rebuild what ``to_dict`` gave (reasons may be left out).
+
+        Raises:
+            BadInput: Something that ``to_dict`` does not give; names the key.
+        """
+        return cls(**fields_of(stored))
 
 
 @dataclass(frozen=True)
@@ -242,13 +237,12 @@ def read_plan(path: Path) -> Plan:
         BadInput: No such file, no YAML, a missing or a wrong key.
     """
     try:
-        stored = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+        stored = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, no such date
         raise BadInput(
-            f"plan.file={path}: can't be read ({' '.join(str(error).split())}); write one by medseg-plan"
+            f"plan.file={path}: can't be read ({' '.join(str(error).split())[:200]}); write one by medseg-plan"
         ) from error
     try:
         return Plan.from_dict(stored)
-    except (KeyError, TypeError, ValueError) as error:
-        keys = "spacing, patch, batch_size, kernels, strides, normalisation, masked"
-        raise BadInput(f"plan.file={path}: is no plan ({type(error).__name__}: {error}); it needs {keys}") from error
+    except BadInput as error:
+        raise BadInput(f"plan.file={path}: is no plan ({error}); it needs {', '.join(KEYS)}") from error

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+import yaml
+from omegaconf import DictConfig
 
 from medseg.errors import BadInput
 from medseg.runtime import drafts
@@ -115,11 +116,12 @@ def owned(run_dir: Path, resumed: Path | None) -> Iterator[None]:
 
 
 def _name_of(config: Path) -> str | None:
+    """The ``name`` in the configuration of a run, which is read as plain values; None if it has none."""
     try:
-        stored: Any = OmegaConf.load(config)
-    except Exception:  # not a configuration: whatever lies there is not a run of this name
+        stored: Any = yaml.safe_load(config.read_text())
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):  # whatever lies there is not a run of this name
         return None
-    return stored.get("name") if OmegaConf.is_dict(stored) else None
+    return stored.get("name") if isinstance(stored, dict) else None
 
 
 def _written(run_dir: Path) -> float:

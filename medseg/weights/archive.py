@@ -15,6 +15,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
+from medseg import integrity
 from medseg.errors import BadInput
 
 _HARMLESS: list[Any] = [
@@ -63,6 +64,8 @@ def open_file(path: Path) -> Mapping[str, Any]:
             f"model.encoder.weights={path}: holds a {type(content).__name__}, expected tensors by name: save "
             "network.state_dict()"
         )
+    if "medseg" in content:
+        integrity.check(content, f"model.encoder.weights={path}", ["medseg", "state_dict"])
     return content
 
 
@@ -79,10 +82,13 @@ def _begins(path: Path, length: int) -> bytes:
 
 def _refuse_programs(path: Path) -> None:
     """Refuse TorchScript, whose weights come with a program."""
-    if not zipfile.is_zipfile(path):
-        return
-    with zipfile.ZipFile(path) as archive:
-        names = [name.split("/", 1)[-1] for name in archive.namelist()]
+    try:
+        if not zipfile.is_zipfile(path):
+            return
+        with zipfile.ZipFile(path) as archive:
+            names = [name.split("/", 1)[-1] for name in archive.namelist()]
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:  # ValueError: names not in UTF-8
+        raise _unreadable(path, error) from error
     if "constants.pkl" in names and any(name.startswith("code/") for name in names):
         raise BadInput(
             f"model.encoder.weights={path}: is a program of TorchScript, which medseg never executes; where you trust "

@@ -52,10 +52,11 @@ def _of_medseg(stored: Mapping[str, Any]) -> Images:
         channels = tuple(Channel(**{k: v for k, v in c.items() if k in known}) for c in stored["spec"]["channels"])
         rules = list(stored["plan"]["normalisation"])
         schemes = [str(rule["scheme"]) for rule in rules]
-    except (KeyError, TypeError, AttributeError):
+        pooled = set(schemes) <= {"ct", "standard"} and all("mean" in rule and "std" in rule for rule in rules)
+        mean, std = (tuple(float(rule[key]) for rule in rules) if pooled else () for key in ("mean", "std"))
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
         return Images()
-    if set(schemes) <= {"ct", "standard"} and all("mean" in rule and "std" in rule for rule in rules):
-        mean, std = (tuple(float(rule[key]) for rule in rules) for key in ("mean", "std"))
+    if pooled:
         return Images(channels, mean, std, 1.0)
     return Images(channels, normalisation=f"normalisation {', '.join(schemes)}")
 

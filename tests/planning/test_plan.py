@@ -11,6 +11,7 @@ from medseg.labels import LabelTable
 from medseg.planning.fingerprint import Fingerprint, case_facts, pool
 from medseg.planning.plan import Plan, Wishes, make_plan, read_plan, write_plan
 from medseg.sample import Channel, DataSpec, Sample
+from tests import mutations
 
 SPEC = DataSpec((Channel("CT", "HU"),), LabelTable.declare({"background": 0, "organ": 1}), 3)
 
@@ -128,3 +129,45 @@ def test_masked_normalisation_follows_the_crop(fingerprint: Fingerprint) -> None
     assert plan.masked
     assert Plan.from_dict(plan.to_dict()).preprocess.masked
     assert not make_plan(Fingerprint.from_dict(stored), SPEC, ("ct",), Wishes()).masked
+
+
+STORED = {
+    "spacing": [1.0, 1.0, 2.0], "patch": [16, 16, 8], "batch_size": 2, "kernels": [[3, 3, 1], [3, 3, 3]],
+    "strides": [[1, 1, 1], [2, 2, 1]], "masked": False, "native": False, "reasons": {"patch": "set"},
+    "normalisation": [{"scheme": "ct", "mean": 1.0, "std": 2.0, "low": -float("inf"), "high": 9.0}],
+}  # fmt: skip
+
+
+def test_every_value_of_a_plan_file_that_is_changed_is_read_or_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    assert Plan.from_dict(STORED).patch == (16, 16, 8)
+    refused = 0
+    for at in mutations.places(STORED):
+        for other in mutations.OTHERS:
+            path.write_text(yaml.safe_dump(mutations.changed(STORED, at, other)))
+            try:
+                plan = read_plan(path)
+            except BadInput as error:
+                refused += 1
+                assert str(error).startswith(f"plan.file={path}: "), error  # noqa: PT017
+                assert len(str(error).splitlines()) == 1  # noqa: PT017
+                continue
+            assert len(plan.kernels) == len(plan.strides)
+            assert all(len(axes) == 3 for axes in (plan.spacing, plan.patch, *plan.kernels, *plan.strides))
+            assert min(*plan.patch, *(s for stage in plan.strides for s in stage)) >= 1
+    assert refused > 200
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xfe\x00", b"spacing: .inf", b"[" * 100_000, b"a: &a [*a]", b"- 1", b"", b"3", b"a: 2024-13-45",
+        b"!!python/object/apply:os.system ['true']", b"spacing: 1" + b"0" * 10_000, b"\x00",
+    ],
+)  # fmt: skip
+def test_files_that_hold_no_plan_are_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match=r"plan\.yaml: (is no plan|can't be read)") as error:
+        read_plan(path)
+    assert len(str(error.value).splitlines()) == 1

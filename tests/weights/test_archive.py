@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from medseg import integrity
 from medseg.errors import BadInput
 from medseg.weights.archive import open_file
 
@@ -121,3 +122,28 @@ def test_no_mapping(tmp_path):
     torch.save([torch.ones(2)], tmp_path / "a.pth")
     with pytest.raises(BadInput, match="holds a list, expected tensors by name"):
         open_file(tmp_path / "a.pth")
+
+
+def test_a_damaged_table_of_a_zip_is_told_in_one_line(tmp_path):
+    path = tmp_path / "a.pth"
+    torch.save(STATE, path)
+    honest = path.read_bytes()
+    table = honest.rindex(b"PK\x01\x02")
+    for place in range(honest.index(b"PK\x01\x02"), len(honest), 3):
+        damaged = bytearray(honest)
+        damaged[place] ^= 0xFF
+        path.write_bytes(damaged)
+        try:
+            open_file(path)
+        except BadInput as error:
+            assert len(str(error).splitlines()) == 1  # noqa: PT017
+    path.write_bytes(honest[:table] + b"PK\x01\x02" + bytes(20) + honest[table + 24 :])
+    with pytest.raises(BadInput, match="can't be read as tensors"):
+        open_file(path)
+
+
+def test_weights_of_a_damaged_checkpoint_of_medseg_are_refused(tmp_path):
+    summed = integrity.add({"state_dict": STATE, "medseg": {"format": 1}})
+    torch.save(summed | {"state_dict": STATE | {"a.bias": torch.zeros(3)}}, tmp_path / "a.ckpt")
+    with pytest.raises(BadInput, match=r"model\.encoder\.weights=.*a\.ckpt: damaged since it was written"):
+        open_file(tmp_path / "a.ckpt")

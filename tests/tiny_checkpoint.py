@@ -1,0 +1,57 @@
+"""A checkpoint of a tiny network, written as a training writes it, and changed as a stranger might."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from medseg import checkpoint
+from medseg.command import compose
+from medseg.data.normalise import Normalisation
+from medseg.labels import LabelTable
+from medseg.models.network import Facts
+from medseg.models.unet import UNet
+from medseg.planning.plan import Plan
+from medseg.sample import Channel, DataSpec
+
+SPEC = DataSpec((Channel("R"), Channel("G", "", 550.0)), LabelTable.declare({"background": 0, "a": 1, "b": 2}), 2)
+PLAN = Plan(
+    (1.0, 1.0), (8, 8), 2, ((3, 3), (3, 3)), ((1, 1), (2, 2)),
+    (Normalisation("zscore"), Normalisation("standard", 1.0, 2.0)), masked=False, native=True, reasons={"patch": "set"},
+)  # fmt: skip
+
+
+def contents() -> dict[str, Any]:
+    """What Lightning would be given to save: weights, and all that prediction needs."""
+    words = [
+        "data=images",
+        "data.root=.",
+        "data.channels=[R,G]",
+        "data.labels={background:0,a:1,b:2}",
+        "transform=light",
+    ]
+    cfg = compose("train", [*words, "data.images=images", "data.masks=masks", "model.base_features=2"])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        facts = Facts(2, 3, PLAN.patch, PLAN.spacing, PLAN.kernels, PLAN.strides, SPEC.channels)
+        net = UNet(facts, base_features=2)
+    cfg.trainer.precision = "32-true"
+    plain: Any = OmegaConf.to_container(_without_run(cfg), resolve=True)
+    stored = checkpoint.contents(config=plain, spec=SPEC.to_dict(), plan=PLAN.to_dict(), data={"train": ["x"]})
+    return {"state_dict": {f"network.{k}": v for k, v in net.state_dict().items()}, "medseg": stored}
+
+
+def _without_run(cfg: Any) -> Any:
+    cfg.run_dir = cfg.cache_dir = "runs"
+    return cfg
+
+
+def write(path: Path, held: dict[str, Any], change: Callable[[dict[str, Any]], Any] = lambda held: None) -> Path:
+    """Write a copy of ``contents``, changed, with checksums that fit."""
+    held = copy.deepcopy(held)
+    change(held)
+    checkpoint.AtomicCheckpointIO().save_checkpoint(held, path)
+    return path
