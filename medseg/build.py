@@ -40,6 +40,9 @@ from medseg.planning.fingerprint import fingerprint
 from medseg.planning.plan import Plan, Wishes, make_plan, read_plan
 from medseg.sample import DataSpec
 from medseg.trainers import loggers, trainer
+from medseg.transforms.mirrors import Mirrors, allowed_mirrors, far_turned
+from medseg.transforms.spatial import Rotation
+from medseg.transforms.turns import QuarterTurns
 from medseg.weights.report import Report
 
 
@@ -64,6 +67,8 @@ def dataset(cfg: DictConfig) -> Dataset:
         BadInput: A word where names are listed, or whatever the dataset refuses.
     """
     _refuse_words(cfg.data)
+    if (axis := cfg.data.get("lateral_axis")) not in (None, 0, 1):
+        raise BadInput(f"data.lateral_axis={axis}: choose 0 (rows), 1 (columns), or null where it is unknown")
     settings = cfg.data.dataset
     taken = inspect.signature(instantiate(settings, _partial_=True).func).parameters.values()
     named = any(p.name == "reading" or p.kind is p.VAR_KEYWORD for p in taken)
@@ -133,42 +138,63 @@ def _fitting(read: Plan, spec: DataSpec, path: str) -> Plan:
     return read
 
 
-def lateral_axis(spec: DataSpec) -> int | None:
-    """Axis across the body after preprocessing, which turns volumes to right, anterior, superior."""
-    return 0 if spec.ndim == 3 else None
+def lateral_axis(cfg: DictConfig, planned: Plan, spec: DataSpec) -> int | None:
+    """Axis across the body after preprocessing; None where nothing tells it.
+
+    Volumes are turned to right, anterior, superior, unless the plan leaves them on their own axes. Of 2D images
+    ``data.lateral_axis`` says it.
+    """
+    if spec.ndim == 3:
+        return None if planned.native else 0
+    axis: int | None = cfg.data.get("lateral_axis")
+    return axis
+
+
+def mirrors(cfg: DictConfig, planned: Plan, spec: DataSpec) -> Mirrors:
+    """The mirrors of a training and of its test-time average: those of ``cfg.transform`` that the sides of its classes
+    allow."""
+    across = lateral_axis(cfg, planned, spec)
+    mirror = cfg.transform.get("mirror") or {}
+    wanted = mirror.get("axes") if mirror.get("p", 0) else ()
+    axes = tuple(range(spec.ndim)) if wanted in (None, "all") else tuple(wanted)
+    parts = {key: instantiate(cfg.transform[key]) for key in ("rotation", "turns") if cfg.transform.get(key)}
+    turned = far_turned(
+        planned.patch,
+        planned.spacing,
+        across,
+        **{k: part for k, part in parts.items() if isinstance(part, (Rotation, QuarterTurns))},
+    )
+    return allowed_mirrors(axes, spec.labels, lateral_axis=across, turned_with=turned)
 
 
 def transform(cfg: DictConfig, planned: Plan, spec: DataSpec) -> Any:
     """The augmentation of ``cfg.transform`` for this plan and data."""
+    allowed, settings = mirrors(cfg, planned, spec), copy.deepcopy(cfg.transform)
+    if settings.get("mirror"):
+        with open_dict(settings):
+            settings.mirror.axes = list(allowed.axes)
     return instantiate(
-        cfg.transform,
+        settings,
         patch_shape=planned.patch,
         spacing=planned.spacing,
-        lateral_axis=lateral_axis(spec),
+        lateral_axis=allowed.lateral_axis,
         mirror_classes=spec.labels.mirror(),
         wavelengths_nm=[c.wavelength_nm for c in spec.channels],
         **({"dates": spec.dates} if spec.dates else {}),
     )
 
 
-def mirrored_axes(cfg: DictConfig, spec: DataSpec) -> tuple[int, ...]:
-    """Axes that training mirrors, which are those that may be mirrored at test time."""
-    mirror = cfg.transform.get("mirror") or {}
-    if not mirror.get("p", 0):
-        return ()
-    axes = mirror.get("axes")
-    return tuple(range(spec.ndim)) if axes in (None, "all") else tuple(axes)
-
-
 def tiling(cfg: DictConfig, planned: Plan, spec: DataSpec, precision: str) -> Tiling:
     """Windows of whole cases as ``cfg.inference`` says, in the precision of the training."""
+    allowed = mirrors(cfg, planned, spec)
+    flips = allowed.axes if cfg.inference.flips else ()
     return Tiling(
         window=planned.patch,
         overlap=cfg.inference.overlap,
         batch_size=cfg.inference.batch_size,
-        flip_axes=mirrored_axes(cfg, spec) if cfg.inference.flips else (),
-        lateral_axis=lateral_axis(spec),
-        swap=spec.labels.mirror_outputs() if spec.labels.pairs else None,
+        flip_axes=flips,
+        lateral_axis=allowed.lateral_axis,
+        swap=spec.labels.mirror_outputs() if spec.labels.pairs and allowed.lateral_axis in flips else None,
         precision=precision,
     )
 
@@ -214,6 +240,8 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: Any, device: str, prec
         tuning=tuning,
     )
     planned = fit_patch(cfg.model, plan(cfg, source, seen), spec, cfg.get("series"))
+    if (told := mirrors(cfg, planned, spec).warning) and made.is_global_zero and not pretrains:
+        print(f"warning: {told}", file=sys.stderr)  # noqa: T201
     if pretrains:
         train_cases, val_cases = ([replace(case, label=None) for case in part] for part in (train_cases, val_cases))
     torch.manual_seed(cfg.seed)

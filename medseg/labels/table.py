@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from medseg.errors import BadInput
 from medseg.labels.classes import IGNORE, PALETTE, LabelClass, Region
-from medseg.labels.declared import grouped
+from medseg.labels.declared import declared_pairs, detected, grouped
+from medseg.labels.laterality import laterality
 
 _TABLE = 1 << 16  # range of values up to which a look-up table is made
 _UNKNOWN = -2
@@ -26,6 +27,8 @@ class LabelTable:
         ignore_values: Raw values that become ``IGNORE``.
         regions: Outputs of a region-based network in painting order; empty for softmax classes.
         pairs: Training indices of (left, right) classes that a mirror across the body exchanges.
+        one_sided: Names of classes and regions of one side whose mirror image is no class: a mirror across the
+            body would show structures that have no name.
         background: Whether index 0 is what no class covers, and is not scored. Land cover has none:
             there every class counts.
     """
@@ -35,6 +38,7 @@ class LabelTable:
     regions: tuple[Region, ...] = ()
     pairs: tuple[tuple[int, int], ...] = ()
     background: bool = True
+    one_sided: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = [c.name for c in self.classes]
@@ -76,6 +80,19 @@ class LabelTable:
         low, high = min(c.saved for c in self.classes), max(c.saved for c in self.classes)
         kinds = (np.uint8, np.uint16, np.uint32) if low >= 0 else (np.int8, np.int16, np.int32)
         return next(np.dtype(k) for k in kinds if np.iinfo(k).min <= low and high <= np.iinfo(k).max)
+
+    @property
+    def paired_names(self) -> tuple[tuple[str, str], ...]:
+        """(left, right) names of the pairs."""
+        return tuple((self.names[left], self.names[right]) for left, right in self.pairs)
+
+    @property
+    def undeclared_sides(self) -> tuple[str, ...]:
+        """Names that say left or right, of classes and regions that a mirror leaves as they are."""
+        swap = self.mirror()
+        kept = [c.name for i, c in enumerate(self.classes) if swap[i] == i]
+        kept += [r.name for r in self.regions if {swap[m] for m in r.members} == set(r.members)]
+        return tuple(name for name in laterality(kept).names if name not in self.one_sided)
 
     def mirror(self) -> tuple[int, ...]:
         """Training index that each training index becomes when left and right are exchanged."""
@@ -163,7 +180,7 @@ class LabelTable:
             "regions": [{"name": r.name, "members": list(r.members), "paint": r.paint} for r in self.regions],
             "pairs": [list(p) for p in self.pairs],
             "background": self.background,
-        }
+        } | ({"one_sided": list(self.one_sided)} if self.one_sided else {})  # tables without keep their keys
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> LabelTable:
@@ -176,6 +193,7 @@ class LabelTable:
             regions=tuple(Region(r["name"], tuple(r["members"]), r["paint"]) for r in stored["regions"]),
             pairs=tuple((p[0], p[1]) for p in stored["pairs"]),
             background=stored.get("background", True),  # older checkpoints know tables with one only
+            one_sided=tuple(stored.get("one_sided", ())),
         )
 
     @classmethod
@@ -185,7 +203,7 @@ class LabelTable:
         *,
         regions_class_order: Sequence[int] | None = None,
         merge: bool = False,
-        pairs: Sequence[Sequence[str]] = (),
+        pairs: Sequence[Sequence[str]] | None = None,
         colours: Mapping[str, Sequence[int]] | None = None,
         background: str | None = "background",
     ) -> LabelTable:
@@ -198,7 +216,8 @@ class LabelTable:
             labels: Name to raw value or values.
             regions_class_order: Raw value painted by each region, in order; needed with regions.
             merge: Take lists as several raw values of one softmax class, not as regions.
-            pairs: (left, right) class names.
+            pairs: (left, right) class names. None finds them by their names, see ``laterality``; an empty list says
+                that there are none.
             colours: RGB by class name; the rest come from a palette.
             background: Name of the class that is not scored; the class of value 0 where none has this
                 name. None if every class counts; they are then in the order of their raw values.
@@ -212,9 +231,7 @@ class LabelTable:
         """
         groups, regions, ignore = grouped(labels, regions_class_order, merge=merge, background=background)
         names = list(groups)
-        unknown = [n for pair in pairs for n in pair if n not in names]
-        if unknown:
-            raise BadInput(f"label table: left/right pairs name {unknown}, classes are {names}")
+        indices, one_sided = detected(names, regions) if pairs is None else (declared_pairs(pairs, names), ())
         chosen = {n: tuple(c) for n, c in (colours or {}).items()}
         return cls(
             classes=tuple(
@@ -223,6 +240,7 @@ class LabelTable:
             ),
             ignore_values=ignore,
             regions=regions,
-            pairs=tuple((names.index(a), names.index(b)) for a, b in pairs),
+            pairs=indices,
             background=background is not None,
+            one_sided=one_sided,
         )

@@ -24,7 +24,7 @@ class MsdDataset(Dataset):
     Args:
         root: The task's folder.
         name: The dataset's name; the folder's name by default.
-        pairs: (left, right) class names that a mirror across the body exchanges.
+        pairs: (left, right) class names that a mirror across the body exchanges, see ``LabelTable.declare``.
         groups: What splits may not tear apart, see ``split.grouped``.
         nonfinite: What to do with NaN voxels, see ``Reading``.
         grid_tolerance: In voxels, see ``Reading``.
@@ -41,7 +41,7 @@ class MsdDataset(Dataset):
         root: Path | str,
         *,
         name: str | None = None,
-        pairs: Sequence[Sequence[str]] = (),
+        pairs: Sequence[Sequence[str]] | None = None,
         groups: str | None = None,
         nonfinite: Nonfinite = "error",
         grid_tolerance: float = 0.01,

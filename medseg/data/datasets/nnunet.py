@@ -27,7 +27,7 @@ class NnunetDataset(Dataset):
     Args:
         root: The folder, with ``dataset.json`` in it.
         name: The dataset's name; the folder's name by default.
-        pairs: (left, right) class names that a mirror across the body exchanges.
+        pairs: (left, right) class names that a mirror across the body exchanges, see ``LabelTable.declare``.
         groups: What splits may not tear apart, see ``split.grouped``.
         nonfinite: What to do with NaN voxels, see ``Reading``.
         grid_tolerance: In voxels, see ``Reading``.
@@ -41,7 +41,7 @@ class NnunetDataset(Dataset):
         root: Path | str,
         *,
         name: str | None = None,
-        pairs: Sequence[Sequence[str]] = (),
+        pairs: Sequence[Sequence[str]] | None = None,
         groups: str | None = None,
         nonfinite: Nonfinite = "error",
         grid_tolerance: float = 0.01,
@@ -111,14 +111,14 @@ def require_keys(declared: Mapping[str, Any], keys: Sequence[str], path: Path) -
         raise BadInput(f"{path}: missing keys {missing}, found {sorted(declared)}; add them")
 
 
-def declared_spec(declared: Mapping[str, Any], path: Path, pairs: Sequence[Sequence[str]] = ()) -> DataSpec:
+def declared_spec(declared: Mapping[str, Any], path: Path, pairs: Sequence[Sequence[str]] | None = None) -> DataSpec:
     """Channels and label table of a ``dataset.json`` of either version.
 
     Args:
         declared: Channel names by number under ``channel_names`` or ``modality``; ``labels`` as name to
             value or values (with ``regions_class_order`` if any has several), or as value to name.
         path: Named in errors.
-        pairs: (left, right) class names.
+        pairs: (left, right) class names, see ``LabelTable.declare``.
 
     Raises:
         BadInput: Channels not numbered 0, 1, ..., or labels that are no integers.
