@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from medseg import checkpoint, processes, quiet, tracking
 from medseg.cpu import cores, keep_large_blocks
-from medseg.data.case import Case, first_five
+from medseg.data.case import Case
 from medseg.data.cases import Dataset
 from medseg.data.datamodule import DataModule
 from medseg.device import device_of, precision_of, short_precision
@@ -32,6 +32,7 @@ from medseg.inference.decide import decide
 from medseg.inference.predictor import Tiling
 from medseg.initial import begin, rehearse
 from medseg.instances import instantiate
+from medseg.laterality import mirrors
 from medseg.methods.pretraining import Pretraining
 from medseg.metrics import overlap
 from medseg.networks import fit_patch, follows_plan, network
@@ -40,9 +41,6 @@ from medseg.planning.fingerprint import fingerprint
 from medseg.planning.plan import Plan, Wishes, make_plan, read_plan
 from medseg.sample import DataSpec
 from medseg.trainers import loggers, trainer
-from medseg.transforms.mirrors import Mirrors, allowed_mirrors, far_turned
-from medseg.transforms.spatial import Rotation
-from medseg.transforms.turns import QuarterTurns
 from medseg.weights.report import Report
 
 
@@ -118,9 +116,8 @@ def plan(cfg: DictConfig, source: Dataset, cases: Sequence[Case]) -> Plan:
     costs = {f.name: cfg.model[f.name] for f in fields(UNetCost) if f.name in cfg.model}
     costs = {k: tuple(v) if OmegaConf.is_config(v) else v for k, v in costs.items()}
     pooled = fingerprint(source, cases, store_dir(cfg, source))
-    if pooled.empty:
-        told = f"{len(pooled.empty)} of {len(cases)} training cases have no foreground and teach only the background"
-        print(f"warning: {told}: {first_five(pooled.empty)}", file=sys.stderr)  # noqa: T201
+    for line in pooled.told():
+        print(f"warning: {line}", file=sys.stderr)  # noqa: T201
     if dates := source.spec.dates:
         costs["inputs"] = dates * len(source.spec.channels)
         each = cfg.get("series") and hydra.utils.get_class(cfg.series._target_).runs_on_each_date  # type: ignore[attr-defined]
@@ -136,35 +133,6 @@ def _fitting(read: Plan, spec: DataSpec, path: str) -> Plan:
             f"plan.file={path}: spacing, patch and normalisation have {came} values, the data needs {expected}"
         )
     return read
-
-
-def lateral_axis(cfg: DictConfig, planned: Plan, spec: DataSpec) -> int | None:
-    """Axis across the body after preprocessing; None where nothing tells it.
-
-    Volumes are turned to right, anterior, superior, unless the plan leaves them on their own axes. Of 2D images
-    ``data.lateral_axis`` says it.
-    """
-    if spec.ndim == 3:
-        return None if planned.native else 0
-    axis: int | None = cfg.data.get("lateral_axis")
-    return axis
-
-
-def mirrors(cfg: DictConfig, planned: Plan, spec: DataSpec) -> Mirrors:
-    """The mirrors of a training and of its test-time average: those of ``cfg.transform`` that the sides of its classes
-    allow."""
-    across = lateral_axis(cfg, planned, spec)
-    mirror = cfg.transform.get("mirror") or {}
-    wanted = mirror.get("axes") if mirror.get("p", 0) else ()
-    axes = tuple(range(spec.ndim)) if wanted in (None, "all") else tuple(wanted)
-    parts = {key: instantiate(cfg.transform[key]) for key in ("rotation", "turns") if cfg.transform.get(key)}
-    turned = far_turned(
-        planned.patch,
-        planned.spacing,
-        across,
-        **{k: part for k, part in parts.items() if isinstance(part, (Rotation, QuarterTurns))},
-    )
-    return allowed_mirrors(axes, spec.labels, lateral_axis=across, turned_with=turned)
 
 
 def transform(cfg: DictConfig, planned: Plan, spec: DataSpec) -> Any:

@@ -100,7 +100,7 @@ def test_orphans(folders):
         evaluate(folders, missing="maybe")
 
 
-@pytest.mark.parametrize("shift,passes", [(0.04, True), (0.06, False)])
+@pytest.mark.parametrize("shift,passes", [(0.008, True), (0.06, False)])
 def test_shifted_grid(folders, shift, passes):
     moved = AFFINE.copy()
     moved[1, 3] = 2 * shift  # voxels of 2 mm
@@ -108,7 +108,7 @@ def test_shifted_grid(folders, shift, passes):
     if passes:
         assert evaluate(folders)["summary"]["dice"]["mean"] == 1.0
     else:
-        with pytest.raises(BadInput, match=r"p2.nii.gz: its grid is 0.06 voxels off \(tolerance 0.05 voxels\)"):
+        with pytest.raises(BadInput, match=r"p2.nii.gz: its grid is 0.06 voxels off \(tolerance 0.01 voxels\)"):
             evaluate(folders)
         assert not (folders / "out").exists()
 

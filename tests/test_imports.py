@@ -42,6 +42,7 @@ ALLOWED = {
 COMMANDS = {
     "build",
     "instances",
+    "laterality",
     "networks",
     "trainers",
     "initial",

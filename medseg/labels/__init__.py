@@ -2,6 +2,6 @@
 
 from medseg.labels.classes import IGNORE, LabelClass, Region
 from medseg.labels.laterality import Laterality, laterality
-from medseg.labels.table import LabelTable
+from medseg.labels.table import LabelTable, nearly_integral
 
-__all__ = ["IGNORE", "LabelClass", "LabelTable", "Laterality", "Region", "laterality"]
+__all__ = ["IGNORE", "LabelClass", "LabelTable", "Laterality", "Region", "laterality", "nearly_integral"]

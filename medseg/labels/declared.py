@@ -81,7 +81,7 @@ def declared_pairs(pairs: Sequence[Sequence[str]], names: Sequence[str]) -> tupl
     every = [n for pair in entries for n in pair]
     if any(len(pair) != 2 for pair in entries) or len(set(every)) != len(every):
         raise BadInput(
-            f"label table: left/right pairs are {entries}, expected two class names in each and each name once, such as "
+            f"label table: left/right pairs are {entries}, expected two class names in each and each name once, as in "
             "[[left kidney, right kidney]]"
         )
     return tuple((names.index(left), names.index(right)) for left, right in entries)

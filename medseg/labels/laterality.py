@@ -7,16 +7,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _LEFT = frozenset(
-    "left l lh lt sin sinister sinistra sinistrum links linke linker linkes gauche izquierdo izquierda".split()
-)
-_RIGHT = frozenset("right r rh rt dex dexter dextra dextrum rechts rechte rechter rechtes droit droite".split()) | {
-    "derecho",
-    "derecha",
-}
+    {
+        "left", "l", "lh", "lt", "sin", "sinister", "sinistra", "sinistrum", "links", "linke", "linker", "linkes",
+        "gauche", "izquierdo", "izquierda",
+    }
+)  # fmt: skip
+_RIGHT = frozenset(
+    {
+        "right", "r", "rh", "rt", "dex", "dexter", "dextra", "dextrum", "rechts", "rechte", "rechter", "rechtes",
+        "droit", "droite", "derecho", "derecha",
+    }
+)  # fmt: skip
 _AND = frozenset({"and", "or", "und", "oder", "et", "ou", "y", "o"})
 _UNLIKE = frozenset(
-    "heart cardiac atrium atria atrial auricle ventricle ventricles ventricular coronary liver hepatic colon colic".split()
-)
+    {
+        "heart", "cardiac", "atrium", "atria", "atrial", "auricle", "ventricle", "ventricles", "ventricular",
+        "coronary", "liver", "hepatic", "colon", "colic",
+    }
+)  # fmt: skip
 _BRAIN = frozenset({"lat", "lateral", "inferior", "cerebral", "brain", "horn"})
 _GLUED = re.compile(r"(left|right)(?!over)(?:[a-z]{3,}|\d+)|[a-z]{3,}(left|right)\d*")
 
@@ -102,4 +110,4 @@ def _both(words: Sequence[str], found: Sequence[int]) -> bool:
 
 def _unlike(words: Sequence[str]) -> bool:
     """Whether left and right of this organ differ in more than their side."""
-    return bool(_UNLIKE & set(words)) and not ("ventricle" in words and _BRAIN & set(words))
+    return bool(_UNLIKE & set(words)) and not ({"ventricle", "ventricles"} & set(words) and _BRAIN & set(words))

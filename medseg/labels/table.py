@@ -16,6 +16,24 @@ from medseg.labels.laterality import laterality
 
 _TABLE = 1 << 16  # range of values up to which a look-up table is made
 _UNKNOWN = -2
+_ROUNDING = 1e-3
+
+
+def nearly_integral(raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Label values with those that rounding has moved (by up to 0.001, as a slope in a header does) at their integers.
+
+    Example:
+        >>> nearly_integral(np.array([0.0, 1.0001, 2.5])).tolist()
+        [0.0, 1.0, 2.5]
+    """
+    if raw.dtype.kind != "f":
+        return raw
+    whole = np.rint(raw)
+    return np.where(np.abs(raw - whole) <= _ROUNDING, whole, raw)
+
+
+def _few(counts: Mapping[float, int]) -> str:
+    return str(dict(list(counts.items())[:5]))
 
 
 @dataclass(frozen=True)
@@ -132,11 +150,11 @@ class LabelTable:
         """Training index of each cell, ``IGNORE`` for ignored raw values.
 
         Args:
-            raw: Any integer array, or floats with integral values.
+            raw: Any integer array, or floats within 0.001 of integers, which are rounded.
             where: Named in the error, usually the file.
 
         Raises:
-            BadInput: A value is not integral or stands in no class; names values and cell counts.
+            BadInput: A value is not integral or belongs to no class; names values and cell counts.
         """
         known = {v: i for i, c in enumerate(self.classes) for v in c.values} | dict.fromkeys(self.ignore_values, IGNORE)
         if raw.dtype.kind in "iu" and raw.size and int(raw.max()) - int(raw.min()) < _TABLE:
@@ -149,15 +167,30 @@ class LabelTable:
             if not (found == _UNKNOWN).any():
                 return found
         values, inverse = np.unique(raw, return_inverse=True)
-        unknown = [v for v in values.tolist() if v not in known]
+        values = nearly_integral(values)
+        unknown = [(i, v) for i, v in enumerate(values.tolist()) if v not in known]
         if unknown:
-            counts = {v: int((raw == v).sum() if v == v else np.isnan(raw).sum()) for v in unknown[:5]}
-            raise BadInput(
-                f"{where}: label values {counts} (value: cells) are not in the label table "
-                f"{ {c.name: list(c.values) for c in self.classes} }; add them to data.labels, or to its ignore list"
-            )
+            cells = np.bincount(inverse.ravel(), minlength=len(values))
+            raise BadInput(f"{where}: {self._unknown_told({v: int(cells[i]) for i, v in unknown})}")
         of_value = np.array([known[v] for v in values.tolist()], dtype=np.int16)
         return of_value[inverse].reshape(raw.shape)
+
+    def _unknown_told(self, counts: Mapping[float, int]) -> str:
+        """What to do about values that no class has."""
+        broken = {v: n for v, n in counts.items() if v != v or v % 1}
+        if broken:
+            return (
+                f"label values {_few(broken)} (value: cells) are no integers, expected those of the label table "
+                f"{self._shown}; make the file anew without interpolation (nearest neighbour)"
+            )
+        return (
+            f"label values {_few(counts)} (value: cells) are not in the label table {self._shown}; add them to "
+            "data.labels, or to its ignore list"
+        )
+
+    @property
+    def _shown(self) -> str:
+        return str({c.name: list(c.values) for c in self.classes})
 
     def to_saved(self, index: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Values to write for an array of training indices.

@@ -51,8 +51,8 @@ def test_what_has_no_partner_is_one_sided(names: list[str], one_sided: list[str]
 
 @pytest.mark.parametrize(
     "name",
-    ["bright spot", "cleft", "crift", "leftover", "right of way", "left and right lung", "kidneys (L+R)", "vertebrae_L5",
-     "LV", "L", "R", "soil", "sin"],
+    ["bright spot", "cleft", "crift", "leftover", "right of way", "left and right lung", "kidneys (L+R)",
+     "vertebrae_L5", "LV", "L", "R", "soil", "sin"],
 )  # fmt: skip
 def test_names_without_a_side(name: str) -> None:
     assert laterality([name]).names == ()

@@ -12,6 +12,7 @@ from medseg.data.datasets.nnunet import declared_spec, read_declaration
 from medseg.data.reading import Nonfinite, Reading
 from medseg.data.split import grouped
 from medseg.errors import BadInput
+from medseg.geometry.tolerance import GRID_TOLERANCE
 from medseg.sample import DataSpec
 
 
@@ -44,7 +45,7 @@ class MsdDataset(Dataset):
         pairs: Sequence[Sequence[str]] | None = None,
         groups: str | None = None,
         nonfinite: Nonfinite = "error",
-        grid_tolerance: float = 0.01,
+        grid_tolerance: float = GRID_TOLERANCE,
     ) -> None:
         self.root = Path(root)
         self.name = name or self.root.name

@@ -13,6 +13,7 @@ from medseg.data.pairing import pair
 from medseg.data.reading import Nonfinite, Reading
 from medseg.data.split import grouped
 from medseg.errors import BadInput
+from medseg.geometry.tolerance import GRID_TOLERANCE
 from medseg.labels import LabelTable
 from medseg.sample import DataSpec
 
@@ -44,7 +45,7 @@ class NnunetDataset(Dataset):
         pairs: Sequence[Sequence[str]] | None = None,
         groups: str | None = None,
         nonfinite: Nonfinite = "error",
-        grid_tolerance: float = 0.01,
+        grid_tolerance: float = GRID_TOLERANCE,
     ) -> None:
         self.root = Path(root)
         self.name = name or self.root.name

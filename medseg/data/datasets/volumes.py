@@ -11,6 +11,7 @@ from medseg.data.pairing import pair
 from medseg.data.reading import Nonfinite, Reading
 from medseg.data.split import grouped
 from medseg.errors import BadInput
+from medseg.geometry.tolerance import GRID_TOLERANCE
 from medseg.labels import LabelTable
 from medseg.sample import DataSpec
 
@@ -58,7 +59,7 @@ class VolumesDataset(Dataset):
         name: str | None = None,
         groups: str | None = None,
         nonfinite: Nonfinite = "error",
-        grid_tolerance: float = 0.01,
+        grid_tolerance: float = GRID_TOLERANCE,
     ) -> None:
         if not channels:
             raise BadInput("data.channels is empty; name each channel, such as data.channels=[CT]")
