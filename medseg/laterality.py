@@ -30,11 +30,12 @@ def mirrors(cfg: DictConfig, planned: Plan, spec: DataSpec) -> Mirrors:
     mirror = cfg.transform.get("mirror") or {}
     wanted = mirror.get("axes") if mirror.get("p", 0) else ()
     axes = tuple(range(spec.ndim)) if wanted in (None, "all") else tuple(wanted)
-    parts = {key: instantiate(cfg.transform[key]) for key in ("rotation", "turns") if cfg.transform.get(key)}
+    parts = [instantiate(cfg.transform[key]) for key in ("rotation", "turns") if cfg.transform.get(key)]
     turned = far_turned(
         planned.patch,
         planned.spacing,
         across,
-        **{k: part for k, part in parts.items() if isinstance(part, (Rotation, QuarterTurns))},
+        rotation=next((part for part in parts if isinstance(part, Rotation)), None),
+        turns=next((part for part in parts if isinstance(part, QuarterTurns)), None),
     )
     return allowed_mirrors(axes, spec.labels, lateral_axis=across, turned_with=turned)

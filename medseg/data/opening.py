@@ -210,9 +210,9 @@ class OpenCase:
                 f"{where}: {came}, expected {expected}; resample it onto that grid, or check that the files belong "
                 "together"
             )
-        order = "" if turned is source else f" with its axes in the order {reference.orientation}"
+        arranged = "" if turned is source else f" with its axes in the order {reference.orientation}"
         raise BadInput(
-            f"{where}: displaced by up to {offset:.3g} voxels{order}, allowed are {reading.grid_tolerance:g}; "
+            f"{where}: displaced by up to {offset:.3g} voxels{arranged}, allowed are {reading.grid_tolerance:g}; "
             f"{way_out(offset, 'data.grid_tolerance')}"
         )
 
