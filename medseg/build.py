@@ -116,7 +116,7 @@ def plan(cfg: DictConfig, source: Dataset, cases: Sequence[Case]) -> Plan:
     costs = {f.name: cfg.model[f.name] for f in fields(UNetCost) if f.name in cfg.model}
     costs = {k: tuple(v) if OmegaConf.is_config(v) else v for k, v in costs.items()}
     pooled = fingerprint(source, cases, store_dir(cfg, source))
-    for line in pooled.told():
+    for line in pooled.warning_lines():
         print(f"warning: {line}", file=sys.stderr)  # noqa: T201
     if dates := source.spec.dates:
         costs["inputs"] = dates * len(source.spec.channels)
@@ -208,8 +208,8 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: Any, device: str, prec
         tuning=tuning,
     )
     planned = fit_patch(cfg.model, plan(cfg, source, seen), spec, cfg.get("series"))
-    if (told := mirrors(cfg, planned, spec).warning) and made.is_global_zero and not pretrains:
-        print(f"warning: {told}", file=sys.stderr)  # noqa: T201
+    if (warning := mirrors(cfg, planned, spec).warning) and made.is_global_zero and not pretrains:
+        print(f"warning: {warning}", file=sys.stderr)  # noqa: T201
     if pretrains:
         train_cases, val_cases = ([replace(case, label=None) for case in part] for part in (train_cases, val_cases))
     torch.manual_seed(cfg.seed)

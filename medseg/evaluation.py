@@ -115,7 +115,7 @@ def evaluate_folders(
         displaced += [case] if judged.offset > GRID_TOLERANCE else []
         gathered.add(case, judged.pred, judged.label, judged.valid, spacing=grid.spacing, unit=grid.unit)
         lacking[case] = (judged.unpredicted, judged.labelled)
-    _tell_grids(reordered, displaced, grid_tolerance)
+    _report_grids(reordered, displaced, grid_tolerance)
     result = gathered.result()
     result["policy"]["auc"] = _NO_AUC
     if flat:
@@ -134,7 +134,7 @@ def evaluate_folders(
     return result
 
 
-def _tell_grids(reordered: Sequence[str], displaced: Sequence[str], tolerance: float) -> None:
+def _report_grids(reordered: Sequence[str], displaced: Sequence[str], tolerance: float) -> None:
     """Say which files had to be brought together with their labels."""
     if reordered:
         print(  # noqa: T201

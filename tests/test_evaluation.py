@@ -158,18 +158,18 @@ def test_files_in_another_axis_order_are_the_same_cells(folders, capsys):
             reordered(folders / folder / f"{case}.nii.gz")
     result = evaluate(folders, figures=2, valid=folders / "valid", images=folders / "images")
     assert result["summary"]["dice"]["mean"] == 1.0
-    told = capsys.readouterr().err
-    assert told.count("note: ") == 1
-    assert "note: 4 file(s) have their axes in another order than the label of the case" in told
+    printed = capsys.readouterr().err
+    assert printed.count("note: ") == 1
+    assert "note: 4 file(s) have their axes in another order than the label of the case" in printed
 
 
 def test_a_mirrored_prediction_is_not_taken_for_the_right_one(folders):
     save(folders / "predictions" / "p2.nii.gz", cube(3)[::-1], AFFINE @ np.diag([-1.0, 1, 1, 1]))
     with pytest.raises(
         BadInput, match=r"voxels off .*copy the geometry of the label if only its header is wrong"
-    ) as told:
+    ) as error:
         evaluate(folders, grid_tolerance=1.0)
-    assert "grid_tolerance=" not in str(told.value)
+    assert "grid_tolerance=" not in str(error.value)
 
 
 @pytest.mark.parametrize("tolerance", [61, 1.5, -1])
@@ -178,13 +178,13 @@ def test_tolerances_above_a_voxel_are_refused(folders, tolerance):
         evaluate(folders, grid_tolerance=tolerance)
 
 
-def test_a_tolerance_that_was_needed_is_told(folders, capsys):
+def test_a_tolerance_that_was_needed_is_warned_of(folders, capsys):
     moved = AFFINE.copy()
     moved[1, 3] = 2 * 0.3
     save(folders / "predictions" / "p2.nii.gz", cube(), moved)
     evaluate(folders, grid_tolerance=0.5)
-    told = "warning: 1 case(s) have grids more than 0.01 voxels apart, taken as one (grid_tolerance=0.5): p2"
-    assert told in capsys.readouterr().err
+    expected = "warning: 1 case(s) have grids more than 0.01 voxels apart, taken as one (grid_tolerance=0.5): p2"
+    assert expected in capsys.readouterr().err
 
 
 def test_command_and_python_have_one_default():

@@ -73,7 +73,7 @@ class OpenCase:
         self.days = tuple(case.days[i] for i in kept) if spec.dates else ()
         opened = self._opened(kept) if sources is None else [(case.images, list(sources))]
         self._whole = opened[0][1][0].grid
-        self._doubt(source for _, part in opened for source in part)
+        self._collect_warnings(source for _, part in opened for source in part)
         if self._whole.ndim != spec.ndim:
             raise BadInput(
                 f"case {case.id}: image {case.images[0]} has {self._whole.ndim} spatial axes (shape "
@@ -169,7 +169,7 @@ class OpenCase:
                 path, self._whole, attribute=attribute, layer=layer, values=values, all_touched=all_touched
             )
         source = opened or formats.open(path)
-        self._doubt([source])
+        self._collect_warnings([source])
         if self.reading.mask_colours:
             source = ColourMask(source, self.reading.mask_colours, self.spec.labels)
         if source.n_channels != 1:
@@ -199,7 +199,7 @@ class OpenCase:
         comparable = scene or grid.frame == reference.frame
         offset = Grid(grid.shape, grid.affine, reference.frame).offset_from(reference) if comparable else np.inf
         if offset <= reading.grid_tolerance:
-            return self._taken(source, turned, offset)
+            return self._accepted(source, turned, offset)
         if scene and reading.other_grid == "align":
             moved = f"its shape is {grid.shape}" if not np.isfinite(offset) else f"it lies {offset:.3g} cells off"
             self.notes.append(f"{where}: {moved}; aligned to the {order} cells")
@@ -216,7 +216,7 @@ class OpenCase:
             f"{way_out(offset, 'data.grid_tolerance')}"
         )
 
-    def _taken(self, source: Source, turned: Source, offset: float) -> Source:
+    def _accepted(self, source: Source, turned: Source, offset: float) -> Source:
         """A file whose cells are those of the first image, in its order of axes; says what had to be overlooked."""
         if turned is not source:
             self.notes.append(
@@ -230,7 +230,7 @@ class OpenCase:
             )
         return turned
 
-    def _doubt(self, sources: Iterable[Source]) -> None:
+    def _collect_warnings(self, sources: Iterable[Source]) -> None:
         """Keep what is doubtful about files."""
         for source in sources:
             sheared = [_SHEARED] if source.grid.sheared else []

@@ -51,7 +51,7 @@ class NiftiSource(Source):
         self.grid = file_grid(path, (*shape, 1)[:3], affine)
         self.n_channels = math.prod(shape[3:])
         self.dtype = read_dtype(path, proxy.dtype, scaled=(proxy.slope, proxy.inter) != (1, 0))
-        self.warnings = _doubts(image.header, self.grid.shape)
+        self.warnings = _header_warnings(image.header, self.grid.shape)
         self._proxy = proxy
 
     def _read(self, box: Box, channels: tuple[int, ...]) -> npt.NDArray[Any]:
@@ -60,7 +60,7 @@ class NiftiSource(Source):
         return np.moveaxis(cells.reshape(*box.shape, self.n_channels), -1, 0)[list(channels)]
 
 
-def _doubts(header: Any, shape: tuple[int, ...]) -> tuple[str, ...]:
+def _header_warnings(header: Any, shape: tuple[int, ...]) -> tuple[str, ...]:
     """What the header leaves open about the orientation."""
     sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
     if sform is None and qform is None:

@@ -171,11 +171,11 @@ class LabelTable:
         unknown = [(i, v) for i, v in enumerate(values.tolist()) if v not in known]
         if unknown:
             cells = np.bincount(inverse.ravel(), minlength=len(values))
-            raise BadInput(f"{where}: {self._unknown_told({v: int(cells[i]) for i, v in unknown})}")
+            raise BadInput(f"{where}: {self._unknown_message({v: int(cells[i]) for i, v in unknown})}")
         of_value = np.array([known[v] for v in values.tolist()], dtype=np.int16)
         return of_value[inverse].reshape(raw.shape)
 
-    def _unknown_told(self, counts: Mapping[float, int]) -> str:
+    def _unknown_message(self, counts: Mapping[float, int]) -> str:
         """What to do about values that no class has."""
         broken = {v: n for v, n in counts.items() if v != v or v % 1}
         if broken:

@@ -65,7 +65,7 @@ class Fingerprint:
     empty: tuple[str, ...]
     warnings: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def told(self) -> list[str]:
+    def warning_lines(self) -> list[str]:
         """A line for each thing that is doubtful about the training cases, with the first cases that have it."""
         odd = dict(self.warnings)
         if self.empty:

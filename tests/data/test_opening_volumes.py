@@ -79,14 +79,14 @@ def test_a_mirrored_label_is_never_taken_for_the_right_one(tmp_path: Path) -> No
     """Its header says another place, and no tolerance that may be set accepts it."""
     mirrored = AFFINE @ np.diag([-1.0, 1, 1, 1])
     label = save(tmp_path / "label.nii", LABEL, affine=mirrored)
-    with pytest.raises(BadInput, match=r"displaced by up to 6 voxels with its axes in the order RAS") as told:
+    with pytest.raises(BadInput, match=r"displaced by up to 6 voxels with its axes in the order RAS") as error:
         opened(tmp_path, label, grid_tolerance=1.0)
-    assert "grid_tolerance=" not in str(told.value)
+    assert "grid_tolerance=" not in str(error.value)
     with pytest.raises(BadInput, match=r"data\.grid_tolerance=61: expected a displacement of 0 to 1 voxels"):
         opened(tmp_path, label, grid_tolerance=61)
 
 
-def test_a_tolerance_above_the_default_that_is_needed_is_told(tmp_path: Path) -> None:
+def test_a_tolerance_above_the_default_that_is_needed_is_warned_of(tmp_path: Path) -> None:
     shifted = AFFINE.copy()
     shifted[0, 3] += 0.2
     label = save(tmp_path / "label.nii", LABEL, affine=shifted)
@@ -148,6 +148,6 @@ def test_labels_that_were_interpolated_are_refused(tmp_path: Path) -> None:
     case = opened(tmp_path, save(tmp_path / "label.nii", values))
     with pytest.raises(
         BadInput, match=r"label\.nii: label values \{0\.5: 2\} \(value: cells\) are no integers"
-    ) as told:
+    ) as error:
         case.read()
-    assert "add them" not in str(told.value)
+    assert "add them" not in str(error.value)

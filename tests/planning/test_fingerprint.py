@@ -43,7 +43,7 @@ def test_one_line_for_each_oddity_with_its_cases(odd: Path, tmp_path: Path) -> N
         "1 of 6 training cases: no foreground, so that they teach only the background: c3",
     ]
     found = fingerprint(source, source.cases(), tmp_path / "store")
-    assert sorted(found.told()) == sorted(expected)
+    assert sorted(found.warning_lines()) == sorted(expected)
     assert fingerprint(source, source.cases(), tmp_path / "store") == found, "as it is kept in the store"
 
 
@@ -58,7 +58,7 @@ def test_planning_warns(odd: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_ordinary_cases_give_no_line(tmp_path: Path) -> None:
     source = NnunetDataset(write_nnunet(tmp_path / "sound", n_cases=3))
-    assert fingerprint(source, source.cases(), tmp_path / "store").told() == []
+    assert fingerprint(source, source.cases(), tmp_path / "store").warning_lines() == []
 
 
 def test_a_constant_band_of_a_scene(tmp_path: Path) -> None:
