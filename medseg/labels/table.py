@@ -110,7 +110,8 @@ class LabelTable:
         swap = self.mirror()
         kept = [c.name for i, c in enumerate(self.classes) if swap[i] == i]
         kept += [r.name for r in self.regions if {swap[m] for m in r.members} == set(r.members)]
-        return tuple(name for name in laterality(kept).names if name not in self.one_sided)
+        found = laterality(list(dict.fromkeys(kept))).names  # a region of one class has its name
+        return tuple(name for name in found if name not in self.one_sided)
 
     def mirror(self) -> tuple[int, ...]:
         """Training index that each training index becomes when left and right are exchanged."""

@@ -96,3 +96,9 @@ def test_regions_whose_mirror_image_is_no_region_are_one_sided() -> None:
 def test_pairs_that_are_none(pairs: Any, words: str) -> None:
     with pytest.raises(BadInput, match=words):
         LabelTable.declare(SIDED, pairs=pairs)
+
+
+def test_sides_of_regions_that_nobody_paired_are_named_once() -> None:
+    regions: dict[str, Any] = {"background": 0, "kidneys": [1, 2], "left kidney": 1, "right kidney": 2}
+    table = LabelTable.declare(regions, regions_class_order=[1, 1, 2], pairs=[])
+    assert table.undeclared_sides == ("left kidney", "right kidney")
