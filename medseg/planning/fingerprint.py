@@ -67,12 +67,10 @@ class Fingerprint:
 
     def warning_lines(self) -> list[str]:
         """A line for each thing that is doubtful about the training cases, with the first cases that have it."""
-        odd = dict(self.warnings)
+        found = {f": {text}": cases for text, cases in self.warnings.items()}
         if self.empty:
-            odd["no foreground, so that they teach only the background"] = self.empty
-        return [
-            f"{len(cases)} of {len(self.shapes)} training cases: {t}: {first_five(cases)}" for t, cases in odd.items()
-        ]
+            found[" have no foreground and teach only the background"] = self.empty
+        return [f"{len(c)} of {len(self.shapes)} training cases{text}: {first_five(c)}" for text, c in found.items()]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; ``from_dict`` is its inverse."""

@@ -40,7 +40,7 @@ def test_one_line_for_each_oddity_with_its_cases(odd: Path, tmp_path: Path) -> N
     expected = [
         "1 of 6 training cases: channel MR has one value everywhere: c0",
         f"2 of 6 training cases: {NO_CODE}: c1, c2",
-        "1 of 6 training cases: no foreground, so that they teach only the background: c3",
+        "1 of 6 training cases have no foreground and teach only the background: c3",
     ]
     found = fingerprint(source, source.cases(), tmp_path / "store")
     assert sorted(found.warning_lines()) == sorted(expected)
