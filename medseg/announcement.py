@@ -66,6 +66,9 @@ def rows(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> Iterator
     dates = [f"on up to {spec.dates} dates"] if spec.dates else []
     yield "channels", " ".join([listed([c.name for c in spec.channels]), *dates])
     yield "labels", listed([*_valued(spec.labels)])
+    if spec.labels.pairs and not spec.labels.one_sided:
+        sides = [f"{left} / {right}" for left, right in spec.labels.paired_names]
+        yield "sides", listed([*sides[:-1], f"{sides[-1]} (exchanged in mirror images)"])
     patches = f"batch {plan.batch_size}" + (
         f" on each of {trainer.world_size} devices" if trainer.world_size > 1 else ""
     )

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from medseg import checkpoint, processes, quiet, tracking
 from medseg.cpu import cores, keep_large_blocks
-from medseg.data.case import Case, first_five
+from medseg.data.case import Case
 from medseg.data.cases import Dataset
 from medseg.data.datamodule import DataModule
 from medseg.device import device_of, precision_of, short_precision
@@ -32,6 +32,7 @@ from medseg.inference.decide import decide
 from medseg.inference.predictor import Tiling
 from medseg.initial import begin, rehearse
 from medseg.instances import instantiate
+from medseg.laterality import mirrors
 from medseg.methods.pretraining import Pretraining
 from medseg.metrics import overlap
 from medseg.networks import fit_patch, follows_plan, network
@@ -64,6 +65,8 @@ def dataset(cfg: DictConfig) -> Dataset:
         BadInput: A word where names are listed, or whatever the dataset refuses.
     """
     _refuse_words(cfg.data)
+    if (axis := cfg.data.get("lateral_axis")) not in (None, 0, 1):
+        raise BadInput(f"data.lateral_axis={axis}: choose 0 (rows), 1 (columns), or null where it is unknown")
     settings = cfg.data.dataset
     taken = inspect.signature(instantiate(settings, _partial_=True).func).parameters.values()
     named = any(p.name == "reading" or p.kind is p.VAR_KEYWORD for p in taken)
@@ -113,9 +116,8 @@ def plan(cfg: DictConfig, source: Dataset, cases: Sequence[Case]) -> Plan:
     costs = {f.name: cfg.model[f.name] for f in fields(UNetCost) if f.name in cfg.model}
     costs = {k: tuple(v) if OmegaConf.is_config(v) else v for k, v in costs.items()}
     pooled = fingerprint(source, cases, store_dir(cfg, source))
-    if pooled.empty:
-        told = f"{len(pooled.empty)} of {len(cases)} training cases have no foreground and teach only the background"
-        print(f"warning: {told}: {first_five(pooled.empty)}", file=sys.stderr)  # noqa: T201
+    for line in pooled.warning_lines():
+        print(f"warning: {line}", file=sys.stderr)  # noqa: T201
     if dates := source.spec.dates:
         costs["inputs"] = dates * len(source.spec.channels)
         each = cfg.get("series") and hydra.utils.get_class(cfg.series._target_).runs_on_each_date  # type: ignore[attr-defined]
@@ -133,42 +135,34 @@ def _fitting(read: Plan, spec: DataSpec, path: str) -> Plan:
     return read
 
 
-def lateral_axis(spec: DataSpec) -> int | None:
-    """Axis across the body after preprocessing, which turns volumes to right, anterior, superior."""
-    return 0 if spec.ndim == 3 else None
-
-
 def transform(cfg: DictConfig, planned: Plan, spec: DataSpec) -> Any:
     """The augmentation of ``cfg.transform`` for this plan and data."""
+    allowed, settings = mirrors(cfg, planned, spec), copy.deepcopy(cfg.transform)
+    if settings.get("mirror"):
+        with open_dict(settings):
+            settings.mirror.axes = list(allowed.axes)
     return instantiate(
-        cfg.transform,
+        settings,
         patch_shape=planned.patch,
         spacing=planned.spacing,
-        lateral_axis=lateral_axis(spec),
+        lateral_axis=allowed.lateral_axis,
         mirror_classes=spec.labels.mirror(),
         wavelengths_nm=[c.wavelength_nm for c in spec.channels],
         **({"dates": spec.dates} if spec.dates else {}),
     )
 
 
-def mirrored_axes(cfg: DictConfig, spec: DataSpec) -> tuple[int, ...]:
-    """Axes that training mirrors, which are those that may be mirrored at test time."""
-    mirror = cfg.transform.get("mirror") or {}
-    if not mirror.get("p", 0):
-        return ()
-    axes = mirror.get("axes")
-    return tuple(range(spec.ndim)) if axes in (None, "all") else tuple(axes)
-
-
 def tiling(cfg: DictConfig, planned: Plan, spec: DataSpec, precision: str) -> Tiling:
     """Windows of whole cases as ``cfg.inference`` says, in the precision of the training."""
+    allowed = mirrors(cfg, planned, spec)
+    flips = allowed.axes if cfg.inference.flips else ()
     return Tiling(
         window=planned.patch,
         overlap=cfg.inference.overlap,
         batch_size=cfg.inference.batch_size,
-        flip_axes=mirrored_axes(cfg, spec) if cfg.inference.flips else (),
-        lateral_axis=lateral_axis(spec),
-        swap=spec.labels.mirror_outputs() if spec.labels.pairs else None,
+        flip_axes=flips,
+        lateral_axis=allowed.lateral_axis,
+        swap=spec.labels.mirror_outputs() if spec.labels.pairs and allowed.lateral_axis in flips else None,
         precision=precision,
     )
 
@@ -214,6 +208,8 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: Any, device: str, prec
         tuning=tuning,
     )
     planned = fit_patch(cfg.model, plan(cfg, source, seen), spec, cfg.get("series"))
+    if (warning := mirrors(cfg, planned, spec).warning) and made.is_global_zero and not pretrains:
+        print(f"warning: {warning}", file=sys.stderr)  # noqa: T201
     if pretrains:
         train_cases, val_cases = ([replace(case, label=None) for case in part] for part in (train_cases, val_cases))
     torch.manual_seed(cfg.seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -14,8 +14,11 @@ from rich.console import Console
 
 import medseg
 from medseg import formats
+from medseg.data.case import first_five
 from medseg.data.label_pairs import BURNED, Files, Shapes, accompanied, check_grid, found_table, paired, read
 from medseg.errors import BadInput
+from medseg.formats.reoriented import on_axes_of
+from medseg.geometry.tolerance import GRID_TOLERANCE, checked_tolerance
 from medseg.labels import IGNORE, LabelTable
 from medseg.metrics.accumulate import CaseScores, tables
 from medseg.metrics.score import SCENE_METRICS, VOLUME_METRICS
@@ -44,7 +47,7 @@ def evaluate_folders(
     nsd_tolerance: float = 1.0,
     boundary_width: float = 0.02,
     missing: str = "error",
-    grid_tolerance: float = 0.05,
+    grid_tolerance: float = GRID_TOLERANCE,
     shapes: Shapes = BURNED,
     figures: int = 4,
     resamples: int = 2000,
@@ -75,7 +78,7 @@ def evaluate_folders(
         boundary_width: Of the band of boundary IoU; see ``metrics.boundary.cells_of``.
         missing: What a label without prediction or a prediction without label is: ``error``, or ``skip``
             to leave it out (the report lists them).
-        grid_tolerance: Largest displacement between the two grids of a case, in voxels.
+        grid_tolerance: Largest displacement between the two grids of a case, in voxels; at most 1.
         shapes: How labels that are vectors are read, on the grids of the predictions.
         figures: Number of cases drawn, the worst ones.
         resamples: Draws behind each confidence interval.
@@ -89,6 +92,7 @@ def evaluate_folders(
     """
     if scores not in ("auto", *_METRICS):
         raise BadInput(f"scores={scores} came, expected auto, {' or '.join(_METRICS)}")
+    checked_tolerance(grid_tolerance, "grid_tolerance")
     cases, left_out = paired(Path(predictions), Path(labels), missing)
     cases = accompanied(cases, Path(valid) if valid else None, Path(images) if images else None)
     if table is None:
@@ -102,11 +106,16 @@ def evaluate_folders(
         boundary_width=boundary_width, resamples=resamples, seed=seed,
     )  # fmt: skip
     lacking: dict[str, tuple[int, int]] = {}
+    reordered: list[str] = []
+    displaced: list[str] = []
     for case, files in watched(cases.items(), "judging", so_far=gathered.glance):
         judged = read(files, table, grid_tolerance, shapes)
         grid = judged.grid
+        reordered += [str(path) for path in judged.reordered]
+        displaced += [case] if judged.offset > GRID_TOLERANCE else []
         gathered.add(case, judged.pred, judged.label, judged.valid, spacing=grid.spacing, unit=grid.unit)
         lacking[case] = (judged.unpredicted, judged.labelled)
+    _report_grids(reordered, displaced, grid_tolerance)
     result = gathered.result()
     result["policy"]["auc"] = _NO_AUC
     if flat:
@@ -123,6 +132,22 @@ def evaluate_folders(
     write_report(report, result, drawn, facts, heading="Evaluation", tables=tables(result))
     Console(highlight=False).print(means_table(result))
     return result
+
+
+def _report_grids(reordered: Sequence[str], displaced: Sequence[str], tolerance: float) -> None:
+    """Say which files had to be brought together with their labels."""
+    if reordered:
+        print(  # noqa: T201
+            f"note: {len(reordered)} file(s) have their axes in another order than the label of the case; reordered: "
+            f"{first_five(reordered)}",
+            file=sys.stderr,
+        )
+    if displaced:
+        print(  # noqa: T201
+            f"warning: {len(displaced)} case(s) have grids more than {GRID_TOLERANCE:g} voxels apart, taken as one "
+            f"(grid_tolerance={tolerance:g}): {first_five(displaced)}",
+            file=sys.stderr,
+        )
 
 
 def _told_unpredicted(lacking: Mapping[str, tuple[int, int]]) -> str:
@@ -154,7 +179,7 @@ def _draw(files: Files, table: LabelTable, tolerance: float, shapes: Shapes) -> 
     judged = read(files, table, tolerance, shapes)
     image, channels, known = None, [], judged.valid
     if files.image is not None:
-        source = formats.open(files.image)
+        source = on_axes_of(formats.open(files.image), judged.grid)
         check_grid(files.image, source.grid, files.label, judged.grid, tolerance)
         image, there = source.read_valid()
         channels, known = [Named(name) for name in source.names], known & there

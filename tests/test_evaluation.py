@@ -100,7 +100,7 @@ def test_orphans(folders):
         evaluate(folders, missing="maybe")
 
 
-@pytest.mark.parametrize("shift,passes", [(0.04, True), (0.06, False)])
+@pytest.mark.parametrize("shift,passes", [(0.008, True), (0.06, False)])
 def test_shifted_grid(folders, shift, passes):
     moved = AFFINE.copy()
     moved[1, 3] = 2 * shift  # voxels of 2 mm
@@ -108,7 +108,7 @@ def test_shifted_grid(folders, shift, passes):
     if passes:
         assert evaluate(folders)["summary"]["dice"]["mean"] == 1.0
     else:
-        with pytest.raises(BadInput, match=r"p2.nii.gz: its grid is 0.06 voxels off \(tolerance 0.05 voxels\)"):
+        with pytest.raises(BadInput, match=r"p2.nii.gz: its grid is 0.06 voxels off \(tolerance 0.01 voxels\)"):
             evaluate(folders)
         assert not (folders / "out").exists()
 
@@ -141,3 +141,57 @@ def test_wrong_files(folders):
     (folders / "empty").mkdir()
     with pytest.raises(BadInput, match="no case stands in both"):
         evaluate_folders(folders / "empty", folders / "labels", folders / "out", missing="skip")
+
+
+def reordered(path):
+    """The same file as many programs write it: from right to left, from front to back."""
+    image = nibabel.load(path)
+    nibabel.save(image.as_reoriented([[1, 1], [0, -1], [2, -1]]), path)
+
+
+def test_files_in_another_axis_order_are_the_same_cells(folders, capsys):
+    for case in ("p1", "p2"):
+        save(folders / "labels" / f"{case}.nii.gz", cube(3 if case == "p2" else 2))
+        save(folders / "valid" / f"{case}.nii.gz", np.ones((10, 8, 8), np.uint8))
+        save(folders / "images" / f"{case}.nii.gz", cube().astype(np.float32))
+        for folder in ("predictions", "valid", "images"):
+            reordered(folders / folder / f"{case}.nii.gz")
+    result = evaluate(folders, figures=2, valid=folders / "valid", images=folders / "images")
+    assert result["summary"]["dice"]["mean"] == 1.0
+    printed = capsys.readouterr().err
+    assert printed.count("note: ") == 1
+    assert "note: 4 file(s) have their axes in another order than the label of the case" in printed
+
+
+def test_a_mirrored_prediction_is_not_taken_for_the_right_one(folders):
+    save(folders / "predictions" / "p2.nii.gz", cube(3)[::-1], AFFINE @ np.diag([-1.0, 1, 1, 1]))
+    with pytest.raises(
+        BadInput, match=r"voxels off .*copy the geometry of the label if only its header is wrong"
+    ) as error:
+        evaluate(folders, grid_tolerance=1.0)
+    assert "grid_tolerance=" not in str(error.value)
+
+
+@pytest.mark.parametrize("tolerance", [61, 1.5, -1])
+def test_tolerances_above_a_voxel_are_refused(folders, tolerance):
+    with pytest.raises(BadInput, match=f"grid_tolerance={tolerance}: expected a displacement of 0 to 1 voxels"):
+        evaluate(folders, grid_tolerance=tolerance)
+
+
+def test_a_tolerance_that_was_needed_is_warned_of(folders, capsys):
+    moved = AFFINE.copy()
+    moved[1, 3] = 2 * 0.3
+    save(folders / "predictions" / "p2.nii.gz", cube(), moved)
+    evaluate(folders, grid_tolerance=0.5)
+    expected = "warning: 1 case(s) have grids more than 0.01 voxels apart, taken as one (grid_tolerance=0.5): p2"
+    assert expected in capsys.readouterr().err
+
+
+def test_command_and_python_have_one_default():
+    import inspect
+
+    from medseg.command import compose
+
+    assert inspect.signature(evaluate_folders).parameters["grid_tolerance"].default == 0.01
+    asked = ["predictions=a", "labels=b", "output=c"]
+    assert compose("evaluate", asked).grid_tolerance == 0.01

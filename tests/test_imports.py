@@ -54,6 +54,7 @@ ALLOWED = {
 COMMANDS = {
     "build",
     "instances",
+    "laterality",
     "networks",
     "trainers",
     "initial",

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medseg.errors import BadInput
-from medseg.labels import IGNORE, LabelClass, LabelTable, Region, suspected_pairs
+from medseg.labels import IGNORE, LabelClass, LabelTable, Region
 
 BRATS = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3}
 KIDNEYS = {"background": 0, "left kidney": 1, "right kidney": 2, "tumour": 7, "ignore": 9}
@@ -153,19 +153,6 @@ def test_colours_may_be_chosen():
 def test_from_dict_undoes_to_dict_through_json(kidneys, brats):
     for table in (kidneys, brats):
         assert LabelTable.from_dict(json.loads(json.dumps(table.to_dict()))) == table
-
-
-@pytest.mark.parametrize(
-    ("names", "pairs"),
-    [
-        (["background", "left kidney", "right kidney", "bright spot"], [("left kidney", "right kidney")]),
-        (["Lung_Left", "lung_right"], [("Lung_Left", "lung_right")]),
-        (["lh.cortex", "rh.cortex", "l-eye", "r-eye"], [("lh.cortex", "rh.cortex"), ("l-eye", "r-eye")]),
-        (["left atrium", "right ventricle", "cleft", "crift"], []),
-    ],
-)
-def test_suspected_pairs(names, pairs):
-    assert suspected_pairs(names) == pairs
 
 
 def test_background_wins_its_name_over_the_value_zero() -> None:

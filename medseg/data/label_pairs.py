@@ -13,9 +13,11 @@ from jaxtyping import Bool, Int
 
 from medseg import formats
 from medseg.errors import BadInput
+from medseg.formats.reoriented import on_axes_of
 from medseg.formats.vector import rasterised
 from medseg.geometry.grid import PIXEL, RAS_MM, Grid
-from medseg.labels import IGNORE, LabelTable
+from medseg.geometry.tolerance import way_out
+from medseg.labels import IGNORE, LabelTable, nearly_integral
 
 _CHANNEL = "_0000"  # nnU-Net's name of the first channel
 
@@ -60,6 +62,8 @@ class Judged:
         pred: Training index of each cell.
         label: Training index of each cell, or ``IGNORE``.
         valid: False outside the field of view, and where there is no prediction.
+        reordered: Files of this case that are stored in another order of axes than the label.
+        offset: Largest displacement of the grids of the files, in cells.
         grid: Of the label, or of the prediction where the label has lost its georeference.
         labelled: Number of cells in the field of view that have a label.
         unpredicted: How many of these have no prediction.
@@ -71,6 +75,8 @@ class Judged:
     grid: Grid
     labelled: int
     unpredicted: int
+    reordered: tuple[Path, ...] = ()
+    offset: float = 0.0
 
 
 BURNED = Shapes()
@@ -151,9 +157,27 @@ def accompanied(cases: Mapping[str, Files], valid: Path | None, images: Path | N
     return made
 
 
-def _read_labels(path: Path) -> tuple[npt.NDArray[Any], Bool[np.ndarray, " *s"], Grid]:
-    """Raw values ``[*s]``, where there are any, and the grid of a label file."""
-    source = formats.open(path)
+@dataclass(frozen=True)
+class _Raster:
+    """A label file that was read.
+
+    Attributes:
+        cells: Raw values.
+        known: Where there are any.
+        grid: Of the cells.
+        reordered: Whether the file has its axes in another order.
+    """
+
+    cells: npt.NDArray[Any]
+    known: Bool[np.ndarray, " *s"]
+    grid: Grid
+    reordered: bool
+
+
+def _read_labels(path: Path, expected: Grid | None = None) -> _Raster:
+    """A label file, in the axis order of ``expected`` if it is a volume."""
+    opened = formats.open(path)
+    source = opened if expected is None else on_axes_of(opened, expected)
     cells, known = source.read_valid()
     if cells.shape[0] != 1:
         raise BadInput(
@@ -161,7 +185,7 @@ def _read_labels(path: Path) -> tuple[npt.NDArray[Any], Bool[np.ndarray, " *s"],
         )
     if source.grid.frame != RAS_MM:
         known = known & ~np.isnan(cells[0])
-    return cells[0], known, source.grid
+    return _Raster(cells[0], known, source.grid, source is not opened)
 
 
 def found_table(cases: Mapping[str, Files], ignore: int | None, *, background: bool) -> LabelTable:
@@ -182,8 +206,8 @@ def found_table(cases: Mapping[str, Files], ignore: int | None, *, background: b
                 f"{path}: shapes came as labels, so name their classes: 'names={{ignore: 0, water: 1, reed: 2}}' "
                 "(0 is what no shape covers), and by attribute= where the shapes have them"
             )
-        cells, known, _ = _read_labels(path)
-        values = np.unique(cells[known]).tolist()
+        found_in = _read_labels(path)
+        values = np.unique(nearly_integral(found_in.cells[found_in.known])).tolist()
         if len(values) > 256 or any(v != int(v) for v in values):
             raise BadInput(
                 f"{path}: holds {len(values)} values from {values[0]} to {values[-1]}, label values expected"
@@ -207,32 +231,36 @@ def read(files: Files, table: LabelTable, tolerance: float, shapes: Shapes = BUR
     Raises:
         BadInput: Other grids, or values outside the table.
     """
-    pred, predicted, pred_grid = _read_labels(files.prediction)
     if formats.suffix(files.label) in formats.VECTORS:
-        grid, values = pred_grid, {c.name: c.values[0] for c in table.classes}
-        label = rasterised(files.label, grid, values=values, **vars(shapes)).read()[0]
-        labelled = np.ones(label.shape, dtype=bool)
+        pred = _read_labels(files.prediction)
+        values = {c.name: c.values[0] for c in table.classes}
+        burned = rasterised(files.label, pred.grid, values=values, **vars(shapes)).read()[0]
+        label = _Raster(burned, np.ones(burned.shape, dtype=bool), pred.grid, reordered=False)
     else:
-        label, labelled, grid = _read_labels(files.label)
-    check_grid(files.prediction, pred_grid, files.label, grid, tolerance)
+        label = _read_labels(files.label)
+        pred = _read_labels(files.prediction, label.grid)
+    offset = check_grid(files.prediction, pred.grid, files.label, label.grid, tolerance)
     written = replace(table, classes=tuple(replace(c, values=(c.saved,)) for c in table.classes), ignore_values=())
-    pred, label = _index(written, pred, predicted, files.prediction), _index(table, label, labelled, files.label)
-    valid = np.ones(label.shape, dtype=bool)
+    predicted, wanted = _index(written, pred, files.prediction), _index(table, label, files.label)
+    valid = np.ones(wanted.shape, dtype=bool)
+    reordered = [files.prediction] if pred.reordered else []
     if files.valid is not None:
-        inside, known, view_grid = _read_labels(files.valid)
-        check_grid(files.valid, view_grid, files.label, grid, tolerance)
-        valid = (inside != 0) & known
-    counted = valid & (label != IGNORE)
-    absent = pred == IGNORE
-    if grid.frame == PIXEL and pred_grid.frame != PIXEL:
-        grid = pred_grid
-    return Judged(pred, label, valid & ~absent, grid, int(counted.sum()), int((counted & absent).sum()))
+        view = _read_labels(files.valid, label.grid)
+        offset = max(offset, check_grid(files.valid, view.grid, files.label, label.grid, tolerance))
+        valid = (view.cells != 0) & view.known
+        reordered += [files.valid] if view.reordered else []
+    counted = valid & (wanted != IGNORE)
+    absent = predicted == IGNORE
+    lost = label.grid.frame == PIXEL and pred.grid.frame != PIXEL
+    return Judged(
+        predicted, wanted, valid & ~absent, pred.grid if lost else label.grid, int(counted.sum()),
+        int((counted & absent).sum()), tuple(reordered), offset,
+    )  # fmt: skip
 
 
-def _index(
-    table: LabelTable, raw: npt.NDArray[Any], known: Bool[np.ndarray, " *s"], path: Path
-) -> Int[np.ndarray, " *s"]:
+def _index(table: LabelTable, raster: _Raster, path: Path) -> Int[np.ndarray, " *s"]:
     """Training indices, ``IGNORE`` where nothing is known; a value that the table declares is known."""
+    raw, known = raster.cells, raster.known
     if known.all():
         return table.to_index(raw, where=str(path))
     declared = [v for c in table.classes for v in c.values] + list(table.ignore_values)
@@ -241,20 +269,27 @@ def _index(
     return np.where(unknown, np.int16(IGNORE), index)
 
 
-def check_grid(path: Path, grid: Grid, label: Path, expected: Grid, tolerance: float) -> None:
-    """Raises unless the cells of both files are the same places; one of two scenes may lack its georeference."""
+def check_grid(path: Path, grid: Grid, label: Path, expected: Grid, tolerance: float) -> float:
+    """Displacement of the cells of two files, in cells.
+
+    One of two scenes may lack its georeference.
+
+    Raises:
+        BadInput: They are not the same places: another shape, another frame, or displaced beyond the tolerance.
+    """
     frames = {grid.frame, expected.frame}
     if grid.shape == expected.shape and PIXEL in frames and RAS_MM not in frames:
-        return
+        return 0.0
     offset = expected.offset_from(grid)
     if offset <= tolerance:
-        return
+        return offset
     if np.isfinite(offset):
-        came = f"is {offset:.3g} voxels off"
-    elif grid.shape != expected.shape:
+        raise BadInput(
+            f"{path}: its grid is {offset:.3g} voxels off (tolerance {tolerance:g} voxels) against {label}; "
+            f"{way_out(offset, 'grid_tolerance', model='the label')}"
+        )
+    if grid.shape != expected.shape:
         came = f"has shape {grid.shape}, the label {expected.shape}"
     else:
         came = f"is in the frame {grid.frame[:60]}…, the label in {expected.frame[:60]}…"
-    raise BadInput(
-        f"{path}: its grid {came} (tolerance {tolerance:g} voxels) against {label}; resample it onto the label's grid"
-    )
+    raise BadInput(f"{path}: its grid {came} against {label}; resample it onto the label's grid")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,12 +17,17 @@ from medseg.errors import BadInput
 from medseg.formats.aligned import aligned
 from medseg.formats.colours import ColourMask
 from medseg.formats.georeference import same_frame
+from medseg.formats.reoriented import on_axes_of
 from medseg.formats.source import Source
 from medseg.formats.vector import rasterised
 from medseg.geometry.box import Box
 from medseg.geometry.grid import PIXEL, RAS_MM, Grid
-from medseg.labels import IGNORE, LabelTable
+from medseg.geometry.tolerance import GRID_TOLERANCE, way_out
+from medseg.labels import IGNORE, LabelTable, nearly_integral
 from medseg.sample import DataSpec, Sample, evenly_spaced, in_slots
+
+_ROUNDED = "label values are not quite integers and were rounded"
+_SHEARED = "axes are not at right angles (sheared affine): rotations and distances take them as if they were"
 
 
 class OpenCase:
@@ -36,6 +41,7 @@ class OpenCase:
         grid: Of its first image file, cut to ``case.box``.
         days: Of a time series, its dates that are read, in days since 1970-01-01; else empty.
         notes: What was done to bring its files together that their owner may want to know.
+        warnings: What is doubtful about its files, each in words that are the same for every case.
 
     Args:
         case: With or without a label.
@@ -61,11 +67,13 @@ class OpenCase:
     ) -> None:
         self.case, self.spec, self.reading = case, spec, reading
         self.notes: list[str] = []
+        self.warnings: list[str] = []
         self._check_dates()
         kept = evenly_spaced(len(case.days), spec.dates) if spec.dates else [0]
         self.days = tuple(case.days[i] for i in kept) if spec.dates else ()
         opened = self._opened(kept) if sources is None else [(case.images, list(sources))]
         self._whole = opened[0][1][0].grid
+        self._collect_warnings(source for _, part in opened for source in part)
         if self._whole.ndim != spec.ndim:
             raise BadInput(
                 f"case {case.id}: image {case.images[0]} has {self._whole.ndim} spatial axes (shape "
@@ -161,6 +169,7 @@ class OpenCase:
                 path, self._whole, attribute=attribute, layer=layer, values=values, all_touched=all_touched
             )
         source = opened or formats.open(path)
+        self._collect_warnings([source])
         if self.reading.mask_colours:
             source = ColourMask(source, self.reading.mask_colours, self.spec.labels)
         if source.n_channels != 1:
@@ -172,7 +181,9 @@ class OpenCase:
 
     def _placed(self, source: Source, order: Literal["nearest", "linear"]) -> Source:
         """The file on the grid of the case's first image."""
-        grid, reference, reading = source.grid, self._whole, self.reading
+        reference, reading = self._whole, self.reading
+        turned = on_axes_of(source, reference)
+        grid = turned.grid
         where = f"case {self.case.id}: {source.path} does not lie on the grid of {self.case.images[0]}"
         if grid.shape == reference.shape and grid.frame == PIXEL and reference.frame != RAS_MM:
             return source  # a mask without a georeference
@@ -188,27 +199,49 @@ class OpenCase:
         comparable = scene or grid.frame == reference.frame
         offset = Grid(grid.shape, grid.affine, reference.frame).offset_from(reference) if comparable else np.inf
         if offset <= reading.grid_tolerance:
-            return source
+            return self._accepted(source, turned, offset)
         if scene and reading.other_grid == "align":
             moved = f"its shape is {grid.shape}" if not np.isfinite(offset) else f"it lies {offset:.3g} cells off"
             self.notes.append(f"{where}: {moved}; aligned to the {order} cells")
             return aligned(source, reference, order=order)
         if not np.isfinite(offset):
-            came, expected = (f"shape {g.shape} in {crs_name(g.frame)}" for g in (grid, reference))
+            came, expected = (f"shape {g.shape} in {crs_name(g.frame)}" for g in (source.grid, reference))
             raise BadInput(
                 f"{where}: {came}, expected {expected}; resample it onto that grid, or check that the files belong "
                 "together"
             )
+        arranged = "" if turned is source else f" with its axes in the order {reference.orientation}"
         raise BadInput(
-            f"{where}: displaced by up to {offset:.3g} voxels, allowed are {reading.grid_tolerance:g}; if only its "
-            f"header is wrong, copy the geometry of the image or set data.grid_tolerance={_round_up(offset)}; if not, "
-            "resample it"
+            f"{where}: displaced by up to {offset:.3g} voxels{arranged}, allowed are {reading.grid_tolerance:g}; "
+            f"{way_out(offset, 'data.grid_tolerance')}"
         )
+
+    def _accepted(self, source: Source, turned: Source, offset: float) -> Source:
+        """A file whose cells are those of the first image, in its order of axes; says what had to be overlooked."""
+        if turned is not source:
+            self.notes.append(
+                f"case {self.case.id}: {source.path} is stored in axis order {source.grid.orientation}; reordered to "
+                f"{self._whole.orientation}, that of {self.case.images[0]}"
+            )
+        if offset > GRID_TOLERANCE:
+            self.warnings.append(
+                f"files that lie more than {GRID_TOLERANCE:g} cells apart are taken as one "
+                f"(data.grid_tolerance={self.reading.grid_tolerance:g})"
+            )
+        return turned
+
+    def _collect_warnings(self, sources: Iterable[Source]) -> None:
+        """Keep what is doubtful about files."""
+        for source in sources:
+            sheared = [_SHEARED] if source.grid.sheared else []
+            self.warnings += [text for text in (*source.warnings, *sheared) if text not in self.warnings]
 
     def _read_label(self, label: Source, window: Box) -> Int[np.ndarray, " *s"]:
         """Training indices, ``IGNORE`` where the file has none."""
         values, known = label.read_valid(window)
         table, raw, where = self.spec.labels, values[0], str(label.path)
+        if raw.dtype.kind == "f" and _ROUNDED not in self.warnings and (nearly_integral(raw) != raw)[known].any():
+            self.warnings.append(_ROUNDED)
         if known.all():
             return table.to_index(raw, where=where)
         any_class = raw.dtype.type(table.classes[0].values[0])
@@ -243,9 +276,3 @@ def crs_name(frame: str) -> str:
 
     crs = CRS.from_wkt(frame)
     return f"EPSG:{crs.to_epsg()}" if crs.to_epsg() else frame[:60]
-
-
-def _round_up(offset: float) -> str:
-    """A tolerance with two digits that accepts ``offset``."""
-    digit = 10.0 ** (np.floor(np.log10(offset)) - 1)
-    return f"{np.ceil(offset / digit) * digit:.6g}"

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from medseg.data.series import Dates
 from medseg.errors import BadInput
 from medseg.formats.colours import Colours, colours_by_name
+from medseg.geometry.tolerance import GRID_TOLERANCE, checked_tolerance
 
 Nonfinite = Literal["error", "mask"]
 """What to do with NaN and infinite cells: refuse the case, or mark them as not valid."""
@@ -23,7 +24,7 @@ class Reading:
             In a label they are refused always.
         grid_tolerance: Displacement, in cells, up to which the grids of two files count as one: the
             largest between corresponding corners. Headers that went through other software differ by
-            rounding.
+            rounding. At most 1.
         bands: Names of the bands of the image files, in order, where the files do not name them or
             name them otherwise; empty takes the files' own.
         other_grid: What to do with a file on another grid of the same CRS: ``error``, or ``align`` it
@@ -40,7 +41,7 @@ class Reading:
     """
 
     nonfinite: Nonfinite = "error"
-    grid_tolerance: float = 0.01
+    grid_tolerance: float = GRID_TOLERANCE
     bands: tuple[str, ...] = ()
     other_grid: Literal["error", "align"] = "error"
     other_crs: Literal["error", "warp"] = "error"
@@ -50,6 +51,9 @@ class Reading:
     nodata: float | None = None
     mask_colours: Colours = ()
     dates: Dates | None = None
+
+    def __post_init__(self) -> None:
+        checked_tolerance(self.grid_tolerance, "data.grid_tolerance")
 
     @classmethod
     def of(cls, **settings: Any) -> Reading:

@@ -6,6 +6,7 @@ import gzip
 import math
 import struct
 import zlib
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ _GEOMETRY = (
     "sform_code", "srow_x", "srow_y", "srow_z", "xyzt_units",
 )  # fmt: skip
 _MOST_EXTENSION = 64 << 20  # bytes between header and cells, such as a copy of a DICOM header
+_FORMS_ALIKE = 0.1  # voxels that sform and qform may differ by: the qform's quaternion is rounded
 _SCANNER = 1  # form code: scanner anatomical coordinates
 
 
@@ -57,12 +59,27 @@ class NiftiSource(Source):
         self.grid = file_grid(path, (*shape, 1)[:3], affine)
         self.n_channels = math.prod(shape[3:])
         self.dtype = read_dtype(path, proxy.dtype, scaled=(proxy.slope, proxy.inter) != (1, 0))
+        self.warnings = _header_warnings(image.header, self.grid.shape)
         self._proxy = proxy
 
     def _read(self, box: Box, channels: tuple[int, ...]) -> npt.NDArray[Any]:
         with damage_told(self.path, *_DAMAGE):
             cells = np.asarray(self._proxy[box.slices[: self._proxy.ndim]])
         return np.moveaxis(cells.reshape(*box.shape, self.n_channels), -1, 0)[list(channels)]
+
+
+def _header_warnings(header: Any, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """What the header leaves open about the orientation."""
+    sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
+    if sform is None and qform is None:
+        return ("the NIfTI header has no orientation (sform and qform code 0), so left and right are a guess",)
+    if sform is None or qform is None or not np.linalg.det(qform[:3, :3]):
+        return ()
+    ends = np.array(list(product(*[(0, max(n - 1, 1)) for n in shape], (1,))), dtype=np.float64)
+    moved = np.linalg.norm((ends @ (sform - qform).T)[:, :3], axis=1).max()
+    if moved <= _FORMS_ALIKE * np.linalg.norm(sform[:3, :3], axis=0).min():
+        return ()
+    return ("sform and qform of the NIfTI header disagree (the sform counts; other software may take the qform)",)
 
 
 def open(path: Path) -> NiftiSource:
@@ -74,7 +91,7 @@ def write(path: Path, array: Shaped[np.ndarray, " *s"], grid: Grid, *, like: Pat
     """Write a NIfTI file; bytes depend on array, grid and ``like`` only.
 
     Without ``like`` the sform is set, and the qform too if it can hold the affine (orthogonal axes).
-    With it, geometry is copied bit for bit, in its version of the format.
+    With it, geometry is copied bit for bit, in its version of the format and its number of axes.
 
     Raises:
         ValueError: ``like`` has another grid.
@@ -82,6 +99,8 @@ def write(path: Path, array: Shaped[np.ndarray, " *s"], grid: Grid, *, like: Pat
     kind: Any = nib.Nifti1Image
     if like is not None:
         kind = _checked_kind(like)
+        if len(nib.load(like).shape) == 2:  # type: ignore[attr-defined]
+            array = array[..., 0]
     header = kind.header_class()
     header.set_data_shape(array.shape)
     if like is None:

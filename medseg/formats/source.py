@@ -32,6 +32,7 @@ class Source(ABC):
         dtype: Type that ``read`` gives: float32 if the file holds floats or scales its values, else
             the integer type of the file, in native byte order.
         names: Of the channels, where the file tells them; else empty.
+        warnings: What is doubtful about the file though it can be read, each in a few words.
     """
 
     path: Path
@@ -39,6 +40,7 @@ class Source(ABC):
     n_channels: int
     dtype: np.dtype[Any]
     names: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def read(self, box: Box | None = None, channels: Sequence[int] | None = None) -> Shaped[np.ndarray, "c *s"]:
         """Values in the file's own unit (slope and intercept applied), C-contiguous.

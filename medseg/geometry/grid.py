@@ -72,6 +72,14 @@ class Grid:
         return float(metres * np.cos(np.deg2rad(latitude))), float(metres)
 
     @property
+    def sheared(self) -> bool:
+        """Whether two axes of a volume are more than half a degree off a right angle, as those of a tilted gantry."""
+        if self.frame != RAS_MM:
+            return False
+        cosines = self.affine[:-1, :-1] / np.linalg.norm(self.affine[:-1, :-1], axis=0)
+        return bool(np.abs(cosines.T @ cosines - np.eye(self.ndim)).max() > np.sin(np.deg2rad(0.5)))
+
+    @property
     def unit(self) -> str:
         """``mm``, ``px``, or ``m`` for a CRS, whatever its own unit."""
         return {RAS_MM: "mm", PIXEL: "px"}.get(self.frame, "m")

@@ -1,7 +1,7 @@
 """What label values mean: raw file value -> class -> training index -> saved value -> colour."""
 
 from medseg.labels.classes import IGNORE, LabelClass, Region
-from medseg.labels.declared import suspected_pairs
-from medseg.labels.table import LabelTable
+from medseg.labels.laterality import Laterality, laterality
+from medseg.labels.table import LabelTable, nearly_integral
 
-__all__ = ["IGNORE", "LabelClass", "LabelTable", "Region", "suspected_pairs"]
+__all__ = ["IGNORE", "LabelClass", "LabelTable", "Laterality", "Region", "laterality", "nearly_integral"]

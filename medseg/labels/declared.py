@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from medseg.errors import BadInput
 from medseg.labels.classes import Region
+from medseg.labels.laterality import laterality
 from medseg.values import shown
 
 _SUCH = "{background: 0, tumour: 1}"
@@ -101,19 +101,49 @@ def _regions(
     )
 
 
-def suspected_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Class names that differ only in left/right, so that a mirror would confuse them.
+def declared_pairs(pairs: Sequence[Sequence[str]], names: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Training indices of (left, right) class names.
+
+    Raises:
+        BadInput: No class of such a name, not two of them, or a class in two pairs.
+    """
+    entries = [[pair] if isinstance(pair, str) else list(pair) for pair in pairs]
+    unknown = [n for pair in entries for n in pair if n not in names]
+    if unknown:
+        raise BadInput(f"label table: left/right pairs name {unknown}, classes are {list(names)}")
+    every = [n for pair in entries for n in pair]
+    if any(len(pair) != 2 for pair in entries) or len(set(every)) != len(every):
+        raise BadInput(
+            f"label table: left/right pairs are {entries}, expected two class names in each and each name once, as in "
+            "[[left kidney, right kidney]]"
+        )
+    return tuple((names.index(left), names.index(right)) for left, right in entries)
+
+
+def detected(names: Sequence[str], regions: Sequence[Region]) -> tuple[tuple[tuple[int, int], ...], tuple[str, ...]]:
+    """(pairs of training indices, one-sided names) that the names of classes and regions tell.
+
+    A region is one-sided, too, if exchanging the pairs does not turn it into its partner (or, if it has no side,
+    into some region): then nothing that the network gives stands for its mirror image.
+
+    Args:
+        names: Of the classes, by training index.
+        regions: Of these classes.
 
     Example:
-        >>> suspected_pairs(["background", "left kidney", "right kidney", "bright spot"])
-        [('left kidney', 'right kidney')]
+        >>> detected(["background", "left kidney", "right kidney", "left lung"], [])
+        (((1, 2),), ('left lung',))
     """
-    sides = {"left": "right", "l": "r", "lh": "rh"}
-    found = []
-    for name in names:
-        words = re.split(r"([ _\-.]+)", name)
-        for i, word in enumerate(words):
-            other = sides.get(word.lower())
-            mirrored = "".join([*words[:i], other or word, *words[i + 1 :]]).lower()
-            found += [(name, n) for n in names if other and n.lower() == mirrored]
-    return found
+    found, sides = laterality(names), laterality([r.name for r in regions])
+    pairs = tuple((names.index(left), names.index(right)) for left, right in found.pairs)
+    swap = {a: b for pair in pairs for a, b in (pair, pair[::-1])}
+    members = {r.name: frozenset(r.members) for r in regions}
+    partner = {a: b for pair in sides.pairs for a, b in (pair, pair[::-1])}
+    unmatched = [
+        name
+        for name, own in members.items()
+        if frozenset(swap.get(m, m) for m in own)
+        not in ([members[partner[name]]] if name in partner else members.values())
+    ]
+    one_sided = dict.fromkeys([*found.one_sided, *sides.one_sided, *unmatched])
+    return pairs, tuple(one_sided)

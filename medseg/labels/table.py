@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from medseg.errors import BadInput
 from medseg.labels.classes import IGNORE, PALETTE, LabelClass, Region
-from medseg.labels.declared import grouped
+from medseg.labels.declared import declared_pairs, detected, grouped
+from medseg.labels.laterality import laterality
 from medseg.values import listed, mapped, shown, text, truth, whole
 
 _TABLE = 1 << 16  # range of values up to which a look-up table is made
@@ -21,6 +22,24 @@ _RAW = (-(1 << 63), (1 << 64) - 1)
 _SAVED = (-(1 << 31), (1 << 32) - 1)
 """Least and largest value that a label file can hold; with a negative one beside it, the largest is 2^31 - 1."""
 _UNKNOWN = -2
+_ROUNDING = 1e-3
+
+
+def nearly_integral(raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Label values with those that rounding has moved (by up to 0.001, as a slope in a header does) at their integers.
+
+    Example:
+        >>> nearly_integral(np.array([0.0, 1.0001, 2.5])).tolist()
+        [0.0, 1.0, 2.5]
+    """
+    if raw.dtype.kind != "f":
+        return raw
+    whole = np.rint(raw)
+    return np.where(np.abs(raw - whole) <= _ROUNDING, whole, raw)
+
+
+def _few(counts: Mapping[float, int]) -> str:
+    return str(dict(list(counts.items())[:5]))
 
 
 @dataclass(frozen=True)
@@ -32,6 +51,8 @@ class LabelTable:
         ignore_values: Raw values that become ``IGNORE``.
         regions: Outputs of a region-based network in painting order; empty for softmax classes.
         pairs: Training indices of (left, right) classes that a mirror across the body exchanges.
+        one_sided: Names of classes and regions of one side whose mirror image is no class: a mirror across the
+            body would show structures that have no name.
         background: Whether index 0 is what no class covers, and is not scored. Land cover has none:
             there every class counts.
     """
@@ -41,6 +62,7 @@ class LabelTable:
     regions: tuple[Region, ...] = ()
     pairs: tuple[tuple[int, int], ...] = ()
     background: bool = True
+    one_sided: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = [c.name for c in self.classes]
@@ -100,6 +122,20 @@ class LabelTable:
         kinds = (np.uint8, np.uint16, np.uint32) if low >= 0 else (np.int8, np.int16, np.int32)
         return next(np.dtype(k) for k in kinds if np.iinfo(k).min <= low and high <= np.iinfo(k).max)
 
+    @property
+    def paired_names(self) -> tuple[tuple[str, str], ...]:
+        """(left, right) names of the pairs."""
+        return tuple((self.names[left], self.names[right]) for left, right in self.pairs)
+
+    @property
+    def undeclared_sides(self) -> tuple[str, ...]:
+        """Names that say left or right, of classes and regions that a mirror leaves as they are."""
+        swap = self.mirror()
+        kept = [c.name for i, c in enumerate(self.classes) if swap[i] == i]
+        kept += [r.name for r in self.regions if {swap[m] for m in r.members} == set(r.members)]
+        found = laterality(list(dict.fromkeys(kept))).names  # a region of one class has its name
+        return tuple(name for name in found if name not in self.one_sided)
+
     def mirror(self) -> tuple[int, ...]:
         """Training index that each training index becomes when left and right are exchanged."""
         swap = list(range(self.n_classes))
@@ -138,11 +174,11 @@ class LabelTable:
         """Training index of each cell, ``IGNORE`` for ignored raw values.
 
         Args:
-            raw: Any integer array, or floats with integral values.
+            raw: Any integer array, or floats within 0.001 of integers, which are rounded.
             where: Named in the error, usually the file.
 
         Raises:
-            BadInput: A value is not integral or stands in no class; names values and cell counts.
+            BadInput: A value is not integral or belongs to no class; names values and cell counts.
         """
         known = {v: i for i, c in enumerate(self.classes) for v in c.values} | dict.fromkeys(self.ignore_values, IGNORE)
         if raw.dtype.kind in "iu" and raw.size and int(raw.max()) - int(raw.min()) < _TABLE:
@@ -155,15 +191,30 @@ class LabelTable:
             if not (found == _UNKNOWN).any():
                 return found
         values, inverse = np.unique(raw, return_inverse=True)
-        unknown = [v for v in values.tolist() if v not in known]
+        values = nearly_integral(values)
+        unknown = [(i, v) for i, v in enumerate(values.tolist()) if v not in known]
         if unknown:
-            counts = {v: int((raw == v).sum() if v == v else np.isnan(raw).sum()) for v in unknown[:5]}
-            raise BadInput(
-                f"{where}: label values {counts} (value: cells) are not in the label table "
-                f"{ {c.name: list(c.values) for c in self.classes} }; add them to data.labels, or to its ignore list"
-            )
+            cells = np.bincount(inverse.ravel(), minlength=len(values))
+            raise BadInput(f"{where}: {self._unknown_message({v: int(cells[i]) for i, v in unknown})}")
         of_value = np.array([known[v] for v in values.tolist()], dtype=np.int16)
         return of_value[inverse].reshape(raw.shape)
+
+    def _unknown_message(self, counts: Mapping[float, int]) -> str:
+        """What to do about values that no class has."""
+        broken = {v: n for v, n in counts.items() if v != v or v % 1}
+        if broken:
+            return (
+                f"label values {_few(broken)} (value: cells) are no integers, expected those of the label table "
+                f"{self._shown}; make the file anew without interpolation (nearest neighbour)"
+            )
+        return (
+            f"label values {_few(counts)} (value: cells) are not in the label table {self._shown}; add them to "
+            "data.labels, or to its ignore list"
+        )
+
+    @property
+    def _shown(self) -> str:
+        return str({c.name: list(c.values) for c in self.classes})
 
     def to_saved(self, index: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Values to write for an array of training indices.
@@ -186,7 +237,7 @@ class LabelTable:
             "regions": [{"name": r.name, "members": list(r.members), "paint": r.paint} for r in self.regions],
             "pairs": [list(p) for p in self.pairs],
             "background": self.background,
-        }
+        } | ({"one_sided": list(self.one_sided)} if self.one_sided else {})  # tables without keep their keys
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> LabelTable:
@@ -204,6 +255,7 @@ class LabelTable:
             regions=tuple(_region_of(r, last) for r in listed(held["regions"], "labels.regions")),
             pairs=tuple(_pair_of(p, last) for p in listed(held["pairs"], "labels.pairs")),
             background=truth(held.get("background", True), "labels.background"),  # older tables all have one
+            one_sided=tuple(text(n, "labels.one_sided") for n in listed(held.get("one_sided", ()), "labels.one_sided")),
         )
 
     @classmethod
@@ -213,7 +265,7 @@ class LabelTable:
         *,
         regions_class_order: Sequence[int] | None = None,
         merge: bool = False,
-        pairs: Sequence[Sequence[str]] = (),
+        pairs: Sequence[Sequence[str]] | None = None,
         colours: Mapping[str, Sequence[int]] | None = None,
         background: str | None = "background",
     ) -> LabelTable:
@@ -226,7 +278,8 @@ class LabelTable:
             labels: Name to raw value or values.
             regions_class_order: Raw value painted by each region, in order; needed with regions.
             merge: Take lists as several raw values of one softmax class, not as regions.
-            pairs: (left, right) class names.
+            pairs: (left, right) class names. None finds them by their names, see ``laterality``; an empty list says
+                that there are none.
             colours: RGB by class name; the rest come from a palette.
             background: Name of the class that is not scored; the class of value 0 where none has this
                 name. None if every class counts; they are then in the order of their raw values.
@@ -240,9 +293,7 @@ class LabelTable:
         """
         groups, regions, ignore = grouped(labels, regions_class_order, merge=merge, background=background)
         names = list(groups)
-        unknown = [n for pair in pairs for n in pair if n not in names]
-        if unknown:
-            raise BadInput(f"label table: left/right pairs name {unknown}, classes are {names}")
+        indices, one_sided = detected(names, regions) if pairs is None else (declared_pairs(pairs, names), ())
         chosen = {n: tuple(c) for n, c in (colours or {}).items()}
         return cls(
             classes=tuple(
@@ -251,8 +302,9 @@ class LabelTable:
             ),
             ignore_values=ignore,
             regions=regions,
-            pairs=tuple((names.index(a), names.index(b)) for a, b in pairs),
+            pairs=indices,
             background=background is not None,
+            one_sided=one_sided,
         )
 
 

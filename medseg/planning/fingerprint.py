@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from jaxtyping import Float
 from rich.progress import track
 
-from medseg.data.case import Case
+from medseg.data.case import Case, first_five
 from medseg.data.cases import Dataset
 from medseg.data.digests import Digests, content_key
 from medseg.data.opening import OpenCase
@@ -55,6 +55,7 @@ class Fingerprint:
         intensities: One a channel.
         foreground: Cells of each class over all cases, by class name.
         empty: Cases without any foreground.
+        warnings: Cases of which something is doubtful, by the words for it.
     """
 
     spacings: tuple[tuple[float, ...], ...]
@@ -63,6 +64,14 @@ class Fingerprint:
     intensities: tuple[Intensity, ...]
     foreground: dict[str, int]
     empty: tuple[str, ...]
+    warnings: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def warning_lines(self) -> list[str]:
+        """A line for each thing that is doubtful about the training cases, with the first cases that have it."""
+        found = {f": {text}": cases for text, cases in self.warnings.items()}
+        if self.empty:
+            found[" have no foreground and teach only the background"] = self.empty
+        return [f"{len(c)} of {len(self.shapes)} training cases{text}: {first_five(c)}" for text, c in found.items()]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; ``from_dict`` is its inverse."""
@@ -78,6 +87,7 @@ class Fingerprint:
             intensities=tuple(Intensity(**v) for v in stored["intensities"]),
             foreground=dict(stored["foreground"]),
             empty=tuple(stored["empty"]),
+            warnings={text: tuple(cases) for text, cases in stored["warnings"].items()},
         )
 
 
@@ -92,6 +102,8 @@ class CaseFacts:
         kept: Share of cells that cropping kept.
         cells: Intensities drawn from the case, ``[c, n]``.
         counts: Cells of each training index.
+        constant: Numbers of the channels in which every cell has the same value.
+        warnings: What is doubtful about its files.
     """
 
     case: str
@@ -100,6 +112,8 @@ class CaseFacts:
     kept: float
     cells: npt.NDArray[np.float32]
     counts: tuple[int, ...]
+    constant: tuple[int, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def case_facts(sample: Sample, n_classes: int, *, draw: int, seed: int) -> CaseFacts:
@@ -122,7 +136,10 @@ def case_facts(sample: Sample, n_classes: int, *, draw: int, seed: int) -> CaseF
         cells = np.stack([channel.ravel()[drawn] for channel in cut.image])
     counts = np.bincount(label[(label >= 0) & cut.valid], minlength=n_classes)
     kept = cut.valid.size / turned.valid.size
-    return CaseFacts(sample.case, cut.grid.spacing, cut.grid.shape, kept, cells, tuple(int(n) for n in counts))
+    constant = tuple(i for i, channel in enumerate(sample.image) if channel.min() == channel.max())
+    return CaseFacts(
+        sample.case, cut.grid.spacing, cut.grid.shape, kept, cells, tuple(int(n) for n in counts), constant
+    )
 
 
 def scene_facts(opened: OpenCase, *, draw: int, seed: int) -> CaseFacts:
@@ -140,6 +157,7 @@ def scene_facts(opened: OpenCase, *, draw: int, seed: int) -> CaseFacts:
     boxes = tiles(opened.shape, (256,) * opened.grid.ndim, opened.spec.dates)
     rng = np.random.default_rng([seed, 2])
     cells, counts, n_valid = [], np.zeros(table.n_classes, dtype=np.int64), 0
+    low, high = (np.full(len(opened.spec.channels), end) for end in (np.inf, -np.inf))
     for box in boxes:
         sample = opened.read(box)
         inside = np.flatnonzero(sample.valid)
@@ -148,6 +166,8 @@ def scene_facts(opened: OpenCase, *, draw: int, seed: int) -> CaseFacts:
         if len(inside):
             drawn = rng.choice(inside, size=max(1, share * len(inside) // sample.valid.size))
             cells.append(_drawn(sample, drawn))
+            values = np.moveaxis(sample.image, -3, 0)[..., sample.valid].reshape(len(low), -1)
+            low, high = np.fmin(low, np.nanmin(values, axis=1)), np.fmax(high, np.nanmax(values, axis=1))
         if sample.label is not None:
             counted = sample.label[(sample.label >= 0) & sample.valid]
             counts += np.bincount(counted, minlength=table.n_classes)
@@ -155,7 +175,8 @@ def scene_facts(opened: OpenCase, *, draw: int, seed: int) -> CaseFacts:
         files = ", ".join(map(str, opened.case.images))
         raise BadInput(f"case {opened.case.id}: {files} has no valid cell, all is nodata; take it out of the dataset")
     drawn_cells = np.concatenate(cells, axis=1)
-    return CaseFacts(opened.case.id, opened.grid.spacing, opened.shape, 1.0, drawn_cells, tuple(int(n) for n in counts))
+    found = (tuple(int(n) for n in counts), tuple(int(i) for i in np.flatnonzero(low == high)))
+    return CaseFacts(opened.case.id, opened.grid.spacing, opened.shape, 1.0, drawn_cells, *found)
 
 
 def _drawn(sample: Sample, cells: npt.NDArray[np.int64]) -> Float[np.ndarray, "c n"]:
@@ -192,6 +213,10 @@ def pool(facts: Sequence[CaseFacts], labels: LabelTable, *, labelled: bool = Tru
                 *(float(v) for v in (channel.min(), channel.max(), low, high)),
             )
         )
+    warnings: dict[str, tuple[str, ...]] = {}
+    for f in facts:
+        for text in f.warnings:
+            warnings[text] = (*warnings.get(text, ()), f.case)
     return Fingerprint(
         spacings=tuple(f.spacing for f in facts),
         shapes=tuple(f.shape for f in facts),
@@ -199,6 +224,7 @@ def pool(facts: Sequence[CaseFacts], labels: LabelTable, *, labelled: bool = Tru
         intensities=tuple(intensities),
         foreground={n: int(c) for n, c in list(zip(labels.names, counts, strict=True))[first:]},
         empty=tuple(f.case for f in facts if labelled and sum(f.counts[first:]) == 0),
+        warnings=warnings,
     )
 
 
@@ -214,6 +240,7 @@ def fingerprint(source: Dataset, cases: Sequence[Case], store: Path) -> Fingerpr
     settings = {
         "spec": source.spec.to_dict(),
         "drawn": CELLS_POOLED,
+        "warnings": 1,  # raised with everything that is looked for
         "boxes": boxes,
         "reading": source.reading.to_dict(),
     }
@@ -247,5 +274,8 @@ def _pooled_cells(spec: DataSpec) -> int:
 
 def _facts(opened: OpenCase, draw: int, seed: int) -> CaseFacts:
     if opened.spec.ndim == 3:
-        return case_facts(opened.read(), opened.spec.labels.n_classes, draw=draw, seed=seed)
-    return scene_facts(opened, draw=draw, seed=seed)
+        facts = case_facts(opened.read(), opened.spec.labels.n_classes, draw=draw, seed=seed)
+    else:
+        facts = scene_facts(opened, draw=draw, seed=seed)
+    names = [opened.spec.channels[i].name for i in facts.constant]
+    return replace(facts, warnings=(*opened.warnings, *(f"channel {name} has one value everywhere" for name in names)))

@@ -270,3 +270,15 @@ def test_real_files_open_as_nibabel_says(real_data):
         source, image = formats.open(path), nib.load(path)
         np.testing.assert_array_equal(source.grid.affine, image.affine)
         np.testing.assert_allclose(source.read()[0], image.get_fdata(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(35, 52), (35, 52, 1)])
+def test_a_slice_keeps_its_number_of_axes(tmp_path, shape):
+    nib.save(nib.Nifti1Image(np.zeros(shape, np.float32), np.diag([2.0, 3, 1, 1])), tmp_path / "slice.nii.gz")
+    source = formats.open(tmp_path / "slice.nii.gz")
+    label = np.arange(35 * 52, dtype=np.uint16).reshape(source.grid.shape)
+    formats.write(tmp_path / "label.nii.gz", label, source.grid, like=tmp_path / "slice.nii.gz")
+    written = nib.load(tmp_path / "label.nii.gz")
+    assert written.shape == shape
+    np.testing.assert_array_equal(np.asanyarray(written.dataobj), label.reshape(shape))
+    np.testing.assert_array_equal(written.affine, nib.load(tmp_path / "slice.nii.gz").affine)

@@ -13,6 +13,7 @@ from medseg.data.datasets.nnunet import declared_spec, read_declaration
 from medseg.data.reading import Nonfinite, Reading
 from medseg.data.split import grouped
 from medseg.errors import BadInput
+from medseg.geometry.tolerance import GRID_TOLERANCE
 from medseg.sample import DataSpec
 
 
@@ -25,7 +26,7 @@ class MsdDataset(Dataset):
     Args:
         root: The task's folder.
         name: The dataset's name; the folder's name by default.
-        pairs: (left, right) class names that a mirror across the body exchanges.
+        pairs: (left, right) class names that a mirror across the body exchanges, see ``LabelTable.declare``.
         groups: What splits may not tear apart, see ``split.grouped``.
         nonfinite: What to do with NaN voxels, see ``Reading``.
         grid_tolerance: In voxels, see ``Reading``.
@@ -42,10 +43,10 @@ class MsdDataset(Dataset):
         root: Path | str,
         *,
         name: str | None = None,
-        pairs: Sequence[Sequence[str]] = (),
+        pairs: Sequence[Sequence[str]] | None = None,
         groups: str | None = None,
         nonfinite: Nonfinite = "error",
-        grid_tolerance: float = 0.01,
+        grid_tolerance: float = GRID_TOLERANCE,
     ) -> None:
         self.root = Path(root)
         self.name = name or self.root.name

@@ -13,6 +13,7 @@ from medseg.data.pairing import pair
 from medseg.data.reading import Nonfinite, Reading
 from medseg.data.split import grouped
 from medseg.errors import BadInput
+from medseg.geometry.tolerance import GRID_TOLERANCE
 from medseg.labels import LabelTable
 from medseg.sample import DataSpec
 
@@ -29,7 +30,7 @@ class NnunetDataset(Dataset):
     Args:
         root: The folder, with ``dataset.json`` in it.
         name: The dataset's name; the folder's name by default.
-        pairs: (left, right) class names that a mirror across the body exchanges.
+        pairs: (left, right) class names that a mirror across the body exchanges, see ``LabelTable.declare``.
         groups: What splits may not tear apart, see ``split.grouped``.
         nonfinite: What to do with NaN voxels, see ``Reading``.
         grid_tolerance: In voxels, see ``Reading``.
@@ -43,10 +44,10 @@ class NnunetDataset(Dataset):
         root: Path | str,
         *,
         name: str | None = None,
-        pairs: Sequence[Sequence[str]] = (),
+        pairs: Sequence[Sequence[str]] | None = None,
         groups: str | None = None,
         nonfinite: Nonfinite = "error",
-        grid_tolerance: float = 0.01,
+        grid_tolerance: float = GRID_TOLERANCE,
     ) -> None:
         self.root = Path(root)
         self.name = name or self.root.name
@@ -115,14 +116,14 @@ def require_keys(declared: Mapping[str, Any], keys: Sequence[str], path: Path) -
         raise BadInput(f"{path}: missing keys {missing}, found {sorted(declared)}; add them")
 
 
-def declared_spec(declared: Mapping[str, Any], path: Path, pairs: Sequence[Sequence[str]] = ()) -> DataSpec:
+def declared_spec(declared: Mapping[str, Any], path: Path, pairs: Sequence[Sequence[str]] | None = None) -> DataSpec:
     """Channels and label table of a ``dataset.json`` of either version.
 
     Args:
         declared: Channel names by number under ``channel_names`` or ``modality``; ``labels`` as name to
             value or values (with ``regions_class_order`` if any has several), or as value to name.
         path: Named in errors.
-        pairs: (left, right) class names.
+        pairs: (left, right) class names, see ``LabelTable.declare``.
 
     Raises:
         BadInput: Channels not numbered 0, 1, ..., or labels that are no integers.

@@ -49,6 +49,7 @@ class RastersDataset(Dataset):
         wavelengths_nm: By channel name, where the table of sensors does not know it.
         background: Name of the class that is not scored. None: the class named ``background``, or else
             every class is scored. False: every class is scored.
+        pairs: (left, right) class names that a mirror across the body exchanges, see ``LabelTable.declare``.
         colours: RGB by class name.
         normalisation: Scheme of every channel, see ``Normalisation``.
         name: The dataset's name; the folder's name by default.
@@ -76,6 +77,7 @@ class RastersDataset(Dataset):
         sensor: str | None = None,
         wavelengths_nm: Mapping[str, float] | None = None,
         background: str | bool | None = None,
+        pairs: Sequence[Sequence[str]] | None = None,
         colours: Mapping[str, Sequence[int]] | None = None,
         normalisation: str = "standard",
         name: str | None = None,
@@ -94,7 +96,7 @@ class RastersDataset(Dataset):
             raise BadInput("data.names and data.dates both came; names find one image a case, dates several; drop one")
         self._folders = {"train": (images, masks, valid), "test": (test_images, test_masks, test_valid)}
         self._normalisation = normalisation
-        table = declared_labels(labels, background, colours)
+        table = declared_labels(labels, background, colours, pairs)
         self._spec = DataSpec(declared_channels(channels, sensor, wavelengths_nm or {}, reading), table, ndim=2)
 
     @cached_property
@@ -145,6 +147,7 @@ def declared_labels(
     labels: Mapping[str, int | Sequence[int]],
     background: str | bool | None,
     colours: Mapping[str, Sequence[int]] | None,
+    pairs: Sequence[Sequence[str]] | None = None,
 ) -> LabelTable:
     """Label table of the configuration; the arguments are those of ``RastersDataset``.
 
@@ -155,7 +158,9 @@ def declared_labels(
         background = "background"
     if background and background not in labels:
         raise BadInput(f"data.background={background} is no class, classes are {list(labels)}")
-    return LabelTable.declare(labels, merge=True, colours=colours, background=str(background) if background else None)
+    return LabelTable.declare(
+        labels, merge=True, pairs=pairs, colours=colours, background=str(background) if background else None
+    )
 
 
 def declared_channels(

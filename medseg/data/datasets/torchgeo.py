@@ -61,6 +61,7 @@ class TorchgeoDataset(Dataset):
         sensor: Likewise.
         wavelengths_nm: Likewise.
         background: Likewise.
+        pairs: Likewise.
         colours: Likewise; beside those that the dataset has.
         normalisation: Likewise.
         name: The dataset's name.
@@ -93,6 +94,7 @@ class TorchgeoDataset(Dataset):
         sensor: str | None = None,
         wavelengths_nm: Mapping[str, float] | None = None,
         background: str | bool | None = None,
+        pairs: Sequence[Sequence[str]] | None = None,
         colours: Mapping[str, Sequence[int]] | None = None,
         normalisation: str = "standard",
         name: str = "torchgeo",
@@ -128,7 +130,7 @@ class TorchgeoDataset(Dataset):
         self.reading = replace(reading, bands=names)
         values, colours = self._meaning(labels, colours)
         made = declared_channels(channels or names, sensor, wavelengths_nm or {}, self.reading)
-        self._spec = DataSpec(made, declared_labels(values, background, colours), ndim=2)
+        self._spec = DataSpec(made, declared_labels(values, background, colours, pairs), ndim=2)
         self._normalisation = normalisation
 
     @cached_property

@@ -11,6 +11,7 @@ from medseg.data.pairing import pair
 from medseg.data.reading import Nonfinite, Reading
 from medseg.data.split import grouped
 from medseg.errors import BadInput
+from medseg.geometry.tolerance import GRID_TOLERANCE
 from medseg.labels import LabelTable
 from medseg.sample import DataSpec
 
@@ -32,7 +33,7 @@ class VolumesDataset(Dataset):
         names: Patterns for the files instead of the sub-folders, see ``FileNames``; an image pattern a channel.
         regions_class_order: Raw value painted by each region, where ``labels`` declares regions.
         merge: Take several raw values of a name as one class, not as a region.
-        pairs: (left, right) class names that a mirror across the body exchanges.
+        pairs: (left, right) class names that a mirror across the body exchanges, see ``LabelTable.declare``.
         name: The dataset's name; the folder's name by default.
         groups: What splits may not tear apart, see ``split.grouped``.
         nonfinite: What to do with NaN voxels, see ``Reading``.
@@ -54,11 +55,11 @@ class VolumesDataset(Dataset):
         names: Mapping[str, str | Sequence[str] | None] | None = None,
         regions_class_order: Sequence[int] | None = None,
         merge: bool = False,
-        pairs: Sequence[Sequence[str]] = (),
+        pairs: Sequence[Sequence[str]] | None = None,
         name: str | None = None,
         groups: str | None = None,
         nonfinite: Nonfinite = "error",
-        grid_tolerance: float = 0.01,
+        grid_tolerance: float = GRID_TOLERANCE,
     ) -> None:
         if not channels:
             raise BadInput("data.channels is empty; name each channel, such as data.channels=[CT]")

@@ -1,0 +1,53 @@
+"""Tolerance: how far the grids of two files may lie apart and still count as one."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from medseg.errors import BadInput
+
+GRID_TOLERANCE = 0.01
+"""Displacement in cells that rounding of headers explains."""
+LARGEST_GRID_TOLERANCE = 1.0
+"""From here on, two grids are two places."""
+
+
+def checked_tolerance(value: Any, key: str) -> float:
+    """The value, if it is a displacement in cells that may count as none.
+
+    Args:
+        value: Of the configuration.
+        key: Named in the error.
+
+    Raises:
+        BadInput: No number in [0, ``LARGEST_GRID_TOLERANCE``].
+    """
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 <= value <= LARGEST_GRID_TOLERANCE:
+        raise BadInput(
+            f"{key}={value}: expected a displacement of 0 to {LARGEST_GRID_TOLERANCE:g} voxels; for a larger one, copy "
+            "the geometry of the image if only a header is wrong, or resample the file"
+        )
+    return float(value)
+
+
+def way_out(offset: float, key: str, *, model: str = "the image") -> str:
+    """What to do about grids that lie ``offset`` cells apart; never advises more than the largest tolerance.
+
+    Args:
+        offset: Finite displacement.
+        key: Of the tolerance in the configuration.
+        model: The file whose geometry is right.
+
+    Example:
+        >>> way_out(0.123, "tolerance")
+        'if only its header is wrong, copy the geometry of the image or set tolerance=0.13; if not, resample it'
+        >>> way_out(60.7, "tolerance")
+        'copy the geometry of the image if only its header is wrong, or resample it'
+    """
+    if offset > LARGEST_GRID_TOLERANCE:
+        return f"copy the geometry of {model} if only its header is wrong, or resample it"
+    digit = 10.0 ** (math.floor(math.log10(offset)) - 1)
+    accepted = f"{math.ceil(offset / digit) * digit:.6g}"
+    return f"if only its header is wrong, copy the geometry of {model} or set {key}={accepted}; if not, resample it"
