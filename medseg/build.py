@@ -37,8 +37,9 @@ from medseg.metrics import overlap
 from medseg.networks import fit_patch, follows_plan, network
 from medseg.planning.cost import UNetCost
 from medseg.planning.fingerprint import fingerprint
-from medseg.planning.plan import Plan, Wishes, make_plan, read_plan
+from medseg.planning.plan import Plan, Wishes, make_plan, memory_warning, read_plan
 from medseg.sample import DataSpec
+from medseg.settings import check_parts, check_values
 from medseg.trainers import loggers, trainer
 from medseg.weights.report import Report
 
@@ -96,8 +97,8 @@ def store_dir(cfg: DictConfig, source: Dataset) -> Path:
     return Path(cfg.cache_dir) / "store" / source.name
 
 
-def plan(cfg: DictConfig, source: Dataset, cases: Sequence[Case]) -> Plan:
-    """The plan of ``cfg.plan.file``, or one made from the training cases.
+def plan(cfg: DictConfig, source: Dataset, cases: Sequence[Case], further: Sequence[Case] = ()) -> Plan:
+    """The plan of ``cfg.plan.file``, or one made from the training cases; headers of ``further`` cases are checked too.
 
     Raises:
         BadInput: A plan file together with wishes of one's own, or one that does not fit the data.
@@ -112,7 +113,7 @@ def plan(cfg: DictConfig, source: Dataset, cases: Sequence[Case]) -> Plan:
     chosen = Wishes(**settled)
     costs = {f.name: cfg.model[f.name] for f in fields(UNetCost) if f.name in cfg.model}
     costs = {k: tuple(v) if OmegaConf.is_config(v) else v for k, v in costs.items()}
-    pooled = fingerprint(source, cases, store_dir(cfg, source))
+    pooled = fingerprint(source, cases, store_dir(cfg, source), further=further)
     if pooled.empty:
         told = f"{len(pooled.empty)} of {len(cases)} training cases have no foreground and teach only the background"
         print(f"warning: {told}: {first_five(pooled.empty)}", file=sys.stderr)  # noqa: T201
@@ -120,7 +121,10 @@ def plan(cfg: DictConfig, source: Dataset, cases: Sequence[Case]) -> Plan:
         costs["inputs"] = dates * len(source.spec.channels)
         each = cfg.get("series") and hydra.utils.get_class(cfg.series._target_).runs_on_each_date  # type: ignore[attr-defined]
         costs["dates"] = dates if each else 1
-    return make_plan(pooled, source.spec, source.normalisation, chosen, cost=UNetCost(**costs))
+    made = make_plan(pooled, source.spec, source.normalisation, chosen, cost=UNetCost(**costs))
+    if follows_plan(cfg.model) and (told := memory_warning(made, source.spec, chosen, UNetCost(**costs))):
+        print(f"warning: {told}", file=sys.stderr)  # noqa: T201
+    return made
 
 
 def _fitting(read: Plan, spec: DataSpec, path: str) -> Plan:
@@ -180,6 +184,7 @@ def run(cfg: DictConfig, run_dir: str | Path) -> Run:
     """
     run_dir = Path(run_dir)
     quiet.settle(tracker=tracking.online(cfg))
+    check_values(cfg)
     method_of = instantiate(cfg.method, _partial_=True)
     device = device_of(cfg.trainer.accelerator)
     precision = precision_of(device) if cfg.trainer.precision == "auto" else str(cfg.trainer.precision)
@@ -201,8 +206,9 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: Any, device: str, prec
             "pretraining takes single images, and the data are time series; take each date as a case of its own "
             "(data.dates=null)"
         )
-    train_cases, val_cases = unlabelled(cfg, source) if pretrains else labelled_halves(cfg, source)
     spec = source.spec
+    check_parts(cfg, spec, transform, labelled=not pretrains)
+    train_cases, val_cases = unlabelled(cfg, source) if pretrains else labelled_halves(cfg, source)
     seen = [case for case in train_cases if case.label] or train_cases
     logits = len(spec.channels) if pretrains else None
     tuning = None if pretrains else instantiate(cfg.peft)
@@ -213,7 +219,7 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: Any, device: str, prec
         planned=follows_plan(cfg.model),
         tuning=tuning,
     )
-    planned = fit_patch(cfg.model, plan(cfg, source, seen), spec, cfg.get("series"))
+    planned = fit_patch(cfg.model, plan(cfg, source, seen, val_cases), spec, cfg.get("series"))
     if pretrains:
         train_cases, val_cases = ([replace(case, label=None) for case in part] for part in (train_cases, val_cases))
     torch.manual_seed(cfg.seed)

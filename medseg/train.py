@@ -104,6 +104,8 @@ def train(cfg: DictConfig, watched_by: Sequence[Callback] = ()) -> Path:
     run_dir, resumed = run_folder(cfg)
     cfg.run_dir = str(run_dir)  # before other keys take it over
     tracking.settle(cfg)
+    if OmegaConf.is_missing(cfg.data, "labels") and not command.needs_labels(cfg):
+        cfg.data.labels = None
     OmegaConf.resolve(cfg)
     if cfg.get("sweep") is not None:
         raise BadInput("sweep= is for the command, and for medseg.train.sweep; leave it out to train once")
@@ -113,6 +115,7 @@ def train(cfg: DictConfig, watched_by: Sequence[Callback] = ()) -> Path:
 
     quiet.settle(tracker=tracking.online(cfg))
     from medseg import announcement, build, folds, processes
+    from medseg.data.digests import Digests
 
     run = build.run(cfg, run_dir)
     run.trainer.callbacks.extend(watched_by)  # type: ignore[attr-defined]
@@ -127,7 +130,10 @@ def train(cfg: DictConfig, watched_by: Sequence[Callback] = ()) -> Path:
     with tracking.tracked(), processes.handing(run.trainer, run_dir, resumed):
         if run.trainer.is_global_zero:
             parts = run.datamodule.cases
-            for line in folds.leakage(parts["train"], parts["val"], run.dataset):
+            segments = run.method.stored["segments"]  # type: ignore[index]
+            test = folds.judged(cfg, run.dataset) if cfg.test and segments else []
+            known = Digests(run.datamodule.store / "digests.json").memory
+            for line in folds.leakage(parts["train"], parts["val"], run.dataset, test=test, digests=known):
                 print(f"warning: {line}", file=sys.stderr)  # noqa: T201  the command's voice
             _leave_traces(run, run_dir)
         began = time.monotonic()

@@ -44,7 +44,7 @@ def training(n_classes: int = 3, *, channels: int = 1, run_dir: str = "runs/x/20
     method[0].requires_grad_(learning)
     run = SimpleNamespace(
         dataset=SimpleNamespace(spec=spec, name="totalsegmentator"), method=method, report=None,
-        plan=SimpleNamespace(spacing=(1.5, 1.5, 1.5), patch=(128, 128, 128), batch_size=2),
+        plan=SimpleNamespace(spacing=(1.5, 1.5, 1.5), patch=(128, 128, 128), batch_size=2, reasons={}),
         datamodule=SimpleNamespace(cases={"train": range(1000), "val": range(228)}),
         trainer=SimpleNamespace(
             world_size=1, precision="32-true", strategy=SimpleNamespace(root_device=torch.device("cpu"))

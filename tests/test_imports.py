@@ -21,7 +21,10 @@ ALLOWED = {
     "quiet": set(),
     "options": {"errors"},
     "space": {"errors"},
-    "command": {"errors", "options"},
+    "ranges": {"errors"},
+    "overrides": set(),
+    "local_paths": {"errors"},
+    "command": {"errors", "options", "ranges", "overrides", "local_paths"},
     "geometry": {"errors", "labels"},
     "sample": {"errors", "labels", "geometry"},
     "formats": {"errors", "cpu", "labels", "geometry"},
@@ -41,6 +44,7 @@ ALLOWED = {
 }
 COMMANDS = {
     "build",
+    "settings",
     "instances",
     "networks",
     "trainers",

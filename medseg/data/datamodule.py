@@ -22,6 +22,7 @@ from medseg.data.filed import FiledCase
 from medseg.data.opening import OpenCase
 from medseg.data.preparing import prepared_windows
 from medseg.data.preprocess import Preprocess
+from medseg.data.problems import Problems
 from medseg.data.store import StoredCase, write_case
 from medseg.data.workers import processes
 from medseg.errors import BadInput
@@ -132,19 +133,24 @@ class DataModule(LightningDataModule):
         absent = [(case, folder) for case in cases if not (folder := self._folder(case, digests)).is_dir()]
         digests.save()
 
+        problems = Problems()
+
         def prepare(work: tuple[Case, Path]) -> list[str]:
             case, folder = work
-            opened = self.open(case)
-            windows, grid, trace = prepared_windows(opened, self.preprocess, self.patch)
-            targets = self.spec.labels.targets
-            write_case(folder, windows, grid, trace, targets, self.patch, arrays=self.in_store)
-            return opened.notes
+            with problems.of(case.id):
+                opened = self.open(case)
+                windows, grid, trace = prepared_windows(opened, self.preprocess, self.patch)
+                targets = self.spec.labels.targets
+                write_case(folder, windows, grid, trace, targets, self.patch, arrays=self.in_store)
+                return opened.notes
+            return []
 
         notes: list[str] = []
         with ThreadPoolExecutor(max_workers=max(1, cores() // 2)) as pool:
             done = pool.map(prepare, absent)
             for told in track(done, "preparing cases", total=len(absent)) if absent else ():
                 notes += told
+        problems.check(len(absent))
         for note in notes[:_TOLD]:
             print(f"note: {note}", file=sys.stderr)  # noqa: T201  while a command prepares
         if len(notes) > _TOLD:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,8 +12,57 @@ from medseg.errors import BadInput
 from medseg.labels.classes import Region
 
 
+def by_name(labels: Mapping[Any, Any] | Sequence[str]) -> dict[str, int | Sequence[int]]:
+    """Labels as ``name: value``, whichever way round they were declared.
+
+    ``{0: background, 1: liver}`` (the Decathlon's order) and ``[background, liver]``, which counts from 0, mean
+    ``{background: 0, liver: 1}``.
+
+    Raises:
+        BadInput: A name that stands for two values, or what is neither names with integers nor integers with names.
+
+    Example:
+        >>> by_name({0: "background", 1: "liver"}) == by_name(["background", "liver"])
+        True
+    """
+    if not isinstance(labels, Mapping):
+        labels = dict(enumerate(labels))
+    keys, values = list(labels), list(labels.values())
+    if keys and all(_is_integer(k) for k in keys) and all(isinstance(v, str) and not _is_integer(v) for v in values):
+        twice = sorted({v for v in values if values.count(v) > 1})
+        if twice:
+            raise BadInput(
+                f"data.labels: {twice} stand for more than one value in {dict(labels)}; list the values of a class, "
+                f"as in {{{twice[0]}: [1, 2]}}"
+            )
+        return {name: int(value) for value, name in labels.items()}
+    wrong = {
+        name: value
+        for name, value in labels.items()
+        if not isinstance(name, str) or not all(_is_integer(v) for v in (value if _is_list(value) else [value]))
+    }
+    if wrong:
+        raise BadInput(
+            f"data.labels: got {wrong}, expected class names with integer values, such as {{background: 0, liver: 1}}, "
+            "or integers with class names, such as {0: background, 1: liver}"
+        )
+    return {str(name): value for name, value in labels.items()}
+
+
+def _is_integer(value: Any) -> bool:
+    if isinstance(value, str):
+        return re.fullmatch(r"-?\d+", value) is not None
+    return (
+        not isinstance(value, bool) and isinstance(value, (int, float, np.integer, np.floating)) and value == int(value)
+    )
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
 def grouped(
-    labels: Mapping[str, int | Sequence[int]],
+    labels: Mapping[str, int | Sequence[int]] | Mapping[int, str] | Sequence[str],
     regions_class_order: Sequence[int] | None,
     *,
     merge: bool,
@@ -25,7 +75,7 @@ def grouped(
     Raises:
         BadInput: No such background, or an incomplete region order.
     """
-    entries = {name: _values(value) for name, value in labels.items()}
+    entries = {name: _values(value) for name, value in by_name(labels).items()}
     ignore = tuple(v for name, values in entries.items() if name == "ignore" for v in values)
     entries.pop("ignore", None)
     groups: dict[str, tuple[int, ...]] = {}
@@ -33,7 +83,7 @@ def grouped(
         zero = next((n for n, v in entries.items() if v == (0,)), None)
         first = background if background in entries else zero
         if first is None:
-            raise BadInput(f"label table: no background (value 0) among {dict(labels)}")
+            raise BadInput(f"label table: no background (value 0) among {by_name(labels)}")
         groups[first] = entries.pop(first)
     if merge or all(len(v) == 1 for v in entries.values()):
         groups |= dict(sorted(entries.items(), key=lambda item: item[1]))
@@ -47,7 +97,7 @@ def grouped(
 
 
 def _values(value: int | Sequence[int]) -> tuple[int, ...]:
-    values = (value,) if isinstance(value, (int, np.integer)) else tuple(value)
+    values = tuple(value) if _is_list(value) else (value,)
     return tuple(int(v) for v in values)
 
 

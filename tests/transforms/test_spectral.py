@@ -164,7 +164,7 @@ class TestHaze:
     def test_settings_are_checked(self):
         with pytest.raises(BadInput, match=r"transform\.haze: low=-1"):
             Haze(low=-1)
-        with pytest.raises(BadInput, match=r"transform\.haze \(exponents\): low=5"):
+        with pytest.raises(BadInput, match=r"transform\.haze: low_exponent=5"):
             Haze(low_exponent=5)
         with pytest.raises(BadInput, match="an image of 5 channels came, wavelengths_nm names 2"):
             draw(Haze().bind(facts(490.0, 842.0)), n=1)
