@@ -73,7 +73,7 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     if failed:
-        _refuse(f"{len(failed)} job(s) of this sweep failed, the others ran: {'; '.join(failed)}")
+        _refuse(f"{len(failed)} job(s) of the sweep failed, any others ended well: {', '.join(failed)}")
 
 
 def _refuse_job(line: str, failed: list[str]) -> None:
