@@ -122,8 +122,8 @@ def plan(cfg: DictConfig, source: Dataset, cases: Sequence[Case], further: Seque
         each = cfg.get("series") and hydra.utils.get_class(cfg.series._target_).runs_on_each_date  # type: ignore[attr-defined]
         costs["dates"] = dates if each else 1
     made = make_plan(pooled, source.spec, source.normalisation, chosen, cost=UNetCost(**costs))
-    if follows_plan(cfg.model) and (told := memory_warning(made, source.spec, chosen, UNetCost(**costs))):
-        print(f"warning: {told}", file=sys.stderr)  # noqa: T201
+    if follows_plan(cfg.model) and (excess := memory_warning(made, source.spec, chosen, UNetCost(**costs))):
+        print(f"warning: {excess}", file=sys.stderr)  # noqa: T201
     return made
 
 

@@ -164,5 +164,5 @@ def test_images_are_pretrained_on_without_a_label_table(folder: str, tmp_path: P
     train(cfg)
     assert (tmp_path / "run/checkpoints/last.ckpt").is_file()
     supervised = compose("train", [*COMMON, *own])
-    with pytest.raises(BadInput, match="data.labels is needed"):
+    with pytest.raises(BadInput, match=r"data\.labels is needed"):
         check_given(supervised, {}, "train")

@@ -96,7 +96,7 @@ def grouped(
     return groups, regions, ignore
 
 
-def _values(value: int | Sequence[int]) -> tuple[int, ...]:
+def _values(value: Any) -> tuple[int, ...]:
     values = tuple(value) if _is_list(value) else (value,)
     return tuple(int(v) for v in values)
 

@@ -112,7 +112,7 @@ class RastersDataset(Dataset):
         if dated:
             raise BadInput(
                 f"data.valid={valid}: {dated[0].name} is a validity mask of one date, expected one mask for all "
-                "dates of a case, named after the case; cells without data on a date are nodata in the image of that date"
+                "dates of a case, named after the case; clouds of a date can be nodata in the image of that date"
             )
 
     @cached_property
