@@ -103,6 +103,21 @@ def test_planned_memory_is_told_only_of_what_was_planned(capsys: pytest.CaptureF
     assert "GB" not in printed(cfg, run, None, [], capsys=capsys)
 
 
+def test_planned_memory_is_that_of_a_unet(capsys: pytest.CaptureFixture[str]) -> None:
+    cfg, run = training()
+    cfg.model._target_ = "medseg.models.segresnet.SegResNet"
+    text = " ".join(printed(cfg, run, None, [], capsys=capsys).split())
+    assert "planned for 8 GB (plan.memory_gb) with a U-Net; what SegResNet needs is not known" in text
+
+
+def test_a_patch_that_was_rounded_up_is_told_as_it_was_given(capsys: pytest.CaptureFixture[str]) -> None:
+    cfg, run = training()
+    assert "rounded" not in printed(cfg, run, None, [], capsys=capsys)
+    run.plan.reasons["patch"] = "set by plan.patch, rounded up from [120, 128, 100] for pooling"
+    text = " ".join(printed(cfg, run, None, [], capsys=capsys).split())
+    assert "patch 128 x 128 x 128 (120 x 128 x 100 rounded up), batch 2" in text
+
+
 def test_command_to_resume_quotes_what_the_shell_would_read(capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(*training(), None, ["plan.patch=[16,16]", "ckpt_path=old.ckpt"], capsys=capsys)
     assert "medseg-train 'plan.patch=[16,16]' ckpt_path=last" in " ".join(text.split())
