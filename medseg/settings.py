@@ -15,6 +15,7 @@ from torch import nn
 
 from medseg.errors import BadInput
 from medseg.instances import instantiate
+from medseg.local_paths import check_local
 from medseg.networks import follows_plan, network
 from medseg.planning.plan import Plan
 from medseg.ranges import check_ranges, leaves
@@ -40,6 +41,7 @@ def check_values(cfg: DictConfig) -> None:
     Raises:
         BadInput: Names the key, its value and what was expected.
     """
+    check_local(cfg)
     check_ranges(cfg)
     content: Any = OmegaConf.to_container(cfg, resolve=True)
     for at, node in _nodes(content, ""):

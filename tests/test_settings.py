@@ -24,8 +24,9 @@ SIGNED = {  # keys of which a negative number is a setting
 }  # fmt: skip
 SHARES = ("p", "channel_p", "dropout", "overlap", "share", "decay", "momentum", "foreground_share", "min_valid",
           "warmup", "final", "least_share", "head_first", "thaw", "layer_decay", "focus")  # fmt: skip
+SLOW = pytest.param("model", marks=pytest.mark.slow)  # thirty networks
 GROUPS = ("loss", "metric", "transform", "optimizer", "scheduler", "inference", "method", "series", "peft", "trainer",
-          "model", "callbacks")  # fmt: skip
+          SLOW, "callbacks")  # fmt: skip
 BARE = ("transform=none", "callbacks={}", "loss=ce", "metric=overlap", "model=unet_tiny")
 DATA = ("phantom_volumes", "phantom_scenes", "phantom_series")
 
