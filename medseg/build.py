@@ -219,9 +219,9 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: Any, device: str, prec
         planned=follows_plan(cfg.model),
         tuning=tuning,
     )
-    planned = fit_patch(cfg.model, plan(cfg, source, seen, val_cases), spec, cfg.get("series"))
     if pretrains:
         train_cases, val_cases = ([replace(case, label=None) for case in part] for part in (train_cases, val_cases))
+    planned = fit_patch(cfg.model, plan(cfg, source, seen, val_cases), spec, cfg.get("series"))
     torch.manual_seed(cfg.seed)
     net = network(cfg.model, planned, spec, cfg.get("series"), logits=logits)
     report = None if cfg.ckpt_path else begin(cfg, net, spec, planned.normalisation)

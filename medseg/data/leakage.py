@@ -133,8 +133,8 @@ def _same_cases(train: Sequence[Case], held: _HeldOut) -> list[Leak]:
 
 
 def _same_files(train: Sequence[Case], held: _HeldOut, digest: Callable[[Case], str]) -> list[Leak]:
-    first = {digest(case): case.id for case in reversed(train)}
-    same = [(j, case, first.get(digest(case))) for j, case in enumerate(held)]
+    first = {digest(case): case.id for case in reversed(train) if case.box is None}
+    same = [(j, case, first.get(digest(case))) for j, case in enumerate(held) if case.box is None]
     return [
         Leak("pixels", one, c.id, 1.0, f"{held.part(j)} case {c.id} has the same image files as training case {one}")
         for j, c, one in same
