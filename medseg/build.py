@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from medseg import checkpoint, processes, quiet, tracking
 from medseg.cpu import cores, keep_large_blocks
 from medseg.data.case import Case, first_five
-from medseg.data.cases import Dataset
+from medseg.data.cases import Dataset, check_names
 from medseg.data.datamodule import DataModule
 from medseg.device import device_of, precision_of, short_precision
 from medseg.errors import BadInput
@@ -80,7 +80,7 @@ def dataset(cfg: DictConfig) -> Dataset:
 
 
 def _refuse_words(data: DictConfig) -> None:
-    """Refuse a word where names are listed: a shell without quotes leaves one."""
+    """Refuse a word where names are listed, as a shell without quotes leaves one, and numbers instead of names."""
     for key, kind, example in (
         ("labels", "class names with their values", "'data.labels={background: 0, tumour: 1}'"),
         ("channels", "a list", "'data.channels=[CT]'"),
@@ -90,6 +90,7 @@ def _refuse_words(data: DictConfig) -> None:
                 f"data.{key}={data[key]}: expected {kind}, in quotes, as the shell has its own use for brackets "
                 f"and braces: {example}"
             )
+    check_names(data.get("channels") or ())
 
 
 def store_dir(cfg: DictConfig, source: Dataset) -> Path:

@@ -93,7 +93,7 @@ def warned(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 def test_a_training_warns_of_a_group_on_both_sides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = write_nnunet(tmp_path / "raw")
-    train(nnunet(root, "data.groups=(c).", "data.val_cases=[c0]", "test=false"))
+    train(nnunet(root, "data.groups='(c).'", "data.val_cases=[c0]", "test=false"))
     assert warned(capsys) == ["warning: group c is in training (case c1) and in validation (case c0)"]
 
 

@@ -96,7 +96,6 @@ def named_channels(names: Sequence[str]) -> tuple[Channel, ...]:
         >>> [c.name for c in named_channels(["CT", "rgb_to_0_1", "rgb_to_0_1"])]
         ['CT', 'rgb_to_0_1', 'rgb_to_0_1#2']
     """
-    check_names(names)
     count = [names[: i + 1].count(name) for i, name in enumerate(names)]
     unit = {"ct": "HU"}
     return tuple(

@@ -62,7 +62,7 @@ def _is_list(value: Any) -> bool:
 
 
 def grouped(
-    labels: Mapping[str, int | Sequence[int]] | Mapping[int, str] | Sequence[str],
+    labels: Mapping[Any, Any] | Sequence[str],
     regions_class_order: Sequence[int] | None,
     *,
     merge: bool,

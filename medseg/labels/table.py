@@ -184,7 +184,7 @@ class LabelTable:
     @classmethod
     def declare(
         cls,
-        labels: Mapping[str, int | Sequence[int]] | Mapping[int, str] | Sequence[str],
+        labels: Mapping[Any, Any] | Sequence[str],
         *,
         regions_class_order: Sequence[int] | None = None,
         merge: bool = False,

@@ -10,7 +10,7 @@ from typing import Any
 
 from medseg import formats
 from medseg.data.case import Case
-from medseg.data.cases import Dataset, check_names, unlabelled_table
+from medseg.data.cases import Dataset, unlabelled_table
 from medseg.data.file_names import FileNames
 from medseg.data.formula import Formula, index_formula
 from medseg.data.pairing import by_stem
@@ -64,7 +64,7 @@ class RastersDataset(Dataset):
         self,
         root: Path | str,
         channels: Sequence[str | Mapping[str, str]],
-        labels: Mapping[str, int | Sequence[int]] | Mapping[int, str] | Sequence[str] | None,
+        labels: Mapping[Any, Any] | Sequence[str] | None,
         *,
         reading: Reading,
         kind: str = "rasters",
@@ -160,7 +160,7 @@ class RastersDataset(Dataset):
 
 
 def declared_labels(
-    labels: Mapping[str, int | Sequence[int]] | Mapping[int, str] | Sequence[str],
+    labels: Mapping[Any, Any] | Sequence[str],
     background: str | bool | None,
     colours: Mapping[str, Sequence[int]] | None,
 ) -> LabelTable:
@@ -188,7 +188,6 @@ def declared_channels(
     Raises:
         BadInput: None came, one came twice, or a formula is not sound.
     """
-    check_names(channels)
     entries = [(c, "") if isinstance(c, str) else next(iter(dict(c).items())) for c in channels]
     names = [name for name, _ in entries]
     if not names:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from medseg.data.cases import Case, Dataset, named_channels, unlabelled_table
 from medseg.data.file_names import FileNames
@@ -48,7 +49,7 @@ class VolumesDataset(Dataset):
         self,
         root: Path | str,
         channels: Sequence[str],
-        labels: Mapping[str, int | Sequence[int]] | Mapping[int, str] | Sequence[str] | None,
+        labels: Mapping[Any, Any] | Sequence[str] | None,
         *,
         images: str = "images",
         label_folder: str | None = "labels",
