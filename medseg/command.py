@@ -81,7 +81,8 @@ def _refuse_job(line: str, failed: list[str]) -> None:
     hydra_config = HydraConfig.get()
     if hydra_config.mode != RunMode.MULTIRUN or not hydra_config.launcher._target_.endswith(".BasicLauncher"):
         _refuse(line)
-    job = f"job {hydra_config.job.num} ({hydra_config.job.override_dirname})"
+    varied = [word for word in hydra_config.overrides.task if word not in sys.argv]
+    job = f"job {hydra_config.job.num} ({', '.join(varied)})"
     print(f"error: {job}: {' '.join(line.split())}", file=sys.stderr)  # noqa: T201  the command's voice
     failed.append(job)
 

@@ -191,7 +191,8 @@ def test_masked_voxels_never_count(tmp_path: Path) -> None:
 def test_truncated_file(which: Callable[[Path, str], Path], case: str, stored: int, root: Path) -> None:
     path = which(root, case)
     truncate(path)
-    refuse(root, f"{path}: cannot be read", "copy or convert it again", stored=stored)
+    header = which is label_of  # so short that what is left does not hold it
+    refuse(root, f"{path}: cannot be read", "copy or convert it again", stored=0 if header else stored)
 
 
 def test_empty_folders(root: Path) -> None:
