@@ -89,7 +89,8 @@ def test_missing_dataset_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_failed_job_does_not_end_the_others(tmp_path: Path) -> None:
-    done = run("train", "-m", "data=nnunet", "logger=csv", "data.root=one,two,s3://three", cwd=tmp_path)
+    weights = "loss.terms.cross_entropy.class_weights={anterior: 2}"  # taken as --help shows it
+    done = run("train", "-m", "data=nnunet", "logger=csv", "data.root=one,two,s3://three", weights, cwd=tmp_path)
     assert done.returncode == 2
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert [line.partition(": ")[2][:5] for line in errors[:3]] == ["job 0", "job 1", "job 2"]
