@@ -152,6 +152,12 @@ def needs_labels(cfg: DictConfig) -> bool:
     return not target.startswith("medseg.methods.") or target.endswith(".Supervised")
 
 
+def leave_out_labels(cfg: DictConfig) -> None:
+    """Set ``data.labels`` to null where it was not given and no label is read."""
+    if OmegaConf.is_missing(cfg.data, "labels") and not needs_labels(cfg):
+        cfg.data.labels = None
+
+
 def _purpose(key: str, choices: Mapping[str, Any], config_name: str) -> str:
     """The comment of a key without a value, in brackets; empty where there is none."""
     group, _, inner = key.partition(".")

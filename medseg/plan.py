@@ -20,6 +20,7 @@ def write(cfg: DictConfig) -> Path:
     Raises:
         BadInput: Anything in the configuration or the data that the user can mend.
     """
+    command.leave_out_labels(cfg)
     OmegaConf.resolve(cfg)
     from rich.console import Console
 

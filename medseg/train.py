@@ -104,8 +104,7 @@ def train(cfg: DictConfig, watched_by: Sequence[Callback] = ()) -> Path:
     run_dir, resumed = run_folder(cfg)
     cfg.run_dir = str(run_dir)  # before other keys take it over
     tracking.settle(cfg)
-    if OmegaConf.is_missing(cfg.data, "labels") and not command.needs_labels(cfg):
-        cfg.data.labels = None
+    command.leave_out_labels(cfg)
     OmegaConf.resolve(cfg)
     if cfg.get("sweep") is not None:
         raise BadInput("sweep= is for the command, and for medseg.train.sweep; leave it out to train once")
