@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from medseg import options
 from medseg.errors import BadInput
 from medseg.local_paths import check_local
-from medseg.overrides import from_data, with_open_mappings
+from medseg.overrides import from_data, varied, with_open_mappings
 from medseg.ranges import check_ranges
 
 
@@ -81,8 +81,7 @@ def _refuse_job(line: str, failed: list[str]) -> None:
     hydra_config = HydraConfig.get()
     if hydra_config.mode != RunMode.MULTIRUN or not hydra_config.launcher._target_.endswith(".BasicLauncher"):
         _refuse(line)
-    varied = [word for word in hydra_config.overrides.task if word not in sys.argv]
-    job = f"job {hydra_config.job.num} ({', '.join(varied)})"
+    job = f"job {hydra_config.job.num} ({', '.join(varied(hydra_config.overrides.task, sys.argv[1:]))})"
     print(f"error: {job}: {' '.join(line.split())}", file=sys.stderr)  # noqa: T201  the command's voice
     failed.append(job)
 

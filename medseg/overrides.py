@@ -72,6 +72,18 @@ def _first_value(word: str) -> str:
     return f"{parsed.get_key_element()}={next(parsed.sweep_string_iterator())}" if parsed.is_sweep_override() else word
 
 
+def varied(task: Sequence[str], words: Sequence[str]) -> list[str]:
+    """Of the overrides of a job, those whose key the command sweeps.
+
+    Example:
+        >>> varied(["seed=1", "plan.patch=[8,8]"], ["-m", "seed=0,1", "plan.patch=[8, 8]"])
+        ['seed=1']
+    """
+    parsed = [OverridesParser.create().parse_override(word) for word in words if "=" in word and word[0] != "-"]
+    swept = {one.get_key_element() for one in parsed if one.is_sweep_override()}
+    return [word for word in task if word.partition("=")[0] in swept]
+
+
 def _is_open(cfg: DictConfig, key: str) -> bool:
     found = OmegaConf.select(cfg, key, throw_on_missing=False)
     return isinstance(found, DictConfig) and "_target_" not in found
