@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from hydra.utils import get_class
 from rich.console import Console
 from rich.table import Table
 
@@ -72,7 +74,8 @@ def rows(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> Iterator
     patches = f"batch {plan.batch_size}" + (
         f" on each of {trainer.world_size} devices" if trainer.world_size > 1 else ""
     )
-    yield "plan", shortened(f"spacing {_times(plan.spacing)}, patch {_times(plan.patch)}, {patches}")
+    patch = f"patch {_times(plan.patch)}{_rounded(plan.reasons.get('patch', ''))}"
+    yield "plan", shortened(f"spacing {_times(plan.spacing)}, {patch}, {patches}")
     learning = sum(p.numel() for p in run.method.parameters() if p.requires_grad)
     every = sum(p.numel() for p in run.method.parameters())
     series = f", series={_name(cfg.series)}" if spec.dates else ""
@@ -85,13 +88,26 @@ def rows(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> Iterator
         shortened(", ".join([*(f"{k} {v}" for k, v in limits.items()), f"on {device}, {trainer.precision}"])),
     )
     if cfg.plan.file is None and cfg.plan.patch is None and cfg.plan.batch_size is None:
-        yield "memory", f"patch and batch are planned for {cfg.plan.memory_gb:g} GB (plan.memory_gb)"
+        own = getattr(get_class(cfg.model._target_), "follows_plan", False)
+        whose = "" if own else f" with a U-Net; what {_name(cfg.model)} needs is not known"
+        yield "memory", shortened(f"patch and batch are planned for {cfg.plan.memory_gb:g} GB (plan.memory_gb){whose}")
     yield "outputs", shortened(cfg.run_dir)
     if resumed is not None:
         yield "resumes", shortened(str(resumed))
     command = _resuming(overrides)
     told = bool(overrides) and len(textwrap.wrap(f"after an interruption: {command}", _ROOM)) <= 2
     yield "next", f"after an interruption: {command if told else 'the same command with ckpt_path=last'}"
+
+
+def _rounded(reason: str) -> str:
+    """What a patch was rounded up from, by the plan's reason for it; empty if it was not.
+
+    Example:
+        >>> _rounded("set by plan.patch, rounded up from [36, 50, 36] for pooling")
+        ' (36 x 50 x 36 rounded up)'
+    """
+    found = re.search(r"rounded up from \[([\d, ]+)\]", reason)
+    return f" ({found[1].replace(', ', ' x ')} rounded up)" if found else ""
 
 
 def _valued(labels: LabelTable) -> Iterator[str]:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from medseg import checkpoint, processes, quiet, tracking
 from medseg.cpu import cores, keep_large_blocks
 from medseg.data.case import Case
-from medseg.data.cases import Dataset
+from medseg.data.cases import Dataset, check_names
 from medseg.data.datamodule import DataModule
 from medseg.device import device_of, precision_of, short_precision
 from medseg.errors import BadInput
@@ -38,8 +38,9 @@ from medseg.metrics import overlap
 from medseg.networks import fit_patch, follows_plan, network
 from medseg.planning.cost import UNetCost
 from medseg.planning.fingerprint import fingerprint
-from medseg.planning.plan import Plan, Wishes, make_plan, read_plan
+from medseg.planning.plan import Plan, Wishes, make_plan, memory_warning, read_plan
 from medseg.sample import DataSpec
+from medseg.settings import check_parts, check_values
 from medseg.trainers import loggers, trainer
 from medseg.weights.report import Report
 
@@ -82,7 +83,7 @@ def dataset(cfg: DictConfig) -> Dataset:
 
 
 def _refuse_words(data: DictConfig) -> None:
-    """Refuse a word where names are listed: a shell without quotes leaves one."""
+    """Refuse a word where names are listed, as a shell without quotes leaves one, and numbers instead of names."""
     for key, kind, example in (
         ("labels", "class names with their values", "'data.labels={background: 0, tumour: 1}'"),
         ("channels", "a list", "'data.channels=[CT]'"),
@@ -92,6 +93,7 @@ def _refuse_words(data: DictConfig) -> None:
                 f"data.{key}={data[key]}: expected {kind}, in quotes, as the shell has its own use for brackets "
                 f"and braces: {example}"
             )
+    check_names(data.get("channels") or ())
 
 
 def store_dir(cfg: DictConfig, source: Dataset) -> Path:
@@ -99,8 +101,8 @@ def store_dir(cfg: DictConfig, source: Dataset) -> Path:
     return Path(cfg.cache_dir) / "store" / source.name
 
 
-def plan(cfg: DictConfig, source: Dataset, cases: Sequence[Case]) -> Plan:
-    """The plan of ``cfg.plan.file``, or one made from the training cases.
+def plan(cfg: DictConfig, source: Dataset, cases: Sequence[Case], further: Sequence[Case] = ()) -> Plan:
+    """The plan of ``cfg.plan.file``, or one made from the training cases; headers of ``further`` cases are checked too.
 
     Raises:
         BadInput: A plan file together with wishes of one's own, or one that does not fit the data.
@@ -115,14 +117,17 @@ def plan(cfg: DictConfig, source: Dataset, cases: Sequence[Case]) -> Plan:
     chosen = Wishes(**settled)
     costs = {f.name: cfg.model[f.name] for f in fields(UNetCost) if f.name in cfg.model}
     costs = {k: tuple(v) if OmegaConf.is_config(v) else v for k, v in costs.items()}
-    pooled = fingerprint(source, cases, store_dir(cfg, source))
+    pooled = fingerprint(source, cases, store_dir(cfg, source), further=further)
     for line in pooled.warning_lines():
         print(f"warning: {line}", file=sys.stderr)  # noqa: T201
     if dates := source.spec.dates:
         costs["inputs"] = dates * len(source.spec.channels)
         each = cfg.get("series") and hydra.utils.get_class(cfg.series._target_).runs_on_each_date  # type: ignore[attr-defined]
         costs["dates"] = dates if each else 1
-    return make_plan(pooled, source.spec, source.normalisation, chosen, cost=UNetCost(**costs))
+    made = make_plan(pooled, source.spec, source.normalisation, chosen, cost=UNetCost(**costs))
+    if follows_plan(cfg.model) and (excess := memory_warning(made, source.spec, chosen, UNetCost(**costs))):
+        print(f"warning: {excess}", file=sys.stderr)  # noqa: T201
+    return made
 
 
 def _fitting(read: Plan, spec: DataSpec, path: str) -> Plan:
@@ -174,6 +179,7 @@ def run(cfg: DictConfig, run_dir: str | Path) -> Run:
     """
     run_dir = Path(run_dir)
     quiet.settle(tracker=tracking.online(cfg))
+    check_values(cfg)
     method_of = instantiate(cfg.method, _partial_=True)
     device = device_of(cfg.trainer.accelerator)
     precision = precision_of(device) if cfg.trainer.precision == "auto" else str(cfg.trainer.precision)
@@ -195,8 +201,9 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: Any, device: str, prec
             "pretraining takes single images, and the data are time series; take each date as a case of its own "
             "(data.dates=null)"
         )
-    train_cases, val_cases = unlabelled(cfg, source) if pretrains else labelled_halves(cfg, source)
     spec = source.spec
+    check_parts(cfg, spec, transform, labelled=not pretrains)
+    train_cases, val_cases = unlabelled(cfg, source) if pretrains else labelled_halves(cfg, source)
     seen = [case for case in train_cases if case.label] or train_cases
     logits = len(spec.channels) if pretrains else None
     tuning = None if pretrains else instantiate(cfg.peft)
@@ -207,11 +214,11 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: Any, device: str, prec
         planned=follows_plan(cfg.model),
         tuning=tuning,
     )
-    planned = fit_patch(cfg.model, plan(cfg, source, seen), spec, cfg.get("series"))
-    if (warning := mirrors(cfg, planned, spec).warning) and made.is_global_zero and not pretrains:
-        print(f"warning: {warning}", file=sys.stderr)  # noqa: T201
     if pretrains:
         train_cases, val_cases = ([replace(case, label=None) for case in part] for part in (train_cases, val_cases))
+    planned = fit_patch(cfg.model, plan(cfg, source, seen, val_cases), spec, cfg.get("series"))
+    if (warning := mirrors(cfg, planned, spec).warning) and made.is_global_zero and not pretrains:
+        print(f"warning: {warning}", file=sys.stderr)  # noqa: T201
     torch.manual_seed(cfg.seed)
     net = network(cfg.model, planned, spec, cfg.get("series"), logits=logits)
     report = None if cfg.ckpt_path else begin(cfg, net, spec, planned.normalisation)

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,15 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from medseg import options
 from medseg.errors import BadInput
+from medseg.local_paths import check_local
+from medseg.overrides import from_data, varied, with_open_mappings
+from medseg.ranges import check_ranges
 from medseg.runtime import disk, signals
 
 
@@ -46,20 +51,26 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
         _list_options(config_name, sys.argv[1:])
         return
 
+    failed: list[str] = []
+
     def guarded(cfg: DictConfig) -> None:
         try:
             check_given(cfg, HydraConfig.get().runtime.choices, config_name)
             check_numbers(cfg, HydraConfig.get().overrides.task, config_name)
+            check_local(cfg)
+            check_ranges(cfg)
             task(cfg)
         except BadInput as error:  # here, before Hydra announces a failed job
-            _refuse(str(error))
+            _refuse_job(str(error), failed)
         except OmegaConfBaseException as error:
-            _refuse(explain(error, config_name, sys.argv[1:]))
+            _refuse_job(explain(error, config_name, sys.argv[1:]), failed)
         except Exception as error:
             if line := disk.cause(error):
-                _refuse(line)
-            raise
+                _refuse_job(line, failed)
+            else:
+                raise
 
+    sys.argv[1:] = with_open_mappings(sys.argv[1:], _folders(sys.argv[1:]), partial(_compose, config_name))
     entry = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(guarded)
     try:
         with signals.handled(), _fitting_completion(config_name, sys.argv[1:]):
@@ -72,20 +83,39 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
         raise
     except KeyboardInterrupt:
         sys.exit(130)
+    if failed:
+        _refuse(f"{len(failed)} job(s) of the sweep failed, any others ended well: {', '.join(failed)}")
+
+
+def _refuse_job(line: str, failed: list[str]) -> None:
+    """End the command; under ``-m`` in this process only the job, which is added to those that failed."""
+    hydra_config = HydraConfig.get()
+    if hydra_config.mode != RunMode.MULTIRUN or not hydra_config.launcher._target_.endswith(".BasicLauncher"):
+        _refuse(line)
+    job = f"job {hydra_config.job.num} ({', '.join(varied(hydra_config.overrides.task, sys.argv[1:]))})"
+    print(f"error: {job}: {' '.join(line.split())}", file=sys.stderr)  # noqa: T201  the command's voice
+    failed.append(job)
+
+
+def _folders(words: Sequence[str]) -> list[Path]:
+    """Folders of the configuration: that of the package, and those that the command names."""
+    named = [
+        word.partition("=")[2] or after
+        for word, after in zip(words, [*words[1:], ""], strict=True)
+        if word.partition("=")[0] in ("--config-dir", "-cd")
+    ]
+    return [conf_dir(), *map(Path, named)]
 
 
 def _list_options(config_name: str, words: Sequence[str]) -> None:
     """``--options [GROUP]``, ``--options=GROUP``: without Hydra, which knows no descriptions."""
-    folders, wanted = [conf_dir()], None
+    wanted = None
     for word, after in zip(words, [*words[1:], ""], strict=True):
         flag, _, value = word.partition("=")
-        value = value or ("" if after.startswith("-") or "=" in after else after)
-        if flag in ("--config-dir", "-cd"):
-            folders.append(Path(value))
-        elif flag == "--options":
-            wanted = value or None
+        if flag == "--options":
+            wanted = value or ("" if after.startswith("-") or "=" in after else after) or None
     try:
-        options.show(config_name, wanted, folders)
+        options.show(config_name, wanted, _folders(words))
     except BadInput as error:
         _refuse(str(error))
 
@@ -118,10 +148,24 @@ def check_given(cfg: DictConfig, choices: Mapping[str, Any], config_name: str) -
         BadInput: Names all of these keys, and what stands beside each in its file.
     """
     absent = [key for key, value in _flatten(OmegaConf.to_container(cfg, resolve=False)) if value == MISSING]
+    if not needs_labels(cfg):
+        absent = [key for key in absent if key != "data.labels"]
     if absent:
         verb, past = ("is", "was") if len(absent) == 1 else ("are", "were")
         told = " and ".join(f"{key}=...{_purpose(key, choices, config_name)}" for key in absent)
         raise BadInput(f"{' and '.join(absent)} {verb} needed and {past} not given; add {told} to the command")
+
+
+def needs_labels(cfg: DictConfig) -> bool:
+    """Whether the method of a training reads labels; pretraining does not."""
+    target = OmegaConf.select(cfg, "method._target_", default="")
+    return not target.startswith("medseg.methods.") or target.endswith(".Supervised")
+
+
+def leave_out_labels(cfg: DictConfig) -> None:
+    """Set ``data.labels`` to null where it was not given and no label is read."""
+    if OmegaConf.is_missing(cfg.data, "labels") and not needs_labels(cfg):
+        cfg.data.labels = None
 
 
 def _purpose(key: str, choices: Mapping[str, Any], config_name: str) -> str:
@@ -168,8 +212,9 @@ def compose(config_name: str, overrides: Sequence[str], *, config_dir: str | Pat
         if not Path(config_dir).is_dir():
             raise BadInput(f"config_dir={config_dir}: no such folder; expected one with options such as data/mine.yaml")
         overrides = [f"hydra.searchpath=['file://{Path(config_dir).resolve()}']", *overrides]
+    folders = [conf_dir(), *([Path(config_dir)] if config_dir is not None else [])]
     try:
-        return _compose(config_name, overrides)
+        return _compose(config_name, with_open_mappings(overrides, folders, partial(_compose, config_name)))
     except (HydraException, OmegaConfBaseException) as error:
         raise BadInput(explain(error, config_name, overrides)) from error
 
@@ -203,7 +248,12 @@ def explain(error: Exception, config_name: str, overrides: Sequence[str]) -> str
             bringing = _options_with(key)
             if bringing:
                 return f"{key} is no choice here, it comes with {' or '.join(bringing)}; choose that too"
-            return f"{key} is no key of the configuration; {_nearest(key, _keys(config_name, overrides, key))}"
+            if from_data(key):
+                return f"{key} is no key of the configuration: it comes from {from_data(key)}; leave it out"
+            known = _keys(config_name, overrides, key)
+            inner = _first(r"full_key: (\S+)", f"{text} {error.__cause__}")
+            key = inner if key in known and inner else key
+            return f"{key} is no key of the configuration; {_nearest(key, known)}"
     if "LexerNoViableAlt" in text or "mismatched input" in text or "viable alternative" in text:
         return (
             f"an override could not be read, expected key=value (quote what holds spaces, commas or brackets): {text}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from medseg import command
-from medseg.errors import BadInput
+from medseg.errors import BadInput, told_as
 
 if TYPE_CHECKING:
     from medseg.labels import LabelTable
@@ -61,9 +61,12 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
 def _table(cfg: DictConfig) -> LabelTable | None:
     """Declared names, else those of a dataset.json in the folder of the labels or the one above."""
     from medseg.labels import LabelTable
+    from medseg.labels.declared import by_name
 
     if cfg.names is not None:
-        names: Any = OmegaConf.to_container(cfg.names)
+        declared: Any = OmegaConf.to_container(cfg.names)
+        with told_as(("data.labels", "names")):
+            names = by_name(declared)
         return LabelTable.declare(names, merge=True, background=_background(cfg, list(names)))
     folder = Path(cfg.labels)
     for path in (folder / "dataset.json", folder.parent / "dataset.json"):

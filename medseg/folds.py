@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import sys
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -11,8 +12,10 @@ from omegaconf import DictConfig, ListConfig
 from medseg.data.blocks import blocks, runs
 from medseg.data.case import Case, first_five, refuse
 from medseg.data.cases import Dataset
+from medseg.data.digests import content_key
 from medseg.data.leakage import leaks
-from medseg.data.split import Files, held_out, split
+from medseg.data.problems import Problems
+from medseg.data.split import USUAL, Files, held_out, number_of_folds, split
 from medseg.errors import BadInput
 
 
@@ -20,7 +23,11 @@ def labelled(cfg: DictConfig, source: Dataset) -> list[Case]:
     """The dataset's labelled cases, cut into blocks and grouped into runs where that is asked for."""
     cases, data = source.cases(), cfg.data
     if data.get("blocks"):
-        shapes = [source.open(case).shape for case in cases]
+        problems, shapes = Problems(), []
+        for case in cases:
+            with problems.of(case.id):
+                shapes.append(source.open(case).shape)
+        problems.check(len(cases))
         size = data.blocks.size
         cases = blocks(
             cases, shapes, list(size) if isinstance(size, ListConfig) else size, buffer=data.blocks.get("buffer", 0)
@@ -41,8 +48,12 @@ def halves(cfg: DictConfig, source: Dataset) -> tuple[list[Case], list[Case]]:
         if not train:
             raise BadInput(f"data.val_cases={list(data.val_cases)}: every case validates, and none is left to train")
     else:
-        gap = data.get("gap", 0)
-        train, val = split(list(cases.values()), data.fold, data.n_folds, data.split_seed, _files(cfg), gap=gap)
+        gap, files, listed = data.get("gap", 0), _files(cfg), list(cases.values())
+        n_folds = number_of_folds(listed, data.n_folds)
+        if files is None and data.fold != "all" and data.n_folds is None and 2 <= n_folds < USUAL:
+            told = f"{n_folds} folds instead of {USUAL}, as there are {n_folds} groups of cases (data.n_folds)"
+            print(f"note: {told}", file=sys.stderr)  # noqa: T201  the command's voice
+        train, val = split(listed, data.fold, n_folds, data.split_seed, files, gap=gap)
     return [cases[i] for i in train], [cases[i] for i in val]
 
 
@@ -99,14 +110,31 @@ def named(cases: Iterable[str], patterns: Sequence[str] | None, key: str) -> lis
     return [i for i in ids if any(fnmatch.fnmatchcase(i, pattern) for pattern in patterns or ())]
 
 
-def leakage(train: Sequence[Case], val: Sequence[Case], source: Dataset) -> list[str]:
-    """One line for each way in which validation cases are known from training, see ``data.leakage``.
+def leakage(
+    train: Sequence[Case],
+    val: Sequence[Case],
+    source: Dataset,
+    *,
+    test: Sequence[Case] = (),
+    digests: dict[str, str] | None = None,
+) -> list[str]:
+    """One line for each way in which validation and test cases are known from training, see ``data.leakage``.
 
-    Pixels are compared for scenes and images only, as volumes would take too long to read.
+    Pixels are compared for scenes and images, and whole files for volumes.
+
+    Args:
+        train: Training cases.
+        val: Validation cases; those of the training if that was asked for (``data.fold=all``).
+        source: The dataset.
+        test: Cases that are scored at the end.
+        digests: Digests of files that are known already, see ``data.digests``.
     """
-    if [c.id for c in train] == [c.id for c in val]:
-        return []  # data.fold=all: asked for
-    return [leak.message for leak in leaks(train, val, source.open, windows=16 if source.spec.ndim == 2 else 0)]
+    held = [] if [c.id for c in train] == [c.id for c in val] else val
+    planar = source.spec.ndim == 2
+    memory = {} if digests is None else digests
+    digest = None if planar else lambda case: content_key(case.images, {}, memory=memory)
+    found = leaks(train, held, source.open, test=test, windows=16 if planar else 0, digest=digest)
+    return [leak.message for leak in found]
 
 
 def _tested(cfg: DictConfig, cases: Sequence[Case]) -> list[str]:

@@ -20,6 +20,7 @@ def write(cfg: DictConfig) -> Path:
     Raises:
         BadInput: Anything in the configuration or the data that the user can mend.
     """
+    command.leave_out_labels(cfg)
     OmegaConf.resolve(cfg)
     from rich.console import Console
 
@@ -28,11 +29,14 @@ def write(cfg: DictConfig) -> Path:
     quiet.settle()
     from medseg import build, folds
     from medseg.planning.plan import write_plan
+    from medseg.settings import check_parts, check_values
 
+    check_values(cfg)
     source = build.dataset(cfg)
-    train_cases, _ = folds.labelled_halves(cfg, source)
+    check_parts(cfg, source.spec, build.transform, labelled=True)
+    train_cases, val_cases = folds.labelled_halves(cfg, source)
     target = Path(cfg.output)
-    planned = build.plan(cfg, source, train_cases)
+    planned = build.plan(cfg, source, train_cases, val_cases)
     write_plan(target, build.fit_patch(cfg.model, planned, source.spec, cfg.get("series")))
     console = Console(highlight=False)
     console.print(target.read_text(), markup=False)

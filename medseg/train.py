@@ -107,6 +107,7 @@ def train(cfg: DictConfig, watched_by: Sequence[Callback] = ()) -> Path:
     if resumed is None:
         cfg.ckpt_path = None  # so that weights to begin with are loaded
     tracking.settle(cfg)
+    command.leave_out_labels(cfg)
     OmegaConf.resolve(cfg)
     if cfg.get("sweep") is not None:
         raise BadInput("sweep= is for the command, and for medseg.train.sweep; leave it out to train once")
@@ -122,6 +123,7 @@ def _train(cfg: DictConfig, run_dir: Path, resumed: Path | None, watched_by: Seq
 
     quiet.settle(tracker=tracking.online(cfg))
     from medseg import announcement, build, folds, processes
+    from medseg.data.digests import Digests
     from medseg.training import resume
     from medseg.training.fit import fit
 
@@ -140,7 +142,10 @@ def _train(cfg: DictConfig, run_dir: Path, resumed: Path | None, watched_by: Seq
     with tracking.tracked(), processes.handing(run.trainer, run_dir, resumed):
         if run.trainer.is_global_zero:
             parts = run.datamodule.cases
-            for line in folds.leakage(parts["train"], parts["val"], run.dataset):
+            segments = run.method.stored["segments"]  # type: ignore[index]
+            test = folds.judged(cfg, run.dataset) if cfg.test and segments else []
+            known = Digests(run.datamodule.store / "digests.json").memory
+            for line in folds.leakage(parts["train"], parts["val"], run.dataset, test=test, digests=known):
                 print(f"warning: {line}", file=sys.stderr)  # noqa: T201  the command's voice
             _leave_traces(run, run_dir)
         began = time.monotonic()

@@ -44,7 +44,7 @@ def training(n_classes: int = 3, *, channels: int = 1, run_dir: str = "runs/x/20
     method[0].requires_grad_(learning)
     run = SimpleNamespace(
         dataset=SimpleNamespace(spec=spec, name="totalsegmentator"), method=method, report=None,
-        plan=SimpleNamespace(spacing=(1.5, 1.5, 1.5), patch=(128, 128, 128), batch_size=2),
+        plan=SimpleNamespace(spacing=(1.5, 1.5, 1.5), patch=(128, 128, 128), batch_size=2, reasons={}),
         datamodule=SimpleNamespace(cases={"train": range(1000), "val": range(228)}),
         trainer=SimpleNamespace(
             world_size=1, precision="32-true", strategy=SimpleNamespace(root_device=torch.device("cpu"))
@@ -101,6 +101,21 @@ def test_planned_memory_is_told_only_of_what_was_planned(capsys: pytest.CaptureF
     cfg, run = training()
     cfg.plan.batch_size = 4
     assert "GB" not in printed(cfg, run, None, [], capsys=capsys)
+
+
+def test_planned_memory_is_that_of_a_unet(capsys: pytest.CaptureFixture[str]) -> None:
+    cfg, run = training()
+    cfg.model._target_ = "medseg.models.segresnet.SegResNet"
+    text = " ".join(printed(cfg, run, None, [], capsys=capsys).split())
+    assert "planned for 8 GB (plan.memory_gb) with a U-Net; what SegResNet needs is not known" in text
+
+
+def test_a_patch_that_was_rounded_up_is_told_as_it_was_given(capsys: pytest.CaptureFixture[str]) -> None:
+    cfg, run = training()
+    assert "rounded" not in printed(cfg, run, None, [], capsys=capsys)
+    run.plan.reasons["patch"] = "set by plan.patch, rounded up from [120, 128, 100] for pooling"
+    text = " ".join(printed(cfg, run, None, [], capsys=capsys).split())
+    assert "patch 128 x 128 x 128 (120 x 128 x 100 rounded up), batch 2" in text
 
 
 def test_command_to_resume_quotes_what_the_shell_would_read(capsys: pytest.CaptureFixture[str]) -> None:

@@ -97,9 +97,37 @@ def test_shifted_label_is_refused_and_accepted_with_a_tolerance(root: Path) -> N
     assert prepared(root) == ["c0", "c1", "c2", "c3", "c4"]
 
 
-def test_shifted_validation_label_leaves_the_other_cases_whole(root: Path) -> None:
+def test_shifted_validation_label_is_refused_before_a_case_is_prepared(root: Path) -> None:
     shift(label_of(root, VAL), 0.5)
-    refuse(root, "case c0: ", "displaced by up to 0.5 voxels, allowed are 0.01", stored=4)
+    refuse(root, "case c0: ", "displaced by up to 0.5 voxels, allowed are 0.01")
+
+
+def test_all_headers_that_are_wrong_are_told_at_once(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of validation cases too, each in a line of its own."""
+    for case in (VAL, TRAIN, "c3"):
+        shift(label_of(root, case), 0.5)
+    refuse(root, "3 of 5 cases cannot be used: c1, c3, c0; fix their files")
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert [line[9:17] for line in warnings] == ["case c1:", "case c3:", "case c0:"]
+    assert all("displaced by up to 0.5 voxels" in line for line in warnings)
+
+
+@pytest.mark.parametrize("cases", [(TRAIN, "c3"), (VAL, "c4")])
+def test_all_contents_that_are_wrong_are_told_at_once(
+    cases: tuple[str, str], root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of the training while it is planned; then those of the validation, while cases are prepared."""
+
+    def stray(label: np.ndarray) -> None:
+        label[0, 0, :3] = 7
+
+    for case in cases:
+        change(label_of(root, case), stray)
+    named = ("data.val_cases=[c0,c4]",)
+    first, second = cases
+    refuse(root, f"2 of 5 cases cannot be used: {first}, {second};" if VAL in cases else "2 of 3 cases cannot be used",
+           overrides=named, stored=3 if VAL in cases else 0)  # fmt: skip
+    assert capsys.readouterr().err.count("label values {7: 3}") == 2
 
 
 def test_label_of_another_shape(root: Path) -> None:
@@ -163,7 +191,8 @@ def test_masked_voxels_never_count(tmp_path: Path) -> None:
 def test_truncated_file(which: Callable[[Path, str], Path], case: str, stored: int, root: Path) -> None:
     path = which(root, case)
     truncate(path)
-    refuse(root, f"{path}: cannot be read", "copy or convert it again", stored=stored)
+    header = which is label_of  # so short that what is left does not hold it
+    refuse(root, f"{path}: cannot be read", "copy or convert it again", stored=0 if header else stored)
 
 
 def test_empty_folders(root: Path) -> None:

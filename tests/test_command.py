@@ -63,6 +63,10 @@ def test_help_is_torch_free(command: str, tmp_path: Path) -> None:
             ["data=volumes", "data.root=x"],
             "data.channels and data.labels are needed and were not given; add data.channels=... (name of each channel",
         ),
+        (["inference.overlap=1.5"], "inference.overlap=1.5: expected a number >= 0 and < 1"),
+        (["seed=-1"], "seed=-1: expected an integer >= 0"),
+        (["data=nnunet", "data.root=s3://bucket/d"], "data.root=s3://bucket/d: remote and virtual paths are not read"),
+        (["model.num_classes=2"], "model.num_classes is no key of the configuration: it comes from data.labels"),
         (["optimizer.lr=fast"], "optimizer.lr=fast: expected a number such as 0.001"),
         (["trainer.max_steps=1k", "experiment=phantom"], "trainer.max_steps=1k: expected a number such as 450"),
     ],
@@ -87,6 +91,29 @@ def test_missing_dataset_is_one_line(tmp_path: Path) -> None:
     assert "dataset.json: no such file" in errors[0]
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_job_does_not_end_the_others(tmp_path: Path) -> None:
+    weights = "loss.terms.cross_entropy.class_weights={anterior: 2}"  # taken as --help shows it
+    done = run("train", "-m", "data=nnunet", "logger=csv", "data.root=one,two,s3://three", weights, cwd=tmp_path)
+    assert done.returncode == 2
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert [line.partition(": ")[2][:5] for line in errors[:3]] == ["job 0", "job 1", "job 2"]
+    assert "job 1 (data.root=two): two/dataset.json: no such file" in errors[1]
+    assert errors[3].startswith("error: 3 job(s) of the sweep failed")
+    assert errors[3].endswith("job 0 (data.root=one), job 1 (data.root=two), job 2 (data.root=s3\\://three)")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "key"), [("predict", "input"), ("evaluate", "predictions"), ("predict", "checkpoint")]
+)
+def test_remote_paths_are_refused_as_they_were_typed(command: str, key: str, tmp_path: Path) -> None:
+    given = {"predict": ("input", "output", "checkpoint"), "evaluate": ("predictions", "labels", "output")}[command]
+    path = "https://example.com//a.tif"
+    done = run(command, *(f"{name}={path if name == key else 'here'}" for name in given), cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {key}={path}: remote and virtual paths are not read; download the files")
 
 
 def test_words_that_stand_for_numbers_are_taken(tmp_path: Path) -> None:

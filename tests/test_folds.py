@@ -1,5 +1,6 @@
 """Which cases train, validate and are judged."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import pytest
 from medseg import build, folds, formats
 from medseg.command import compose
 from medseg.errors import BadInput
-from tests.tiny import write_planar
+from medseg.train import train
+from tests.tiny import SMALL, write_nnunet, write_planar
 
 
 @pytest.fixture
@@ -78,3 +80,47 @@ def test_leakage_of_fold_all_is_not_told(root: Path) -> None:
     train, val = folds.halves(cfg, source)
     assert train == val
     assert folds.leakage(train, val, source) == []
+
+
+def nnunet(root: Path, *overrides: str) -> Any:
+    places = [f"data.root={root}", f"cache_dir={root.parent}/cache", f"run_dir={root.parent}/run"]
+    return compose("train", [*SMALL, *places, *overrides])
+
+
+def warned(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+
+
+def test_a_training_warns_of_a_group_on_both_sides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_nnunet(tmp_path / "raw")
+    train(nnunet(root, "data.groups='(c).'", "data.val_cases=[c0]", "test=false"))
+    assert warned(capsys) == ["warning: group c is in training (case c1) and in validation (case c0)"]
+
+
+def test_a_training_warns_of_copied_files_in_validation_and_test(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_nnunet(tmp_path / "raw")
+    for part in ("images", "labels"):
+        (root / f"{part}Ts").mkdir()
+    shutil.copy(root / "imagesTr/c1_0000.nii.gz", root / "imagesTr/c0_0000.nii.gz")
+    shutil.copy(root / "imagesTr/c2_0000.nii.gz", root / "imagesTs/t0_0000.nii.gz")
+    shutil.copy(root / "labelsTr/c2.nii.gz", root / "labelsTs/t0.nii.gz")
+    train(nnunet(root, "data.val_cases=[c0]"))
+    assert warned(capsys) == [
+        "warning: validation case c0 has the same image files as training case c1",
+        "warning: test case t0 has the same image files as training case c2",
+    ]
+
+
+def test_fewer_groups_than_folds_give_as_many_folds_unless_a_number_is_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_nnunet(tmp_path / "raw", n_cases=3)
+    cfg = nnunet(root)
+    train_cases, val = folds.halves(cfg, build.dataset(cfg))
+    assert (len(train_cases), len(val)) == (2, 1)
+    assert "note: 3 folds instead of 5, as there are 3 groups of cases" in capsys.readouterr().err
+    cfg = nnunet(root, "data.n_folds=5")
+    with pytest.raises(BadInput, match=r"5 folds of 3 group\(s\) of cases: expected 2 to 3 folds"):
+        folds.halves(cfg, build.dataset(cfg))

@@ -24,7 +24,10 @@ ALLOWED = {
     "quiet": set(),
     "options": {"errors"},
     "space": {"errors"},
-    "command": {"errors", "options", "runtime"},
+    "ranges": {"errors"},
+    "overrides": set(),
+    "local_paths": {"errors"},
+    "command": {"errors", "options", "ranges", "overrides", "local_paths", "runtime"},
     "geometry": {"errors", "labels"},
     "sample": {"errors", "labels", "geometry", "values"},
     "formats": {"errors", "cpu", "labels", "geometry"},
@@ -53,6 +56,7 @@ ALLOWED = {
 }
 COMMANDS = {
     "build",
+    "settings",
     "instances",
     "laterality",
     "networks",

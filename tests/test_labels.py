@@ -123,10 +123,27 @@ def test_saved_dtype_is_the_smallest_that_holds_the_values(values, dtype):
 
 
 @pytest.mark.parametrize(
+    "labels", [{0: "background", 1: "liver", 4: "spleen"}, {"0": "background", "1": "liver", "4": "spleen"}]
+)
+def test_values_with_names_are_turned_round(labels):
+    assert LabelTable.declare(labels) == LabelTable.declare({"background": 0, "liver": 1, "spleen": 4})
+
+
+def test_a_list_of_names_counts_from_zero():
+    assert LabelTable.declare(["background", "liver"]) == LabelTable.declare({"background": 0, "liver": 1})
+    assert LabelTable.declare({0: "background", 1: "liver", 255: "ignore"}).ignore_values == (255,)
+
+
+@pytest.mark.parametrize(
     ("labels", "words"),
     [
         ({"a": 1, "b": 2}, r"no background \(value 0\)"),
-        ({"background": 0}, "needs at least two classes"),
+        ({"background": 0}, r"expected at least two classes.*regression"),
+        ({"background": "liver"}, r"background has the value .*liver.*expected a whole number"),
+        ({1: 2, 3: 4}, r"got \{1: 2, 3: 4\}, expected class names"),
+        ({0: "background", 1: 2}, r"expected class names with integer values"),
+        ({0: "background", 1: "liver", 2: "liver"}, r"\['liver'\] stand for more than one value.*\{liver: \[1, 2\]\}"),
+        (["background", "liver", "liver"], "stand for more than one value"),
         ({"background": 0, "a": 1, "b": 1}, "a raw value may belong to one class only"),
         ({"background": 0, "a": 1, "ignore": 1}, "a raw value may belong to one class only"),
     ],
@@ -199,7 +216,7 @@ def test_background_by_name_comes_first() -> None:
         ({"background": 0, "a": 1.5}, r"a has the value 1\.5, expected"),
         ({"background": 0, "a": float("inf")}, r"a has the value inf, expected"),
         ({"background": 0, "a": "one"}, r"a has the value one, expected"),
-        ({0: "background", 1: "a"}, r"got the name 0, expected text"),
+        ({0: "background", "a": 1}, r"expected class names with integer values"),
     ],
 )
 @pytest.mark.usefixtures("unchecked")

@@ -10,9 +10,10 @@ from PIL import Image
 
 import medseg
 from medseg import build, checkpoint
-from medseg.command import compose
+from medseg.command import check_given, compose
 from medseg.errors import BadInput
 from medseg.train import train
+from tests.tiny import write_nnunet
 
 COMMON = [
     "data.n_folds=2", "data.steps_per_epoch=2", "plan.batch_size=2", "trainer.max_steps=4", "logger=csv",
@@ -146,3 +147,22 @@ def test_an_encoder_begins_with_a_pretrained_one_and_is_tuned_by_lora_and_resume
     assert alone.stat().st_size < whole.stat().st_size / 4
     predictor = medseg.load(folder / "checkpoints" / "last.ckpt")
     assert all(torch.equal(tensor, two[key]) for key, tensor in predictor.network.state_dict().items())
+
+
+@pytest.mark.parametrize("folder", ["labels", "null"])
+def test_images_are_pretrained_on_without_a_label_table(folder: str, tmp_path: Path) -> None:
+    """Labels that lie there are not read."""
+    root = write_nnunet(tmp_path / "raw")
+    (root / "imagesTr").rename(root / "images")
+    (root / "labelsTr").rename(root / "labels")
+    for path in (root / "labels").iterdir():
+        path.write_bytes(b"no label")
+    own = ["data=volumes", f"data.root={root}", "data.channels=[MR]", f"data.label_folder={folder}"]
+    places = [f"cache_dir={tmp_path}/cache", f"run_dir={tmp_path}/run", "trainer.max_steps=2", "transform=none"]
+    cfg = compose("train", [*COMMON, *NETWORK, *own, *places, "plan.patch=[16,16,16]", "method=mae", "method.block=4"])
+    check_given(cfg, {}, "train")
+    train(cfg)
+    assert (tmp_path / "run/checkpoints/last.ckpt").is_file()
+    supervised = compose("train", [*COMMON, *own])
+    with pytest.raises(BadInput, match=r"data\.labels is needed"):
+        check_given(supervised, {}, "train")

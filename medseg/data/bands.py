@@ -83,11 +83,12 @@ class Bands:
         if len(names) != len(bands) or (set(wanted).isdisjoint(names) and not self._formulas):  # go by position
             if len(bands) != len(self.spec.channels) or self._formulas:
                 declared = [c.name for c in self.spec.channels]
+                cure = ", such as data.channels=[grey]" if len(bands) == 1 and self.spec.ndim == 2 else ""
+                cure += "" if self.spec.ndim == 3 else ", or name the bands of the files, in order, by data.bands"
                 raise BadInput(
                     f"{self.where}: {len(bands)} channel(s) in {self.files}, expected {len(declared)} {declared}; "
-                    "mend the files or the channel names" + ("" if self.spec.ndim == 3 else ", or name the bands of "
-                    "the files, in order, by data.bands")
-                )  # fmt: skip
+                    f"mend the files or the channel names{cure}"
+                )
             names = wanted
         twice = [name for name in dict.fromkeys(wanted) if names.count(name) > 1]
         if twice:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 from medseg.data.case import Case as Case
 from medseg.data.case import first_five as first_five
 from medseg.data.case import refuse as refuse
 from medseg.data.opening import OpenCase
 from medseg.data.reading import Reading
+from medseg.errors import BadInput
+from medseg.labels import LabelTable
 from medseg.sample import Channel, DataSpec, Sample
 
 _SCHEMES = {"ct": "ct", "nonorm": "none", "rescale_to_0_1": "unit_range", "rgb_to_0_1": "rgb"}
@@ -53,6 +56,11 @@ class Dataset(ABC):
         return self.open(case).read()
 
 
+def unlabelled_table() -> LabelTable:
+    """Stands for the label table of images without labels, which are only pretrained on."""
+    return LabelTable.declare({"background": 0, "unlabelled": 1})
+
+
 def normalisation_scheme(channel_name: str) -> str:
     """Normalisation that a channel's name asks for, by nnU-Net's rules (letter case is ignored).
 
@@ -66,6 +74,19 @@ def normalisation_scheme(channel_name: str) -> str:
         ['ct', 'zscore', 'none', 'rgb']
     """
     return _SCHEMES.get(channel_name.split("#")[0].lower(), "zscore")
+
+
+def check_names(names: Sequence[Any]) -> None:
+    """Refuse channels that are numbered instead of named.
+
+    Raises:
+        BadInput: A number among them.
+    """
+    if any(isinstance(name, (int, float)) for name in names):
+        raise BadInput(
+            f"data.channels={list(names)}: got numbers, expected names, such as [CT] or [B4, B3, B2]; bands are found "
+            "by the names in the file, and where it has none, data.bands names all of its bands in their order"
+        )
 
 
 def named_channels(names: Sequence[str]) -> tuple[Channel, ...]:

@@ -23,6 +23,7 @@ from medseg.data.filed import FiledCase
 from medseg.data.opening import OpenCase
 from medseg.data.preparing import prepared_windows
 from medseg.data.preprocess import Preprocess
+from medseg.data.problems import Problems
 from medseg.data.store import DRAFT, DamagedEntry, StoredCase, write_case
 from medseg.data.workers import processes
 from medseg.errors import BadInput
@@ -148,13 +149,17 @@ class DataModule(LightningDataModule):
         absent = [(case, folder) for case in cases if not self._is_prepared(folder := self._folder(case, digests))]
         digests.save()
 
+        problems = Problems()
+
         def prepare(work: tuple[Case, Path]) -> list[str]:
             case, folder = work
-            opened = self.open(case)
-            windows, grid, trace = prepared_windows(opened, self.preprocess, self.patch)
-            targets = self.spec.labels.targets
-            write_case(folder, windows, grid, trace, targets, self.patch, arrays=self.in_store)
-            return opened.notes
+            with problems.of(case.id):
+                opened = self.open(case)
+                windows, grid, trace = prepared_windows(opened, self.preprocess, self.patch)
+                targets = self.spec.labels.targets
+                write_case(folder, windows, grid, trace, targets, self.patch, arrays=self.in_store)
+                return opened.notes
+            return []
 
         notes: list[str] = []
         with ThreadPoolExecutor(max_workers=max(1, cores() // 2)) as pool:
@@ -165,6 +170,7 @@ class DataModule(LightningDataModule):
             except BaseException:  # a signal, too: what has not begun is not waited for
                 pool.shutdown(cancel_futures=True)
                 raise
+        problems.check(len(absent))
         for note in notes[:_TOLD]:
             print(f"note: {note}", file=sys.stderr)  # noqa: T201  while a command prepares
         if len(notes) > _TOLD:

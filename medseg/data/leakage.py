@@ -27,14 +27,14 @@ _VARIED = 1 / 16  # share of a tile's cells that differ from the next, below whi
 
 @dataclass(frozen=True)
 class Leak:
-    """Something on both sides of a split.
+    """Something that training and held-out cases (of validation or test) share.
 
     Attributes:
         kind: ``case`` (the same id), ``group``, ``ground`` (overlapping footprints, or parts of one file) or
-            ``pixels`` (equal cells).
+            ``pixels`` (equal cells, or equal files).
         train: Id of the training case.
-        val: Id of the validation case.
-        share: Of the validation case that is shared, in (0, 1]; 1 for ``case`` and ``group``.
+        val: Id of the held-out case.
+        share: Of the held-out case that is shared, in (0, 1]; 1 for ``case`` and ``group``.
         message: One line for people.
     """
 
@@ -59,8 +59,35 @@ class Opened(Protocol):
 _Open = Callable[[Case], Opened]
 
 
-def leaks(train: Sequence[Case], val: Sequence[Case], open: _Open, *, tile: int = 32, windows: int = 16) -> list[Leak]:
-    """What training and validation cases share.
+@dataclass(frozen=True)
+class _HeldOut(Sequence[Case]):
+    """Validation cases, then test cases."""
+
+    cases: tuple[Case, ...]
+    n_val: int
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.cases[index]
+
+    def part(self, index: int) -> str:
+        """What a case is held out for, for messages."""
+        return "validation" if index < self.n_val else "test"
+
+
+def leaks(
+    train: Sequence[Case],
+    val: Sequence[Case],
+    open: _Open,
+    *,
+    test: Sequence[Case] = (),
+    tile: int = 32,
+    windows: int = 16,
+    digest: Callable[[Case], str] | None = None,
+) -> list[Leak]:
+    """What training and held-out cases share.
 
     - The same case, or cases of the same group (named once a group, with its first cases).
     - Ground: footprints of scenes that overlap by more than rounding, in another CRS too; and parts of
@@ -70,53 +97,70 @@ def leaks(train: Sequence[Case], val: Sequence[Case], open: _Open, *, tile: int 
       of files and of parts cut at such places are found, other shifts and flips are not. Tiles that
       are plain (nodata, black borders, saturated) are the same everywhere and don't count.
 
+    - Files: with ``digest``, cases whose image files hold the same bytes.
+
     A pair of cases is reported once, for the first of these (beside its group).
 
     Args:
         train: Training cases.
         val: Validation cases.
         open: Opens a case; labels are not asked for.
+        test: Test cases, which are compared with training like those of the validation.
         tile: Cells along each side of a tile; smaller cases are one tile along that axis.
         windows: Of a case, at most this many windows of 32 tiles a side are read, spread evenly (16 are
             4,096 x 4,096 cells); 0 compares no pixels, and reads headers only.
+        digest: Of the image files of a case; None compares no files.
 
     Returns:
-        In the order above, each kind in the order of the validation cases.
+        In the order above, each kind in the order of the validation cases, then the test cases.
     """
-    found = [*_same_cases(train, val), *_same_groups(train, val)]
-    found += _shared_ground(train, val, open)
-    if windows:
-        known = {(leak.train, leak.val) for leak in found if leak.kind != "group"}
-        found += [
-            leak for leak in _shared_pixels(train, val, open, tile, windows) if (leak.train, leak.val) not in known
-        ]
-    return found
+    held = _HeldOut((*val, *test), len(val))
+    found = [*_same_cases(train, held), *_same_groups(train, held)]
+    found += _shared_ground(train, held, open)
+    known = {(leak.train, leak.val) for leak in found if leak.kind != "group"}
+    further = _same_files(train, held, digest) if digest is not None else []
+    further += _shared_pixels(train, held, open, tile, windows) if windows else []
+    return [*found, *(leak for leak in further if (leak.train, leak.val) not in known)]
 
 
-def _same_cases(train: Sequence[Case], val: Sequence[Case]) -> list[Leak]:
+def _same_cases(train: Sequence[Case], held: _HeldOut) -> list[Leak]:
     ids = {case.id for case in train}
-    return [Leak("case", c.id, c.id, 1.0, f"case {c.id} is in training and in validation") for c in val if c.id in ids]
+    return [
+        Leak("case", c.id, c.id, 1.0, f"case {c.id} is in training and in {held.part(j)}")
+        for j, c in enumerate(held)
+        if c.id in ids
+    ]
 
 
-def _same_groups(train: Sequence[Case], val: Sequence[Case]) -> list[Leak]:
+def _same_files(train: Sequence[Case], held: _HeldOut, digest: Callable[[Case], str]) -> list[Leak]:
+    first = {digest(case): case.id for case in reversed(train) if case.box is None}
+    same = [(j, case, first.get(digest(case))) for j, case in enumerate(held) if case.box is None]
+    return [
+        Leak("pixels", one, c.id, 1.0, f"{held.part(j)} case {c.id} has the same image files as training case {one}")
+        for j, c, one in same
+        if one is not None and one != c.id
+    ]
+
+
+def _same_groups(train: Sequence[Case], held: _HeldOut) -> list[Leak]:
     first: dict[str, str] = {}
     for case in train:
         first.setdefault(case.group, case.id)
     found: dict[str, Leak] = {}
-    for case in val:
+    for j, case in enumerate(held):
         other = first.get(case.group)
         if other is not None and other != case.id and case.group not in found:
-            message = f"group {case.group} is in training (case {other}) and in validation (case {case.id})"
+            message = f"group {case.group} is in training (case {other}) and in {held.part(j)} (case {case.id})"
             found[case.group] = Leak("group", other, case.id, 1.0, message)
     return list(found.values())
 
 
-def _shared_ground(train: Sequence[Case], val: Sequence[Case], open: _Open) -> list[Leak]:
+def _shared_ground(train: Sequence[Case], val: _HeldOut, open: _Open) -> list[Leak]:
     grids = [[open(replace(case, label=None)).grid for case in side] for side in (train, val)]
     found: dict[tuple[int, int], Leak] = {}
     for i, j, share in _overlaps(*grids):
         one, other = train[i].id, val[j].id
-        what = f"training case {one} covers {_percent(share)} of the ground of validation case {other}"
+        what = f"training case {one} covers {_percent(share)} of the ground of {val.part(j)} case {other}"
         found[j, i] = Leak("ground", one, other, share, what)
     readers: dict[Path, list[int]] = defaultdict(list)
     for i, case in enumerate(train):
@@ -126,7 +170,7 @@ def _shared_ground(train: Sequence[Case], val: Sequence[Case], open: _Open) -> l
         for path in case.images:
             for i in readers[path]:
                 share = _common(_part(train[i], grids[0][i]), _part(case, grids[1][j]))
-                what = f"training case {train[i].id} holds {_percent(share)} of validation case {case.id}"
+                what = f"training case {train[i].id} holds {_percent(share)} of {val.part(j)} case {case.id}"
                 if share:
                     leak = Leak("ground", train[i].id, case.id, share, f"{what}, both of {path}")
                     found.setdefault((j, i), leak)
@@ -208,7 +252,7 @@ def _moved(points: Float[np.ndarray, "n m 2"], source: str, target: str) -> Floa
         return np.concatenate([_moved(points[k : k + 1], source, target) for k in range(len(points))])
 
 
-def _shared_pixels(train: Sequence[Case], val: Sequence[Case], open: _Open, tile: int, windows: int) -> list[Leak]:
+def _shared_pixels(train: Sequence[Case], val: _HeldOut, open: _Open, tile: int, windows: int) -> list[Leak]:
     holders: dict[bytes, list[int]] = defaultdict(list)
     sizes = []
     for j, case in enumerate(val):
@@ -224,7 +268,7 @@ def _shared_pixels(train: Sequence[Case], val: Sequence[Case], open: _Open, tile
     found = []
     for (j, i), n in sorted(shared.items()):
         one, other, share = train[i].id, val[j].id, n / sizes[j]
-        what = f"training case {one} holds {n} of {sizes[j]} tiles ({_percent(share)}) of validation case {other}"
+        what = f"training case {one} holds {n} of {sizes[j]} tiles ({_percent(share)}) of {val.part(j)} case {other}"
         found.append(Leak("pixels", one, other, share, f"{what}, cell for cell"))
     return found
 

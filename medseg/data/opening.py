@@ -175,7 +175,7 @@ class OpenCase:
         if source.n_channels != 1:
             raise BadInput(
                 f"case {self.case.id}: label {path} has {source.n_channels} channels, expected 1 with a class value in "
-                "each voxel; merge overlapping masks into one label file"
+                "each voxel; merge overlapping masks into one label file, with a value of its own for each overlap"
             )
         return self._placed(_DeclaredLabels(source, self.spec.labels), "nearest")
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from medseg import formats
@@ -12,6 +13,7 @@ from medseg.data.case import Case, refuse
 from medseg.data.series import Dates, dated, shown
 from medseg.errors import BadInput
 
+_DATE_ALONE = re.compile(r"(\d{4}-\d{2}-\d{2}|\d{8}|\d{7})\.[^/]+")
 _Files = dict[int | None, list[Path]]
 """Image files of one case by channel number; None for a file without one, which holds every channel."""
 
@@ -56,11 +58,12 @@ def pair(
         second = [n for n in images if n.endswith("_0001") and n.removesuffix("_0001") in images]
         way_out = "give images with the channels of the training, or rename the files that are cases of their own"
         refuse(second, f"image(s) in {image_dir} that look like a second channel, where one is expected", way_out)
-    if labels is not None:
+    if labels is not None and label_dir is not None:
+        named = named_otherwise(images, labels, image_dir, label_dir) if n_channels == 1 else None
         refuse(
             sorted(set(images) - set(labels)),
             f"image(s) in {image_dir} without a label in {label_dir}",
-            "add the labels, or move the images out of the folder",
+            named or "add the labels, or move the images out of the folder",
         )
         refuse(
             sorted(set(labels) - set(images)),
@@ -118,10 +121,15 @@ def by_stem(
     named += [(others[what][0], files.keys()) for what, files in beside.items()]
     for folder, files in named[1:]:
         for lacking, having, these in ((folder, images[0], found[0]), (images[0], folder, files)):
+            named_so = (
+                labels is not None
+                and folder == labels
+                and named_otherwise(found[0], beside["label"], images[0], labels)
+            )
             refuse(
                 sorted(set(these) - set(found[0] if lacking is images[0] else files)),
                 f"file(s) of {having} without one of the same name in {lacking}",
-                "add the files, or move the others out of the folder",
+                named_so or "add the files, or move the others out of the folder",
             )
     for name, first in found[0].items():
         other = next((i for i, more in enumerate(found) if set(more[name]) != set(first)), None)
@@ -141,6 +149,37 @@ def by_stem(
     return cases
 
 
+def named_otherwise(
+    images: Collection[str], labels: Mapping[str, Path], image_dir: Path, label_dir: Path
+) -> str | None:
+    """How to say that labels are named after their images with something added, as in ``case_seg``; None if not.
+
+    Args:
+        images: Case ids of the images.
+        labels: Label files by stem.
+        image_dir: Folder of the images.
+        label_dir: Folder of the labels.
+    """
+    added = {label[len(name) :] for label in labels for name in images if label.startswith(name)}
+    for end in sorted(added - {""}):
+        if {f"{name}{end}" for name in images} == set(labels):
+            kind = re.escape(formats.suffix(next(iter(labels.values()))))
+            pattern = f"{label_dir.name}/(?P<case>.+){re.escape(end)}{kind}"
+            example = f"{image_dir.name}/(?P<case>.+){_ending_of(image_dir)}"
+            return (
+                f"the labels are named like the images with {end} added; "
+                f'\'data.names={{image: "{example}", label: "{pattern}"}}\' pairs them'
+            )
+    return None
+
+
+def _ending_of(folder: Path) -> str:
+    """Pattern for the end of the images' names: their suffix, after the number of the channel where all have one."""
+    paths = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and formats.suffix(p))
+    numbered = bool(paths) and all(formats.stem(p).endswith("_0000") for p in paths)
+    return ("_0000" if numbered else "") + (re.escape(formats.suffix(paths[0])) if paths else "")
+
+
 def _by_day(folder: Path, endings: Sequence[str], dates: Dates | None) -> dict[str, dict[int, Path]]:
     """Image files of each case by day; of one day, 0, where names have no dates."""
     if dates is None:
@@ -154,6 +193,13 @@ def _by_day(folder: Path, endings: Sequence[str], dates: Dates | None) -> dict[s
             undated.append(below)
         else:
             by_day[told[0]][told[1]].append(path)
+    alone = [name for name in undated if dates.pattern is None and _DATE_ALONE.fullmatch(name)]
+    refuse(
+        alone,
+        f"image(s) in {folder} whose whole name is a date, so that it does not say the case",
+        f"put the dates of a place into a folder of its own, such as {folder.name}/place/{alone[0] if alone else ''}, "
+        "with the mask place.tif",
+    )
     refuse(undated, f"image(s) in {folder} without a date in their names", dates.expected)
     twice = [
         f"{name} on {shown(day)} ({' and '.join(p.name for p in paths)})"
@@ -166,25 +212,33 @@ def _by_day(folder: Path, endings: Sequence[str], dates: Dates | None) -> dict[s
 
 
 def _files(
-    folder: Path, endings: Sequence[str], *, folders: bool = False, deep: bool = False
+    folder: Path, endings: Sequence[str], *, what: str = "image", folders: bool = False, deep: bool = False
 ) -> list[tuple[Path, str]]:
     """Image files of ``folder`` (with ``deep``, also of its sub-folders) with their stems, sorted; at least one."""
     if not folder.is_dir():
-        raise BadInput(f"{folder}: no such folder; check data.root and the names of its sub-folders")
+        raise BadInput(f"{folder}: no such folder; check data.root and the names of its sub-folders{_nearest(folder)}")
     entries = sorted(folder.rglob("*") if deep else folder.iterdir())
     wanted = {*endings, ""} if folders else {*endings}
     shown = [path for path in entries if not path.name.startswith(".") and (path.is_file() or folders)]
     found = [(path, formats.stem(path)) for path in shown if formats.suffix(path) in wanted]
     if not found:
         kinds = ", ".join(endings) + (", or a folder a case" if folders else "")
-        raise BadInput(f"{folder}: no image among its {len(entries)} entries, expected files ending in {kinds}")
+        lacking = f"no {what}" if what == "image" else f"no {what} file"
+        raise BadInput(f"{folder}: {lacking} among its {len(entries)} entries, expected files ending in {kinds}")
     return found
+
+
+def _nearest(folder: Path) -> str:
+    """The sub-folders of the same place whose names are nearest, for messages; empty if there are none."""
+    others = sorted(p.name for p in folder.parent.iterdir() if p.is_dir()) if folder.parent.is_dir() else []
+    near = difflib.get_close_matches(folder.name, others, n=3, cutoff=0.5)
+    return f"; did you mean {', '.join(near)}?" if near else ""
 
 
 def _unique(folder: Path, endings: Sequence[str], what: str) -> dict[str, Path]:
     """Files of a folder by stem."""
     by_id = defaultdict(list)
-    for path, stem in _files(folder, endings):
+    for path, stem in _files(folder, endings, what=what):
         by_id[stem].append(path)
     twice = [" and ".join(p.name for p in paths) for paths in by_id.values() if len(paths) > 1]
     refuse(twice, f"case(s) with more than one {what} in {folder}", "keep one file a case")

@@ -95,7 +95,21 @@ def _rows(path: Path, setting: str, *columns: tuple[str, ...]) -> list[dict[str,
         return list(reader)
 
 
-def folds(cases: Sequence[Case], n_folds: int = 5, seed: int = 12345) -> list[list[str]]:
+USUAL = 5
+"""Folds, unless a number is set or there are fewer groups."""
+
+
+def number_of_folds(cases: Sequence[Case], n_folds: int | None) -> int:
+    """The number that is set; without one ``USUAL``, or as many as there are groups of cases if these are fewer.
+
+    Example:
+        >>> number_of_folds([Case(f"c{i}", (), None, f"c{i}") for i in range(3)], None)
+        3
+    """
+    return min(USUAL, len({c.group for c in cases})) if n_folds is None else n_folds
+
+
+def folds(cases: Sequence[Case], n_folds: int = USUAL, seed: int = 12345) -> list[list[str]]:
     """Validation case ids of each fold; every case validates exactly once.
 
     Where every case is its own group, these are the folds of nnU-Net (scikit-learn's
@@ -117,9 +131,10 @@ def folds(cases: Sequence[Case], n_folds: int = 5, seed: int = 12345) -> list[li
     """
     sizes = Counter(c.group for c in cases)
     if not 2 <= n_folds <= len(sizes):
+        expected = f"2 to {len(sizes)} folds" if len(sizes) > 1 else "at least 2 groups"
         raise BadInput(
-            f"{n_folds} folds of {len(sizes)} group(s) of cases: needs at least 2 folds and a group for each; "
-            "set data.n_folds, or data.fold=all to train and validate on every case"
+            f"{n_folds} folds of {len(sizes)} group(s) of cases: expected {expected}, as each fold validates on "
+            "a group; set data.n_folds, or data.fold=all to train and validate on every case"
         )
     if len(sizes) == len(cases):
         ids = _shuffled([c.id for c in cases], seed)
@@ -143,7 +158,7 @@ def _shuffled(names: list[str], seed: int) -> list[str]:
 def split(
     cases: Sequence[Case],
     fold: int | str,
-    n_folds: int = 5,
+    n_folds: int | None = USUAL,
     seed: int = 12345,
     file: Files | None = None,
     gap: int = 0,
@@ -153,7 +168,7 @@ def split(
     Args:
         cases: The labelled cases.
         fold: In [0, number of folds), or ``"all"``: train and validate on every case (but ``held_out``).
-        n_folds: As in ``folds``; not used with a file.
+        n_folds: As in ``number_of_folds``; not used with a file.
         seed: As in ``folds``; not used with a file.
         file: The user's own folds, see ``Files``. They need not name every case.
         gap: Training cases within this many places of a validation case, in the order of the ids, are
@@ -169,6 +184,7 @@ def split(
         ids = sorted({c.id for c in cases} - left_out)
         return ids, ids
     if file is None or parts is None:
+        n_folds = number_of_folds(cases, n_folds)
         vals = folds(cases, n_folds, seed)
         _check_fold(fold, n_folds, f"data.n_folds={n_folds}")
         val = vals[int(fold)]

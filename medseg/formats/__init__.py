@@ -251,6 +251,7 @@ def _check_nodata(path: Path, nodata: float | None, dtype: np.dtype[Any]) -> Non
 def _module(path: Path) -> str:
     if suffix(path) not in _MODULES:
         raise BadInput(
-            f"{path}: unknown suffix {suffix(path)!r}; known are {', '.join(SUFFIXES)}, or a folder of DICOM slices"
+            f"{path}: unknown suffix {suffix(path)!r}; known are {', '.join(SUFFIXES)}, or a folder of DICOM slices; "
+            f"masks of scenes may also be vectors ({', '.join(VECTORS)})"
         )
     return _MODULES[suffix(path)]

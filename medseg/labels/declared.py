@@ -15,8 +15,57 @@ from medseg.values import shown
 _SUCH = "{background: 0, tumour: 1}"
 
 
+def by_name(labels: Mapping[Any, Any] | Sequence[str]) -> dict[str, int | Sequence[int]]:
+    """Labels as ``name: value``, whichever way round they were declared.
+
+    ``{0: background, 1: liver}`` (the Decathlon's order) and ``[background, liver]``, which counts from 0, mean
+    ``{background: 0, liver: 1}``.
+
+    Raises:
+        BadInput: A name that stands for two values, or what is neither names with integers nor integers with names.
+
+    Example:
+        >>> by_name({0: "background", 1: "liver"}) == by_name(["background", "liver"])
+        True
+    """
+    if isinstance(labels, (str, bytes)) or not isinstance(labels, (Mapping, Sequence)):
+        raise BadInput(f"label table: got {shown(labels)}, expected names with values, such as {_SUCH}")
+    if not isinstance(labels, Mapping):
+        labels = dict(enumerate(labels))
+    keys, values = list(labels), list(labels.values())
+    if keys and all(_is_whole(k) for k in keys) and all(isinstance(v, str) and not _is_whole(v) for v in values):
+        twice = sorted({v for v in values if values.count(v) > 1})
+        if twice:
+            raise BadInput(
+                f"data.labels: {twice} stand for more than one value in {dict(labels)}; list the values of a class, "
+                f"as in {{{twice[0]}: [1, 2]}}"
+            )
+        return {name: int(value) for value, name in labels.items()}
+    if unnamed := {name: value for name, value in labels.items() if not isinstance(name, str)}:
+        raise BadInput(
+            f"data.labels: got {shown(unnamed)}, expected class names with integer values, such as {_SUCH}, or "
+            "integers with class names, such as {0: background, 1: liver}"
+        )
+    for name, value in labels.items():
+        listed = list(value) if _is_list(value) else [value]
+        if not listed or not all(_is_whole(v) for v in listed):
+            raise BadInput(
+                f"label table: {name} has the value {shown(value)}, expected a whole number or a list of them, such as "
+                f"{_SUCH}"
+            )
+    return {str(name): value for name, value in labels.items()}
+
+
+def _is_whole(value: Any) -> bool:
+    return not isinstance(value, bool) and _whole(value) is not None
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
 def grouped(
-    labels: Mapping[str, int | Sequence[int]],
+    labels: Mapping[Any, Any] | Sequence[str],
     regions_class_order: Sequence[int] | None,
     *,
     merge: bool,
@@ -29,9 +78,7 @@ def grouped(
     Raises:
         BadInput: No such background, or an incomplete region order.
     """
-    if not isinstance(labels, Mapping):
-        raise BadInput(f"label table: got {shown(labels)}, expected names with values, such as {_SUCH}")
-    entries = {_name(name): _values(name, value) for name, value in labels.items()}
+    entries = {name: _values(value) for name, value in by_name(labels).items()}
     ignore = tuple(v for name, values in entries.items() if name == "ignore" for v in values)
     entries.pop("ignore", None)
     groups: dict[str, tuple[int, ...]] = {}
@@ -39,7 +86,7 @@ def grouped(
         zero = next((n for n, v in entries.items() if v == (0,)), None)
         first = background if background in entries else zero
         if first is None:
-            raise BadInput(f"label table: no background (value 0) among {dict(labels)}")
+            raise BadInput(f"label table: no background (value 0) among {by_name(labels)}")
         groups[first] = entries.pop(first)
     if merge or all(len(v) == 1 for v in entries.values()):
         groups |= dict(sorted(entries.items(), key=lambda item: item[1]))
@@ -52,25 +99,9 @@ def grouped(
     return groups, regions, ignore
 
 
-def _name(name: object) -> str:
-    if not isinstance(name, str):
-        raise BadInput(f"label table: got the name {shown(name)}, expected text and then the value, such as {_SUCH}")
-    return name
-
-
-def _values(name: str, value: object) -> tuple[int, ...]:
-    """The raw values of a class.
-
-    Raises:
-        BadInput: None, or something else than whole numbers.
-    """
-    several = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
-    values: list[Any] = list(value) if several else [value]  # type: ignore[call-overload]
-    if not values or any(_whole(v) is None for v in values):
-        raise BadInput(
-            f"label table: {name} has the value {shown(value)}, expected a whole number or a list of them, "
-            f"such as {_SUCH}"
-        )
+def _values(value: Any) -> tuple[int, ...]:
+    """The raw values of a class, of which ``by_name`` made sure that they are whole numbers."""
+    values = tuple(value) if _is_list(value) else (value,)
     return tuple(int(v) for v in values)
 
 

@@ -72,7 +72,10 @@ class LabelTable:
         if len(set(values)) != len(values):
             raise BadInput(f"label table: a raw value may belong to one class only, came {sorted(values)}")
         if len(self.classes) < 2:
-            raise BadInput(f"label table: needs at least two classes, of which one may be the background, came {names}")
+            raise BadInput(
+                f"label table: got {names}, expected at least two classes, of which one may be the background; medseg "
+                "segments classes, and does not predict continuous values (regression)"
+            )
         self._check_limits()
         if self.regions and not self.background:
             raise BadInput("label table: regions need a background, which cells outside of all of them get")
@@ -261,7 +264,7 @@ class LabelTable:
     @classmethod
     def declare(
         cls,
-        labels: Mapping[str, int | Sequence[int]],
+        labels: Mapping[Any, Any] | Sequence[str],
         *,
         regions_class_order: Sequence[int] | None = None,
         merge: bool = False,
@@ -275,7 +278,7 @@ class LabelTable:
         (possibly overlapping others) unless ``merge``.
 
         Args:
-            labels: Name to raw value or values.
+            labels: Name to raw value or values; or raw value to name; or names, of the values 0, 1, ...
             regions_class_order: Raw value painted by each region, in order; needed with regions.
             merge: Take lists as several raw values of one softmax class, not as regions.
             pairs: (left, right) class names. None finds them by their names, see ``laterality``; an empty list says

@@ -51,7 +51,7 @@ def output_weights(
     """
     names = [r.name for r in labels.regions] or list(labels.names)
     chosen = dict(class_weights or {})
-    wrong = {n: w for n, w in chosen.items() if n not in names or not w >= 0}
+    wrong = {n: w for n, w in chosen.items() if n not in names or isinstance(w, str) or not w >= 0}
     if wrong:
         raise BadInput(f"loss {loss}: class_weights {wrong}: expected weights >= 0 for names among {names}")
     return torch.tensor([float(chosen.get(n, 1.0)) for n in names]) if chosen else None

@@ -48,7 +48,7 @@ class WeightedSum(nn.Module):
         if not terms:
             raise BadInput("loss: no terms came, expected at least one under loss.terms")
         chosen = dict(weights or {})
-        wrong = {n: w for n, w in chosen.items() if n not in terms or not w >= 0}
+        wrong = {n: w for n, w in chosen.items() if n not in terms or isinstance(w, str) or not w >= 0}
         if wrong:
             raise BadInput(f"loss: weights {wrong}: expected numbers >= 0 for terms among {list(terms)}")
         self.terms = nn.ModuleDict({name: build(labels=labels) for name, build in terms.items()})

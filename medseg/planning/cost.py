@@ -61,6 +61,23 @@ class Budget:
         return cls(measured[nearest] * memory_gb / nearest, batch, must_fit=batch, coverage=1.0)
 
 
+def estimated_gb(ndim: int, outputs: float, batch_size: int, *, residual: bool = False) -> float:
+    """Gigabytes that a training step needs, in proportion to nnU-Net's measured budgets.
+
+    Args:
+        ndim: Axes of the data.
+        outputs: Of ``convolution_outputs`` for one case.
+        batch_size: Cases of a step.
+        residual: Whether encoder blocks are residual.
+
+    Example:
+        >>> estimated_gb(3, 560e6, 2)
+        8.0
+    """
+    reference = Budget.for_memory(ndim, 8.0, residual=residual)
+    return 8.0 * outputs * batch_size / (reference.outputs * reference.batch)
+
+
 def convolution_outputs(
     patch: Sequence[int], strides: Sequence[Sequence[int]], out_channels: int, cost: UNetCost
 ) -> int:

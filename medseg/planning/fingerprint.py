@@ -20,6 +20,7 @@ from medseg.data.digests import Digests, content_key
 from medseg.data.opening import OpenCase
 from medseg.data.preparing import tiles
 from medseg.data.preprocess import content_box, crop, to_canonical
+from medseg.data.problems import Problems
 from medseg.errors import BadInput
 from medseg.files import write_whole
 from medseg.labels import IGNORE, LabelTable
@@ -228,11 +229,17 @@ def pool(facts: Sequence[CaseFacts], labels: LabelTable, *, labelled: bool = Tru
     )
 
 
-def fingerprint(source: Dataset, cases: Sequence[Case], store: Path) -> Fingerprint:
+def fingerprint(source: Dataset, cases: Sequence[Case], store: Path, *, further: Sequence[Case] = ()) -> Fingerprint:
     """Fingerprint of the training cases, kept in the store under a key of their content.
 
+    Args:
+        source: The dataset.
+        cases: Of the training.
+        store: Folder of the patch store.
+        further: Cases that will be needed too, whose headers are checked with those of the training cases.
+
     Raises:
-        BadInput: A case can't be read, or none has foreground.
+        BadInput: Cases can't be read, see ``Problems``, or none has foreground.
     """
     digests = Digests(store / "digests.json")
     files = [path for case in cases for path in case.files]
@@ -247,10 +254,15 @@ def fingerprint(source: Dataset, cases: Sequence[Case], store: Path) -> Fingerpr
     path = store / "fingerprints" / f"{content_key(files, settings, memory=digests.memory)[:16]}.json"
     if (kept := _kept(path)) is not None:
         return kept
-    facts = [
-        _facts(source.open(case), -(-_pooled_cells(source.spec) // len(cases)), index)
-        for index, case in enumerate(track(cases, "looking at cases"))
-    ]
+    problems, facts = Problems(), []
+    for case in [*cases, *further]:  # the headers of all first, as they are read in no time
+        with problems.of(case.id):
+            source.open(case)
+    problems.check(len(cases) + len(further))
+    for index, case in enumerate(track(cases, "looking at cases")):
+        with problems.of(case.id):
+            facts.append(_facts(source.open(case), -(-_pooled_cells(source.spec) // len(cases)), index))
+    problems.check(len(cases))
     pooled = pool(facts, source.spec.labels, labelled=any(case.label for case in cases))
     digests.save()
     write_whole(path, json.dumps(pooled.to_dict()))

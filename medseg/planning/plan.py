@@ -14,7 +14,7 @@ from medseg.data.normalise import POOLED, Normalisation
 from medseg.data.preprocess import Preprocess
 from medseg.errors import BadInput
 from medseg.files import write_whole
-from medseg.planning.cost import Budget, UNetCost
+from medseg.planning.cost import Budget, UNetCost, convolution_outputs, estimated_gb
 from medseg.planning.fingerprint import Fingerprint
 from medseg.planning.rules import patch_and_batch, resampled_shape, target_spacing, topology
 from medseg.planning.stored import KEYS, fields_of
@@ -167,6 +167,28 @@ def make_plan(
     )
     reasons["native"] = "cases stay on their own cells" if native else "cases are resampled to spacing"
     return Plan(spacing, stages.patch, batch_size, stages.kernels, stages.strides, rules, masked, native, reasons)
+
+
+def memory_warning(plan: Plan, spec: DataSpec, wishes: Wishes, cost: UNetCost) -> str | None:
+    """That a patch or a batch size of the user needs more memory than is planned for; None if it does not.
+
+    Args:
+        plan: What was planned.
+        spec: Channels, labels and axes.
+        wishes: The user's own decisions.
+        cost: The kind of U-Net.
+    """
+    if wishes.patch is None and wishes.batch_size is None:
+        return None
+    outputs = convolution_outputs(plan.patch, plan.strides, spec.labels.n_outputs, cost)
+    needed = estimated_gb(spec.ndim, outputs, plan.batch_size, residual=cost.residual)
+    if needed <= 1.1 * wishes.memory_gb:
+        return None
+    shape = " x ".join(map(str, plan.patch))
+    return (
+        f"a batch of {plan.batch_size} patches of {shape} needs about {needed:.0f} GB, and plan.memory_gb is "
+        f"{wishes.memory_gb:g}; choose a smaller plan.patch or plan.batch_size, or leave them out to have them planned"
+    )
 
 
 def _own_cells(fingerprint: Fingerprint) -> tuple[tuple[float, ...], str]:

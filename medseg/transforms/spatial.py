@@ -40,7 +40,10 @@ class Rotation:
     degrees_elongated: float = 15.0
 
     def __post_init__(self) -> None:
-        check_range("transform.rotation", self.p, 0, min(self.degrees, self.degrees_in_plane, self.degrees_elongated))
+        check_range("transform.rotation", self.p, 0, 0)
+        for name in ("degrees", "degrees_in_plane", "degrees_elongated"):
+            if not 0 <= getattr(self, name) <= 360:
+                raise BadInput(f"transform.rotation: {name}={getattr(self, name)}, expected an angle from 0 to 360")
 
     def largest(self, patch_shape: Sequence[int], spacing: Sequence[float], coarse: int | None) -> float:
         """Largest angle for such a patch, in degrees."""
@@ -161,6 +164,8 @@ class Spatial(Transform):
             raise BadInput(
                 f"transform: window_limit={self.window_limit} came, a window is at least the patch: 1 or more"
             )
+        if self.anisotropy < 1:
+            raise BadInput(f"transform: anisotropy={self.anisotropy}, expected a ratio of 1 or more, such as 3")
 
     @property
     def mirror_axes(self) -> tuple[int, ...]:

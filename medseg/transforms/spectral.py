@@ -129,7 +129,12 @@ class Gain(Intensity):
     lit: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
-        check_range("transform.gain", self.p, 0, min(self.offset, self.common_offset))
+        check_range("transform.gain", self.p, 0, 0)
+        if not min(self.offset, self.common_offset) >= 0:
+            raise BadInput(
+                f"transform.gain: offset={self.offset}, common_offset={self.common_offset}, expected 0 or more "
+                "(0 switches it off)"
+            )
         if not min(self.factor, self.common_factor) >= 1:
             raise BadInput(
                 f"transform.gain: factor={self.factor}, common_factor={self.common_factor} came, "
@@ -196,7 +201,11 @@ class Haze(Intensity):
 
     def __post_init__(self) -> None:
         check_range("transform.haze", self.p, self.low, self.high, least=0)
-        check_range("transform.haze (exponents)", self.p, self.low_exponent, self.high_exponent, least=0)
+        if not 0 <= self.low_exponent <= self.high_exponent:
+            raise BadInput(
+                f"transform.haze: low_exponent={self.low_exponent}, high_exponent={self.high_exponent}, expected "
+                "0 <= low_exponent <= high_exponent"
+            )
 
     def bind(self, facts: Facts) -> Haze:
         """Learn the wavelengths.

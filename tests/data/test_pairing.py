@@ -2,7 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from medseg.data.pairing import pair
+from medseg.command import compose
+from medseg.data.file_names import FileNames
+from medseg.data.pairing import by_stem, pair
+from medseg.data.series import Dates
 from medseg.errors import BadInput
 
 
@@ -82,7 +85,7 @@ def test_a_folder_counts_as_an_image_when_asked_for(tmp_path: Path) -> None:
         (["a.nii"], ["a.nii", "a.nii.gz"], 1, r"1 case\(s\) with more than one label in .*: a\.nii and a\.nii\.gz;"),
         ([], ["a.nii"], 1, r"images: no image among its 0 entries, expected files ending in \.nii\.gz,"),
         (["a.png"], ["a.nii"], 1, r"images: no image among its 1 entries"),
-        (["a.nii"], [], 1, r"labels: no image among its 0 entries"),
+        (["a.nii"], [], 1, r"labels: no label file among its 0 entries"),
     ],
 )  # fmt: skip
 def test_what_is_left_over_is_refused(
@@ -102,3 +105,43 @@ def test_second_channel_is_not_taken_for_a_case_of_its_own(tmp_path: Path) -> No
         (tmp_path / f"{name}.nii.gz").touch()
     with pytest.raises(BadInput, match=r"1 image\(s\) .* look like a second channel, where one is expected: p_0001"):
         pair(tmp_path, None, 1)
+
+
+@pytest.mark.parametrize(("images", "end"), [(["a.nii.gz", "b.nii.gz"], ".nii.gz"), (["a_0000.mha", "b_0000.mha"], "")])
+def test_labels_with_something_added_are_told_how_to_pair(images: list[str], end: str, tmp_path: Path) -> None:
+    """What the message says to type works."""
+    with pytest.raises(
+        BadInput, match=r"labels: a, b; the labels are named like the images with _seg added"
+    ) as refused:
+        paired(tmp_path, images, [f"a_seg{end or '.nrrd'}", f"b_seg{end or '.nrrd'}"])
+    override = str(refused.value).partition("'")[2].partition("' pairs them")[0]
+    cfg = compose("train", ["data=volumes", "data.channels=[MR]", "data.labels={a: 0, b: 1}", override])
+    cases = FileNames.of(cfg.data.names).cases(tmp_path)
+    assert [(c.id, c.images[0].name, c.label and c.label.name.partition(".")[0]) for c in cases] == [
+        ("a", images[0], "a_seg"), ("b", images[1], "b_seg"),
+    ]  # fmt: skip
+
+
+def test_scenes_with_something_added_are_told_how_to_pair(tmp_path: Path) -> None:
+    images, masks = touch(tmp_path / "images", "a.tif", "b.tif"), touch(tmp_path / "masks", "a_mask.png", "b_mask.png")
+    with pytest.raises(BadInput, match=r"named like the images with _mask added; 'data.names=\{image: "):
+        by_stem([images], masks, endings=[".tif"], label_endings=[".png"])
+
+
+def test_a_misspelt_folder_is_told_the_nearest_name(tmp_path: Path) -> None:
+    touch(tmp_path / "images", "a.nii")
+    with pytest.raises(BadInput, match=r"image: no such folder; .*; did you mean images\?"):
+        pair(tmp_path / "image", None, 1)
+
+
+def test_an_empty_folder_of_labels_is_called_one(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="labels: no label file among its 0 entries"):
+        paired(tmp_path, ["a.nii"], [])
+
+
+def test_names_that_are_dates_alone_are_told_where_they_belong(tmp_path: Path) -> None:
+    images = touch(tmp_path / "images", "20150711.tif", "20150801.tif")
+    with pytest.raises(
+        BadInput, match=r"2 image\(s\) .* whose whole name is a date.* such as images/place/20150711.tif"
+    ):
+        by_stem([images], None, endings=[".tif"], label_endings=[], dates=Dates())

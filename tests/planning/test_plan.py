@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ from medseg.data.normalise import Normalisation
 from medseg.errors import BadInput
 from medseg.geometry.grid import Grid
 from medseg.labels import LabelTable
+from medseg.planning.cost import UNetCost, convolution_outputs
 from medseg.planning.fingerprint import Fingerprint, case_facts, pool
-from medseg.planning.plan import Plan, Wishes, make_plan, read_plan, write_plan
+from medseg.planning.plan import Plan, Wishes, make_plan, memory_warning, read_plan, write_plan
 from medseg.sample import Channel, DataSpec, Sample
 from tests import mutations
 
@@ -86,6 +88,19 @@ def test_wishes_come_first(fingerprint: Fingerprint) -> None:
     assert plan.batch_size == 7
     assert plan.normalisation == (Normalisation("zscore"),)
     assert "rounded up from [17, 20, 24]" in plan.reasons["patch"]
+
+
+def test_a_patch_beyond_the_memory_is_told_with_the_gigabytes_that_it_needs(fingerprint: Fingerprint) -> None:
+    cost, usual = UNetCost(), Wishes()
+    large = Wishes(patch=(256, 256, 256))
+    plan = make_plan(fingerprint, SPEC, ("ct",), large, cost=cost)
+    outputs = convolution_outputs(plan.patch, plan.strides, SPEC.labels.n_outputs, cost)
+    needed = round(8 * outputs / 560e6)  # nnU-Net's 560 million outputs for each of 2 patches fit 8 GB
+    told = memory_warning(plan, SPEC, large, cost)
+    assert told is not None
+    assert told.startswith(f"a batch of 2 patches of 256 x 256 x 256 needs about {needed} GB, and plan.memory_gb is 8;")
+    assert memory_warning(plan, SPEC, replace(large, memory_gb=1000.0), cost) is None
+    assert memory_warning(make_plan(fingerprint, SPEC, ("ct",), usual, cost=cost), SPEC, usual, cost) is None
 
 
 def test_wishes_that_do_not_fit_are_refused(fingerprint: Fingerprint) -> None:

@@ -212,7 +212,7 @@ def test_settings_are_checked():
         Elastic(knots=3)
     with pytest.raises(BadInput, match=r"transform\.scale: low=1.5, high=1.4"):
         Scale(low=1.5)
-    with pytest.raises(BadInput, match=r"transform\.rotation: .*high=-5"):
+    with pytest.raises(BadInput, match=r"transform\.rotation: degrees=-5, expected an angle from 0 to 360"):
         Rotation(degrees=-5)
 
 

@@ -110,7 +110,7 @@ class TestGain:
     def test_settings_are_checked(self):
         with pytest.raises(BadInput, match=r"transform\.gain: factor=0\.9"):
             Gain(factor=0.9)
-        with pytest.raises(BadInput, match=r"transform\.gain: .*high=-0\.1"):
+        with pytest.raises(BadInput, match=r"transform\.gain: offset=.*-0\.1"):
             Gain(offset=-0.1)
         with pytest.raises(BadInput, match="an image of 5 channels came, wavelengths_nm names 2"):
             draw(Gain().bind(facts(490.0, 842.0)), n=1)
@@ -164,7 +164,7 @@ class TestHaze:
     def test_settings_are_checked(self):
         with pytest.raises(BadInput, match=r"transform\.haze: low=-1"):
             Haze(low=-1)
-        with pytest.raises(BadInput, match=r"transform\.haze \(exponents\): low=5"):
+        with pytest.raises(BadInput, match=r"transform\.haze: low_exponent=5"):
             Haze(low_exponent=5)
         with pytest.raises(BadInput, match="an image of 5 channels came, wavelengths_nm names 2"):
             draw(Haze().bind(facts(490.0, 842.0)), n=1)

@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 
 from medseg import formats
 from medseg.data.cases import Case, Dataset
-from medseg.data.datasets.nnunet import NnunetDataset
+from medseg.data.datasets.nnunet import NnunetDataset, declared_spec
 from medseg.data.drawn import draw_once, settings_folder
 from medseg.errors import BadInput
 from medseg.geometry.grid import Grid
@@ -22,6 +22,7 @@ from medseg.sample import DataSpec
 LABELS = {"background": 0, "liver": 1, "stomach": 2, "left kidney": 3, "right kidney": 4, "aorta": 5}
 """Class names and label values."""
 PAIRS = (("left kidney", "right kidney"),)
+_DECLARED = {"channel_names": {"0": "MR"}, "labels": LABELS}
 
 _DRAWING = 1
 """Raised with every change of the drawing, so that volumes drawn before are not taken for new ones."""
@@ -74,8 +75,8 @@ class PhantomVolumes(Dataset):
 
     @property
     def spec(self) -> DataSpec:
-        """What the drawn ``dataset.json`` declares."""
-        return self._drawn.spec
+        """What the drawn ``dataset.json`` declares; known before it is drawn."""
+        return declared_spec(_DECLARED, self.folder, PAIRS)
 
     def cases(self) -> list[Case]:
         """Training cases; draws them if need be."""
@@ -98,7 +99,7 @@ class PhantomVolumes(Dataset):
                 for folder, name, array in (("images", "_0000", image), ("labels", "", label)):
                     (root / f"{folder}{part}").mkdir(exist_ok=True)
                     formats.write(root / f"{folder}{part}" / f"phantom_{number:03d}{name}.nii.gz", array, grid)
-        declared = {"channel_names": {"0": "MR"}, "labels": LABELS, "numTraining": n_cases, "file_ending": ".nii.gz"}
+        declared = {**_DECLARED, "numTraining": n_cases, "file_ending": ".nii.gz"}
         (root / "dataset.json").write_text(json.dumps(declared, indent=2), encoding="utf-8")
 
 

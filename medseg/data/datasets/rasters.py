@@ -10,7 +10,7 @@ from typing import Any
 
 from medseg import formats
 from medseg.data.case import Case
-from medseg.data.cases import Dataset
+from medseg.data.cases import Dataset, unlabelled_table
 from medseg.data.file_names import FileNames
 from medseg.data.formula import Formula, index_formula
 from medseg.data.pairing import by_stem
@@ -20,6 +20,7 @@ from medseg.data.series import Dates
 from medseg.data.split import grouped
 from medseg.errors import BadInput
 from medseg.labels import LabelTable
+from medseg.labels.declared import by_name
 from medseg.sample import Channel, DataSpec
 
 
@@ -34,7 +35,8 @@ class RastersDataset(Dataset):
         root: Folder of the sub-folders.
         channels: What the network sees: names of bands, or ``name: formula`` such as
             ``NBR: (B8 - B12) / (B8 + B12)``; a name that no band has may be a known index (``NDVI``).
-        labels: Class name to raw value or values, as ``LabelTable.declare`` takes it.
+        labels: Class name to raw value or values, as ``LabelTable.declare`` takes it; None for images alone, whose
+            masks are then not read.
         reading: How files are read and aligned.
         kind: ``rasters`` (GeoTIFF) or ``images`` (PNG, JPEG, TIFF).
         images: Sub-folder of the images, or several.
@@ -63,7 +65,7 @@ class RastersDataset(Dataset):
         self,
         root: Path | str,
         channels: Sequence[str | Mapping[str, str]],
-        labels: Mapping[str, int | Sequence[int]],
+        labels: Mapping[Any, Any] | Sequence[str] | None,
         *,
         reading: Reading,
         kind: str = "rasters",
@@ -94,10 +96,26 @@ class RastersDataset(Dataset):
         self.names = FileNames.of(names) if names else None
         if self.names and reading.dates:
             raise BadInput("data.names and data.dates both came; names find one image a case, dates several; drop one")
+        if labels is None:
+            masks = test_masks = None
+            self.names = self.names and replace(self.names, label=None, test_label=None)
+        if reading.dates and valid and reading.dates.in_file is None:
+            self._check_valid(valid, reading.dates)
         self._folders = {"train": (images, masks, valid), "test": (test_images, test_masks, test_valid)}
         self._normalisation = normalisation
-        table = declared_labels(labels, background, colours, pairs)
+        table = unlabelled_table() if labels is None else declared_labels(labels, background, colours, pairs)
         self._spec = DataSpec(declared_channels(channels, sensor, wavelengths_nm or {}, reading), table, ndim=2)
+
+    def _check_valid(self, valid: str, dates: Dates) -> None:
+        """Refuse validity masks of single dates, which are not read."""
+        folder = self.root / valid
+        found = sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else []
+        dated = [p for p in found if dates.find(p.relative_to(folder).as_posix())]
+        if dated:
+            raise BadInput(
+                f"data.valid={valid}: {dated[0].name} is a validity mask of one date, expected one mask for all "
+                "dates of a case, named after the case; clouds of a date can be nodata in the image of that date"
+            )
 
     @cached_property
     def spec(self) -> DataSpec:
@@ -144,7 +162,7 @@ class RastersDataset(Dataset):
 
 
 def declared_labels(
-    labels: Mapping[str, int | Sequence[int]],
+    labels: Mapping[Any, Any] | Sequence[str],
     background: str | bool | None,
     colours: Mapping[str, Sequence[int]] | None,
     pairs: Sequence[Sequence[str]] | None = None,
@@ -154,6 +172,7 @@ def declared_labels(
     Raises:
         BadInput: The background is no class, or the table is not sound.
     """
+    labels = by_name(labels)
     if background is None and "background" in labels:
         background = "background"
     if background and background not in labels:

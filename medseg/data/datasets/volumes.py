@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from medseg.data.cases import Case, Dataset, named_channels
+from medseg.data.cases import Case, Dataset, named_channels, unlabelled_table
 from medseg.data.file_names import FileNames
 from medseg.data.pairing import pair
 from medseg.data.reading import Nonfinite, Reading
@@ -26,7 +28,8 @@ class VolumesDataset(Dataset):
     Args:
         root: Folder of the sub-folders.
         channels: Name of each channel; ``CT`` decides its normalisation, see ``normalisation_scheme``.
-        labels: Class name to raw value or values, as ``LabelTable.declare`` takes it.
+        labels: Class name to raw value or values, as ``LabelTable.declare`` takes it; None for images alone, whose
+            labels are then not read.
         images: Sub-folder of the images.
         label_folder: Sub-folder of the labels; None for images to pretrain on.
         test_images: Sub-folder of images without labels, for prediction after training.
@@ -47,7 +50,7 @@ class VolumesDataset(Dataset):
         self,
         root: Path | str,
         channels: Sequence[str],
-        labels: Mapping[str, int | Sequence[int]],
+        labels: Mapping[Any, Any] | Sequence[str] | None,
         *,
         images: str = "images",
         label_folder: str | None = "labels",
@@ -67,9 +70,16 @@ class VolumesDataset(Dataset):
         self.name = name or self.root.name
         self.images, self.label_folder, self.test_images = images, label_folder, test_images
         self.names = FileNames.of(names) if names else None
+        if labels is None:
+            self.label_folder = None
+            self.names = self.names and replace(self.names, label=None, test_label=None)
         self.groups = groups
         self.reading = Reading(nonfinite=nonfinite, grid_tolerance=grid_tolerance)
-        table = LabelTable.declare(labels, regions_class_order=regions_class_order, merge=merge, pairs=pairs)
+        table = (
+            unlabelled_table()
+            if labels is None
+            else LabelTable.declare(labels, regions_class_order=regions_class_order, merge=merge, pairs=pairs)
+        )
         self._spec = DataSpec(channels=named_channels(list(channels)), labels=table, ndim=3)
 
     @property

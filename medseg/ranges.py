@@ -1,0 +1,204 @@
+"""Ranges: which numbers and words a key of the configuration may hold, checked before torch is loaded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from medseg.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers that a key may hold; of a key that holds a list, each of its numbers.
+
+    Attributes:
+        low: Least number.
+        high: Largest number.
+        integer: Whether the number has to be an integer.
+        open_low: Whether ``low`` itself is excluded.
+        open_high: Whether ``high`` itself is excluded.
+        also: Further values, such as ``auto``, or -1 for no limit.
+
+    Example:
+        >>> Range(0, 1, open_high=True).expected
+        'a number >= 0 and < 1'
+        >>> Range(1, integer=True, also=(-1,)).expected
+        'an integer >= 1, or -1'
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    integer: bool = False
+    open_low: bool = False
+    open_high: bool = False
+    also: tuple[Any, ...] = ()
+
+    def holds(self, value: Any) -> bool:
+        """Whether the value is one of these."""
+        if isinstance(value, (str, bool)) or not isinstance(value, (int, float)):
+            return value in self.also and not isinstance(value, bool)
+        if value in self.also:
+            return True
+        if not math.isfinite(value) or (self.integer and value != int(value)):
+            return False
+        above = value > self.low if self.open_low else value >= self.low
+        return above and (value < self.high if self.open_high else value <= self.high)
+
+    @property
+    def expected(self) -> str:
+        """What is expected, for messages."""
+        bounds = []
+        if self.low > -math.inf:
+            bounds.append(f"{'>' if self.open_low else '>='} {self.low}")
+        if self.high < math.inf:
+            bounds.append(f"{'<' if self.open_high else '<='} {self.high}")
+        kind = "an integer" if self.integer else "a number"
+        others = "".join(f", or {word}" for word in self.also)
+        return f"{kind} {' and '.join(bounds)}".rstrip() + others
+
+
+COUNT = Range(0, integer=True)
+AT_LEAST_ONE = Range(1, integer=True)
+SEED = Range(0, 2**32 - 1, integer=True)
+NOT_NEGATIVE = Range(0)
+POSITIVE = Range(0, open_low=True)
+FINITE = Range()
+FRACTION = Range(0, 1)
+LIMIT = Range(1, integer=True, also=(-1,))
+
+NUMBERS: Mapping[str, Range] = {
+    "seed": SEED,
+    "least_share": FRACTION,
+    "data.fold": Range(0, integer=True, also=("all",)),
+    "data.n_folds": Range(2, integer=True),
+    "data.split_seed": SEED,
+    "data.blocks.size": AT_LEAST_ONE,
+    "data.blocks.buffer": COUNT,
+    "data.runs": AT_LEAST_ONE,
+    "data.gap": COUNT,
+    "data.grid_tolerance": NOT_NEGATIVE,
+    "data.foreground_share": FRACTION,
+    "data.rarity": Range(0, 10),
+    "data.min_valid": FRACTION,
+    "data.n_labelled": AT_LEAST_ONE,
+    "data.steps_per_epoch": AT_LEAST_ONE,
+    "data.workers": Range(0, 1024, integer=True, also=("auto",)),
+    "data.steps": LIMIT,
+    "data.n_cases": Range(2, integer=True),
+    "data.n_scenes": AT_LEAST_ONE,
+    "data.n_test": COUNT,
+    "data.n_dates": AT_LEAST_ONE,
+    "data.dates.slots": AT_LEAST_ONE,
+    "data.dates.in_file": AT_LEAST_ONE,
+    "data.shape": AT_LEAST_ONE,
+    "data.seed": SEED,
+    "plan.spacing": POSITIVE,
+    "plan.patch": AT_LEAST_ONE,
+    "plan.batch_size": AT_LEAST_ONE,
+    "plan.mean": FINITE,
+    "plan.std": POSITIVE,
+    "plan.memory_gb": POSITIVE,
+    "inference.overlap": Range(0, 1, open_high=True),
+    "inference.batch_size": AT_LEAST_ONE,
+    "method.share": Range(0, 1, open_low=True, open_high=True),
+    "method.block": AT_LEAST_ONE,
+    "method.width": AT_LEAST_ONE,
+    "method.depth": AT_LEAST_ONE,
+    "optimizer.lr": NOT_NEGATIVE,
+    "optimizer.weight_decay": NOT_NEGATIVE,
+    "optimizer.momentum": FRACTION,
+    "scheduler.warmup": FRACTION,
+    "scheduler.final": FRACTION,
+    "scheduler.power": NOT_NEGATIVE,
+    "metric.nsd_tolerance": NOT_NEGATIVE,
+    "metric.boundary_width": POSITIVE,
+    "metric.resamples": AT_LEAST_ONE,
+    "metric.seed": SEED,
+    "trainer.max_steps": LIMIT,
+    "trainer.max_epochs": LIMIT,
+    "trainer.gradient_clip_val": NOT_NEGATIVE,
+    "trainer.check_val_every_n_epoch": AT_LEAST_ONE,
+    "trainer.num_sanity_val_steps": Range(-1, integer=True),
+    "trainer.log_every_n_steps": COUNT,
+    "trainer.num_nodes": AT_LEAST_ONE,
+    "callbacks.previews.cases": COUNT,
+    "sweep.trials": AT_LEAST_ONE,
+    "sweep.startup": AT_LEAST_ONE,
+    # medseg-predict and medseg-evaluate
+    "overlap": Range(0, 1, open_high=True),
+    "grid_tolerance": NOT_NEGATIVE,
+    "nsd_tolerance": NOT_NEGATIVE,
+    "boundary_width": POSITIVE,
+}
+"""Numbers by key; null is allowed wherever the configuration has it."""
+
+WORDS: Mapping[str, tuple[str, ...]] = {
+    "judged": ("best", "last"),
+    "missing": ("error", "skip"),
+    "scores": ("auto", "full", "scene"),
+    "data.nonfinite": ("error", "mask"),
+    "data.strategy": ("case", "area", "class", "group"),
+    "data.normalisation": ("zscore", "ct", "standard", "percentile", "unit_range", "rgb", "none"),
+    "plan.normalisation": ("zscore", "ct", "standard", "percentile", "unit_range", "rgb", "none"),
+}
+"""Words by key."""
+
+_NOT_FINITE = ("data.nodata", "data.dataset.reading.nodata")
+"""Keys that may be NaN or infinite: values that cells of a file may have."""
+
+
+def check_ranges(cfg: DictConfig) -> None:
+    """Refuse numbers and words that no training, plan, prediction or evaluation can use.
+
+    Keys that the configuration does not have are passed over; so are null and values that are yet to be given.
+
+    Args:
+        cfg: Of any command.
+
+    Raises:
+        BadInput: Names the key, its value and what was expected.
+    """
+    content: Any = OmegaConf.to_container(cfg, resolve=False)
+    for key, value in leaves(content, ""):
+        if isinstance(value, float) and not math.isfinite(value) and key not in _NOT_FINITE:
+            raise BadInput(f"{key}={value}: expected a finite number")
+    for key, allowed in NUMBERS.items():
+        for value in _values(cfg, key):
+            if not allowed.holds(value):
+                raise BadInput(f"{key}={_shown(cfg, key)}: expected {allowed.expected}")
+    for key, words in WORDS.items():
+        for value in _values(cfg, key):
+            if value not in words:
+                raise BadInput(f"{key}={_shown(cfg, key)}: expected one of {', '.join(words)}")
+
+
+def leaves(node: Any, at: str) -> Iterator[tuple[str, Any]]:
+    """Every value with its key; those of a list share one."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from leaves(value, f"{at}.{key}" if at else str(key))
+    elif isinstance(node, list):
+        for value in node:
+            yield from leaves(value, at)
+    else:
+        yield at, node
+
+
+def _values(cfg: DictConfig, key: str) -> list[Any]:
+    """The value of a key, or those of its list; empty where it has none."""
+    value = _selected(cfg, key)
+    return [v for v in (value if isinstance(value, list) else [value]) if v is not None]
+
+
+def _selected(cfg: DictConfig, key: str) -> Any:
+    value = OmegaConf.select(cfg, key, throw_on_missing=False)
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def _shown(cfg: DictConfig, key: str) -> str:
+    return str(_selected(cfg, key)).replace(" ", "")
