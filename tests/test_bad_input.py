@@ -17,6 +17,7 @@ from medseg.command import compose
 from medseg.data.store import StoredCase
 from medseg.errors import BadInput
 from medseg.predict import predict
+from medseg.prediction_record import RECORD
 from medseg.train import train
 from tests.formats.test_dicom import save_slice
 from tests.tiny import AFFINE, SMALL, draw, save, write_nnunet
@@ -309,21 +310,22 @@ def test_output_in_the_folder_of_the_images(run_dir: Path, tmp_path: Path) -> No
     assert (folder / "p.nii.gz").read_bytes() == before
 
 
-def test_existing_outputs_are_kept_unless_told(run_dir: Path, inputs: Path, tmp_path: Path) -> None:
+def test_files_of_unknown_origin_are_replaced_only_on_request(run_dir: Path, inputs: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "p1.nii.gz").write_text("mine")
-    predict_into(run_dir, inputs, out)
-    assert names(out) == ["p0.nii.gz", "p1.nii.gz", "p2.nii.gz"]
+    refuse_prediction(run_dir, inputs, out, "1 of 3 label files", "1 not listed in predictions.json", "overwrite=true")
     assert (out / "p1.nii.gz").read_text() == "mine"
+    assert names(out) == ["p1.nii.gz"]
     predict_into(run_dir, inputs, out, "overwrite=true")
+    assert names(out) == ["p0.nii.gz", "p1.nii.gz", "p2.nii.gz", RECORD]
     assert formats.open(out / "p1.nii.gz").grid.shape == (20, 20, 20)
 
 
-def test_failing_case_leaves_no_half_written_file(run_dir: Path, inputs: Path, tmp_path: Path) -> None:
+def test_failing_case_stops_no_other_and_leaves_no_file(run_dir: Path, inputs: Path, tmp_path: Path) -> None:
     truncate(inputs / "p1_0000.nii.gz")
     refuse_prediction(run_dir, inputs, tmp_path / "out", "p1_0000.nii.gz: cannot be read", "copy or convert it again")
-    assert names(tmp_path / "out") == ["p0.nii.gz"]
+    assert names(tmp_path / "out") == ["p0.nii.gz", "p2.nii.gz", RECORD]
     assert formats.open(tmp_path / "out/p0.nii.gz").read().shape == (1, 20, 20, 20)
 
 
@@ -358,7 +360,7 @@ def test_dicom_and_nrrd_are_predicted_like_nifti(run_dir: Path, tmp_path: Path) 
     save(others / "b.nii.gz", image, np.diag([-0.6, -0.8, 2.5, 1]))
     (from_series,) = predict_into(run_dir, series, tmp_path / "out")
     from_nrrd, from_nifti = predict_into(run_dir, others, tmp_path / "out")
-    assert names(tmp_path / "out") == ["a.nrrd", "b.nii.gz", "scan.1.nii.gz"]
+    assert names(tmp_path / "out") == ["a.nrrd", "b.nii.gz", RECORD, "scan.1.nii.gz"]
     expected = formats.open(from_nifti)
     assert len(np.unique(expected.read())) > 1
     for path in (from_series, from_nrrd):

@@ -33,11 +33,15 @@ ALLOWED = {
     "transforms": CONTRACT,
     "inference": CONTRACT,
     "data": CONTRACT | {"cpu", "files", "formats", "transforms", "wavelengths"},
-    "planning": CONTRACT | {"files", "formats", "transforms", "data"},  # the fingerprint crops as preprocessing does
+    "planning": CONTRACT
+    | {"files", "formats", "transforms", "data", "watching"},  # the fingerprint crops as preprocessing does
     "methods": {"errors", "labels", "sample"},
     "callbacks": CONTRACT
     | {"files", "formats", "metrics", "methods", "report", "watching"},  # the method's budget; previews are drawn
     "report": CONTRACT | {"files", "formats", "metrics"},
+    "prediction_record": {"errors", "files", "data"},
+    "prediction_targets": {"errors", "formats", "data"},
+    "prediction_jobs": {"errors", "formats", "data", "inference", "prediction_record", "watching"},
 }
 COMMANDS = {
     "build",

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float
-from rich.progress import track
 
 from medseg.data.case import Case
 from medseg.data.cases import Dataset
@@ -23,6 +22,7 @@ from medseg.errors import BadInput
 from medseg.files import write_whole
 from medseg.labels import IGNORE, LabelTable
 from medseg.sample import DataSpec, Sample
+from medseg.watching import watched
 
 CELLS_POOLED = 10_000_000
 """Foreground cells pooled over the dataset; nnU-Net pools ten times as many, to the same percentiles."""
@@ -221,7 +221,7 @@ def fingerprint(source: Dataset, cases: Sequence[Case], store: Path) -> Fingerpr
         return Fingerprint.from_dict(json.loads(path.read_text()))
     facts = [
         _facts(source.open(case), -(-_pooled_cells(source.spec) // len(cases)), index)
-        for index, case in enumerate(track(cases, "looking at cases"))
+        for index, case in enumerate(watched(cases, "looking at cases"))
     ]
     pooled = pool(facts, source.spec.labels, labelled=any(case.label for case in cases))
     digests.save()
