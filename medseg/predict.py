@@ -231,6 +231,8 @@ def find_cases(sources: Sequence[Path], n_channels: int, ndim: int = 3, dates: D
             f"input: {len(sources)} folders came, expected one; the channels of a volume lie in one folder, named "
             "case_0000, case_0001 and so on"
         )
+    if source.is_file() and source.suffix.lower() == ".dcm":
+        raise BadInput(f"input={source}: is one slice of a DICOM series; give its folder, input={source.parent}")
     if source.is_file():
         cases = [c for c in _paired(source.parent, n_channels, formats.suffix(source)) if source in c.images]
         if not cases:

@@ -239,7 +239,7 @@ def _save_adapters(cfg: DictConfig, run: Run, run_dir: Path) -> None:
 
 
 def _judge(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]:
-    from medseg import build, folds, restore
+    from medseg import build, checkpoint, folds, restore
     from medseg.judge import judge
     from medseg.metrics.accumulate import write
     from medseg.report.html import write_run_report
@@ -254,7 +254,7 @@ def _judge(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]:
         predictor, cases, run.dataset.read, scores, watch=lambda c: watched(c, f"judging {which}", so_far=scores.glance)
     )
     result = scores.result()
-    result["policy"] |= {"cases": which, "checkpoint": cfg.judged}
+    result["policy"] |= {"cases": which, "checkpoint": cfg.judged, "step": str(checkpoint.read(chosen)["global_step"])}
     write(run_dir, result)
     write_run_report(run_dir, result, shown, run.dataset.spec, run.method.stored)  # type: ignore[arg-type]
     tracking.log_scores(run, result, shown)

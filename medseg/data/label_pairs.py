@@ -215,8 +215,10 @@ def read(files: Files, table: LabelTable, tolerance: float, shapes: Shapes = BUR
     else:
         label, labelled, grid = _read_labels(files.label)
     check_grid(files.prediction, pred_grid, files.label, grid, tolerance)
-    written = replace(table, classes=tuple(replace(c, values=(c.saved,)) for c in table.classes), ignore_values=())
-    pred, label = _index(written, pred, predicted, files.prediction), _index(table, label, labelled, files.label)
+    pred, label = (
+        _index(_written(table), pred, predicted, files.prediction),
+        _index(table, label, labelled, files.label),
+    )
     valid = np.ones(label.shape, dtype=bool)
     if files.valid is not None:
         inside, known, view_grid = _read_labels(files.valid)
@@ -227,6 +229,13 @@ def read(files: Files, table: LabelTable, tolerance: float, shapes: Shapes = BUR
     if grid.frame == PIXEL and pred_grid.frame != PIXEL:
         grid = pred_grid
     return Judged(pred, label, valid & ~absent, grid, int(counted.sum()), int((counted & absent).sum()))
+
+
+def _written(table: LabelTable) -> LabelTable:
+    """The table of predictions: the saved value of each class, and its raw values that no other class saves."""
+    saved = {c.saved for c in table.classes}
+    classes = [replace(c, values=(c.saved, *(v for v in c.values if v not in saved))) for c in table.classes]
+    return replace(table, classes=tuple(classes), ignore_values=())
 
 
 def _index(

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.errors import InvalidDicomError
+from pydicom.misc import is_dicom
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from medseg.errors import BadInput
@@ -32,6 +33,7 @@ _DAMAGE = (
     AttributeError,
     KeyError,
 )
+_SHOWN = 3  # folders that a message names
 _NEEDED = (
     "Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient",
     "BitsAllocated", "PixelRepresentation",
@@ -139,6 +141,21 @@ def _headers(folder: Path) -> list[Any]:
     return headers
 
 
+def _deeper(folder: Path) -> str:
+    """Where series lie below a folder, as in the export of an archive (patient, study, series)."""
+    found = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_dir()):
+        first = next((p for p in sorted(path.iterdir()) if p.is_file() and is_dicom(p)), None)
+        if first is not None and first.name.upper() != "DICOMDIR":
+            found.append(path)
+        if len(found) > _SHOWN:
+            break
+    if not found:
+        return "name the folder of a series"
+    names = ", ".join(str(path) for path in found[:_SHOWN]) + (", ..." if len(found) > _SHOWN else "")
+    return f"series lie in {names}; name one of these, or the folder directly above them"
+
+
 def _choose(folder: Path, headers: Sequence[Any], series: str | None) -> list[Any]:
     """Headers of the one image series, or of the one asked for."""
     groups: dict[str, list[Any]] = defaultdict(list)
@@ -147,14 +164,17 @@ def _choose(folder: Path, headers: Sequence[Any], series: str | None) -> list[An
     # series without any pixels are reports and annotations
     groups = {uid: group for uid, group in groups.items() if any("Rows" in h for h in group)}
     if not groups:
-        raise BadInput(f"{folder}: no DICOM image in this folder (subfolders are not searched); name the folder of one")
+        raise BadInput(f"{folder}: no DICOM image in this folder (subfolders are not searched); {_deeper(folder)}")
     if series is None and len(groups) == 1:
         return next(iter(groups.values()))
     if series in groups:
         return groups[series]
     found = "; ".join(f"{u} ({len(g)} files, {g[0].get('SeriesDescription', '')!s})" for u, g in groups.items())
     came = f"{len(groups)} series, one was expected" if series is None else f"no series {series}"
-    raise BadInput(f"{folder}: holds {came}; choose with series=UID among {found}")
+    raise BadInput(
+        f"{folder}: holds {came}; move each series into a folder of its own, or choose one in medseg-predict with "
+        f"series=UID among {found}"
+    )
 
 
 def _check_kind(headers: Sequence[Any]) -> None:
