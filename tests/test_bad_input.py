@@ -322,6 +322,61 @@ def test_files_of_unknown_origin_are_replaced_only_on_request(run_dir: Path, inp
     assert formats.open(out / "p1.nii.gz").grid.shape == (20, 20, 20)
 
 
+def test_files_of_an_older_checkpoint_are_not_kept(run_dir: Path, two_channel_run: Path, tmp_path: Path) -> None:
+    """Another file of the same weights is the same checkpoint; weights that have learned since are another one."""
+    out, newer = tmp_path / "out", tmp_path / "newer/checkpoints/best.ckpt"
+    image = save(tmp_path / "a.nii.gz", draw(0)[0])
+    (before,) = predict_into(run_dir, image, out)
+    content = before.read_bytes()
+    newer.parent.mkdir(parents=True)
+    loaded = torch.load(run_dir / "checkpoints/best.ckpt", weights_only=True)
+    torch.save(loaded, newer)
+    predict_into(newer.parents[1], image, out)
+    name = next(key for key in loaded["state_dict"] if key.startswith("network.") and key.endswith("weight"))
+    loaded["state_dict"][name] += 1
+    torch.save(loaded, newer)
+    refuse_prediction(newer.parents[1], image, out, "1 of 1 label files", "1 made by another checkpoint")
+    assert before.read_bytes() == content
+    with pytest.raises(BadInput, match="1 made with other settings"):
+        predict_into(run_dir, image, out, "overlap=0.25")
+    save(image, draw(1)[0])
+    refuse_prediction(run_dir, image, out, "1 made from other images")
+
+
+def test_several_checkpoints_are_refused(run_dir: Path, tmp_path: Path) -> None:
+    best = run_dir / "checkpoints/best.ckpt"
+    cfg = compose("predict", [f"checkpoint=[{best},{best}]", f"input={tmp_path}", f"output={tmp_path}/out"])
+    with pytest.raises(BadInput, match=r"checkpoint: got a list of 2, expected one file; ensembles .* not supported"):
+        predict(cfg)
+
+
+def test_a_single_image_may_be_written_to_a_named_file(run_dir: Path, inputs: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out/pred.nii.gz"
+    assert predict_into(run_dir, inputs / "p1_0000.nii.gz", target) == [target]
+    assert names(tmp_path / "out") == ["pred.nii.gz", RECORD]
+    assert formats.open(target).grid.shape == (20, 20, 20)
+    refuse_prediction(run_dir, inputs, tmp_path / "other.nii.gz", "other.nii.gz names a file, and input", "is a folder")
+    assert not (tmp_path / "other.nii.gz").exists()
+
+
+def test_series_of_a_dicom_folder(run_dir: Path, tmp_path: Path) -> None:
+    """One of two is chosen by its UID; a single slice and a tree of folders say where the series are."""
+    folder, image = tmp_path / "patient/study/series", draw(2)[0].round().astype(np.int16)
+    folder.mkdir(parents=True)
+    for series, shift in (("1.2.3", 0), ("9.9", 5)):
+        for k in range(image.shape[2]):
+            path, place = folder / f"{series}-{k}.dcm", (0, 0, 2.5 * k)
+            save_slice(path, image[:, :, k] + shift, place, turn=np.eye(3), InstanceNumber=k, series=series)
+    out = tmp_path / "out"
+    refuse_prediction(run_dir, folder, out, "holds 2 series", "medseg-predict with series=UID among 1.2.3", "9.9")
+    (path,) = predict_into(run_dir, folder, out, "series=9.9")
+    assert formats.open(path).grid.shape == (20, 20, 20)
+    refuse_prediction(
+        run_dir, folder / "9.9-0.dcm", out, f"one slice of a DICOM series; give its folder, input={folder}"
+    )
+    refuse_prediction(run_dir, tmp_path / "patient", out, f"series lie in {folder}; name one of these")
+
+
 def test_failing_case_stops_no_other_and_leaves_no_file(run_dir: Path, inputs: Path, tmp_path: Path) -> None:
     truncate(inputs / "p1_0000.nii.gz")
     refuse_prediction(run_dir, inputs, tmp_path / "out", "p1_0000.nii.gz: cannot be read", "copy or convert it again")
