@@ -57,7 +57,8 @@ def predict(cfg: DictConfig) -> list[Path]:
 
     if device_of(cfg.device) == "cpu":
         keep_large_blocks()
-    given = {key: value for key, value in cfg.data.items() if value is not None}
+    given = {key: value for key, value in cfg.data.items() if value is not None and key != "series"}
+    series = None if cfg.data.series is None else str(cfg.data.series)
     predictor = restore.predictor(
         checkpoint,
         device=cfg.device,
@@ -66,7 +67,7 @@ def predict(cfg: DictConfig) -> list[Path]:
         data=given,
         probabilities=cfg.probabilities,
         mosaic=bool(cfg.mosaic),
-        series=cfg.series,
+        series=series,
     )
     layout = restore.layout(checkpoint, given)
     cases = _chosen_cases(cfg, sources, predictor.spec, layout)
@@ -118,7 +119,7 @@ def _origin(cfg: DictConfig, checkpoint: Path, predictor: Predictor, layout: Lay
         "precision": tiling.precision,
         "data": layout.reading.to_dict(),
         "mosaic": cfg.mosaic,
-        "series": cfg.series,
+        "series": cfg.data.series,
     }
     return Origin(layout.digest, str(checkpoint), json.loads(json.dumps(settings, default=str)))
 

@@ -368,8 +368,8 @@ def test_series_of_a_dicom_folder(run_dir: Path, tmp_path: Path) -> None:
             path, place = folder / f"{series}-{k}.dcm", (0, 0, 2.5 * k)
             save_slice(path, image[:, :, k] + shift, place, turn=np.eye(3), InstanceNumber=k, series=series)
     out = tmp_path / "out"
-    refuse_prediction(run_dir, folder, out, "holds 2 series", "medseg-predict with series=UID among 1.2.3", "9.9")
-    (path,) = predict_into(run_dir, folder, out, "series=9.9")
+    refuse_prediction(run_dir, folder, out, "holds 2 series", "medseg-predict with data.series=UID among 1.2.3", "9.9")
+    (path,) = predict_into(run_dir, folder, out, "data.series=1.2.3")
     assert formats.open(path).grid.shape == (20, 20, 20)
     refuse_prediction(
         run_dir, folder / "9.9-0.dcm", out, f"one slice of a DICOM series; give its folder, input={folder}"

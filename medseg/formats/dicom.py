@@ -173,7 +173,7 @@ def _choose(folder: Path, headers: Sequence[Any], series: str | None) -> list[An
     came = f"{len(groups)} series, one was expected" if series is None else f"no series {series}"
     raise BadInput(
         f"{folder}: holds {came}; move each series into a folder of its own, or choose one in medseg-predict with "
-        f"series=UID among {found}"
+        f"data.series=UID among {found}"
     )
 
 
