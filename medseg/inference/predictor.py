@@ -62,7 +62,8 @@ class Predictor:
         write: Writes saved values ``[*s]``, valid where the second array says so, on a grid into a file,
             like the file that was read.
         stream: Predicts (predictor, opened, target, like) window by window into a file of any size, or
-            gives False where it has to be done in memory. Its ``on_rows`` is called with the rows that are done.
+            gives False where it has to be done in memory. ``on_rows=``, if it is given, is called with the rows that
+            are done.
         device: Where the network runs.
     """
 
@@ -172,8 +173,8 @@ class Predictor:
         files, target = [Path(s) for s in several], Path(target)
         opened = self._open(files)
         rows = opened.grid.shape[0]
-        watch = None if on_rows is None else lambda done: on_rows(done, rows)
-        if not self._stream(self, opened, target, files[0], on_rows=watch):
+        watch = {} if on_rows is None else {"on_rows": lambda done: on_rows(done, rows)}
+        if not self._stream(self, opened, target, files[0], **watch):
             sample = replace(opened.read(), label=None)
             saved = self.spec.labels.to_saved(self.index(sample))
             self._write(target, saved, sample.valid, sample.grid, files[0])
