@@ -112,6 +112,7 @@ def evaluate_folders(
     if flat:
         result["policy"]["unpredicted"] = _told_unpredicted(lacking)
     drawn = [(case, _draw(cases[case], table, grid_tolerance, shapes)) for case in _worst(result, figures)]
+    written = datetime.now().astimezone().isoformat(timespec="seconds")
     facts = {
         "predictions": str(predictions), "labels": str(labels), "field of view": str(valid) if valid else "none",
         "cases": len(cases), "left out": left_out or "none", "scores": chosen,
@@ -119,11 +120,11 @@ def evaluate_folders(
         **({"regions": {r.name: [table.titles[i] for i in r.members] for r in table.regions}} if table.regions else {}),
         "ignored values": list(table.ignore_values),
         "not scored": table.names[0] if table.background else "none", "medseg": medseg.__version__,
-        "written": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "written": written,
     }  # fmt: skip
     write(Path(output), result)
     heading = f"Evaluation of {Path(predictions).name} against {Path(labels).name}"
-    lead = f"{len(cases)} cases of {predictions} against {labels}, written {facts['written'][:16].replace('T', ' ')}"
+    lead = f"{len(cases)} cases of {predictions} against {labels}, written {written[:16].replace('T', ' ')}"
     paths = {case: _paths(files) for case, files in cases.items()}
     write_report(Path(output) / "report.html", result, drawn, facts, heading=heading, lead=lead, files=paths)
     Console(highlight=False).print(means_table(result))

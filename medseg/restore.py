@@ -155,5 +155,5 @@ def content_digest(loaded: Mapping[str, Any]) -> str:
     total = hashlib.sha256(json.dumps(stored, sort_keys=True, default=str).encode())
     for name, weights in sorted(checkpoint.network_state(loaded).items()):
         total.update(f"{name} {weights.dtype} {tuple(weights.shape)}".encode())
-        total.update(weights.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+        total.update(weights.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()

@@ -151,6 +151,7 @@ def test_two_series_ask_which(tmp_path):
 
 def test_a_tree_of_patients_and_studies_says_where_its_series_lie(tmp_path):
     for number in range(4):
+        (tmp_path / f"p/study{number}").mkdir(parents=True)
         save_series(tmp_path / f"p/study{number}/s")
     words = rf"\(subfolders are not searched\); series lie in {tmp_path}/p/study0/s, .*study2/s, \.\.\.; name one of"
     with pytest.raises(BadInput, match=words):
