@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,10 @@ from medseg.errors import BadInput, told_as
 
 if TYPE_CHECKING:
     from medseg.labels import LabelTable
+
+
+_ADD_IN_TRAINING = "add them to data.labels, or to its ignore list"
+_ADD_HERE = "add them to names: as a class of their own, to the background (background: [0, 5]), or as ignore: 5"
 
 
 def main() -> None:
@@ -36,22 +41,23 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     from medseg.evaluation import evaluate_folders
 
     output, table = Path(cfg.output), _table(cfg)
-    result = evaluate_folders(
-        Path(cfg.predictions),
-        Path(cfg.labels),
-        output,
-        table,
-        images=None if cfg.images is None else Path(cfg.images),
-        valid=None if cfg.valid is None else Path(cfg.valid),
-        ignore=cfg.ignore,
-        background=cfg.background is not None,
-        scores=cfg.scores,
-        nsd_tolerance=cfg.nsd_tolerance,
-        boundary_width=cfg.boundary_width,
-        missing=cfg.missing,
-        grid_tolerance=cfg.grid_tolerance,
-        shapes=Shapes(cfg.attribute, cfg.layer, cfg.all_touched),
-    )
+    with told_as((_ADD_IN_TRAINING, _ADD_HERE), ("data.labels", "names")):
+        result = evaluate_folders(
+            Path(cfg.predictions),
+            Path(cfg.labels),
+            output,
+            table,
+            images=None if cfg.images is None else Path(cfg.images),
+            valid=None if cfg.valid is None else Path(cfg.valid),
+            ignore=cfg.ignore,
+            background=cfg.background is not None,
+            scores=cfg.scores,
+            nsd_tolerance=cfg.nsd_tolerance,
+            boundary_width=cfg.boundary_width,
+            missing=cfg.missing,
+            grid_tolerance=cfg.grid_tolerance,
+            shapes=Shapes(cfg.attribute, cfg.layer, cfg.all_touched),
+        )
     print(f"Written: {output}/metrics.json, {output}/cases.csv, {output}/report.html")  # noqa: T201
     if table is None:
         print("Classes are called after their values: 'names={background: 0, liver: 1, ignore: 255}' names yours")  # noqa: T201
@@ -67,7 +73,15 @@ def _table(cfg: DictConfig) -> LabelTable | None:
         declared: Any = OmegaConf.to_container(cfg.names)
         with told_as(("data.labels", "names")):
             names = by_name(declared)
-        return LabelTable.declare(names, merge=True, background=_background(cfg, list(names)))
+        background = _background(cfg, list(names))
+        if not _overlap(names):
+            return LabelTable.declare(names, merge=True, background=background)
+        if background is None:
+            raise BadInput(
+                "names: classes that share values are regions, which need a background; add background: 0 to names"
+            )
+        painted = [_values(v)[0] for n, v in names.items() if n not in (background, "ignore")]
+        return LabelTable.declare(names, regions_class_order=painted, background=background)
     folder = Path(cfg.labels)
     for path in (folder / "dataset.json", folder.parent / "dataset.json"):
         if path.is_file():
@@ -84,6 +98,16 @@ def _table(cfg: DictConfig) -> LabelTable | None:
             f"background={cfg.background} names a class, but there are none; give names={{NAME: value, ...}}"
         )
     return None
+
+
+def _values(value: int | Sequence[int]) -> list[int]:
+    return [value] if isinstance(value, int) else list(value)
+
+
+def _overlap(names: Mapping[str, int | Sequence[int]]) -> bool:
+    """Whether a raw value belongs to several names, which then are regions as in training."""
+    every = [v for value in names.values() for v in set(_values(value))]
+    return len(set(every)) < len(every)
 
 
 def _background(cfg: DictConfig, names: list[str]) -> str | None:

@@ -121,15 +121,22 @@ def evaluate_folders(
     if flat:
         result["policy"]["unpredicted"] = _told_unpredicted(lacking)
     drawn = [(case, _draw(cases[case], table, grid_tolerance, shapes)) for case in _worst(result, figures)]
+    written = datetime.now().astimezone().isoformat(timespec="seconds")
     facts = {
         "predictions": str(predictions), "labels": str(labels), "field of view": str(valid) if valid else "none",
         "cases": len(cases), "left out": left_out or "none", "scores": chosen,
-        "classes": {c.name: list(c.values) for c in table.classes}, "ignored values": list(table.ignore_values),
+        "classes": {title: list(c.values) for title, c in zip(table.titles, table.classes, strict=True)},
+        **({"regions": {r.name: [table.titles[i] for i in r.members] for r in table.regions}} if table.regions else {}),
+        "ignored values": list(table.ignore_values),
         "not scored": table.names[0] if table.background else "none", "medseg": medseg.__version__,
-        "written": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "written": written,
     }  # fmt: skip
+    heading = f"Evaluation of {Path(predictions).name} against {Path(labels).name}"
+    lead = f"{len(cases)} cases of {predictions} against {labels}, written {written[:16].replace('T', ' ')}"
+    paths = {case: _paths(files) for case, files in cases.items()}
+    further = tables(result)
     report = Path(output) / "report.html"
-    write_report(report, result, drawn, facts, heading="Evaluation", tables=tables(result))
+    write_report(report, result, drawn, facts, heading=heading, lead=lead, files=paths, tables=further)
     Console(highlight=False).print(means_table(result))
     return result
 
@@ -172,6 +179,11 @@ def _worst(result: Mapping[str, Any], number: int) -> list[str]:
         if row.get(leading) is not None:
             by_case.setdefault(row["case"], []).append(row[leading])
     return sorted(by_case, key=lambda case: float(np.mean(by_case[case])))[:number]
+
+
+def _paths(files: Files) -> dict[str, str]:
+    found = {"prediction": files.prediction, "label": files.label, "image": files.image}
+    return {kind: str(path) for kind, path in found.items() if path is not None}
 
 
 def _draw(files: Files, table: LabelTable, tolerance: float, shapes: Shapes) -> bytes:

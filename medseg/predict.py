@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -16,7 +17,10 @@ from medseg.errors import BadInput
 if TYPE_CHECKING:
     from medseg.data.case import Case
     from medseg.data.series import Dates
+    from medseg.inference.predictor import Predictor
     from medseg.labels import LabelTable
+    from medseg.prediction_jobs import Written
+    from medseg.prediction_record import Origin
     from medseg.restore import Layout
     from medseg.sample import DataSpec
 
@@ -33,27 +37,29 @@ def predict(cfg: DictConfig) -> list[Path]:
         The label files, those that existed already included.
 
     Raises:
-        BadInput: The checkpoint, the input or one of its images is not what it should be.
+        BadInput: The checkpoint, the input or one of its images is not what it should be; or the output holds files
+            that this command would not write. Other images are predicted before a bad one is reported.
     """
-    checkpoint, target = Path(cfg.checkpoint), Path(cfg.output)
+    checkpoint, target = _checkpoint(cfg.checkpoint), Path(cfg.output)
     sources = [Path(cfg.input)] if isinstance(cfg.input, str) else [Path(folder) for folder in cfg.input]
     _check_input(sources)
-    if target.exists() and not target.is_dir():
-        raise BadInput(f"output={target} is a file; give a folder, in which each case gets a file of its name")
-    from rich.console import Console
+    from medseg.prediction_targets import check_labels, ending, names_label_file
 
+    single = names_label_file(target, sources, cfg.mosaic)
     from medseg import quiet
 
     quiet.settle()
-    from medseg import formats, restore
+    from medseg import restore
     from medseg.checkpoint import read
     from medseg.cpu import keep_large_blocks
     from medseg.device import device_of
-    from medseg.watching import watched
+    from medseg.prediction_jobs import Request, check_conflicts, find_jobs, run_jobs, warn_of_others
+    from medseg.prediction_record import Record
 
     if device_of(cfg.device) == "cpu":
         keep_large_blocks()
-    given = {key: value for key, value in cfg.data.items() if value is not None}
+    given = {key: value for key, value in cfg.data.items() if value is not None and key != "series"}
+    series = None if cfg.data.series is None else str(cfg.data.series)
     loaded = read(checkpoint)
     predictor = restore.predictor(
         checkpoint,
@@ -62,31 +68,64 @@ def predict(cfg: DictConfig) -> list[Path]:
         overlap=cfg.overlap,
         data=given,
         probabilities=cfg.probabilities,
-        shapes=cfg.polygons,
         mosaic=bool(cfg.mosaic),
         trust=cfg.trust,
         loaded=loaded,
+        series=series,
     )
     layout = restore.layout(checkpoint, given, loaded=loaded)
     cases = _chosen_cases(cfg, sources, predictor.spec, layout)
-    written = [target / f"{case.id}{ending(case.images[0])}" for case in cases]
-    beside = [path for path in written if formats.suffix(path) not in formats.RASTERS]
-    if (cfg.probabilities or cfg.polygons or cfg.mosaic) and beside:
-        raise BadInput(
-            f"probabilities, polygons and mosaic are for GeoTIFF scenes, {beside[0].name} is none; leave them out"
-        )
-    clash = [path for case, path in zip(cases, written, strict=True) if path.resolve() in _resolved(case.images)]
-    if clash:
-        raise BadInput(f"output={target}: {clash[0].name} would replace the image itself; choose another folder")
-    work = [(c, p) for c, p in zip(cases, written, strict=True) if cfg.overwrite or not p.exists()]
-    for case, path in watched(work, "predicting"):
-        predictor.file(case.images, path)
-    kept = len(cases) - len(work)
+    folder = target.parent if single else target
+    labels = [target.name] if single else [f"{case.id}{ending(case.images[0])}" for case in cases]
+    request = Request(cfg.probabilities, cfg.polygons, cfg.polygon_min_area_m2)
+    check_labels(cases, labels, folder, georeferenced=bool(cfg.probabilities or cfg.polygons or cfg.mosaic))
+    record = Record(folder, _origin(cfg, checkpoint, predictor, layout))
+    jobs = find_jobs(cases, labels, record, request)
+    if not cfg.overwrite:
+        check_conflicts(jobs, target)
+    warn_of_others(jobs, record, request)
+    written = run_jobs(jobs, predictor, record, request, overwrite=cfg.overwrite)
+    _print_end(written, len(jobs), target, judging(folder, predictor.spec.labels, layout.reading.attribute))
+    return [folder / label for label in labels]
+
+
+def _print_end(written: Written, total: int, target: Path, after: str) -> None:
+    from rich.console import Console
+
     console = Console(highlight=False)
-    console.print(f"{len(work)} label files written to {target}" + (f", {kept} kept (overwrite=true)" if kept else ""))
-    after = judging(target, predictor.spec.labels, layout.reading.attribute)
+    line = f"{written.labels} label files written to {target}"
+    if kept := total - written.labels:
+        line += f", {kept} kept: same checkpoint, settings and images (overwrite=true predicts them anew)"
+    if written.completed:
+        line += f"; {written.completed} of these got the outputs that they lacked"
+    console.print(line, soft_wrap=True, markup=False)
     console.print(f"Next: {after}", soft_wrap=True, markup=False)
-    return written
+
+
+def _checkpoint(given: Any) -> Path:
+    if not isinstance(given, str):
+        raise BadInput(
+            f"checkpoint: got a list of {len(given)}, expected one file; ensembles of several checkpoints are not "
+            "supported yet, so predict with each of them into a folder of its own"
+        )
+    return Path(given)
+
+
+def _origin(cfg: DictConfig, checkpoint: Path, predictor: Predictor, layout: Layout) -> Origin:
+    """What decides the labels besides the images."""
+    from medseg.prediction_record import Origin
+
+    tiling = predictor.tiling
+    settings = {
+        "window": tiling.window,
+        "overlap": tiling.overlap,
+        "flip_axes": tiling.flip_axes,
+        "precision": tiling.precision,
+        "data": layout.reading.to_dict(),
+        "mosaic": cfg.mosaic,
+        "series": cfg.data.series,
+    }
+    return Origin(layout.digest, str(checkpoint), json.loads(json.dumps(settings, default=str)))
 
 
 def _chosen_cases(cfg: DictConfig, sources: list[Path], spec: DataSpec, layout: Layout) -> list[Case]:
@@ -123,7 +162,10 @@ def judging(target: Path, labels: LabelTable, attribute: str | None = None) -> s
         >>> judging(Path("maps"), LabelTable.declare({"background": 0, "left kidney": 3}))
         "medseg-evaluate predictions=maps labels=DIR output=maps-scores 'names={background: 0, left kidney: 3}'"
     """
-    values = {c.name: c.values[0] if len(c.values) == 1 else list(c.values) for c in labels.classes}
+    raw = [c.values for c in labels.classes]
+    meant = {c.name: c.values for c in labels.classes[: 1 if labels.regions else None]}
+    meant |= {r.name: tuple(v for member in r.members for v in raw[member]) for r in labels.regions}
+    values: dict[str, Any] = {name: list(own) if len(own) > 1 else own[0] for name, own in meant.items()}
     if labels.ignore_values:
         values["ignore"] = list(labels.ignore_values) if len(labels.ignore_values) > 1 else labels.ignore_values[0]
     words = [f"medseg-evaluate predictions={target} labels=DIR output={target}-scores"]
@@ -194,6 +236,8 @@ def find_cases(sources: Sequence[Path], n_channels: int, ndim: int = 3, dates: D
             f"input: {len(sources)} folders came, expected one; the channels of a volume lie in one folder, named "
             "case_0000, case_0001 and so on"
         )
+    if source.is_file() and source.suffix.lower() == ".dcm":
+        raise BadInput(f"input={source}: is one slice of a DICOM series; give its folder, input={source.parent}")
     if source.is_file():
         cases = [c for c in _paired(source.parent, n_channels, formats.suffix(source)) if source in c.images]
         if not cases:
@@ -213,17 +257,3 @@ def _paired(folder: Path, n_channels: int, suffix: str) -> list[Case]:
     from medseg.data.pairing import pair
 
     return pair(folder, None, n_channels, endings=[suffix]) if suffix in formats.VOLUMES else []
-
-
-def ending(image: Path) -> str:
-    """Suffix of the label file for an image: its own, but ``.nii.gz`` for DICOM, ``.png`` for photographs."""
-    from medseg import formats
-
-    own = formats.suffix(image)
-    if own in formats.IMAGES:
-        return ".png"
-    return {"": ".nii.gz", ".nhdr": ".nrrd", ".mhd": ".mha"}.get(own, own)
-
-
-def _resolved(paths: Sequence[Path]) -> set[Path]:
-    return {path.resolve() for path in paths}

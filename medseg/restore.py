@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +23,7 @@ from medseg.data.series import dated
 from medseg.device import device_of, precision_of, short_precision
 from medseg.errors import BadInput
 from medseg.formats.mosaic import Mosaic
+from medseg.formats.source import Source
 from medseg.inference.predictor import Predictor
 from medseg.sample import DataSpec
 from medseg.scenes import stream_scene, write_like
@@ -35,8 +38,8 @@ def predictor(
     overlap: float | None = None,
     data: Mapping[str, Any] | None = None,
     probabilities: bool = False,
-    shapes: bool = False,
     mosaic: bool = False,
+    series: str | None = None,
     trust: Sequence[str] | str = (),
     loaded: Mapping[str, Any] | None = None,
 ) -> Predictor:
@@ -52,8 +55,8 @@ def predictor(
         overlap: Least share of a window that its neighbour covers; None likewise.
         data: Fields of ``Reading`` for the new images, instead of the training's.
         probabilities: Of scenes, write a file of probabilities beside each label file.
-        shapes: Of scenes, write a file of polygons beside each label file.
         mosaic: Take the files of a case as tiles of one scene, not as its channels.
+        series: SeriesInstanceUID to take from folders of DICOM slices that hold several series.
         trust: Modules of the user, whose classes the checkpoint may name; see ``trust.check``.
         loaded: What ``checkpoint.read`` gave for this path, if it was read already.
 
@@ -87,9 +90,9 @@ def predictor(
         prepare=held.plan.preprocess,
         tiling=tiles,
         spec=held.spec,
-        open=partial(open_image, spec=held.spec, reading=reading, mosaic=mosaic),
+        open=partial(open_image, spec=held.spec, reading=reading, mosaic=mosaic, series=series),
         write=partial(write_like, labels=held.spec.labels),
-        stream=partial(stream_scene, key=loaded_key(path), probabilities=probabilities, shapes=shapes),
+        stream=partial(stream_scene, key=content_digest(loaded), probabilities=probabilities),
         device=place,
     )
 
@@ -102,11 +105,13 @@ class Layout:
         folders: Sub-folders that images came from; empty where the dataset names none.
         reading: How files are read.
         names: Patterns that found the files instead of folders; None where there were none.
+        digest: Of the checkpoint, see ``content_digest``.
     """
 
     folders: tuple[str, ...]
     reading: Reading
     names: FileNames | None
+    digest: str
 
 
 def layout(
@@ -125,15 +130,19 @@ def layout(
     loaded = checkpoint.read(path) if loaded is None else loaded
     with checkpoint.damaged(path):
         held = Held.of(loaded["medseg"])
-    return Layout(held.folders, Reading.of(**dict(held.data) | dict(data or {})), held.names)
+    return Layout(held.folders, Reading.of(**dict(held.data) | dict(data or {})), held.names, content_digest(loaded))
 
 
-def open_image(files: Sequence[Path], *, spec: DataSpec, reading: Reading, mosaic: bool = False) -> OpenCase:
+def open_image(
+    files: Sequence[Path], *, spec: DataSpec, reading: Reading, mosaic: bool = False, series: str | None = None
+) -> OpenCase:
     """The files of one new image, with the settings of the training; with ``mosaic``, tiles of one scene.
 
     Of a time series, the files of each date in any order; or with ``reading.dates.in_file`` files of all dates.
     """
-    sources = [Mosaic([formats.open(path) for path in files])] if mosaic else None
+    sources: list[Source] | None = [Mosaic([formats.open(path) for path in files])] if mosaic else None
+    if series is not None:
+        sources = [formats.open(path, series=series) for path in files]
     case = Case(formats.stem(files[0]), tuple(files), None, "")
     if spec.dates:
         if reading.dates is None:
@@ -145,6 +154,15 @@ def open_image(files: Sequence[Path], *, spec: DataSpec, reading: Reading, mosai
     return OpenCase(case, spec, reading, sources=sources)
 
 
-def loaded_key(path: Path | str) -> str:
-    """Names a checkpoint for as long as it is not replaced."""
-    return f"{Path(path).resolve()} {Path(path).stat().st_mtime_ns}"
+def content_digest(loaded: Mapping[str, Any]) -> str:
+    """SHA-256 of what decides predictions: the network's weights, its configuration, channels, labels and plan.
+
+    Args:
+        loaded: What ``checkpoint.read`` gave.
+    """
+    stored = {key: loaded["medseg"][key] for key in ("config", "spec", "plan")}
+    total = hashlib.sha256(json.dumps(stored, sort_keys=True, default=str).encode())
+    for name, weights in sorted(checkpoint.network_state(loaded).items()):
+        total.update(f"{name} {weights.dtype} {tuple(weights.shape)}".encode())
+        total.update(weights.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()

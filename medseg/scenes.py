@@ -17,7 +17,6 @@ from medseg.data.normalise import ImageStats
 from medseg.data.opening import OpenCase
 from medseg.data.preparing import image_stats, tiles
 from medseg.data.preprocess import Preprocess
-from medseg.formats.polygons import polygons
 from medseg.formats.sink import RasterSink, class_nodata
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
@@ -35,7 +34,6 @@ def stream_scene(
     *,
     key: str,
     probabilities: bool = False,
-    shapes: bool = False,
     on_rows: Callable[[int], None] | None = None,
 ) -> bool:
     """Predict a scene window by window into a Cloud-Optimised GeoTIFF, from where a killed run stopped.
@@ -43,13 +41,11 @@ def stream_scene(
     Args:
         predictor: The trained network with all that surrounds it.
         opened: The scene.
-        target: ``scene.tif``; in folders beside it ``probabilities/scene.tif`` and ``polygons/scene.gpkg``,
-            if asked for.
+        target: ``scene.tif``; in a folder next to it ``probabilities/scene.tif``, if asked for.
         like: The file whose CRS and transform are kept.
-        key: Names the checkpoint.
+        key: Digest of the checkpoint.
         probabilities: Also write a band of probabilities for each output of the network.
-        shapes: Also write polygons of the classes.
-        on_rows: Told how many rows are done.
+        on_rows: Called with the number of rows that are done.
 
     Returns:
         False, with nothing done, where the image can't be predicted so: a target that is no GeoTIFF, or
@@ -80,9 +76,6 @@ def stream_scene(
             names = [r.name for r in labels.regions] or list(labels.names)
             prob.finish(names=names, scale=1 / PROBABILITY_STEPS)
         sink.finish(labels=labels)
-    if shapes:
-        (target.parent / "polygons").mkdir(exist_ok=True)
-        polygons(target, target.parent / "polygons" / f"{formats.stem(target)}.gpkg", labels)
     return True
 
 

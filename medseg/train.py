@@ -205,7 +205,7 @@ def _own(cfg: DictConfig) -> tuple[str, ...]:
 
 
 def _judge(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]:
-    from medseg import build, folds, restore
+    from medseg import build, checkpoint, folds, restore
     from medseg.judge import judge
     from medseg.metrics.accumulate import tables
     from medseg.report.html import write_run_report
@@ -220,7 +220,7 @@ def _judge(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]:
         predictor, cases, run.dataset.read, scores, watch=lambda c: watched(c, f"judging {which}", so_far=scores.glance)
     )
     result = scores.result()
-    result["policy"] |= {"cases": which, "checkpoint": cfg.judged}
+    result["policy"] |= {"cases": which, "checkpoint": cfg.judged, "step": str(checkpoint.read(chosen)["global_step"])}
     facts: Any = run.method.stored
     write_run_report(run_dir, result, shown, run.dataset.spec, facts, tables=tables(result))
     tracking.log_scores(run, result, shown)

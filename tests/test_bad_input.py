@@ -17,6 +17,7 @@ from medseg.command import compose
 from medseg.data.store import StoredCase
 from medseg.errors import BadInput
 from medseg.predict import predict
+from medseg.prediction_record import RECORD
 from medseg.train import train
 from tests.formats.test_dicom import save_slice
 from tests.tiny import AFFINE, SMALL, draw, save, write_nnunet
@@ -338,21 +339,77 @@ def test_output_in_the_folder_of_the_images(run_dir: Path, tmp_path: Path) -> No
     assert (folder / "p.nii.gz").read_bytes() == before
 
 
-def test_existing_outputs_are_kept_unless_told(run_dir: Path, inputs: Path, tmp_path: Path) -> None:
+def test_files_of_unknown_origin_are_replaced_only_on_request(run_dir: Path, inputs: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "p1.nii.gz").write_text("mine")
-    predict_into(run_dir, inputs, out)
-    assert names(out) == ["p0.nii.gz", "p1.nii.gz", "p2.nii.gz"]
+    refuse_prediction(run_dir, inputs, out, "1 of 3 label files", "1 not listed in predictions.json", "overwrite=true")
     assert (out / "p1.nii.gz").read_text() == "mine"
+    assert names(out) == ["p1.nii.gz"]
     predict_into(run_dir, inputs, out, "overwrite=true")
+    assert names(out) == ["p0.nii.gz", "p1.nii.gz", "p2.nii.gz", RECORD]
     assert formats.open(out / "p1.nii.gz").grid.shape == (20, 20, 20)
 
 
-def test_failing_case_leaves_no_half_written_file(run_dir: Path, inputs: Path, tmp_path: Path) -> None:
+def test_files_of_an_older_checkpoint_are_not_kept(run_dir: Path, two_channel_run: Path, tmp_path: Path) -> None:
+    """Another file of the same weights is the same checkpoint; weights that have learned since are another one."""
+    out, newer = tmp_path / "out", tmp_path / "newer/checkpoints/best.ckpt"
+    image = save(tmp_path / "a.nii.gz", draw(0)[0])
+    (before,) = predict_into(run_dir, image, out)
+    content = before.read_bytes()
+    newer.parent.mkdir(parents=True)
+    loaded = torch.load(run_dir / "checkpoints/best.ckpt", weights_only=True)
+    torch.save(loaded, newer)
+    predict_into(newer.parents[1], image, out)
+    name = next(key for key in loaded["state_dict"] if key.startswith("network.") and key.endswith("weight"))
+    loaded["state_dict"][name] += 1
+    torch.save(loaded, newer)
+    refuse_prediction(newer.parents[1], image, out, "1 of 1 label files", "1 made by another checkpoint")
+    assert before.read_bytes() == content
+    with pytest.raises(BadInput, match="1 made with other settings"):
+        predict_into(run_dir, image, out, "overlap=0.25")
+    save(image, draw(1)[0])
+    refuse_prediction(run_dir, image, out, "1 made from other images")
+
+
+def test_several_checkpoints_are_refused(run_dir: Path, tmp_path: Path) -> None:
+    best = run_dir / "checkpoints/best.ckpt"
+    cfg = compose("predict", [f"checkpoint=[{best},{best}]", f"input={tmp_path}", f"output={tmp_path}/out"])
+    with pytest.raises(BadInput, match=r"checkpoint: got a list of 2, expected one file; ensembles .* not supported"):
+        predict(cfg)
+
+
+def test_a_single_image_may_be_written_to_a_named_file(run_dir: Path, inputs: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out/pred.nii.gz"
+    assert predict_into(run_dir, inputs / "p1_0000.nii.gz", target) == [target]
+    assert names(tmp_path / "out") == ["pred.nii.gz", RECORD]
+    assert formats.open(target).grid.shape == (20, 20, 20)
+    refuse_prediction(run_dir, inputs, tmp_path / "other.nii.gz", "other.nii.gz names a file, and input", "is a folder")
+    assert not (tmp_path / "other.nii.gz").exists()
+
+
+def test_series_of_a_dicom_folder(run_dir: Path, tmp_path: Path) -> None:
+    """One of two is chosen by its UID; a single slice and a tree of folders say where the series are."""
+    folder, image = tmp_path / "patient/study/series", draw(2)[0].round().astype(np.int16)
+    folder.mkdir(parents=True)
+    for series, shift in (("1.2.3", 0), ("9.9", 5)):
+        for k in range(image.shape[2]):
+            path, place = folder / f"{series}-{k}.dcm", (0, 0, 2.5 * k)
+            save_slice(path, image[:, :, k] + shift, place, turn=np.eye(3), InstanceNumber=k, series=series)
+    out = tmp_path / "out"
+    refuse_prediction(run_dir, folder, out, "holds 2 series", "medseg-predict with data.series=UID among 1.2.3", "9.9")
+    (path,) = predict_into(run_dir, folder, out, "data.series=1.2.3")
+    assert formats.open(path).grid.shape == (20, 20, 20)
+    refuse_prediction(
+        run_dir, folder / "9.9-0.dcm", out, f"one slice of a DICOM series; give its folder, input={folder}"
+    )
+    refuse_prediction(run_dir, tmp_path / "patient", out, f"series lie in {folder}; name one of these")
+
+
+def test_failing_case_stops_no_other_and_leaves_no_file(run_dir: Path, inputs: Path, tmp_path: Path) -> None:
     truncate(inputs / "p1_0000.nii.gz")
     refuse_prediction(run_dir, inputs, tmp_path / "out", "p1_0000.nii.gz: cannot be read", "copy or convert it again")
-    assert names(tmp_path / "out") == ["p0.nii.gz"]
+    assert names(tmp_path / "out") == ["p0.nii.gz", "p2.nii.gz", RECORD]
     assert formats.open(tmp_path / "out/p0.nii.gz").read().shape == (1, 20, 20, 20)
 
 
@@ -387,7 +444,7 @@ def test_dicom_and_nrrd_are_predicted_like_nifti(run_dir: Path, tmp_path: Path) 
     save(others / "b.nii.gz", image, np.diag([-0.6, -0.8, 2.5, 1]))
     (from_series,) = predict_into(run_dir, series, tmp_path / "out")
     from_nrrd, from_nifti = predict_into(run_dir, others, tmp_path / "out")
-    assert names(tmp_path / "out") == ["a.nrrd", "b.nii.gz", "scan.1.nii.gz"]
+    assert names(tmp_path / "out") == ["a.nrrd", "b.nii.gz", RECORD, "scan.1.nii.gz"]
     expected = formats.open(from_nifti)
     assert len(np.unique(expected.read())) > 1
     for path in (from_series, from_nrrd):

@@ -40,7 +40,7 @@ ALLOWED = {
     "inference": CONTRACT,
     "data": CONTRACT | {"cpu", "files", "formats", "runtime", "transforms", "wavelengths"},
     "planning": CONTRACT
-    | {"files", "formats", "transforms", "data", "values"},  # the fingerprint crops as preprocessing does
+    | {"files", "formats", "transforms", "data", "values", "watching"},  # the fingerprint crops as preprocessing does
     "methods": {"errors", "labels", "sample"},
     "callbacks": CONTRACT
     | {
@@ -53,6 +53,9 @@ ALLOWED = {
         "watching",
     },  # the method's budget; previews are drawn
     "report": CONTRACT | {"files", "formats", "metrics"},
+    "prediction_record": {"errors", "files", "data"},
+    "prediction_targets": {"errors", "formats", "data"},
+    "prediction_jobs": {"errors", "formats", "data", "inference", "prediction_record", "watching"},
 }
 COMMANDS = {
     "build",

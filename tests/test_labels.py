@@ -83,6 +83,11 @@ def test_regions(brats):
     ]
 
 
+def test_values_without_a_name_are_called_after_their_smallest_region(brats, kidneys):
+    assert brats.titles == ("background", "whole (value 1)", "core (value 2)", "enhancing")
+    assert kidneys.titles == kidneys.names
+
+
 @pytest.mark.parametrize("order", [None, [1, 2], [1, 2, 3, 3]])
 def test_regions_need_an_order_each(order):
     with pytest.raises(BadInput, match=r"regions .* need regions_class_order with 3 raw values .* came"):

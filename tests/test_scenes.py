@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyogrio
 import pytest
 import rasterio
 
@@ -139,6 +140,21 @@ def test_a_killed_run_goes_on_to_the_same_map(scenes: Path, monkeypatch: pytest.
     assert asked[0] > 0, "it began again from the first row"
     assert path.read_bytes() == whole.read_bytes()
     assert sorted(p.name for p in path.parent.glob(".*")) == []
+
+
+def test_polygons_are_added_to_a_finished_map_and_small_ones_left_out(scenes: Path) -> None:
+    (path,) = predicted(scenes, "added", images="raw/images/case_2.tif")
+    whole, stamp = path.read_bytes(), path.stat().st_mtime_ns
+    predicted(scenes, "added", "polygons=true", images="raw/images/case_2.tif")
+    every = pyogrio.read_info(scenes / "added/polygons/case_2.gpkg")["features"]
+    largest = pyogrio.read_dataframe(scenes / "added/polygons/case_2.gpkg").area_m2.max()
+    least = f"polygon_min_area_m2={largest}"
+    predicted(scenes, "added", "polygons=true", least, images="raw/images/case_2.tif")
+    assert 1 <= pyogrio.read_info(scenes / "added/polygons/case_2.gpkg")["features"] <= every
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == (whole, stamp)
+    predicted(scenes, "added", "probabilities=true", images="raw/images/case_2.tif")
+    assert (scenes / "added/probabilities/case_2.tif").is_file()
+    assert path.read_bytes() == whole
 
 
 def test_tiles_of_one_area_become_one_map(scenes: Path) -> None:

@@ -240,8 +240,7 @@ def read(files: Files, table: LabelTable, tolerance: float, shapes: Shapes = BUR
         label = _read_labels(files.label)
         pred = _read_labels(files.prediction, label.grid)
     offset = check_grid(files.prediction, pred.grid, files.label, label.grid, tolerance)
-    written = replace(table, classes=tuple(replace(c, values=(c.saved,)) for c in table.classes), ignore_values=())
-    predicted, wanted = _index(written, pred, files.prediction), _index(table, label, files.label)
+    predicted, wanted = _index(_written(table), pred, files.prediction), _index(table, label, files.label)
     valid = np.ones(wanted.shape, dtype=bool)
     reordered = [files.prediction] if pred.reordered else []
     if files.valid is not None:
@@ -256,6 +255,13 @@ def read(files: Files, table: LabelTable, tolerance: float, shapes: Shapes = BUR
         predicted, wanted, valid & ~absent, pred.grid if lost else label.grid, int(counted.sum()),
         int((counted & absent).sum()), tuple(reordered), offset,
     )  # fmt: skip
+
+
+def _written(table: LabelTable) -> LabelTable:
+    """The table of predictions: the saved value of each class, and its raw values that no other class saves."""
+    saved = {c.saved for c in table.classes}
+    classes = [replace(c, values=(c.saved, *(v for v in c.values if v not in saved))) for c in table.classes]
+    return replace(table, classes=tuple(classes), ignore_values=())
 
 
 def _index(table: LabelTable, raster: _Raster, path: Path) -> Int[np.ndarray, " *s"]:

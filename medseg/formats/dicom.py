@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.misc import is_dicom
 from pydicom.multival import MultiValue
 from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
@@ -31,6 +32,7 @@ _DAMAGE = (
     TypeError, ArithmeticError, MemoryError, struct.error, zlib.error,
 )  # fmt: skip
 _MOST_DEFLATED = 4 << 20  # bytes of a file that pydicom inflates at once, up to 1032 times
+_SHOWN = 3  # folders that a message names
 _NEEDED = (
     "Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient",
     "BitsAllocated", "PixelRepresentation",
@@ -185,6 +187,21 @@ def _headers(folder: Path) -> list[Any]:
     return headers
 
 
+def _deeper(folder: Path) -> str:
+    """Where series lie below a folder, as in the export of an archive (patient, study, series)."""
+    found = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_dir()):
+        first = next((p for p in sorted(path.iterdir()) if p.is_file() and is_dicom(p)), None)
+        if first is not None and first.name.upper() != "DICOMDIR":
+            found.append(path)
+        if len(found) > _SHOWN:
+            break
+    if not found:
+        return "name the folder of a series"
+    names = ", ".join(str(path) for path in found[:_SHOWN]) + (", ..." if len(found) > _SHOWN else "")
+    return f"series lie in {names}; name one of these, or the folder directly above them"
+
+
 def _header(path: Path) -> Any | None:
     """The tags that are used, each decoded; None for a DICOMDIR."""
     if path.stat().st_size > _MOST_DEFLATED:
@@ -207,14 +224,17 @@ def _choose(folder: Path, headers: Sequence[Any], series: str | None) -> list[An
     # series without any pixels are reports and annotations
     groups = {uid: group for uid, group in groups.items() if any("Rows" in h for h in group)}
     if not groups:
-        raise BadInput(f"{folder}: no DICOM image in this folder (subfolders are not searched); name the folder of one")
+        raise BadInput(f"{folder}: no DICOM image in this folder (subfolders are not searched); {_deeper(folder)}")
     if series is None and len(groups) == 1:
         return next(iter(groups.values()))
     if series in groups:
         return groups[series]
     found = "; ".join(f"{u} ({len(g)} files, {g[0].get('SeriesDescription', '')!s})" for u, g in groups.items())
     came = f"{len(groups)} series, one was expected" if series is None else f"no series {series}"
-    raise BadInput(f"{folder}: holds {came}; choose with series=UID among {found}")
+    raise BadInput(
+        f"{folder}: holds {came}; move each series into a folder of its own, or choose one in medseg-predict with "
+        f"data.series=UID among {found}"
+    )
 
 
 def _slices(headers: Sequence[Any]) -> list[Slice]:

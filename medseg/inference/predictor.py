@@ -62,7 +62,8 @@ class Predictor:
         write: Writes saved values ``[*s]``, valid where the second array says so, on a grid into a file,
             like the file that was read.
         stream: Predicts (predictor, opened, target, like) window by window into a file of any size, or
-            gives False where it has to be done in memory.
+            gives False where it has to be done in memory. ``on_rows=``, if it is given, is called with the rows that
+            are done.
         device: Where the network runs.
     """
 
@@ -75,7 +76,7 @@ class Predictor:
         spec: DataSpec,
         open: Callable[[Sequence[Path]], Opened],
         write: Callable[[Path, npt.NDArray[Any], npt.NDArray[np.bool_], Grid, Path], None],
-        stream: Callable[[Predictor, Opened, Path, Path], bool],
+        stream: Callable[..., bool],
         device: torch.device | str = "cpu",
     ) -> None:
         self.network = network.to(device).eval()
@@ -154,12 +155,26 @@ class Predictor:
         valid: npt.NDArray[np.bool_] = np.logical_or.reduce(known[kept])
         return Sample(slots, None, valid, grid, "array", "array", told, present)
 
-    def file(self, source: Path | str | Sequence[Path | str], target: Path | str) -> Path:
-        """Predict one case from its file (or files, one a channel or a date) into ``target``, on the very same grid."""
+    def file(
+        self,
+        source: Path | str | Sequence[Path | str],
+        target: Path | str,
+        *,
+        on_rows: Callable[[int, int], None] | None = None,
+    ) -> Path:
+        """Predict one case from its file (or files, one a channel or a date) into ``target``, on the very same grid.
+
+        Args:
+            source: The file or files.
+            target: Label file to write.
+            on_rows: Called with the rows that are done and all rows of a scene, each time some are done.
+        """
         several = [source] if isinstance(source, (str, Path)) else list(source)
         files, target = [Path(s) for s in several], Path(target)
         opened = self._open(files)
-        if not self._stream(self, opened, target, files[0]):
+        rows = opened.grid.shape[0]
+        watch = {} if on_rows is None else {"on_rows": lambda done: on_rows(done, rows)}
+        if not self._stream(self, opened, target, files[0], **watch):
             sample = replace(opened.read(), label=None)
             saved = self.spec.labels.to_saved(self.index(sample))
             self._write(target, saved, sample.valid, sample.grid, files[0])

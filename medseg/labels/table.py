@@ -102,6 +102,23 @@ class LabelTable:
         return tuple(c.name for c in self.classes)
 
     @property
+    def titles(self) -> tuple[str, ...]:
+        """Class names for people, by training index: a raw value without a name is called after its smallest region.
+
+        Example:
+            >>> labels = {"background": 0, "tumour": [1, 2], "core": 2}
+            >>> LabelTable.declare(labels, regions_class_order=[1, 2]).titles
+            ('background', 'tumour (value 1)', 'core')
+        """
+        return tuple(self._title(index, one) for index, one in enumerate(self.classes))
+
+    def _title(self, index: int, one: LabelClass) -> str:
+        around = sorted((region for region in self.regions if index in region.members), key=lambda r: len(r.members))
+        if not around or one.name != f"value_{one.values[0]}":
+            return one.name
+        return f"{around[0].name} (value {one.values[0]})"
+
+    @property
     def n_classes(self) -> int:
         """Number of classes with the background, k."""
         return len(self.classes)

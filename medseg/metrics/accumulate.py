@@ -117,7 +117,7 @@ class CaseScores:
                 result["classes"][name] |= by
         k = self.labels.n_classes
         matrix = sum((tally.table for tally in self.tallies.values()), np.zeros((k, k), dtype=np.int64))
-        return result | {"confusion": {"classes": list(self.labels.names), "matrix": matrix.tolist()}}
+        return result | {"confusion": {"classes": list(self.labels.titles), "matrix": matrix.tolist()}}
 
     def glance(self) -> str:
         """The first metric of the cases so far, averaged over their rows: cheap, for a progress bar; empty at first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,19 @@ def learned(network: nn.Module) -> dict[str, Tensor]:
 
 
 def save(network: nn.Module, path: Path) -> int:
-    """Write what was learned as safetensors.
+    """Write what was learned as safetensors, in one rename, with the permissions that the umask gives.
 
     Returns:
         Its size in bytes.
     """
-    safetensors.torch.save_file(learned(network), path, {"format": "pt", "medseg": "adapters"})
-    return path.stat().st_size
+    tensors = safetensors.torch.save(learned(network), {"format": "pt", "medseg": "adapters"})
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        part.write_bytes(tensors)  # the library's own writer makes files that nobody else may read
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return len(tensors)
 
 
 def load(network: nn.Module, path: Path) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float
-from rich.progress import track
 
 from medseg.data.case import Case, first_five
 from medseg.data.cases import Dataset
@@ -25,6 +24,7 @@ from medseg.errors import BadInput
 from medseg.files import write_whole
 from medseg.labels import IGNORE, LabelTable
 from medseg.sample import DataSpec, Sample
+from medseg.watching import watched
 
 CELLS_POOLED = 10_000_000
 """Foreground cells pooled over the dataset; nnU-Net pools ten times as many, to the same percentiles."""
@@ -259,7 +259,7 @@ def fingerprint(source: Dataset, cases: Sequence[Case], store: Path, *, further:
         with problems.of(case.id):
             source.open(case)
     problems.check(len(cases) + len(further))
-    for index, case in enumerate(track(cases, "looking at cases")):
+    for index, case in enumerate(watched(cases, "looking at cases")):
         with problems.of(case.id):
             facts.append(_facts(source.open(case), -(-_pooled_cells(source.spec) // len(cases)), index))
     problems.check(len(cases))

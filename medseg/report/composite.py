@@ -63,6 +63,8 @@ def composite(
     - red, green, blue: true colour. So are three channels without telling names;
     - two polarisations of a radar: co-polarised, cross-polarised, and their ratio (their difference in
       decibels, of which most are negative);
+    - of other channels with three wavelengths or more: the longest, a middle and the shortest one, as red, green
+      and blue;
     - the first channel in grey.
 
     Each band is stretched between its 2nd and 98th percentile over the valid cells. True colour of
@@ -125,6 +127,9 @@ def _choose(channels: Sequence[Any], n: int) -> tuple[str, list[int]]:
         here = [next((i for i, c in enumerate(channels) if _polarised(c.name, p)), None) for p in pair]
         if None not in here:
             return "radar", [i for i in here if i is not None]
+    known = sorted((c.wavelength_nm, i) for i, c in enumerate(channels) if c.wavelength_nm is not None)
+    if len(known) >= 3:
+        return "false colour", [known[-1][1], known[len(known) // 2][1], known[0][1]]
     return "grey", [0]
 
 

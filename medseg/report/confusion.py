@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 _MOST = 40
+_FEW = 2  # classes that a phone shows at once
 
 
 def confusion_table(result: Mapping[str, Any]) -> str:
@@ -28,7 +29,7 @@ def confusion_table(result: Mapping[str, Any]) -> str:
     )
     note = "Each row: of the cells with this label, the share that was predicted as each class, in per cent."
     return (
-        '<div class="wide" tabindex="0"><table class="confusion">'
+        f'<div class="wide{" many" if len(classes) > _FEW else ""}" tabindex="0"><table class="confusion">'
         f"<thead><tr><th>label, predicted as</th>{head}<th>cells</th></tr>"
         f'</thead><tbody>{rows}</tbody></table></div><p class="note">{note}</p>'
     )

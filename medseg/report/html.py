@@ -20,6 +20,7 @@ from medseg.report.titles import length_unit, title
 
 _WORST = 10
 _LONG = 160
+_FEW = 3  # columns that a phone shows at once
 _STATED = {"ci95": "95 % interval"}
 _CSS = """
 :root { color-scheme: light dark;
@@ -30,17 +31,24 @@ _CSS = """
 body { margin: 0 auto; padding: 1rem; max-width: 72rem; color: var(--ink); background: var(--paper);
   font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-.wide, pre { overflow-x: auto; } pre { font-size: .8rem; }
+.wide, pre { overflow-x: auto; scrollbar-width: thin; } pre { font-size: .8rem; }
+/* Where a table is wider than its box, its right edge fades until it has been scrolled to the end. */
+@property --fade { syntax: "<length>"; inherits: false; initial-value: 0px; }
+.wide { animation: fade linear; animation-timeline: scroll(self inline);
+  mask-image: linear-gradient(to right, #000 calc(100% - var(--fade)), transparent); }
+@keyframes fade { 0%, 95% { --fade: 4rem; } 100% { --fade: 0px; } }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .55rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-thead th { white-space: normal; vertical-align: bottom; }
+thead th, td small { white-space: normal; } thead th { vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--paper); }
 tbody tr:nth-child(even), tbody tr:nth-child(even) > :first-child { background: var(--band); }
 .prose td + td { white-space: normal; } .names td:nth-child(2), .names th:nth-child(2) { text-align: left; }
 small, .note { color: var(--soft); }
 dl { display: grid; grid-template-columns: minmax(6rem, max-content) 1fr; gap: .2rem 1rem; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
-figure { margin: 0 0 1.5rem; } img { max-width: 100%; height: auto; } figcaption { font-weight: 600; }
+figure { margin: 1.5rem 0 2.5rem; } img { max-width: 100%; height: auto; display: block; }
+figcaption { font-weight: 600; font-size: 1.05rem; padding-bottom: .4rem; overflow-wrap: anywhere; }
+code { font-size: .85rem; overflow-wrap: anywhere; }
 .strip { width: 100%; max-width: 36rem; height: auto; font-size: 13px; }
 .strip text { fill: var(--ink); paint-order: stroke; stroke: var(--paper); stroke-width: 4px; }
 .strip .tick { fill: var(--soft); }
@@ -48,6 +56,8 @@ figure { margin: 0 0 1.5rem; } img { max-width: 100%; height: auto; } figcaption
 .confusion td { background: color-mix(in srgb, var(--dot) calc(var(--share, 0) * 45%), var(--paper)); }
 .strip .median { stroke: var(--dot); stroke-width: 2; } .strip .dot { fill: var(--dot); opacity: .6; }
 @media (max-width: 40rem) { body { padding: .6rem; } th, td { padding: .25rem .4rem; }
+  .many::before { content: "more columns: scroll sideways →"; position: sticky; left: 0; color: var(--soft);
+    font-size: .8rem; }
   th:first-child, td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 8rem; max-width: 40vw; }
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .4rem; } }
 """
@@ -60,6 +70,8 @@ def write_report(
     facts: Mapping[str, Any] | None = None,
     *,
     heading: str = "Segmentation report",
+    lead: str = "",
+    files: Mapping[str, Mapping[str, str]] | None = None,
     tables: Mapping[str, str] | None = None,
 ) -> None:
     """Write ``report.html``: means with intervals, classes, confusion, every case, the worst cases, the policy.
@@ -67,9 +79,11 @@ def write_report(
     Args:
         path: File to write, atomically; its folder exists.
         result: The content of ``metrics.json``.
-        figures: (caption, PNG) shown in this order.
+        figures: (name of the case, PNG) shown in this order.
         facts: What else a reader should know: paths, versions, settings.
         heading: Of the page.
+        lead: A line below the heading: what was scored, and when.
+        files: Paths of the files of each case by kind, such as ``prediction``; shown for the worst cases.
         tables: Further files of the folder, name to text, that are written with the page, all or none.
     """
     leading = headline(result)
@@ -80,13 +94,15 @@ def write_report(
         ("Confusion", confusion_table(result)),
         (f"{named} of every case", _strip(result, leading) if leading else ""),
         (f"Worst cases ({_WORST} lowest {named})", _worst(result, leading) if leading else ""),
+        ("Files of the worst cases", _paths(result, leading, files) if leading and files else ""),
         ("Figures", "".join(_figure(caption, png) for caption, png in figures)),
         ("Miss policy", _policy(result["policy"], length_unit(result["summary"]))),
         ("Facts", _facts(facts or {})),
     ]
     body = "".join(f"<section><h2>{escape(name)}</h2>{text}</section>" for name, text in sections if text)
     further = {path.parent / name: text for name, text in (tables or {}).items()}
-    write_together(further | {path: page(heading, body)})
+    above = f'<p class="note">{escape(lead)}</p>' if lead else ""
+    write_together(further | {path: page(heading, above + body)})
 
 
 def page(heading: str, body: str) -> str:
@@ -132,7 +148,10 @@ def write_run_report(
     command = " ".join(provenance.pop("command"))
     provenance["data"] = {key: value for key, value in dict(provenance.get("data", {})).items() if key != "files"}
     facts = {"command": command, **provenance, "plan": stored["plan"], "config": stored["config"]}
-    write_report(run_dir / "report.html", result, drawn, facts, heading=f"Run {run_dir.name}", tables=tables)
+    said = result["policy"]
+    lead = f"Checkpoint {said.get('checkpoint', '–')}, step {said.get('step', '–')}, on {said.get('cases', '–')}"
+    report = run_dir / "report.html"
+    write_report(report, result, drawn, facts, heading=f"Run {run_dir.name}", lead=lead, tables=tables)
 
 
 def show(value: Any) -> str:
@@ -160,7 +179,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, kind: str = "
     head = "".join(f"<th>{escape(h)}</th>" for h in header)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     whole = f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-    return f'<div class="wide" tabindex="0">{whole}</div>'
+    return f'<div class="wide{" many" if len(header) > _FEW else ""}" tabindex="0">{whole}</div>'
 
 
 def _interval(entry: Mapping[str, Any]) -> str:
@@ -198,20 +217,33 @@ def _strip(result: Mapping[str, Any], leading: str) -> str:
     return strip_plot(values, label=title(leading)) if known else ""
 
 
-def _worst(result: Mapping[str, Any], leading: str) -> str:
+def _lowest(result: Mapping[str, Any], leading: str) -> list[Mapping[str, Any]]:
     known = sorted((row for row in result["cases"] if row.get(leading) is not None), key=lambda row: row[leading])
+    return known[:_WORST]
+
+
+def _paths(result: Mapping[str, Any], leading: str, files: Mapping[str, Mapping[str, str]]) -> str:
+    """The files of the worst cases, each case once."""
+    cases = dict.fromkeys(str(row["case"]) for row in _lowest(result, leading))
+    entries = ""
+    for case in (case for case in cases if case in files):
+        paths = "<br>".join(f"{escape(kind)} <code>{escape(path)}</code>" for kind, path in files[case].items())
+        entries += f"<dt>{escape(case)}</dt><dd>{paths}</dd>"
+    return f"<dl>{entries}</dl>" if entries else ""
+
+
+def _worst(result: Mapping[str, Any], leading: str) -> str:
+    known = _lowest(result, leading)
     metrics = [key for key in (known[0] if known else {}) if key not in ("case", "class")]
-    rows = [
-        [escape(str(row["case"])), escape(row["class"]), *(show(row.get(m)) for m in metrics)] for row in known[:_WORST]
-    ]
+    rows = [[escape(str(row["case"])), escape(row["class"]), *(show(row.get(m)) for m in metrics)] for row in known]
     return table(["case", "class", *map(title, metrics)], rows, kind="names") if rows else ""
 
 
 def _figure(caption: str, png: bytes) -> str:
     encoded = base64.b64encode(png).decode()
     return (
-        f'<figure><img alt="{escape(caption)}: image, label and prediction" src="data:image/png;base64,{encoded}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        f"<figure><figcaption>{escape(caption)}</figcaption>"
+        f'<img alt="{escape(caption)}: image, label and prediction" src="data:image/png;base64,{encoded}"></figure>'
     )
 
 

@@ -102,8 +102,8 @@ class Panels:
 
     def legend(self) -> list[Patch]:
         """A patch of colour for each class that can be seen, for ignored cells and for those without data."""
-        shown = self.table.classes[1:] if self.table.background else self.table.classes
-        handles = [Patch(color=_rgb(c.colour), label=c.name) for c in shown]
+        shown = list(zip(self.table.classes, self.table.titles, strict=True))[int(self.table.background) :]
+        handles = [Patch(color=_rgb(one.colour), label=title) for one, title in shown]
         if (self.label == IGNORE).any():
             handles.append(Patch(facecolor=_IGNORED, edgecolor="black", hatch="////", label="ignored"))
         if not self.known.all():

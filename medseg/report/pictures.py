@@ -74,7 +74,8 @@ def classes_of(table: LabelTable) -> dict[int, tuple[str, tuple[int, int, int] |
         >>> classes_of(LabelTable.declare({"background": 0, "liver": 1}))[0]
         ('background', None)
     """
-    known = {i: (c.name, None if table.background and i == 0 else c.colour) for i, c in enumerate(table.classes)}
+    named = enumerate(zip(table.titles, table.classes, strict=True))
+    known = {i: (title, None if table.background and i == 0 else one.colour) for i, (title, one) in named}
     return {**known, table.n_classes: ("ignored", _IGNORED)}
 
 

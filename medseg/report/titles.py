@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 _NAMES = {
     "dice": "Dice", "iou": "IoU", "f1": "F1", "hd95": "HD95", "nsd": "NSD", "assd": "ASSD", "ece": "ECE", "auc": "AUC",
-    "miou": "mean IoU", "boundary_iou": "boundary IoU", "volume_error": "volume error",
+    "miou": "mean IoU", "boundary_iou": "boundary IoU", "volume_error": "absolute volume error",
 }  # fmt: skip
 _POWERS = {"2": "²", "3": "³", "": ""}
 
@@ -17,7 +17,7 @@ def title(metric: str) -> str:
 
     Example:
         >>> title("dice"), title("hd95_mm"), title("volume_error_px2"), title("mine")
-        ('Dice', 'HD95, mm', 'volume error, px²', 'mine')
+        ('Dice', 'HD95, mm', 'absolute volume error, px²', 'mine')
     """
     plain, unit = _parted(metric)
     return _NAMES.get(plain, plain) + (f", {unit}" if unit else "")

@@ -140,13 +140,22 @@ def test_two_series_ask_which(tmp_path):
     save_series(tmp_path / "s", series="1.2.3", SeriesDescription="T1 post")
     for k in range(3):
         save_slice(tmp_path / "s" / f"other{k}", CELLS[:, :, k], place(k), series="9.9")
-    words = r"s: holds 2 series, one was expected; choose with series=UID among 1\.2\.3 \(7 files, T1 post\); 9\.9 \(3"
+    words = r"s: holds 2 series, one was expected; .* with data.series=UID among 1\.2\.3 \(7 files, T1 post\); 9\.9 \(3"
     with pytest.raises(BadInput, match=words):
         formats.open(tmp_path / "s")
     np.testing.assert_array_equal(formats.open(tmp_path / "s", series="9.9").read()[0], CELLS[:, :, :3])
     assert formats.open(tmp_path / "s", series="1.2.3").grid.shape == (6, 5, 7)
-    with pytest.raises(BadInput, match=r"holds no series 4; choose with series=UID among 1\.2\.3"):
+    with pytest.raises(BadInput, match=r"holds no series 4; .* with data.series=UID among 1\.2\.3"):
         formats.open(tmp_path / "s", series="4")
+
+
+def test_a_tree_of_patients_and_studies_says_where_its_series_lie(tmp_path):
+    for number in range(4):
+        (tmp_path / f"p/study{number}").mkdir(parents=True)
+        save_series(tmp_path / f"p/study{number}/s")
+    words = rf"\(subfolders are not searched\); series lie in {tmp_path}/p/study0/s, .*study2/s, \.\.\.; name one of"
+    with pytest.raises(BadInput, match=words):
+        formats.open(tmp_path / "p")
 
 
 def test_files_that_are_no_images_are_passed_over(tmp_path):

@@ -152,6 +152,13 @@ def test_a_network_with_it_can_be_copied_after_it_ran(way: str) -> None:
         torch.testing.assert_close(twin.eval()(image), before)
 
 
+def test_adapters_have_the_permissions_of_other_files(tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    adapters.save(torch.nn.Linear(1, 1), tmp_path / "a.safetensors")
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+    assert {path.name for path in tmp_path.iterdir()} == {"a.safetensors", "other"}
+
+
 def test_adapters_of_another_network_are_refused_and_nothing_is_changed(tmp_path: Path) -> None:
     one, two = segmenter(), segmenter()
     Lora(rank=2).attach(one)

@@ -70,3 +70,10 @@ def test_a_constant_band_of_a_scene(tmp_path: Path) -> None:
     case = Case("a", (tmp_path / "a.tif",), tmp_path / "mask.tif", "a")
     opened = OpenCase(case, DataSpec((Channel("B4"), Channel("B8")), table, 2), Reading())
     assert scene_facts(opened, draw=50, seed=0).constant == (1,)
+
+
+def test_every_case_of_a_few_is_a_line_in_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = NnunetDataset(write_nnunet(tmp_path / "raw", n_cases=2))
+    fingerprint(source, source.cases(), tmp_path / "store")
+    lines = [line.partition("  ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert lines == ["looking at cases: 1 of 2", "looking at cases: 2 of 2"]

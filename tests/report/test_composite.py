@@ -49,6 +49,10 @@ def test_bands_are_chosen_by_what_they_are(channels, expected):
         assert order(channels) == expected
 
 
+def test_other_wavelengths_are_the_longest_a_middle_and_the_shortest_one():
+    assert order(bands(B3=560.0, B8=842.0, B11=1610.0)) == [2, 1, 0]
+
+
 def test_channels_that_say_nothing_of_colour_are_grey():
     for channels in (
         [Named("T1"), Named("T2"), Named("FLAIR")],

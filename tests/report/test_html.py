@@ -88,6 +88,34 @@ def test_report_is_self_contained_and_escaped(tmp_path):
     assert not re.search(r"https?://|nan|NaN", source)
 
 
+def test_the_name_of_a_case_stands_above_its_picture(tmp_path):
+    _, page = written(tmp_path, result(), [("a", b"1"), ("b", b"2")])
+    assert [tag for tag in page.seen if tag in ("figure", "figcaption", "img")] == ["figure", "figcaption", "img"] * 2
+
+
+def test_a_report_says_what_was_scored_and_where_its_worst_cases_are(tmp_path):
+    scored = result()
+    worst = min((r for r in scored["cases"] if r["dice"] is not None), key=lambda r: r["dice"])["case"]
+    files = {worst: {"prediction": "maps/worst.tif", "label": "<i>"}, "unseen": {"prediction": "maps/unseen.tif"}}
+    _, page = written(tmp_path, scored, lead="12 cases of maps", files=files)
+    assert page.text.index("12 cases of maps") < page.text.index("Summary")
+    listed = page.text.split("Files of the worst cases")[1]
+    assert "maps/worst.tif" in listed
+    assert "unseen" not in listed
+    assert "i" not in page.seen
+
+
+def test_wide_tables_say_that_they_scroll(tmp_path):
+    source, _ = written(tmp_path, result())
+    assert "animation-timeline: scroll(self inline)" in source
+    assert source.count('<div class="wide many"') == source.count("<table"), "each has more than three columns"
+
+
+def test_volume_errors_are_said_to_be_absolute(tmp_path):
+    _, page = written(tmp_path, result())
+    assert "absolute volume error, px²" in page.text
+
+
 def test_report_of_one_case_or_none(tmp_path):
     _, page = written(tmp_path, result(1))
     assert "–" in page.text  # no interval
@@ -125,9 +153,12 @@ def test_run_report(tmp_path, table):
     sample = SimpleNamespace(case="c1", image=image, picture=image, label=label, valid=label == 1, grid=grid)
     stored = {"provenance": {"command": ["medseg-train", "seed=1"], "git": None}, "plan": {"patch": [4]}, "config": {}}
     spec = SimpleNamespace(labels=table, channels=(Named("VV"), Named("VH")))
-    write_run_report(tmp_path, result(), [(sample, label)], spec, stored)
+    scored = result()
+    scored["policy"] |= {"checkpoint": "best", "step": "1234", "cases": "the test set"}
+    write_run_report(tmp_path, scored, [(sample, label)], spec, stored)
     page = Page((tmp_path / "report.html").read_text())
     assert "medseg-train seed=1" in page.text
+    assert "Checkpoint best, step 1234, on the test set" in page.text
     assert page.seen.count("img") == 1
 
 
