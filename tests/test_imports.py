@@ -34,7 +34,7 @@ ALLOWED = {
     "inference": CONTRACT,
     "data": CONTRACT | {"cpu", "files", "formats", "transforms", "wavelengths"},
     "planning": CONTRACT | {"files", "formats", "transforms", "data"},  # the fingerprint crops as preprocessing does
-    "methods": {"errors", "labels", "sample"},
+    "methods": {"errors", "labels", "losses", "sample"},  # the mean of a loss over ranks
     "callbacks": CONTRACT
     | {"files", "formats", "metrics", "methods", "report", "watching"},  # the method's budget; previews are drawn
     "report": CONTRACT | {"files", "formats", "metrics"},

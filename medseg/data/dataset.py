@@ -34,7 +34,7 @@ class PatchDataset(Dataset[Window]):
         cases: Where windows come from.
         patch: Cells of a training patch on each axis.
         window: Cells read around a patch, so that a rotated or scaled patch is covered.
-        batch_size: Samples of one step over all ranks.
+        batch_size: Samples of one optimiser step, over all ranks and accumulated batches.
         foreground_share: Part of each batch that must hold foreground.
         seed: Of the whole training.
         strategy: Which case feeds a patch: ``case`` (in turns), ``area``, ``class`` or ``group``; see
@@ -89,27 +89,39 @@ class PatchDataset(Dataset[Window]):
 
 
 class StepSampler(Sampler[list[tuple[int, int]]]):
-    """Batch sampler: the indices of one epoch of steps, starting where the training is.
+    """Batch sampler: the indices of one epoch of optimiser steps, starting where the training is.
 
     Args:
-        steps: Steps of an epoch.
-        batch_size: Samples of this rank a step.
+        steps: Optimiser steps of an epoch.
+        batch_size: Samples of a batch on this rank.
         epoch: Gives the current epoch; asked whenever an iteration begins, as the loader outlives it.
         rank: This process among ``world``.
         world: Number of processes.
+        parts: Batches of a step, whose gradients are accumulated; together they hold the samples that one batch of
+            as many times the size would hold.
     """
 
-    def __init__(self, steps: int, batch_size: int, *, epoch: Callable[[], int], rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self,
+        steps: int,
+        batch_size: int,
+        *,
+        epoch: Callable[[], int],
+        rank: int = 0,
+        world: int = 1,
+        parts: int = 1,
+    ) -> None:
         self.steps, self.batch_size, self.epoch = steps, batch_size, epoch
-        self.rank, self.world = rank, world
+        self.rank, self.world, self.parts = rank, world, parts
 
     def __len__(self) -> int:
-        return self.steps
+        return self.steps * self.parts
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         start = self.epoch() * self.steps
         for step in range(start, start + self.steps):
-            yield [(step, self.rank + self.world * i) for i in range(self.batch_size)]
+            for first in range(0, self.parts * self.batch_size, self.batch_size):
+                yield [(step, self.rank + self.world * (first + i)) for i in range(self.batch_size)]
 
 
 class CaseDataset(Dataset[Sample]):
