@@ -223,10 +223,10 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: Any, device: str, prec
         tuning.attach(net)
     tiles = tiling(cfg, planned, spec, short_precision(precision))
 
-    def infer(image: Tensor, trained: nn.Module, **context: Tensor) -> Tensor:
+    def logits_of(image: Tensor, trained: nn.Module, **context: Tensor) -> Tensor:
         if context:
             image, trained = image.flatten(0, 1), AtDates(trained, **context)
-        return decide(tiles.logits(image, trained), spec.labels)
+        return tiles.logits(image, trained)
 
     workers = cfg.data.workers
     if workers == "auto":
@@ -269,8 +269,10 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: Any, device: str, prec
         method = method_of(patch=planned.patch, **shared)
     else:
         method = method_of(
+            patch=planned.patch,
             loss=instantiate(cfg.loss)(labels=spec.labels),
-            infer=infer,
+            logits=logits_of,
+            decide=partial(decide, labels=spec.labels),
             judge=partial(overlap.tally, labels=spec.labels),
             summarise=partial(overlap.validation_scores, labels=spec.labels, pooled=cfg.metric.get("pooled", False)),
             labels=spec.labels,

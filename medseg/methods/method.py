@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -44,7 +44,8 @@ class Method(LightningModule, ABC):
     equals an uninterrupted one; the batches of a step with accumulated gradients have seeds of their own.
 
     Attributes:
-        monitor: Logged key by which the best checkpoint is chosen, and whether ``min`` or ``max`` is best.
+        monitor: Logged key by which the best checkpoint is chosen unless the configuration names another, and
+            whether ``min`` or ``max`` is best.
 
     Args:
         network: What is trained.
@@ -78,6 +79,15 @@ class Method(LightningModule, ABC):
         self.tuning = tuning
         self._make_optimizer = optimizer
         self._losses: list[Tensor] = []
+
+    @classmethod
+    def monitors(cls, scores: Sequence[str]) -> tuple[str, ...]:
+        """Keys by which the best checkpoint may be chosen: what a validation of this method logs.
+
+        Args:
+            scores: Names of the scores of whole cases, such as ``dice``.
+        """
+        return (cls.monitor[0],)
 
     def configure_optimizers(self) -> Optimizer:
         """The optimiser of every parameter of the method that learns."""
