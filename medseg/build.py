@@ -39,13 +39,13 @@ from medseg.planning.cost import UNetCost
 from medseg.planning.fingerprint import fingerprint
 from medseg.planning.plan import Plan, Wishes, make_plan, read_plan
 from medseg.sample import DataSpec
-from medseg.trainers import loggers, trainer
+from medseg.trainers import loggers, monitored, trainer
 from medseg.weights.report import Report
 
 
 @dataclass(frozen=True)
 class Run:
-    """All parts of one training."""
+    """All parts of one training; ``monitor`` is the key that chooses its best checkpoint, and ``max`` or ``min``."""
 
     dataset: Dataset
     plan: Plan
@@ -53,6 +53,7 @@ class Run:
     method: LightningModule
     trainer: Trainer
     report: Report | None = None
+    monitor: tuple[str, str] = ("val/dice", "max")
 
 
 def dataset(cfg: DictConfig) -> Dataset:
@@ -186,7 +187,8 @@ def run(cfg: DictConfig, run_dir: str | Path) -> Run:
     if device == "cpu":
         keep_large_blocks()
     watching = loggers(cfg, run_dir)  # before data is read: a package or an account that is missing is told at once
-    made = trainer(cfg, run_dir, precision, device, method_of.func.monitor, watching)
+    monitor = monitored(cfg, method_of.func)
+    made = trainer(cfg, run_dir, precision, device, monitor, watching)
     processes.check(made, sweeps=HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN)
     processes.meet(made)
     with processes.first_alone(made):
@@ -203,6 +205,7 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: Any, device: str, prec
         )
     train_cases, val_cases = unlabelled(cfg, source) if pretrains else labelled_halves(cfg, source)
     spec = source.spec
+    monitor = monitored(cfg, method_of.func, spec.labels)
     seen = [case for case in train_cases if case.label] or train_cases
     logits = len(spec.channels) if pretrains else None
     tuning = None if pretrains else instantiate(cfg.peft)
@@ -279,7 +282,7 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: Any, device: str, prec
             tuning=tuning,
             **shared,
         )
-    return Run(source, planned, datamodule, method, made, report)
+    return Run(source, planned, datamodule, method, made, report, monitor)
 
 
 def sampling(cfg: DictConfig, *, labelled: bool) -> dict[str, Any]:

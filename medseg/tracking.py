@@ -120,11 +120,10 @@ def begin(run: Run) -> None:
         "train_cases": len(parts["train"]),
         "val_cases": len(parts["val"]),
     }
-    monitor: Any = run.method.monitor
     for logger in run.trainer.loggers:
         logger.log_hyperparams(stored["config"] | found)
         if isinstance(logger, WandbRun):
-            logger.keep_best(*monitor)
+            logger.keep_best(*run.monitor)
             logger.log_data(manifest(run))
 
 

@@ -66,7 +66,9 @@ def sweep(cfg: DictConfig, overrides: Sequence[str]) -> Path:
     settings: Any = OmegaConf.to_container(cfg.sweep, resolve=True)
     made = get_class(settings.pop("_target_"))(**settings)
     made.check(shared)
-    key, mode = get_class(cfg.method._target_).monitor  # type: ignore[attr-defined]
+    from medseg.trainers import monitored
+
+    key, mode = monitored(cfg, get_class(cfg.method._target_))
     best: Path = made.search(shared, partial(_trial, key=key, mode=mode), key=key, mode=mode, seed=cfg.seed)
     return best
 
@@ -76,6 +78,7 @@ def _trial(overrides: Sequence[str], tell: Callable[[int, float], None], *, key:
     from medseg.callbacks.reports import Reports
 
     cfg = command.compose("train", [*overrides, "test=false"])
+    cfg.monitor = key  # whatever the trial changes, its score is that of the others
     reports = Reports(key, tell)
     run_dir = train(cfg, [reports])
     if reports.interrupted:

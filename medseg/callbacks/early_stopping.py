@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
@@ -30,8 +32,17 @@ class EarlyStop(EarlyStopping):
         if not min_delta >= 0:
             raise BadInput(f"early_stopping.min_delta={min_delta}: expected a difference of scores from 0 on")
         super().__init__(
-            monitor, min_delta=min_delta, patience=patience, mode=mode, check_finite=False, check_on_train_epoch_end=False
+            monitor,
+            min_delta=min_delta,
+            patience=patience,
+            mode=mode,
+            check_finite=False,
+            check_on_train_epoch_end=False,
         )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting, with the patience of this training."""
+        super().load_state_dict({**state_dict, "patience": self.patience})
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A training that had been stopped stays stopped when it is resumed."""
