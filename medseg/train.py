@@ -251,7 +251,7 @@ def _judge(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]:
     chosen = run_dir / "checkpoints" / f"{cfg.judged}.ckpt"
     predictor = restore.predictor(chosen, device=run.trainer.strategy.root_device.type)
     test = folds.judged(cfg, run.dataset)
-    cases, which = (test, "the test set") if test else (run.datamodule.cases["val"], f"validation fold {cfg.data.fold}")
+    cases, which = (test, folds.TEST_SET) if test else (run.datamodule.cases["val"], f"validation fold {cfg.data.fold}")
     scores = build.instantiate(cfg.metric)(labels=run.dataset.spec.labels)
     shown = judge(
         predictor, cases, run.dataset.read, scores, watch=lambda c: watched(c, f"judging {which}", so_far=scores.glance)

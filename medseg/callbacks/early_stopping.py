@@ -26,15 +26,15 @@ class EarlyStop(EarlyStopping):
         BadInput: Numbers outside their ranges.
     """
 
-    def __init__(self, *, monitor: str, mode: str, patience: int, min_delta: float = 0.0) -> None:
-        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
+    def __init__(self, *, monitor: str, mode: str, patience: float, min_delta: float = 0.0) -> None:
+        if patience < 1 or patience != int(patience):
             raise BadInput(f"early_stopping.patience={patience}: expected a number of validations from 1 on, or null")
         if not min_delta >= 0:
             raise BadInput(f"early_stopping.min_delta={min_delta}: expected a difference of scores from 0 on")
         super().__init__(
             monitor,
             min_delta=min_delta,
-            patience=patience,
+            patience=int(patience),
             mode=mode,
             check_finite=False,
             check_on_train_epoch_end=False,

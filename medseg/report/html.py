@@ -125,7 +125,8 @@ def write_run_report(
     provenance = dict(stored["provenance"])
     command = " ".join(provenance.pop("command"))
     facts = {"command": command, **provenance, "plan": stored["plan"], "config": stored["config"]}
-    write_report(run_dir / "report.html", result, drawn, facts, heading=f"Run {run_dir.name}")
+    heading = f"Run {run_dir.name}: {result['policy']['cases']}"
+    write_report(run_dir / "report.html", result, drawn, facts, heading=heading)
 
 
 def show(value: Any) -> str:
