@@ -54,8 +54,8 @@ class FiniteCheck(Callback):
         self._since = torch.where(~over & (run == 1), trainer.global_step, self._since)
         self._run = torch.where(over, self._run, run)
         self._bad = torch.zeros_like(self._bad)
-        waits = loss.device.type != "cpu" and trainer.global_step % max(trainer.log_every_n_steps, 1)
-        if not waits or trainer.is_last_batch:
+        every = 1 if loss.device.type == "cpu" else max(trainer.log_every_n_steps, 1)  # type: ignore[attr-defined]
+        if trainer.global_step % every == 0 or trainer.is_last_batch:
             self._end_if_over(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -119,7 +119,7 @@ class Supervised(Method):
         cuts = fixed_patches(label, counted, self.patch, self.val_patches, name=name)
         if not any(counted[cut].any() for cut in cuts):
             return None
-        parts = (
-            torch.stack([cells[(..., *cut)] for cut in cuts]) for cells in (logits, batch.label[0], batch.valid[0])
-        )
+        places: list[Any] = [(..., *cut) for cut in cuts]
+        whole = (logits, batch.label[0], batch.valid[0])
+        parts = [torch.stack([cells[place] for place in places]) for cells in whole]
         return float(self.loss(*parts)[0])
