@@ -41,13 +41,13 @@ from medseg.planning.fingerprint import fingerprint
 from medseg.planning.plan import Plan, Wishes, make_plan, memory_warning, read_plan
 from medseg.sample import DataSpec
 from medseg.settings import check_parts, check_values
-from medseg.trainers import loggers, trainer
+from medseg.trainers import loggers, monitored, trainer
 from medseg.weights.report import Report
 
 
 @dataclass(frozen=True)
 class Run:
-    """All parts of one training."""
+    """All parts of one training; ``monitor`` is the key that chooses its best checkpoint, and ``max`` or ``min``."""
 
     dataset: Dataset
     plan: Plan
@@ -55,6 +55,7 @@ class Run:
     method: LightningModule
     trainer: Trainer
     report: Report | None = None
+    monitor: tuple[str, str] = ("val/dice", "max")
 
 
 def dataset(cfg: DictConfig) -> Dataset:
@@ -186,7 +187,8 @@ def run(cfg: DictConfig, run_dir: str | Path) -> Run:
     if device == "cpu":
         keep_large_blocks()
     watching = loggers(cfg, run_dir)  # before data is read: a package or an account that is missing is told at once
-    made = trainer(cfg, run_dir, precision, device, method_of.func.monitor, watching)
+    monitor = monitored(cfg, method_of.func)
+    made = trainer(cfg, run_dir, precision, device, monitor, watching)
     processes.check(made, sweeps=HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN)
     processes.meet(made)
     with processes.first_alone(made):
@@ -203,6 +205,7 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: Any, device: str, prec
         )
     spec = source.spec
     check_parts(cfg, spec, transform, labelled=not pretrains)
+    monitor = monitored(cfg, method_of.func, spec.labels)
     train_cases, val_cases = unlabelled(cfg, source) if pretrains else labelled_halves(cfg, source)
     seen = [case for case in train_cases if case.label] or train_cases
     logits = len(spec.channels) if pretrains else None
@@ -226,10 +229,10 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: Any, device: str, prec
         tuning.attach(net)
     tiles = tiling(cfg, planned, spec, short_precision(precision))
 
-    def infer(image: Tensor, trained: nn.Module, **context: Tensor) -> Tensor:
+    def logits_of(image: Tensor, trained: nn.Module, **context: Tensor) -> Tensor:
         if context:
             image, trained = image.flatten(0, 1), AtDates(trained, **context)
-        return decide(tiles.logits(image, trained), spec.labels)
+        return tiles.logits(image, trained)
 
     workers = cfg.data.workers
     if workers == "auto":
@@ -272,15 +275,17 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: Any, device: str, prec
         method = method_of(patch=planned.patch, **shared)
     else:
         method = method_of(
+            patch=planned.patch,
             loss=instantiate(cfg.loss)(labels=spec.labels),
-            infer=infer,
+            logits=logits_of,
+            decide=partial(decide, labels=spec.labels),
             judge=partial(overlap.tally, labels=spec.labels),
             summarise=partial(overlap.validation_scores, labels=spec.labels, pooled=cfg.metric.get("pooled", False)),
             labels=spec.labels,
             tuning=tuning,
             **shared,
         )
-    return Run(source, planned, datamodule, method, made, report)
+    return Run(source, planned, datamodule, method, made, report, monitor)
 
 
 def sampling(cfg: DictConfig, *, labelled: bool) -> dict[str, Any]:

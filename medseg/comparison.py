@@ -19,6 +19,7 @@ from medseg.metrics.summary import headline
 
 _OF_THE_RUN = ("seed", "run_dir", "ckpt_path", "logger", "cache_dir")
 """Keys that may differ between runs of one arm."""
+_FOLD = "data.fold"
 _RESAMPLES = 2000
 
 
@@ -40,6 +41,11 @@ class Ended:
     def seed(self) -> int:
         """Of its training."""
         return int(self.settings["seed"])
+
+    @property
+    def place(self) -> str:
+        """What it shares with a run of every other arm: its seed, and its fold; see ``_places``."""
+        return f"fold {self.settings.get(_FOLD)}, seed {self.seed}"
 
     def score(self, metric: str) -> float:
         """Mean of the metric; NaN if there is none."""
@@ -82,7 +88,7 @@ def _ended(job: Path) -> Ended:
 
 
 def compare(runs: Sequence[Ended]) -> dict[str, Any]:
-    """Arms of a sweep beside its first one, run by run of the same seed.
+    """Arms of a sweep and their differences from its first one, run by run of the same seed.
 
     Runs that differ in their seed alone form an arm. ``difference`` of an arm is the mean over seeds of its score
     less that of the first arm with the same seed; ``ci95`` is Student's interval of that mean, which holds for new
@@ -90,40 +96,60 @@ def compare(runs: Sequence[Ended]) -> dict[str, Any]:
     seeds, and its ``ci95`` the percentile bootstrap over cases, which holds for new cases with these seeds; null
     where cases have no score of their own. Neither interval covers both.
 
+    Folds of a cross-validation are no rivals: runs that differ in ``data.fold`` are of one arm too, and arms are
+    paired by fold and seed. Then ``ci95`` is null, as folds share training cases. A sweep over folds alone has one
+    arm, the mean over folds, and no differences.
+
     Args:
-        runs: Judged on the same cases by the same metric.
+        runs: Judged by the same metric; on the same cases, or on those of their folds.
 
     Returns:
-        JSON-able: ``metric``, ``varied`` (keys), ``arms`` (settings, scores by seed, mean) and ``differences``.
+        JSON-able: ``metric``, ``varied`` (keys), ``folds`` (whether several), ``arms`` (settings, scores by seed or
+        fold, mean) and ``differences``.
 
     Raises:
-        BadInput: A single arm, or arms that share no seed.
+        BadInput: A single arm on a single fold, or arms that share no seed.
     """
     metric = headline(runs[0].result)
     if metric is None or any(metric not in run.result["summary"] for run in runs):
         raise BadInput(f"the runs have no metric in common; {runs[0].folder / 'metrics.json'} has {metric}")
     keys = sorted({key for run in runs for key in run.settings})
     varied = [k for k in keys if k.split(".")[0] not in _OF_THE_RUN and len({str(r.settings.get(k)) for r in runs}) > 1]
-    arms: dict[str, dict[int, Ended]] = {}
-    told = _told(runs, varied)
+    folds = _FOLD in varied
+    varied = [key for key in varied if key != _FOLD]
+    arms: dict[str, dict[str, Ended]] = {}
+    named = _told(runs, varied)
+    place = _places(runs, folds=folds)
     for run in runs:
-        arms.setdefault(_name(run, told), {})[run.seed] = run
+        arms.setdefault(_name(run, named) or "all folds", {})[place[run.place]] = run
     first, *others = arms
-    if not others:
+    if not others and not folds:
         raise BadInput("the runs differ in their seed alone; sweep a setting as well, such as model.encoder.weights")
     return {
         "metric": metric,
         "varied": varied,
+        "folds": folds,
         "arms": [
             {
                 "name": name,
-                "scores": {str(seed): run.score(metric) for seed, run in of.items()},
+                "scores": {key: run.score(metric) for key, run in of.items()},
                 "mean": float(np.mean([run.score(metric) for run in of.values()])),
             }
             for name, of in arms.items()
         ],
-        "differences": [_difference(name, arms[name], first, arms[first], metric) for name in others],
+        "differences": [
+            _difference(name, arms[name], first, arms[first], metric) | ({"ci95": None} if folds else {})
+            for name in others
+        ],
     }
+
+
+def _places(runs: Sequence[Ended], *, folds: bool) -> dict[str, str]:
+    """Short keys of seeds, such as ``0``; of folds ``fold 0``, with the seed where seeds differ too."""
+    several = len({run.seed for run in runs}) > 1
+    if not folds:
+        return {run.place: str(run.seed) for run in runs}
+    return {run.place: run.place if several else run.place.partition(",")[0] for run in runs}
 
 
 def paired(differences: Sequence[float]) -> tuple[float, list[float] | None]:
@@ -145,7 +171,7 @@ def paired(differences: Sequence[float]) -> tuple[float, list[float] | None]:
 
 
 def _difference(
-    name: str, arm: Mapping[int, Ended], first: str, base: Mapping[int, Ended], metric: str
+    name: str, arm: Mapping[str, Ended], first: str, base: Mapping[str, Ended], metric: str
 ) -> dict[str, Any]:
     seeds = [seed for seed in arm if seed in base]
     if not seeds:
@@ -155,7 +181,7 @@ def _difference(
     return {
         "of": name,
         "to": first,
-        "seeds": {str(seed): value for seed, value in by_seed.items()},
+        "seeds": by_seed,
         "difference": mean,
         "ci95": interval,
         "of_cases": _over_cases([(arm[s].of_cases(metric), base[s].of_cases(metric)) for s in seeds]),
@@ -163,10 +189,16 @@ def _difference(
 
 
 def _over_cases(pairs: Sequence[tuple[Mapping[str, float], Mapping[str, float]]]) -> dict[str, Any] | None:
-    cases = sorted(set.intersection(*(set(scores) for pair in pairs for scores in pair)))
+    """Of cases that every run of a fold has, each averaged over its pairs of runs; a case is of one fold."""
+    found: dict[str, list[float]] = {}
+    for arm, base in pairs:
+        for case in arm.keys() & base.keys():
+            found.setdefault(case, []).append(arm[case] - base[case])
+    most = max(map(len, found.values()), default=0)
+    cases = sorted(case for case, differences in found.items() if len(differences) == most)
     if len(cases) < 2:
         return None
-    values = np.mean([[a[case] - b[case] for case in cases] for a, b in pairs], axis=0)
+    values = np.array([np.mean(found[case]) for case in cases])
     draws = np.random.default_rng(0).integers(0, len(cases), (_RESAMPLES, len(cases)))
     interval = np.percentile(values[draws].mean(axis=1), [2.5, 97.5]).tolist()
     return {"difference": float(values.mean()), "ci95": interval, "cases": len(cases)}
@@ -205,7 +237,7 @@ def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 class CompareRuns(Callback):
-    """At the end of ``medseg-train -m``: prints the comparison, and writes it beside the runs."""
+    """At the end of ``medseg-train -m``: prints the comparison, and writes it next to the runs."""
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
         """Write ``comparison.json`` and ``comparison.html`` into the folder of the sweep, if it has two arms."""

@@ -18,6 +18,9 @@ from medseg.data.problems import Problems
 from medseg.data.split import USUAL, Files, held_out, number_of_folds, split
 from medseg.errors import BadInput
 
+TEST_SET = "the test set"
+"""What a run's scores are said to be of, in ``policy`` of ``metrics.json``, if there is a test set."""
+
 
 def labelled(cfg: DictConfig, source: Dataset) -> list[Case]:
     """The dataset's labelled cases, cut into blocks and grouped into runs where that is asked for."""

@@ -110,6 +110,7 @@ def tracked() -> Iterator[None]:
 
 def begin(run: Run) -> None:
     """Log all settings, what was planned and found, and the data."""
+    from medseg.callbacks.tensorboard_run import TensorBoardRun
     from medseg.callbacks.wandb_run import WandbRun
 
     stored: Any = run.method.stored
@@ -120,11 +121,12 @@ def begin(run: Run) -> None:
         "train_cases": len(parts["train"]),
         "val_cases": len(parts["val"]),
     }
-    monitor: Any = run.method.monitor
     for logger in run.trainer.loggers:
+        if isinstance(logger, TensorBoardRun):
+            logger.show(run.monitor[0])
         logger.log_hyperparams(stored["config"] | found)
         if isinstance(logger, WandbRun):
-            logger.keep_best(*monitor)
+            logger.keep_best(*run.monitor)
             logger.log_data(manifest(run))
 
 
@@ -144,7 +146,9 @@ def manifest(run: Run) -> dict[str, Any]:
 
 
 def log_scores(run: Run, result: Mapping[str, Any], shown: Sequence[tuple[Sample, np.ndarray]]) -> None:
-    """Log the final scores as ``test/<metric>`` and ``test/<metric>/<class>``, as tables, and pictures of some cases.
+    """Log the final scores as ``<part>/<metric>`` and ``<part>/<metric>/<class>``, as tables; pictures of some cases.
+
+    The part is that of ``part_of``.
 
     Args:
         run: The training.
@@ -160,12 +164,12 @@ def log_scores(run: Run, result: Mapping[str, Any], shown: Sequence[tuple[Sample
         logger.log_metrics(final, step=step)
         logger.save()
     if watching := picture_loggers(run.trainer):
-        views = _views(run, shown)
+        views = _views(run, shown, part_of(result))
         for watcher in watching:
             watcher.log_pictures(views, step)
     for logger in run.trainer.loggers:
         if isinstance(logger, WandbRun):
-            logger.log_result(result, step)
+            logger.log_result(result, step, part=part_of(result))
 
 
 def end(cfg: DictConfig, run: Run, run_dir: Path, result: Mapping[str, Any] | None) -> None:
@@ -185,17 +189,29 @@ def end(cfg: DictConfig, run: Run, run_dir: Path, result: Mapping[str, Any] | No
             logger.log_files(run_dir, facts | dict(_final(result or {})), chosen=cfg.judged)
 
 
+def part_of(result: Mapping[str, Any]) -> str:
+    """``test`` where a test set was scored, else ``val_final``: those cases had a part in the choice of the checkpoint.
+
+    Args:
+        result: The content of a run's ``metrics.json``.
+    """
+    from medseg.folds import TEST_SET
+
+    return "test" if result["policy"]["cases"] == TEST_SET else "val_final"
+
+
 def _final(result: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    part = part_of(result) if result else ""
     for metric, entry in result.get("summary", {}).items():
         if entry["mean"] is not None:
-            yield f"test/{metric}", entry["mean"]
+            yield f"{part}/{metric}", entry["mean"]
     for name, by in result.get("classes", {}).items():
         for metric, entry in by.items():
             if entry["mean"] is not None:
-                yield f"test/{metric}/{name}", entry["mean"]
+                yield f"{part}/{metric}/{name}", entry["mean"]
 
 
-def _views(run: Run, shown: Sequence[tuple[Sample, np.ndarray]]) -> dict[str, Any]:
+def _views(run: Run, shown: Sequence[tuple[Sample, np.ndarray]], part: str) -> dict[str, Any]:
     from medseg.report.panels import Panels
     from medseg.report.pictures import pictures
 
@@ -205,7 +221,7 @@ def _views(run: Run, shown: Sequence[tuple[Sample, np.ndarray]]) -> dict[str, An
         panels = Panels.of(
             sample.picture, label, pred, spec.labels, sample.grid, channels=spec.channels, valid=sample.valid
         )
-        views[f"test/pictures/{sample.case}"] = pictures(panels, sample.case)
+        views[f"{part}/pictures/{sample.case}"] = pictures(panels, sample.case)
     return views
 
 

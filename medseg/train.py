@@ -67,7 +67,9 @@ def sweep(cfg: DictConfig, overrides: Sequence[str]) -> Path:
     settings: Any = OmegaConf.to_container(cfg.sweep, resolve=True)
     made = get_class(settings.pop("_target_"))(**settings)
     made.check(shared)
-    key, mode = get_class(cfg.method._target_).monitor  # type: ignore[attr-defined]
+    from medseg.trainers import monitored
+
+    key, mode = monitored(cfg, get_class(cfg.method._target_))
     best: Path = made.search(shared, partial(_trial, key=key, mode=mode), key=key, mode=mode, seed=cfg.seed)
     return best
 
@@ -77,6 +79,7 @@ def _trial(overrides: Sequence[str], tell: Callable[[int, float], None], *, key:
     from medseg.callbacks.reports import Reports
 
     cfg = command.compose("train", [*overrides, "test=false"])
+    cfg.monitor = key  # whatever the trial changes, its score is that of the others
     reports = Reports(key, tell)
     run_dir = train(cfg, [reports])
     if reports.interrupted:
@@ -214,7 +217,7 @@ def _judge(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]:
     chosen = run_dir / "checkpoints" / f"{cfg.judged}.ckpt"
     predictor = restore.predictor(chosen, device=run.trainer.strategy.root_device.type, trust=_own(cfg))
     test = folds.judged(cfg, run.dataset)
-    cases, which = (test, "the test set") if test else (run.datamodule.cases["val"], f"validation fold {cfg.data.fold}")
+    cases, which = (test, folds.TEST_SET) if test else (run.datamodule.cases["val"], f"validation fold {cfg.data.fold}")
     scores = build.instantiate(cfg.metric)(labels=run.dataset.spec.labels)
     shown = judge(
         predictor, cases, run.dataset.read, scores, watch=lambda c: watched(c, f"judging {which}", so_far=scores.glance)

@@ -16,7 +16,7 @@ from medseg.errors import BadInput
 from medseg.report.comparison import lines, write_comparison
 
 
-def ended(weights: str | None, seed: int, scores: dict[str, float]) -> Ended:
+def ended(weights: str | None, seed: int, scores: dict[str, float], fold: int = 0) -> Ended:
     rows = [{"case": case, "class": "lesion", "dice": score} for case, score in scores.items()]
     mean = float(np.mean(list(scores.values())))
     result = {
@@ -24,14 +24,15 @@ def ended(weights: str | None, seed: int, scores: dict[str, float]) -> Ended:
         "classes": {"lesion": {"dice": {"mean": mean}}},
         "cases": rows,
     }
-    return Ended(Path("runs"), {"model.encoder.weights": weights, "seed": seed, "run_dir": f"{weights}{seed}"}, result)
+    settings = {"model.encoder.weights": weights, "seed": seed, "data.fold": fold, "run_dir": f"{weights}{seed}"}
+    return Ended(Path("runs"), settings, result)
 
 
 SWEEP = [
-    ended(None, 0, {"a": 0.5, "b": 0.7}),
-    ended(None, 1, {"a": 0.6, "b": 0.6}),
-    ended("mae.ckpt", 0, {"a": 0.7, "b": 0.7}),
-    ended("mae.ckpt", 1, {"a": 0.9, "b": 0.7}),
+    ended(None, 0, {"a": 0.4, "b": 0.6}),
+    ended(None, 1, {"a": 0.7, "b": 0.7}),
+    ended("mae.ckpt", 0, {"a": 0.6, "b": 0.6}),
+    ended("mae.ckpt", 1, {"a": 1.0, "b": 0.8}),
 ]
 
 
@@ -45,6 +46,41 @@ def test_differences_are_paired_by_seed_and_by_case() -> None:
     np.testing.assert_allclose(row["of_cases"]["difference"], 0.15)
     np.testing.assert_allclose(row["of_cases"]["ci95"], [0.05, 0.25])  # of two cases, with differences 0.25 and 0.05
     assert [arm["mean"] for arm in result["arms"]] == pytest.approx([0.6, 0.75])
+
+
+def test_folds_alone_are_averaged_and_no_rivals() -> None:
+    runs = [ended(None, 0, {"a": 0.5, "b": 0.7}, fold=0), ended(None, 0, {"c": 0.8, "d": 1.0}, fold=1)]
+    result = compare(runs)
+    assert result["differences"] == []
+    (arm,) = result["arms"]
+    assert arm["scores"] == pytest.approx({"fold 0": 0.6, "fold 1": 0.9})
+    assert arm["mean"] == pytest.approx(0.75)
+    assert lines(result) == ["all folds: dice 0.7500 is the mean (fold 0: 0.6000, fold 1: 0.9000)"]
+    both = compare([*runs, *(ended(None, 1, {"c": 0.5, "d": 0.5}, fold=fold) for fold in (0, 1))])
+    assert list(both["arms"][0]["scores"]) == [f"fold {f}, seed {s}" for s in (0, 1) for f in (0, 1)]
+
+
+def test_arms_on_several_folds_are_paired_by_fold(tmp_path: Path) -> None:
+    arms = [
+        ended(weights, 0, {f"{fold}{case}": base + gain for case in "ab"}, fold=fold)
+        for weights, gain in ((None, 0.0), ("mae.ckpt", 0.1))
+        for fold, base in ((0, 0.3), (1, 0.6))
+    ]
+    result = compare(arms)
+    assert result["varied"] == ["model.encoder.weights"]
+    (row,) = result["differences"]
+    assert row["seeds"] == pytest.approx({"fold 0": 0.1, "fold 1": 0.1})
+    assert row["of_cases"]["cases"] == 4
+    assert "folds share training cases: no interval" in lines(result)[-1]
+    write_comparison(tmp_path / "c.html", result)
+    assert "paired by fold and seed" in (tmp_path / "c.html").read_text()
+
+
+def test_one_seed_has_no_interval_over_seeds(tmp_path: Path) -> None:
+    result = compare([SWEEP[0], SWEEP[2]])
+    assert "(one seed: no interval over seeds), ahead with 1 of 1" in lines(result)[-1]
+    write_comparison(tmp_path / "c.html", result)
+    assert "(one seed: no interval" in (tmp_path / "c.html").read_text()
 
 
 def test_interval_is_that_of_a_paired_t_test() -> None:

@@ -41,7 +41,7 @@ ALLOWED = {
     "data": CONTRACT | {"cpu", "files", "formats", "runtime", "transforms", "wavelengths"},
     "planning": CONTRACT
     | {"files", "formats", "transforms", "data", "values", "watching"},  # the fingerprint crops as preprocessing does
-    "methods": {"errors", "labels", "sample"},
+    "methods": {"errors", "labels", "losses", "sample"},  # the mean of a loss over ranks
     "callbacks": CONTRACT
     | {
         "files",

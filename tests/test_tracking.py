@@ -126,6 +126,14 @@ def test_id_of_an_agent_is_not_overridden(nobody: Path, monkeypatch: pytest.Monk
     assert WandbRun(save_dir=str(nobody)).version is None
 
 
+@pytest.mark.parametrize(("cases", "part"), [("the test set", "test"), ("validation fold 0", "val_final")])
+def test_final_scores_are_named_after_the_cases_that_they_are_of(cases: str, part: str) -> None:
+    entry = {"mean": 0.5, "ci95": None, "cases": 2}
+    result = {"summary": {"dice": entry}, "classes": {"liver": {"dice": entry}}, "policy": {"cases": cases}}
+    assert dict(tracking._final(result)) == {f"{part}/dice": 0.5, f"{part}/dice/liver": 0.5}
+    assert dict(tracking._final({})) == {}, "nothing was judged"
+
+
 @pytest.mark.parametrize("option", ["tensorboard", "mlflow"])
 def test_missing_package_is_told_with_the_way_to_it(
     option: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

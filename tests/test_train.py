@@ -128,6 +128,21 @@ def test_resumed_training_equals_an_uninterrupted_one(run_dir: Path, cache: Path
         assert torch.equal(resumed[name], whole[name]), name
 
 
+@pytest.mark.slow
+def test_resumed_training_with_accumulated_gradients_equals_an_uninterrupted_one(cache: Path) -> None:
+    settings = [*TINY, "trainer.accumulate_grad_batches=2", f"cache_dir={cache}", "test=false"]
+    whole = train(compose("train", [*settings, f"run_dir={cache}/runs/parts"]))
+    own = [*settings, f"run_dir={cache}/runs/killed_parts"]
+    with pytest.raises(RuntimeError, match="killed"):
+        train(compose("train", [*own, "+callbacks.stop._target_=tests.test_train._Stop"]))
+    resumed = train(compose("train", [*own, "ckpt_path=last"]))
+    first, second = (weights(folder / "checkpoints" / "last.ckpt") for folder in (whole, resumed))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert checkpoint.read(whole / "checkpoints" / "last.ckpt")["global_step"] == 9, "steps are the optimiser's"
+    rows = [(folder / "metrics.csv").read_text().splitlines()[-1] for folder in (whole, resumed)]
+    assert rows[0] == rows[1], "val/loss too"
+
+
 def test_a_budget_that_ends_within_an_epoch_is_validated_too(cache: Path) -> None:
     short = ["trainer.max_steps=4", f"cache_dir={cache}", f"run_dir={cache}/runs/short", "test=false"]
     folder = train(compose("train", [*TINY, *short]))

@@ -82,10 +82,11 @@ def test_scores_of_every_class_are_logged_over_steps(run: Offline) -> None:
 
 
 def test_final_scores_are_those_of_metrics_json(run: Offline, scores: dict[str, Any]) -> None:
-    (row,) = [row for row in run.history if "test/dice" in row]
-    told = {key: value for key, value in row.items() if key.startswith("test/")}
-    of_all = {f"test/{metric}": entry["mean"] for metric, entry in scores["summary"].items()}
-    of_classes = {f"test/{m}/{name}": scores["classes"][name][m]["mean"] for name in CLASSES for m in scores["summary"]}
+    (row,) = [row for row in run.history if "val_final/dice" in row]
+    told = {key: value for key, value in row.items() if key.startswith("val_final/")}
+    of_all = {f"val_final/{metric}": entry["mean"] for metric, entry in scores["summary"].items()}
+    places = [(m, name) for m in scores["summary"] for name in CLASSES]
+    of_classes = {f"val_final/{m}/{name}": scores["classes"][name][m]["mean"] for m, name in places}
     assert told == pytest.approx(of_all | of_classes)
 
 
@@ -96,7 +97,7 @@ def test_summary_keeps_the_best_validation_beside_the_last(run: Offline) -> None
     assert run.metrics["*"].step_metric == "trainer/global_step"
     best = max(row["val/dice"] for row in run.history if "val/dice" in row)
     assert run.summary["val/dice"] == {"max": best, "last": run.last("val/dice")}
-    assert run.summary["test/dice"] == run.last("test/dice")
+    assert run.summary["val_final/dice"] == run.last("val_final/dice")
 
 
 def test_config_is_resolved_and_tells_what_was_found(run: Offline, run_dirs: list[Path]) -> None:
@@ -112,12 +113,12 @@ def test_config_is_resolved_and_tells_what_was_found(run: Offline, run_dirs: lis
 
 
 def test_tables_have_the_rows_of_the_files(run: Offline, run_dirs: list[Path], scores: dict[str, Any]) -> None:
-    columns, rows = run.table("test/cases")
+    columns, rows = run.table("val_final/cases")
     with (run_dirs[0] / "cases.csv").open() as stream:
         header, *written = csv.reader(stream)
     assert columns == header
     assert [["" if value is None else str(value) for value in row] for row in rows] == written
-    columns, rows = run.table("test/classes")
+    columns, rows = run.table("val_final/classes")
     assert columns == ["class", "metric", "mean", "low", "high", "cases"]
     told = {(name, metric): (mean, cases) for name, metric, mean, _, _, cases in rows}
     entries = {(name, m): entry for name, by in scores["classes"].items() for m, entry in by.items()}
@@ -125,7 +126,7 @@ def test_tables_have_the_rows_of_the_files(run: Offline, run_dirs: list[Path], s
 
 
 def test_confusion_is_a_chart_of_the_counted_cells(run: Offline, scores: dict[str, Any]) -> None:
-    columns, rows = run.table("test/confusion_table")
+    columns, rows = run.table("val_final/confusion_table")
     assert columns == ["Actual", "Predicted", "nPredictions"]
     matrix = np.array([cells for *_, cells in rows]).reshape(3, 3)
     assert matrix.tolist() == scores["confusion"]["matrix"]
@@ -135,7 +136,7 @@ def test_confusion_is_a_chart_of_the_counted_cells(run: Offline, scores: dict[st
     assert "wandb/confusion_matrix/v1" in json.dumps(run.config["_wandb"]["visualize"])
 
 
-@pytest.mark.parametrize("key,times", [("val/previews/c0", 2), ("test/pictures/c0", 1)])
+@pytest.mark.parametrize("key,times", [("val/previews/c0", 2), ("val_final/pictures/c0", 1)])
 def test_volumes_are_panels_of_planes_with_masks_and_class_names(run: Offline, key: str, times: int) -> None:
     shown = [row[key] for row in run.history if key in row]
     assert len(shown) == times
@@ -186,7 +187,7 @@ def test_checkpoints_are_versions_of_a_model_with_plan_config_and_scores(run: Of
         assert paths[f"{kind}.ckpt"].samefile(originals[0]), "a checkpoint is not copied"
     metadata = json.loads(best.metadata)
     assert metadata["checkpoint"] == "best"
-    assert metadata["test/dice"] == run.last("test/dice")
+    assert metadata["val_final/dice"] == run.last("val_final/dice")
 
 
 def test_report_is_kept_with_its_scores(run: Offline, run_dirs: list[Path]) -> None:
@@ -206,7 +207,7 @@ def test_each_training_of_a_process_is_a_run_of_its_own(run: Offline, run_dirs: 
     other = only_part(run_dirs[1])
     assert other.about["id"] != run.about["id"]
     assert other.config["name"] == "two"
-    assert sum("test/dice" in row for row in other.history) == 1
+    assert sum("val_final/dice" in row for row in other.history) == 1
 
 
 def test_resumed_training_goes_on_in_the_same_run(folder: Path) -> None:

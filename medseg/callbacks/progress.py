@@ -82,6 +82,8 @@ class BudgetBar(ProgressBar):
         left = clock(elapsed * (1 - share) / gained) if gained > 0 else "-"
         known = trainer.callback_metrics
         words = {"train/loss": "loss", "val/dice": "dice", "val/miou": "mIoU", "val/loss": "held out"}
+        if "val/dice" in known:
+            del words["val/loss"]  # a line has 80 characters
         scores = "  ".join(f"{word} {float(known[key]):.4f}" for key, word in words.items() if key in known)
         return f"step {trainer.global_step}  {clock(elapsed)} spent, {left} left  {scores}"
 

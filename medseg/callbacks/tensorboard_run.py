@@ -21,17 +21,23 @@ class TensorBoardRun(TensorBoardLogger, PictureLogger):
 
     Args:
         save_dir: The run's folder.
-        metrics: Keys that stand beside the settings on the page of hyper-parameters.
+        metrics: Keys that stand next to the settings on the page of hyper-parameters; None takes what ``show`` names.
 
     Raises:
         BadInput: TensorBoard is not installed.
     """
 
-    def __init__(self, *, save_dir: str, metrics: Sequence[str] = ("val/dice",)) -> None:
+    def __init__(self, *, save_dir: str, metrics: Sequence[str] | None = None) -> None:
         if find_spec("tensorboard") is None:
             raise BadInput("logger=tensorboard: TensorBoard is not installed; pip install 'medseg[tensorboard]'")
-        self._metrics = tuple(metrics)
+        self._metrics = () if metrics is None else tuple(metrics)
+        self._chosen = metrics is not None
         super().__init__(save_dir=save_dir, name="tensorboard", version="", default_hp_metric=False)
+
+    def show(self, *metrics: str) -> None:
+        """Keys next to the settings, unless the configuration chose some; to be called before settings are logged."""
+        if not self._chosen:
+            self._metrics = metrics
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, metrics: Any = None, step: int | None = None) -> None:

@@ -44,8 +44,8 @@ def class_table(result: Mapping[str, Any]) -> wandb.Table:
     return _table(["class", "metric", "mean", "low", "high", "cases"], rows)
 
 
-def confusion(result: Mapping[str, Any]) -> dict[str, Any]:
-    """W&B's chart of the confusion matrix in cells, with its table; empty if nothing was counted."""
+def confusion(result: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """W&B's chart of the confusion matrix in cells, ``<part>/confusion``, with its table; empty if nothing counts."""
     counted = result.get("confusion") or {"classes": [], "matrix": []}
     classes, matrix = counted["classes"], counted["matrix"]
     if not any(map(any, matrix)):
@@ -64,7 +64,7 @@ def confusion(result: Mapping[str, Any]) -> dict[str, Any]:
         fields={name: name for name in columns},
         string_fields={"title": "Confusion in cells"},
     )
-    return {"test/confusion": chart}
+    return {f"{part}/confusion": chart}
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> wandb.Table:

@@ -93,13 +93,13 @@ class WandbRun(WandbLogger, PictureLogger):
         self._log({key: views if len(views) > 1 else views[0] for key, views in shown.items()}, step)
 
     @rank_zero_only
-    def log_result(self, result: Mapping[str, Any], step: int) -> None:
-        """Tables of cases and classes, and the confusion matrix, under ``test/``.
+    def log_result(self, result: Mapping[str, Any], step: int, *, part: str) -> None:
+        """Tables of cases and classes, and the confusion matrix, under ``<part>/``, such as ``test/``.
 
         To be called last: pictures with masks send W&B's own part of the settings anew, without the charts in it.
         """
-        tables = {"test/cases": wandb_media.case_table(result), "test/classes": wandb_media.class_table(result)}
-        self._log({**tables, **wandb_media.confusion(result)}, step)
+        tables = {f"{part}/cases": wandb_media.case_table(result), f"{part}/classes": wandb_media.class_table(result)}
+        self._log({**tables, **wandb_media.confusion(result, part)}, step)
 
     @rank_zero_only
     def log_data(self, manifest: Mapping[str, Any]) -> None:

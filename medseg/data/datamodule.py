@@ -45,7 +45,7 @@ class DataModule(LightningDataModule):
         preprocess: Preprocessing of the plan.
         store: Folder of the patch store.
         patch: Cells of a training patch on each axis.
-        batch_size: Samples of a step, per device.
+        batch_size: Samples of a batch, per device.
         transform: Augmentation of a batch of windows into a batch of patches, on the device;
             has ``window_shape``.
         sampling: How patches are drawn: ``foreground_share``, ``strategy``, ``min_valid`` and so on of
@@ -180,11 +180,12 @@ class DataModule(LightningDataModule):
         """Batches of one epoch, another for each epoch of the trainer."""
         trainer = self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        parts = trainer.accumulate_grad_batches if trainer else 1
         dataset = PatchDataset(
             self.stored["train"],
             patch=self.patch,
             window=self.transform.window_shape,
-            batch_size=self.batch_size * world,
+            batch_size=self.batch_size * world * parts,
             seed=self.seed,
             **self.sampling,
         )
@@ -195,6 +196,7 @@ class DataModule(LightningDataModule):
             done=lambda: trainer.fit_loop.epoch_loop.batch_progress.current.processed if trainer else 0,  # type: ignore[attr-defined]
             rank=rank,
             world=world,
+            parts=parts,
         )
         return StepLoader(
             dataset,

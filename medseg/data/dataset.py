@@ -35,7 +35,7 @@ class PatchDataset(Dataset[Window]):
         cases: Where windows come from.
         patch: Cells of a training patch on each axis.
         window: Cells read around a patch, so that a rotated or scaled patch is covered.
-        batch_size: Samples of one step over all ranks.
+        batch_size: Samples of one optimiser step, over all ranks and accumulated batches.
         foreground_share: Part of each batch that must hold foreground.
         seed: Of the whole training.
         strategy: Which case feeds a patch: ``case`` (in turns), ``area``, ``class`` or ``group``; see
@@ -90,15 +90,17 @@ class PatchDataset(Dataset[Window]):
 
 
 class StepSampler(Sampler[list[tuple[int, int]]]):
-    """Batch sampler: the indices of one epoch of steps, or of what is left of it, starting where the training is.
+    """Batch sampler: the indices of one epoch of optimiser steps, or of what is left of it when a training resumes.
 
     Args:
-        steps: Steps of an epoch.
-        batch_size: Samples of this rank a step.
+        steps: Optimiser steps of an epoch.
+        batch_size: Samples of a batch on this rank.
         epoch: Gives the current epoch; asked whenever an iteration begins, as the loader outlives it.
-        done: Gives the steps of this epoch that were done before, of a training that resumes within it.
+        done: Gives the batches of this epoch that were done before, of a training that resumes within it.
         rank: This process among ``world``.
         world: Number of processes.
+        parts: Batches of a step, whose gradients are accumulated; together they hold the samples that one batch of
+            as many times the size would hold.
     """
 
     def __init__(
@@ -110,17 +112,20 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
         done: Callable[[], int] = int,
         rank: int = 0,
         world: int = 1,
+        parts: int = 1,
     ) -> None:
         self.steps, self.batch_size, self.epoch, self.done = steps, batch_size, epoch, done
-        self.rank, self.world = rank, world
+        self.rank, self.world, self.parts = rank, world, parts
 
     def __len__(self) -> int:
-        return self.steps
+        return self.steps * self.parts
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         start = self.epoch() * self.steps
-        for step in range(start + self.done(), start + self.steps):
-            yield [(step, self.rank + self.world * i) for i in range(self.batch_size)]
+        for number in range(self.done(), len(self)):
+            step, part = divmod(number, self.parts)
+            places = range(part * self.batch_size, (part + 1) * self.batch_size)
+            yield [(start + step, self.rank + self.world * place) for place in places]
 
 
 class StepLoader(DataLoader[Any]):

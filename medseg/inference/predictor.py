@@ -108,7 +108,13 @@ class Predictor:
         """Logits at the sample's own spacing, still cropped and reoriented, and the trace of that."""
         prepared, trace = self.prepare(sample)
         image = torch.from_numpy(np.ascontiguousarray(prepared.planes)).to(self.device)
-        logits = self.tiling.logits(image, at_dates(self.network, prepared)).cpu().numpy()
+        given = self.tiling.logits(image, at_dates(self.network, prepared))
+        if not torch.isfinite(given).all():
+            raise BadInput(
+                f"case {sample.case}: the network gives values that are not finite, whatever the image holds; its "
+                "training diverged, or the checkpoint is damaged: take another one, such as the run's best.ckpt"
+            )
+        logits = given.cpu().numpy()
         return torch.from_numpy(self.prepare.restore_logits(logits, trace)), trace
 
     def _decided(self, sample: Sample, logits: Float[torch.Tensor, "k *u"], trace: Any) -> Int[np.ndarray, " *s"]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medseg.labels import IGNORE, LabelTable
+from medseg.losses.ranks import sum_over_ranks
 from medseg.losses.targets import (
     blank_uncounted,
     classes_or_regions,
@@ -24,6 +25,7 @@ def cross_entropy(
     valid: Bool[Tensor, "b *s"],
     *,
     weight: Float[Tensor, " k"] | None = None,
+    gather: bool = False,
 ) -> Float[Tensor, ""]:
     r"""Mean negative log-probability of the labelled class, in nats.
 
@@ -37,6 +39,7 @@ def cross_entropy(
         label: Class of each cell, in [0, k), or ``IGNORE``.
         valid: False where a cell does not count.
         weight: Weight w of each class, not negative; 1 if absent.
+        gather: Take the batch of all ranks, see ``sum_over_ranks``.
 
     Returns:
         Value in [0, inf). Differentiable in ``logits``.
@@ -47,7 +50,7 @@ def cross_entropy(
         blank_uncounted(logits, counted), known, weight=weight, ignore_index=IGNORE, reduction="sum"
     )
     weights = counted.float() if weight is None else weight[known.clamp(min=0)] * counted
-    return total / or_one(weights.sum())
+    return ratio(total, weights.sum(), gather=gather)
 
 
 def region_cross_entropy(
@@ -56,6 +59,7 @@ def region_cross_entropy(
     counted: Bool[Tensor, "b *s"],
     *,
     weight: Float[Tensor, " r"] | None = None,
+    gather: bool = False,
 ) -> Float[Tensor, ""]:
     r"""Mean binary cross-entropy over counted cells and regions, in nats.
 
@@ -68,8 +72,9 @@ def region_cross_entropy(
         target: True where a cell belongs to a region.
         counted: False where a cell is ignored or invalid.
         weight: Weight w of each region, not negative; 1 if absent.
+        gather: Take the batch of all ranks, see ``sum_over_ranks``.
     """
-    return mean_of_regions(region_cell_cross_entropy(logits, target, counted), counted, weight)
+    return mean_of_regions(region_cell_cross_entropy(logits, target, counted), counted, weight, gather=gather)
 
 
 def cell_cross_entropy(
@@ -91,16 +96,28 @@ def region_cell_cross_entropy(
 
 
 def mean_of_regions(
-    loss: Float[Tensor, "b r *s"], counted: Bool[Tensor, "b *s"], weight: Float[Tensor, " r"] | None
+    loss: Float[Tensor, "b r *s"],
+    counted: Bool[Tensor, "b *s"],
+    weight: Float[Tensor, " r"] | None,
+    *,
+    gather: bool = False,
 ) -> Float[Tensor, ""]:
     """Weighted mean of what each cell costs in each region, 0 where it does not count; 0 if no cell counts."""
     weight = loss.new_ones(loss.shape[1]) if weight is None else weight
     by_region = loss.sum([i for i in range(loss.ndim) if i != 1])
-    return (by_region * weight).sum() / or_one(counted.float().sum() * weight.sum())
+    return ratio((by_region * weight).sum(), counted.float().sum() * weight.sum(), gather=gather)
+
+
+def ratio(total: Float[Tensor, ""], cells: Float[Tensor, ""], *, gather: bool) -> Float[Tensor, ""]:
+    """``total / cells``, of all ranks with ``gather``; 0 where ``cells`` is 0, as then no cell counts."""
+    total, cells = sum_over_ranks(torch.stack([total, cells]), gather=gather)
+    return total / or_one(cells)
 
 
 class CrossEntropyLoss(nn.Module):
     """Mean cross-entropy of counted cells: softmax classes, or sigmoid regions if the table has any.
+
+    In training it is the mean over the cells of all ranks.
 
     Attributes:
         labels: Meaning of the outputs.
@@ -132,5 +149,5 @@ class CrossEntropyLoss(nn.Module):
         """Loss in nats; ``label`` holds training indices or ``IGNORE``, also for regions."""
         return classes_or_regions(
             cross_entropy, region_cross_entropy, logits, label, valid, labels=self.labels, members=self.members,
-            weight=self.weight,
+            weight=self.weight, gather=self.training,
         )  # fmt: skip

@@ -1,11 +1,13 @@
 """Soft Dice, of softmax classes and of sigmoid regions."""
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from medseg.errors import BadInput
 from medseg.labels import LabelTable
-from medseg.losses.targets import blank_uncounted, classes_or_regions, counted_cells, memberships, target_of
+from medseg.losses.ranks import sum_over_ranks
+from medseg.losses.targets import blank_uncounted, classes_or_regions, counted_cells, memberships, or_one, target_of
 
 
 def soft_dice(
@@ -15,6 +17,7 @@ def soft_dice(
     *,
     smooth: float = 1e-5,
     batch: bool = False,
+    gather: bool = False,
 ) -> Float[Tensor, "n k"]:
     r"""Soft Dice score of each class, in each image or over the whole batch.
 
@@ -32,8 +35,8 @@ def soft_dice(
         label: Class of each cell, in [0, k), or ``IGNORE``.
         valid: False where a cell does not count.
         smooth: Pseudo-count, in cells. With 0, a class with neither probability nor label is NaN.
-        batch: Sum over the cells of all images, as if they were one (of this process: batches on
-            other ranks are not gathered).
+        batch: Sum over the cells of all images, as if they were one.
+        gather: With ``batch``, of the images of all ranks, see ``sum_over_ranks``.
 
     Returns:
         Scores in [0, 1], 1 is perfect; n is b, or 1 with ``batch``. Differentiable in ``logits``.
@@ -44,7 +47,7 @@ def soft_dice(
     counted = counted_cells(label, valid)
     one_hot = label.new_ones(logits.shape[1]).diag().bool()
     prob = blank_uncounted(logits, counted).softmax(dim=1)
-    return _score(prob, target_of(label, one_hot), counted, smooth=smooth, batch=batch)
+    return _score(prob, target_of(label, one_hot), counted, smooth=smooth, batch=batch, gather=gather)
 
 
 def region_dice(
@@ -54,6 +57,7 @@ def region_dice(
     *,
     smooth: float = 1e-5,
     batch: bool = False,
+    gather: bool = False,
 ) -> Float[Tensor, "n r"]:
     """Soft Dice score of each region, with p the sigmoid of ``logits``; else as ``soft_dice``.
 
@@ -63,9 +67,10 @@ def region_dice(
         counted: False where a cell is ignored or invalid.
         smooth: Pseudo-count, in cells.
         batch: Sum over the cells of all images.
+        gather: With ``batch``, of the images of all ranks, see ``sum_over_ranks``.
     """
     prob = blank_uncounted(logits, counted).sigmoid()
-    return _score(prob, target, counted, smooth=smooth, batch=batch)
+    return _score(prob, target, counted, smooth=smooth, batch=batch, gather=gather)
 
 
 def _score(
@@ -75,12 +80,13 @@ def _score(
     *,
     smooth: float,
     batch: bool,
+    gather: bool,
 ) -> Float[Tensor, "n k"]:
     cells = [i for i in range(prob.ndim) if i != 1 and (i > 0 or batch)]
     prob = prob * counted[:, None]
     target = target & counted[:, None]
-    both = (prob * target).sum(cells)
-    either = prob.sum(cells) + target.sum(cells)
+    sums = torch.stack([(prob * target).sum(cells), prob.sum(cells) + target.sum(cells)])
+    both, either = sum_over_ranks(sums, gather=gather and batch)
     score = (2 * both + smooth) / (either + smooth)
     return score[None] if batch else score
 
@@ -90,6 +96,7 @@ class DiceLoss(nn.Module):
 
     The mean goes over foreground classes (all regions) and over the images that have a counted cell;
     with none in the batch the loss is 0 and so is its gradient. nnU-Net's differs by the constant 1.
+    In training the batch is that of all ranks.
 
     Attributes:
         labels: Meaning of the outputs.
@@ -117,10 +124,13 @@ class DiceLoss(nn.Module):
         counted = counted_cells(label, valid)
         score = classes_or_regions(
             soft_dice, region_dice, logits, label, valid, labels=self.labels, members=self.members,
-            smooth=self.smooth, batch=self.batch,
+            smooth=self.smooth, batch=self.batch, gather=self.training,
         )  # fmt: skip
         if self.labels.background and not (self.labels.regions or self.background):
             score = score[:, 1:]
         lost = (1 - score).mean(dim=1)
         present = counted.any()[None] if self.batch else counted.flatten(1).any(dim=1)
-        return (lost * present).sum() / present.sum().clamp(min=1)
+        images = sum_over_ranks(present.float().sum(), gather=self.training)
+        if self.batch:  # one score, which is that of all ranks already
+            return (lost * (images > 0)).sum()
+        return sum_over_ranks((lost * present).sum(), gather=self.training) / or_one(images)

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from medseg.errors import BadInput
 from medseg.labels import LabelTable
-from medseg.losses.cross_entropy import cell_cross_entropy, mean_of_regions, region_cell_cross_entropy
-from medseg.losses.targets import classes_or_regions, counted_cells, memberships, or_one, output_weights
+from medseg.losses.cross_entropy import cell_cross_entropy, mean_of_regions, ratio, region_cell_cross_entropy
+from medseg.losses.targets import classes_or_regions, counted_cells, memberships, output_weights
 
 
 def focal(
@@ -19,6 +19,7 @@ def focal(
     *,
     gamma: float = 2.0,
     weight: Float[Tensor, " k"] | None = None,
+    gather: bool = False,
 ) -> Float[Tensor, ""]:
     r"""Mean negative log-probability of the labelled class, each cell scaled by how unsure it is; in nats.
 
@@ -34,6 +35,7 @@ def focal(
         valid: False where a cell does not count.
         gamma: Strength of focusing, not negative.
         weight: Weight w of each class, not negative; 1 if absent.
+        gather: Take the batch of all ranks, see ``sum_over_ranks``.
 
     Returns:
         Value in [0, inf). Differentiable in ``logits``.
@@ -46,7 +48,7 @@ def focal(
     loss = cell_cross_entropy(logits, label, counted)
     loss = unsureness(loss) ** gamma * loss
     each = counted.float() if weight is None else weight[label.clamp(min=0).long()] * counted
-    return (each * loss).sum() / or_one(each.sum())
+    return ratio((each * loss).sum(), each.sum(), gather=gather)
 
 
 def region_focal(
@@ -56,6 +58,7 @@ def region_focal(
     *,
     gamma: float = 2.0,
     weight: Float[Tensor, " r"] | None = None,
+    gather: bool = False,
 ) -> Float[Tensor, ""]:
     """Focal loss of binary decisions, mean over counted cells and regions; else as ``focal``.
 
@@ -65,9 +68,10 @@ def region_focal(
         counted: False where a cell is ignored or invalid.
         gamma: Strength of focusing, not negative.
         weight: Weight of each region, not negative; 1 if absent.
+        gather: Take the batch of all ranks, see ``sum_over_ranks``.
     """
     loss = region_cell_cross_entropy(logits, target, counted)
-    return mean_of_regions(unsureness(loss) ** gamma * loss, counted, weight)
+    return mean_of_regions(unsureness(loss) ** gamma * loss, counted, weight, gather=gather)
 
 
 def unsureness(loss: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
@@ -80,6 +84,8 @@ def unsureness(loss: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
 
 class FocalLoss(nn.Module):
     """Mean focal loss of counted cells: softmax classes, or sigmoid regions if the table has any.
+
+    In training it is the mean over the cells of all ranks.
 
     Attributes:
         labels: Meaning of the outputs.
@@ -117,5 +123,5 @@ class FocalLoss(nn.Module):
         """Loss in nats; ``label`` holds training indices or ``IGNORE``, also for regions."""
         return classes_or_regions(
             focal, region_focal, logits, label, valid, labels=self.labels, members=self.members, gamma=self.gamma,
-            weight=self.weight,
+            weight=self.weight, gather=self.training,
         )  # fmt: skip

@@ -6,8 +6,9 @@ from torch import Tensor, nn
 
 from medseg.errors import BadInput
 from medseg.labels import LabelTable
-from medseg.losses.cross_entropy import cell_cross_entropy, region_cell_cross_entropy
+from medseg.losses.cross_entropy import cell_cross_entropy, ratio, region_cell_cross_entropy
 from medseg.losses.focal import unsureness
+from medseg.losses.ranks import largest_of_ranks, sum_over_ranks
 from medseg.losses.targets import classes_or_regions, counted_cells, memberships
 
 
@@ -18,6 +19,7 @@ def foreground_aware(
     *,
     gamma: float = 2.0,
     focus: float = 1.0,
+    gather: bool = False,
 ) -> Float[Tensor, ""]:
     r"""Mean cross-entropy in value; in gradient, a mean in which hard cells weigh more. In nats.
 
@@ -36,6 +38,7 @@ def foreground_aware(
         valid: False where a cell does not count.
         gamma: Strength of focusing, not negative; 0 is cross-entropy.
         focus: Share of focusing, zeta in [0, 1]; 0 is cross-entropy.
+        gather: Take the batch of all ranks, see ``sum_over_ranks``.
 
     Returns:
         Value in [0, inf), equal to the cross-entropy. Differentiable in ``logits``.
@@ -47,7 +50,7 @@ def foreground_aware(
     """
     counted = counted_cells(label, valid)
     loss = cell_cross_entropy(logits, label, counted)
-    return _focused_sum(loss, gamma, focus) / counted.sum().clamp(min=1)
+    return ratio(_focused_sum(loss, gamma, focus, gather=gather), counted.sum().float(), gather=gather)
 
 
 def region_foreground_aware(
@@ -57,6 +60,7 @@ def region_foreground_aware(
     *,
     gamma: float = 2.0,
     focus: float = 1.0,
+    gather: bool = False,
 ) -> Float[Tensor, ""]:
     """Of binary decisions, mean over counted cells and regions; else as ``foreground_aware``.
 
@@ -66,22 +70,27 @@ def region_foreground_aware(
         counted: False where a cell is ignored or invalid.
         gamma: Strength of focusing, not negative.
         focus: Share of focusing, in [0, 1].
+        gather: Take the batch of all ranks, see ``sum_over_ranks``.
     """
     loss = region_cell_cross_entropy(logits, target, counted)
-    return _focused_sum(loss, gamma, focus) / (counted.sum() * logits.shape[1]).clamp(min=1)
+    cells = counted.sum().float() * logits.shape[1]
+    return ratio(_focused_sum(loss, gamma, focus, gather=gather), cells, gather=gather)
 
 
-def _focused_sum(loss: Float[Tensor, "*n"], gamma: float, focus: float) -> Float[Tensor, ""]:
+def _focused_sum(loss: Float[Tensor, "*n"], gamma: float, focus: float, *, gather: bool) -> Float[Tensor, ""]:
     with torch.no_grad():
         unsure = unsureness(loss)
-        hardness = (unsure / unsure.max()) ** gamma  # 1/Z takes out the maximum again; no power underflows as a whole
-        focused = (hardness * loss).sum()
-        weight = 1 - focus + focus * torch.where(focused > 0, loss.sum() / focused, 1.0) * hardness
+        most = largest_of_ranks(unsure.max(), gather=gather)
+        hardness = (unsure / most) ** gamma  # 1/Z takes out the maximum again; no power underflows as a whole
+        focused, total = sum_over_ranks(torch.stack([(hardness * loss).sum(), loss.sum()]), gather=gather)
+        weight = 1 - focus + focus * torch.where(focused > 0, total / focused, 1.0) * hardness
     return (weight * loss).sum()
 
 
 class ForegroundLoss(nn.Module):
     """Foreground-aware loss of counted cells: softmax classes, or sigmoid regions if the table has any.
+
+    In training it is that of the cells of all ranks.
 
     Attributes:
         labels: Meaning of the outputs.
@@ -104,5 +113,5 @@ class ForegroundLoss(nn.Module):
         """Loss in nats; ``label`` holds training indices or ``IGNORE``, also for regions."""
         return classes_or_regions(
             foreground_aware, region_foreground_aware, logits, label, valid, labels=self.labels, members=self.members,
-            gamma=self.gamma, focus=self.focus,
+            gamma=self.gamma, focus=self.focus, gather=self.training,
         )  # fmt: skip

@@ -47,6 +47,9 @@ class LovaszLoss(nn.Module):
     undefined; with no class left the loss is 0 and so is its gradient. A region is a class and so is what
     lies outside of it, its background.
 
+    In a training on several ranks each takes the loss of its own patches, and gradients are averaged: the sorting
+    of errors over the cells of all ranks is not done, so this loss differs from that of one process.
+
     Attributes:
         labels: Meaning of the outputs.
         background: Let the background count as well. Else a batch without foreground teaches nothing.

@@ -14,14 +14,13 @@ def progress(trainer: Trainer, steps_per_epoch: int) -> float:
 
     Args:
         trainer: Running trainer.
-        steps_per_epoch: Batches of one epoch.
+        steps_per_epoch: Optimiser steps of one epoch.
     """
     spent = [0.0]
     if trainer.max_steps > 0:
         spent.append(trainer.global_step / trainer.max_steps)
     if trainer.max_epochs is not None and trainer.max_epochs > 0:
-        batches = trainer.global_step * trainer.accumulate_grad_batches
-        spent.append(batches / (trainer.max_epochs * steps_per_epoch))
+        spent.append(trainer.global_step / (trainer.max_epochs * steps_per_epoch))
     for timer in timers(trainer):
         elapsed = timer.time_elapsed(RunningStage.TRAINING)
         left = timer.time_remaining(RunningStage.TRAINING)

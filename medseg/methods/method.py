@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 import torch.distributed
 from lightning.pytorch import LightningModule
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from medseg.losses.ranks import mean_over_ranks
 from medseg.methods.budget import progress, timers
 from medseg.sample import Batch
 
@@ -39,11 +40,12 @@ class Method(LightningModule, ABC):
     """Trains a network; how is the subclass's.
 
     The learning rate follows ``schedule`` over the budget of the trainer (steps, epochs or time).
-    Randomness inside the network (dropout) is seeded anew at every step, so that a resumed training
-    equals an uninterrupted one.
+    Randomness inside the network (dropout) is seeded anew for every batch, so that a resumed training
+    equals an uninterrupted one; the batches of a step with accumulated gradients have seeds of their own.
 
     Attributes:
-        monitor: Logged key by which the best checkpoint is chosen, and whether ``min`` or ``max`` is best.
+        monitor: Logged key by which the best checkpoint is chosen unless the configuration names another, and
+            whether ``min`` or ``max`` is best.
 
     Args:
         network: What is trained.
@@ -76,6 +78,16 @@ class Method(LightningModule, ABC):
         self.stored = stored
         self.tuning = tuning
         self._make_optimizer = optimizer
+        self._losses: list[Tensor] = []
+
+    @classmethod
+    def monitors(cls, scores: Sequence[str]) -> tuple[str, ...]:
+        """Keys by which the best checkpoint may be chosen: what a validation of this method logs.
+
+        Args:
+            scores: Names of the scores of whole cases, such as ``dice``.
+        """
+        return (cls.monitor[0],)
 
     def configure_optimizers(self) -> Optimizer:
         """The optimiser of every parameter of the method that learns."""
@@ -97,8 +109,28 @@ class Method(LightningModule, ABC):
                 group["lr"] = group["base_lr"] * factor * further
         if self.tuning is not None:
             self.tuning.settle(self.network)
-        key = np.random.SeedSequence([self.seed, 3, self.global_step, self.global_rank])
+        place = [self.seed, 3, self.global_step, self.global_rank]
+        part = batch_idx % self.trainer.accumulate_grad_batches
+        key = np.random.SeedSequence([*place, part] if part else place)  # the first part draws as a step of one part
         torch.manual_seed(int(key.generate_state(1)[0]))
+        if part == 0:
+            self._losses = []
+
+    def log_losses(self, losses: Mapping[str, Tensor], n: int) -> None:
+        """Log the losses of a step as ``train/<name>``, and the learning rate.
+
+        Of gradients that are accumulated over several batches, the mean over these; of several ranks, the mean over
+        them.
+
+        Args:
+            losses: Of one batch, by name; ``loss`` is the one that is minimised.
+            n: Patches of the batch.
+        """
+        self._losses.append(mean_over_ranks(torch.stack([value.detach().float() for value in losses.values()])))
+        means = torch.stack(self._losses).mean(dim=0)
+        for name, mean in zip(losses, means, strict=True):
+            self.log(f"train/{name}", mean, prog_bar=name == "loss", batch_size=n)
+        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=n)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """End with a validation when the steps are spent: by itself Lightning validates whole epochs only."""

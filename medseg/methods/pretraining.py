@@ -53,7 +53,7 @@ class Pretraining(Method, ABC):
         super().__init__(network, **shared)
         self.patch = tuple(patch)
         self.seen: Seen | None = None
-        self._losses: dict[str, list[float]] = {}
+        self._held_out: dict[str, list[float]] = {}
 
     @abstractmethod
     def losses(self, batch: Batch) -> tuple[Tensor, Seen]:
@@ -62,25 +62,24 @@ class Pretraining(Method, ABC):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch of augmented patches."""
         loss, _ = self.losses(batch)
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.image))
-        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=len(batch.image))
+        self.log_losses({"loss": loss}, len(batch.image))
         return loss
 
     def on_validation_epoch_start(self) -> None:
         """Forget the last round."""
         super().on_validation_epoch_start()
-        self._losses, self.seen = {}, None
+        self._held_out, self.seen = {}, None
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss on patches along the diagonal of one whole case."""
         loss, seen = self.losses(diagonal(batch, self.patch, index=batch_idx))
-        self._losses.setdefault(batch.cases[0], []).append(float(loss))
+        self._held_out.setdefault(batch.cases[0], []).append(float(loss))
         self.seen = self.seen or seen
 
     def on_validation_epoch_end(self) -> None:
         """Log ``val/loss``, the mean over cases (of a large one, over its tiles)."""
         super().on_validation_epoch_end()
-        losses = [loss for of_case in gathered(self._losses).values() for loss in of_case]
+        losses = [loss for of_case in gathered(self._held_out).values() for loss in of_case]
         self.log("val/loss", sum(losses) / len(losses), prog_bar=True)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import fsum, nan
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
-from medseg.labels import LabelTable
+from medseg.labels import IGNORE, LabelTable
 from medseg.methods.method import Method, gathered
+from medseg.methods.val_patches import fixed_patches
 from medseg.sample import Batch
 
 Loss = Callable[[Any, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
@@ -23,14 +26,21 @@ Summarise = Callable[[Sequence[np.ndarray]], dict[str, float]]
 class Supervised(Method):
     """Trains on labelled patches; validates on whole cases.
 
+    ``val/loss`` is the training loss on fixed patches of each validation case (``fixed_patches``), cut from the logits
+    that the scores come from too: those of overlapping windows, without augmentation, at full resolution. It is
+    the mean over cases, of a large one the mean over its tiles; cases without a counted cell are left out.
+
     Args:
         network: Maps ``[b, c, *s]`` to logits ``[b, k, *s]``, or in training to a list of them; of time series
             also told ``Batch.context``.
         loss: Called with logits, label and valid.
-        infer: Maps (image ``[c, *s]``, network) to training indices ``[*s]``, for whole cases; likewise.
+        logits: Maps (image ``[c, *s]``, network) to logits ``[k, *s]``, for whole cases; likewise.
+        decide: Maps such logits to training indices ``[*s]``.
         judge: Counts of a whole case.
         summarise: Scores of all cases, from their counts.
         labels: The label table.
+        patch: Cells of the patches of ``val/loss`` on each axis.
+        val_patches: How many of them in each case; with 0 there is no ``val/loss``.
         shared: What every ``Method`` takes.
     """
 
@@ -41,44 +51,75 @@ class Supervised(Method):
         network: nn.Module,
         *,
         loss: Loss,
-        infer: Callable[..., Tensor],
+        logits: Callable[..., Tensor],
+        decide: Callable[[Tensor], Tensor],
         judge: Judge,
         summarise: Summarise,
         labels: LabelTable,
+        patch: Sequence[int],
+        val_patches: int = 4,
         **shared: Any,
     ) -> None:
         super().__init__(network, **shared)
         self.loss = loss
-        self.infer = infer
+        self.logits = logits
+        self.decide = decide
         self.judge = judge
         self.summarise = summarise
         self.labels = labels
+        self.patch = tuple(patch)
+        self.val_patches = val_patches
         self._counts: dict[str, np.ndarray] = {}
+        self._held_out: dict[str, list[float | None]] = {}
+
+    @classmethod
+    def monitors(cls, scores: Sequence[str]) -> tuple[str, ...]:
+        """``val/loss`` and the scores of validation."""
+        return ("val/loss", *(f"val/{name}" for name in scores))
+
+    def infer(self, image: Tensor, network: nn.Module, **context: Tensor) -> Tensor:
+        """Training indices ``[*s]`` of a whole image ``[c, *s]``."""
+        return self.decide(self.logits(image, network, **context))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch of augmented patches."""
         loss, parts = self.loss(self.network(batch.image, **batch.context), batch.label, batch.valid)
-        n = len(batch.image)
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=n)
-        self.log_dict({f"train/{name}": part.detach() for name, part in parts.items()}, batch_size=n)
-        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=n)
+        self.log_losses({"loss": loss, **parts}, len(batch.image))
         return loss
 
     def on_validation_epoch_start(self) -> None:
         """Forget the counts of the last round."""
         super().on_validation_epoch_start()
-        self._counts = {}
+        self._counts, self._held_out = {}, {}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count one whole case (or a tile of a large one), from overlapping windows."""
-        pred = self.infer(batch.image[0], self.network, **{name: fact[0] for name, fact in batch.context.items()})
+        context = {name: fact[0] for name, fact in batch.context.items()}
+        logits = self.logits(batch.image[0], self.network, **context)
         label, valid = batch.label[0].cpu().numpy(), batch.valid[0].cpu().numpy()
-        counts = self.judge(pred.cpu().numpy(), label, valid)
+        counts = self.judge(self.decide(logits).cpu().numpy(), label, valid)
         case = batch.cases[0]
+        if self.val_patches:
+            tiles = self._held_out.setdefault(case, [])
+            tiles.append(self._loss_of(logits, batch, label, valid & (label != IGNORE), f"{case} {len(tiles)}"))
         self._counts[case] = self._counts[case] + counts if case in self._counts else counts
 
     def on_validation_epoch_end(self) -> None:
-        """Log the scores of all cases: ``val/dice``, ``val/dice/<class>`` and what ``summarise`` gives besides."""
+        """Log ``val/loss`` and the scores of all cases: ``val/dice``, ``val/dice/<class>`` and what else there is."""
         super().on_validation_epoch_end()
         for name, score in self.summarise(list(gathered(self._counts).values())).items():
             self.log(f"val/{name}", score, prog_bar=name == "dice")
+        if self.val_patches:
+            tiles = [[loss for loss in of_case if loss is not None] for of_case in gathered(self._held_out).values()]
+            means = [fsum(losses) / len(losses) for losses in tiles if losses]  # the order of cases does not matter
+            self.log("val/loss", fsum(means) / len(means) if means else nan)
+
+    def _loss_of(self, logits: Tensor, batch: Batch, label: np.ndarray, counted: np.ndarray, name: str) -> float | None:
+        """Loss on the patches of one tile; None where none of their cells counts."""
+        cuts = fixed_patches(label, counted, self.patch, self.val_patches, name=name)
+        if not any(counted[cut].any() for cut in cuts):
+            return None
+        places: list[Any] = [(..., *cut) for cut in cuts]
+        whole = (logits, batch.label[0], batch.valid[0])
+        parts = [torch.stack([cells[place] for place in places]) for cells in whole]
+        return float(self.loss(*parts)[0])

@@ -149,6 +149,23 @@ def validation_scores(
     return {"dice": 0.0 if math.isnan(mean) else mean} | scores
 
 
+def validation_names(labels: LabelTable, *, pooled: bool) -> tuple[str, ...]:
+    """Keys of ``validation_scores``."""
+    targets = [name for name, _ in labels.targets]
+    by_class = [f"{metric}/{name}" for metric in class_metrics(pooled=pooled) for name in targets]
+    return (*whole_case_names(pooled=pooled), *by_class)
+
+
+def whole_case_names(*, pooled: bool) -> tuple[str, ...]:
+    """Keys of all classes together, which need no label table."""
+    return ("dice", "miou") if pooled else ("dice",)
+
+
+def class_metrics(*, pooled: bool) -> tuple[str, ...]:
+    """What is scored for each class."""
+    return ("dice", "iou") if pooled else ("dice",)
+
+
 def _mean_of_known(values: Sequence[float]) -> float:
     known = [v for v in values if not math.isnan(v)]
     return sum(known) / len(known) if known else math.nan

@@ -22,17 +22,17 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     Args:
         result: What ``comparison.compare`` gave.
     """
-    metric = result["metric"]
+    metric, folds = result["metric"], result["folds"]
     told = [
-        f"{arm['name']}: {metric} {arm['mean']:.4f} (seeds "
-        + ", ".join(f"{seed}: {score:.4f}" for seed, score in arm["scores"].items())
+        f"{arm['name']}: {metric} {arm['mean']:.4f}{' is the mean' if folds else ''} ({'' if folds else 'seeds '}"
+        + ", ".join(f"{key}: {score:.4f}" for key, score in arm["scores"].items())
         + ")"
         for arm in result["arms"]
     ]
     for row in result["differences"]:
         ahead = sum(d > 0 for d in row["seeds"].values())
         text = (
-            f"{row['of']} less {row['to']}: {row['difference']:+.4f} {_interval(row['ci95'])} over seeds, "
+            f"{row['of']} less {row['to']}: {row['difference']:+.4f} {_over_seeds(row, folds=folds)}, "
             f"ahead with {ahead} of {len(row['seeds'])}"
         )
         if row["of_cases"]:
@@ -49,39 +49,52 @@ def write_comparison(path: Path, result: Mapping[str, Any]) -> None:
         result: What ``comparison.compare`` gave.
     """
     named, first = title(result["metric"]), result["arms"][0]["name"]
-    seeds = sorted({seed for arm in result["arms"] for seed in arm["scores"]}, key=int)
-    dots = {arm["name"]: [(f"seed {seed}", v) for seed, v in arm["scores"].items()] for arm in result["arms"]}
+    folds = result["folds"]
+    seeds = list(dict.fromkeys(seed for arm in result["arms"] for seed in arm["scores"]))
+    of_runs = seeds if folds else [f"seed {seed}" for seed in seeds]
+    dots = {
+        arm["name"]: [(key if folds else f"seed {key}", v) for key, v in arm["scores"].items()]
+        for arm in result["arms"]
+    }
     scores = table(
-        ["arm", "mean", *(f"seed {seed}" for seed in seeds)],
+        ["arm", "mean", *of_runs],
         [
             [escape(a["name"]), _number(a["mean"]), *(_number(a["scores"].get(s)) for s in seeds)]
             for a in result["arms"]
         ],
     )
     differences = table(
-        ["arm", "difference", "interval over seeds", *(f"seed {s}" for s in seeds), "interval over cases"],
+        ["arm", "difference", "interval over seeds", *of_runs, "interval over cases"],
         [
             [
                 escape(row["of"]),
                 _signed(row["difference"]),
-                _interval(row["ci95"]),
+                _over_seeds(row, folds=folds).removesuffix(" over seeds"),
                 *(_signed(row["seeds"].get(s)) for s in seeds),
                 f"{_interval(of['ci95'])}, {of['cases']} cases" if (of := row["of_cases"]) else "–",
             ]
             for row in result["differences"]
         ],
     )
-    note = f'<p class="note">Differences are paired by seed. Intervals: {_SEEDS}; {_CASES}. Neither covers both.</p>'
+    by = "fold and seed" if folds else "seed"
+    note = f'<p class="note">Differences are paired by {by}. Intervals: {_SEEDS}; {_CASES}. Neither covers both.</p>'
     sections: Sequence[tuple[str, str]] = (
         (f"{named} of each run", strip_plot(dots, label=named) + scores),
-        (f"{named} less that of {first}", differences + note),
+        *([(f"{named} less that of {first}", differences + note)] if result["differences"] else []),
     )
     body = "".join(f"<section><h2>{escape(name)}</h2>{text}</section>" for name, text in sections)
     write_whole(path, page("Comparison", body))
 
 
-def _interval(bounds: Sequence[float] | None) -> str:
-    return "(no interval)" if bounds is None else f"[{bounds[0]:+.4f}, {bounds[1]:+.4f}]"
+def _over_seeds(row: Mapping[str, Any], *, folds: bool) -> str:
+    """The interval of a difference over seeds, or why there is none."""
+    if row["ci95"] is not None:
+        return f"{_interval(row['ci95'])} over seeds"
+    return "(folds share training cases: no interval)" if folds else "(one seed: no interval over seeds)"
+
+
+def _interval(bounds: Sequence[float]) -> str:
+    return f"[{bounds[0]:+.4f}, {bounds[1]:+.4f}]"
 
 
 def _number(value: float | None) -> str:

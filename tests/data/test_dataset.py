@@ -164,3 +164,13 @@ def test_large_cases_validate_in_tiles_that_cover_them_once(shape: tuple[int, ..
         assert np.prod(box.shape) <= largest
         seen[box.slices] += 1
     assert (seen == 1).all()
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_accumulated_batches_hold_the_samples_of_one_larger_batch(world: int) -> None:
+    for rank in range(world):
+        once = StepSampler(3, 4, epoch=lambda: 2, rank=rank, world=world)
+        twice = StepSampler(3, 2, epoch=lambda: 2, rank=rank, world=world, parts=2)
+        assert len(twice) == 6
+        halves = list(twice)
+        assert [a + b for a, b in zip(halves[::2], halves[1::2], strict=True)] == list(once)

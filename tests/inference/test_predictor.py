@@ -78,6 +78,19 @@ def index() -> np.ndarray:
 SAVED = np.array([0, 4, 300], dtype=np.uint16)
 
 
+class Diverged(Levels):
+    """Has weights of NaN."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image) * float("nan")
+
+
+def test_network_that_is_not_finite_is_named_and_not_the_data() -> None:
+    grid = Grid(SHAPE, affine(np.eye(3)), "ras_mm")
+    with pytest.raises(BadInput, match=r"case array: the network gives values that are not finite.*diverged"):
+        predictor(Diverged(), spacing=(2.0, 2.0, 2.0))(np.ones((1, *SHAPE), np.float32), grid)
+
+
 @pytest.mark.parametrize("linear", [*ORIENTATIONS, _TURN, _TURN[:, [2, 0, 1]], _TURN * (1, -1, 1)])
 def test_label_lies_on_the_very_cells_of_the_image(linear: np.ndarray, index: np.ndarray) -> None:
     found = predictor(Levels())(index.astype(np.float32), Grid(SHAPE, affine(linear)))

@@ -29,7 +29,7 @@ def trainer(step: int = 0, *callbacks: Callback, **limits: Any) -> Any:
         (trainer(30, max_steps=120), 0.25),
         (trainer(30, max_epochs=4), 0.75),  # 10 steps each
         (trainer(30, max_epochs=None), 0.0),
-        (trainer(15, max_epochs=4, accumulate_grad_batches=2), 0.75),  # 30 batches of 40
+        (trainer(30, max_epochs=4, accumulate_grad_batches=2), 0.75),  # steps are the optimiser's
         (trainer(30, max_steps=120, max_epochs=4), 0.75),  # whichever runs out first
         (trainer(0, FakeTimer(45, 60)), 0.75),
         (trainer(0, FakeTimer(90, 60)), 1.0),  # a step that ran over

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,11 +13,12 @@ from torch.utils.data import DataLoader
 
 from medseg import quiet
 from medseg.labels import IGNORE, LabelTable
-from medseg.losses.cross_entropy import CrossEntropyLoss
-from medseg.losses.dice import DiceLoss
+from medseg.losses.cross_entropy import CrossEntropyLoss, cross_entropy
+from medseg.losses.dice import DiceLoss, soft_dice
 from medseg.losses.weighted_sum import WeightedSum
 from medseg.methods.schedule import Constant
 from medseg.methods.supervised import Supervised
+from medseg.methods.val_patches import fixed_patches
 from medseg.metrics import overlap
 from medseg.sample import Batch
 
@@ -32,7 +34,8 @@ def settled() -> None:
 def supervised(network: nn.Module, **changed: Any) -> Supervised:
     loss = WeightedSum(TABLE, {"dice": DiceLoss, "ce": CrossEntropyLoss})
     settings: dict[str, Any] = {
-        "loss": loss, "infer": lambda image, trained: trained(image[None])[0].argmax(0),
+        "loss": loss, "logits": lambda image, trained: trained(image[None])[0],
+        "decide": lambda logits: logits.argmax(0), "patch": (16, 16),
         "judge": partial(overlap.tally, labels=TABLE), "labels": TABLE,
         "summarise": partial(overlap.validation_scores, labels=TABLE, pooled=False),
         "optimizer": partial(torch.optim.AdamW, lr=0.02, weight_decay=0.1), "schedule": Constant(), "seed": 0,
@@ -46,7 +49,7 @@ def batch(label: Tensor, image: Tensor | None = None, case: str = "a") -> Batch:
     noise = torch.randn(label.shape, generator=torch.Generator().manual_seed(1))
     image = (label.float() + 0.3 * noise)[:, None] if image is None else image
     b = len(label)
-    ones = torch.ones(b, 1, dtype=torch.bool)
+    ones = torch.ones(b, image.shape[1], dtype=torch.bool)
     return Batch(image, label, label != IGNORE, ones, torch.zeros(b, 3, dtype=torch.int64), (case,) * b)
 
 
@@ -134,6 +137,10 @@ def row(*classes: int) -> Tensor:
     return torch.tensor([[classes]])
 
 
+READ: dict[str, Any] = {"logits": lambda image, _: image, "decide": lambda image: image[0].long(), "val_patches": 0}
+"""The image is the prediction."""
+
+
 @pytest.mark.parametrize(
     ("preds", "expected"),
     [
@@ -146,7 +153,7 @@ def row(*classes: int) -> Tensor:
 def test_validation_dice_by_hand(preds: list[Tensor], expected: dict[str, float]) -> None:
     labels = [row(1, 1, 0, 0, 2), row(1, 1, 0, 0, IGNORE)]
     cases = [batch(label, pred[:, None].float(), case) for label, pred, case in zip(labels, preds, "ab", strict=True)]
-    method = supervised(net(), infer=lambda image, _: image[0].long())
+    method = supervised(net(), **READ)
     (logged,) = trainer().validate(method, dataloaders=loader(*cases), verbose=False)
     for name, value in expected.items():
         assert logged[f"val/dice/{name}"] == pytest.approx(value)
@@ -154,7 +161,7 @@ def test_validation_dice_by_hand(preds: list[Tensor], expected: dict[str, float]
 
 
 def test_class_that_no_case_has_is_left_out_of_the_mean() -> None:
-    method = supervised(net(), infer=lambda image, _: image[0].long())
+    method = supervised(net(), **READ)
     case = batch(row(1, 1, 0), row(1, 0, 0)[:, None].float())
     (logged,) = trainer().validate(method, dataloaders=loader(case), verbose=False)
     assert logged["val/dice"] == logged["val/dice/disc"] == pytest.approx(2 / 3)
@@ -165,20 +172,76 @@ def test_class_that_no_case_has_is_left_out_of_the_mean() -> None:
 
 
 def test_tiles_of_a_case_count_together() -> None:
-    method = supervised(net(), infer=lambda image, _: image[0].long())
+    method = supervised(net(), **READ)
     tiles = [batch(row(1, 1), row(1, 0)[:, None].float()), batch(row(0, 1), row(1, 1)[:, None].float())]
     (logged,) = trainer().validate(method, dataloaders=loader(*tiles), verbose=False)
     assert logged["val/dice/disc"] == pytest.approx(4 / 6), "of the whole case, not the mean over its tiles"
 
 
 def test_rounds_of_validation_do_not_mix() -> None:
-    method = supervised(net(), infer=lambda image, _: image[0].long())
+    method = supervised(net(), **READ)
     running = trainer()
     label = row(1, 1, 0, 2)
     for case, pred, dice in (("a", label, 1.0), ("b", row(0, 0, 0, 0), 0.0)):
         given = batch(label, pred[:, None].float(), case)
         (logged,) = running.validate(method, dataloaders=loader(given), verbose=False)
         assert logged["val/dice"] == dice
+
+
+def noisy(label: Tensor, seed: int, case: str) -> Batch:
+    """A case whose image is its own logits of three classes."""
+    return batch(label, torch.randn(1, 3, *label.shape[1:], generator=torch.Generator().manual_seed(seed)), case)
+
+
+def held_out(*cases: Batch, **changed: Any) -> float:
+    settings: dict[str, Any] = {"logits": lambda image, _: image, "patch": (6, 4)}
+    method = supervised(net(), **(settings | changed))
+    (logged,) = trainer().validate(method, dataloaders=loader(*cases), verbose=False)
+    return logged["val/loss"]
+
+
+def test_validation_loss_is_that_of_the_fixed_patches_of_each_case() -> None:
+    label = scene().label
+    a, b = noisy(label[:1], 1, "a"), noisy(label[1:], 2, "b")
+    expected = []
+    for case in (a, b):
+        counted = (case.label[0] != IGNORE).numpy()
+        cuts = fixed_patches(case.label[0].numpy(), counted, (6, 4), 4, name=f"{case.cases[0]} 0")
+        assert len(cuts) == 4
+        parts = [torch.stack([cells[(..., *cut)] for cut in cuts]) for cells in (case.image[0], case.label[0])]
+        valid = parts[1] != IGNORE
+        loss = cross_entropy(*parts, valid) + (1 - soft_dice(*parts, valid, batch=True)[0, 1:]).mean()
+        expected.append(float(loss))
+    assert held_out(a, b) == pytest.approx(sum(expected) / 2, rel=1e-6)
+    assert held_out(b, a) == held_out(a, b), "cases may come in any order, of any process"
+
+
+def test_validation_loss_leaves_out_cells_and_cases_that_do_not_count() -> None:
+    known, nothing = noisy(scene().label[:1], 1, "a"), noisy(torch.full((1, 16, 16), IGNORE), 2, "b")
+    assert held_out(known, nothing) == held_out(known)
+    garbage = known.image.clone()
+    garbage[:, :, 0] = 1e30  # the first row is ignored
+    assert held_out(replace(known, image=garbage)) == held_out(known)
+    assert np.isnan(held_out(nothing))
+
+
+def test_validation_loss_of_a_case_in_tiles_is_the_mean_over_these() -> None:
+    label = scene().label[1:]
+    first, second = noisy(label, 1, "a"), noisy(label, 2, "a")
+    whole = {"patch": (16, 16)}  # of the whole tile, wherever it lies
+    alone = [held_out(tile, **whole) for tile in (first, second)]
+    other = noisy(label, 3, "b")
+    expected = ((alone[0] + alone[1]) / 2 + held_out(other, **whole)) / 2
+    assert held_out(first, second, other, **whole) == pytest.approx(expected, rel=1e-6)
+
+
+def test_without_patches_there_is_no_validation_loss() -> None:
+    method = supervised(net(), **READ)
+    (logged,) = trainer().validate(
+        method, dataloaders=loader(batch(row(1, 0), row(1, 0)[:, None].float())), verbose=False
+    )
+    assert "val/loss" not in logged
+    assert method.monitors(["dice"]) == ("val/loss", "val/dice")
 
 
 def test_weight_decay_spares_biases_and_normalisation() -> None:
@@ -252,3 +315,32 @@ def test_randomness_inside_the_network_is_a_function_of_seed_and_step() -> None:
     assert first == again
     assert torch.equal(weight, same)
     assert len(set(first) | set(other)) == 8
+
+
+def test_batches_of_a_step_draw_other_randomness() -> None:
+    network = Drawing()
+    fit(supervised(network), accumulate_grad_batches=2, max_steps=2)
+    assert len(set(network.drawn)) == 4
+
+
+def test_accumulated_gradients_are_those_of_one_larger_batch() -> None:
+    """Cross-entropy is a mean over cells, and every patch has as many that count."""
+    label = scene().label.clamp(min=0).repeat(2, 1, 1)
+    whole = batch(label)
+    halves = [replace(whole, **{k: getattr(whole, k)[at] for k in FIELDS}, cases=("a",) * 2) for at in HALVES]
+    loss = WeightedSum(TABLE, {"ce": CrossEntropyLoss})
+    settings: dict[str, Any] = {"loss": loss, "optimizer": partial(torch.optim.SGD, lr=0.5)}
+    once, twice = supervised(net(), **settings), supervised(net(), **settings)
+    running = trainer(limit_val_batches=0, max_steps=3)
+    running.fit(once, loader(*[whole] * 3), loader(scene()))
+    expected = running.callback_metrics["train/loss"]
+    running = trainer(limit_val_batches=0, max_steps=3, accumulate_grad_batches=2)
+    running.fit(twice, loader(*halves * 3), loader(scene()))
+    assert running.global_step == 3
+    for name, weight in once.network.state_dict().items():
+        torch.testing.assert_close(twice.network.state_dict()[name], weight, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(running.callback_metrics["train/loss"], expected, rtol=1e-5, atol=1e-6)
+
+
+FIELDS = ("image", "label", "valid", "present", "key")
+HALVES = (slice(0, 2), slice(2, 4))

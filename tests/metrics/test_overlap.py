@@ -67,3 +67,10 @@ def test_validation_scores_of_cases_and_of_all_cells() -> None:
     assert pooled["iou/road"] == pytest.approx(3 / 5)
     assert pooled["miou"] == pytest.approx((5 / 7 + 3 / 5) / 2)
     assert overlap.validation_scores([], labels, pooled=True)["dice"] == 0
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_names_of_validation_scores_are_their_keys(pooled: bool) -> None:
+    labels = LabelTable.declare({"background": 0, "disc": 1, "bar": 2})
+    scores = overlap.validation_scores([np.eye(3, dtype=np.int64)], labels, pooled=pooled)
+    assert set(overlap.validation_names(labels, pooled=pooled)) == set(scores)

@@ -1,0 +1,130 @@
+"""Losses of a batch that is split over two ranks, against those of the whole batch in one process."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from medseg.labels import IGNORE, LabelTable
+from medseg.losses.cross_entropy import CrossEntropyLoss
+from medseg.losses.dice import DiceLoss
+from medseg.losses.focal import FocalLoss
+from medseg.losses.foreground import ForegroundLoss
+from medseg.losses.lovasz import LovaszLoss
+from medseg.losses.ranks import mean_over_ranks
+from medseg.losses.weighted_sum import WeightedSum
+
+ROOT = Path(__file__).parents[2]
+CLASSES = LabelTable.declare({"background": 0, "disc": 1, "bar": 2})
+REGIONS = LabelTable.declare({"background": 0, "all": [1, 2], "bar": 2}, regions_class_order=[1, 2])
+WEIGHTS: dict[str, dict[str, float]] = {"classes": {"disc": 3.0}, "regions": {"bar": 3.0}}
+EXACT: dict[str, Callable[..., nn.Module]] = {
+    "dice": DiceLoss,
+    "dice_of_images": partial(DiceLoss, batch=False),
+    "ce": CrossEntropyLoss,
+    "focal": FocalLoss,
+    "foreground": ForegroundLoss,
+}
+
+
+def net(outputs: int) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, outputs, 1))
+
+
+def given() -> tuple[Tensor, Tensor, Tensor]:
+    """Image, label and valid of four patches; the last two, of the second rank, have few counted cells."""
+    generator = torch.Generator().manual_seed(1)
+    label = torch.randint(0, 3, (4, 8, 8), generator=generator)
+    label[2, 1:] = IGNORE
+    valid = torch.ones(4, 8, 8, dtype=torch.bool)
+    valid[3, :, 1:] = False
+    return label[:, None].float() + torch.randn(4, 1, 8, 8, generator=generator), label, valid
+
+
+def losses() -> dict[str, tuple[nn.Module, int]]:
+    """By name the loss and its number of outputs; every exact term, alone and with weights."""
+    made: dict[str, tuple[nn.Module, int]] = {}
+    for kind, table in (("classes", CLASSES), ("regions", REGIONS)):
+        for name, term in EXACT.items():
+            made[f"{kind} {name}"] = (WeightedSum(table, {name: term}), table.n_outputs)
+        for name in ("ce", "focal"):
+            weighted = partial(EXACT[name], class_weights=WEIGHTS[kind])
+            made[f"{kind} weighted {name}"] = (WeightedSum(table, {name: weighted}), table.n_outputs)
+    return made
+
+
+def step(loss: nn.Module, network: nn.Module, part: slice) -> list[Tensor]:
+    """Loss of some of the patches, and the gradients of the weights."""
+    image, label, valid = given()
+    total, _ = loss(network(image[part]), label[part], valid[part])
+    total.backward()
+    return [total.detach(), *(p.grad for p in network.parameters() if p.grad is not None)]
+
+
+def of_rank(rank: int, folder: Path) -> None:
+    """What one of two processes finds, saved as ``<rank>.pt``."""
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    part = slice(2 * rank, 2 * rank + 2)
+    found = {name: step(loss, DistributedDataParallel(net(k)), part) for name, (loss, k) in losses().items()}
+    loss, network = WeightedSum(CLASSES, {"lovasz": LovaszLoss}), DistributedDataParallel(net(3))
+    found["lovasz"] = step(loss, network, part)
+    found["mean"] = [mean_over_ranks(torch.tensor([rank, 3.0]))]
+    if rank == 0:  # the other one must not be waited for
+        found["evaluated"] = [
+            DiceLoss(CLASSES).eval()(torch.zeros(1, 3, 4), torch.ones(1, 4).long(), torch.ones(1, 4) > 0)
+        ]
+    torch.save(found, folder / f"{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, list[Tensor]]]:
+    folder = tmp_path_factory.mktemp("ranks")
+    variables = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(rank), folder], env=variables, stderr=subprocess.PIPE, text=True
+        )
+        for rank in (0, 1)
+    ]
+    for process in started:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("name", losses())
+def test_loss_and_gradient_of_two_ranks_are_those_of_the_whole_batch(
+    name: str, ranks: list[dict[str, list[Tensor]]]
+) -> None:
+    loss, outputs = losses()[name]
+    expected = step(loss, net(outputs), slice(None))
+    for found in ranks:
+        torch.testing.assert_close(found[name], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_lovasz_is_averaged_over_ranks(ranks: list[dict[str, list[Tensor]]]) -> None:
+    """The sorting of errors is within a rank; this is the one loss that differs from that of one process."""
+    loss = WeightedSum(CLASSES, {"lovasz": LovaszLoss})
+    halves = [step(loss, net(3), part) for part in (slice(0, 2), slice(2, 4))]
+    for rank, found in enumerate(ranks):
+        torch.testing.assert_close(found["lovasz"][0], halves[rank][0])
+        means = [(a + b) / 2 for a, b in zip(halves[0][1:], halves[1][1:], strict=True)]
+        torch.testing.assert_close(found["lovasz"][1:], means, rtol=1e-5, atol=1e-6)
+
+
+def test_means_are_those_of_all_ranks(ranks: list[dict[str, list[Tensor]]]) -> None:
+    assert [found["mean"][0].tolist() for found in ranks] == [[0.5, 3.0], [0.5, 3.0]]
+    assert mean_over_ranks(torch.tensor([2.0])).tolist() == [2.0], "of a single process"
+
+
+if __name__ == "__main__":
+    of_rank(int(sys.argv[1]), Path(sys.argv[2]))
