@@ -31,6 +31,7 @@ class Pretrained:
         scale: Raw values of sensor or file for 1 in the unit of the weights, such as 255 for photographs or
             10,000 for reflectances of Sentinel-2; None if unknown.
         normalisation: How images were prepared, in words, where mean, std and scale do not say it all.
+        stated: Whether the user says what the channels are, by ``model.encoder.trained_on``.
     """
 
     state: Mapping[str, Tensor]
@@ -40,6 +41,7 @@ class Pretrained:
     std: tuple[float, ...] = ()
     scale: float | None = None
     normalisation: str = ""
+    stated: bool = False
 
     def with_state(self, state: Mapping[str, Tensor]) -> Pretrained:
         """The same of other tensors."""
