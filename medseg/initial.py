@@ -17,6 +17,7 @@ from medseg.peft.tuning import Tuning
 from medseg.planning.plan import Plan, read_plan
 from medseg.sample import DataSpec
 from medseg.weights.load import load
+from medseg.weights.options import WeightOptions
 from medseg.weights.pretrained import read
 from medseg.weights.report import Report
 
@@ -111,7 +112,7 @@ def begin(cfg: DictConfig, net: Network, spec: DataSpec, rules: Sequence[Normali
             read(str(cfg.weights)),
             stem=None,
             channels=spec.channels,
-            least_share=cfg.least_share,
+            options=WeightOptions(least_share=cfg.least_share, accept=list(cfg.accept)),
             statistics=known,
         )
 

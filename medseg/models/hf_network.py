@@ -21,6 +21,7 @@ from medseg.models.images_only import refuse_volumes
 from medseg.models.network import Facts, Network
 from medseg.sample import Channel
 from medseg.weights import load
+from medseg.weights.options import WeightOptions
 from medseg.weights.pretrained import Pretrained, read
 from medseg.weights.report import Report, Row
 
@@ -57,8 +58,7 @@ class HfNetwork(Network):
         config: Settings of transformers' configuration that differ from these; or all of them, with
             ``model_type``.
         weights: See ``weights.pretrained.read``; None for random ones.
-        adapt: How the weights' channels become those of the data; see ``weights.channels``.
-        least_share: Least share of the parameters, without those of the last layer, that weights must cover.
+        loading: Further fields of ``WeightOptions``; ``least_share`` is that of the parameters without the last layer.
 
     Raises:
         BadInput: Volumes; what is asked for is unknown, does not agree, or can't be had.
@@ -85,8 +85,7 @@ class HfNetwork(Network):
         size: str = "auto",
         config: Mapping[str, Any] | None = None,
         weights: str | None = None,
-        adapt: str = "auto",
-        least_share: float = 0.9,
+        **loading: Any,
     ) -> None:
         refuse_volumes(type(self).__name__, facts)
         super().__init__(facts.in_channels, (STRIDE,) * facts.ndim)
@@ -96,7 +95,7 @@ class HfNetwork(Network):
         self.channels: tuple[Channel, ...] = facts.channels or tuple(
             Channel(f"channel{i}") for i in range(facts.in_channels)
         )
-        self._weights, self._adapt, self._least_share = weights, adapt, least_share
+        self.loading = WeightOptions(weights=weights, **loading)
         made = hf_names.with_channels(self._prepare(self._described), facts.in_channels)
         made.num_labels = facts.out_channels
         with hf_config.refusing("model", self.kind):
@@ -129,10 +128,10 @@ class HfNetwork(Network):
         Raises:
             BadInput: Weights that cannot be had, or that cover less than the least share.
         """
-        if self._weights is None:
+        if self.loading.weights is None:
             return None
         with told_as(_KEYS):
-            found = self._fetch(str(self._weights))
+            found = self._fetch(str(self.loading.weights))
             head, held = self.net.get_submodule(self.head), f"{self.head}."
             of_head = {name: t for name, t in found.state.items() if name.startswith(held) or f".{held}" in name}
             self.net.set_submodule(self.head, nn.Identity())  # neither asked for nor counted
@@ -142,8 +141,7 @@ class HfNetwork(Network):
                     found.with_state({name: t for name, t in found.state.items() if name not in of_head}),
                     stem=hf_hooks.first_convolution(self.net),
                     channels=self.channels,
-                    adapt=self._adapt,
-                    least_share=self._least_share,
+                    options=self.loading,
                     statistics=statistics,
                 )
             finally:

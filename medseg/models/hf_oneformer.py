@@ -50,10 +50,9 @@ class HfOneFormer(HfNetwork):
         size: str = "auto",
         config: Mapping[str, Any] | None = None,
         weights: str | None = None,
-        adapt: str = "auto",
-        least_share: float = 0.9,
+        **loading: Any,
     ) -> None:
-        super().__init__(facts, size=size, config=config, weights=weights, adapt=adapt, least_share=least_share)
+        super().__init__(facts, size=size, config=config, weights=weights, **loading)
         told = self.net.config
         if not told.conv_dim == told.mask_dim == told.hidden_dim:
             raise BadInput(

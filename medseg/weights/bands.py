@@ -88,6 +88,16 @@ def with_wavelengths(channels: Sequence[Channel]) -> tuple[Channel, ...]:
     return tuple(replace(c, wavelength_nm=_PHOTOGRAPH_NM[told]) for c, told in zip(channels, colours, strict=True))
 
 
+def of_sentinel2(name: str) -> Channel:
+    """A channel of weights, with the wavelength of Sentinel-2 where its name is one of its codes.
+
+    Example:
+        >>> of_sentinel2("B08").wavelength_nm, of_sentinel2("VV").wavelength_nm
+        (832.8, None)
+    """
+    return Channel(name, wavelength_nm=_CODES[plain(name)][1] if plain(name) in _CODES else None)
+
+
 def _agree(one: Channel, other: Channel) -> bool:
     if one.wavelength_nm is None or other.wavelength_nm is None:
         return True

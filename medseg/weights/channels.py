@@ -77,8 +77,7 @@ def adapt(
         >>> adapt(kernel, [Channel("R"), Channel("G"), Channel("B")], [Channel("CT")])
         (tensor([[[18.]]]), ('mean of all 3, times 3',))
     """
-    if strategy not in STRATEGIES:
-        raise BadInput(f"model.encoder.adapt={strategy} is no strategy; choose one of {', '.join(STRATEGIES)}")
+    check_strategy(strategy)
     if len(trained) != kernel.shape[1]:
         raise ValueError(f"{len(trained)} channels of a kernel of {kernel.shape[1]}")
     parts = _parts(with_wavelengths(trained), with_wavelengths(wanted), strategy)
@@ -96,6 +95,16 @@ def adapt(
         mixed[:, new] = drawn * exact.std(correction=0)
     times = "" if abs(factor - 1) < 1e-6 else f", times {factor:.3g}"
     return mixed.to(kernel.dtype), tuple(part.words + (times if part.shares else "") for part in parts)
+
+
+def check_strategy(strategy: str) -> None:
+    """Raise unless the name is one of ``STRATEGIES``.
+
+    Raises:
+        BadInput: It is not.
+    """
+    if strategy not in STRATEGIES:
+        raise BadInput(f"model.encoder.adapt={strategy} is no strategy; choose one of {', '.join(STRATEGIES)}")
 
 
 def _parts(trained: Sequence[Channel], wanted: Sequence[Channel], strategy: str) -> list[_Part]:

@@ -32,9 +32,17 @@ def trained_channels(found: Pretrained, count: int, wanted: Sequence[Channel]) -
 
     Returns:
         As many as ``count``, and a line that warns of a guess; empty if there is none.
+
+    Raises:
+        BadInput: The user names another number of channels.
     """
     if len(found.channels) == count:
         return found.channels, ""
+    if found.stated:
+        raise BadInput(
+            f"model.encoder.trained_on has {len(found.channels)} channels, the first kernel of {found.source} takes "
+            f"{count}; name each of them, in order"
+        )
     said = (
         f"name {len(found.channels)} channels, but their kernel takes {count}"
         if found.channels

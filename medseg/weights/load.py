@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from medseg.errors import BadInput
 from medseg.sample import Channel
+from medseg.weights import essential, frames
 from medseg.weights import inflate as inflating
 from medseg.weights.account import Loading, refuse_little, refuse_nothing, report
 from medseg.weights.channels import UNNAMED
 from medseg.weights.compare import compare, trained_channels
 from medseg.weights.fit import Fitted, Rules, fit, plausible, shape_of
 from medseg.weights.names import Match, match
+from medseg.weights.options import WeightOptions
 from medseg.weights.positions import COMPUTED, Grids, known
 from medseg.weights.pretrained import Pretrained
 from medseg.weights.report import Report
@@ -29,12 +31,12 @@ def load(
     *,
     stem: str | Sequence[str] | None,
     channels: Sequence[Channel],
-    adapt: str = "auto",
-    least_share: float = 0.9,
+    options: WeightOptions = WeightOptions(),  # noqa: B008  frozen
     statistics: Mapping[str, Sequence[float]] | None = None,
     grids: Grids | None = None,
     inflate: inflating.How = "centre",
     stem_layout: Literal["first", "last"] = "first",
+    left_out: Callable[[str], bool] = lambda name: False,
     generator: torch.Generator | None = None,
 ) -> Report:
     """Copy into a module what a file has for it, adapted where channels, grids or axes differ.
@@ -51,43 +53,55 @@ def load(
         stem: Names in ``module`` of the kernels that take the image (``[o, c, *k]``, or linear on flattened
             patches, ``[o, c * k]``), one or several; None where any channels fit.
         channels: Of the data, in order.
-        adapt: See ``channels.adapt``.
-        least_share: Least share of the module's parameters that must be covered, in [0, 1].
+        options: What the user says of the weights, and what need not fit.
         statistics: ``mean`` and ``std`` of the data's channels, in raw values; see ``compare.compare``.
         grids: Grids of tokens and windows, where the encoder knows them. The module's own are read from it where
             it says so, as timm's and MONAI's do; what nobody tells is taken to be square.
         inflate: How kernels of images become kernels of volumes.
         stem_layout: Whether the patches of a linear stem hold their channels first or last.
+        left_out: Whether the network of the file has a tensor of this name (of the module) that the module leaves
+            out on purpose.
         generator: For random kernels; None for torch's own.
 
     Returns:
         What became of every tensor of the module, and of those of the file that it has no place for.
 
     Raises:
-        BadInput: No name fits, too few parameters are covered, values are not finite or quantised, or the
-            strategy has nothing to go by.
+        BadInput: No name fits, too few parameters or not all essential parts are covered, values are not finite or
+            quantised, or the strategy has nothing to go by.
     """
-    if not 0 <= least_share <= 1:
-        raise BadInput(f"model.encoder.least_share={least_share}: expected a share from 0 to 1")
+    found = options.describe(found)
     own = _Own.of(module)
     stems = frozenset([stem] if isinstance(stem, str) else stem or ())
     if unknown := stems - own.tensors.keys():
         raise ValueError(f"{type(module).__name__} has no {sorted(unknown)}, which the encoder calls its stem")
     pairs = _match(own, found, stems)
     grids = grids or Grids()
+    still = frames.without_time(found.state, own.tensors, pairs.pairs, stems, options.frames)
+    found = found.with_state(still.state)
     trained, guess = _trained(own, found, pairs, stems, channels)
     axes = _axes(own, found, pairs, stems, grids)
-    rules = Rules(stems, trained, tuple(channels), adapt, grids, axes, inflate, stem_layout, generator)
+    rules = Rules(stems, trained, tuple(channels), options.adapt, grids, axes, inflate, stem_layout, generator)
     fitted, misfits = _fit_all(module, own, found, pairs, rules)
+    fitted = {name: _noted(f, still.notes.get(pairs.pairs[name], "")) for name, f in fitted.items()}
     fresh = {name: _finished(name, f, own, found, pairs) for name, f in fitted.items()}
     warnings = [guess] if guess else []
     if found.channels and not guess:
-        warnings += compare(found, channels, statistics, by_name=adapt not in UNNAMED)
+        warnings += compare(found, channels, statistics, by_name=options.adapt not in UNNAMED)
     done = report(Loading(own.tensors, own.aliases(fitted), found, pairs, fitted, misfits, rules), warnings)
-    if done.share < least_share:
-        raise refuse_little(done, pairs, misfits, least_share)
+    if done.share < options.least_share:
+        raise refuse_little(done, pairs, misfits, options.least_share)
+    lacking = essential.problems(done, module, pairs, stems, left_out)
+    accepted = {*options.accept, *(["stem"] if options.adapt == "random" else [])}
+    if refused := {part: names for part, names in lacking.items() if part not in accepted}:
+        raise essential.refuse(found.source, refused)
     put(module, fresh)
     return done
+
+
+def _noted(fitted: Fitted, note: str) -> Fitted:
+    """With what became of its axis of time ahead of the other notes."""
+    return replace(fitted, note=", ".join(n for n in (note, fitted.note) if n))
 
 
 def put(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:

@@ -74,15 +74,20 @@ def match(
     plain = _best(own, {name: name for name in (*own, *extra)}, {name: name for name in file}, fits, dotted=False)
     if plain.covered == sum(own.values()):
         return plain
-    ours, theirs = _dotted([*own, *extra]), _dotted(file)
+    ours, theirs = dotted([*own, *extra]), dotted(file)
     if all(k == v for k, v in (*ours.items(), *theirs.items())):
         return plain
-    dotted = _best(own, ours, theirs, fits, dotted=True)
-    return dotted if dotted.covered > plain.covered else plain
+    respelt = _best(own, ours, theirs, fits, dotted=True)
+    return respelt if respelt.covered > plain.covered else plain
 
 
-def _dotted(names: Sequence[str]) -> dict[str, str]:
-    """Each name with ``.0`` for ``_0``; as it is where that is the name of another."""
+def dotted(names: Sequence[str]) -> dict[str, str]:
+    """Each name with ``.0`` for ``_0``; as it is where that is the name of another.
+
+    Example:
+        >>> dotted(["stages_0.norm", "head"])
+        {'stages_0.norm': 'stages.0.norm', 'head': 'head'}
+    """
     changed = {name: _NUMBER.sub(r".\1", name) for name in names}
     times = Counter(changed.values())
     return {name: new if times[new] == 1 else name for name, new in changed.items()}

@@ -33,6 +33,7 @@ class Pretrained:
             10,000 for reflectances of Sentinel-2; None if unknown.
         normalisation: How images were prepared, in words, where mean, std and scale do not say it all.
         digest: SHA-256 of the file, or of its parts one after another; empty where they are from elsewhere.
+        stated: Whether the user says what the channels are, by ``model.encoder.trained_on``.
     """
 
     state: Mapping[str, Tensor]
@@ -43,6 +44,7 @@ class Pretrained:
     scale: float | None = None
     normalisation: str = ""
     digest: str = ""
+    stated: bool = False
 
     def with_state(self, state: Mapping[str, Tensor]) -> Pretrained:
         """The same of other tensors."""

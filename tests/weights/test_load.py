@@ -10,12 +10,18 @@ from torch import nn
 
 from medseg.errors import BadInput
 from medseg.sample import Channel
-from medseg.weights.load import load
+from medseg.weights import load as loading
+from medseg.weights.options import WeightOptions
 from medseg.weights.positions import Grids
 from medseg.weights.pretrained import Pretrained, read
 
 RGB = tuple(Channel(n) for n in "RGB")
 CT = (Channel("CT"),)
+
+
+def load(net, found, *, adapt="auto", least_share=0.9, accept=(), frames=None, **rest):
+    options = WeightOptions(adapt=adapt, least_share=least_share, accept=accept, frames=frames)
+    return loading.load(net, found, options=options, **rest)
 
 
 class Net(nn.Module):
@@ -115,7 +121,7 @@ def test_positions_of_an_unknown_grid_are_named():
             self.pos_embed = nn.Parameter(torch.randn(1, n, 8))
             self.blocks = nn.Linear(8, 64)
 
-    report = load(Bare(15), found_in(Bare(16)), stem=None, channels=RGB, least_share=0.5)
+    report = load(Bare(15), found_in(Bare(16)), stem=None, channels=RGB, least_share=0.5, accept=["positions"])
     assert report.warnings[-1].startswith("of another shape in the file, left as initialised: pos_embed ([1, 16, 8]")
 
 
@@ -281,7 +287,7 @@ def test_guessed_channels_are_told():
 def test_a_stem_that_the_file_lacks():
     found = found_in(Net())
     found = found.with_state({k: v for k, v in found.state.items() if k != "stem.weight"})
-    report = load(Net(), found, stem="stem.weight", channels=RGB, least_share=0.5)
+    report = load(Net(), found, stem="stem.weight", channels=RGB, least_share=0.5, accept=["stem"])
     assert report.channels[0] == ("R", "random: the file has no such kernel")
     assert "stem.weight" in rows(report, "random")
 

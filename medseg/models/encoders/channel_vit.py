@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import ceil
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -59,9 +60,7 @@ class ChannelViT(Encoder):
         sampling: Whether channels are sampled in training.
         indices: Blocks after which features are taken, from 0; None for four, evenly spaced. Blocks after the
             last of them are left out.
-        weights: See ``Encoder``.
-        adapt: Strategy for the channels' embeddings; see ``weights.channels``.
-        least_share: See ``Encoder``.
+        loading: See ``Encoder``; ``adapt`` is the strategy for the channels' embeddings.
 
     Raises:
         BadInput: Settings that do not fit each other; a channel without a wavelength where it is asked for.
@@ -84,9 +83,7 @@ class ChannelViT(Encoder):
         embedding: str = "name",
         sampling: bool = True,
         indices: Sequence[int] | None = None,
-        weights: str | None = None,
-        adapt: str = "auto",
-        least_share: float = 0.9,
+        **loading: Any,
     ) -> None:
         size = (token,) * facts.ndim if isinstance(token, int) else tuple(token)
         if len(size) != facts.ndim or min(size) < 1:
@@ -103,11 +100,9 @@ class ChannelViT(Encoder):
             [Feature(width, size, tokens=True)] * len(depths),
             size,
             fixed_shape=tuple(g * t for g, t in zip(grid, size, strict=True)),
-            weights=weights,
-            adapt=adapt,
-            least_share=least_share,
+            **loading,
         )
-        self.depths, self._grid = depths, grid
+        self.depths, self._grid, self.full_depth = depths, grid, depth
         self.net = Tokens(
             len(self.channels),
             size,
@@ -160,7 +155,7 @@ class ChannelViT(Encoder):
         if len(trained) != table.shape[1]:
             self._origins = ("in order",) * len(wanted) if table.shape[1] == len(wanted) else ()
             return table if self._origins else None
-        mixed, words = adapt_channels(table, trained, wanted, self._adapt)
+        mixed, words = adapt_channels(table, trained, wanted, self.loading.adapt)
         self._origins = tuple(told.partition(", times")[0] for told in words)
         # kernels of several channels add up and are scaled by how many there are; embeddings stand each for itself
         factor = len(trained) / max(1, sum(told != "zero" for told in words))

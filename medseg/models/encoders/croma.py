@@ -62,9 +62,7 @@ class Croma(Encoder):
         depth: Blocks of the optical transformer, likewise; the others have half as many.
         indices: Blocks after which features are taken; None for four evenly spaced. Each is normalised by the
             last layer.
-        weights: See ``Encoder``; ``pretrained`` are torchgeo's.
-        adapt: See ``Encoder``.
-        least_share: See ``Encoder``; of each transformer.
+        loading: See ``Encoder``; for ``weights``, ``pretrained`` are torchgeo's.
 
     Raises:
         BadInput: Volumes, an unknown size, or a width that the heads can't share.
@@ -81,9 +79,7 @@ class Croma(Encoder):
         embed_dim: int | None = None,
         depth: int | None = None,
         indices: Sequence[int] | None = None,
-        weights: str | None = None,
-        adapt: str = "auto",
-        least_share: float = 0.9,
+        **loading: Any,
     ) -> None:
         refuse_volumes("encoder croma", facts)
         chosen = sized(SIZES, size, embed_dim, depth, HEADS)
@@ -92,10 +88,11 @@ class Croma(Encoder):
         places = split(facts.channels) or {"optical": tuple(range(facts.in_channels))}
         depths = choose(chosen.depth if "radar" not in places else chosen.depth // 2, indices)
         features = [Feature(chosen.embed_dim, (PATCH, PATCH), tokens=True)] * len(depths)
-        super().__init__(facts, features, (PATCH, PATCH), weights=weights, adapt=adapt, least_share=least_share)
+        super().__init__(facts, features, (PATCH, PATCH), **loading)
         self.size, self.places, self.depths = size, places, depths
         self.net: Any = _build(chosen, places)
         self._last.layers = self._last.layers[: depths[-1] + 1]
+        self.full_depth = chosen.depth
 
     @property
     def trunk(self) -> nn.Module:
@@ -131,17 +128,17 @@ class Croma(Encoder):
     def initialise(self, statistics: Mapping[str, Sequence[float]] | None = None) -> Report | None:
         """Load the weights of each transformer by itself, since each has channels of its own; one account of all."""
         del statistics  # of the images that the weights were trained on, nothing is known to compare
-        if self._weights is None:
+        if self.loading.weights is None:
             return None
-        found = self.fetch(str(self._weights))
+        found = self.fetch(str(self.loading.weights))
         reports = {
             name: load.load(
                 self.net.get_submodule(name),
                 _part(found, name, modality),
                 stem="linear_input.weight" if modality else None,
                 channels=[self.channels[i] for i in self.places[modality]] if modality else (),
-                adapt=self._adapt,
-                least_share=self._least_share,
+                options=self.loading,
+                left_out=self.left_out,
             )
             for name, modality in self.parts.items()
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,12 +19,14 @@ from medseg.errors import BadInput
 from medseg.models.network import Facts
 from medseg.sample import Channel
 from medseg.weights import load
+from medseg.weights.options import WeightOptions
 from medseg.weights.positions import Grids
 from medseg.weights.pretrained import Pretrained, read
 from medseg.weights.report import Report
 
 Stride = int | Fraction
 """Cells of the image for one of a feature: whole of an encoder, 7/2 of a neck where tokens have 14 cells."""
+_BLOCK = re.compile(r"(?:^|\.)(?:blocks|layers?)\.(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,8 @@ class Feature:
 class Encoder(nn.Module, ABC):
     """Maps an image to features, from fine to coarse (or, of a plain transformer, from early to late).
 
-    Subclasses take ``(facts: Facts, *, settings, weights=None, adapt="auto", least_share=0.9)``, and their
-    yaml stands in ``conf/model/encoder`` with ``_partial_: true``. **Construction never reads weights**:
+    Subclasses take ``(facts: Facts, *, settings, **loading)``, where ``loading`` are the fields of ``WeightOptions``,
+    and their yaml stands in ``conf/model/encoder`` with ``_partial_: true``. **Construction never reads weights**:
     ``initialise`` does, once, at the start of a training. So a checkpoint loads where the file of the
     weights is long gone.
 
@@ -56,16 +59,16 @@ class Encoder(nn.Module, ABC):
         features: What ``forward`` gives, in order.
         divisor: Cells of the image must be a multiple of this on each axis.
         fixed_shape: The only shape taken; None where shapes are free.
+        full_depth: Blocks of the upstream's plain transformer, of which fewer may be built; None for other networks.
 
     Args:
         facts: Data and plan.
         features: Declared; the segmenter holds ``forward`` to it before any data is read.
         divisor: See above.
         fixed_shape: See above.
-        weights: Where from: None for random ones; a file (torch, safetensors, a checkpoint of medseg); or
-            what the family's ``fetch`` knows (``pretrained``, an enum of torchgeo).
-        adapt: How the weights' channels become those of the data; see ``weights.channels``.
-        least_share: Least share of the encoder's parameters that the weights must cover.
+        loading: Fields of ``WeightOptions``: ``weights`` (None for random ones; a file of torch or safetensors, a
+            checkpoint of medseg; or what the family's ``fetch`` knows: ``pretrained``, an enum of torchgeo),
+            ``adapt``, ``least_share`` and so on.
     """
 
     def __init__(
@@ -75,9 +78,7 @@ class Encoder(nn.Module, ABC):
         divisor: Sequence[int],
         *,
         fixed_shape: Sequence[int] | None = None,
-        weights: str | None = None,
-        adapt: str = "auto",
-        least_share: float = 0.9,
+        **loading: Any,
     ) -> None:
         super().__init__()
         self.features = tuple(features)
@@ -86,7 +87,8 @@ class Encoder(nn.Module, ABC):
         self.channels: tuple[Channel, ...] = facts.channels or tuple(
             Channel(f"channel{i}") for i in range(facts.in_channels)
         )
-        self._weights, self._adapt, self._least_share = weights, adapt, least_share
+        self.full_depth: int | None = None
+        self.loading = WeightOptions(**loading)
 
     @abstractmethod
     def forward(self, image: Float[Tensor, "b c *s"]) -> list[Tensor]:
@@ -127,14 +129,22 @@ class Encoder(nn.Module, ABC):
         """The tensors of a file under the names of ``trunk``; families whose files name them otherwise change this."""
         return dict(state)
 
+    def left_out(self, name: str) -> bool:
+        """Whether the upstream's network has a tensor of this name that this encoder leaves out on purpose.
+
+        Such are the blocks of a plain transformer after the last feature; the file of a larger network is refused.
+        """
+        block = _BLOCK.search(name)
+        return self.full_depth is not None and block is not None and int(block[1]) < self.full_depth
+
     def find_weights(self) -> None:
         """Refuse weights that can't be had, before data is read; they are read again when they are loaded.
 
         Raises:
             BadInput: See ``fetch``.
         """
-        if self._weights is not None:
-            self.fetch(str(self._weights))
+        if self.loading.weights is not None:
+            self.fetch(str(self.loading.weights))
 
     def initialise(self, statistics: Mapping[str, Sequence[float]] | None = None) -> Report | None:
         """Load the weights that were asked for, and account for every tensor.
@@ -144,21 +154,21 @@ class Encoder(nn.Module, ABC):
                 the weights were trained with; None to compare nothing.
 
         Raises:
-            BadInput: Weights that cannot be had, or that cover less than the least share.
+            BadInput: Weights that cannot be had, or that cover less than the least share or lack essential parts.
         """
-        if self._weights is None:
+        if self.loading.weights is None:
             return None
-        found = self.fetch(str(self._weights))
+        found = self.fetch(str(self.loading.weights))
         found = found.with_state(self.rename(found.state))
         return load.load(
             self.trunk,
             found,
             stem=self.stem,
             channels=self.channels,
-            adapt=self._adapt,
-            least_share=self._least_share,
+            options=self.loading,
             statistics=statistics,
             grids=self.grids,
+            left_out=self.left_out,
         )
 
 

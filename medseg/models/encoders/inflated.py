@@ -66,7 +66,7 @@ class Inflated(Sliced):
             raise BadInput(f"model.encoder.depth_kernel={depth_kernel}: expected an odd number of cells, or null")
         super().__init__(facts, of=of, axis=axis)
         flat = self.inner
-        self._weights, self._adapt, self._least_share = flat._weights, flat._adapt, flat._least_share
+        self.loading = flat.loading
         if not inflate_modules(self.inner.trunk, Depth(self.axis, depth_stride, depth_kernel)):
             raise BadInput(
                 "model/encoder=inflated: with depth_kernel=1 nothing reaches into neighbouring slices; take "

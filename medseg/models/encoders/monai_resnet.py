@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jaxtyping import Float
 from monai.networks.nets.resnet import ResNet, resnet_params
@@ -41,9 +42,7 @@ class MonaiResNet(Encoder):
         stem_stride: Of the first convolution, of kernel 7; one number, or one for each axis.
         shortcut: Where a block changes resolution or channels: ``B``, a convolution of kernel 1; ``A``, its input
             thinned out and filled up with zeros; None as MedicalNet has it, A for depths 18 and 34.
-        weights: See ``Encoder``; ``pretrained`` are MedicalNet's, downloaded.
-        adapt: See ``Encoder``.
-        least_share: See ``Encoder``.
+        loading: See ``Encoder``; for ``weights``, ``pretrained`` are MedicalNet's, downloaded.
 
     Raises:
         BadInput: Unknown depth or shortcut, or another number of strides than axes.
@@ -61,9 +60,7 @@ class MonaiResNet(Encoder):
         width: int = 64,
         stem_stride: int | Sequence[int] = 2,
         shortcut: str | None = None,
-        weights: str | None = None,
-        adapt: str = "auto",
-        least_share: float = 0.9,
+        **loading: Any,
     ) -> None:
         depths = [int(name.removeprefix("resnet")) for name in resnet_params]
         if depth not in depths:
@@ -78,7 +75,7 @@ class MonaiResNet(Encoder):
         widths = [width, *(width * 2**i * wide for i in range(4))]
         strides = [tuple(s * 2**i for s in first) for i in range(len(widths))]
         features = [Feature(w, stride) for w, stride in zip(widths, strides, strict=True)]
-        super().__init__(facts, features, strides[-1], weights=weights, adapt=adapt, least_share=least_share)
+        super().__init__(facts, features, strides[-1], **loading)
         self.depth = depth
         self.net = ResNet(
             block,

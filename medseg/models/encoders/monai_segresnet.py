@@ -41,9 +41,7 @@ class MonaiSegResNet(Encoder):
         blocks: Residual blocks of each stage.
         norm: What is normalised: ``group`` (8 groups of channels), ``instance`` or ``batch``.
         anisotropic: Of the kind ``ds``: whether strides and kernels follow the spacing.
-        weights: See ``Encoder``.
-        adapt: See ``Encoder``.
-        least_share: See ``Encoder``.
+        loading: See ``Encoder``.
 
     Raises:
         BadInput: Settings that do not fit each other.
@@ -62,9 +60,7 @@ class MonaiSegResNet(Encoder):
         blocks: Sequence[int] = (1, 2, 2, 4),
         norm: str = "group",
         anisotropic: bool = False,
-        weights: str | None = None,
-        adapt: str = "auto",
-        least_share: float = 0.9,
+        **loading: Any,
     ) -> None:
         if kind not in ("plain", "ds") or norm not in _NORMS:
             raise BadInput(f"MonaiSegResNet: kind={kind}, norm={norm}: expected plain or ds; {', '.join(_NORMS)}")
@@ -77,7 +73,7 @@ class MonaiSegResNet(Encoder):
             scales = [tuple(map(int, s)) for s in scales_for_resolution(list(facts.spacing), len(blocks))]
         strides = [tuple(prod(s[a] for s in scales[:i]) for a in range(facts.ndim)) for i in range(len(blocks))]
         features = [Feature(init_filters * 2**i, stride) for i, stride in enumerate(strides)]
-        super().__init__(facts, features, strides[-1], weights=weights, adapt=adapt, least_share=least_share)
+        super().__init__(facts, features, strides[-1], **loading)
         self.kind = kind
         if kind == "plain":
             whole = SegResNet(

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.hub
@@ -49,9 +50,7 @@ class SwinViT(Encoder):
         use_v2: A residual convolution before each stage (SwinUNETR-V2).
         drop_path_rate: Stochastic depth in training.
         use_checkpoint: Recompute activations in the backward pass: less memory, more time.
-        weights: See ``Encoder``; ``pretrained`` is ``model_swinvit.pt``, downloaded.
-        adapt: See ``Encoder``.
-        least_share: See ``Encoder``.
+        loading: See ``Encoder``; for ``weights``, ``pretrained`` is ``model_swinvit.pt``, downloaded.
 
     Raises:
         BadInput: Settings that do not fit each other.
@@ -73,9 +72,7 @@ class SwinViT(Encoder):
         use_v2: bool = False,
         drop_path_rate: float = 0.0,
         use_checkpoint: bool = False,
-        weights: str | None = None,
-        adapt: str = "auto",
-        least_share: float = 0.9,
+        **loading: Any,
     ) -> None:
         if len(depths) != _STAGES or len(num_heads) != _STAGES:
             raise BadInput(f"SwinViT: expected four depths and num_heads, came {list(depths)} and {list(num_heads)}")
@@ -86,7 +83,7 @@ class SwinViT(Encoder):
             )
         strides = [(2 ** (i + 1),) * facts.ndim for i in range(_STAGES + 1)]
         features = [Feature(feature_size * 2**i, stride) for i, stride in enumerate(strides)]
-        super().__init__(facts, features, strides[-1], weights=weights, adapt=adapt, least_share=least_share)
+        super().__init__(facts, features, strides[-1], **loading)
         self.net = SwinTransformer(
             in_chans=facts.in_channels,
             embed_dim=feature_size,

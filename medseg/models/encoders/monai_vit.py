@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from math import ceil, prod
+from typing import Any
 
 from jaxtyping import Float
 from monai.networks.nets.vit import ViT
@@ -44,9 +45,7 @@ class MonaiViT(Encoder):
         dropout_rate: Dropout, in training.
         indices: Blocks after which features are taken, from 0; None for those told above. Blocks after the last
             of them are left out.
-        weights: See ``Encoder``.
-        adapt: See ``Encoder``.
-        least_share: See ``Encoder``.
+        loading: See ``Encoder``.
 
     Raises:
         BadInput: Settings that do not fit each other.
@@ -67,9 +66,7 @@ class MonaiViT(Encoder):
         qkv_bias: bool = False,
         dropout_rate: float = 0.0,
         indices: Sequence[int] | None = None,
-        weights: str | None = None,
-        adapt: str = "auto",
-        least_share: float = 0.9,
+        **loading: Any,
     ) -> None:
         size = (token,) * facts.ndim if isinstance(token, int) else tuple(token)
         if len(size) != facts.ndim or min(size) < 1:
@@ -84,9 +81,7 @@ class MonaiViT(Encoder):
             [feature] * len(depths),
             size,
             fixed_shape=patch,
-            weights=weights,
-            adapt=adapt,
-            least_share=least_share,
+            **loading,
         )
         self.depths, self._token = depths, size
         self.net = ViT(
@@ -102,6 +97,7 @@ class MonaiViT(Encoder):
             spatial_dims=facts.ndim,
         )
         self._drop_idle(num_layers)
+        self.full_depth = num_layers
 
     def _drop_idle(self, num_layers: int) -> None:
         """Leave out what no feature depends on: DDP refuses parameters without a gradient."""

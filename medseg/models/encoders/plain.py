@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -33,9 +33,7 @@ class Plain(Encoder):
         patch: Cells of a token's patch on each axis.
         indices: See ``depths``; None for four evenly spaced. Blocks after the last of them are left out.
         prefix: Tokens without a place, ahead of the grid's.
-        weights: See ``Encoder``.
-        adapt: See ``Encoder``.
-        least_share: See ``Encoder``.
+        loading: See ``Encoder``.
 
     Raises:
         BadInput: Volumes; indices that are not blocks in order.
@@ -51,16 +49,13 @@ class Plain(Encoder):
         patch: int,
         indices: Sequence[int] | None,
         prefix: int = 1,
-        weights: str | None = None,
-        adapt: str = "auto",
-        least_share: float = 0.9,
+        **loading: Any,
     ) -> None:
         refuse_volumes(f"encoder {name}", facts)
         self.depths = choose(depth, indices)
         feature = Feature(width, (patch, patch), tokens=True, prefix=prefix)
-        super().__init__(
-            facts, [feature] * len(self.depths), (patch, patch), weights=weights, adapt=adapt, least_share=least_share
-        )
+        super().__init__(facts, [feature] * len(self.depths), (patch, patch), **loading)
+        self.full_depth = depth
 
     def grid(self, image: Float[Tensor, "b c h w"]) -> tuple[int, int]:
         """Rows and columns of patches."""

@@ -29,9 +29,7 @@ class Published(Plain):
         depth: Blocks, likewise.
         num_heads: Heads of attention, likewise.
         indices: Blocks after which features are taken; None for four evenly spaced.
-        weights: See ``Encoder``; ``pretrained`` are torchgeo's.
-        adapt: See ``Encoder``.
-        least_share: See ``Encoder``.
+        loading: See ``Encoder``; for ``weights``, ``pretrained`` are torchgeo's.
 
     Raises:
         BadInput: Volumes, an unknown size, or indices that are not blocks in order.
@@ -57,9 +55,7 @@ class Published(Plain):
         depth: int | None = None,
         num_heads: int | None = None,
         indices: Sequence[int] | None = None,
-        weights: str | None = None,
-        adapt: str = "auto",
-        least_share: float = 0.9,
+        **loading: Any,
     ) -> None:
         chosen = sized(self.sizes, size, embed_dim, depth, num_heads)
         super().__init__(
@@ -69,9 +65,7 @@ class Published(Plain):
             depth=chosen.depth,
             patch=patch,
             indices=indices,
-            weights=weights,
-            adapt=adapt,
-            least_share=least_share,
+            **loading,
         )
         self.size, self.shape = size, chosen._replace(depth=self.depths[-1] + 1)
 

@@ -42,9 +42,7 @@ class Timm(Encoder):
         norm: Whether each feature is normalised by the network's last layer; ``auto`` for those of plain
             transformers, where that layer keeps the width (SAM's neck does not).
         settings: Further arguments of timm's constructor, such as ``drop_path_rate``.
-        weights: See ``Encoder``; ``pretrained`` are those that timm has under the name.
-        adapt: See ``Encoder``.
-        least_share: See ``Encoder``.
+        loading: See ``Encoder``; for ``weights``, ``pretrained`` are those that timm has under the name.
 
     Raises:
         BadInput: Volumes, an unknown name or tag, a network without features on whole strides, or features
@@ -62,9 +60,7 @@ class Timm(Encoder):
         indices: Sequence[int] | None = None,
         norm: bool | str = "auto",
         settings: Mapping[str, Any] | None = None,
-        weights: str | None = None,
-        adapt: str = "auto",
-        least_share: float = 0.9,
+        **loading: Any,
     ) -> None:
         refuse_volumes(f"encoder {name} of timm", facts)
         timm_hub.check_name(name)
@@ -76,13 +72,12 @@ class Timm(Encoder):
             found.features,
             found.divisor,
             fixed_shape=found.fixed_shape,
-            weights=weights,
-            adapt=adapt,
-            least_share=least_share,
+            **loading,
         )
         self.name, self._settings = name, dict(found.settings)
         self.net, self._taps = timm_probe.create(name, facts.in_channels, found.settings, found.taps)
         self._stem = found.stem
+        self._whole: frozenset[str] = frozenset()  # names of the network with all its layers, once weights are read
 
     @property
     def indices(self) -> tuple[int, ...]:
@@ -111,6 +106,10 @@ class Timm(Encoder):
         """The kernels that take the image: one, or several of networks that add branches up (MobileOne)."""
         return self._stem
 
+    def left_out(self, name: str) -> bool:
+        """Layers behind the last feature."""
+        return name in self._whole
+
     def fetch(self, source: str) -> Pretrained:
         """Weights by the words of ``model.encoder.weights``; ``pretrained`` are timm's own.
 
@@ -129,6 +128,7 @@ class Timm(Encoder):
         with torch.device("meta"):  # whole, as timm's conversions ask for parts that are left out here
             whole = timm.create_model(self.name, pretrained=False, in_chans=len(self.channels), **self._settings)
         flat = {key.replace(".", "_", 1): key for key in whole.state_dict()}
+        self._whole = frozenset(flat.values())
         state = {flat.get(key, key): tensor for key, tensor in state.items()}
         module = sys.modules[type(whole).__module__]
         convert = getattr(module, "checkpoint_filter_fn", None) or getattr(module, "_filter_fn", None)

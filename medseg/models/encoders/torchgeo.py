@@ -32,8 +32,7 @@ def torchgeo(
     file: str | None = None,
     indices: Sequence[int] | None = None,
     weights: str | None = None,
-    adapt: str = "auto",
-    least_share: float = 0.9,
+    **loading: Any,
 ) -> Encoder:
     """The network that weights of torchgeo are for: a ResNet or ViT of timm, or a Swin of torchvision; 2D only.
 
@@ -44,8 +43,7 @@ def torchgeo(
         indices: Which features; see ``Timm`` and ``Swin``.
         weights: An entry of torchgeo's enums, such as ``ResNet50_Weights.SENTINEL2_ALL_MOCO``; None for random
             ones.
-        adapt: See ``Encoder``.
-        least_share: See ``Encoder``.
+        loading: See ``Encoder``.
 
     Raises:
         BadInput: Volumes; an unknown entry or network, or one without features; a network other than the entry's.
@@ -59,7 +57,7 @@ def torchgeo(
     if file is not None and weights is None:
         raise BadInput(f"model.encoder.file={file} needs model.encoder.weights, the entry of torchgeo that it is")
     kind = Swin if model.startswith("swin") else TorchGeoTimm
-    return kind(facts, name=model, file=file, indices=indices, weights=weights, adapt=adapt, least_share=least_share)
+    return kind(facts, name=model, file=file, indices=indices, weights=weights, **loading)
 
 
 class TorchGeoTimm(Timm):
@@ -86,9 +84,7 @@ class Swin(Encoder):
         name: torchgeo's.
         file: See ``torchgeo``.
         indices: Which stages, from 0 to 3; None for all. Stages after the last of them are left out.
-        weights: See ``torchgeo``.
-        adapt: See ``Encoder``.
-        least_share: See ``Encoder``.
+        loading: See ``torchgeo``.
 
     Raises:
         BadInput: Volumes; indices that are not stages in order.
@@ -104,9 +100,7 @@ class Swin(Encoder):
         name: str,
         file: str | None,
         indices: Sequence[int] | None,
-        weights: str | None,
-        adapt: str,
-        least_share: float,
+        **loading: Any,
     ) -> None:
         refuse_volumes(f"encoder {name} of torchgeo", facts)
         stages = choose(_STAGES, indices)
@@ -114,7 +108,7 @@ class Swin(Encoder):
         width = net.features[0][0].out_channels
         features = [Feature(width * 2**stage, (4 * 2**stage,) * 2) for stage in stages]
         unit = 4 * 2 ** stages[-1]
-        super().__init__(facts, features, (unit, unit), weights=weights, adapt=adapt, least_share=least_share)
+        super().__init__(facts, features, (unit, unit), **loading)
         self.net: Any = net
         self.file, self.stages = file, stages
         net.features = net.features[: 2 * stages[-1] + 2]  # patches, then stages with a merging before each
@@ -130,6 +124,10 @@ class Swin(Encoder):
     def stem(self) -> str | None:
         """The kernel of the patches."""
         return "features.0.0.weight"
+
+    def left_out(self, name: str) -> bool:
+        """Stages after the last feature."""
+        return name.startswith("features.") and int(name.split(".")[1]) < 2 * _STAGES
 
     def fetch(self, source: str) -> Pretrained:
         """Weights of torchgeo, with the bands and values that they were trained on."""

@@ -57,8 +57,7 @@ class Transformers(Encoder):
             rising; None for those told above.
         weights: A folder with config.json and model.safetensors, as ``save_pretrained`` writes it;
             ``hf-hub:owner/name``; or a file. A folder's may be of a larger network that holds the encoder.
-        adapt: See ``Encoder``.
-        least_share: See ``Encoder``.
+        loading: See ``Encoder``.
 
     Raises:
         BadInput: Volumes; what is asked for is unknown, does not agree, or can't be had.
@@ -77,8 +76,7 @@ class Transformers(Encoder):
         config: Mapping[str, Any] | None = None,
         indices: Sequence[int] | None = None,
         weights: str | None = None,
-        adapt: str = "auto",
-        least_share: float = 0.9,
+        **loading: Any,
     ) -> None:
         refuse_volumes("an encoder of transformers", facts)
         described = hf_config.describe(SIZES, hf_config.Wish("model.encoder", family, size, config, weights))
@@ -91,10 +89,12 @@ class Transformers(Encoder):
         with hf_config.refusing("model.encoder", name):
             features, divisor = _declare(kind, made, chosen, facts.in_channels)
             net = kind.build(made)
-        super().__init__(facts, features, divisor, weights=weights, adapt=adapt, least_share=least_share)
+        super().__init__(facts, features, divisor, weights=weights, **loading)
         self.net = net
         self.kind, self.indices = kind, chosen
         self._described = described
+        if kind.plain:
+            self.full_depth = getattr(hf_config.make(described, "model.encoder"), kind.depth)
 
     @property
     def settled(self) -> Mapping[str, Any]:

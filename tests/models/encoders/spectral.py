@@ -42,7 +42,8 @@ def volume() -> Facts:
 
 def build(option: str, about: Facts, **settings: Any) -> Encoder:
     """The encoder of an option of conf/, with some of its settings changed."""
-    cfg = OmegaConf.load(CONF / f"{option}.yaml")
+    cfg = OmegaConf.merge(OmegaConf.load(CONF / "weights_defaults.yaml"), OmegaConf.load(CONF / f"{option}.yaml"))
+    del cfg["defaults"]
     changed = OmegaConf.merge(cfg, settings)
     assert set(changed) == set(cfg), "only settings that the yaml has"
     torch.manual_seed(0)

@@ -1,0 +1,90 @@
+"""Parts of an encoder without which the rest of its weights is worth little, however few parameters they have."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+from torch import nn
+
+from medseg.errors import BadInput
+from medseg.weights.names import Match, dotted
+from medseg.weights.positions import ABSOLUTE, ALONG_AXIS, TABLE
+from medseg.weights.report import Report, some
+
+PARTS = ("stem", "positions", "norm", "deeper")
+"""Kernels that take the image; learned positions; normalisation; further layers that only the file has."""
+_STATISTICS = ("running_mean", "running_var")
+_RESULT = {
+    "stem": "the kernel that takes the image would stay random",
+    "positions": "learned positions would stay random",
+    "norm": "normalisation would stay as initialised",
+    "deeper": "the file has further layers of the same kind, so it is of a larger network",
+}
+_FIX = {
+    "stem": "give weights with such a kernel, or set model.encoder.adapt=random to train it anew",
+    "positions": "give weights with positions",
+    "norm": "give weights with normalisation",
+    "deeper": "choose that network",
+}
+
+
+def problems(
+    done: Report, module: nn.Module, pairs: Match, stems: Collection[str], left_out: Callable[[str], bool]
+) -> dict[str, list[str]]:
+    """Names of tensors by the essential part that is not covered by the weights.
+
+    Args:
+        done: The account of the loading.
+        module: What weights are loaded into.
+        pairs: Names of the module and their partners in the file.
+        stems: Kernels that take the image.
+        left_out: Whether the network of the file has a tensor of this name that the encoder leaves out on purpose.
+    """
+    random = [row.name for row in done.rows if row.how == "random"]
+    kept = [row.name for row in done.rows if row.how == "kept"]
+    norms = set(_normalisation(module))
+    deeper = _deeper([row.name for row in done.rows if row.how == "unexpected"], list(pairs.pairs), pairs)
+    parts = {
+        "stem": [name for name in random if name in stems],
+        "positions": [name for name in random if any(p.search(name) for p in (ABSOLUTE, TABLE, ALONG_AXIS))],
+        "norm": [name for name in [*random, *kept] if name in norms],
+        "deeper": [name for name in deeper if not left_out(name)],
+    }
+    return {part: names for part, names in parts.items() if names}
+
+
+def refuse(source: str, found: dict[str, list[str]]) -> BadInput:
+    """The error for weights that lack essential parts, or continue where the encoder ends."""
+    told = "; ".join(f"{some(names)}: {_RESULT[part]}" for part, names in found.items())
+    fixes = ", ".join(dict.fromkeys(_FIX[part] for part in found))
+    return BadInput(
+        f"model.encoder.weights={source}: {told}; {fixes}, or accept it by model.encoder.accept=[{','.join(found)}]"
+    )
+
+
+def _normalisation(module: nn.Module) -> Iterator[str]:
+    """Names of the parameters and statistics of layers that normalise."""
+    for name, layer in module.named_modules():
+        if "norm" in type(layer).__name__.lower():
+            own = [leaf for leaf, _ in layer.named_parameters(recurse=False)]
+            own += [leaf for leaf, _ in layer.named_buffers(recurse=False) if leaf in _STATISTICS]
+            yield from (f"{name}.{leaf}" if name else leaf for leaf in own)
+
+
+def _deeper(unexpected: Sequence[str], covered: Sequence[str], pairs: Match) -> list[str]:
+    """Unexpected names that differ from those of covered tensors by the number of a layer only."""
+    spelt = dotted([*unexpected, *covered]) if pairs.dotted else {name: name for name in [*unexpected, *covered]}
+    known = {_skeleton(spelt[name]) for name in covered if re.search(r"\.\d+\.", f".{spelt[name]}")}
+    found = []
+    for name in unexpected:
+        own = spelt[name]
+        if own.startswith(pairs.strip):
+            own = pairs.add + own[len(pairs.strip) :]
+            if _skeleton(own) in known:
+                found.append(own)
+    return found
+
+
+def _skeleton(name: str) -> str:
+    return ".".join("#" if part.isdigit() else part for part in name.split("."))
