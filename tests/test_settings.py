@@ -24,9 +24,8 @@ SIGNED = {  # keys of which a negative number is a setting
 }  # fmt: skip
 SHARES = ("p", "channel_p", "dropout", "overlap", "share", "decay", "momentum", "foreground_share", "min_valid",
           "warmup", "final", "least_share", "head_first", "thaw", "layer_decay", "focus")  # fmt: skip
-SLOW = pytest.param("model", marks=pytest.mark.slow)  # thirty networks
-GROUPS = ("loss", "metric", "transform", "optimizer", "scheduler", "inference", "method", "series", "peft", "trainer",
-          SLOW, "callbacks")  # fmt: skip
+SLOW = [pytest.param(group, marks=pytest.mark.slow) for group in ("loss", "transform", "peft", "model")]
+GROUPS = ("metric", "optimizer", "scheduler", "inference", "method", "series", "trainer", "callbacks")
 BARE = ("transform=none", "callbacks={}", "loss=ce", "metric=overlap", "model=unet_tiny")
 DATA = ("phantom_volumes", "phantom_scenes", "phantom_series")
 
@@ -67,7 +66,7 @@ def check(cfg: DictConfig, source: Dataset) -> None:
     check_parts(cfg, source.spec, build.transform, labelled=True)
 
 
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("group", [*GROUPS, *SLOW])
 def test_absurd_numbers_of_each_option_are_refused(group: str) -> None:
     source = dataset("phantom_volumes")
     taken, seen = [], set()
@@ -104,7 +103,8 @@ def absurd_and_taken(cfg: DictConfig, key: str, source: Dataset) -> Iterator[str
             yield f"{key}={value} is taken"
 
 
-@pytest.mark.parametrize("group", [*GROUPS, "data"])
+@pytest.mark.slow
+@pytest.mark.parametrize("group", [*GROUPS, *SLOW, "data"])
 def test_no_option_is_refused_as_it_stands(group: str) -> None:
     known = DATA if group == "data" else options(group)
     for option in known:
@@ -117,7 +117,7 @@ def test_no_option_is_refused_as_it_stands(group: str) -> None:
     ["seed", "plan.memory_gb", "loss.terms.dice.smooth", "loss.weights.dice", "transform.rotation.p",
      "transform.elastic.knots", "metric.resamples", "scheduler.warmup", "model.base_features", "callbacks.ema.decay"],
 )  # fmt: skip
-@pytest.mark.parametrize("value", [math.nan, math.inf, "word", True])
+@pytest.mark.parametrize("value", [math.nan, "word"])
 def test_what_is_no_finite_number_is_refused(key: str, value: Any) -> None:
     cfg = composed().copy()
     OmegaConf.update(cfg, key, value)
