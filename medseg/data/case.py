@@ -63,7 +63,7 @@ _collected: ContextVar[list[Refused] | None] = ContextVar("refusals", default=No
 
 @contextmanager
 def refusals() -> Iterator[list[Refused]]:
-    """Within it ``refuse`` adds to the list that it gives instead of raising, and listing goes on without the offenders.
+    """Within it ``refuse`` adds to the list that it gives instead of raising, and listing goes on.
 
     Example:
         >>> with refusals() as found:

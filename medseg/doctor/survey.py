@@ -172,7 +172,7 @@ def _channels(
 
 
 def _named_bands(sources: Sequence[Source], case: Case, spec: DataSpec, reading: Reading) -> dict[tuple[int, int], str]:
-    """Name of each band that is looked at, by (file, channel): those that the dataset uses; all if names say nothing."""
+    """Names of the bands that are looked at, by (file, channel): those that the dataset uses, or else all."""
     wanted = bands_wanted(spec)
     places = [(number, channel) for number, source in enumerate(sources) for channel in range(source.n_channels)]
     dates = max(1, len(case.days))

@@ -10,16 +10,12 @@ from medseg.doctor.survey import Survey
 
 def unreadable(survey: Survey) -> list[Finding]:
     """Files that can't be opened, or whose cells can't be decoded."""
-    found = []
-    for facts in survey.cases:
-        for line in (*(h.error for h in facts.headers if h.error), *facts.damage):
-            found.append(
-                Finding(
-                    "unreadable", "error", (facts.id,), line,
-                    "copy the file again from its source, or take the case out; fix=true leaves it out",
-                )
-            )  # fmt: skip
-    return found
+    fix = "copy the file again from its source, or take the case out; fix=true leaves it out"
+    return [
+        Finding("unreadable", "error", (facts.id,), line, fix)
+        for facts in survey.cases
+        for line in (*(h.error for h in facts.headers if h.error), *facts.damage)
+    ]
 
 
 def lossy(survey: Survey) -> list[Finding]:

@@ -48,6 +48,10 @@ def _compared(survey: Survey, facts: CaseFacts, first: Header, other: Header) ->
     offset = same.offset_from(reference)
     if offset <= survey.reading.grid_tolerance:
         return []
+    if maps and survey.reading.other_grid == "align" and _JITTER < offset < np.inf and other.role == "label":
+        message = f"{where}: of the same shape, and {offset:.3g} cells off; it is aligned as it is read"
+        fix = "if only its georeference is wrong, copy that of the image (gdal_edit.py -a_ullr); else leave it"
+        return [Finding("grid", "warning", (facts.id,), message, fix)]
     if maps and survey.reading.other_grid == "align":
         moved = f"shape {grid.shape}, expected {reference.shape}" if np.isinf(offset) else f"{offset:.3g} cells off"
         how = "nearest cell" if other.role != "image" else "linear"

@@ -13,7 +13,7 @@ from medseg.doctor.finding import Finding, Severity
 from medseg.doctor.survey import CaseFacts, Survey
 
 _FEWEST = 5
-_TIMES = 5.0
+_TIMES = 20.0
 """Times the median width of the histogram from which on a case can be an outlier."""
 _DEVIATIONS = 6.0
 
@@ -24,18 +24,21 @@ def outliers(survey: Survey) -> list[Finding]:
     The width is from the 5th to the 95th percentile, on a logarithmic scale, the place the median. A group of less
     than five cases is judged with all others.
     """
-    found = []
+    told: dict[tuple[str, Severity], list[str]] = defaultdict(list)
     for name, cases in _channels(survey).items():
         per_image = _per_image(survey, name)
         for group, members in _groups(cases):
             where = "of the other cases" if group is None else f"of group {group}"
-            for facts, kind, told in _strange(members):
+            for facts, kind, what in _strange(members):
                 severity: Severity = "note" if per_image and kind == "scale" else "warning"
-                message = f"{facts.id}: channel {name} {told} {where}"
-                fix = "check the unit and the rescaling of its image (slope, 8 against 16 bits, HU)"
-                if per_image:
-                    fix += "; its normalisation is by image, which takes scales away"
-                found.append(Finding("intensity", severity, (facts.id,), message, fix))
+                told[facts.id, severity].append(f"channel {name} {what} {where}")
+    found = []
+    for (case, severity), lines in told.items():
+        more = f", and {len(lines) - 1} more channel(s)" if len(lines) > 1 else ""
+        fix = "check the unit and the rescaling of its image (slope, 8 against 16 bits, HU), or take the case out"
+        if severity == "note":
+            fix = "nothing: normalisation by image takes scales away"
+        found.append(Finding("intensity", severity, (case,), f"{case}: {lines[0]}{more}", fix))
     return found
 
 

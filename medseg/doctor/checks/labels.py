@@ -79,10 +79,7 @@ def _unknown(
 def _binary(table: LabelTable, whole: Mapping[int, int], unknown: Mapping[int, int]) -> dict[int, int]:
     """The remap of a mask of two values, of which the other one is the background; empty if it is no such mask."""
     (background, *rest) = table.classes
-    plain = (
-        table.background and len(rest) == 1 and len(unknown) == 1 and set(whole) - set(unknown) <= {*background.values}
-    )
-    return {next(iter(unknown)): rest[0].values[0]} if plain else {}
+XX    return {next(iter(unknown)): rest[0].values[0]} if plain else {}
 
 
 def _seen(survey: Survey) -> Counter[int]:
@@ -130,7 +127,7 @@ def unseen(survey: Survey) -> list[Finding]:
     total = sum(1 for facts in survey.cases if facts.label is not None)
     return [
         Finding(
-            "label values", "warning", (), f"class {c.name!r} (value {list(c.values)}) occurs in none of {total} labels",
+            "label values", "warning", (), f"class {c.name!r} (value {list(c.values)}) is in none of {total} labels",
             f"take it out of the table, or fix its value: {suggested(survey)}",
         )
         for c in absent

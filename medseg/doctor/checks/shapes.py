@@ -16,7 +16,10 @@ _APART = 8.0
 """Times the median volume from which on a structure of a stable size is suspect."""
 _SPECK = 0.02
 """Share of its class below which a piece far away is a stray stroke."""
+_WHOLE = 0.6
+"""Share of the cases in which a class is in one piece, from which on pieces are strange."""
 _RARE = 1e-3
+"""Share of all cells below which a class is rare."""
 
 
 def cells_by_class(label: LabelFacts, survey: Survey) -> dict[int, int]:
@@ -86,7 +89,8 @@ def pieces(survey: Survey) -> list[Finding]:
         name = survey.spec.labels.names[index]
         having = [f for f in labelled if index in (f.label.parts or {})]  # type: ignore[union-attr]
         strays = {f.id: stray for f in having if (stray := _stray(f, index)) is not None}
-        if len(having) < _FEWEST or 10 * len(strays) > len(having):
+        single = sum(1 for f in having if len(f.label.parts[index]) == 1)  # type: ignore[union-attr, index]
+        if len(having) < _FEWEST or single < _WHOLE * len(having):
             continue  # this class comes in pieces
         for case, (cells, gap, n) in strays.items():
             message = f"{case}: {name} in {n} pieces, one of {cells} cell(s) lies {gap:.0f} cells from the largest"
