@@ -27,6 +27,8 @@ from medseg.command import compose
 from medseg.doctor import Finding, examine
 
 _VOLUMES = ["data=volumes", "data.images=imagesTr", "data.label_folder=labelsTr"]
+_VESSELS = ["data=images", "data.labels={background: 0, vessel: 1}"]
+_AXONS = "data.labels={background: 0, axon: 1, myelin: 2}"
 _CORD = r"labels/(?P<case>.+?)(?<!_graymatter)\.nii\.gz"
 _COVER = "data.labels={ignore: 0, cultivated: 1, forest: 2, grassland: 3, shrubland: 4, artificial: 8}"
 _TUMOUR = "data.labels={background: 0, necrosis: 1, oedema: 2, non_enhancing: 3, enhancing: 4}"
@@ -40,10 +42,10 @@ SETS: dict[str, tuple[str, list[str]]] = {
          rf"data.names={{image: 'images/(?P<case>.+)\.nii\.gz', label: '{_CORD}'}}"],
     ),
     "retina": ("retina_drive", ["experiment=retina"]),
-    "chase": ("retina_chasedb1", ["data=images", "data.labels={background: 0, vessel: 1}", r"data.groups='Image_(\d+)'"]),
+    "chase": ("retina_chasedb1", [*_VESSELS, r"data.groups='Image_(\d+)'"]),
     "nuclei": ("nuclei_dsb2018", ["experiment=nuclei"]),
     "membranes": ("em_isbi2012", ["experiment=membranes"]),
-    "axons": ("sem_axon_myelin", ["data=images", "data.channels=[grey]", "data.labels={background: 0, axon: 1, myelin: 2}"]),
+    "axons": ("sem_axon_myelin", ["data=images", "data.channels=[grey]", _AXONS]),
     "dubai": ("aerial_dubai", ["experiment=dubai"]),
     "roads": ("aerial_massachusetts_roads", ["data=images", "data.labels={background: 0, road: 1}"]),
     "burned_area": ("s2_burned_area_california", ["experiment=burned_area"]),

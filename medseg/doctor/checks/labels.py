@@ -78,8 +78,10 @@ def _unknown(
 
 def _binary(table: LabelTable, whole: Mapping[int, int], unknown: Mapping[int, int]) -> dict[int, int]:
     """The remap of a mask of two values, of which the other one is the background; empty if it is no such mask."""
-    (background, *rest) = table.classes
-XX    return {next(iter(unknown)): rest[0].values[0]} if plain else {}
+    background, *rest = table.classes
+    if not table.background or len(rest) != 1 or len(unknown) != 1 or set(whole) - set(unknown) - {*background.values}:
+        return {}
+    return {next(iter(unknown)): rest[0].values[0]}
 
 
 def _seen(survey: Survey) -> Counter[int]:
