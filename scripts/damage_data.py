@@ -275,9 +275,9 @@ def empty_label(p: Patient) -> None:
 
 def tiny_label(p: Patient) -> None:
     background, array = _background(p), cells(p.label)
-    held = np.flatnonzero(array.ravel() != background)
-    array.ravel()[held[2:]] = background
-    store(p.label, array)
+    flat = array.ravel()
+    flat[np.flatnonzero(flat != background)[2:]] = background
+    store(p.label, flat.reshape(array.shape))
 
 
 def stray_piece(p: Patient) -> None:

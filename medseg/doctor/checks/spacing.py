@@ -23,12 +23,14 @@ def spacing(survey: Survey) -> list[Finding]:
     found = [*_absolute(survey)]
     if len(sizes) < _FEWEST:
         return found
-    median = np.median([s for s in sizes.values() if len(s) == survey.spec.ndim] or [[1.0]], axis=0)
+    median: list[float] = np.median(
+        [s for s in sizes.values() if len(s) == survey.spec.ndim] or [[1.0]], axis=0
+    ).tolist()
     strange = {
         case: size for case, size in sizes.items() if len(size) == len(median) and _apart(size, median) >= _ORDER
     }
     for case, size in strange.items():
-        message = f"{case}: cells of {_short(size)}, where the median case has {_short(median.tolist())}"
+        message = f"{case}: cells of {_short(size)}, where the median case has {_short(median)}"
         fix = "fix the voxel sizes of its header (cm, m or micrometres taken for mm?), or take the case out"
         found.append(Finding("spacing", "warning", (case,), message, fix))
     others = {case: size for case, size in sizes.items() if case not in strange}
