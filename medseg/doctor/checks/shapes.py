@@ -122,7 +122,9 @@ def _foreground(survey: Survey) -> Iterator[int]:
 
 def _volume(facts: CaseFacts, cells: int) -> float:
     """In the cube (square) of the grid's unit."""
-    return cells * float(np.prod(facts.grid.spacing)) if facts.grid is not None else float(cells)
+    header = facts.header("label")
+    grid = facts.grid if header is None or header.grid is None else header.grid
+    return cells * float(np.prod(grid.spacing)) if grid is not None else float(cells)
 
 
 def _stray(facts: CaseFacts, index: int) -> tuple[int, float, int] | None:
