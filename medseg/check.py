@@ -22,9 +22,10 @@ def main() -> None:
 
 
 def _run(cfg: DictConfig) -> None:
+    findings = check(cfg)
     from medseg.doctor.finding import wrong
 
-    if wrong(check(cfg)):
+    if wrong(findings):
         sys.exit(1)
 
 

@@ -20,7 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from damage_data import KINDS, DoesNotApply, damaged, linked
+from damage_data import KINDS, damaged, linked
+from stored_cells import DoesNotApply
 
 from medseg import build
 from medseg.command import compose

@@ -38,6 +38,7 @@ ALLOWED = {
     "callbacks": CONTRACT
     | {"files", "formats", "metrics", "methods", "report", "watching"},  # the method's budget; previews are drawn
     "report": CONTRACT | {"files", "formats", "metrics"},
+    "doctor": CONTRACT | {"files", "formats", "data", "planning", "report", "watching"},
 }
 COMMANDS = {
     "build",
@@ -60,6 +61,7 @@ COMMANDS = {
     "predict",
     "evaluate",
     "plan",
+    "check",
 }
 
 
@@ -106,7 +108,7 @@ def test_no_module_is_named_like_the_standard_library() -> None:
     assert not {p.stem for p in FILES} & {"utils", "common", "helpers", "base", "misc", "core"}
 
 
-@pytest.mark.parametrize("module", ["train", "predict", "evaluate", "plan", "command"])
+@pytest.mark.parametrize("module", ["train", "predict", "evaluate", "plan", "check", "command"])
 def test_commands_do_not_import_torch_before_they_run(module: str) -> None:
     code = f"import sys, medseg.{module}; print([m for m in ('torch', 'lightning', 'monai') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -20,6 +20,7 @@ from medseg.data.reading import Reading
 from medseg.data.series import shown
 from medseg.doctor.contents import ChannelFacts, ChannelTally, LabelFacts, LabelTally, countable, parts_of
 from medseg.doctor.headers import Header, headers_of
+from medseg.doctor.samples import SampleSource
 from medseg.doctor.thumbnail import Thumbnail, ThumbnailTally
 from medseg.errors import BadInput
 from medseg.formats.colours import ColourMask
@@ -111,13 +112,22 @@ def case_headers(dataset: Dataset, case: Case, *, test: bool) -> CaseFacts:
     """Facts of a case from its headers alone."""
     reading = dataset.reading
     n_bands = len(reading.bands) or len(bands_wanted(dataset.spec))
-    headers = headers_of(case, n_bands * (len(case.days) if case.in_file else 1))
-    refusal = ""
+    refusal, opened = "", None
     try:
-        dataset.open(case)
+        opened = dataset.open(case)
     except _DAMAGE as error:
         refusal = " ".join(str(error).split())
+    if opened is not None and not case.images[0].is_dir() and formats.suffix(case.images[0]) not in formats.SUFFIXES:
+        return CaseFacts(case, test, _of_sample(opened))
+    headers = headers_of(case, n_bands * (len(case.days) if case.in_file else 1))
     return CaseFacts(case, test, headers, refusal)
+
+
+def _of_sample(opened: OpenCase) -> tuple[Header, ...]:
+    """Headers of a case that only its dataset can read."""
+    case = opened.case
+    image = Header(case.images[0], "image", SampleSource(opened, "image"))
+    return (image,) if case.label is None else (image, Header(case.label, "label", SampleSource(opened, "label")))
 
 
 def with_contents(facts: CaseFacts, spec: DataSpec, reading: Reading) -> CaseFacts:
@@ -250,15 +260,6 @@ def _inside(facts: CaseFacts) -> float | None:
         return None
     cells = sum(int(np.count_nonzero(header.source.read(box, (0,)))) for box in boxes_of(header.source.grid))
     return cells / int(np.prod(header.source.grid.shape))
-
-
-def opened_notes(dataset: Dataset, case: Case) -> list[str]:
-    """What opening a case says was done to bring its files together; empty where it is refused."""
-    try:
-        opened: OpenCase = dataset.open(case)
-    except _DAMAGE:
-        return []
-    return list(opened.notes)
 
 
 def root_of(dataset: Dataset) -> Path | None:
