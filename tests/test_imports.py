@@ -56,6 +56,7 @@ ALLOWED = {
     "prediction_record": {"errors", "files", "data"},
     "prediction_targets": {"errors", "formats", "data"},
     "prediction_jobs": {"errors", "formats", "data", "inference", "prediction_record", "watching"},
+    "doctor": CONTRACT | {"files", "formats", "data", "planning", "report", "watching"},
 }
 COMMANDS = {
     "build",
@@ -83,6 +84,7 @@ COMMANDS = {
     "predict",
     "evaluate",
     "plan",
+    "check",
 }
 
 
@@ -129,7 +131,7 @@ def test_no_module_is_named_like_the_standard_library() -> None:
     assert not {p.stem for p in FILES} & {"utils", "common", "helpers", "base", "misc", "core"}
 
 
-@pytest.mark.parametrize("module", ["train", "predict", "evaluate", "plan", "command"])
+@pytest.mark.parametrize("module", ["train", "predict", "evaluate", "plan", "check", "command"])
 def test_commands_do_not_import_torch_before_they_run(module: str) -> None:
     code = f"import sys, medseg.{module}; print([m for m in ('torch', 'lightning', 'monai') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

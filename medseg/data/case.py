@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,9 +43,51 @@ class Case:
         return [*self.images, *(path for path in (self.label, self.valid) if path)]
 
 
+@dataclass(frozen=True)
+class Refused:
+    """What ``refuse`` found while ``refusals`` collected it.
+
+    Attributes:
+        names: The offenders, all of them.
+        what: What is wrong with them.
+        way_out: How to fix it.
+    """
+
+    names: tuple[str, ...]
+    what: str
+    way_out: str
+
+
+_collected: ContextVar[list[Refused] | None] = ContextVar("refusals", default=None)
+
+
+@contextmanager
+def refusals() -> Iterator[list[Refused]]:
+    """Within it ``refuse`` adds to the list that it gives instead of raising, and listing goes on.
+
+    Example:
+        >>> with refusals() as found:
+        ...     refuse(["a"], "image(s) without a label", "add it")
+        >>> found[0].names
+        ('a',)
+    """
+    found: list[Refused] = []
+    token = _collected.set(found)
+    try:
+        yield found
+    finally:
+        _collected.reset(token)
+
+
 def refuse(offenders: Sequence[str], what: str, way_out: str) -> None:
-    """Raise ``BadInput`` that counts the offenders and names the first five; silent if there are none."""
-    if offenders:
+    """Raise ``BadInput`` that counts the offenders and names the first five; silent if there are none.
+
+    Within ``refusals`` it is collected instead, so callers leave out the offenders in what follows.
+    """
+    found = _collected.get()
+    if offenders and found is not None:
+        found.append(Refused(tuple(offenders), what, way_out))
+    elif offenders:
         raise BadInput(f"{len(offenders)} {what}: {first_five(offenders)}; {way_out}")
 
 

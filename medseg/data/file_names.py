@@ -94,7 +94,7 @@ class FileNames:
         labels, views = beside.get(f"{prefix}label", {}), beside.get(f"{prefix}valid", {})
         return [
             Case(name, tuple(files[name] for files in found[0]), labels.get(name), name, valid=views.get(name))
-            for name in sorted(flat[0])
+            for name in sorted(set(flat[0]).intersection(*flat))
         ]
 
     def images_in(self, root: Path) -> list[Case]:

@@ -70,6 +70,8 @@ def pair(
             f"label(s) in {label_dir} without an image in {image_dir}",
             "add the images, or move the labels out of the folder",
         )
+    incomplete = set() if labels is None else set(images) - set(labels)
+    incomplete |= {name for name, files in images.items() if not _complete(files, n_channels)}
     return [
         Case(
             name,
@@ -78,6 +80,7 @@ def pair(
             name,
         )
         for name, files in sorted(images.items())
+        if name not in incomplete
     ]
 
 
@@ -131,6 +134,8 @@ def by_stem(
                 f"file(s) of {having} without one of the same name in {lacking}",
                 named_so or "add the files, or move the others out of the folder",
             )
+    complete = set(found[0]).intersection(*(files for _, files in named))
+    found = [{name: days for name, days in files.items() if name in complete} for files in found]
     for name, first in found[0].items():
         other = next((i for i, more in enumerate(found) if set(more[name]) != set(first)), None)
         if other is not None:
@@ -254,6 +259,11 @@ def _identify(stem: str, labelled: Collection[str] | None, n_channels: int) -> t
     if suffix[1] in known or n_channels > 1 or suffix[2] == "0000":
         return suffix[1], int(suffix[2])
     return stem, None
+
+
+def _complete(files: _Files, n_channels: int) -> bool:
+    """Whether a case has one file for each of its channels, or one that holds them all."""
+    return None in files or {*range(n_channels)} == {*files}
 
 
 def _check_channels(images: dict[str, _Files], n_channels: int, folder: Path) -> None:

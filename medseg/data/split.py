@@ -60,7 +60,7 @@ def grouped(cases: Sequence[Case], groups: str | None) -> list[Case]:
         f"case(s) without a group in data.groups={groups!r}",
         "add them to the table, or widen the expression",
     )
-    return [replace(c, group=found[c.id]) for c in cases]
+    return [replace(c, group=found.get(c.id, c.group)) for c in cases]
 
 
 def _groups_by_name(cases: Sequence[Case], expression: str) -> dict[str, str]:

@@ -96,7 +96,8 @@ class MsdDataset(Dataset):
         )
         ids = [c.id for c in found]
         refuse(sorted({i for i in ids if ids.count(i) > 1}), f"case(s) listed twice in {self._path}", "list each once")
-        return sorted(found, key=lambda c: c.id)
+        there = {c.id: c for c in found if all(path.is_file() for path in c.files)}
+        return [there[case_id] for case_id in sorted(there)]
 
     def _file(self, name: Any) -> Path:
         """Path of a listed file, which has to lie in the task's folder."""

@@ -1,0 +1,1 @@
+"""Checks: pure functions from a survey to findings, one file for each kind."""

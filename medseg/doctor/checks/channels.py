@@ -1,0 +1,157 @@
+"""Channels: constant, duplicated, exchanged; NaN, cells without data, and nodata that no file tags."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg.doctor.contents import ChannelFacts
+from medseg.doctor.finding import Finding, Repair
+from medseg.doctor.survey import CaseFacts, Survey
+from medseg.formats import RASTERS, suffix
+
+_FEWEST = 6
+_MOSTLY = 0.5
+_SENTINEL = 0.002
+"""Share of the cells that have one extreme value, far from all others, from which on it is nodata."""
+
+
+def constant(survey: Survey) -> list[Finding]:
+    """Channels in which every cell has one value."""
+    found = []
+    for facts in survey.cases:
+        flat = [c.name for c in facts.channels if c.known > 1 and c.minimum == c.maximum]
+        if flat:
+            message = f"{facts.id}: channel {', '.join(flat)} is {facts.channels[0].minimum:g} everywhere"
+            if len(flat) > 1 or flat[0] != facts.channels[0].name:
+                message = f"{facts.id}: channel {', '.join(flat)} has one value everywhere"
+            fix = "replace its file, or take the case out; if it is so in every case, leave the channel out"
+            found.append(Finding("constant channel", "warning", (facts.id,), message, fix))
+    return found
+
+
+def duplicated(survey: Survey) -> list[Finding]:
+    """Channels of one case that are equal cell for cell."""
+    found = []
+    for facts in survey.cases:
+        same = [
+            (a.name, b.name)
+            for a, b in combinations(facts.channels, 2)
+            if a.digest == b.digest and a.known and a.minimum != a.maximum
+        ]
+        if same:
+            one, other = same[0]
+            fix = "replace the file of one of them; if it is so in every case, declare one channel only"
+            message = f"{facts.id}: channels {one} and {other} are equal in every cell"
+            found.append(Finding("duplicated channel", "warning", (facts.id,), message, fix))
+    return found
+
+
+def exchanged(survey: Survey) -> list[Finding]:
+    """Cases in which two channels look as if they had been exchanged.
+
+    Over the dataset, the difference of two channels (of location and of spread, on their common scale) has some
+    median and deviation; a case is suspect in which it is that of the exchanged channels.
+    """
+    tables = {f.id: t for f in survey.cases if (t := _table(f)) is not None}
+    if len(tables) < _FEWEST:
+        return []
+    names = [c.name for c in next(f for f in survey.cases if f.id in tables).channels]
+    alike = {case: t for case, t in tables.items() if len(t) == len(names)}
+    if len(alike) < _FEWEST:
+        return []
+    found = []
+    for a, b in combinations(range(len(names)), 2):
+        differences = np.array([_difference(t[a], t[b]) for t in alike.values()])
+        middle = np.median(differences, axis=0)
+        spread = 1.4826 * np.median(np.abs(differences - middle), axis=0) + 0.05
+        kept = np.sqrt((((differences - middle) / spread) ** 2).mean(axis=1))
+        turned = np.sqrt((((differences + middle) / spread) ** 2).mean(axis=1))
+        for case, straight, other in zip(alike, kept, turned, strict=True):
+            if straight > 5 and other < straight / 3:
+                message = f"{case}: channels {names[a]} and {names[b]} look exchanged against the other cases"
+                fix = "exchange its two files (or bands), after a look at check.html"
+                found.append(Finding("exchanged channels", "warning", (case,), message, fix))
+    return found
+
+
+def _table(facts: CaseFacts) -> npt.NDArray[np.float64] | None:
+    """Quantiles of each channel, ``[c, 5]``; None if a channel has no cell, or there is one only."""
+    if len(facts.channels) < 2 or facts.case.days:
+        return None
+    rows = np.array([c.quantile(0.05, 0.25, 0.5, 0.75, 0.95) for c in facts.channels])
+    return rows if np.isfinite(rows).all() else None
+
+
+def _difference(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """How two channels differ, in numbers that change sign when they are exchanged."""
+    scale = (one[-1] - one[0]) + (other[-1] - other[0]) + 1e-12
+    spreads = np.log(((one[-1] - one[0]) + 1e-3 * scale) / ((other[-1] - other[0]) + 1e-3 * scale))
+    return np.array([*((one - other)[[1, 2, 3]] / scale), spreads])
+
+
+def missing_data(survey: Survey) -> list[Finding]:
+    """NaN cells, cells without data, and validity masks that leave nothing."""
+    found = []
+    for facts in survey.cases:
+        nonfinite = sum(c.nonfinite for c in facts.channels)
+        if nonfinite:
+            found.append(_nonfinite(survey, facts, nonfinite))
+        if facts.channels and not any(c.known for c in facts.channels):
+            message = f"{facts.id}: its image has no cell with data"
+            found.append(Finding("no data", "error", (facts.id,), message, "take the case out"))
+        elif facts.channels:
+            worst = min(facts.channels, key=lambda c: c.known / max(1, c.cells))
+            share = 1 - (worst.known + worst.nonfinite) / max(1, worst.cells)
+            if share > _MOSTLY:
+                message = f"{facts.id}: {share:.0%} of channel {worst.name} are nodata"
+                fix = "nothing, if so little was seen; data.min_valid=0.5 draws patches with data"
+                found.append(Finding("no data", "warning" if share > 0.95 else "note", (facts.id,), message, fix))
+        if facts.inside == 0:
+            message = f"{facts.case.valid}: its validity mask is 0 everywhere"
+            found.append(Finding("no data", "error", (facts.id,), message, "draw the mask again, or data.valid=null"))
+    return found
+
+
+def _nonfinite(survey: Survey, facts: CaseFacts, nonfinite: int) -> Finding:
+    cells = sum(c.cells for c in facts.channels)
+    message = f"{facts.id}: {nonfinite} NaN or infinite value(s), {nonfinite / cells:.2%} of its image"
+    if survey.reading.nonfinite == "mask":
+        severity = "warning" if nonfinite > _MOSTLY * cells else "note"
+        return Finding("NaN", severity, (facts.id,), message, "none: data.nonfinite=mask takes them as nodata")
+    fix = "data.nonfinite=mask leaves these cells out"
+    repairs = tuple(Repair("nodata", path, {"value": "nan"}) for path in facts.case.images if suffix(path) in RASTERS)
+    return Finding("NaN", "error", (facts.id,), message, fix, repairs)
+
+
+def untagged_nodata(survey: Survey) -> list[Finding]:
+    """Values such as -9999 that many cells have, far away from all others, without a nodata tag."""
+    found = []
+    for facts in survey.cases:
+        values = {v for c in facts.channels for v in _sentinels(c)}
+        for value in sorted(values):
+            told = [c for c in facts.channels if value in _sentinels(c)]
+            share = max((c.at_minimum if value == c.minimum else c.at_maximum) / c.cells for c in told)
+            message = f"{facts.id}: {share:.2%} of channel {told[0].name} are {value:g}, far from all other values"
+            repairs = tuple(
+                Repair("nodata", path, {"value": value}) for path in facts.case.images if suffix(path) in RASTERS
+            )
+            fix = f"data.nodata={value:g}" if survey.spec.ndim == 2 else "mask it in the image, or crop the case"
+            fix += ", or fix=true tags it" if repairs else ""
+            found.append(Finding("untagged nodata", "warning", (facts.id,), message, fix, repairs))
+    return found
+
+
+def _sentinels(channel: ChannelFacts) -> list[float]:
+    """Extreme values of many cells, further from the rest than the rest is wide."""
+    found = []
+    for value, count in ((channel.minimum, channel.at_minimum), (channel.maximum, channel.at_maximum)):
+        rest = channel.sample[channel.sample != np.float32(value)]
+        if count < max(4, _SENTINEL * channel.known) or rest.size < 10 or value in (0, 255):
+            continue
+        low, high = float(rest.min()), float(rest.max())
+        if max(low - value, value - high) > 2 * (high - low) and abs(value) >= 99:
+            found.append(value)
+    return found

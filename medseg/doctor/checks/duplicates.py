@@ -1,0 +1,126 @@
+"""Duplicates: cases of equal content, also across the test set, and places that several cases show."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import replace
+
+from medseg.data.case import Case
+from medseg.data.leakage import leaks
+from medseg.doctor.finding import Finding, Severity
+from medseg.doctor.survey import CaseFacts, Survey
+from medseg.geometry.grid import PIXEL, RAS_MM, Grid
+
+_PLACE = 0.02
+"""Share of a case's ground, shared with another one, from which on it is said."""
+
+
+def images(survey: Survey) -> list[Finding]:
+    """Cases with the same image, or the same values in another order (flipped, turned)."""
+    exact = _alike([(f, tuple(c.digest for c in f.channels)) for f in survey.cases if _varied(f)])
+    found = [_finding(group, "have the same image, cell for cell") for group in exact]
+    known = {facts.id for group in exact for facts in group}
+    turned = _alike([(f, _unordered(f)) for f in survey.cases if _varied(f) and f.id not in known])
+    return found + [_finding(group, "have the same values in another order (flipped or turned?)") for group in turned]
+
+
+def labels(survey: Survey) -> list[Finding]:
+    """Labels that are equal though the images differ; ordinary for several images of one place."""
+    first = int(survey.spec.labels.background)
+    labelled = [
+        (f, f.label.digest)
+        for f in survey.cases
+        if f.label is not None and len(f.label.values) > first and _structured(f)
+    ]
+    same_image = {
+        frozenset(f.id for f in g) for g in _alike([(f, tuple(c.digest for c in f.channels)) for f in survey.cases])
+    }
+    found = []
+    for group in _alike(labelled):
+        ids = frozenset(f.id for f in group)
+        if any(ids <= known for known in same_image):
+            continue
+        grids = [f.grid for f in group if f.grid is not None]
+        placed = all(g.frame != PIXEL and g.offset_from(grids[0]) < 0.5 for g in grids)
+        severity: Severity = "note" if placed else "warning"
+        fix = "data.groups=... keeps them in one fold" if placed else "one of them has the label of another: replace it"
+        message = f"{', '.join(sorted(ids))} have the same label and different images"
+        found.append(Finding("same label", severity, tuple(sorted(ids)), message, fix))
+    return found
+
+
+def _structured(facts: CaseFacts) -> bool:
+    """Whether a label is more than one value: two empty labels are alike."""
+    return facts.label is not None and len(facts.label.values) > 1
+
+
+def _varied(facts: CaseFacts) -> bool:
+    return bool(facts.channels) and any(c.minimum < c.maximum for c in facts.channels)
+
+
+def _unordered(facts: CaseFacts) -> Hashable:
+    """What flips and quarter turns leave as it is."""
+    return tuple(
+        (c.cells, c.known, c.minimum, c.maximum, c.at_minimum, c.at_maximum, float(f"{c.total:.9e}"))
+        for c in facts.channels
+    )
+
+
+def _alike(keyed: Sequence[tuple[CaseFacts, Hashable]]) -> list[list[CaseFacts]]:
+    groups: dict[Hashable, list[CaseFacts]] = defaultdict(list)
+    for facts, key in keyed:
+        groups[key].append(facts)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _finding(group: Sequence[CaseFacts], what: str) -> Finding:
+    ids = [facts.id for facts in group]
+    crossing = len({facts.test for facts in group}) > 1
+    message = f"{', '.join(ids)} {what}" + ("; some of them are in the test set" if crossing else "")
+    fix = f"delete all but {ids[0]}; if they belong together, data.groups=... keeps them in one fold"
+    return Finding("duplicate", "error" if crossing else "warning", tuple(ids), message, fix)
+
+
+def places(survey: Survey) -> list[Finding]:
+    """Scenes whose footprints overlap and that no group keeps together."""
+    known = {f.id: f.grid for f in survey.readable if f.grid is not None and f.grid.frame not in (PIXEL, RAS_MM)}
+    bare = [replace(f.case, images=(), label=None) for f in survey.cases if f.id in known]
+    found, told = [], set()
+    for leak in leaks(bare, bare, lambda case: _Placed(known[case.id]), windows=0):
+        pair = frozenset((leak.train, leak.val))
+        if leak.kind != "ground" or len(pair) < 2 or pair in told or leak.share < _PLACE or _together(bare, pair):
+            continue
+        told.add(pair)
+        one, other = sorted(pair)
+        message = f"{one} and {other} show the same ground ({leak.share:.0%} of {leak.val})"
+        fix = "data.groups=... (a pattern or a csv of case,group) keeps them in one fold"
+        found.append(Finding("footprint", "warning", (one, other), message, fix))
+    return list(_merged(found))
+
+
+class _Placed:
+    """A case of which only the grid is asked."""
+
+    def __init__(self, grid: Grid) -> None:
+        self.grid = grid
+
+    def read(self, box: object) -> object:
+        """Never asked for."""
+        raise NotImplementedError
+
+
+def _together(cases: Sequence[Case], pair: frozenset[str]) -> bool:
+    return len({case.group for case in cases if case.id in pair}) == 1
+
+
+def _merged(found: Sequence[Finding]) -> Iterator[Finding]:
+    """Pairs that hang together as one finding."""
+    clusters: list[set[str]] = []
+    for finding in found:
+        touching = [c for c in clusters if c & set(finding.cases)]
+        clusters = [c for c in clusters if c not in touching] + [set(finding.cases).union(*touching)]
+    for cluster in clusters:
+        inside = [f for f in found if set(f.cases) <= cluster]
+        more = f", and {len(inside) - 1} more such pairs" if len(inside) > 1 else ""
+        yield replace(inside[0], cases=tuple(sorted(cluster)), message=inside[0].message + more)

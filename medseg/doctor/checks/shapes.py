@@ -1,0 +1,140 @@
+"""Labelled structures: none, tiny, far larger or smaller than elsewhere, in pieces; and how classes are balanced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from medseg.doctor.contents import LabelFacts
+from medseg.doctor.finding import Finding
+from medseg.doctor.survey import CaseFacts, Survey, declared_values
+
+_FEWEST = 5
+"""Cases that a rule from the other cases needs."""
+_APART = 8.0
+"""Times the median volume from which on a structure of a stable size is suspect."""
+_SPECK = 0.02
+"""Share of its class below which a piece far away is a stray stroke."""
+_WHOLE = 0.6
+"""Share of the cases in which a class is in one piece, from which on pieces are strange."""
+_RARE = 1e-3
+"""Share of all cells below which a class is rare."""
+
+
+def cells_by_class(label: LabelFacts, survey: Survey) -> dict[int, int]:
+    """Cells of each training index; those of other values and ignored ones left out."""
+    declared = declared_values(survey.spec.labels)
+    counts = dict.fromkeys(range(survey.spec.labels.n_classes), 0)
+    for value, n in label.values.items():
+        index = declared.get(round(value), -1)
+        if index >= 0:
+            counts[index] += n
+    return counts
+
+
+def _labelled(survey: Survey) -> list[tuple[CaseFacts, dict[int, int]]]:
+    return [(f, cells_by_class(f.label, survey)) for f in survey.cases if f.label is not None]
+
+
+def empty(survey: Survey) -> list[Finding]:
+    """Labels without any foreground, or with nothing but ignored cells."""
+    first = int(survey.spec.labels.background)
+    labelled = _labelled(survey)
+    bare = [f.id for f, counts in labelled if not sum(n for i, n in counts.items() if i >= first)]
+    unknown = [f.id for f, counts in labelled if not sum(counts.values())]
+    found = [
+        Finding(
+            "empty label", "error", (case,), f"{case}: not one cell of its label has a declared class",
+            "take the case out, or fix data.labels",
+        )
+        for case in unknown
+    ]  # fmt: skip
+    severity = "warning" if 5 * len(bare) <= len(labelled) else "note"
+    fix = "nothing, if the structure is absent there; else label it, or take the case out"
+    return found + [
+        Finding("empty label", severity, (case,), f"{case}: its label has no foreground", fix)
+        for case in bare
+        if case not in unknown
+    ]
+
+
+def sizes(survey: Survey) -> list[Finding]:
+    """Structures whose volume is far from that of the other cases, where those agree; and single stray cells."""
+    labelled = [(f, counts) for f, counts in _labelled(survey) if f.label is not None and f.label.parts is not None]
+    found = []
+    for index in _foreground(survey):
+        name = survey.spec.labels.names[index]
+        volumes = {f.id: _volume(f, counts[index]) for f, counts in labelled if counts[index]}
+        if len(volumes) < _FEWEST:
+            continue
+        logs = np.log(list(volumes.values()))
+        median, spread = float(np.median(logs)), 1.4826 * float(np.median(np.abs(logs - np.median(logs))))
+        limit = max(np.log(_APART), 6 * spread)
+        for (case, volume), log in zip(volumes.items(), logs, strict=True):
+            if abs(log - median) > limit:
+                times = np.exp(abs(log - median))
+                kind = "smaller" if log < median else "larger"
+                message = f"{case}: {name} of {volume:.4g} is {times:.3g} times {kind} than in the median case"
+                fix = "look at it on check.html; correct the label, or take the case out"
+                found.append(Finding("label size", "warning", (case,), message, fix))
+    return found
+
+
+def pieces(survey: Survey) -> list[Finding]:
+    """Structures in one piece in most cases, of which one case has a small piece far away or falls apart."""
+    found = []
+    labelled = [f for f in survey.cases if f.label is not None and f.label.parts is not None]
+    for index in _foreground(survey):
+        name = survey.spec.labels.names[index]
+        having = [f for f in labelled if index in (f.label.parts or {})]  # type: ignore[union-attr]
+        strays = {f.id: stray for f in having if (stray := _stray(f, index)) is not None}
+        single = sum(1 for f in having if len(f.label.parts[index]) == 1)  # type: ignore[union-attr, index]
+        if len(having) < _FEWEST or single < _WHOLE * len(having):
+            continue  # this class comes in pieces
+        for case, (cells, gap, n) in strays.items():
+            message = f"{case}: {name} in {n} pieces, one of {cells} cell(s) lies {gap:.0f} cells from the largest"
+            fix = "look at it on check.html; delete the stray piece, or take the case out"
+            found.append(Finding("label pieces", "warning", (case,), message, fix))
+    return found
+
+
+def balance(survey: Survey) -> list[Finding]:
+    """Classes that are rare over all cases."""
+    totals = dict.fromkeys(range(survey.spec.labels.n_classes), 0)
+    for _, counts in _labelled(survey):
+        for index, n in counts.items():
+            totals[index] += n
+    every = sum(totals.values())
+    rare = [i for i in _foreground(survey) if 0 < totals[i] < _RARE * every]
+    return [
+        Finding(
+            "balance", "note", (), f"class {survey.spec.labels.names[i]!r} is {totals[i] / every:.2g} of all cells "
+            f"({totals[i]})", "data.strategy=class data.rarity=1 draws its patches more often",
+        )
+        for i in rare
+    ]  # fmt: skip
+
+
+def _foreground(survey: Survey) -> Iterator[int]:
+    yield from range(int(survey.spec.labels.background), survey.spec.labels.n_classes)
+
+
+def _volume(facts: CaseFacts, cells: int) -> float:
+    """In the cube (square) of the grid's unit."""
+    header = facts.header("label")
+    grid = facts.grid if header is None or header.grid is None else header.grid
+    return cells * float(np.prod(grid.spacing)) if grid is not None else float(cells)
+
+
+def _stray(facts: CaseFacts, index: int) -> tuple[int, float, int] | None:
+    """(cells, cells away, pieces) of the furthest small piece; None if the structure lies together."""
+    parts = (facts.label.parts or {}).get(index, ()) if facts.label is not None else ()
+    if len(parts) < 2:
+        return None
+    largest = parts[0].cells
+    away = [p for p in parts[1:] if p.gap >= 3 and (p.cells <= _SPECK * largest or p.gap >= 8)]
+    if not away:
+        return None
+    furthest = max(away, key=lambda p: p.gap)
+    return furthest.cells, furthest.gap, len(parts)

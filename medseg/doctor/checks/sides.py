@@ -1,0 +1,58 @@
+"""Sides: class names that differ in left and right only, and labels that lie on the wrong side."""
+
+from __future__ import annotations
+
+from medseg.doctor.finding import Finding
+from medseg.doctor.survey import CaseFacts, Survey
+from medseg.geometry.grid import RAS_MM
+from medseg.labels.declared import suspected_pairs
+
+_APART_MM = 5.0
+"""Distance of two centres from which on it is said which lies further right."""
+
+
+def undeclared_pairs(survey: Survey) -> list[Finding]:
+    """Lateral names that no pair declares: a mirror of the augmentation would teach the wrong side."""
+    names = survey.spec.labels.names
+    declared = {(names[a], names[b]) for a, b in survey.spec.labels.pairs}
+    missing = [pair for pair in suspected_pairs(names) if pair not in declared]
+    if not missing:
+        return []
+    pairs = ", ".join(f"[{left}, {right}]" for left, right in [*sorted(declared), *missing])
+    fix = f"'data.pairs=[{pairs}]'" if survey.spec.ndim == 3 else "transform.mirror=null"
+    told = ", ".join(f"{left!r} and {right!r}" for left, right in missing)
+    return [Finding("sides", "warning", (), f"classes {told} are no declared left/right pair", fix)]
+
+
+def swapped_sides(survey: Survey) -> list[Finding]:
+    """Cases in which left structures lie to the right of their right partners."""
+    table = survey.spec.labels
+    pairs = list(table.pairs) or [
+        (table.names.index(left), table.names.index(right)) for left, right in suspected_pairs(table.names)
+    ]
+    wrong, right = [], []
+    for facts in survey.cases:
+        sides = [side for pair in pairs if (side := _distance(facts, pair)) is not None]
+        if sides:
+            (wrong if sum(sides) > 0 else right).append(facts)
+    if not wrong:
+        return []
+    fix = "look at it on check.html; flip the label, exchange the two values in it, or fix the header's first axis"
+    if len(wrong) > len(right) and len(wrong) > 1:
+        message = f"in {len(wrong)} of {len(wrong) + len(right)} cases, left structures lie on the patient's right"
+        fix = "exchange the two names in the label table, or fix the orientation in the headers"
+        return [Finding("sides", "warning", tuple(f.id for f in wrong), message, fix)]
+    message = "left structures lie on the patient's right"
+    return [Finding("sides", "warning", (facts.id,), f"{facts.id}: {message}", fix) for facts in wrong]
+
+
+def _distance(facts: CaseFacts, pair: tuple[int, int]) -> float | None:
+    """Millimetres that the left structure lies to the right of the right one; None if that can't be said."""
+    header = facts.header("label")
+    if facts.label is None or facts.label.parts is None or header is None or header.grid is None:
+        return None
+    grid = header.grid
+    if grid.frame != RAS_MM or any(facts.label.parts.get(side) is None for side in pair):
+        return None
+    left, right = (grid.to_world([facts.label.parts[side][0].centre])[0, 0] for side in pair)
+    return float(left - right) if abs(left - right) >= _APART_MM else None

@@ -1,0 +1,87 @@
+"""Examine: a survey of a dataset, and what every check finds in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from medseg.data.case import Case
+from medseg.data.cases import Dataset
+from medseg.doctor.checks import channels, duplicates, files, grids, headers, intensities, labels, memory, shapes, sides
+from medseg.doctor.checks import spacing as spacings
+from medseg.doctor.finding import Finding, collapsed
+from medseg.doctor.listing import listed
+from medseg.doctor.survey import CaseFacts, Survey, case_headers, with_contents
+from medseg.watching import watched
+
+Check = Callable[[Survey], Sequence[Finding]]
+
+FAST: tuple[Check, ...] = (
+    files.unreadable, files.lossy, grids.grids, headers.forms, headers.skew, headers.georeference, spacings.spacing,
+    sides.undeclared_pairs, duplicates.places, memory.memory,
+)  # fmt: skip
+"""Checks that read headers only."""
+SLOW: tuple[Check, ...] = (
+    labels.values, labels.unseen, shapes.empty, shapes.sizes, shapes.pieces, shapes.balance, channels.constant,
+    channels.duplicated, channels.exchanged, channels.missing_data, channels.untagged_nodata, intensities.outliers,
+    duplicates.images, duplicates.labels, sides.swapped_sides,
+)  # fmt: skip
+"""Checks that need every cell to have been read."""
+
+
+def examine(
+    dataset: Dataset,
+    *,
+    labels_in: str = "data.labels",
+    wishes: Mapping[str, Any] | None = None,
+    contents: bool = True,
+) -> tuple[Survey, list[Finding]]:
+    """One pass over a dataset.
+
+    Args:
+        dataset: The dataset.
+        labels_in: Where its label table is declared, for the fixes: ``data.labels``, or the name of a file.
+        wishes: See ``Survey``.
+        contents: Read every cell; else headers only.
+
+    Returns:
+        What is known of every case, and the findings, errors first.
+
+    Raises:
+        BadInput: There is no case at all.
+    """
+    cases, tests, found = listed(dataset)
+    spec = dataset.spec
+    facts = list(_facts(dataset, [(c, False) for c in cases] + [(c, True) for c in tests], contents=contents))
+    survey = Survey(spec, dataset.reading, dataset.normalisation, tuple(facts), labels_in, wishes or {})
+    for check in (*FAST, *(SLOW if contents else ())):
+        found += check(survey)
+    explained = {case for finding in found if finding.severity == "error" for case in finding.cases}
+    found += files.refused(survey, explained)
+    return survey, collapsed(found, len(facts))
+
+
+def fast(dataset: Dataset, *, wishes: Mapping[str, Any] | None = None) -> list[Finding]:
+    """The fast part, which reads headers only: orphans, unreadable files, grids, spacing, sides, footprints, memory.
+
+    Args:
+        dataset: The dataset.
+        wishes: See ``Survey``.
+
+    Returns:
+        Findings, errors first; those of severity ``error`` are what a training would refuse.
+
+    Raises:
+        BadInput: There is no case at all.
+    """
+    return examine(dataset, wishes=wishes, contents=False)[1]
+
+
+def _facts(dataset: Dataset, cases: Sequence[tuple[Case, bool]], *, contents: bool) -> Iterator[CaseFacts]:
+    if not contents:
+        for case, test in cases:
+            yield case_headers(dataset, case, test=test)
+        return
+    spec, reading = dataset.spec, dataset.reading
+    for case, test in watched(cases, "examining"):
+        yield with_contents(case_headers(dataset, case, test=test), spec, reading)

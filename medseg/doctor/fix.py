@@ -1,0 +1,142 @@
+"""Fix: a corrected copy of a dataset; what is ambiguous is left to a person, and the source is never touched."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medseg import formats
+from medseg.data.cases import Dataset
+from medseg.doctor.finding import Finding, Repair
+from medseg.doctor.survey import CaseFacts, Survey, root_of
+from medseg.errors import BadInput
+from medseg.geometry.grid import reorient
+
+_LEFT_OUT = ("unreadable",)
+"""Checks whose cases are not copied, as nothing can be read there."""
+
+
+def write_fixed(dataset: Dataset, survey: Survey, findings: Sequence[Finding], target: Path) -> Path:
+    """Copy the complete cases of a dataset, each file corrected as the findings say.
+
+    Files that are not of a case (orphans) and cases that can't be read are left out; ``dataset.json`` and tables
+    at the top of the folder are copied.
+
+    Args:
+        dataset: The dataset, which has a folder of its own.
+        survey: Its facts.
+        findings: What was found, with repairs.
+        target: Folder of the copy, which must be empty or absent.
+
+    Raises:
+        BadInput: The dataset has no folder, the target is not empty, or lies in the dataset.
+    """
+    root = root_of(dataset)
+    if root is None or not root.is_dir():
+        raise BadInput("fix=true copies the files below data.root, and this dataset has none; choose another data=")
+    if target.exists() and any(target.iterdir()):
+        raise BadInput(f"{target}: the copy needs an empty folder; delete it, or choose another output=DIR")
+    if target.resolve().is_relative_to(root.resolve()):
+        raise BadInput(f"{target}: lies in the dataset itself; choose an output=DIR outside of {root}")
+    lost = {case for f in findings if f.check in _LEFT_OUT for case in f.cases}
+    kept = [facts for facts in survey.cases if facts.id not in lost]
+    repairs: dict[Path, list[Repair]] = {}
+    for finding in findings:
+        for repair in finding.repairs:
+            repairs.setdefault(repair.path, []).append(repair)
+    for path in _files(root, kept):
+        copy = target / path.relative_to(root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            shutil.copytree(path, copy)
+        else:
+            shutil.copy2(path, copy)
+        for repair in repairs.get(path, ()):
+            _KINDS[repair.kind](copy, repair.settings)
+    return target
+
+
+def _files(root: Path, kept: Iterable[CaseFacts]) -> list[Path]:
+    """Files of the cases, and those at the top of the folder that are no images."""
+    of_cases = {path for facts in kept for path in facts.case.files}
+    outside = [path for path in of_cases if not path.is_relative_to(root)]
+    if outside:
+        raise BadInput(f"{outside[0]}: lies outside of {root}, so fix=true can't copy it; move it there")
+    others = [p for p in root.iterdir() if p.is_file() and p.suffix.lower() in (".json", ".csv", ".txt", ".md")]
+    return sorted(of_cases | set(others))
+
+
+def _round(path: Path, settings: Mapping[str, Any]) -> None:
+    """Whole numbers in a small integer type."""
+    source = formats.open(path)
+    values = np.rint(source.read()[0]).astype(np.int64)
+    _rewrite(path, values, like=path)
+
+
+def _remap(path: Path, settings: Mapping[str, Any]) -> None:
+    """Other values for some."""
+    raw = formats.open(path).read()[0].astype(np.int64)
+    values = raw.copy()
+    for old, new in settings["values"].items():
+        values[raw == int(old)] = int(new)
+    _rewrite(path, values, like=path)
+
+
+def _geometry(path: Path, settings: Mapping[str, Any]) -> None:
+    """The geometry of another file of the same shape."""
+    source = formats.open(path)
+    _rewrite(path, source.read()[0], like=Path(settings["like"]))
+
+
+def _reorient(path: Path, settings: Mapping[str, Any]) -> None:
+    """The cells in the order of another file."""
+    source = formats.open(path)
+    cells = np.ascontiguousarray(reorient(source.read(), settings["axes"], settings["flips"])[0])
+    _rewrite(path, cells, like=Path(settings["like"]))
+
+
+def _rewrite(path: Path, values: np.ndarray, *, like: Path) -> None:
+    """Write one channel on the grid of ``like``, integers in the smallest type of 8 bits or more that holds them."""
+    if values.dtype.kind in "iu" and values.dtype.itemsize > 1:
+        kinds = (np.uint8, np.int16, np.uint16, np.int32)
+        low, high = int(values.min()), int(values.max())
+        values = values.astype(next(k for k in kinds if np.iinfo(k).min <= low and high <= np.iinfo(k).max))
+    formats.write(path, values, formats.open(like).grid, like=like)
+
+
+def _nodata(path: Path, settings: Mapping[str, Any]) -> None:
+    """The tag of a GeoTIFF that names its nodata value; no cell changes."""
+    import rasterio
+
+    with rasterio.open(path, "r+") as scene:
+        scene.nodata = float(settings["value"])
+
+
+def _qform(path: Path, settings: Mapping[str, Any]) -> None:
+    """The sform as the qform too; where its axes are skewed, which a qform can't hold, the qform is dropped."""
+    import nibabel as nib
+
+    image: Any = nib.load(path, mmap=False)
+    header, affine = image.header.copy(), image.affine
+    code = int(header["sform_code"])
+    try:
+        header.set_qform(affine, code=code, strip_shears=False)
+    except nib.spatialimages.HeaderDataError:
+        header.set_qform(None, code=0)
+    stored = np.asanyarray(image.dataobj.get_unscaled())
+    slope, inter = image.dataobj.slope, image.dataobj.inter
+    header.set_slope_inter(slope, inter)
+    part = path.with_name(f".{path.name}")
+    fixed = type(image)(stored, None, header, dtype=stored.dtype)
+    fixed.header.set_slope_inter(slope, inter)
+    fixed.to_filename(part)
+    part.replace(path)
+
+
+_KINDS: dict[str, Callable[[Path, Mapping[str, Any]], None]] = {
+    "round": _round, "remap": _remap, "geometry": _geometry, "reorient": _reorient, "nodata": _nodata, "qform": _qform,
+}  # fmt: skip

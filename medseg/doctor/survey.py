@@ -1,0 +1,268 @@
+"""Survey: the facts of every case of a dataset, each file read once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg import formats
+from medseg.data.case import Case
+from medseg.data.cases import Dataset
+from medseg.data.formula import Formula
+from medseg.data.opening import OpenCase
+from medseg.data.preparing import tiles
+from medseg.data.reading import Reading
+from medseg.data.series import shown
+from medseg.doctor.contents import ChannelFacts, ChannelTally, LabelFacts, LabelTally, countable, parts_of
+from medseg.doctor.headers import Header, headers_of
+from medseg.doctor.samples import SampleSource
+from medseg.doctor.thumbnail import Thumbnail, ThumbnailTally
+from medseg.errors import BadInput
+from medseg.formats.colours import ColourMask
+from medseg.formats.source import Source
+from medseg.formats.vector import rasterised
+from medseg.geometry.box import Box
+from medseg.geometry.grid import Grid
+from medseg.labels import IGNORE, LabelTable
+from medseg.sample import DataSpec
+
+_DAMAGE = (BadInput, OSError, ValueError, EOFError)
+
+
+@dataclass(frozen=True)
+class CaseFacts:
+    """What is known of one case.
+
+    Attributes:
+        case: The case.
+        test: Whether it belongs to the test set.
+        headers: Of its files, see ``headers_of``.
+        refusal: What a training would refuse when it opens the case; empty if nothing.
+        damage: What went wrong as cells were read, by file.
+        channels: Of its image; empty in the fast part, or where the image can't be read.
+        label: Of its label; None where there is none, or it was not read.
+        inside: Share of its validity mask that is not 0; None where it has none.
+        thumbnail: To draw it; None if its image was not read.
+    """
+
+    case: Case
+    test: bool
+    headers: tuple[Header, ...]
+    refusal: str = ""
+    damage: tuple[str, ...] = ()
+    channels: tuple[ChannelFacts, ...] = ()
+    label: LabelFacts | None = None
+    inside: float | None = None
+    thumbnail: Thumbnail | None = None
+
+    @property
+    def id(self) -> str:
+        """Of the case."""
+        return self.case.id
+
+    @property
+    def grid(self) -> Grid | None:
+        """Geometry of its first image file; None if that can't be opened."""
+        return self.headers[0].grid if self.headers else None
+
+    def header(self, role: str) -> Header | None:
+        """The first header of a role; None if there is none."""
+        return next((h for h in self.headers if h.role == role), None)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A dataset as it was found.
+
+    Attributes:
+        spec: What it declares.
+        reading: How files are read.
+        normalisation: Scheme of each channel.
+        cases: Facts of every case, also of the test set.
+        labels_in: Where the label table is declared: ``data.labels``, or a file.
+        wishes: Settings of ``conf/check.yaml`` that findings depend on: ``spacing``, ``memory_gb``, ``ram_gb``.
+    """
+
+    spec: DataSpec
+    reading: Reading
+    normalisation: tuple[str, ...]
+    cases: tuple[CaseFacts, ...]
+    labels_in: str = "data.labels"
+    wishes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def readable(self) -> list[CaseFacts]:
+        """Cases whose first image has a grid."""
+        return [facts for facts in self.cases if facts.grid is not None]
+
+
+def bands_wanted(spec: DataSpec) -> list[str]:
+    """Names of the bands that the channels are, or are computed from."""
+    names = [c.name for c in spec.channels if not c.formula]
+    names += [name for c in spec.channels if c.formula for name in Formula.parse(c.formula).names]
+    return list(dict.fromkeys(names))
+
+
+def case_headers(dataset: Dataset, case: Case, *, test: bool) -> CaseFacts:
+    """Facts of a case from its headers alone."""
+    reading = dataset.reading
+    n_bands = len(reading.bands) or len(bands_wanted(dataset.spec))
+    refusal, opened = "", None
+    try:
+        opened = dataset.open(case)
+    except _DAMAGE as error:
+        refusal = " ".join(str(error).split())
+    if opened is not None and not case.images[0].is_dir() and formats.suffix(case.images[0]) not in formats.SUFFIXES:
+        return CaseFacts(case, test, _of_sample(opened))
+    headers = headers_of(case, n_bands * (len(case.days) if case.in_file else 1))
+    return CaseFacts(case, test, headers, refusal)
+
+
+def _of_sample(opened: OpenCase) -> tuple[Header, ...]:
+    """Headers of a case that only its dataset can read."""
+    case = opened.case
+    image = Header(case.images[0], "image", SampleSource(opened, "image"))
+    return (image,) if case.label is None else (image, Header(case.label, "label", SampleSource(opened, "label")))
+
+
+def with_contents(facts: CaseFacts, spec: DataSpec, reading: Reading) -> CaseFacts:
+    """The facts with those of the cells; every file is read once, what can't be read is noted."""
+    damage: list[str] = []
+    thumbnail = None if facts.grid is None else ThumbnailTally(facts.grid)
+    channels: tuple[ChannelFacts, ...] = ()
+    if facts.grid is not None:
+        try:
+            channels = _channels(facts, spec, reading, thumbnail)
+        except _DAMAGE as error:
+            damage.append(" ".join(str(error).split()))
+    label, inside = None, None
+    try:
+        source = _label_source(facts, spec, reading)
+        label = None if source is None else _label(source, spec.labels, thumbnail)
+    except _DAMAGE as error:
+        damage.append(" ".join(str(error).split()))
+    try:
+        inside = _inside(facts)
+    except _DAMAGE as error:
+        damage.append(" ".join(str(error).split()))
+    drawn = None if thumbnail is None or not channels else thumbnail.result()
+    return replace(facts, damage=tuple(damage), channels=channels, label=label, inside=inside, thumbnail=drawn)
+
+
+def boxes_of(grid: Grid) -> list[Box]:
+    """Windows in which a file is read: a volume at once, a scene in windows of about a million cells."""
+    return [Box.whole(grid.shape)] if grid.ndim == 3 else tiles(grid.shape, (256,) * grid.ndim)
+
+
+def _channels(
+    facts: CaseFacts, spec: DataSpec, reading: Reading, thumbnail: ThumbnailTally | None
+) -> tuple[ChannelFacts, ...]:
+    sources = [h.source for h in facts.headers if h.role == "image" and h.source is not None]
+    named = _named_bands(sources, facts.case, spec, reading)
+    tallies = {key: ChannelTally(name, int(np.prod(sources[key[0]].grid.shape))) for key, name in named.items()}
+    for number, source in enumerate(sources):
+        wanted = [channel for index, channel in named if index == number]
+        if not wanted:
+            continue
+        for box in boxes_of(source.grid):
+            cells, known = source.read_known(box, wanted)
+            if reading.nodata is not None:
+                tagged = np.asarray((cells != reading.nodata).any(axis=0))
+                known = tagged if known is None else known & tagged
+            for channel, values in zip(wanted, cells, strict=True):
+                tallies[number, channel].add(values, known)
+            if thumbnail is not None and source.grid.shape == thumbnail.grid.shape:
+                thumbnail.add_image(box, cells, [named[number, c] for c in wanted], known)
+    return tuple(tally.facts() for tally in tallies.values())
+
+
+def _named_bands(sources: Sequence[Source], case: Case, spec: DataSpec, reading: Reading) -> dict[tuple[int, int], str]:
+    """Names of the bands that are looked at, by (file, channel): those that the dataset uses, or else all."""
+    wanted = bands_wanted(spec)
+    places = [(number, channel) for number, source in enumerate(sources) for channel in range(source.n_channels)]
+    dates = max(1, len(case.days))
+    each = len(places) // dates
+    own = [
+        source.names[channel]
+        for number, source in enumerate(sources)
+        if source.names
+        for channel in range(source.n_channels)
+    ]
+    names = list(reading.bands) or own[:each]
+    if len(names) != each or set(wanted).isdisjoint(names):
+        names = wanted if each == len(wanted) else [f"channel {n}" for n in range(each)]
+    found = {}
+    for position, place in enumerate(places[: each * dates]):
+        day, name = case.days[position // each] if case.days else None, names[position % each]
+        if name in wanted or set(wanted).isdisjoint(names):
+            found[place] = name if day is None else f"{name} of {day if case.in_file else shown(day)}"
+    return found
+
+
+def _label_source(facts: CaseFacts, spec: DataSpec, reading: Reading) -> Source | None:
+    """The label's own file, not brought to the image's grid; shapes are drawn on it."""
+    header = facts.header("label")
+    if header is None or header.error:
+        return None
+    source = header.source
+    if source is None and facts.grid is not None and formats.suffix(header.path) in formats.VECTORS:
+        values = {c.name: c.values[0] for c in spec.labels.classes}
+        return rasterised(
+            header.path, facts.grid, attribute=reading.attribute, layer=reading.layer, values=values,
+            all_touched=reading.all_touched,
+        )  # fmt: skip
+    if source is not None and reading.mask_colours:
+        return ColourMask(source, reading.mask_colours, spec.labels)
+    return source
+
+
+def declared_values(table: LabelTable) -> dict[int, int]:
+    """Training index of each raw value that the table declares."""
+    known = {v: i for i, c in enumerate(table.classes) for v in c.values}
+    return known | dict.fromkeys(table.ignore_values, IGNORE)
+
+
+def _label(source: Source, table: LabelTable, thumbnail: ThumbnailTally | None) -> LabelFacts:
+    declared = declared_values(table)
+    tally = LabelTally(int(np.prod(source.grid.shape)), source.dtype.kind == "f")
+    whole = np.full(source.grid.shape, IGNORE, dtype=np.int16) if countable(source.grid.shape) else None
+    for box in boxes_of(source.grid):
+        cells, known = source.read_known(box, (0,))
+        raw = cells[0]
+        inside = np.ones(raw.shape, dtype=bool) if known is None else known | np.isin(raw, list(declared))
+        tally.add(raw, inside)
+        index = np.where(inside, _indexed(raw, declared), np.int16(IGNORE))
+        if whole is not None:
+            whole[box.slices] = index
+        if thumbnail is not None and thumbnail.grid.shape == source.grid.shape:
+            thumbnail.add_label(box, index)
+    return tally.facts(None if whole is None else parts_of(whole, background=table.background))
+
+
+def _indexed(raw: npt.NDArray[Any], declared: Mapping[int, int]) -> npt.NDArray[np.int16]:
+    """Training indices, ``IGNORE`` for values that are not declared; floats are rounded."""
+    if raw.dtype.kind == "f":
+        raw = np.rint(np.nan_to_num(raw, nan=-32768.0, posinf=32767.0, neginf=-32768.0)).astype(np.int64)
+    found = np.full(raw.shape, IGNORE, dtype=np.int16)
+    for value, index in declared.items():
+        found[raw == value] = index
+    return found
+
+
+def _inside(facts: CaseFacts) -> float | None:
+    header = facts.header("valid")
+    if header is None or header.source is None:
+        return None
+    cells = sum(int(np.count_nonzero(header.source.read(box, (0,)))) for box in boxes_of(header.source.grid))
+    return cells / int(np.prod(header.source.grid.shape))
+
+
+def root_of(dataset: Dataset) -> Path | None:
+    """Folder of a dataset; None where it has none of its own."""
+    root = getattr(dataset, "root", None)
+    return None if root is None else Path(root)

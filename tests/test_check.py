@@ -1,0 +1,56 @@
+"""medseg-check: exit codes, JSON, the corrected copy."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from medseg import check as command
+from medseg.command import compose
+from tests.doctor.sets import write_volumes
+from tests.test_command import run
+
+
+def test_command_ends_with_1_if_anything_is_wrong_and_writes_json(tmp_path: Path) -> None:
+    root = write_volumes(tmp_path / "set")
+    (root / "labelsTr/c1.nii.gz").unlink()
+    done = run("check", "data=nnunet", f"data.root={root}", "output=out", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "error: orphan: c1: image(s) in" in done.stdout
+    assert "5 cases: 1 error" in done.stdout
+    told = json.loads((tmp_path / "out/check.json").read_text())
+    assert told["counts"] == {"error": 1, "warning": 0, "note": 0}
+    assert told["findings"][0]["cases"] == ["c1"]
+    assert (tmp_path / "out/check.html").is_file()
+
+
+def test_sound_data_ends_with_0_and_writes_nothing_unasked(tmp_path: Path) -> None:
+    root = write_volumes(tmp_path / "set")
+    done = run("check", "data=nnunet", f"data.root={root}", "fast=true", cwd=tmp_path)
+    assert (done.returncode, done.stderr.splitlines()[:-1]) == (0, [])
+    assert "6 cases: nothing found" in done.stdout
+    assert [p.name for p in tmp_path.iterdir()] == ["set"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["data=nnunet", "data.root=nowhere"], "nowhere/dataset.json: no such file"),
+        (["data=nnunet", "data.root=set", "fix=true"], "fix=true: the corrected copy needs a place; add output=DIR"),
+    ],
+)
+def test_bad_input_to_the_command_ends_with_2(arguments: list[str], told: str, tmp_path: Path) -> None:
+    write_volumes(tmp_path / "set", n_cases=1)
+    done = run("check", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert told in done.stderr
+
+
+def test_copy_that_fix_writes_is_sound(tmp_path: Path) -> None:
+    root = write_volumes(tmp_path / "set")
+    (root / "labelsTr/c1.nii.gz").unlink()
+    options = ["data=nnunet", f"output={tmp_path}/out", f"cache_dir={tmp_path}/cache"]
+    assert [f.check for f in command.check(compose("check", [*options, f"data.root={root}", "fix=true"]))] == ["orphan"]
+    fixed = compose("check", ["data=nnunet", f"data.root={tmp_path}/out/fixed", "fast=true"])
+    assert command.check(fixed) == []
+    assert (root / "imagesTr/c1_0000.nii.gz").exists()
