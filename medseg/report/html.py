@@ -125,7 +125,7 @@ def write_run_report(
     provenance = dict(stored["provenance"])
     command = " ".join(provenance.pop("command"))
     facts = {"command": command, **provenance, "plan": stored["plan"], "config": stored["config"]}
-    heading = f"Run {run_dir.name}: {result['policy']['cases']}"
+    heading = ": ".join([f"Run {run_dir.name}", *filter(None, [result["policy"].get("cases")])])
     write_report(run_dir / "report.html", result, drawn, facts, heading=heading)
 
 

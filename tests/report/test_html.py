@@ -125,8 +125,11 @@ def test_run_report(tmp_path, table):
     sample = SimpleNamespace(case="c1", image=image, picture=image, label=label, valid=label == 1, grid=grid)
     stored = {"provenance": {"command": ["medseg-train", "seed=1"], "git": None}, "plan": {"patch": [4]}, "config": {}}
     spec = SimpleNamespace(labels=table, channels=(Named("VV"), Named("VH")))
-    write_run_report(tmp_path, result(), [(sample, label)], spec, stored)
+    scored = result()
+    scored["policy"]["cases"] = "validation fold 0"
+    write_run_report(tmp_path, scored, [(sample, label)], spec, stored)
     page = Page((tmp_path / "report.html").read_text())
+    assert f"Run {tmp_path.name}: validation fold 0" in page.text
     assert "medseg-train seed=1" in page.text
     assert page.seen.count("img") == 1
 
