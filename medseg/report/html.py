@@ -148,7 +148,7 @@ def write_run_report(
     command = " ".join(provenance.pop("command"))
     provenance["data"] = {key: value for key, value in dict(provenance.get("data", {})).items() if key != "files"}
     facts = {"command": command, **provenance, "plan": stored["plan"], "config": stored["config"]}
-    heading = f"Run {run_dir.name}: {result['policy']['cases']}"
+    heading = ": ".join([f"Run {run_dir.name}", *filter(None, [result["policy"].get("cases")])])
     said = result["policy"]
     lead = f"Checkpoint {said.get('checkpoint', '–')}, step {said.get('step', '–')}, on {said.get('cases', '–')}"
     report = run_dir / "report.html"

@@ -154,11 +154,12 @@ def test_run_report(tmp_path, table):
     stored = {"provenance": {"command": ["medseg-train", "seed=1"], "git": None}, "plan": {"patch": [4]}, "config": {}}
     spec = SimpleNamespace(labels=table, channels=(Named("VV"), Named("VH")))
     scored = result()
-    scored["policy"] |= {"checkpoint": "best", "step": "1234", "cases": "the test set"}
+    scored["policy"] |= {"checkpoint": "best", "step": "1234", "cases": "validation fold 0"}
     write_run_report(tmp_path, scored, [(sample, label)], spec, stored)
     page = Page((tmp_path / "report.html").read_text())
+    assert f"Run {tmp_path.name}: validation fold 0" in page.text
     assert "medseg-train seed=1" in page.text
-    assert "Checkpoint best, step 1234, on the test set" in page.text
+    assert "Checkpoint best, step 1234, on validation fold 0" in page.text
     assert page.seen.count("img") == 1
 
 
