@@ -26,9 +26,10 @@ def number(value: Any, key: str, *, above: float = -math.inf, most: float = math
         2.0
     """
     if isinstance(value, _NUMBERS) and not isinstance(value, bool):
-        within = (above < value or above == -math.inf) and value <= most
-        if within and (abs(value) <= _LARGEST or (not finite and value in (math.inf, -math.inf))):
-            return float(value)
+        amount: Any = value
+        within = (above < amount or above == -math.inf) and amount <= most
+        if within and (abs(amount) <= _LARGEST or (not finite and amount in (math.inf, -math.inf))):
+            return float(amount)
     limits = "" if above == -math.inf and most == math.inf else f" above {above:g}, at most {most:g}"
     raise BadInput(f"{key}={shown(value)}: expected a number{limits}")
 

@@ -2,7 +2,8 @@
 
 python scripts/draw_prediction.py OUT.png CHECKPOINT[:CASE] [CHECKPOINT[:CASE] ...]
 
-The data is where the checkpoint's configuration says. A case that the training judged or validated on is
+The data is where the checkpoint's configuration says, and is read by the classes that it names: draw checkpoints of
+your own only. A case that the training judged or validated on is
 drawn: the one that is named, or else the first. The image is a composite of all bands of the case's (first)
 file, of which the network may see others.
 """
