@@ -144,8 +144,8 @@ def test_a_spacing_that_is_off_by_orders_of_magnitude_is_refused(factor: float) 
 
 
 def test_a_case_of_no_cells_is_refused() -> None:
-    empty = Sample(np.zeros((1, 0, 4, 4), np.float32), None, np.zeros((0, 4, 4), bool), Grid.regular((0, 4, 4), (1, 1, 1)),
-                   "case", "case")  # fmt: skip
+    grid = Grid.regular((0, 4, 4), (1, 1, 1))
+    empty = Sample(np.zeros((1, 0, 4, 4), np.float32), None, np.zeros((0, 4, 4), bool), grid, "case", "case")
     for spacing in (None, (1, 1, 1)):
         with pytest.raises(BadInput, match=r"case: its shape is \(0, 4, 4\), expected at least one cell on each axis"):
             Preprocess(spacing, (Normalisation("zscore"),))(empty)
