@@ -232,6 +232,7 @@ def main(arguments: list[str] | None = None) -> int:
         jobs = {family: pool.submit(supervise, family, asked.seed, range(asked.count)) for family in families}
         for family, job in jobs.items():
             found[family] = job.result()
+            print(f"{family}: {dict(Counter(outcome for _, outcome, _ in found[family]))}", file=sys.stderr, flush=True)
     failures = report(found, asked.seed, asked.keep)
     seconds = time.monotonic() - begun
     print(f"{asked.count * len(families) / seconds:.0f} mutations a second, seed {asked.seed}")

@@ -144,7 +144,7 @@ def _checked_kind(path: Path) -> Any:
     with gzip.open(path) if compressed else path.open("rb") as file:
         head = file.read(540)
     order = next((order for order in "<>" if struct.unpack_from(f"{order}i", head)[0] in (348, 540)), None)
-    if order is None:
+    if order is None or len(head) < struct.unpack_from(f"{order}i", head)[0]:
         raise ValueError("it does not start as a NIfTI header does")
     if struct.unpack_from(f"{order}i", head)[0] == 348:
         kind, axes, *shape = nib.Nifti1Image, *struct.unpack_from(f"{order}8h", head, 40)

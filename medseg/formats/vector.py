@@ -207,4 +207,4 @@ def _value(entry: Any, values: Mapping[str, int]) -> int | None:
     if _text(entry) in values:
         return values[_text(entry)]
     whole = isinstance(entry, int) or (isinstance(entry, float) and entry.is_integer())
-    return int(entry) if whole else None
+    return int(entry) if whole and abs(entry) < 1 << 62 else None  # others do not fit into an array of integers

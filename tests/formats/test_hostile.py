@@ -156,6 +156,7 @@ def nifti(path: Path, edits: dict[int, tuple[str, float]], *, cells: int = 24) -
         ({108: ("f", float("nan"))}, "its cells begin at byte nan"),
         ({108: ("f", 2e9)}, "its cells begin at byte 2000000000.0"),
         ({70: ("h", 999)}, "its data type has the code 999"),
+        ({0: ("i", 540)}, "it does not start as a NIfTI header does"),
         ({0: ("i", 0)}, "it does not start as a NIfTI header does"),
     ],
 )

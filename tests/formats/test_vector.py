@@ -193,6 +193,14 @@ def test_damaged_files_are_told_in_one_line(tmp_path, ending, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_numbers_beyond_64_bits_are_named(tmp_path):
+    frame = shapes()
+    frame["code"] = [float(1 << 70)] * len(frame)
+    frame.to_file(tmp_path / "a.geojson")
+    with pytest.raises(BadInput, match=r"attribute 'code' holds \{'1180591620717411303424': 4\}.*expected integers"):
+        rasterised(tmp_path / "a.geojson", GRID, attribute="code")
+
+
 def test_a_changed_file_is_read_again(tmp_path):
     shapes().to_file(tmp_path / "a.geojson")
     assert rasterised(tmp_path / "a.geojson", GRID).read().any()
