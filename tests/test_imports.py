@@ -14,7 +14,7 @@ ALLOWED = {
     "errors": set(),
     "runtime": {"errors"},
     "labels": {"errors"},
-    "files": set(),
+    "files": {"runtime"},
     "wavelengths": set(),
     "watching": set(),
     "cpu": set(),
