@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from medseg.runtime.disk import naming
+
 
 def write_whole(path: Path, text: str) -> None:
     """Write text (UTF-8) beside ``path`` and rename it, with the folders above; a kill leaves the old file or the new.
@@ -26,7 +28,8 @@ def write_together(texts: Mapping[Path, str]) -> None:
     try:
         for path, text in texts.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            drafts[path].write_text(text, encoding="utf-8")
+            with naming(path):
+                drafts[path].write_text(text, encoding="utf-8")
         for path, draft in drafts.items():
             os.replace(draft, path)
     finally:

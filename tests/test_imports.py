@@ -16,7 +16,7 @@ ALLOWED = {
     "values": {"errors"},
     "integrity": {"errors"},
     "labels": {"errors", "values"},
-    "files": set(),
+    "files": {"runtime"},
     "wavelengths": set(),
     "watching": set(),
     "cpu": set(),

@@ -32,6 +32,7 @@ from medseg.errors import BadInput
 from medseg.geometry.box import Box, read_padded
 from medseg.geometry.grid import Grid
 from medseg.labels import IGNORE
+from medseg.runtime.disk import naming
 from medseg.runtime.drafts import draft_folder
 from medseg.sample import Sample
 
@@ -252,7 +253,8 @@ def write_case(
             if file:
                 file.add(box, sample, label)
             case, group, series = sample.case, sample.group, _days(sample)
-        np.savez(building / "cells.npz", **index.arrays())  # type: ignore[arg-type]
+        with naming(folder):
+            np.savez(building / "cells.npz", **index.arrays())  # type: ignore[arg-type]
         facts = {
             "case": case,
             "group": group,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 _CAUSES = {
     errno.ENOSPC: "no space is left on the device; free some, or choose another folder",
@@ -12,6 +15,17 @@ _CAUSES = {
     errno.EPERM: "the operation is not permitted; change the permissions, or choose another folder",
     errno.ENAMETOOLONG: "the name is too long for the file system; choose a shorter one",
 }
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Around what writes ``path``: an error of the disk names it, where the system names no file (a full disk)."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def cause(error: BaseException | None) -> str | None:
