@@ -44,7 +44,8 @@ _CSS = """<style>
 @media (max-width: 40rem) { .findings table { min-width: 0; } .findings thead { display: none; }
   .findings tr, .findings td, .findings td:first-child { display: block; max-width: none; }
   .findings tr { border-bottom: 1px solid var(--line); padding: .4rem 0; }
-  .findings td { border: 0; padding: .1rem .4rem; } .findings td:last-child::before { content: "fix: "; color: var(--soft); } }
+  .findings td { border: 0; padding: .1rem .4rem; }
+  .findings td:last-child::before { content: "fix: "; color: var(--soft); } }
 .key { display: flex; flex-wrap: wrap; gap: .2rem 1rem; padding: 0; list-style: none; }
 .key i { display: inline-block; width: .9rem; height: .9rem; margin-right: .35rem; vertical-align: -.1rem; }
 </style>"""
