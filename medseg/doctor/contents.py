@@ -74,7 +74,7 @@ class ChannelTally:
     def add(self, values: Num[np.ndarray, " *s"], known: Bool[np.ndarray, " *s"] | None) -> None:
         """Count the cells of one window; ``known`` is false on nodata, None if there is none."""
         floats = values.astype(np.float32, copy=False)
-        self._digest.update(np.ascontiguousarray(floats))
+        self._digest.update(np.ascontiguousarray(floats).ravel().data)
         cells = floats.ravel() if known is None else floats[known]
         if values.dtype.kind == "f":
             finite = np.isfinite(cells)

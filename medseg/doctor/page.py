@@ -37,10 +37,15 @@ _CSS = """<style>
 .findings table { table-layout: fixed; width: 100%; min-width: 44rem; }
 .findings th, .findings td, .findings td:first-child { text-align: left; vertical-align: top; white-space: normal;
   overflow-wrap: anywhere; min-width: 0; }
-.findings th:nth-child(1) { width: 5.5rem; } .findings th:nth-child(2) { width: 7.5rem; }
+.findings th:nth-child(1) { width: 6.5rem; } .findings th:nth-child(2) { width: 7.5rem; }
 .findings th:nth-child(3) { width: 9rem; }
 .mark { font-weight: 600; white-space: nowrap; } .mark.error { color: #c62828; } .mark.warning { color: #a86a00; }
 @media (prefers-color-scheme: dark) { .mark.error { color: #ff8a80; } .mark.warning { color: #ffc34d; } }
+@media (max-width: 40rem) { .findings table { min-width: 0; } .findings thead { display: none; }
+  .findings tr, .findings td, .findings td:first-child { display: block; max-width: none; }
+  .findings tr { border-bottom: 1px solid var(--line); padding: .4rem 0; }
+  .findings td { border: 0; padding: .1rem .4rem; }
+  .findings td:last-child::before { content: "fix: "; color: var(--soft); } }
 .key { display: flex; flex-wrap: wrap; gap: .2rem 1rem; padding: 0; list-style: none; }
 .key i { display: inline-block; width: .9rem; height: .9rem; margin-right: .35rem; vertical-align: -.1rem; }
 </style>"""
@@ -133,10 +138,15 @@ def _sheet(
         caption += f"<small>{checks}</small>" if checks else ""
         alt = f"{facts.id}: image and label" if facts.label is not None else f"{facts.id}: image"
         figures.append(
-            f'<figure class="{worst.get(facts.id, "")}"><img loading="lazy" alt="{escape(alt)}" '
+            f'<figure class="{_mark(worst.get(facts.id))}"><img loading="lazy" alt="{escape(alt)}" '
             f'src="data:image/png;base64,{_encoded(picture)}"><figcaption>{caption}</figcaption></figure>'
         )
     return f'<div class="sheet">{"".join(figures)}</div>' if figures else ""
+
+
+def _mark(severity: Severity | None) -> str:
+    """Class of a figure: notes are not marked."""
+    return severity if severity is not None and severity != "note" else ""
 
 
 def _facts_line(facts: CaseFacts) -> str:

@@ -44,7 +44,8 @@ class ThumbnailTally:
 
     def __init__(self, grid: Grid) -> None:
         self.grid = grid
-        self._steps = tuple(-(-n // _SIDE[grid.ndim]) for n in grid.shape)
+        steps = [-(-n // _SIDE[grid.ndim]) for n in grid.shape]
+        self._steps = tuple(steps) if grid.ndim == 3 else (max(steps),) * grid.ndim  # pictures have square cells
         self._shape = tuple(-(-n // step) for n, step in zip(grid.shape, self._steps, strict=True))
         self._image: dict[str, npt.NDArray[np.float32]] = {}
         self._label: npt.NDArray[np.int16] | None = None

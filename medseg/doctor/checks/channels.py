@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.doctor.contents import ChannelFacts
-from medseg.doctor.finding import Finding, Repair
+from medseg.doctor.finding import Finding, Repair, Severity
 from medseg.doctor.survey import CaseFacts, Survey
 from medseg.formats import RASTERS, suffix
 
@@ -119,7 +119,7 @@ def _nonfinite(survey: Survey, facts: CaseFacts, nonfinite: int) -> Finding:
     cells = sum(c.cells for c in facts.channels)
     message = f"{facts.id}: {nonfinite} NaN or infinite value(s), {nonfinite / cells:.2%} of its image"
     if survey.reading.nonfinite == "mask":
-        severity = "warning" if nonfinite > _MOSTLY * cells else "note"
+        severity: Severity = "warning" if nonfinite > _MOSTLY * cells else "note"
         return Finding("NaN", severity, (facts.id,), message, "none: data.nonfinite=mask takes them as nodata")
     fix = "data.nonfinite=mask leaves these cells out"
     repairs = tuple(Repair("nodata", path, {"value": "nan"}) for path in facts.case.images if suffix(path) in RASTERS)

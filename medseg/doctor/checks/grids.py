@@ -7,7 +7,7 @@ from itertools import permutations, product
 import numpy as np
 
 from medseg.data.opening import crs_name
-from medseg.doctor.finding import Finding, Repair
+from medseg.doctor.finding import Finding, Repair, Severity
 from medseg.doctor.headers import Header
 from medseg.doctor.survey import CaseFacts, Survey
 from medseg.formats.georeference import same_frame
@@ -42,7 +42,7 @@ def _compared(survey: Survey, facts: CaseFacts, first: Header, other: Header) ->
     maps = {PIXEL, RAS_MM}.isdisjoint({grid.frame, reference.frame})
     if maps and not same_frame(grid.frame, reference.frame):
         message = f"{where}: its CRS is {crs_name(grid.frame)}, expected {crs_name(reference.frame)}"
-        severity = "note" if survey.reading.other_crs == "warp" else "error"
+        severity: Severity = "note" if survey.reading.other_crs == "warp" else "error"
         return [Finding("grid", severity, (facts.id,), message, "data.other_crs=warp")]
     same = Grid(grid.shape, grid.affine, reference.frame) if maps else grid
     offset = same.offset_from(reference)

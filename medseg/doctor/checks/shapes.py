@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from medseg.doctor.contents import LabelFacts
-from medseg.doctor.finding import Finding
+from medseg.doctor.finding import Finding, Severity
 from medseg.doctor.survey import CaseFacts, Survey, declared_values
 
 _FEWEST = 5
@@ -16,8 +16,10 @@ _APART = 8.0
 """Times the median volume from which on a structure of a stable size is suspect."""
 _SPECK = 0.02
 """Share of its class below which a piece far away is a stray stroke."""
-_WHOLE = 0.6
-"""Share of the cases in which a class is in one piece, from which on pieces are strange."""
+_MOSTLY, _WHOLE = 0.6, 0.9
+"""Share of the cases with a class in one piece from which on a stray piece is noted, and of the others warned of."""
+_STRAYS = 0.05
+"""Share of the cases with stray pieces up to which they are warned of, one at least."""
 _RARE = 1e-3
 """Share of all cells below which a class is rare."""
 
@@ -50,7 +52,7 @@ def empty(survey: Survey) -> list[Finding]:
         )
         for case in unknown
     ]  # fmt: skip
-    severity = "warning" if 5 * len(bare) <= len(labelled) else "note"
+    severity: Severity = "warning" if 5 * len(bare) <= len(labelled) else "note"
     fix = "nothing, if the structure is absent there; else label it, or take the case out"
     return found + [
         Finding("empty label", severity, (case,), f"{case}: its label has no foreground", fix)
@@ -90,12 +92,14 @@ def pieces(survey: Survey) -> list[Finding]:
         having = [f for f in labelled if index in (f.label.parts or {})]  # type: ignore[union-attr]
         strays = {f.id: stray for f in having if (stray := _stray(f, index)) is not None}
         single = sum(1 for f in having if len(f.label.parts[index]) == 1)  # type: ignore[union-attr, index]
-        if len(having) < _FEWEST or single < _WHOLE * len(having):
+        if len(having) < _FEWEST or single < _MOSTLY * len(having):
             continue  # this class comes in pieces
+        alone = single >= _WHOLE * (len(having) - len(strays)) and len(strays) <= max(1, _STRAYS * len(having))
+        severity: Severity = "warning" if alone else "note"
         for case, (cells, gap, n) in strays.items():
             message = f"{case}: {name} in {n} pieces, one of {cells} cell(s) lies {gap:.0f} cells from the largest"
             fix = "look at it on check.html; delete the stray piece, or take the case out"
-            found.append(Finding("label pieces", "warning", (case,), message, fix))
+            found.append(Finding("label pieces", severity, (case,), message, fix))
     return found
 
 
