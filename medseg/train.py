@@ -33,7 +33,14 @@ def main() -> None:
 
 
 def start(cfg: DictConfig) -> Path:
-    """Train as configured, or sweep (``sweep=optuna``)."""
+    """Train as configured, repeat an earlier run (``rerun=RUN_DIR``), or sweep (``sweep=optuna``)."""
+    if cfg.get("rerun"):
+        from medseg.training import rerun
+
+        run_dir = train(rerun.configuration(cfg, command_overrides()))
+        for line in rerun.differences(Path(cfg.rerun), run_dir):
+            print(f"rerun of {cfg.rerun}: {line}")  # noqa: T201  the command's voice
+        return run_dir
     return train(cfg) if cfg.get("sweep") is None else sweep(cfg, command_overrides())
 
 

@@ -1,0 +1,162 @@
+"""Rerun: the configuration of an earlier run, and what came out differently when it was repeated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from medseg.command import conf_dir
+from medseg.errors import BadInput
+
+_OWN = ("rerun", "run_dir", "cache_dir", "trust")
+"""Keys of the command itself, which are not those of the earlier run."""
+_DIRECTIVES = ("_target_", "_partial_", "_recursive_", "_convert_")
+
+
+def configuration(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """The configuration of the run ``cfg.rerun``, with the single keys that the command overrides.
+
+    Data and weights are read from where the earlier run read them. Keys that a newer version has in addition get their
+    defaults.
+
+    Args:
+        cfg: As the command composes it.
+        overrides: Of the command, such as ``rerun=runs/a`` and ``seed=1``.
+
+    Raises:
+        BadInput: No such run; a configuration that names other classes than medseg's own options do, unless their
+            module is in ``cfg.trust``; or an override that is no key of it, or a whole group.
+    """
+    file = Path(str(cfg.rerun)) / "config.yaml"
+    stored = _read(file)
+    check_targets(stored, str(file), cfg.get("trust") or ())
+    plain: Any = OmegaConf.to_container(cfg, resolve=False)
+    repeated = OmegaConf.create({key: value for key, value in plain.items() if key not in stored} | stored)
+    run_dir = Path("runs") / str(stored.get("name", "rerun")) / Path(str(cfg.run_dir)).name
+    given = {word.partition("=")[0] for word in overrides}
+    repeated.run_dir = str(cfg.run_dir) if "run_dir" in given else str(run_dir)
+    repeated.cache_dir, repeated.trust = cfg.cache_dir, cfg.trust
+    repeated.rerun = repeated.ckpt_path = repeated.sweep = None
+    OmegaConf.set_struct(repeated, True)
+    for word in overrides:
+        key, _, value = word.partition("=")
+        if key in _OWN:
+            continue
+        if key not in dict(_flat(stored)) or "/" in key:
+            raise BadInput(
+                f"{key}: is no single key of {file}, whose options are those of the earlier run; override keys such "
+                "as seed or trainer.max_steps, or train without rerun"
+            )
+        OmegaConf.update(repeated, key, yaml.safe_load(value))
+    return repeated
+
+
+def _read(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise BadInput(f"rerun={file.parent}: has no config.yaml; expected the folder of a run")
+    try:
+        stored = yaml.safe_load(file.read_text())
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise BadInput(
+            f"{file}: is no valid YAML ({type(error).__name__}); restore it, or train without rerun"
+        ) from error
+    if not isinstance(stored, dict) or not {"data", "model", "trainer"} <= stored.keys():
+        raise BadInput(f"{file}: is not the configuration of a training; expected keys such as data, model and trainer")
+    return stored
+
+
+def check_targets(config: Mapping[str, Any], source: str, trust: Sequence[str] | str) -> None:
+    """Raise if a configuration would build anything that medseg's own options do not name, before Hydra sees it.
+
+    Args:
+        config: Plain values.
+        source: Where they are from, for messages.
+        trust: Modules of the user, whose classes it may name too.
+
+    Raises:
+        BadInput: Names the key, what it names, and the way to trust it.
+    """
+    from medseg import trust as trusting
+
+    trusted, known = trusting.names(trust), set(_own_targets())
+    for key, node in trusting.nodes(dict(config), "config", source):
+        if not isinstance(node, Mapping):
+            continue
+        words = [str(word) for word in node]
+        if strange := [w for w in words if w.startswith("_") and w.endswith("_") and w not in _DIRECTIVES]:
+            raise BadInput(
+                f"{source}: {key}.{strange[0]}: is no setting of an option; take it out, or train without rerun"
+            )
+        target = node.get("_target_")
+        below = any(target == name or str(target).startswith(f"{name}.") for name in trusted)
+        if target is not None and target not in known and not below:
+            raise BadInput(
+                f"{source}: {key}._target_={str(target)[:200]}: medseg's own options name no such class; if it is your "
+                f"own, add trust=[{str(target).partition('.')[0][:60]}]"
+            )
+
+
+def _own_targets() -> Iterator[str]:
+    """Every class that an option of the package names."""
+    for path in sorted(conf_dir().rglob("*.yaml")):
+        yield from (str(value) for key, value in _flat(yaml.safe_load(path.read_text())) if key.endswith("_target_"))
+
+
+def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key with dots and its value, of mappings down to what is none."""
+    for key, value in node.items() if isinstance(node, Mapping) else ():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def differences(earlier: Path, now: Path) -> list[str]:
+    """Lines that say what differs between two runs: code, libraries, machine, data, weights; then scores.
+
+    Args:
+        earlier: Folder of the run that was repeated.
+        now: Folder of the repetition.
+    """
+    before, after = (_json(folder / "provenance.json") for folder in (earlier, now))
+    lines = []
+    for key, what in (("medseg", "medseg"), ("code", "code"), ("python", "Python"), ("hardware", "machine")):
+        if before.get(key) != after.get(key):
+            lines.append(f"{what} differs: {_short(before.get(key))} then, {_short(after.get(key))} now")
+    old, new = (dict(p.get("packages") or {}) for p in (before, after))
+    changed = [
+        f"{name} {old.get(name)} then, {new.get(name)} now"
+        for name in sorted({*old, *new})
+        if old.get(name) != new.get(name)
+    ]
+    lines += [f"libraries differ: {', '.join(changed)}"] if changed else []
+    for key, part in (("data", "data"), ("weights", "weights to begin with")):
+        if (before.get(key) or {}).get("digest") != (after.get(key) or {}).get("digest"):
+            lines.append(f"the {part} differ in content (digest in provenance.json)")
+    scores = [_json(folder / "metrics.json").get("summary") for folder in (earlier, now)]
+    if all(scores):
+        other = [
+            f"{name} {value.get('mean')} then, {scores[1].get(name, {}).get('mean')} now"  # type: ignore[union-attr]
+            for name, value in scores[0].items()  # type: ignore[union-attr]
+            if value.get("mean") != scores[1].get(name, {}).get("mean")  # type: ignore[union-attr]
+        ]
+        lines.append(f"scores differ: {', '.join(other)}" if other else "all scores are those of the earlier run")
+    return lines
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
