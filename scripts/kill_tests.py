@@ -137,11 +137,13 @@ def outputs(folder: Path, kind: str, command: str, words: Sequence[str], kills: 
     reference = folder / f"{kind}-reference"
     settled(folder, command, [*words, f"output={reference}"])
     whole = time.monotonic() - began
-    for number in range(kills):
+    for number in range(3 * kills):  # some end before they are killed
+        if tally.kills == kills:
+            break
         own = folder / f"{kind}{number}"
         own.mkdir()
         settings = [*words, f"output={own}/out"]
-        code = kill(command, settings, own / "log", signal.SIGKILL, after(rng.uniform(0.1, 1.0) * whole))
+        code = kill(command, settings, own / "log", signal.SIGKILL, after(rng.uniform(0.02, 0.7) * whole))
         if code is None:
             tally.early += 1
             shutil.rmtree(own)

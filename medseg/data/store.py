@@ -59,6 +59,8 @@ def _reading(folder: Path) -> Iterator[None]:
     """
     try:
         yield
+    except DamagedEntry:
+        raise
     except (
         FileNotFoundError,
         ValueError,
