@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from affine import Affine
 from rasterio.crs import CRS
+from rasterio.errors import CRSError
 
 from medseg.errors import BadInput
 from medseg.geometry.grid import PIXEL, RAS_MM, Grid
@@ -31,8 +32,10 @@ def grid_of(path: Path, shape: Sequence[int], transform: Affine, crs: CRS | None
     else:
         affine = np.array([[b, a, _centre(c, a, b)], [e, d, _centre(f, d, e)], [0, 0, 1]])
     try:
-        return Grid(tuple(shape), affine, frame)
-    except BadInput as error:
+        grid = Grid(tuple(shape), affine, frame)
+        grid.spacing  # noqa: B018  fails for a CRS without a unit of length
+        return grid
+    except (BadInput, CRSError) as error:
         raise BadInput(f"{path}: {error}") from error
 
 

@@ -151,6 +151,8 @@ def file_grid(path: Path, shape: Sequence[int], affine: npt.NDArray[np.float64])
             f"{path}: got the shape {tuple(shape)}, expected at least one cell on each axis; convert it again"
         )
     try:
-        return Grid(tuple(shape), affine)
-    except BadInput as error:
+        grid = Grid(tuple(shape), affine)
+        np.linalg.inv(grid.affine)
+        return grid
+    except (BadInput, np.linalg.LinAlgError) as error:
         raise BadInput(f"{path}: {error}") from error

@@ -18,7 +18,7 @@ from affine import Affine
 from jaxtyping import Float
 from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError
 from pyproj import CRS, Transformer
-from pyproj.exceptions import CRSError
+from pyproj.exceptions import CRSError, ProjError
 from rasterio.features import rasterize
 
 from medseg.errors import BadInput
@@ -35,6 +35,7 @@ _DAMAGE = (
     GeometryError,
     shapely.errors.ShapelyError,
     CRSError,
+    UnboundLocalError,  # of pyogrio, for a CRS that GDAL cannot write
     OSError,
     UnicodeDecodeError,
     OverflowError,
@@ -168,7 +169,8 @@ def _load(path: Path, changed: int, size: int, layer: str | None, attribute: str
 
 def _on_grid(path: Path, shapes: _Shapes, grid: Grid) -> npt.NDArray[Any]:
     """Geometries in (column, row) from the grid's outer corner."""
-    change = Transformer.from_crs(CRS.from_user_input(shapes.crs), CRS.from_wkt(grid.frame), always_xy=True)
+    with damage_told(path, CRSError, ProjError):
+        change = Transformer.from_crs(CRS.from_user_input(shapes.crs), CRS.from_wkt(grid.frame), always_xy=True)
 
     def to_cells(points: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
         world = np.stack(change.transform(*points.T), axis=1)
