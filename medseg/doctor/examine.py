@@ -28,6 +28,9 @@ SLOW: tuple[Check, ...] = (
 )  # fmt: skip
 """Checks that need every cell to have been read."""
 
+_DRAWN = 300
+"""Cases of which a thumbnail is kept, so that memory stays bounded."""
+
 
 def examine(
     dataset: Dataset,
@@ -83,5 +86,7 @@ def _facts(dataset: Dataset, cases: Sequence[tuple[Case, bool]], *, contents: bo
             yield case_headers(dataset, case, test=test)
         return
     spec, reading = dataset.spec, dataset.reading
-    for case, test in watched(cases, "examining"):
-        yield with_contents(case_headers(dataset, case, test=test), spec, reading)
+    every = -(-len(cases) // _DRAWN)
+    for number, (case, test) in enumerate(watched(cases, "examining")):
+        facts = case_headers(dataset, case, test=test)
+        yield with_contents(facts, spec, reading, drawn=number % every == 0)

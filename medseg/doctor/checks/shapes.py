@@ -10,7 +10,7 @@ from medseg.doctor.contents import LabelFacts
 from medseg.doctor.finding import Finding, Severity
 from medseg.doctor.survey import CaseFacts, Survey, declared_values
 
-_FEWEST = 5
+_FEWEST = 6
 """Cases that a rule from the other cases needs."""
 _APART = 8.0
 """Times the median volume from which on a structure of a stable size is suspect."""
