@@ -42,7 +42,12 @@ def _labelled(survey: Survey) -> list[tuple[CaseFacts, dict[int, int]]]:
 def empty(survey: Survey) -> list[Finding]:
     """Labels without any foreground, or with nothing but ignored cells."""
     first = int(survey.spec.labels.background)
-    labelled = _labelled(survey)
+    declared = declared_values(survey.spec.labels)
+    labelled = [
+        (f, counts)
+        for f, counts in _labelled(survey)
+        if f.label is not None and all(round(v) in declared for v in f.label.values)  # others have a finding already
+    ]
     bare = [f.id for f, counts in labelled if not sum(n for i, n in counts.items() if i >= first)]
     unknown = [f.id for f, counts in labelled if not sum(counts.values())]
     found = [
