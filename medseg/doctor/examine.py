@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from medseg.data.case import Case
+from medseg.data.case import Case, refusals
 from medseg.data.cases import Dataset
 from medseg.doctor.checks import channels, duplicates, files, grids, headers, intensities, labels, memory, shapes, sides
 from medseg.doctor.checks import spacing as spacings
@@ -54,7 +54,8 @@ def examine(
         BadInput: There is no case at all.
     """
     cases, tests, found = listed(dataset)
-    spec = dataset.spec
+    with refusals():  # the slots of a time series are counted over its cases
+        spec = dataset.spec
     facts = list(_facts(dataset, [(c, False) for c in cases] + [(c, True) for c in tests], contents=contents))
     survey = Survey(spec, dataset.reading, dataset.normalisation, tuple(facts), labels_in, wishes or {})
     for check in (*FAST, *(SLOW if contents else ())):

@@ -96,7 +96,7 @@ def pieces(survey: Survey) -> list[Finding]:
         name = survey.spec.labels.names[index]
         having = [f for f in labelled if index in (f.label.parts or {})]  # type: ignore[union-attr]
         strays = {f.id: stray for f in having if (stray := _stray(f, index)) is not None}
-        single = sum(1 for f in having if len(f.label.parts[index]) == 1)  # type: ignore[union-attr, index]
+        single = sum(f.label is not None and len((f.label.parts or {})[index]) == 1 for f in having)
         if len(having) < _FEWEST or single < _MOSTLY * len(having):
             continue  # this class comes in pieces
         alone = single >= _WHOLE * (len(having) - len(strays)) and len(strays) <= max(1, _STRAYS * len(having))
