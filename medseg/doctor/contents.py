@@ -17,6 +17,8 @@ from medseg.geometry.box import Box, bounding_box
 
 _SAMPLED = 50_000
 """Cells of a channel that quantiles are taken of."""
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""Shares of the cells below the quantiles of a channel."""
 _LABELLED = 1 << 25
 """Cells of a label file up to which its components are counted; larger ones are land cover."""
 
@@ -35,7 +37,9 @@ class ChannelFacts:
         at_minimum: Known cells with the smallest value.
         at_maximum: Known cells with the largest.
         total: Sum of the known cells.
-        sample: Values of some known cells, evenly spaced; float32.
+        quantiles: At the shares ``QUANTILES``, of some known cells, evenly spaced; NaN if there is none.
+        above_minimum: Smallest and largest of these cells without those of the smallest value; NaN if there is none.
+        below_maximum: Likewise without those of the largest.
         digest: Of all values in their order.
     """
 
@@ -48,14 +52,10 @@ class ChannelFacts:
     at_minimum: int
     at_maximum: int
     total: float
-    sample: npt.NDArray[np.float32]
+    quantiles: tuple[float, ...]
+    above_minimum: tuple[float, float]
+    below_maximum: tuple[float, float]
     digest: bytes
-
-    def quantile(self, *shares: float) -> npt.NDArray[np.float64]:
-        """Quantiles of the known cells; NaN if there is none."""
-        if not self.sample.size:
-            return np.full(len(shares), np.nan)
-        return np.quantile(self.sample, shares).astype(np.float64)
 
 
 class ChannelTally:
@@ -101,10 +101,16 @@ class ChannelTally:
         """What was counted."""
         sample = np.concatenate(self._sample) if self._sample else np.zeros(0, np.float32)
         low, high = (self._low, self._high) if self._known else (np.nan, np.nan)
+        quantiles = np.quantile(sample, QUANTILES) if sample.size else np.full(len(QUANTILES), np.nan)
         return ChannelFacts(
             self.name, self.cells, self._known, self._nonfinite, low, high, self._at["low"], self._at["high"],
-            self._total, sample, self._digest.digest(),
+            self._total, tuple(float(q) for q in quantiles), _range(sample[sample != np.float32(low)]),
+            _range(sample[sample != np.float32(high)]), self._digest.digest(),
         )  # fmt: skip
+
+
+def _range(values: npt.NDArray[np.float32]) -> tuple[float, float]:
+    return (float(values.min()), float(values.max())) if values.size else (float("nan"), float("nan"))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from medseg.data.case import Case
+from medseg.data.case import Case, refusals
 from medseg.data.cases import Dataset
 from medseg.doctor.checks import channels, duplicates, files, grids, headers, intensities, labels, memory, shapes, sides
 from medseg.doctor.checks import spacing as spacings
@@ -27,6 +27,9 @@ SLOW: tuple[Check, ...] = (
     duplicates.images, duplicates.labels, sides.swapped_sides,
 )  # fmt: skip
 """Checks that need every cell to have been read."""
+
+_DRAWN = 300
+"""Cases of which a thumbnail is kept, so that memory stays bounded."""
 
 
 def examine(
@@ -51,7 +54,8 @@ def examine(
         BadInput: There is no case at all.
     """
     cases, tests, found = listed(dataset)
-    spec = dataset.spec
+    with refusals():  # the slots of a time series are counted over its cases
+        spec = dataset.spec
     facts = list(_facts(dataset, [(c, False) for c in cases] + [(c, True) for c in tests], contents=contents))
     survey = Survey(spec, dataset.reading, dataset.normalisation, tuple(facts), labels_in, wishes or {})
     for check in (*FAST, *(SLOW if contents else ())):
@@ -83,5 +87,7 @@ def _facts(dataset: Dataset, cases: Sequence[tuple[Case, bool]], *, contents: bo
             yield case_headers(dataset, case, test=test)
         return
     spec, reading = dataset.spec, dataset.reading
-    for case, test in watched(cases, "examining"):
-        yield with_contents(case_headers(dataset, case, test=test), spec, reading)
+    every = -(-len(cases) // _DRAWN)
+    for number, (case, test) in enumerate(watched(cases, "examining")):
+        facts = case_headers(dataset, case, test=test)
+        yield with_contents(facts, spec, reading, drawn=number % every == 0)

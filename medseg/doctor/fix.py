@@ -119,13 +119,14 @@ def _nodata(path: Path, settings: Mapping[str, Any]) -> None:
 def _qform(path: Path, settings: Mapping[str, Any]) -> None:
     """The sform as the qform too; where its axes are skewed, which a qform can't hold, the qform is dropped."""
     import nibabel as nib
+    from nibabel.spatialimages import HeaderDataError
 
     image: Any = nib.load(path, mmap=False)
     header, affine = image.header.copy(), image.affine
     code = int(header["sform_code"])
     try:
         header.set_qform(affine, code=code, strip_shears=False)
-    except nib.spatialimages.HeaderDataError:
+    except HeaderDataError:
         header.set_qform(None, code=0)
     stored = np.asanyarray(image.dataobj.get_unscaled())
     slope, inter = image.dataobj.slope, image.dataobj.inter

@@ -50,7 +50,11 @@ def _orphans(refused: Sequence[Refused]) -> list[Finding]:
             fix = f"rename its file to {near[0]}, if they belong together; else " if near else ""
             found.append(
                 Finding(
-                    "orphan", "error", (name,), f"{name}: {one.what}", f"{fix}{one.way_out}; fix=true leaves it out"
+                    "orphan",
+                    "error",
+                    (name.partition(" (")[0],),
+                    f"{name}: {one.what}",
+                    f"{fix}{one.way_out}; fix=true leaves it out",
                 )
             )
     return found

@@ -78,7 +78,7 @@ def chosen(cases: Sequence[CaseFacts], worst: Mapping[str, Severity]) -> list[Ca
     marked = [f for severity in SEVERITIES[:2] for f in known if worst.get(f.id) == severity][:SHEETS]
     others = [f for f in known if worst.get(f.id) not in SEVERITIES[:2]]
     room = min(len(others), SHEETS - len(marked))
-    places = np.linspace(0, len(others) - 1, room).round().astype(int) if room else []
+    places: list[int] = np.linspace(0, len(others) - 1, room).round().astype(int).tolist() if room else []
     return marked + [others[i] for i in places]
 
 

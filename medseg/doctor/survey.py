@@ -130,10 +130,17 @@ def _of_sample(opened: OpenCase) -> tuple[Header, ...]:
     return (image,) if case.label is None else (image, Header(case.label, "label", SampleSource(opened, "label")))
 
 
-def with_contents(facts: CaseFacts, spec: DataSpec, reading: Reading) -> CaseFacts:
-    """The facts with those of the cells; every file is read once, what can't be read is noted."""
+def with_contents(facts: CaseFacts, spec: DataSpec, reading: Reading, *, drawn: bool = True) -> CaseFacts:
+    """The facts with those of the cells; every file is read once, what can't be read is noted.
+
+    Args:
+        facts: Of the headers.
+        spec: What the dataset declares.
+        reading: How files are read.
+        drawn: Keep a thumbnail.
+    """
     damage: list[str] = []
-    thumbnail = None if facts.grid is None else ThumbnailTally(facts.grid)
+    thumbnail = None if facts.grid is None or not drawn else ThumbnailTally(facts.grid)
     channels: tuple[ChannelFacts, ...] = ()
     if facts.grid is not None:
         try:
@@ -150,8 +157,8 @@ def with_contents(facts: CaseFacts, spec: DataSpec, reading: Reading) -> CaseFac
         inside = _inside(facts)
     except _DAMAGE as error:
         damage.append(" ".join(str(error).split()))
-    drawn = None if thumbnail is None or not channels else thumbnail.result()
-    return replace(facts, damage=tuple(damage), channels=channels, label=label, inside=inside, thumbnail=drawn)
+    small = None if thumbnail is None or not channels else thumbnail.result()
+    return replace(facts, damage=tuple(damage), channels=channels, label=label, inside=inside, thumbnail=small)
 
 
 def boxes_of(grid: Grid) -> list[Box]:

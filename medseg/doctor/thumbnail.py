@@ -13,9 +13,9 @@ from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
 from medseg.labels import IGNORE
 
-_SIDE = {2: 384, 3: 96}
+_SIDE = {2: 320, 3: 96}
 """Cells along the longest side, by number of axes."""
-_CHANNELS = 16
+_CHANNELS = 6
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class ThumbnailTally:
     def add_image(
         self, box: Box, cells: Num[np.ndarray, "c *s"], names: Sequence[str], known: Bool[np.ndarray, " *s"] | None
     ) -> None:
-        """Take the cells of a window that fall on the thumbnail, for the first 16 channels."""
+        """Take the cells of a window that fall on the thumbnail, for the first channels."""
         target, source = self._places(box)
         for name, values in zip(names, cells, strict=True):
             if name not in self._image and len(self._image) >= _CHANNELS:
@@ -70,15 +70,30 @@ class ThumbnailTally:
         self._label[target] = index[source]
 
     def result(self) -> Thumbnail | None:
-        """What was gathered; None if no image was."""
+        """What was gathered, of a volume the axial cut with most foreground; None if no image was."""
         if not self._image:
             return None
         affine = self.grid.affine.copy()
         affine[:-1, :-1] = affine[:-1, :-1] * np.array(self._steps)
-        return Thumbnail(
-            np.stack(list(self._image.values())), tuple(self._image), self._label,
+        image, label, grid = (
+            np.stack(list(self._image.values())),
+            self._label,
             Grid(self._shape, affine, self.grid.frame),
-        )  # fmt: skip
+        )
+        if grid.ndim == 3:
+            box = self._cut()
+            image, grid = image[(slice(None), *box.slices)].copy(), grid.crop(box)
+            label = None if label is None else label[box.slices].copy()
+        return Thumbnail(image, tuple(self._image), label, grid)
+
+    def _cut(self) -> Box:
+        """The cells of one cut across the axis that runs towards the head."""
+        across = self.grid.canonical()[0][2]
+        marked = np.zeros(self._shape, dtype=bool) if self._label is None else self._label > 0
+        cells = marked.sum(axis=tuple(a for a in range(3) if a != across))
+        at = int(cells.argmax()) if cells.any() else self._shape[across] // 2
+        start = [at if a == across else 0 for a in range(3)]
+        return Box.at(start, [1 if a == across else n for a, n in enumerate(self._shape)])
 
     def _places(self, box: Box) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
         """Slices of the thumbnail and of the window that are the same cells."""

@@ -31,7 +31,7 @@ def test_case_that_lacks_a_channel_is_left_out(tmp_path: Path) -> None:
     (source.root / "imagesTr/c1_0001.nii.gz").unlink()
     cases, _, findings = listed(source)
     assert "c1" not in [c.id for c in cases]
-    assert named(findings) == [("orphan", "error", ("c1 (channel 1)",))]
+    assert named(findings) == [("orphan", "error", ("c1",))]
 
 
 def test_folder_that_is_missing_is_bad_input(tmp_path: Path) -> None:

@@ -48,3 +48,12 @@ def test_constant_band_of_one_date_and_a_date_twice_are_found(tmp_path: Path) ->
     findings = found(source)
     assert named(findings) == [("constant channel", "warning", ("f1",)), ("duplicated channel", "warning", ("f2",))]
     assert "B8 of 2020-03-01" in findings[0].message
+
+
+def test_mask_without_dates_is_an_orphan_and_the_others_are_examined(tmp_path: Path) -> None:
+    source = write_series(tmp_path)
+    for day in DAYS:
+        (tmp_path / f"images/f3_{day}.tif").unlink()
+    survey, findings = examine(source)
+    assert named(findings) == [("orphan", "error", ("f3",))]
+    assert [facts.id for facts in survey.cases] == ["f0", "f1", "f2"]

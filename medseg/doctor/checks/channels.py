@@ -81,7 +81,7 @@ def _table(facts: CaseFacts) -> npt.NDArray[np.float64] | None:
     """Quantiles of each channel, ``[c, 5]``; None if a channel has no cell, or there is one only."""
     if len(facts.channels) < 2 or facts.case.days:
         return None
-    rows = np.array([c.quantile(0.05, 0.25, 0.5, 0.75, 0.95) for c in facts.channels])
+    rows = np.array([c.quantiles for c in facts.channels])
     return rows if np.isfinite(rows).all() else None
 
 
@@ -147,11 +147,12 @@ def untagged_nodata(survey: Survey) -> list[Finding]:
 def _sentinels(channel: ChannelFacts) -> list[float]:
     """Extreme values of many cells, further from the rest than the rest is wide."""
     found = []
-    for value, count in ((channel.minimum, channel.at_minimum), (channel.maximum, channel.at_maximum)):
-        rest = channel.sample[channel.sample != np.float32(value)]
-        if count < max(4, _SENTINEL * channel.known) or rest.size < 10 or value in (0, 255):
+    for value, count, (low, high) in (
+        (channel.minimum, channel.at_minimum, channel.above_minimum),
+        (channel.maximum, channel.at_maximum, channel.below_maximum),
+    ):
+        if count < max(4, _SENTINEL * channel.known) or not low < high or value in (0, 255):
             continue
-        low, high = float(rest.min()), float(rest.max())
         if max(low - value, value - high) > 2 * (high - low) and abs(value) >= 99:
             found.append(value)
     return found

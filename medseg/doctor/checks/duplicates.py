@@ -10,7 +10,9 @@ from medseg.data.case import Case
 from medseg.data.leakage import leaks
 from medseg.doctor.finding import Finding, Severity
 from medseg.doctor.survey import CaseFacts, Survey
+from medseg.geometry.box import Box
 from medseg.geometry.grid import PIXEL, RAS_MM, Grid
+from medseg.sample import Sample
 
 _PLACE = 0.02
 """Share of a case's ground, shared with another one, from which on it is said."""
@@ -105,7 +107,7 @@ class _Placed:
     def __init__(self, grid: Grid) -> None:
         self.grid = grid
 
-    def read(self, box: object) -> object:
+    def read(self, box: Box) -> Sample:
         """Never asked for."""
         raise NotImplementedError
 

@@ -136,7 +136,7 @@ def unseen(survey: Survey) -> list[Finding]:
     ]  # fmt: skip
 
 
-def _shown(counts: Mapping[float, int]) -> str:
+def _shown(counts: Mapping[int, int] | Mapping[float, int]) -> str:
     most = sorted(counts.items(), key=lambda item: -item[1])[:_SHOWN]
     more = f" and {len(counts) - len(most)} more" if len(counts) > len(most) else ""
     return ", ".join(f"{np.float64(v):.6g}: {n}" for v, n in most) + more

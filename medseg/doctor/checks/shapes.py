@@ -10,7 +10,7 @@ from medseg.doctor.contents import LabelFacts
 from medseg.doctor.finding import Finding, Severity
 from medseg.doctor.survey import CaseFacts, Survey, declared_values
 
-_FEWEST = 5
+_FEWEST = 6
 """Cases that a rule from the other cases needs."""
 _APART = 8.0
 """Times the median volume from which on a structure of a stable size is suspect."""
@@ -42,7 +42,12 @@ def _labelled(survey: Survey) -> list[tuple[CaseFacts, dict[int, int]]]:
 def empty(survey: Survey) -> list[Finding]:
     """Labels without any foreground, or with nothing but ignored cells."""
     first = int(survey.spec.labels.background)
-    labelled = _labelled(survey)
+    declared = declared_values(survey.spec.labels)
+    labelled = [
+        (f, counts)
+        for f, counts in _labelled(survey)
+        if f.label is not None and all(round(v) in declared for v in f.label.values)  # others have a finding already
+    ]
     bare = [f.id for f, counts in labelled if not sum(n for i, n in counts.items() if i >= first)]
     unknown = [f.id for f, counts in labelled if not sum(counts.values())]
     found = [
@@ -91,7 +96,7 @@ def pieces(survey: Survey) -> list[Finding]:
         name = survey.spec.labels.names[index]
         having = [f for f in labelled if index in (f.label.parts or {})]  # type: ignore[union-attr]
         strays = {f.id: stray for f in having if (stray := _stray(f, index)) is not None}
-        single = sum(1 for f in having if len(f.label.parts[index]) == 1)  # type: ignore[union-attr, index]
+        single = sum(f.label is not None and len((f.label.parts or {})[index]) == 1 for f in having)
         if len(having) < _FEWEST or single < _MOSTLY * len(having):
             continue  # this class comes in pieces
         alone = single >= _WHOLE * (len(having) - len(strays)) and len(strays) <= max(1, _STRAYS * len(having))

@@ -30,7 +30,8 @@ def swapped_sides(survey: Survey) -> list[Finding]:
     pairs = list(table.pairs) or [
         (table.names.index(left), table.names.index(right)) for left, right in suspected_pairs(table.names)
     ]
-    wrong, right = [], []
+    wrong: list[CaseFacts] = []
+    right: list[CaseFacts] = []
     for facts in survey.cases:
         sides = [side for pair in pairs if (side := _distance(facts, pair)) is not None]
         if sides:
