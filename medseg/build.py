@@ -25,6 +25,7 @@ from medseg.data.case import Case
 from medseg.data.cases import Dataset, check_names
 from medseg.data.datamodule import DataModule
 from medseg.device import device_of, precision_of, short_precision
+from medseg.doctor.at_start import warn_of_headers
 from medseg.errors import BadInput
 from medseg.folds import labelled_halves, unlabelled
 from medseg.inference.dates import AtDates
@@ -118,7 +119,7 @@ def plan(cfg: DictConfig, source: Dataset, cases: Sequence[Case], further: Seque
     chosen = Wishes(**settled)
     costs = {f.name: cfg.model[f.name] for f in fields(UNetCost) if f.name in cfg.model}
     costs = {k: tuple(v) if OmegaConf.is_config(v) else v for k, v in costs.items()}
-    pooled = fingerprint(source, cases, store_dir(cfg, source), further=further)
+    pooled = fingerprint(source, cases, store_dir(cfg, source), further=further, first=warn_of_headers)
     for line in pooled.warning_lines():
         print(f"warning: {line}", file=sys.stderr)  # noqa: T201
     if dates := source.spec.dates:

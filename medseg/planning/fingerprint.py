@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -229,7 +229,14 @@ def pool(facts: Sequence[CaseFacts], labels: LabelTable, *, labelled: bool = Tru
     )
 
 
-def fingerprint(source: Dataset, cases: Sequence[Case], store: Path, *, further: Sequence[Case] = ()) -> Fingerprint:
+def fingerprint(
+    source: Dataset,
+    cases: Sequence[Case],
+    store: Path,
+    *,
+    further: Sequence[Case] = (),
+    first: Callable[[Dataset], None] | None = None,
+) -> Fingerprint:
     """Fingerprint of the training cases, kept in the store under a key of their content.
 
     Args:
@@ -237,6 +244,7 @@ def fingerprint(source: Dataset, cases: Sequence[Case], store: Path, *, further:
         cases: Of the training.
         store: Folder of the patch store.
         further: Cases that will be needed too, whose headers are checked with those of the training cases.
+        first: Called with the dataset before its cases are read; not called where the store has the fingerprint.
 
     Raises:
         BadInput: Cases can't be read, see ``Problems``, or none has foreground.
@@ -254,6 +262,8 @@ def fingerprint(source: Dataset, cases: Sequence[Case], store: Path, *, further:
     path = store / "fingerprints" / f"{content_key(files, settings, memory=digests.memory)[:16]}.json"
     if (kept := _kept(path)) is not None:
         return kept
+    if first is not None:
+        first(source)
     problems, facts = Problems(), []
     for case in [*cases, *further]:  # the headers of all first, as they are read in no time
         with problems.of(case.id):
