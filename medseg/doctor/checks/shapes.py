@@ -61,7 +61,7 @@ def empty(survey: Survey) -> list[Finding]:
         )
         for case in unknown
     ]  # fmt: skip
-    severity: Severity = "warning" if 5 * len(bare) <= len(labelled) else "note"
+    severity: Severity = "warning" if len(bare) <= max(1, len(labelled) // 5) else "note"
     fix = "nothing, if the structure is absent there; else label it, or take the case out"
     return found + [
         Finding("empty label", severity, (case,), f"{case}: its label has no foreground", fix)
