@@ -50,7 +50,7 @@ def check(cfg: DictConfig) -> list[Finding]:
     from medseg.files import write_whole
 
     source = build.dataset(cfg)
-    wishes = {"spacing": cfg.plan.spacing, "memory_gb": cfg.plan.memory_gb, "ram_gb": cfg.ram_gb}
+    wishes = {"spacing": cfg.plan.spacing, "ram_gb": cfg.ram_gb}
     labels_in = "data.labels" if "labels" in cfg.data else "dataset.json"
     survey, findings = examine(source, labels_in=labels_in, wishes=wishes, contents=not cfg.fast)
     show(findings, len(survey.cases))

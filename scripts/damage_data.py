@@ -63,7 +63,7 @@ def missing_channel(p: Patient) -> None:
     if len(files) > 1:
         files[-1].unlink()
     else:
-        store(files[0], cells(files[0])[:2] if formats.suffix(files[0]) in TIFF else cells(files[0])[:1])
+        store(files[0], cells(files[0])[:-1] if formats.suffix(files[0]) in TIFF else cells(files[0])[:1])
 
 
 # geometry ------------------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from medseg.sample import DataSpec
 
 SHEETS = 120
 """Cases that are drawn at most: those with findings first, then others, evenly spaced."""
+_KEYS = ("data.", "plan.", "transform.")
 _CSS = """<style>
 .sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 16rem), 1fr)); gap: .8rem; }
 .sheet figure { margin: 0; border: 1px solid var(--line); border-top: 4px solid var(--line); border-radius: 4px; }
@@ -89,7 +90,7 @@ def _findings(findings: Sequence[Finding]) -> str:
             escape(f.check),
             escape(first_five(f.cases)) or "the dataset",
             escape(f.message),
-            f"<code>{escape(f.fix)}</code>" if "=" in f.fix.split(" ")[0] else escape(f.fix),
+            f"<code>{escape(f.fix)}</code>" if f.fix.lstrip("'").startswith(_KEYS) else escape(f.fix),
         ]
         for f in findings
     ]

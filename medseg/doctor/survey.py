@@ -85,7 +85,8 @@ class Survey:
         normalisation: Scheme of each channel.
         cases: Facts of every case, also of the test set.
         labels_in: Where the label table is declared: ``data.labels``, or a file.
-        wishes: Settings of ``conf/check.yaml`` that findings depend on: ``spacing``, ``memory_gb``, ``ram_gb``.
+        wishes: Settings that findings depend on: ``spacing`` (as ``plan.spacing``) and ``ram_gb``, the memory of the
+            machine where it is not this one.
     """
 
     spec: DataSpec

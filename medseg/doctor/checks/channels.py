@@ -62,7 +62,7 @@ def exchanged(survey: Survey) -> list[Finding]:
     alike = {case: t for case, t in tables.items() if len(t) == len(names)}
     if len(alike) < _FEWEST:
         return []
-    found = []
+    likeliest: dict[str, tuple[float, str]] = {}
     for a, b in combinations(range(len(names)), 2):
         differences = np.array([_difference(t[a], t[b]) for t in alike.values()])
         middle = np.median(differences, axis=0)
@@ -71,10 +71,13 @@ def exchanged(survey: Survey) -> list[Finding]:
         turned = np.sqrt((((differences + middle) / spread) ** 2).mean(axis=1))
         for case, straight, other in zip(alike, kept, turned, strict=True):
             if straight > 5 and other < straight / 3:
-                message = f"{case}: channels {names[a]} and {names[b]} look exchanged against the other cases"
-                fix = "exchange its two files (or bands), after a look at check.html"
-                found.append(Finding("exchanged channels", "warning", (case,), message, fix))
-    return found
+                told = (straight / other, f"{names[a]} and {names[b]}")
+                likeliest[case] = max(likeliest.get(case, told), told)
+    fix = "exchange its two files (or bands), after a look at check.html"
+    return [
+        Finding("exchanged channels", "warning", (case,), f"{case}: channels {pair} look exchanged, by the others", fix)
+        for case, (_, pair) in likeliest.items()
+    ]
 
 
 def _table(facts: CaseFacts) -> npt.NDArray[np.float64] | None:
@@ -130,9 +133,9 @@ def untagged_nodata(survey: Survey) -> list[Finding]:
     """Values such as -9999 that many cells have, far away from all others, without a nodata tag."""
     found = []
     for facts in survey.cases:
-        values = {v for c in facts.channels for v in _sentinels(c)}
+        values = {v for c in facts.channels for v in sentinels(c)}
         for value in sorted(values):
-            told = [c for c in facts.channels if value in _sentinels(c)]
+            told = [c for c in facts.channels if value in sentinels(c)]
             share = max((c.at_minimum if value == c.minimum else c.at_maximum) / c.cells for c in told)
             message = f"{facts.id}: {share:.2%} of channel {told[0].name} are {value:g}, far from all other values"
             repairs = tuple(
@@ -144,7 +147,7 @@ def untagged_nodata(survey: Survey) -> list[Finding]:
     return found
 
 
-def _sentinels(channel: ChannelFacts) -> list[float]:
+def sentinels(channel: ChannelFacts) -> list[float]:
     """Extreme values of many cells, further from the rest than the rest is wide."""
     found = []
     for value, count, (low, high) in (

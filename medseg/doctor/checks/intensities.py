@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from medseg.doctor.checks.channels import sentinels
 from medseg.doctor.contents import ChannelFacts
 from medseg.doctor.finding import Finding, Severity
 from medseg.doctor.survey import CaseFacts, Survey
@@ -85,8 +86,8 @@ def _strange(members: Sequence[tuple[CaseFacts, ChannelFacts]]) -> Iterator[tupl
     typical = float(np.median(widths))
     spread = max(1.4826 * float(np.median(np.abs(places - np.median(places)))), 1e-30)
     for (facts, channel), log, distance, place in zip(members, logs, off, places, strict=True):
-        if channel.minimum == channel.maximum:
-            continue  # a constant channel has a finding of its own
+        if channel.minimum == channel.maximum or sentinels(channel):
+            continue  # a constant channel has a finding of its own, and so has one with nodata
         times = float(np.exp(abs(log - np.median(logs))))
         shift = abs(place - float(np.median(places)))
         if times > _TIMES and distance > _DEVIATIONS:

@@ -9,15 +9,19 @@ import numpy as np
 from medseg.doctor.contents import LabelFacts
 from medseg.doctor.finding import Finding, Severity
 from medseg.doctor.survey import CaseFacts, Survey, declared_values
+from medseg.geometry.grid import PIXEL, RAS_MM
 
 _FEWEST = 6
 """Cases that a rule from the other cases needs."""
+_ENOUGH = 8
+"""Cases that tell whether a structure is of a stable size."""
 _APART = 8.0
 """Times the median volume from which on a structure of a stable size is suspect."""
 _SPECK = 0.02
 """Share of its class below which a piece far away is a stray stroke."""
 _MOSTLY, _WHOLE = 0.6, 0.9
-"""Share of the cases with a class in one piece from which on a stray piece is noted, and of the others warned of."""
+"""Share of the cases with a class in one piece from which on a stray piece is noted, and of the others warned of;
+in maps it is noted only."""
 _STRAYS = 0.05
 """Share of the cases with stray pieces up to which they are warned of, one at least."""
 _RARE = 1e-3
@@ -57,7 +61,7 @@ def empty(survey: Survey) -> list[Finding]:
         )
         for case in unknown
     ]  # fmt: skip
-    severity: Severity = "warning" if 5 * len(bare) <= len(labelled) else "note"
+    severity: Severity = "warning" if len(bare) <= max(1, len(labelled) // 5) else "note"
     fix = "nothing, if the structure is absent there; else label it, or take the case out"
     return found + [
         Finding("empty label", severity, (case,), f"{case}: its label has no foreground", fix)
@@ -73,7 +77,7 @@ def sizes(survey: Survey) -> list[Finding]:
     for index in _foreground(survey):
         name = survey.spec.labels.names[index]
         volumes = {f.id: _volume(f, counts[index]) for f, counts in labelled if counts[index]}
-        if len(volumes) < _FEWEST:
+        if len(volumes) < _ENOUGH:
             continue
         logs = np.log(list(volumes.values()))
         median, spread = float(np.median(logs)), 1.4826 * float(np.median(np.abs(logs - np.median(logs))))
@@ -100,7 +104,7 @@ def pieces(survey: Survey) -> list[Finding]:
         if len(having) < _FEWEST or single < _MOSTLY * len(having):
             continue  # this class comes in pieces
         alone = single >= _WHOLE * (len(having) - len(strays)) and len(strays) <= max(1, _STRAYS * len(having))
-        severity: Severity = "warning" if alone else "note"
+        severity: Severity = "warning" if alone and not _map(survey) else "note"
         for case, (cells, gap, n) in strays.items():
             message = f"{case}: {name} in {n} pieces, one of {cells} cell(s) lies {gap:.0f} cells from the largest"
             fix = "look at it on check.html; delete the stray piece, or take the case out"
@@ -127,6 +131,12 @@ def balance(survey: Survey) -> list[Finding]:
 
 def _foreground(survey: Survey) -> Iterator[int]:
     yield from range(int(survey.spec.labels.background), survey.spec.labels.n_classes)
+
+
+def _map(survey: Survey) -> bool:
+    """Whether the cases are scenes of a map, where what is labelled comes in pieces: fires, floods, fields."""
+    grid = survey.readable[0].grid if survey.readable else None
+    return grid is not None and grid.frame not in (PIXEL, RAS_MM)
 
 
 def _volume(facts: CaseFacts, cells: int) -> float:

@@ -1,8 +1,10 @@
 from pathlib import Path
 
 import numpy as np
+from affine import Affine
 
 from medseg.data.datasets.nnunet import NnunetDataset
+from medseg.formats.georeference import transform_of
 from tests.doctor.sets import edit_scene, found, label_of, named, relabel, scene_grid, scenes
 from tests.tiny import AFFINE
 
@@ -64,9 +66,8 @@ def test_mask_in_another_crs_is_an_error_with_its_key(scene_root: Path) -> None:
 
 
 def test_mask_of_the_same_shape_some_cells_off_is_a_warning(scene_root: Path) -> None:
-    from medseg.formats.georeference import transform_of
-
-    edit_scene(scene_root / "masks/s1.tif", transform=transform_of(scene_grid(1)).translation(500040, 4199990))
+    moved = transform_of(scene_grid(1)) @ Affine.translation(4, 1)  # type: ignore[operator]
+    edit_scene(scene_root / "masks/s1.tif", transform=moved)
     assert [f.check for f in found(scenes(scene_root))] == ["grid"]
 
 

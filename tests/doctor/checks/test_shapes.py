@@ -4,7 +4,7 @@ import numpy as np
 
 from medseg.data.datasets.nnunet import NnunetDataset
 from medseg.doctor import examine
-from tests.doctor.sets import found, label_of, named, relabel
+from tests.doctor.sets import found, label_of, named, relabel, write_volumes
 
 
 def change(root: Path, **cells: object) -> None:
@@ -20,7 +20,8 @@ def test_label_without_foreground_is_a_warning(volume_root: Path) -> None:
     assert named(found(NnunetDataset(volume_root))) == [("empty label", "warning", ("c4",))]
 
 
-def test_tiny_structure_is_a_warning(volume_root: Path) -> None:
+def test_tiny_structure_is_a_warning(tmp_path: Path) -> None:
+    volume_root = write_volumes(tmp_path / "eight", n_cases=8)
     change(volume_root, left=(slice(8, 16), 0), dot=((12, 5, 5), 1))
     (finding,) = found(NnunetDataset(volume_root))
     assert named([finding]) == [("label size", "warning", ("c4",))]
