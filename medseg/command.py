@@ -173,7 +173,9 @@ def _purpose(key: str, choices: Mapping[str, Any], config_name: str) -> str:
     group, _, inner = key.partition(".")
     for path, name in ((f"{config_name}.yaml", key), (f"{group}/{choices.get(group)}.yaml", inner)):
         if (conf_dir() / path).is_file():
-            found = re.search(rf"^{re.escape(name)}: +\?\?\? +# *(.+)$", (conf_dir() / path).read_text(), re.MULTILINE)
+            found = re.search(
+                rf"^{re.escape(name)}: +\?\?\? +# *(.+)$", (conf_dir() / path).read_text(encoding="utf-8"), re.MULTILINE
+            )
             if found:
                 return f" ({found[1]})"
     return ""

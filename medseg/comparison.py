@@ -76,8 +76,8 @@ def read_runs(folder: Path) -> list[Ended]:
 
 def _ended(job: Path) -> Ended:
     try:
-        settings = yaml.safe_load((job / "config.yaml").read_text())
-        result = json.loads((job / "metrics.json").read_text())
+        settings = yaml.safe_load((job / "config.yaml").read_text(encoding="utf-8"))
+        result = json.loads((job / "metrics.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise BadInput(
             f"{job}: config.yaml or metrics.json can't be read ({type(error).__name__}); judge it again"

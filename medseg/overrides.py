@@ -42,7 +42,12 @@ def with_open_mappings(
         folders: Those of the configuration.
         compose: Composes the configuration of some words.
     """
-    open_names = {name for folder in folders for p in folder.rglob("*.yaml") for name in _EMPTY.findall(p.read_text())}
+    open_names = {
+        name
+        for folder in folders
+        for p in folder.rglob("*.yaml")
+        for name in _EMPTY.findall(p.read_text(encoding="utf-8"))
+    }
     mappings = {word: _mapping(word, open_names) for word in words}
     if not any(mappings.values()):
         return list(words)

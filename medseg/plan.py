@@ -39,6 +39,6 @@ def write(cfg: DictConfig) -> Path:
     planned = build.plan(cfg, source, train_cases, val_cases)
     write_plan(target, build.fit_patch(cfg.model, planned, source.spec, cfg.get("series")))
     console = Console(highlight=False)
-    console.print(target.read_text(), markup=False)
+    console.print(target.read_text(encoding="utf-8"), markup=False)
     console.print(f"Written to {target}. Next: medseg-train data=... plan.file={target}", soft_wrap=True)
     return target

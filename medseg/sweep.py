@@ -200,7 +200,7 @@ class Sweep:
             f"{counts['COMPLETE']} trials complete, {counts['PRUNED']} ended early, {counts['FAIL']} failed. "
             f"Everything is in {self.folder} (best.yaml, trials.csv).", soft_wrap=True,
         )  # fmt: skip
-        best = yaml.safe_load((self.folder / "best.yaml").read_text())
+        best = yaml.safe_load((self.folder / "best.yaml").read_text(encoding="utf-8"))
         console.print(f"Next: {best['command']}", soft_wrap=True, markup=False)
         return self.folder / "best.yaml"
 

@@ -91,7 +91,7 @@ def _trial(overrides: Sequence[str], tell: Callable[[int, float], None], *, key:
     run_dir = train(cfg, [reports])
     if reports.interrupted:
         raise KeyboardInterrupt
-    with (run_dir / "metrics.csv").open() as stream:
+    with (run_dir / "metrics.csv").open(encoding="utf-8") as stream:
         scores = [float(row[key]) for row in csv.DictReader(stream) if row.get(key)]
     scores = [score for score in scores if score == score]
     if not scores:
@@ -245,7 +245,7 @@ def _finish(run_dir: Path, spent: float, *, segments: bool) -> None:
     console = Console(highlight=False)
     scored = run_dir / "metrics.json"
     if scored.exists():
-        result = json.loads(scored.read_text())
+        result = json.loads(scored.read_text(encoding="utf-8"))
         console.print(told(result), soft_wrap=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
     best = f"{run_dir}/checkpoints/best.ckpt"

@@ -41,7 +41,7 @@ class MetricsFile(CSVLogger):
                 warnings.simplefilter("ignore")
                 writer = super().experiment
             if aside.is_file():
-                kept = aside.read_text().rpartition("\n")[0]  # a kill may have cut the last row short
+                kept = aside.read_text(encoding="utf-8").rpartition("\n")[0]  # a kill may have cut the last row short
                 if kept:
                     write_whole(path, f"{kept}\n")
                     writer.metrics_keys = next(csv.reader(kept.splitlines()))

@@ -123,7 +123,7 @@ class WandbRun(WandbLogger, PictureLogger):
         return self._folder / "artifacts" / Path(self.experiment.dir).parent.name
 
     def _known_id(self) -> str | None:
-        return self._kept_id.read_text().strip() if self._kept_id.is_file() else None
+        return self._kept_id.read_text(encoding="utf-8").strip() if self._kept_id.is_file() else None
 
 
 def _require_account() -> None:

@@ -91,7 +91,7 @@ class StoredCase:
     def facts(self) -> dict[str, Any]:
         """The content of ``case.json``."""
         with _reading(self.folder):
-            stored: dict[str, Any] = json.loads((self.folder / "case.json").read_text())
+            stored: dict[str, Any] = json.loads((self.folder / "case.json").read_text(encoding="utf-8"))
             if stored.pop("crc32", None) != _checksum(stored):
                 raise ValueError("case.json differs from its checksum")
             return stored

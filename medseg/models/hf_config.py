@@ -174,7 +174,7 @@ def _told(weights: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        told: dict[str, Any] = json.loads(path.read_text())
+        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return dict(told)
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise BadInput(f"{path}: can't be read as the keys and values of a network ({error})") from error

@@ -71,7 +71,7 @@ def hardware() -> dict[str, Any]:
 def _processor() -> str:
     """Name of the processor as Linux gives it, else what Python knows."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

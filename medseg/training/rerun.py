@@ -60,7 +60,7 @@ def _read(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise BadInput(f"rerun={file.parent}: has no config.yaml; expected the folder of a run")
     try:
-        stored = yaml.safe_load(file.read_text())
+        stored = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise BadInput(
             f"{file}: is no valid YAML ({type(error).__name__}); restore it, or train without rerun"
@@ -104,7 +104,11 @@ def check_targets(config: Mapping[str, Any], source: str, trust: Sequence[str] |
 def _own_targets() -> Iterator[str]:
     """Every class that an option of the package names."""
     for path in sorted(conf_dir().rglob("*.yaml")):
-        yield from (str(value) for key, value in _flat(yaml.safe_load(path.read_text())) if key.endswith("_target_"))
+        yield from (
+            str(value)
+            for key, value in _flat(yaml.safe_load(path.read_text(encoding="utf-8")))
+            if key.endswith("_target_")
+        )
 
 
 def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -151,7 +155,7 @@ def differences(earlier: Path, now: Path) -> list[str]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

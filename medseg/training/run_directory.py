@@ -118,7 +118,7 @@ def owned(run_dir: Path, resumed: Path | None) -> Iterator[None]:
 def _name_of(config: Path) -> str | None:
     """The ``name`` in the configuration of a run, which is read as plain values; None if it has none."""
     try:
-        stored: Any = yaml.safe_load(config.read_text())
+        stored: Any = yaml.safe_load(config.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError):  # whatever lies there is not a run of this name
         return None
     return stored.get("name") if isinstance(stored, dict) else None

@@ -63,7 +63,7 @@ def _of_medseg(stored: Mapping[str, Any]) -> Images:
 
 def _of_sidecar(file: Path) -> Images | None:
     try:
-        stored = json.loads(file.read_text())
+        stored = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     if not isinstance(stored, dict):

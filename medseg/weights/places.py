@@ -50,7 +50,7 @@ def listed(index: Path) -> list[str]:
         BadInput: It is no index.
     """
     try:
-        stored = json.loads(index.read_text())
+        stored = json.loads(index.read_text(encoding="utf-8"))
         return sorted(set(stored["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(

@@ -38,7 +38,7 @@ def sample_cases(samples: Samples, folder: Path, prefix: str = "") -> list[Case]
     """
     mine = settings_folder(folder, asdict(samples))
     listing, state = mine.with_name(f"{mine.name}.json"), _state(samples.recipe.folders)
-    known: dict[str, Any] = json.loads(listing.read_text()) if listing.exists() else {}
+    known: dict[str, Any] = json.loads(listing.read_text(encoding="utf-8")) if listing.exists() else {}
     if state is None or known.get("state") != state or "dates" not in known:
         forget()
         names = named(first_files(samples))
@@ -65,7 +65,7 @@ def sample_cases(samples: Samples, folder: Path, prefix: str = "") -> list[Case]
 def sample_sources(samples: Samples, case: Case) -> tuple[SampleSource, SampleSource | None]:
     """Image and label of a case of ``sample_cases``."""
     file = case.images[0]
-    facts = json.loads(file.read_text())
+    facts = json.loads(file.read_text(encoding="utf-8"))
     number, grid = facts["number"], Grid.from_dict(facts["grid"])
     image = SampleSource(samples, number, "image", path=file, grid=grid, n_channels=facts["channels"])
     label = None if case.label is None else SampleSource(samples, number, "label", path=file, grid=grid)
