@@ -22,6 +22,7 @@ KINDS = {
     "name": r"medseg-\w+",
     "train": r"medseg-train ",
     "plan": r"medseg-plan ",
+    "check": r"medseg-check ",
     "predict": r"medseg-predict ",
     "evaluate": r"medseg-evaluate ",
     "python": r"python scripts/[\w<>]+\.py",

@@ -27,7 +27,8 @@ FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CON
 OPTIONS = [name for name in FILES if "/" in name and not name.startswith(("experiment/", "sweep/"))]  # test_sweep.py
 EXPERIMENTS = [name.partition("/")[2] for name in FILES if name.startswith("experiment/")]
 GROUPS = {key for entry in OmegaConf.load(CONF / "train.yaml").defaults if OmegaConf.is_dict(entry) for key in entry}
-SHARED = ["data/volume_defaults", "data/raster_defaults"]  # what options include, no options themselves
+# what options include, no options themselves
+SHARED = ["data/volume_defaults", "data/raster_defaults", "model/encoder/weights_defaults"]
 ONE_STEP = [
     "data.n_folds=3", "data.steps_per_epoch=1", "plan.batch_size=2", "trainer.max_steps=1",
     "trainer.max_time=null", "trainer.accelerator=cpu", "trainer.precision=32-true",

@@ -30,7 +30,7 @@ def test_every_group_and_every_option_is_listed() -> None:
     assert {CONF / group.name for group in GROUPS} == folders
     for group in GROUPS:
         there = {path.stem for path in (CONF / group.name).glob("*.yaml")}
-        assert set(group.options) == there - {"volume_defaults", "raster_defaults"}
+        assert set(group.options) == there - {"volume_defaults", "raster_defaults", "weights_defaults"}
         assert group.usual in {*group.options, "null"}
         assert group.told, f"conf/ tells nothing about {group.name} beside its entry in the defaults list"
 

@@ -8,6 +8,7 @@ import pytest
 from omegaconf import DictConfig
 
 from medseg import comparison
+from medseg.check import check
 from medseg.command import compose
 from medseg.evaluate import evaluate
 from medseg.predict import predict
@@ -61,6 +62,9 @@ def test_path_ends_with_predictions_and_a_report(
             if name == "train":
                 run_dir = train(cfg)
                 assert (run_dir / "report.html").stat().st_size > 1000
+            elif name == "check":
+                assert not [finding for finding in check(cfg) if finding.severity == "error"]
+                assert (Path(cfg.output) / "check.html").stat().st_size > 1000
             elif name == "predict":
                 inputs = [p.name for p in Path(cfg.input).iterdir()]
                 assert [p.name for p in predict(cfg)] == sorted(inputs)
