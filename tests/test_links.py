@@ -144,7 +144,7 @@ def test_a_report_needs_nothing_beside_it(tmp_path: Path) -> None:
     write_report(tmp_path / "report.html", scored, [("a", b"png")], {"git": "https://host.org/me/it"})
     arms = [{"name": name, "scores": {"0": 0.5}, "mean": 0.5} for name in ("lr=1", "lr=2")]
     row = {"of": "lr=2", "to": "lr=1", "seeds": {"0": 0.0}, "difference": 0.0, "ci95": None, "of_cases": None}
-    write_comparison(tmp_path / "comparison.html", {"metric": "dice", "folds": [], "arms": arms, "differences": [row]})
+    write_comparison(tmp_path / "comparison.html", {"metric": "dice", "folds": False, "arms": arms, "differences": [row]})
     for name in ("report.html", "comparison.html"):
         page = Page((tmp_path / name).read_text())
         assert [t for t in page.targets if not t.startswith(("data:image/", "#"))] == []
