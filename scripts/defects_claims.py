@@ -49,7 +49,8 @@ TABLE = (
     ),
     Defect(
         "validity-in-the-judgement", "invalid cells of a scene do not score at the end", "medseg/judge.py",
-        "scores.add(case.id, pred, label, sample.valid,", "scores.add(case.id, pred, label, np.ones_like(sample.valid),",
+        "scores.add(case.id, pred, label, sample.valid,",
+        "scores.add(case.id, pred, label, np.ones_like(sample.valid),",
         ("tests/test_judge.py",),
     ),
     Defect(
@@ -71,7 +72,8 @@ TABLE = (
     ),
     Defect(
         "lateral-axis-lost", "the axis across the body reaches the augmentation", "medseg/build.py",
-        "        lateral_axis=allowed.lateral_axis,\n        mirror_classes", "        lateral_axis=None,\n        mirror_classes",
+        "        lateral_axis=allowed.lateral_axis,\n        mirror_classes",
+        "        lateral_axis=None,\n        mirror_classes",
         ("tests/test_build_mirrors.py::test_pairs_reach_the_training",),
     ),
     Defect(
@@ -92,7 +94,8 @@ TABLE = (
         ("tests/test_build_mirrors.py::test_mirrors_at_test_time_are_those_of_the_training",),
     ),
     Defect(
-        "mirror-not-switched-off", "a side without a partner forbids the lateral mirror", "medseg/transforms/mirrors.py",
+        "mirror-not-switched-off", "a side without a partner forbids the lateral mirror",
+        "medseg/transforms/mirrors.py",
         "axes = tuple(a for a in axes if a != lateral_axis)", "axes = tuple(axes)",
         ("tests/transforms/test_mirrors.py",),
     ),
@@ -112,7 +115,8 @@ TABLE = (
         ("tests/labels/test_laterality.py::test_what_has_no_partner_is_one_sided",),
     ),
     Defect(
-        "row-given-too-early", "a row of a map waits for every window that touches it", "medseg/inference/sliding_window.py",
+        "row-given-too-early", "a row of a map waits for every window that touches it",
+        "medseg/inference/sliding_window.py",
         "            yield from blend.take(box.start[0])\n", "            yield from blend.take(box.start[0] + 1)\n",
         ("tests/inference/test_stream.py::test_equals_the_decision_in_memory_wherever_a_run_goes_on",),
     ),

@@ -58,7 +58,8 @@ TABLE = (
     ),
     Defect(
         "weights-unpickled", "nothing in a file of weights is unpickled", "medseg/weights/archive.py",
-        'torch.load(path, map_location="cpu", weights_only=True)', 'torch.load(path, map_location="cpu", weights_only=False)',
+        'torch.load(path, map_location="cpu", weights_only=True)',
+        'torch.load(path, map_location="cpu", weights_only=False)',
         ("tests/weights/test_archive.py::test_code_is_refused_and_never_runs",),
     ),
     Defect(
@@ -148,7 +149,8 @@ TABLE = (
         (f"{HEADER}::test_data_files_are_regular_files_of_the_same_folder",),
     ),
     Defect(
-        "case-grows-without-limit", "a spacing that is off by orders of magnitude is refused", "medseg/geometry/resample.py",
+        "case-grows-without-limit", "a spacing that is off by orders of magnitude is refused",
+        "medseg/geometry/resample.py",
         "if not cells <= max(MOST_CELLS, np.prod(source.shape, dtype=np.float64)):", "if not np.isfinite(cells):",
         ("tests/geometry/test_resample.py::test_a_case_may_shrink_from_any_size_and_grow_to_a_limit",),
     ),
@@ -184,7 +186,8 @@ TABLE = (
     ),
     Defect(
         "unknown-values-are-background", "values outside the label table are refused", "medseg/labels/table.py",
-        "np.full(int(raw.max()) - low + 1, _UNKNOWN, dtype=np.int16)", "np.zeros(int(raw.max()) - low + 1, dtype=np.int16)",
+        "np.full(int(raw.max()) - low + 1, _UNKNOWN, dtype=np.int16)",
+        "np.zeros(int(raw.max()) - low + 1, dtype=np.int16)",
         ("tests/test_labels.py::test_unknown_values_are_named_with_their_cells_and_the_way_out",),
     ),
     Defect(

@@ -15,7 +15,8 @@ TABLE = (
     ),
     Defect(
         "regions-left-out-of-the-command", "the command after a prediction names regions", "medseg/predict.py",
-        "meant |= {r.name: tuple(v for member in r.members for v in raw[member]) for r in labels.regions}", "meant |= {}",
+        "meant |= {r.name: tuple(v for member in r.members for v in raw[member]) for r in labels.regions}",
+        "meant |= {}",
         (f"{REGIONS}::test_the_command_after_a_prediction_names_the_regions",),
     ),
     Defect(
@@ -74,7 +75,8 @@ TABLE = (
     Defect(
         "all-mappings-open", "a misspelt key of a part is refused", "medseg/overrides.py",
         'return isinstance(found, DictConfig) and "_target_" not in found', "return True",
-        ("tests/test_overrides.py", "tests/test_command.py::test_misspelt_configuration_is_one_line_with_the_right_name"),
+        ("tests/test_overrides.py",
+        "tests/test_command.py::test_misspelt_configuration_is_one_line_with_the_right_name"),
     ),
     Defect(
         "nearest-name-not-told", "a misspelt key is told the nearest name", "medseg/command.py",
@@ -117,7 +119,8 @@ TABLE = (
         (f"{DOCTOR}/checks/test_channels.py::test_constant_channel_is_a_warning",),
     ),
     Defect(
-        "doctor-duplicate-in-the-test-set", "a case that is also in the test set is an error", "medseg/doctor/checks/duplicates.py",
+        "doctor-duplicate-in-the-test-set", "a case that is also in the test set is an error",
+        "medseg/doctor/checks/duplicates.py",
         "crossing = len({facts.test for facts in group}) > 1", "crossing = all(facts.test for facts in group)",
         (f"{DOCTOR}/checks/test_duplicates.py::test_case_that_is_also_in_the_test_set_is_an_error",),
     ),
@@ -128,7 +131,8 @@ TABLE = (
     ),
     Defect(
         "doctor-unknown-values", "the doctor finds values outside the table", "medseg/doctor/checks/labels.py",
-        "unknown = {v: n for v, n in whole.items() if v not in declared}", "unknown = {v: n for v, n in whole.items() if v < 0}",
+        "unknown = {v: n for v, n in whole.items() if v not in declared}",
+        "unknown = {v: n for v, n in whole.items() if v < 0}",
         (f"{DOCTOR}/checks/test_labels.py::test_value_outside_the_table_is_shown_with_its_histogram",),
     ),
     Defect(

@@ -81,7 +81,8 @@ TABLE = (
     ),
     Defect(
         "grid-not-restored", "a label lies on the very cells of its image", "medseg/data/preprocess.py",
-        "return np.ascontiguousarray(reorient_back(whole, trace.axes, trace.flips))", "return np.ascontiguousarray(whole)",
+        "return np.ascontiguousarray(reorient_back(whole, trace.axes, trace.flips))",
+        "return np.ascontiguousarray(whole)",
         ("tests/inference/test_predictor.py::test_right_is_the_right_of_the_patient",
          "tests/inference/test_predictor.py::test_label_lies_on_the_very_cells_of_the_image"),
     ),

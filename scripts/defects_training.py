@@ -8,7 +8,8 @@ MONITOR, SUPERVISED = "tests/test_monitor.py", "tests/methods/test_supervised.py
 # fmt: off
 TABLE = (
     Defect(
-        "last-of-a-neighbour", "ckpt_path=last never goes on in another run's folder", "medseg/training/run_directory.py",
+        "last-of-a-neighbour", "ckpt_path=last never goes on in another run's folder",
+        "medseg/training/run_directory.py",
         "and is_default(run_dir, cfg.name, command_overrides()):", "and run_dir.parent.is_dir():",
         (f"{RUN_FOLDER}::test_a_folder_that_was_chosen_is_the_folder_whatever_lies_next_to_it",),
     ),
@@ -25,7 +26,8 @@ TABLE = (
     ),
     Defect(
         "training-overwritten", "a training is never overwritten", "medseg/training/run_directory.py",
-        "if (run_dir / LAST).exists() and (resumed is None or", "if (run_dir / LAST).exists() and (resumed is not None and",
+        "if (run_dir / LAST).exists() and (resumed is None or",
+        "if (run_dir / LAST).exists() and (resumed is not None and",
         ("tests/test_train.py::test_a_training_is_never_overwritten",),
     ),
     Defect(
@@ -206,7 +208,8 @@ TABLE = (
     Defect(
         "provenance-without-packages", "provenance has the versions of libraries", "medseg/runtime/provenance.py",
         '        "packages": packages(),\n', "",
-        ("tests/runtime/test_provenance.py", "tests/test_checkpoint.py", "tests/test_train.py::test_run_folder_holds_what_is_promised"),
+        ("tests/runtime/test_provenance.py", "tests/test_checkpoint.py",
+        "tests/test_train.py::test_run_folder_holds_what_is_promised"),
     ),
     Defect(
         "provenance-without-hardware", "provenance has the machine", "medseg/runtime/provenance.py",

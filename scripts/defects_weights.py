@@ -25,7 +25,8 @@ TABLE = (
     ),
     Defect(
         "random-stem-counts-as-loaded", "a random kernel of the image is not covered", "medseg/weights/account.py",
-        "    if fitted.origins and all(origin == _RANDOM for origin in fitted.origins):\n        return \"random\"\n", "",
+        "    if fitted.origins and all(origin == _RANDOM for origin in fitted.origins):\n        return \"random\"\n",
+        "",
         (f"{LOAD}::test_random_stem_is_not_covered",),
     ),
     Defect(

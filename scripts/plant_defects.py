@@ -48,8 +48,8 @@ NOTICED = ("noticed", "hung")
 LIBRARIES = (
     "torch", "lightning.pytorch", "monai.networks.nets", "monai.losses", "monai.metrics", "timm", "transformers",
     "segmentation_models_pytorch", "torchgeo.models", "torchgeo.datasets", "peft", "torchmetrics", "wandb", "hydra",
-    "omegaconf", "rasterio", "pyogrio", "shapely", "pyproj", "nibabel", "SimpleITK", "pydicom", "blosc2", "scipy.ndimage",
-    "skimage", "matplotlib.pyplot", "PIL.Image", "safetensors.torch", "rich", "beartype", "jaxtyping",
+    "omegaconf", "rasterio", "pyogrio", "shapely", "pyproj", "nibabel", "SimpleITK", "pydicom", "blosc2",
+    "scipy.ndimage", "skimage", "matplotlib.pyplot", "PIL.Image", "safetensors.torch", "rich", "beartype", "jaxtyping",
 )  # fmt: skip
 """What medseg and its tests import, loaded once."""
 ADVANCE = 1000
@@ -100,13 +100,20 @@ def copied(root: Path, target: Path) -> Path:
     return target
 
 
-def run_tests(tests: Iterable[str], copy: Path, limit: float) -> tuple[int | None, str]:
-    """Run tests in a fork; the exit code of pytest (None: over the limit), and the end of what it printed."""
+def run_tests(tests: Iterable[str], copy: Path, limit: float, *more: str) -> tuple[int | None, str]:
+    """Run tests in a fork; the exit code of pytest (None: over the limit), and what it printed.
+
+    Args:
+        tests: As pytest names them.
+        copy: Folder of the source.
+        limit: Seconds that they may take.
+        more: Options of pytest.
+    """
     log = copy.parent / "log"
     sys.stdout.flush()
     pid = os.fork()
     if not pid:
-        _run_here(list(tests), copy, log)
+        _run_here([*more, *tests], copy, log)
     deadline = time.monotonic() + limit
     while time.monotonic() < deadline:
         if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
@@ -119,7 +126,7 @@ def run_tests(tests: Iterable[str], copy: Path, limit: float) -> tuple[int | Non
     return None if hung else status, log.read_text(errors="replace")
 
 
-def _run_here(tests: list[str], copy: Path, log: Path) -> None:
+def _run_here(words: list[str], copy: Path, log: Path) -> None:
     """In the fork: pytest on the copy, whose packages come first."""
     code = 70
     try:
@@ -127,6 +134,7 @@ def _run_here(tests: list[str], copy: Path, log: Path) -> None:
         stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(stream, 1)
         os.dup2(stream, 2)
+        sys.stdout = sys.stderr = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115  until the end
         os.chdir(copy)
         sys.path[:] = [str(copy), *(path for path in sys.path if path != str(Path(__file__).parent))]
         os.environ |= {"PYTHONPATH": str(copy), "TMPDIR": str(copy.parent)}
@@ -134,8 +142,8 @@ def _run_here(tests: list[str], copy: Path, log: Path) -> None:
         import pytest
 
         basis = copy.parent / "pytest"
-        words = ["-x", "-q", "-p", "no:cacheprovider", f"--basetemp={basis}", "-W", "ignore:Module already imported"]
-        code = int(pytest.main([*words, *tests]))
+        usual = ["-q", "-p", "no:cacheprovider", f"--basetemp={basis}", "-W", "ignore:Module already imported"]
+        code = int(pytest.main([*usual, *words]))
     except BaseException as error:
         print(repr(error))
     finally:
@@ -153,7 +161,7 @@ def plant(defect: Defect, number: int, copy: Path, limit: float) -> Outcome:
         path.write_text(sound.replace(defect.old, defect.new))
         changed = stat.st_mtime + ADVANCE * (number + 1)
         os.utime(path, (changed, changed))
-        code, said = run_tests(defect.tests, copy, limit)
+        code, said = run_tests(defect.tests, copy, limit, "-x")
     finally:
         path.write_text(sound)
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
