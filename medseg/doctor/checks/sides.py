@@ -5,7 +5,7 @@ from __future__ import annotations
 from medseg.doctor.finding import Finding
 from medseg.doctor.survey import CaseFacts, Survey
 from medseg.geometry.grid import RAS_MM
-from medseg.labels.laterality import laterality
+from medseg.labels.declared import suspected_pairs
 
 _APART_MM = 5.0
 """Distance of two centres from which on it is said which lies further right."""
@@ -15,7 +15,7 @@ def undeclared_pairs(survey: Survey) -> list[Finding]:
     """Lateral names that no pair declares: a mirror of the augmentation would teach the wrong side."""
     names = survey.spec.labels.names
     declared = {(names[a], names[b]) for a, b in survey.spec.labels.pairs}
-    missing = [pair for pair in laterality(names).pairs if pair not in declared]
+    missing = [pair for pair in suspected_pairs(names) if pair not in declared]
     if not missing:
         return []
     pairs = ", ".join(f"[{left}, {right}]" for left, right in [*sorted(declared), *missing])
@@ -28,7 +28,7 @@ def swapped_sides(survey: Survey) -> list[Finding]:
     """Cases in which left structures lie to the right of their right partners."""
     table = survey.spec.labels
     pairs = list(table.pairs) or [
-        (table.names.index(left), table.names.index(right)) for left, right in laterality(table.names).pairs
+        (table.names.index(left), table.names.index(right)) for left, right in suspected_pairs(table.names)
     ]
     wrong, right = [], []
     for facts in survey.cases:

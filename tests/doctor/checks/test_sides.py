@@ -11,11 +11,10 @@ PAIR = [["left kidney", "right kidney"]]
 
 def test_lateral_names_without_a_pair_give_the_key(tmp_path: Path) -> None:
     root = write_volumes(tmp_path / "kidneys", labels=LATERAL)
-    (finding,) = found(NnunetDataset(root, pairs=[]))
+    (finding,) = found(NnunetDataset(root))
     assert named([finding]) == [("sides", "warning", ())]
     assert finding.fix == "'data.pairs=[[left kidney, right kidney]]'"
     assert found(NnunetDataset(root, pairs=PAIR)) == []
-    assert found(NnunetDataset(root)) == [], "pairs are found by their names unless the dataset names them"
 
 
 def test_case_with_left_on_the_right_is_a_warning(tmp_path: Path) -> None:
