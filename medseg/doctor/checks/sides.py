@@ -5,30 +5,39 @@ from __future__ import annotations
 from medseg.doctor.finding import Finding
 from medseg.doctor.survey import CaseFacts, Survey
 from medseg.geometry.grid import RAS_MM
-from medseg.labels.declared import suspected_pairs
+from medseg.labels.laterality import laterality
 
 _APART_MM = 5.0
 """Distance of two centres from which on it is said which lies further right."""
 
 
 def undeclared_pairs(survey: Survey) -> list[Finding]:
-    """Lateral names that no pair declares: a mirror of the augmentation would teach the wrong side."""
-    names = survey.spec.labels.names
-    declared = {(names[a], names[b]) for a, b in survey.spec.labels.pairs}
-    missing = [pair for pair in suspected_pairs(names) if pair not in declared]
-    if not missing:
-        return []
-    pairs = ", ".join(f"[{left}, {right}]" for left, right in [*sorted(declared), *missing])
-    fix = f"'data.pairs=[{pairs}]'" if survey.spec.ndim == 3 else "transform.mirror=null"
-    told = ", ".join(f"{left!r} and {right!r}" for left, right in missing)
-    return [Finding("sides", "warning", (), f"classes {told} are no declared left/right pair", fix)]
+    """Lateral names that the label table does not pair: images are then not mirrored across the body.
+
+    Pairs are found by the names of classes; what is left are sides without a partner, and names of which the dataset
+    says, by an empty list of pairs, that they are none.
+    """
+    table = survey.spec.labels
+    found = laterality(table.names)
+    missing = [pair for pair in found.pairs if pair not in table.paired_names]
+    if missing:
+        pairs = ", ".join(f"[{left}, {right}]" for left, right in [*table.paired_names, *missing])
+        shown = ", ".join(f"{left!r} and {right!r}" for left, right in missing)
+        message = f"classes {shown} are no declared left/right pair"
+        return [Finding("sides", "warning", (), message, f"'data.pairs=[{pairs}]', or data.pairs=null to find them")]
+    if found.one_sided:
+        message = (
+            f"{', '.join(found.one_sided)}: of one side, without a partner; images are not mirrored across the body"
+        )
+        return [Finding("sides", "note", (), message, "nothing, if the mirror image of the structure is no class")]
+    return []
 
 
 def swapped_sides(survey: Survey) -> list[Finding]:
     """Cases in which left structures lie to the right of their right partners."""
     table = survey.spec.labels
     pairs = list(table.pairs) or [
-        (table.names.index(left), table.names.index(right)) for left, right in suspected_pairs(table.names)
+        (table.names.index(left), table.names.index(right)) for left, right in laterality(table.names).pairs
     ]
     wrong, right = [], []
     for facts in survey.cases:

@@ -3,18 +3,27 @@ from pathlib import Path
 import numpy as np
 
 from medseg.data.datasets.nnunet import NnunetDataset
+from medseg.doctor import examine
 from tests.doctor.sets import found, label_of, named, relabel, write_volumes
 
 LATERAL = {"background": 0, "left kidney": 1, "right kidney": 2}
 PAIR = [["left kidney", "right kidney"]]
 
 
-def test_lateral_names_without_a_pair_give_the_key(tmp_path: Path) -> None:
+def test_lateral_names_that_are_said_to_be_no_pair_give_the_key(tmp_path: Path) -> None:
     root = write_volumes(tmp_path / "kidneys", labels=LATERAL)
-    (finding,) = found(NnunetDataset(root))
+    (finding,) = found(NnunetDataset(root, pairs=[]))
     assert named([finding]) == [("sides", "warning", ())]
-    assert finding.fix == "'data.pairs=[[left kidney, right kidney]]'"
+    assert finding.fix.startswith("'data.pairs=[[left kidney, right kidney]]'")
     assert found(NnunetDataset(root, pairs=PAIR)) == []
+    assert found(NnunetDataset(root)) == [], "found by their names"
+
+
+def test_a_side_without_a_partner_is_a_note(tmp_path: Path) -> None:
+    root = write_volumes(tmp_path / "kidney", labels={"background": 0, "left kidney": 1, "liver": 2})
+    (finding,) = [f for f in examine(NnunetDataset(root))[1] if f.check == "sides"]
+    assert named([finding]) == [("sides", "note", ())]
+    assert "left kidney: of one side" in finding.message
 
 
 def test_case_with_left_on_the_right_is_a_warning(tmp_path: Path) -> None:
