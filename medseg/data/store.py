@@ -58,6 +58,8 @@ def _reading(folder: Path) -> Iterator[None]:
     """
     try:
         yield
+    except DamagedEntry:
+        raise
     except (
         FileNotFoundError,
         ValueError,
