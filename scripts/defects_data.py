@@ -85,7 +85,7 @@ TABLE = (
     Defect(
         "facts-checksum", "what the store knows of a case has a checksum", "medseg/data/store.py",
         'if stored.pop("crc32", None) != _checksum(stored):', 'if stored.pop("crc32", None) is None:',
-        ("tests/data/test_store.py::test_no_bit_that_flips_is_read_as_other_values",),
+        ("tests/data/test_store.py::test_facts_that_are_altered_are_damage",),
     ),
     Defect(
         "damaged-entry-ends-training", "a damaged case of the store is prepared again", "medseg/data/datamodule.py",

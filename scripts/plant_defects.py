@@ -1,6 +1,6 @@
 """Plant defects one at a time in a copy of the source, and tell which ones the tests notice.
 
-python scripts/plant_defects.py [--only NAME ...] [--list] [--output FILE] [--sound] [--limit 600]
+python scripts/plant_defects.py [--only NAME ...] [--list] [--output FILE] [--sound] [--limit 180]
 
 The tables are in defects_*.py. The tests that guard them run unchanged first; what fails there is no guard, and ends
 the command. Every run of tests is a fork of this process, which has imported the libraries but not medseg. Only the
@@ -45,7 +45,7 @@ DEFECTS: tuple[Defect, ...] = (
 )
 LEAST = 0.95
 """Share of the defects that the tests have to notice."""
-NOTICED = ("noticed", "hung")
+NOTICED = ("noticed", "crashed", "hung")
 LIBRARIES = (
     "torch", "lightning.pytorch", "monai.networks.nets", "monai.losses", "monai.metrics", "timm", "transformers",
     "segmentation_models_pytorch", "torchgeo.models", "torchgeo.datasets", "peft", "torchmetrics", "wandb", "hydra",
@@ -64,7 +64,8 @@ class Outcome:
 
     Attributes:
         name: Of the defect.
-        result: ``noticed``, ``not noticed``, ``hung`` (a test did not end) or ``tests could not run``.
+        result: ``noticed``, ``crashed`` (a signal ended pytest), ``hung`` (a test did not end), ``not noticed``, or
+            ``tests could not run``.
         seconds: That it took.
         first: The first test that failed, or what pytest said last.
     """
@@ -186,7 +187,8 @@ def plant(defect: Defect, number: int, copy: Path, limit: float) -> Outcome:
     finally:
         path.write_text(sound)
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    result = {0: "not noticed", 1: "noticed", None: "hung"}.get(code, "tests could not run")
+    crashed = code is not None and code < 0
+    result = {0: "not noticed", 1: "noticed", None: "hung"}.get(code, "crashed" if crashed else "tests could not run")
     return Outcome(defect.name, result, round(time.monotonic() - began, 1), first_line(said))
 
 
@@ -233,7 +235,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="print the tables and end")
     parser.add_argument("--output", type=Path, help="JSON file of the outcomes")
     parser.add_argument("--sound", action="store_true", help="do not run the tests unchanged first")
-    parser.add_argument("--limit", type=float, default=600, help="seconds that the tests of one defect may take")
+    parser.add_argument("--limit", type=float, default=180, help="seconds that the tests of one defect may take")
     given = parser.parse_args(words)
     table = chosen(given.only)
     if given.list:

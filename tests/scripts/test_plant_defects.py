@@ -62,6 +62,7 @@ def copy(tmp_path: Path) -> Path:
         ("a * b", "::test_negative", "noticed"),
         ("a * b", "::test_add", "not noticed"),
         ("a +", "::test_add", "tests could not run"),
+        ("__import__('os').kill(0, 15)", "::test_add", "crashed"),
         ("a", "::test_none", "tests could not run"),
         ("[a for _ in iter(int, 1)]", "::test_add", "hung"),
     ],
