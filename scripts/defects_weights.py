@@ -105,9 +105,8 @@ TABLE = (
         ("tests/models/test_segmenter.py::test_features_are_held_to_what_is_declared",),
     ),
     Defect(
-        "stopped-pooling-late", "plans pool as nnU-Net's do", "medseg/planning/rules.py",
-        "size = [ceil(n / f) for n, f in zip(size, strides[-1], strict=True)]",
-        "size = [n / f for n, f in zip(size, strides[-1], strict=True)]",
+        "pooling-stops-early", "plans pool as nnU-Net's do", "medseg/planning/rules.py",
+        "if size[a] >= 2 * MIN_EDGE]", "if size[a] > 2 * MIN_EDGE]",
         ("tests/planning/test_rules.py",),
     ),
     Defect(
