@@ -110,6 +110,22 @@ TABLE = (
         ("tests/labels/test_laterality.py::test_pairs_are_found_by_their_names",),
     ),
     Defect(
+        "pairs-not-found", "a label table finds left and right by its names", "medseg/labels/table.py",
+        "indices, one_sided = detected(names, regions) if pairs is None else (declared_pairs(pairs, names), ())",
+        "indices, one_sided = declared_pairs(pairs or (), names), ()",
+        ("tests/labels/test_laterality.py::test_a_table_finds_its_pairs_unless_told",),
+    ),
+    Defect(
+        "axis-across-not-stored", "a prediction mirrors as the training did", "medseg/stored.py",
+        '"data": {"lateral_axis": _lateral_axis(mapped(config["data"], "data"))},', '"data": {"lateral_axis": None},',
+        ("tests/test_build_mirrors.py::test_mirrors_at_test_time_are_those_of_the_training",),
+    ),
+    Defect(
+        "turns-not-stored", "a prediction knows of the rotations of the training", "medseg/stored.py",
+        "        if transform.get(name):\n", "        if False:\n",
+        ("tests/test_build_mirrors.py::test_mirrors_at_test_time_are_those_of_the_training",),
+    ),
+    Defect(
         "unlike-organs-paired", "chambers of the heart are no mirror images", "medseg/labels/laterality.py",
         "if len(left) == len(right) == 1 and not _unlike(key):", "if len(left) == len(right) == 1:",
         ("tests/labels/test_laterality.py::test_what_has_no_partner_is_one_sided",),

@@ -258,7 +258,9 @@ def main(words: Sequence[str] | None = None) -> int:
             print(f"{last.result:20} {last.seconds:6.1f} s  {last.name:34} {last.first[:90]}", flush=True)
             if given.output:
                 write(given.output, outcomes)
-    return int(show(outcomes) < LEAST)
+    share, spent = show(outcomes), os.times()
+    print(f"{(spent.children_user + spent.children_system) / 60:.1f} minutes of CPU time in tests")
+    return int(share < LEAST)
 
 
 def write(path: Path, outcomes: Sequence[Outcome]) -> None:
