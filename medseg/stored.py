@@ -34,11 +34,6 @@ _LARGER, _BESIDE = 20, 1 << 28
 build parts that they leave out again."""
 _MORE, _FURTHER = 100, 20_000
 """Likewise for its modules and parameters by count."""
-_TURNING = {
-    "rotation": ("medseg.transforms.spatial.Rotation", ("p", "degrees", "degrees_in_plane", "degrees_elongated")),
-    "turns": ("medseg.transforms.turns.QuarterTurns", ("p", "stretch")),
-}
-"""What turns patches in a training: the class that is built for each, and its numbers."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +42,7 @@ class Held:
 
     Attributes:
         config: Of the training: ``model``, ``peft``, ``series``, and of ``inference``, ``trainer`` and ``transform``
-            what windows and mirrors need, and of ``data`` the axis across the body.
+            what windows need.
         data: ``cfg.data`` of the training, of which ``Reading.of`` takes its fields.
         spec: Channels, labels, axes.
         plan: Patch, spacing, normalisation.
@@ -140,13 +135,20 @@ def _no_larger_than(state: Mapping[str, Tensor]) -> Iterator[None]:
 
 
 def _windows(config: Mapping[str, Any], ndim: int) -> dict[str, Any]:
-    """The settings of windows, precision, and of what test-time mirrors follow from."""
+    """The settings of windows, test-time mirrors and precision."""
     given = mapped(config["inference"], "inference", ["overlap", "batch_size", "flips"])
     overlap = number(given["overlap"], "inference.overlap", most=0.99)
     if overlap < 0:
         raise BadInput(f"inference.overlap={overlap}: expected a share from 0 to 0.99")
     batch_size = whole(given["batch_size"], "inference.batch_size", 1, 1_000_000)
     precision = mapped(config["trainer"], "trainer", ["precision"])["precision"]
+    mirror = mapped(config.get("transform") or {}, "transform").get("mirror")
+    if mirror is not None:
+        found = mapped(mirror, "transform.mirror")
+        axes = found.get("axes")
+        if axes not in (None, "all"):
+            axes = [whole(axis, "transform.mirror.axes", 0, ndim - 1) for axis in listed(axes, "transform.mirror.axes")]
+        mirror = {"p": number(found.get("p") or 0, "transform.mirror.p"), "axes": axes}
     return {
         "inference": {
             "overlap": overlap,
@@ -154,34 +156,8 @@ def _windows(config: Mapping[str, Any], ndim: int) -> dict[str, Any]:
             "flips": truth(given["flips"], "inference.flips"),
         },
         "trainer": {"precision": text(precision, "trainer.precision")},
-        "transform": _turning(mapped(config.get("transform") or {}, "transform"), ndim),
-        "data": {"lateral_axis": _lateral_axis(mapped(config["data"], "data"))},
+        "transform": {"mirror": mirror},
     }
-
-
-def _turning(transform: Mapping[str, Any], ndim: int) -> dict[str, Any]:
-    """Mirror, rotation and turns of a training, from which ``medseg.laterality.mirrors`` takes its mirrors.
-
-    Classes are those of medseg, whatever the checkpoint names.
-    """
-    found: dict[str, Any] = {"mirror": None, "rotation": None, "turns": None}
-    if (mirror := transform.get("mirror")) is not None:
-        given = mapped(mirror, "transform.mirror")
-        axes = given.get("axes")
-        if axes not in (None, "all"):
-            axes = [whole(axis, "transform.mirror.axes", 0, ndim - 1) for axis in listed(axes, "transform.mirror.axes")]
-        found["mirror"] = {"p": number(given.get("p") or 0, "transform.mirror.p"), "axes": axes}
-    for name, (made, settings) in _TURNING.items():
-        if transform.get(name):
-            given = mapped(transform[name], f"transform.{name}")
-            numbers = {key: number(given[key], f"transform.{name}.{key}") for key in settings if key in given}
-            found[name] = {"_target_": made, **numbers}
-    return found
-
-
-def _lateral_axis(data: Mapping[str, Any]) -> int | None:
-    axis = data.get("lateral_axis")
-    return None if axis is None else whole(axis, "data.lateral_axis", 0, 1)
 
 
 def _check_reading(data: Mapping[str, Any]) -> None:
