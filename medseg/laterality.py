@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from typing import Any, TypeVar
+
 from omegaconf import DictConfig
 
-from medseg.instances import instantiate
 from medseg.planning.plan import Plan
 from medseg.sample import DataSpec
 from medseg.transforms.mirrors import Mirrors, allowed_mirrors, far_turned
 from medseg.transforms.spatial import Rotation
 from medseg.transforms.turns import QuarterTurns
+
+_T = TypeVar("_T", Rotation, QuarterTurns)
 
 
 def lateral_axis(cfg: DictConfig, planned: Plan, spec: DataSpec) -> int | None:
@@ -30,12 +34,21 @@ def mirrors(cfg: DictConfig, planned: Plan, spec: DataSpec) -> Mirrors:
     mirror = cfg.transform.get("mirror") or {}
     wanted = mirror.get("axes") if mirror.get("p", 0) else ()
     axes = tuple(range(spec.ndim)) if wanted in (None, "all") else tuple(wanted)
-    parts = [instantiate(cfg.transform[key]) for key in ("rotation", "turns") if cfg.transform.get(key)]
     turned = far_turned(
         planned.patch,
         planned.spacing,
         across,
-        rotation=next((part for part in parts if isinstance(part, Rotation)), None),
-        turns=next((part for part in parts if isinstance(part, QuarterTurns)), None),
+        rotation=_declared(cfg.transform, "rotation", Rotation),
+        turns=_declared(cfg.transform, "turns", QuarterTurns),
     )
     return allowed_mirrors(axes, spec.labels, lateral_axis=across, turned_with=turned)
+
+
+def _declared(transform: DictConfig, key: str, kind: type[_T]) -> _T | None:
+    """The transform of a key if it is of this class; built here, as a checkpoint may not name what is built."""
+    settings = transform.get(key)
+    if not settings or settings.get("_target_") != f"{kind.__module__}.{kind.__qualname__}":
+        return None
+    named = {field.name for field in fields(kind)}
+    given: dict[str, Any] = {name: value for name, value in settings.items() if name in named}
+    return kind(**given)

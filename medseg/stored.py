@@ -142,13 +142,15 @@ def _windows(config: Mapping[str, Any], ndim: int) -> dict[str, Any]:
         raise BadInput(f"inference.overlap={overlap}: expected a share from 0 to 0.99")
     batch_size = whole(given["batch_size"], "inference.batch_size", 1, 1_000_000)
     precision = mapped(config["trainer"], "trainer", ["precision"])["precision"]
-    mirror = mapped(config.get("transform") or {}, "transform").get("mirror")
+    transform = mapped(config.get("transform") or {}, "transform")
+    mirror = transform.get("mirror")
     if mirror is not None:
         found = mapped(mirror, "transform.mirror")
         axes = found.get("axes")
         if axes not in (None, "all"):
             axes = [whole(axis, "transform.mirror.axes", 0, ndim - 1) for axis in listed(axes, "transform.mirror.axes")]
         mirror = {"p": number(found.get("p") or 0, "transform.mirror.p"), "axes": axes}
+    axis = mapped(config["data"], "data").get("lateral_axis")
     return {
         "inference": {
             "overlap": overlap,
@@ -156,8 +158,22 @@ def _windows(config: Mapping[str, Any], ndim: int) -> dict[str, Any]:
             "flips": truth(given["flips"], "inference.flips"),
         },
         "trainer": {"precision": text(precision, "trainer.precision")},
-        "transform": {"mirror": mirror},
+        "transform": {"mirror": mirror} | {key: _turning(transform, key) for key in ("rotation", "turns")},
+        "data": {"lateral_axis": None if axis is None else whole(axis, "data.lateral_axis", 0, ndim - 1)},
     }
+
+
+def _turning(transform: Mapping[str, Any], key: str) -> dict[str, Any] | None:
+    """Class and numbers of a rotation, of which the mirrors depend; nothing of it is built by its name."""
+    if transform.get(key) is None:
+        return None
+    found = mapped(transform[key], f"transform.{key}")
+    numbers = {
+        str(name): number(value, f"transform.{key}.{name}")
+        for name, value in found.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
+    return {"_target_": text(found.get("_target_", ""), f"transform.{key}._target_"), **numbers}
 
 
 def _check_reading(data: Mapping[str, Any]) -> None:
