@@ -14,6 +14,7 @@ from medseg.weights.report import Report, some
 
 PARTS = ("stem", "positions", "norm", "deeper")
 """Kernels that take the image; learned positions; normalisation; further layers that only the file has."""
+_COVERED = ("copied", "adapted")
 _STATISTICS = ("running_mean", "running_var")
 _RESULT = {
     "stem": "the kernel that takes the image would stay random",
@@ -43,15 +44,31 @@ def problems(
     """
     random = [row.name for row in done.rows if row.how == "random"]
     kept = [row.name for row in done.rows if row.how == "kept"]
-    norms = set(_normalisation(module))
+    norms, parents = set(_normalisation(module)), _parents([row.name for row in done.rows if row.how in _COVERED])
     deeper = _deeper([row.name for row in done.rows if row.how == "unexpected"], list(pairs.pairs), pairs)
     parts = {
         "stem": [name for name in random if name in stems],
-        "positions": [name for name in random if any(p.search(name) for p in (ABSOLUTE, TABLE, ALONG_AXIS))],
-        "norm": [name for name in [*random, *kept] if name in norms],
+        "positions": [
+            n for n in random if any(p.search(n) for p in (ABSOLUTE, TABLE, ALONG_AXIS)) and _up(n) in parents
+        ],
+        "norm": [n for n in [*random, *kept] if n in norms and _up(_up(n)) in parents],
         "deeper": [name for name in deeper if not left_out(name)],
     }
     return {part: names for part, names in parts.items() if names}
+
+
+def _up(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _parents(names: Sequence[str]) -> set[str]:
+    """Every module that holds one of these tensors, at any depth: a module without any is absent from the file."""
+    found = {""}
+    for name in names:
+        while name:
+            name = _up(name)
+            found.add(name)
+    return found
 
 
 def refuse(source: str, found: dict[str, list[str]]) -> BadInput:

@@ -106,3 +106,16 @@ def test_layers_behind_the_last_feature_are_no_further_layers(tmp_path):
     assert report is not None
     assert report.share == 1
     assert any(row.how == "unexpected" and row.name.startswith("blocks.") for row in report.rows)
+
+
+class WithDecoder(Net):
+    def __init__(self):
+        super().__init__()
+        self.decoder = nn.Sequential(nn.Linear(16, 4), nn.LayerNorm(4))
+
+
+def test_a_decoder_that_the_file_lacks_as_a_whole_is_no_essential_part():
+    report = tried(WithDecoder(), without(Net()))
+    assert {row.name for row in report.rows if row.how == "random"} == {
+        f"decoder.{layer}.{name}" for layer in (0, 1) for name in ("weight", "bias")
+    }
