@@ -117,12 +117,13 @@ TABLE = (
     ),
     Defect(
         "axis-across-not-stored", "a prediction mirrors as the training did", "medseg/stored.py",
-        '"data": {"lateral_axis": _lateral_axis(mapped(config["data"], "data"))},', '"data": {"lateral_axis": None},',
+        '"data": {"lateral_axis": None if axis is None else whole(axis, "data.lateral_axis", 0, ndim - 1)},',
+        '"data": {"lateral_axis": None},',
         ("tests/test_build_mirrors.py::test_mirrors_at_test_time_are_those_of_the_training",),
     ),
     Defect(
         "turns-not-stored", "a prediction knows of the rotations of the training", "medseg/stored.py",
-        "        if transform.get(name):\n", "        if False:\n",
+        "    if transform.get(key) is None:\n", "    if True:\n",
         ("tests/test_build_mirrors.py::test_mirrors_at_test_time_are_those_of_the_training",),
     ),
     Defect(

@@ -31,12 +31,12 @@ TABLE = (
     ),
     Defect(
         "random-positions-accepted", "positions that stay random are refused", "medseg/weights/essential.py",
-        "if any(p.search(name) for p in (ABSOLUTE, TABLE, ALONG_AXIS))]", "if TABLE.search(name)]",
+        "if any(p.search(n) for p in (ABSOLUTE, TABLE, ALONG_AXIS)) and", "if TABLE.search(n) and",
         (LACKS,),
     ),
     Defect(
         "lacking-norm-accepted", "normalisation that the file lacks is refused", "medseg/weights/essential.py",
-        '[name for name in [*random, *kept] if name in norms]', '[name for name in random if name in norms]',
+        '[n for n in [*random, *kept] if n in norms and', '[n for n in random if n in norms and',
         (LACKS,),
     ),
     Defect(
