@@ -258,6 +258,7 @@ def main(words: Sequence[str] | None = None) -> int:
             print(f"{last.result:20} {last.seconds:6.1f} s  {last.name:34} {last.first[:90]}", flush=True)
             if given.output:
                 write(given.output, outcomes)
+    gc.unfreeze()  # libraries complain of what is left at the end
     share, spent = show(outcomes), os.times()
     print(f"{(spent.children_user + spent.children_system) / 60:.1f} minutes of CPU time in tests")
     return int(share < LEAST)
