@@ -12,7 +12,7 @@ import SimpleITK
 import torch
 
 import medseg
-from medseg import build, checkpoint, formats
+from medseg import build, checkpoint, formats, integrity
 from medseg.command import compose
 from medseg.data.store import StoredCase
 from medseg.errors import BadInput
@@ -363,7 +363,7 @@ def test_files_of_an_older_checkpoint_are_not_kept(run_dir: Path, two_channel_ru
     predict_into(newer.parents[1], image, out)
     name = next(key for key in loaded["state_dict"] if key.startswith("network.") and key.endswith("weight"))
     loaded["state_dict"][name] += 1
-    torch.save(loaded, newer)
+    torch.save(integrity.add(loaded), newer)
     refuse_prediction(newer.parents[1], image, out, "1 of 1 label files", "1 made by another checkpoint")
     assert before.read_bytes() == content
     with pytest.raises(BadInput, match="1 made with other settings"):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from medseg import build
 from medseg.command import compose
@@ -17,6 +18,7 @@ from medseg.labels import LabelTable
 from medseg.laterality import mirrors
 from medseg.planning.plan import Plan
 from medseg.sample import Channel, DataSpec
+from medseg.stored import Held
 from medseg.transforms.spatial import exchange
 
 SIDED = {"background": 0, "left kidney": 1, "right kidney": 2}
@@ -35,6 +37,13 @@ def spec_of(labels: dict[str, int], ndim: int, pairs: Any = None) -> DataSpec:
 def stored(spec: DataSpec) -> DataSpec:
     """As a checkpoint gives it back."""
     return DataSpec.from_dict(json.loads(json.dumps(spec.to_dict())))
+
+
+def held(cfg: Any, plan: Plan, spec: DataSpec) -> Any:
+    """What a prediction takes from a checkpoint's configuration."""
+    config = {key: OmegaConf.to_container(cfg[key]) for key in ("inference", "transform", "model")}
+    config |= {"data": {"lateral_axis": cfg.data.get("lateral_axis")}, "trainer": {"precision": "fp32"}}
+    return Held.of({"config": config, "spec": spec.to_dict(), "plan": plan.to_dict()}).config
 
 
 def test_pairs_reach_the_training() -> None:
@@ -71,6 +80,7 @@ def test_mirrors_at_test_time_are_those_of_the_training(
     assert tiles.lateral_axis == spatial.lateral_axis
     exchanged = spatial.lateral_axis in axes and bool(spec.labels.pairs)
     assert tiles.swap == (spec.labels.mirror() if exchanged else None)
+    assert build.tiling(held(cfg, planned(ndim, **plan), spec), planned(ndim, **plan), stored(spec), "fp32") == tiles
 
 
 def test_one_line_warns_where_sides_forbid_a_mirror() -> None:

@@ -45,9 +45,10 @@ def test_an_open_mapping_of_a_folder_of_ones_own(tmp_path: Path) -> None:
     assert cfg.model.extra == {"a": 1}
 
 
-def test_other_mappings_stay_closed() -> None:
+@pytest.mark.parametrize("word", ["plan={pach: [8, 8]}", "plan.pach=[8,8]", "plan.pach={a: 8}"])
+def test_other_mappings_stay_closed(word: str) -> None:
     with pytest.raises(BadInput, match=r"plan\.pach is no key of the configuration; did you mean plan\.patch"):
-        compose("train", ["plan={pach: [8, 8]}"])
+        compose("train", [word])
 
 
 @pytest.mark.parametrize(

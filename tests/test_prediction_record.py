@@ -124,8 +124,8 @@ def test_two_commands_fill_one_folder(folder: Path, image: Path) -> None:
 def test_every_slice_and_detached_file_counts(tmp_path: Path) -> None:
     series = tmp_path / "series"
     series.mkdir()
-    paths = [series / "0.dcm", tmp_path / "a.raw"]
-    for path in (*paths, tmp_path / "a.mhd"):
+    paths = [series / "1.dcm", tmp_path / "a.raw"]
+    for path in (*paths, series / "0.dcm", tmp_path / "a.mhd"):
         path.write_text("1")
     for images, inner in (([series], paths[0]), ([tmp_path / "a.mhd"], paths[1])):
         folder = tmp_path / f"out-{inner.stem}"

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,13 @@ def test_run_folder_holds_what_is_promised(run_dir: Path) -> None:
     with (run_dir / "metrics.csv").open() as stream:
         columns = set(next(csv.reader(stream)))
     assert {"train/loss", "val/dice", "val/dice/aorta", "train/lr"} <= columns
+    origin = json.loads((run_dir / "provenance.json").read_text())
+    assert origin["packages"]["torch"] == metadata.version("torch")
+    assert set(origin["data"]["files"]) == {f"phantom_{i:03d}" for i in range(6)}
+    assert all(
+        len(bytes.fromhex(digest)) == 16 for digest in (origin["data"]["digest"], *origin["data"]["files"].values())
+    )
+    assert checkpoint.read(run_dir / "checkpoints/best.ckpt")["medseg"]["provenance"]["data"] == origin["data"]
     config = OmegaConf.load(run_dir / "config.yaml")
     assert config.trainer.precision != "auto"
     assert config.model.base_features == 4
@@ -168,6 +176,12 @@ def test_a_budget_that_is_no_time_is_told(cache: Path) -> None:
     with pytest.raises(BadInput, match=r"'20min'.* is not a valid duration.*check the keys under trainer"):
         train(compose("train", [*TINY, f"cache_dir={cache}", f"run_dir={cache}/none/x", "trainer.max_time=20min"]))
     assert not (cache / "none").exists()
+
+
+def test_another_network_is_not_resumed(run_dir: Path, cache: Path) -> None:
+    other = ["model.base_features=8", f"cache_dir={cache}", f"run_dir={run_dir}", "ckpt_path=last"]
+    with pytest.raises(BadInput, match=r"trained with another network \(model.base_features 4 -> 8\)"):
+        train(compose("train", [*TINY, *other]))
 
 
 def test_a_setting_of_another_network_is_told(cache: Path) -> None:

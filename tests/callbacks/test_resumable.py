@@ -4,10 +4,11 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock, call
 
 import pytest
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 from medseg import checkpoint
 from medseg.callbacks.resumable import Resumable
@@ -129,6 +130,23 @@ def test_loader_processes_resume_within_an_epoch(whole: Path, cache: Path) -> No
         trained(cache, "workers", "data.workers=1", watched_by=[Signal("on_train_batch_start", 4)])
     trained(cache, "workers", "data.workers=1", "ckpt_path=last")
     assert_equal(whole, cache / "workers")
+
+
+@pytest.mark.parametrize(
+    ("minutes", "batch", "saved"), [(1e-9, 0, True), (1e-9, 1, False), (1000.0, 0, False), (None, 0, False)]
+)
+def test_after_some_minutes_a_checkpoint_is_due(minutes: float | None, batch: int, saved: bool, tmp_path: Path) -> None:
+    """Within an epoch: after its last batch a validation follows, and saves one by itself."""
+    trainer = MagicMock(
+        spec=Trainer, should_stop=False, global_step=1, max_steps=9, accumulate_grad_batches=1, val_check_batch=2,
+        check_val_every_n_epoch=1, world_size=1, fit_loop=MagicMock(), strategy=MagicMock(),
+    )  # fmt: skip
+    trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = False
+    trainer.strategy.root_device = torch.device("cpu")
+    keeper = Resumable(tmp_path / "last.ckpt", minutes)
+    keeper.on_train_batch_end(trainer, MagicMock(spec=LightningModule), None, None, batch)
+    assert trainer.save_checkpoint.call_args_list == ([call(tmp_path / "last.ckpt")] if saved else [])
+    assert keeper.saved_step == (1 if saved else None)
 
 
 def test_minutes_that_are_none_are_refused(tmp_path: Path) -> None:

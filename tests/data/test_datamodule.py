@@ -10,8 +10,8 @@ from medseg.command import compose
 from tests.tiny import SMALL, write_nnunet
 
 
-def prepared(folder: Path) -> Any:
-    settings = [*SMALL, f"data.root={folder}/data", f"cache_dir={folder}/cache", f"run_dir={folder}/run"]
+def prepared(folder: Path, *more: str) -> Any:
+    settings = [*SMALL, f"data.root={folder}/data", f"cache_dir={folder}/cache", f"run_dir={folder}/run", *more]
     run = build.run(compose("train", settings), folder / "run")
     run.datamodule.prepare_data()
     return run
@@ -33,3 +33,16 @@ def test_damaged_entries_are_prepared_again_with_a_warning(tmp_path: Path, capsy
     for words in ("fingerprints/", "digests.json is damaged", "(BadZipFile)", "(JSONDecodeError)"):
         assert words in told
     assert all(line.startswith(("warning: ", "note: ")) for line in told.splitlines())
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_batches_of_a_step_are_those_of_the_trainer(tmp_path: Path, parts: int) -> None:
+    write_nnunet(tmp_path / "data")
+    run = prepared(tmp_path, f"trainer.accumulate_grad_batches={parts}")
+    run.datamodule.setup("fit")
+    run.datamodule.trainer = run.trainer
+    loader = run.datamodule.train_dataloader()
+    places = [place for batch in loader.batch_sampler for place in batch]
+    assert len(loader) == parts * run.datamodule.steps_per_epoch
+    assert len(set(places)) == len(places) == len(loader) * run.datamodule.batch_size
+    assert loader.dataset.batch_size == parts * run.datamodule.batch_size

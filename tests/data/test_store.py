@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,17 @@ def test_no_bit_that_flips_is_read_as_other_values(tmp_path: Path, sample: Sampl
             assert {name: len(found) for name, found in cells.items()} == written.counts
         path.write_bytes(content)
     assert noticed > 200, "most flips are in cells"
+
+
+def test_facts_that_are_altered_are_damage(tmp_path: Path, sample: Sample) -> None:
+    folder = stored(tmp_path, sample).folder
+    facts = json.loads((folder / "case.json").read_text())
+    for altered in (facts | {"group": "patient_2"}, facts | {"n_valid": facts["n_valid"] + 1}):
+        (folder / "case.json").write_text(json.dumps(altered))
+        with pytest.raises(DamagedEntry, match="the prepared case is damaged"):
+            StoredCase(folder).check()
+    (folder / "case.json").write_text(json.dumps(facts))
+    StoredCase(folder).check()
 
 
 @pytest.mark.parametrize("name", ["case.json", "cells.npz", "image.b2nd", "label.b2nd"])

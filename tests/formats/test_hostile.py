@@ -8,6 +8,7 @@ import sqlite3
 import struct
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -104,12 +105,31 @@ def test_a_geopackage_of_views_is_refused(tmp_path: Path) -> None:
     assert "holds the view 'shapes', expected plain tables" in refused(tmp_path / "a.gpkg")
 
 
+@contextmanager
+def pipe(path: Path) -> Iterator[None]:
+    """A named pipe that is at its end for whoever opens it, so that a test which fails does not wait for ever."""
+    os.mkfifo(path)
+    over = threading.Event()
+
+    def answer() -> None:
+        while not over.is_set():
+            os.close(os.open(path, os.O_WRONLY))
+
+    thread = threading.Thread(target=answer, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        thread.join()
+        os.close(reader)
+
+
 def test_a_named_pipe_or_a_device_is_not_opened(tmp_path: Path) -> None:
     for ending in formats.SUFFIXES:
-        os.mkfifo(tmp_path / f"x{ending}")
-        with pytest.raises(
-            BadInput, match=rf"x\{ending}: is a named pipe, socket or device, expected a file or folder"
-        ):
+        words = rf"x\{ending}: is a named pipe, socket or device, expected a file or folder"
+        with pipe(tmp_path / f"x{ending}"), pytest.raises(BadInput, match=words):
             formats.open(tmp_path / f"x{ending}")
     with pytest.raises(BadInput, match="/dev/zero: is a named pipe, socket or device"):
         formats.open("/dev/zero")

@@ -10,6 +10,7 @@ import pytest
 
 from medseg import formats
 from medseg.errors import BadInput
+from medseg.formats import isolated
 from medseg.formats.itk_header import ItkHeader, read_header
 
 META = {
@@ -124,9 +125,18 @@ def test_headers_that_are_written_otherwise_are_not_ordinary(tmp_path: Path) -> 
     assert read_header(meta(tmp_path / "c.mha", {"0008|0060": "CT", "ITK_note": "a = b: c"})).ordinary
 
 
-def test_an_unusual_header_is_read_in_a_process_of_its_own(tmp_path: Path) -> None:
+def test_an_unusual_header_is_read_in_a_process_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    probe, asked = isolated.probe, []
+
+    def noted(path: Path) -> None:
+        asked.append(path)
+        probe(path)
+
+    monkeypatch.setattr(isolated, "probe", noted)
     path = nrrd(tmp_path / "a.nrrd", {"encoding": "ascii"}, b"0 1 2 3 4 5 6 7\n")
     np.testing.assert_array_equal(formats.open(path).read().reshape(-1, order="F"), np.arange(8))
+    formats.open(nrrd(tmp_path / "b.nrrd"))
+    assert asked == [path]
 
 
 @pytest.mark.parametrize("ending", [".mha", ".nrrd"])

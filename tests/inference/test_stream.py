@@ -188,13 +188,18 @@ def test_memory_is_the_rows_of_a_window_and_a_few_pieces(monkeypatch: pytest.Mon
     shape, window = (200, 30), (10, 8)
     image, valid = scene(shape, holes=False)
     largest: list[int] = []
-    zeros = Tensor.new_zeros
+    zeros, made = Tensor.new_zeros, torch.zeros
 
     def spied(self: Tensor, size: Any, **given: Any) -> Tensor:
         largest.append(int(size[-2]))
         return zeros(self, size, **given)
 
+    def spied_image(size: Any, **given: Any) -> Tensor:
+        largest.append(int(size[-2]))
+        return made(size, **given)
+
     monkeypatch.setattr(Tensor, "new_zeros", spied)
+    monkeypatch.setattr(torch, "zeros", spied_image)
     lead, alive, done = [], [], [0]
     asked: list[Box] = []
     masks: list[weakref.ref[np.ndarray]] = []

@@ -15,7 +15,11 @@ from medseg.training.resume import check, differences
 
 def stored(folder: Path, *overrides: str, step: int = 5) -> Path:
     config: Any = OmegaConf.to_container(compose("train", ["run_dir=a", *overrides]), resolve=True)
-    held = {"medseg": checkpoint.contents(config=config, spec={}, plan={}, data={}), "global_step": step}
+    held = {
+        "medseg": checkpoint.contents(config=config, spec={}, plan={}, data={}),
+        "global_step": step,
+        "state_dict": {},
+    }
     torch.save(held, folder / "last.ckpt")
     return folder / "last.ckpt"
 

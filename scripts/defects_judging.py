@@ -1,0 +1,158 @@
+"""Defects in the commands: evaluation, the data doctor, one line for what is wrong."""
+
+from defects import Defect
+
+EVALUATION, REGIONS = "tests/test_evaluation.py", "tests/test_evaluate_regions.py"
+DOCTOR = "tests/doctor"
+
+# fmt: off
+TABLE = (
+    Defect(
+        "regions-merged", "classes that share values are judged as regions", "medseg/evaluate.py",
+        "        if not _overlap(names):\n", "        if True:\n",
+        (f"{REGIONS}::test_lists_that_share_values_are_regions_as_in_a_dataset_json",
+         f"{REGIONS}::test_region_scores_worked_by_hand"),
+    ),
+    Defect(
+        "regions-left-out-of-the-command", "the command after a prediction names regions", "medseg/predict.py",
+        "meant |= {r.name: tuple(v for member in r.members for v in raw[member]) for r in labels.regions}",
+        "meant |= {}",
+        (f"{REGIONS}::test_the_command_after_a_prediction_names_the_regions",),
+    ),
+    Defect(
+        "evaluation-not-reordered", "files in another axis order are the same cells", "medseg/data/label_pairs.py",
+        "source = opened if expected is None else on_axes_of(opened, expected)", "source = opened",
+        (f"{EVALUATION}::test_files_in_another_axis_order_are_the_same_cells",),
+    ),
+    Defect(
+        "evaluation-shift-accepted", "a prediction on a shifted grid is refused", "medseg/data/label_pairs.py",
+        "    if offset <= tolerance:\n", "    if offset <= max(1, tolerance):\n",
+        (f"{EVALUATION}::test_shifted_grid",),
+    ),
+    Defect(
+        "evaluation-tolerance-not-capped", "an evaluation takes no tolerance above a voxel", "medseg/evaluation.py",
+        '    checked_tolerance(grid_tolerance, "grid_tolerance")\n', "",
+        (f"{EVALUATION}::test_tolerances_above_a_voxel_are_refused",),
+    ),
+    Defect(
+        "orphans-passed-over", "labels without a prediction are refused", "medseg/data/label_pairs.py",
+        'if orphans and missing == "error":', "if False:",
+        (f"{EVALUATION}::test_orphans",),
+    ),
+    Defect(
+        "unpaired-images-passed-over", "images without a label are refused", "medseg/data/file_names.py",
+        "            _refuse_unpaired(root, flat[0], files, keys[0], key)\n", "            pass\n",
+        ("tests/data/test_file_names.py::test_a_case_that_lacks_a_file_is_named",),
+    ),
+    Defect(
+        "labels-turned-wrongly", "{0: background} is turned round", "medseg/labels/declared.py",
+        "return {name: int(value) for value, name in labels.items()}",
+        "return {name: i for i, name in enumerate(labels.values())}",
+        ("tests/test_labels.py::test_values_with_names_are_turned_round",),
+    ),
+    Defect(
+        "text-is-no-value", "a value written as text is a value", "medseg/labels/declared.py",
+        "return int(value) if isinstance(value, str) or int(value) == value else None",
+        "return int(value) if not isinstance(value, str) and int(value) == value else None",
+        ("tests/test_labels.py::test_text_of_a_number_is_a_value",),
+    ),
+    Defect(
+        "metric-names-late", "names of metrics are checked before data is read", "medseg/settings.py",
+        '        with _one_line("metric"):\n            instantiate(cfg.metric)(labels=spec.labels)\n', "",
+        ("tests/test_settings.py::test_training_ends_before_a_case_is_opened",),
+    ),
+    Defect(
+        "settings-checked-late", "settings are checked before a case is opened", "medseg/build.py",
+        "    check_parts(cfg, spec, transform, labelled=not pretrains)\n", "",
+        ("tests/test_settings.py::test_training_ends_before_a_case_is_opened",),
+    ),
+    Defect(
+        "mappings-stay-closed", "open mappings take names", "medseg/overrides.py",
+        'return [f"++{word}" if (key := mappings[word]) and _is_open(cfg, key) else word for word in words]',
+        "return list(words)",
+        ("tests/test_overrides.py::test_every_open_mapping_takes_names",),
+    ),
+    Defect(
+        "all-mappings-open", "a misspelt key is refused", "medseg/overrides.py",
+        "return above if above.rpartition(\".\")[2] in open_names else None", "return above",
+        ("tests/test_overrides.py::test_other_mappings_stay_closed",),
+    ),
+    Defect(
+        "nearest-name-not-told", "a misspelt key is told the nearest name", "medseg/command.py",
+        "near = near or difflib.get_close_matches(name, names, n=3, cutoff=0.5)", "near = near or []",
+        ("tests/test_overrides.py::test_other_mappings_stay_closed",),
+    ),
+    Defect(
+        "word-for-a-number", "a word in place of a number is refused", "medseg/command.py",
+        "            check_numbers(cfg, HydraConfig.get().overrides.task, config_name)\n", "",
+        ("tests/test_command.py::test_misspelt_configuration_is_one_line_with_the_right_name",),
+    ),
+    Defect(
+        "failed-job-ends-the-sweep", "-m goes on after a job that failed", "medseg/command.py",
+        'if hydra_config.mode != RunMode.MULTIRUN or not', 'if hydra_config.mode == RunMode.MULTIRUN or not',
+        ("tests/test_command.py::test_a_failed_job_does_not_end_the_others",),
+    ),
+    Defect(
+        "failed-sweep-ends-with-0", "-m ends with 2 if a job failed", "medseg/command.py",
+        "    if failed:\n        _refuse(", "    if failed:\n        print(",
+        ("tests/test_command.py::test_a_failed_job_does_not_end_the_others",),
+    ),
+    Defect(
+        "full-disk-traceback", "a full disk is one line", "medseg/runtime/disk.py",
+        'errno.ENOSPC: "no space', '-errno.ENOSPC: "no space',
+        ("tests/runtime/test_disk.py",),
+    ),
+    Defect(
+        "doctor-ends-with-0", "medseg-check ends with 1 if anything is wrong", "medseg/check.py",
+        "    if wrong(findings):\n        sys.exit(1)\n", "    if not findings:\n        sys.exit(1)\n",
+        ("tests/test_check.py::test_command_ends_with_1_if_anything_is_wrong_and_writes_json",),
+    ),
+    Defect(
+        "doctor-notes-are-wrong", "a note is nothing wrong", "medseg/doctor/finding.py",
+        'return any(finding.severity != "note" for finding in findings)', "return bool(findings)",
+        (f"{DOCTOR}/test_finding.py::test_notes_are_nothing_wrong",),
+    ),
+    Defect(
+        "doctor-constant-channel", "the doctor finds a constant channel", "medseg/doctor/examine.py",
+        "shapes.balance, channels.constant,", "shapes.balance,",
+        (f"{DOCTOR}/checks/test_channels.py::test_constant_channel_is_a_warning",),
+    ),
+    Defect(
+        "doctor-duplicate-in-the-test-set", "a case that is also in the test set is an error",
+        "medseg/doctor/checks/duplicates.py",
+        "crossing = len({facts.test for facts in group}) > 1", "crossing = all(facts.test for facts in group)",
+        (f"{DOCTOR}/checks/test_duplicates.py::test_case_that_is_also_in_the_test_set_is_an_error",),
+    ),
+    Defect(
+        "doctor-swapped-sides", "the doctor finds left on the right", "medseg/doctor/checks/sides.py",
+        "(wrong if sum(sides) > 0 else right).append(facts)", "(wrong if sum(sides) < 0 else right).append(facts)",
+        (f"{DOCTOR}/checks/test_sides.py::test_case_with_left_on_the_right_is_a_warning",),
+    ),
+    Defect(
+        "doctor-unknown-values", "the doctor finds values outside the table", "medseg/doctor/checks/labels.py",
+        "unknown = {v: n for v, n in whole.items() if v not in declared}",
+        "unknown = {v: n for v, n in whole.items() if v < 0}",
+        (f"{DOCTOR}/checks/test_labels.py::test_value_outside_the_table_is_shown_with_its_histogram",),
+    ),
+    Defect(
+        "doctor-shape-of-a-label", "the doctor finds a label of another shape", "medseg/doctor/checks/grids.py",
+        "        return [_other_shape(facts, first, other, where)]\n", "        return []\n",
+        (f"{DOCTOR}/checks/test_grids.py::test_label_of_another_shape_is_an_error",),
+    ),
+    Defect(
+        "doctor-refusals-lost", "what a training would refuse is an error of the doctor", "medseg/doctor/examine.py",
+        "    found += files.refused(survey, explained)\n", "",
+        (f"{DOCTOR}/checks/test_files.py::test_what_no_check_knows_is_told_as_the_training_would",),
+    ),
+    Defect(
+        "doctor-fixes-the-source", "fix=true never writes into the dataset", "medseg/doctor/fix.py",
+        "    if target.resolve().is_relative_to(root.resolve()):\n", "    if target == root:\n",
+        (f"{DOCTOR}/test_fix.py",),
+    ),
+    Defect(
+        "doctor-stops-at-a-broken-file", "the doctor goes on behind a broken file", "medseg/doctor/survey.py",
+        "_DAMAGE = (BadInput, OSError, ValueError, EOFError)", "_DAMAGE = (OSError, EOFError)",
+        (f"{DOCTOR}/checks/test_files.py::test_broken_files_are_findings_and_the_others_are_examined",),
+    ),
+)
+# fmt: on
