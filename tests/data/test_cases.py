@@ -148,7 +148,7 @@ def test_label_of_several_channels_is_refused(case: Case, label: np.ndarray, tmp
         read_case(case, SPEC)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_nonfinite_voxels_are_refused_or_masked(value: float, tmp_path: Path) -> None:
     first, second = image_of(3, 4, 5).astype(np.float64), np.ones((3, 4, 5))
     second[1, 2, 3] = second[2, 0, 0] = value

@@ -115,7 +115,7 @@ def test_missing_declaration_is_refused(tmp_path: Path) -> None:
 
 def test_empty_folder_and_orphans_are_refused(tmp_path: Path) -> None:
     empty = NnunetDataset(folder(tmp_path / "e", V2, {"imagesTr": [], "labelsTr": []}))
-    with pytest.raises(BadInput, match=r"labelsTr: no image among its 0 entries"):
+    with pytest.raises(BadInput, match=r"labelsTr: no label file among its 0 entries"):
         empty.cases()
     orphan = NnunetDataset(folder(tmp_path / "o", V2, TRAIN | {"labelsTr": ["a.nii.gz"]}))
     with pytest.raises(BadInput, match=r"1 image\(s\) in .*imagesTr without a label in .*labelsTr: b;"):
