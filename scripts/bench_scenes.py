@@ -139,7 +139,7 @@ def peer(cfg: DictConfig, seed: int, minutes: float, folder: Path) -> dict[str, 
 
 def ours(cfg: DictConfig) -> dict[str, Any]:
     run_dir = train(cfg)
-    result = json.loads((run_dir / "metrics.json").read_text())
+    result = json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))
     found = {f"iou/{name}": round(by["iou"]["mean"], 4) for name, by in result["classes"].items()}
     with (run_dir / "metrics.csv").open() as stream:
         steps = max(int(row["step"]) for row in csv.DictReader(stream) if row["step"])

@@ -147,7 +147,7 @@ def one(overrides: list[str]) -> dict[str, Any]:
     with open_dict(cfg.callbacks):
         cfg.callbacks.watch = {"_target_": f"{__name__}.Watch"}
     scored = train.train(cfg) / "metrics.json"
-    result = json.loads(scored.read_text()) if scored.exists() else None  # pretraining has none
+    result = json.loads(scored.read_text(encoding="utf-8")) if scored.exists() else None  # pretraining has none
     return {
         "learning": Watch.learning,
         "parameters": Watch.total,

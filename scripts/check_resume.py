@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def steps_logged(log: Path) -> int:
-    lines = log.read_text().splitlines()[1:] if log.exists() else []
+    lines = log.read_text(encoding="utf-8").splitlines()[1:] if log.exists() else []
     return max((int(line.split(",")[1]) for line in lines if line), default=-1)
 
 

@@ -54,7 +54,7 @@ def disks(folder: Path, predict: Sequence[str], evaluate: Sequence[str]) -> Tall
                 return tally
             tally.kills += 1
             code = run(command, [word.replace("DISK", str(disk)) for word in words], folder / "disk.log")
-            lines = (folder / "disk.log").read_text().splitlines()
+            lines = (folder / "disk.log").read_text(encoding="utf-8").splitlines()
             told = [] if code == 2 else [f"exit code {code}"]
             told += ["a traceback"] if any("Traceback" in line for line in lines) else []
             told += [] if sum(line.startswith("error: ") for line in lines) == 1 else ["not one line"]

@@ -102,7 +102,9 @@ def drafts(*folders: Path) -> list[str]:
 def settled(folder: Path, command: str, words: Sequence[str]) -> None:
     """Run a command that must succeed."""
     if code := run(command, words, folder / "log"):
-        sys.exit(f"medseg-{command} {shlex.join(words)} ended with {code}:\n{(folder / 'log').read_text()}")
+        sys.exit(
+            f"medseg-{command} {shlex.join(words)} ended with {code}:\n{(folder / 'log').read_text(encoding='utf-8')}"
+        )
 
 
 def prediction(folder: Path, kind: str) -> list[str]:

@@ -132,7 +132,9 @@ def _arm() -> None:
 
 def _peak() -> int:
     """Largest resident memory since ``_arm``, in bytes."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    line = next(
+        line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM")
+    )
     return int(line.split()[1]) << 10
 
 

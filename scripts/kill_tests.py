@@ -84,7 +84,7 @@ def other_tensors(one: Path, two: Path) -> list[str]:
         parts = [s["state_dict"] | {"step": torch.tensor(s["global_step"])} for s in states]
         if set(parts[0]) != set(parts[1]) or any(not torch.equal(v, parts[1][k]) for k, v in parts[0].items()):
             found.append(f"{name}.ckpt differs")
-    scores = [json.loads((d / "metrics.json").read_text()) for d in (one, two)]
+    scores = [json.loads((d / "metrics.json").read_text(encoding="utf-8")) for d in (one, two)]
     return found + (["metrics.json differs"] if scores[0] != scores[1] else [])
 
 

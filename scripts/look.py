@@ -195,7 +195,7 @@ def page_of(path: Path) -> str:
         Missing: What turns such a file into HTML is not installed.
     """
     if path.suffix == ".html":
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     if path.suffix == ".ipynb":
         exporter = _import("nbconvert").HTMLExporter(embed_images=True, mathjax_url="", require_js_url="")
         html = str(exporter.from_filename(str(path))[0])
@@ -204,7 +204,7 @@ def page_of(path: Path) -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><base href="{path.resolve().as_uri()}">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{path.name}</title>'
-        f"<style>{_LIKE_A_CODE_HOST}</style></head><body>{reader.render(path.read_text())}</body></html>"
+        f"<style>{_LIKE_A_CODE_HOST}</style></head><body>{reader.render(path.read_text(encoding='utf-8'))}</body></html>"
     )
 
 

@@ -82,13 +82,13 @@ def problems(table: Sequence[Defect], root: Path) -> list[str]:
     found = [f"{name}: named twice" for name in sorted({name for name in names if names.count(name) > 1})]
     for defect in table:
         path = root / defect.file
-        times = path.read_text().count(defect.old) if path.is_file() else 0
+        times = path.read_text(encoding="utf-8").count(defect.old) if path.is_file() else 0
         if times != 1:
             found.append(f"{defect.name}: its text occurs {times} times in {defect.file}, expected once")
         for test in defect.tests:
             file, _, rest = test.partition("::")
             function = f"def {rest.rpartition('::')[2].partition('[')[0]}("
-            if not (root / file).is_file() or (rest and function not in (root / file).read_text()):
+            if not (root / file).is_file() or (rest and function not in (root / file).read_text(encoding="utf-8")):
                 found.append(f"{defect.name}: there is no test {test}")
     return found
 
@@ -177,7 +177,7 @@ def pass_unchanged(table: Sequence[Defect], copy: Path, limit: float) -> bool:
 def plant(defect: Defect, number: int, copy: Path, limit: float) -> Outcome:
     """Plant one defect, run its tests and take it out again."""
     path = copy / defect.file
-    sound, stat = path.read_text(), path.stat()
+    sound, stat = path.read_text(encoding="utf-8"), path.stat()
     began = time.monotonic()
     try:
         path.write_text(sound.replace(defect.old, defect.new))

@@ -14,7 +14,7 @@ from tests.prepared import script
 ROOT = Path(__file__).parents[1]
 readme = script("readme_commands")
 COMMANDS = list({c.text: c for c in readme.commands((ROOT / "README.md").read_text(encoding="utf-8"))}.values())
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 KINDS = {
     "told": r"medseg-train --(help|options)",

@@ -231,5 +231,5 @@ def test_adapters_become_weights_as_the_message_says(
     merged = adapters.merge(medseg.load(best, device="cpu").network)
     save_file(merged.state_dict(), folder / "merged.safetensors")
     given = compose("train", [*SCENES, *TINY, *own, f"run_dir={folder}/next", f"weights={folder}/merged.safetensors"])
-    assert "100 % of" in (train.train(given) / "weights.txt").read_text().splitlines()[0]
+    assert "100 % of" in (train.train(given) / "weights.txt").read_text(encoding="utf-8").splitlines()[0]
     assert load_file(folder / "merged.safetensors").keys() == merged.state_dict().keys()

@@ -176,7 +176,7 @@ def test_masked_voxels_never_count(tmp_path: Path) -> None:
         run_dir = train(settings(root, "data.nonfinite=mask", "trainer.max_steps=4"))
         state = checkpoint.network_state(checkpoint.read(run_dir / "checkpoints/last.ckpt"))
         assert all(bool(v.isfinite().all()) for v in state.values())
-        results.append((state, json.loads((run_dir / "metrics.json").read_text())["cases"]))
+        results.append((state, json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))["cases"]))
         (written,) = predict_into(run_dir, image_of(root, VAL), tmp_path / name / "out")
         pred = formats.open(written).read()[0]
         assert (pred[2:14, 3:12, 2:9] == 0).all()
@@ -209,7 +209,7 @@ def test_empty_folders(root: Path) -> None:
 @pytest.mark.parametrize("key", ["labels", "channel_names", "file_ending"])
 def test_dataset_json_without_a_key(key: str, root: Path) -> None:
     path = root / "dataset.json"
-    declared = json.loads(path.read_text())
+    declared = json.loads(path.read_text(encoding="utf-8"))
     del declared[key]
     path.write_text(json.dumps(declared))
     refuse(root, f"{path}: missing keys ['{key}'], found [", "; add them")
@@ -232,7 +232,7 @@ def test_thin_volumes_are_padded(root: Path) -> None:
     pred: Any = nib.load(written)
     assert pred.shape == (20, 20, 2)
     np.testing.assert_array_equal(pred.affine, AFFINE)
-    assert {row["case"] for row in json.loads((run_dir / "metrics.json").read_text())["cases"]} == {VAL}
+    assert {row["case"] for row in json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))["cases"]} == {VAL}
 
 
 @pytest.mark.parametrize("how", ["unlabelled", "masked"])
@@ -328,7 +328,7 @@ def test_input_of_other_channels(run_dir: Path, two_channel_run: Path, inputs: P
 def test_output_that_is_a_file(run_dir: Path, inputs: Path, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
     refuse_prediction(run_dir, inputs, tmp_path / "out", f"output={tmp_path}/out is a file; give a folder")
-    assert (tmp_path / "out").read_text() == "mine"
+    assert (tmp_path / "out").read_text(encoding="utf-8") == "mine"
 
 
 def test_output_in_the_folder_of_the_images(run_dir: Path, tmp_path: Path) -> None:
@@ -344,7 +344,7 @@ def test_files_of_unknown_origin_are_replaced_only_on_request(run_dir: Path, inp
     out.mkdir()
     (out / "p1.nii.gz").write_text("mine")
     refuse_prediction(run_dir, inputs, out, "1 of 3 label files", "1 not listed in predictions.json", "overwrite=true")
-    assert (out / "p1.nii.gz").read_text() == "mine"
+    assert (out / "p1.nii.gz").read_text(encoding="utf-8") == "mine"
     assert names(out) == ["p1.nii.gz"]
     predict_into(run_dir, inputs, out, "overwrite=true")
     assert names(out) == ["p0.nii.gz", "p1.nii.gz", "p2.nii.gz", RECORD]

@@ -23,7 +23,7 @@ def test_command_ends_with_1_if_anything_is_wrong_and_writes_json(
     shown = capsys.readouterr().out
     assert "error: orphan: c1: image(s) in" in shown
     assert "5 cases: 1 error" in shown
-    told = json.loads((tmp_path / "out/check.json").read_text())
+    told = json.loads((tmp_path / "out/check.json").read_text(encoding="utf-8"))
     assert told["counts"] == {"error": 1, "warning": 0, "note": 0}
     assert told["findings"][0]["cases"] == ["c1"]
     assert (tmp_path / "out/check.html").is_file()

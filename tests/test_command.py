@@ -186,7 +186,7 @@ def test_completion_in_bash(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["train", "predict", "evaluate", "plan", "check"])
 def test_help_tells_how_the_shell_completes(command: str) -> None:
-    text = (CONF / f"{command}.yaml").read_text()
+    text = (CONF / f"{command}.yaml").read_text(encoding="utf-8")
     for line in (
         f'bash   eval "$$(medseg-{command} -sc install=bash)"',
         f"fish   medseg-{command} -sc install=fish | source",

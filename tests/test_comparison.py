@@ -73,14 +73,14 @@ def test_arms_on_several_folds_are_paired_by_fold(tmp_path: Path) -> None:
     assert row["of_cases"]["cases"] == 4
     assert "folds share training cases: no interval" in lines(result)[-1]
     write_comparison(tmp_path / "c.html", result)
-    assert "paired by fold and seed" in (tmp_path / "c.html").read_text()
+    assert "paired by fold and seed" in (tmp_path / "c.html").read_text(encoding="utf-8")
 
 
 def test_one_seed_has_no_interval_over_seeds(tmp_path: Path) -> None:
     result = compare([SWEEP[0], SWEEP[2]])
     assert "(one seed: no interval over seeds), ahead with 1 of 1" in lines(result)[-1]
     write_comparison(tmp_path / "c.html", result)
-    assert "(one seed: no interval" in (tmp_path / "c.html").read_text()
+    assert "(one seed: no interval" in (tmp_path / "c.html").read_text(encoding="utf-8")
 
 
 def test_interval_is_that_of_a_paired_t_test() -> None:
@@ -137,7 +137,7 @@ def test_runs_are_read_in_the_order_of_their_jobs(tmp_path: Path) -> None:
 def test_page_and_lines_tell_every_number(tmp_path: Path) -> None:
     result = compare(SWEEP)
     write_comparison(tmp_path / "c.html", result)
-    text = (tmp_path / "c.html").read_text()
+    text = (tmp_path / "c.html").read_text(encoding="utf-8")
     assert "+0.1500" in text
     assert "model.encoder.weights=mae.ckpt" in text
     assert "Dice less that of model.encoder.weights=null" in text
@@ -157,7 +157,7 @@ def test_a_sweep_ends_with_its_comparison(
     monkeypatch.setattr(sys, "argv", command)
     monkeypatch.chdir(tmp_path)
     training.main()
-    result = json.loads((tmp_path / "runs" / "comparison.json").read_text())
+    result = json.loads((tmp_path / "runs" / "comparison.json").read_text(encoding="utf-8"))
     assert [arm["name"] for arm in result["arms"]] == ["optimizer.lr=0.001", "optimizer.lr=0.01"]
     assert set(result["differences"][0]["seeds"]) == {"0", "1"}
     assert "comparison.html" in capsys.readouterr().out
@@ -165,5 +165,5 @@ def test_a_sweep_ends_with_its_comparison(
     shutil.rmtree(tmp_path / "runs" / "3")  # as if the sweep had been killed before its last job
     monkeypatch.setattr(sys, "argv", [*command, "ckpt_path=last"])
     training.main()
-    again = json.loads((tmp_path / "runs" / "comparison.json").read_text())
+    again = json.loads((tmp_path / "runs" / "comparison.json").read_text(encoding="utf-8"))
     assert again["differences"] == result["differences"], "the last job began, and went on with no other"

@@ -109,7 +109,7 @@ def tiny_data(cache: Path, option: str, experiment: str | None = None) -> list[s
         else:
             overrides = LAYOUTS[option](root)
         told.write_text(json.dumps(overrides))
-    return json.loads(told.read_text())
+    return json.loads(told.read_text(encoding="utf-8"))
 
 
 def tiny_model(option: str, chosen: dict[str, str]) -> list[str]:
@@ -208,7 +208,7 @@ def test_shared_keys_belong_to_some_option(name: str) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_file_begins_by_describing_itself(name: str) -> None:
-    first, second, *_ = (CONF / f"{name}.yaml").read_text().splitlines()
+    first, second, *_ = (CONF / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
     described = second if first.startswith("# @package") else first
     assert described.startswith("# ")
     assert 20 <= len(described) <= 125
@@ -216,7 +216,11 @@ def test_file_begins_by_describing_itself(name: str) -> None:
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiment_begins_with_its_command(name: str) -> None:
-    header = [line for line in (CONF / f"experiment/{name}.yaml").read_text().splitlines() if line.startswith("#")]
+    header = [
+        line
+        for line in (CONF / f"experiment/{name}.yaml").read_text(encoding="utf-8").splitlines()
+        if line.startswith("#")
+    ]
     assert any(f"medseg-train experiment={name}" in line for line in header)
 
 

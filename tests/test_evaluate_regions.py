@@ -57,7 +57,7 @@ def test_lists_that_share_values_are_regions_as_in_a_dataset_json(folders: Path)
     assert list(by_names["classes"]) == ["whole tumour", "tumour core", "enhancing"]
     titles = ["background", "tumour core (value 1)", "whole tumour (value 2)", "tumour core (value 3)", "enhancing"]
     assert by_names["confusion"]["classes"] == titles
-    page = (folders / "out/report.html").read_text()
+    page = (folders / "out/report.html").read_text(encoding="utf-8")
     assert "value_1" not in page
     assert "whole tumour (value 2)" in page
 

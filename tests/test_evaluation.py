@@ -46,10 +46,10 @@ def test_two_cases_worked_by_hand(folders, capsys):
     assert result["classes"]["class_1"]["hd95_mm"]["mean"] == pytest.approx(0.5)
     assert [row["case"] for row in result["cases"]] == ["p1", "p2"]
     assert sorted(p.name for p in (folders / "out").iterdir()) == ["cases.csv", "metrics.json", "report.html"]
-    assert json.loads((folders / "out" / "metrics.json").read_text()) == result
+    assert json.loads((folders / "out" / "metrics.json").read_text(encoding="utf-8")) == result
     with (folders / "out" / "cases.csv").open(newline="") as file:
         assert [float(row["dice"]) for row in csv.DictReader(file)] == pytest.approx([1, 3 / 4])
-    assert (folders / "out" / "report.html").read_text().count("<img") == 1
+    assert (folders / "out" / "report.html").read_text(encoding="utf-8").count("<img") == 1
     printed = capsys.readouterr().out
     assert "0.875" in printed
     assert "class_1" in printed
@@ -95,7 +95,7 @@ def test_orphans(folders):
         evaluate(folders)
     assert not (folders / "out").exists()
     assert evaluate(folders, missing="skip")["summary"]["dice"]["cases"] == 1
-    assert "p3" in (folders / "out" / "report.html").read_text()
+    assert "p3" in (folders / "out" / "report.html").read_text(encoding="utf-8")
     with pytest.raises(BadInput, match="missing=maybe"):
         evaluate(folders, missing="maybe")
 

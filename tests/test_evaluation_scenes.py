@@ -84,8 +84,8 @@ def test_two_scenes_worked_by_hand(folders, capsys):
     assert rows["s2", "water"]["iou"] == 3 / 4
     assert rows["s2", ALL]["accuracy"] == pytest.approx(5 / 6)
     assert result["policy"]["unpredicted"] == "every labelled cell has a prediction"
-    assert json.loads((folders / "out" / "metrics.json").read_text()) == result
-    page = (folders / "out" / "report.html").read_text()
+    assert json.loads((folders / "out" / "metrics.json").read_text(encoding="utf-8")) == result
+    page = (folders / "out" / "report.html").read_text(encoding="utf-8")
     assert page.count("<img") == 2
     assert "Confusion" in page
     printed = capsys.readouterr()
@@ -113,7 +113,7 @@ def test_cells_without_prediction_are_left_out_and_told(scenes, capsys):
     told = "5.9 % of the labelled cells, in 1 of 2 cases, have no prediction and are not counted"
     assert result["policy"]["unpredicted"] == told
     assert f"warning: {told}: s1" in capsys.readouterr().err
-    assert told in (scenes / "out" / "report.html").read_text()
+    assert told in (scenes / "out" / "report.html").read_text(encoding="utf-8")
 
 
 def test_nan_in_a_prediction_is_no_prediction(scenes):
@@ -147,7 +147,7 @@ def test_field_of_view(folders):
         save(folders / "fov" / f"{case}{suffix}", view)
     result = evaluate(folders, valid=folders / "fov")
     assert result["confusion"]["matrix"] == [[2, 1, 0], [0, 2, 0], [1, 0, 5]]
-    assert "fov" in (folders / "out" / "report.html").read_text()
+    assert "fov" in (folders / "out" / "report.html").read_text(encoding="utf-8")
     (folders / "fov" / f"s2{suffix}").unlink()
     with pytest.raises(BadInput, match="no field of view of case s2"):
         evaluate(folders, valid=folders / "fov")

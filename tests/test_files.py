@@ -25,7 +25,7 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeyp
     monkeypatch.setattr(Path, "write_text", fail)
     with pytest.raises(OSError, match="disk full"):
         write_whole(path, "new")
-    assert path.read_text() == "old"
+    assert path.read_text(encoding="utf-8") == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["told.txt"]
 
 
@@ -42,4 +42,4 @@ def test_of_several_files_all_are_written_or_none(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(Path, "write_text", fail)
     with pytest.raises(OSError, match="No space left"):
         write_together(dict.fromkeys(paths, "new"))
-    assert [path.read_text() for path in sorted(tmp_path.iterdir())] == ["old"] * 3
+    assert [path.read_text(encoding="utf-8") for path in sorted(tmp_path.iterdir())] == ["old"] * 3

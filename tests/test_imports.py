@@ -95,7 +95,7 @@ def part_of(path: Path) -> str:
 def imported(path: Path) -> set[str]:
     """Parts of medseg that a file imports, inside functions too; under TYPE_CHECKING as well."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {name.name for name in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -142,7 +142,7 @@ def test_commands_do_not_import_torch_before_they_run(module: str) -> None:
 def test_trackers_are_imported_where_they_are_used_only(path: Path) -> None:
     """A training with logger=csv imports none of them, and works without the optional ones."""
     optional = {"wandb", "tensorboard", "mlflow"}
-    for node in ast.parse(path.read_text()).body:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
         names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         assert not optional & {name.partition(".")[0] for name in names}

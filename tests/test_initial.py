@@ -63,7 +63,7 @@ def test_what_does_not_fit_is_refused_before_a_case_is_read(tmp_path: Path, over
 
 
 def test_a_run_tells_where_its_weights_came_from(trained: Path, weights: Path, capsys: pytest.CaptureFixture) -> None:
-    told = (trained / "weights.txt").read_text()
+    told = (trained / "weights.txt").read_text(encoding="utf-8")
     assert str(weights) in told.splitlines()[0]
     assert "100 % of" in told
     stored = checkpoint.read(trained / "checkpoints/last.ckpt")["medseg"]["provenance"]["weights"]

@@ -74,7 +74,7 @@ def slug(heading: str) -> str:
 @cache
 def read(path: Path) -> Page:
     """A document: Markdown, or the Markdown cells of a notebook."""
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     if path.suffix == ".ipynb":
         cells: list[dict[str, Any]] = json.loads(text)["cells"]
         text = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
@@ -144,9 +144,11 @@ def test_a_report_needs_nothing_beside_it(tmp_path: Path) -> None:
     write_report(tmp_path / "report.html", scored, [("a", b"png")], {"git": "https://host.org/me/it"})
     arms = [{"name": name, "scores": {"0": 0.5}, "mean": 0.5} for name in ("lr=1", "lr=2")]
     row = {"of": "lr=2", "to": "lr=1", "seeds": {"0": 0.0}, "difference": 0.0, "ci95": None, "of_cases": None}
-    write_comparison(tmp_path / "comparison.html", {"metric": "dice", "folds": False, "arms": arms, "differences": [row]})
+    write_comparison(
+        tmp_path / "comparison.html", {"metric": "dice", "folds": False, "arms": arms, "differences": [row]}
+    )
     for name in ("report.html", "comparison.html"):
-        page = Page((tmp_path / name).read_text())
+        page = Page((tmp_path / name).read_text(encoding="utf-8"))
         assert [t for t in page.targets if not t.startswith(("data:image/", "#"))] == []
         assert page.silent == []
         assert list(broken(page, name)) == []

@@ -20,12 +20,12 @@ _WRITE = re.compile(r"%%writefile (\S+)\n")
 
 
 def code_cells(path: Path) -> list[dict[str, Any]]:
-    return [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    return [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
 
 
 def texts(path: Path) -> Iterator[str]:
     """All that a reader sees: sources, printed lines, results."""
-    for cell in json.loads(path.read_text())["cells"]:
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
         yield "".join(cell["source"])
         for output in cell.get("outputs", ()):
             yield "".join(output.get("text", ()))

@@ -17,7 +17,7 @@ FILES = sorted(path for path in CONF.rglob("*.yaml"))
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(CONF).as_posix())
 def test_first_line_of_a_file_stands_by_itself(path: Path) -> None:
-    lines = [line for line in path.read_text().splitlines() if not line.startswith("# @package")]
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("# @package")]
     first, second = lines[:2]
     assert options.described(path) == first.removeprefix("# ").removesuffix(".")
     assert len(options.described(path)) >= 15
@@ -67,7 +67,7 @@ def test_options_of_the_user_are_listed_too(tmp_path: Path) -> None:
 
 
 def test_table_of_the_readme_is_current() -> None:
-    text = write_choices.README.read_text()
+    text = write_choices.README.read_text(encoding="utf-8")
     assert write_choices.filled(text) == text, "run python scripts/write_choices.py"
     for group in GROUPS:
         for name, told in group.options.items():

@@ -17,7 +17,7 @@ def open_keys() -> list[tuple[str, str]]:
     found = []
     for path in sorted(conf_dir().glob("*/*.yaml")):
         above: dict[int, str] = {}
-        for line in path.read_text().splitlines():
+        for line in path.read_text(encoding="utf-8").splitlines():
             if match := re.match(r"^( *)(\w+):", line):
                 depth = len(match[1])
                 above = {d: n for d, n in above.items() if d < depth} | {depth: match[2]}

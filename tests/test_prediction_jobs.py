@@ -41,7 +41,7 @@ def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / f"{name}.tif").write_text(name)
 
     def polygons(raster: Path, target: Path, labels: Any, *, min_area_m2: float) -> None:
-        target.write_text(f"{raster.read_text()} over {min_area_m2:g}")
+        target.write_text(f"{raster.read_text(encoding='utf-8')} over {min_area_m2:g}")
 
     monkeypatch.setattr(prediction_jobs, "polygons", polygons)
     return tmp_path / "out"
@@ -62,7 +62,7 @@ def run(
 
 def texts(out: Path) -> dict[str, str]:
     found = [path for path in sorted(out.rglob("*")) if path.is_file() and path.name != RECORD]
-    return {path.relative_to(out).as_posix(): path.read_text() for path in found}
+    return {path.relative_to(out).as_posix(): path.read_text(encoding="utf-8") for path in found}
 
 
 def test_a_newer_checkpoint_never_keeps_older_files(out: Path) -> None:

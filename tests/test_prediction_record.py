@@ -104,7 +104,7 @@ def test_files_of_a_killed_command_are_not_trusted_and_no_conflict(folder: Path,
 def test_files_of_another_origin_go_before_a_case_begins(folder: Path, image: Path) -> None:
     Record(folder, Origin("b" * 64, "b.ckpt", {})).begin({"labels": "c.tif"}, [image], every=EVERY)
     assert not any((folder / name).exists() for name in EVERY), "old polygons would not belong to new labels"
-    assert next(iter(json.loads((folder / RECORD).read_text())["origins"].values()))["file"] == "b.ckpt"
+    assert next(iter(json.loads((folder / RECORD).read_text(encoding="utf-8"))["origins"].values()))["file"] == "b.ckpt"
 
 
 def test_a_case_without_any_output_is_forgotten(tmp_path: Path, image: Path) -> None:
@@ -118,7 +118,7 @@ def test_two_commands_fill_one_folder(folder: Path, image: Path) -> None:
     first, second = Record(folder, ORIGIN), Record(folder, ORIGIN)
     first.begin({"labels": "d.tif"}, [image], every=["d.tif"])
     second.begin({"labels": "e.tif"}, [image], every=["e.tif"])
-    assert set(json.loads((folder / RECORD).read_text())["cases"]) == {"c.tif", "d.tif", "e.tif"}
+    assert set(json.loads((folder / RECORD).read_text(encoding="utf-8"))["cases"]) == {"c.tif", "d.tif", "e.tif"}
 
 
 def test_every_slice_and_detached_file_counts(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_leaves_checkpoints_losses_and_pictures(pretrained: Path) -> None:
     assert {p.name for p in (pretrained / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     assert not (pretrained / "metrics.json").exists()
-    header = (pretrained / "metrics.csv").read_text().splitlines()[0]
+    header = (pretrained / "metrics.csv").read_text(encoding="utf-8").splitlines()[0]
     assert "val/loss" in header
     assert "val/dice" not in header
     (picture,) = list((pretrained / "reconstructions").glob("step_000004.png"))
@@ -122,7 +122,7 @@ def test_a_training_begins_with_all_of_a_pretrained_network_but_its_last_layer(
     assert run.report is not None
     assert 0.9 < run.report.share < 1
     folder = train(compose("train", [*few, f"weights={best}", f"run_dir={tmp_path}/run", "test=false"]))
-    assert str(best) in (folder / "weights.txt").read_text()
+    assert str(best) in (folder / "weights.txt").read_text(encoding="utf-8")
     assert str(best) in capsys.readouterr().out
     stored = checkpoint.read(folder / "checkpoints" / "last.ckpt")["medseg"]
     assert stored["provenance"]["weights"]["source"] == str(best)

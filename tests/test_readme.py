@@ -165,7 +165,7 @@ def test_plan_is_written(text: str, cache: Path, tmp_path: Path) -> None:
         f"output={tmp_path}/plan.yaml",
         f"cache_dir={cache}/cache",
     ]
-    assert "spacing:" in write_plan(compose("plan", [*job, *more])).read_text()
+    assert "spacing:" in write_plan(compose("plan", [*job, *more])).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("text", [*shown("predict"), *shown("evaluate")])
@@ -242,7 +242,7 @@ def test_shell_script_is_sound(text: str) -> None:
 
 @pytest.mark.parametrize("text", shown("make"))
 def test_make_knows_the_target(text: str) -> None:
-    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert text.split()[1] in targets
     if shutil.which("make"):
         subprocess.run([*text.split(), "--dry-run"], cwd=ROOT, check=True, capture_output=True)
@@ -256,7 +256,9 @@ def test_make_demo_leaves_a_picture_and_a_report(tmp_path: Path) -> None:
     environment = {"PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "WANDB_MODE": "offline"}
     subprocess.run(["bash", "scripts/demo.sh"], cwd=tmp_path, check=True, env=environment, capture_output=True)
     assert (tmp_path / "demo/picture.png").stat().st_size > 10_000
-    assert json.loads((tmp_path / "demo/scores/metrics.json").read_text())["summary"]["dice"]["mean"] > 0.8
+    assert (
+        json.loads((tmp_path / "demo/scores/metrics.json").read_text(encoding="utf-8"))["summary"]["dice"]["mean"] > 0.8
+    )
 
 
 @pytest.mark.parametrize("text", shown("pip"))

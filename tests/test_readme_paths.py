@@ -78,7 +78,7 @@ def test_path_ends_with_predictions_and_a_report(
 
 
 def test_sections_of_the_paths_are_those_of_the_script() -> None:
-    walks = re.findall(r'^walk "(.+)"$', (ROOT / "scripts/first_hour.sh").read_text(), re.MULTILINE)
+    walks = re.findall(r'^walk "(.+)"$', (ROOT / "scripts/first_hour.sh").read_text(encoding="utf-8"), re.MULTILINE)
     assert walks == SECTIONS == ["My volumes", "My scenes", "My encoder"]
 
 

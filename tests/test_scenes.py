@@ -54,14 +54,14 @@ def predicted(folder: Path, out: str, *overrides: str, images: str = "raw/images
 
 
 def test_a_run_learns_stripes_and_tells_pooled_scores(scenes: Path) -> None:
-    told = json.loads((scenes / "run/metrics.json").read_text())
+    told = json.loads((scenes / "run/metrics.json").read_text(encoding="utf-8"))
     assert told["summary"]["miou"]["mean"] > 0.8
     assert set(told["classes"]) == {"road", "river"}
     assert np.array(told["confusion"]["matrix"]).sum() == 40 * 56
     assert told["policy"]["checkpoint"] == "last"
     assert 0.9 < told["classes"]["road"]["auc"]["mean"] <= 1
-    assert "auc" in (scenes / "run/cases.csv").read_text().partition("\n")[0].split(",")
-    assert "<th>AUC</th>" in (scenes / "run/report.html").read_text()
+    assert "auc" in (scenes / "run/cases.csv").read_text(encoding="utf-8").partition("\n")[0].split(",")
+    assert "<th>AUC</th>" in (scenes / "run/report.html").read_text(encoding="utf-8")
 
 
 def test_maps_lie_on_the_very_grid_and_score_as_in_the_run(scenes: Path) -> None:
@@ -72,7 +72,7 @@ def test_maps_lie_on_the_very_grid_and_score_as_in_the_run(scenes: Path) -> None
         assert json.loads(found.tags()["CLASS_NAMES"]) == {"0": "background", "1": "road", "7": "river"}
         assert found.nodata == 255
         assert set(np.unique(found.read())) <= {0, 1, 7}
-    told = json.loads((scenes / "run/metrics.json").read_text())
+    told = json.loads((scenes / "run/metrics.json").read_text(encoding="utf-8"))
     (case,) = {row["case"] for row in told["cases"]}
     for folder, name in (("maps", "predictions"), ("raw/masks", "labels")):
         (scenes / name).mkdir(exist_ok=True)
@@ -80,11 +80,11 @@ def test_maps_lie_on_the_very_grid_and_score_as_in_the_run(scenes: Path) -> None
     names = "names={background: 0, road: 1, river: 7}"
     places = [f"predictions={scenes}/predictions", f"labels={scenes}/labels", f"output={scenes}/scores"]
     evaluate(compose("evaluate", [*places, names]))
-    scored = json.loads((scenes / "scores/metrics.json").read_text())
+    scored = json.loads((scenes / "scores/metrics.json").read_text(encoding="utf-8"))
     assert scored["confusion"] == told["confusion"]
     assert "auc" not in scored["summary"]
     assert scored["policy"]["auc"].startswith("not there: label files hold no probabilities")
-    assert "<dt>AUC</dt><dd>not there" in (scenes / "scores/report.html").read_text()
+    assert "<dt>AUC</dt><dd>not there" in (scenes / "scores/report.html").read_text(encoding="utf-8")
 
 
 def test_probabilities_and_polygons_lie_in_folders_of_their_own(scenes: Path) -> None:
@@ -174,7 +174,7 @@ def test_windows_from_files_train_as_windows_from_the_store(scenes: Path, tmp_pa
     def rows(store: str) -> str:
         own = [f"data.root={scenes}/raw", "data=rasters", *OWN["rasters"], f"data.store={store}", "test=false"]
         places = [f"cache_dir={tmp_path}/{store}", f"run_dir={tmp_path}/run-{store}", "trainer.max_steps=10"]
-        return (train(compose("train", [*own, *TINY, *places])) / "metrics.csv").read_text()
+        return (train(compose("train", [*own, *TINY, *places])) / "metrics.csv").read_text(encoding="utf-8")
 
     assert rows("true") == rows("false")
     assert not list((tmp_path / "false").rglob("*.b2nd"))
@@ -185,7 +185,7 @@ def test_blocks_of_scenes_are_cases(scenes: Path, tmp_path: Path) -> None:
     run_dir = train(
         compose("train", [*own, *TINY, f"cache_dir={tmp_path}", f"run_dir={tmp_path}/run", "trainer.max_steps=2"])
     )
-    cases = {row["case"] for row in json.loads((run_dir / "metrics.json").read_text())["cases"]}
+    cases = {row["case"] for row in json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))["cases"]}
     assert len(cases) > 1
     assert all("@r" in case for case in cases)
 

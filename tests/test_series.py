@@ -71,7 +71,7 @@ def cells(path: Path) -> np.ndarray:
 
 def test_a_network_that_sees_the_course_beats_chance(run: Path) -> None:
     train(configured(run, *SMP, "data.n_scenes=8", "trainer.max_steps=100", name="learned"))
-    told = json.loads((run / "learned/metrics.json").read_text())
+    told = json.loads((run / "learned/metrics.json").read_text(encoding="utf-8"))
     assert told["summary"]["miou"]["mean"] > 0.4  # chance: 0.2; one class everywhere: 0.11
     assert (run / "learned/report.html").stat().st_size > 10_000
 
@@ -126,8 +126,8 @@ def test_maps_of_files_are_those_of_the_training_and_of_arrays(run: Path, images
     labels = images.parent / "test_masks"
     evaluate(compose("evaluate", [f"predictions={tmp_path}/maps", f"labels={labels}", f"output={tmp_path}/scores",
                                   "names={grass: 0, one_crop: 1, two_crops: 2}", "background=null"]))  # fmt: skip
-    scored = json.loads((tmp_path / "scores/metrics.json").read_text())
-    told = json.loads((run / "run/metrics.json").read_text())
+    scored = json.loads((tmp_path / "scores/metrics.json").read_text(encoding="utf-8"))
+    told = json.loads((run / "run/metrics.json").read_text(encoding="utf-8"))
     assert scored["confusion"] == told["confusion"]
     predictor = medseg.load(run / "run/checkpoints/last.ckpt", device="cpu")
     read = [source.read_valid() for source in sources]

@@ -73,7 +73,7 @@ def test_killed_sweep_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     assert "ckpt_path=last" in further.seen[0]
     assert further.seen[0][:-1] == killed.seen[4]
     assert "ckpt_path=last" not in further.seen[1]
-    told = yaml.safe_load(best.read_text())
+    told = yaml.safe_load(best.read_text(encoding="utf-8"))
     scores = [float(row["score"]) for row in table(tmp_path / "whole")]
     assert told["score"] == max(scores)
     assert told["trial"] == scores.index(max(scores))
@@ -168,8 +168,8 @@ def test_command_leaves_a_run_for_each_trial(tmp_path: Path, monkeypatch: pytest
         run = folder / str(number)
         assert (run / "checkpoints/best.ckpt").is_file()
         assert not (run / "metrics.json").exists(), "trials do not look at the test set"
-        rates.append(yaml.safe_load((run / "config.yaml").read_text())["optimizer"]["lr"])
+        rates.append(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["optimizer"]["lr"])
         assert float(row["optimizer.lr"]) == rates[-1]
-        assert json.loads((run / "provenance.json").read_text())
+        assert json.loads((run / "provenance.json").read_text(encoding="utf-8"))
     assert len(set(rates)) == 2
     assert {p.name for p in folder.iterdir()} == {"0", "1", "best.yaml", "trials.csv", "study.db", ".lock"}

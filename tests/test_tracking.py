@@ -12,7 +12,7 @@ from medseg.command import compose
 from medseg.errors import BadInput
 from medseg.tracking import describe
 
-SWEEP = yaml.safe_load((Path(__file__).parents[1] / "scripts/wandb_sweep.yaml").read_text())
+SWEEP = yaml.safe_load((Path(__file__).parents[1] / "scripts/wandb_sweep.yaml").read_text(encoding="utf-8"))
 
 
 def test_run_on_its_own_is_called_after_experiment_and_seed() -> None:

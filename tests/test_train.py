@@ -56,7 +56,7 @@ def test_run_folder_holds_what_is_promised(run_dir: Path) -> None:
     }  # fmt: skip
     assert promised <= {p.name for p in run_dir.iterdir()}
     assert {p.name for p in (run_dir / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
-    result = json.loads((run_dir / "metrics.json").read_text())
+    result = json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))
     assert set(result) == {"summary", "classes", "policy", "cases", "confusion"}
     assert {"dice", "hd95_mm", "nsd", "volume_error_mm3"} <= set(result["summary"])
     assert set(result["classes"]) == {"liver", "stomach", "left kidney", "right kidney", "aorta"}
@@ -64,7 +64,7 @@ def test_run_folder_holds_what_is_promised(run_dir: Path) -> None:
     with (run_dir / "metrics.csv").open() as stream:
         columns = set(next(csv.reader(stream)))
     assert {"train/loss", "val/dice", "val/dice/aorta", "train/lr"} <= columns
-    origin = json.loads((run_dir / "provenance.json").read_text())
+    origin = json.loads((run_dir / "provenance.json").read_text(encoding="utf-8"))
     assert origin["packages"]["torch"] == metadata.version("torch")
     assert set(origin["data"]["files"]) == {f"phantom_{i:03d}" for i in range(6)}
     assert all(
@@ -95,8 +95,8 @@ def test_prediction_of_files_equals_the_judgement_of_the_run(run_dir: Path, cach
         assert itk_source.GetOrigin() == itk_label.GetOrigin()
     labels = images.parent / "labelsTs"
     evaluate(compose("evaluate", [f"predictions={out}", f"labels={labels}", f"output={cache}/scores"]))
-    by_file = json.loads((cache / "scores" / "metrics.json").read_text())
-    by_run = json.loads((run_dir / "metrics.json").read_text())
+    by_file = json.loads((cache / "scores" / "metrics.json").read_text(encoding="utf-8"))
+    by_run = json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))
     assert by_file["summary"] == by_run["summary"]
     before = written[0].stat().st_mtime_ns
     predict(compose("predict", overrides))
@@ -147,7 +147,7 @@ def test_resumed_training_with_accumulated_gradients_equals_an_uninterrupted_one
     first, second = (weights(folder / "checkpoints" / "last.ckpt") for folder in (whole, resumed))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert checkpoint.read(whole / "checkpoints" / "last.ckpt")["global_step"] == 9, "steps are the optimiser's"
-    rows = [(folder / "metrics.csv").read_text().splitlines()[-1] for folder in (whole, resumed)]
+    rows = [(folder / "metrics.csv").read_text(encoding="utf-8").splitlines()[-1] for folder in (whole, resumed)]
     assert rows[0] == rows[1], "val/loss too"
 
 

@@ -65,7 +65,7 @@ def run(run_dirs: list[Path]) -> Offline:
 
 @pytest.fixture(scope="module")
 def scores(run_dirs: list[Path]) -> dict[str, Any]:
-    return json.loads((run_dirs[0] / "metrics.json").read_text())
+    return json.loads((run_dirs[0] / "metrics.json").read_text(encoding="utf-8"))
 
 
 def test_run_is_named_and_grouped(run: Offline) -> None:
@@ -101,7 +101,7 @@ def test_summary_keeps_the_best_validation_beside_the_last(run: Offline) -> None
 
 
 def test_config_is_resolved_and_tells_what_was_found(run: Offline, run_dirs: list[Path]) -> None:
-    written = yaml.safe_load((run_dirs[0] / "config.yaml").read_text())
+    written = yaml.safe_load((run_dirs[0] / "config.yaml").read_text(encoding="utf-8"))
     assert {key: run.config[key] for key in written} == written
     assert run.config["model"]["base_features"] == 4
     assert run.config["logger"]["wandb"]["name"] == "one seed=0"
@@ -161,12 +161,14 @@ def test_data_is_the_input_of_the_run(run: Offline, run_dirs: list[Path]) -> Non
     assert used.type == "dataset"
     assert used.use_after_commit, "wandb sync would take the data for a result of the run"
     (entry,) = used.manifest.contents
-    listed = json.loads(Path(entry.local_path).read_text())
-    folds = json.loads((run_dirs[0] / "provenance.json").read_text())["data"]
+    listed = json.loads(Path(entry.local_path).read_text(encoding="utf-8"))
+    folds = json.loads((run_dirs[0] / "provenance.json").read_text(encoding="utf-8"))["data"]
     assert {part: list(listed[part]) for part in ("train", "val")} == folds
     assert len({*listed["train"].values(), *listed["val"].values()}) == 5
     assert json.loads(used.metadata)["digest"] == listed["digest"]
-    assert str(run_dirs[0].parent) not in Path(entry.local_path).read_text(), "another place would be another version"
+    assert str(run_dirs[0].parent) not in Path(entry.local_path).read_text(encoding="utf-8"), (
+        "another place would be another version"
+    )
     (again,) = only_part(run_dirs[1]).artifacts["data-nnunet"]
     assert again.digest == used.digest
 
@@ -215,7 +217,7 @@ def test_resumed_training_goes_on_in_the_same_run(folder: Path) -> None:
     assert train_in(folder, "second/begun", "ckpt_path=last", "test=false") == begun
     wandb.teardown()
     first, then = parts(begun)
-    assert first.about["id"] == then.about["id"] == (begun / "wandb/id.txt").read_text().strip()
+    assert first.about["id"] == then.about["id"] == (begun / "wandb/id.txt").read_text(encoding="utf-8").strip()
     assert first.files != then.files
     steps = [[row["trainer/global_step"] for row in part.history if "train/loss" in row] for part in (first, then)]
     assert steps[0] == [0]

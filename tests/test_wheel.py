@@ -52,7 +52,11 @@ def test_console_scripts_name_their_commands(wheel: Path) -> None:
         (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt"))
         entries = configparser.ConfigParser()
         entries.read_string(archive.read(name).decode())
-    commands = [path.stem for path in (ROOT / "medseg").glob("*.py") if "\ndef main() -> None:" in path.read_text()]
+    commands = [
+        path.stem
+        for path in (ROOT / "medseg").glob("*.py")
+        if "\ndef main() -> None:" in path.read_text(encoding="utf-8")
+    ]
     assert "train" in commands
     assert dict(entries["console_scripts"]) == {f"medseg-{c}": f"medseg.{c}:main" for c in commands}
 

@@ -56,7 +56,7 @@ class Offline:
 
     def table(self, key: str) -> tuple[list[str], list[list[Any]]]:
         """Columns and rows of a table."""
-        stored = json.loads((self.files / self.last(key)["path"]).read_text())
+        stored = json.loads((self.files / self.last(key)["path"]).read_text(encoding="utf-8"))
         return stored["columns"], stored["data"]
 
 

@@ -21,7 +21,7 @@ def test_a_folder_for_each_choice_of_settings(tmp_path: Path) -> None:
 def test_it_is_drawn_once_and_readable_by_others(tmp_path: Path) -> None:
     folder = tmp_path / "cache" / "scenes"
     draw_once(folder, write)
-    assert (folder / "file").read_text() == "drawn"
+    assert (folder / "file").read_text(encoding="utf-8") == "drawn"
     assert folder.stat().st_mode & 0o777 == 0o755
     draw_once(folder, lambda _: pytest.fail("drawn twice"))
     assert list(folder.parent.iterdir()) == [folder]
@@ -46,7 +46,7 @@ def test_two_processes_may_draw_at_once(tmp_path: Path) -> None:
         (draft / "file").write_text("late")
 
     draw_once(folder, overtaken)
-    assert (folder / "file").read_text() == "drawn"
+    assert (folder / "file").read_text(encoding="utf-8") == "drawn"
     assert list(tmp_path.iterdir()) == [folder]
 
 

@@ -119,7 +119,10 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     told = capsys.readouterr().out
     assert "2 written, 0 were there already" in told
     assert f"go on with:  go {tmp_path / 'out'}" in told
-    assert json.loads((tmp_path / "out" / SETTINGS).read_text()) == {"dataset": "set", "settings": {"n": 2}}
+    assert json.loads((tmp_path / "out" / SETTINGS).read_text(encoding="utf-8")) == {
+        "dataset": "set",
+        "settings": {"n": 2},
+    }
     call("--verify")
     assert "2 entries are whole" in capsys.readouterr().out
     (tmp_path / "out/images/c0.bin").unlink()

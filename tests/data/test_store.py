@@ -130,7 +130,7 @@ def test_no_bit_that_flips_is_read_as_other_values(tmp_path: Path, sample: Sampl
 
 def test_facts_that_are_altered_are_damage(tmp_path: Path, sample: Sample) -> None:
     folder = stored(tmp_path, sample).folder
-    facts = json.loads((folder / "case.json").read_text())
+    facts = json.loads((folder / "case.json").read_text(encoding="utf-8"))
     for altered in (facts | {"group": "patient_2"}, facts | {"n_valid": facts["n_valid"] + 1}):
         (folder / "case.json").write_text(json.dumps(altered))
         with pytest.raises(DamagedEntry, match="the prepared case is damaged"):

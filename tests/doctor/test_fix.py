@@ -56,7 +56,7 @@ def test_volumes_are_clean_after_the_fix(volume_root: Path, tmp_path: Path) -> N
         assert source.grid.offset_from(formats.open(copy / f"imagesTr/c{number}_0000.nii.gz").grid) < 1e-4
     np.testing.assert_array_equal(label_of(copy / "imagesTr/c5_0000.nii.gz"), image)
     assert not (copy / "imagesTr/c4_0000.nii.gz").exists()
-    assert json.loads((copy / "dataset.json").read_text())["numTraining"] == 6
+    assert json.loads((copy / "dataset.json").read_text(encoding="utf-8"))["numTraining"] == 6
 
 
 def test_scenes_are_clean_after_the_fix(scene_root: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ def test_page_draws_every_case_and_escapes_names(volume_root: Path, tmp_path: Pa
     relabel(volume_root / "labelsTr/c4.nii.gz", np.zeros((16, 14, 12), np.uint8))
     survey, findings = examine(NnunetDataset(volume_root))
     write_page(tmp_path / "check.html", "<set>", survey, findings)
-    text = (tmp_path / "check.html").read_text()
+    text = (tmp_path / "check.html").read_text(encoding="utf-8")
     assert text.count("<img ") == 6
     assert "&lt;set&gt;" in text
     assert text.index("c4: its label has no foreground") < text.index("<img ")

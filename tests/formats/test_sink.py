@@ -66,7 +66,7 @@ def test_target_is_tiled_and_lies_where_the_grid_says(name: str, tmp_path: Path)
         palette = scene.colormap(1)
     assert [palette[c.saved][:3] for c in TABLE.classes] == [c.colour for c in TABLE.classes]
     assert palette[1] == (10, 20, 200, 255)
-    assert "<Category>ice &amp; snow</Category>" in (tmp_path / "scene.tif.aux.xml").read_text()
+    assert "<Category>ice &amp; snow</Category>" in (tmp_path / "scene.tif.aux.xml").read_text(encoding="utf-8")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scene.tif", "scene.tif.aux.xml"]
 
 

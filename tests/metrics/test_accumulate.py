@@ -226,7 +226,7 @@ def test_written_files(tmp_path):
     scores.add("p2", pred * 0, label * 0, valid, spacing=(1.0, 2.0, 3.0), unit="mm")
     write(tmp_path / "new", scores.result())
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["cases.csv", "metrics.json"]
-    text = (tmp_path / "new" / "metrics.json").read_text()
+    text = (tmp_path / "new" / "metrics.json").read_text(encoding="utf-8")
     assert json.loads(text, parse_constant=pytest.fail) == scores.result()
     with (tmp_path / "new" / "cases.csv").open(newline="") as file:
         table = list(csv.DictReader(file))

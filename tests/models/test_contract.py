@@ -148,7 +148,7 @@ def test_yaml_builds_as_written(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_yaml_begins_with_one_line_about_itself(name):
     parts_named = r"(defaults:\n(  - .+\n)+\n)?"
-    assert re.match(rf"# \S.{{10,110}}\n{parts_named}_target_", (CONF / f"{name}.yaml").read_text())
+    assert re.match(rf"# \S.{{10,110}}\n{parts_named}_target_", (CONF / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
 def test_evaluation_gives_one_tensor_of_logits(image, logits):

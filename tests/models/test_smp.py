@@ -22,7 +22,7 @@ def noise(*shape):
 def test_every_architecture_has_a_yaml():
     assert {f"smp_{name.lower()}" for name in ARCHITECTURES} == {name for name in FLAT if name.startswith("smp_")}
     for name in ARCHITECTURES:
-        assert f"\narchitecture: {name}\n" in (CONF / f"smp_{name.lower()}.yaml").read_text()
+        assert f"\narchitecture: {name}\n" in (CONF / f"smp_{name.lower()}.yaml").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("in_channels", [3, 5])

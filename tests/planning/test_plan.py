@@ -115,7 +115,7 @@ def test_wishes_that_do_not_fit_are_refused(fingerprint: Fingerprint) -> None:
 def test_plan_file_explains_each_value_and_comes_back(fingerprint: Fingerprint, tmp_path: Path) -> None:
     plan = make_plan(fingerprint, SPEC, ("ct",), Wishes())
     write_plan(tmp_path / "plan.yaml", plan)
-    text = (tmp_path / "plan.yaml").read_text()
+    text = (tmp_path / "plan.yaml").read_text(encoding="utf-8")
     for line in text.splitlines():
         if line and not line.startswith("#"):
             assert text.splitlines()[text.splitlines().index(line) - 1].startswith("# "), line

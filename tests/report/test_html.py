@@ -156,7 +156,7 @@ def test_run_report(tmp_path, table):
     scored = result()
     scored["policy"] |= {"checkpoint": "best", "step": "1234", "cases": "validation fold 0"}
     write_run_report(tmp_path, scored, [(sample, label)], spec, stored)
-    page = Page((tmp_path / "report.html").read_text())
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert f"Run {tmp_path.name}: validation fold 0" in page.text
     assert "medseg-train seed=1" in page.text
     assert "Checkpoint best, step 1234, on validation fold 0" in page.text

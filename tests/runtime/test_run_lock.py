@@ -21,7 +21,7 @@ def test_a_second_one_is_refused_with_the_process_that_holds_the_folder(tmp_path
 def test_the_lock_of_a_killed_process_does_not_count(tmp_path: Path) -> None:
     (tmp_path / ".lock").write_text("process 1 on another machine: medseg-train")
     with locked(tmp_path):
-        assert (tmp_path / ".lock").read_text().startswith(f"process {os.getpid()} ")
+        assert (tmp_path / ".lock").read_text(encoding="utf-8").startswith(f"process {os.getpid()} ")
 
 
 def test_a_lock_that_its_holder_removes_meanwhile_is_taken_anew(

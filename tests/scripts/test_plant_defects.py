@@ -94,7 +94,7 @@ def test_names_choose(planting: ModuleType, capsys: pytest.CaptureFixture[str]) 
 
 def test_tables_stay_short() -> None:
     for path in [*SCRIPTS.glob("defects*.py"), SCRIPTS / "plant_defects.py"]:
-        assert len(path.read_text().splitlines()) <= 300, path
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 300, path
 
 
 def test_the_source_is_not_on_the_path_of_the_tests(planting: ModuleType, copy: Path) -> None:

@@ -216,7 +216,7 @@ def test_totalsegmentator_numbers_its_structures_as_version_2(ready: Path) -> No
     known |= {"vertebrae_C1": 50, "heart": 51, "iliac_vena_right": 68, "humerus_left": 69, "skull": 91}
     known |= {"rib_left_1": 92, "rib_right_12": 115, "costal_cartilages": 117}
     assert {name: values[name] for name in known} == known
-    declared = json.loads((ready / "totalsegmentator/dataset.json").read_text())
+    declared = json.loads((ready / "totalsegmentator/dataset.json").read_text(encoding="utf-8"))
     assert declared["labels"] == {"background": 0, **{name: values[name] for name in volume_layouts.CARDIAC}}
 
 
@@ -231,5 +231,5 @@ def test_totalsegmentator_joins_masks_on_the_grid_of_the_scan(raw: Path, ready: 
         place = volume_layouts.drawn(scan, [v if v % 2 else 0 for v in range(2 * n + 1)])[1].astype(int)
         np.testing.assert_array_equal(np.asarray(label.dataobj), np.where(place > 0, 51 + place // 2, 0))
         assert label.get_data_dtype() == np.uint8
-    splits = json.loads((folder / "splits_final.json").read_text())
+    splits = json.loads((folder / "splits_final.json").read_text(encoding="utf-8"))
     assert splits == [{"train": ["s0000", "s0001"], "val": ["s0002"]}]

@@ -50,7 +50,7 @@ def test_options_and_unknown_keys_are_refused(tmp_path: Path, word: str) -> None
 
 def test_keys_of_a_newer_version_have_their_defaults(tmp_path: Path) -> None:
     folder = earlier(tmp_path / "a")
-    stored = yaml.safe_load((folder / "config.yaml").read_text())
+    stored = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     del stored["monitor"]
     (folder / "config.yaml").write_text(yaml.safe_dump(stored))
     assert repeated(folder).monitor is None

@@ -406,5 +406,5 @@ def test_a_network_trains_on_warped_samples(raw: Any, tmp_path: Path) -> None:
         losses = [float(row["train/loss"]) for row in csv.DictReader(stream) if row["train/loss"]]
     assert len(losses) == 1
     assert math.isfinite(losses[0])
-    result = json.loads((tmp_path / "run/metrics.json").read_text())
+    result = json.loads((tmp_path / "run/metrics.json").read_text(encoding="utf-8"))
     assert {row["class"] for row in result["cases"]} == {"shadow", "clear", "thin", "cloud"}

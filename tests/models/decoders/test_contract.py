@@ -81,7 +81,7 @@ def logits(case):
 @pytest.mark.parametrize("name", NAMES)
 def test_yaml_builds_as_written(name):
     shape, features = ENCODERS["windows"]
-    assert re.match(r"# \S.{10,110}\n_target_", (CONF / f"{name}.yaml").read_text())
+    assert re.match(r"# \S.{10,110}\n_target_", (CONF / f"{name}.yaml").read_text(encoding="utf-8"))
     with torch.device("meta"):
         cfg = OmegaConf.load(CONF / f"{name}.yaml")
         assert isinstance(instantiate(cfg, _convert_="all")(facts(shape), features), Decoder)

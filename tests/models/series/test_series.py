@@ -324,7 +324,7 @@ def test_volumes_too(option: str) -> None:
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_yaml_begins_with_one_line_about_itself(option: str) -> None:
-    first, second = (CONF / f"{option}.yaml").read_text().splitlines()[:2]
+    first, second = (CONF / f"{option}.yaml").read_text(encoding="utf-8").splitlines()[:2]
     assert first.startswith("# Time series: ")
     assert second.startswith("_target_")
 
