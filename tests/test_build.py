@@ -89,7 +89,12 @@ def test_settings_of_a_part_are_named_where_they_stand() -> None:
         {
             "_target_": "medseg.models.segmenter.Segmenter",
             "_partial_": True,
-            "encoder": {"_target_": "medseg.models.encoders.timm.Timm", "_partial_": True, "name": "a", "size": "b"},
+            "encoder": {
+                "_target_": "medseg.models.encoders.timm.Timm",
+                "_partial_": True,
+                "name": "test_resnet",
+                "size": "b",
+            },
             "decoder": {"_target_": "medseg.models.decoders.linear.Linear", "_partial_": True},
         }
     )

@@ -86,9 +86,9 @@ def test_few_labelled_cases_are_the_same_for_every_seed_and_nested(tmp_path: Pat
     assert not set(pretraining) & set(val)
 
 
-@pytest.mark.parametrize("n", [0, 99])
-def test_a_number_of_labelled_cases_that_there_are_not_is_refused(n: int, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=rf"data\.n_labelled={n}: expected 1 to 3"):
+@pytest.mark.parametrize("n, expected", [(0, "an integer >= 1"), (99, "1 to 3")])
+def test_a_number_of_labelled_cases_that_there_are_not_is_refused(n: int, expected: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=rf"data\.n_labelled={n}: expected {expected}"):
         cases_of([f"data.n_labelled={n}"], tmp_path)
 
 

@@ -163,7 +163,9 @@ def test_data_is_the_input_of_the_run(run: Offline, run_dirs: list[Path]) -> Non
     (entry,) = used.manifest.contents
     listed = json.loads(Path(entry.local_path).read_text(encoding="utf-8"))
     folds = json.loads((run_dirs[0] / "provenance.json").read_text(encoding="utf-8"))["data"]
-    assert {part: list(listed[part]) for part in ("train", "val")} == folds
+    assert {part: list(listed[part]) for part in ("train", "val")} == {part: folds[part] for part in ("train", "val")}
+    assert folds["digest"] == listed["digest"]
+    assert folds["files"] == listed["train"] | listed["val"]
     assert len({*listed["train"].values(), *listed["val"].values()}) == 5
     assert json.loads(used.metadata)["digest"] == listed["digest"]
     assert str(run_dirs[0].parent) not in Path(entry.local_path).read_text(encoding="utf-8"), (
