@@ -45,7 +45,7 @@ DEFECTS: tuple[Defect, ...] = (
 )
 LEAST = 0.95
 """Share of the defects that the tests have to notice."""
-NOTICED = ("noticed", "crashed", "hung")
+NOTICED = ("noticed", "crashed")
 LIBRARIES = (
     "torch", "lightning.pytorch", "monai.networks.nets", "monai.losses", "monai.metrics", "timm", "transformers",
     "segmentation_models_pytorch", "torchgeo.models", "torchgeo.datasets", "peft", "torchmetrics", "wandb", "hydra",
@@ -64,7 +64,7 @@ class Outcome:
 
     Attributes:
         name: Of the defect.
-        result: ``noticed``, ``crashed`` (a signal ended pytest), ``hung`` (a test did not end), ``not noticed``, or
+        result: ``noticed``, ``crashed`` (a signal ended pytest), ``hung`` (over the limit of time), ``not noticed``, or
             ``tests could not run``.
         seconds: That it took.
         first: The first test that failed, or what pytest said last.

@@ -78,7 +78,8 @@ def test_what_becomes_of_a_defect(planting: ModuleType, copy: Path, new: str, te
 
 def test_fewer_than_the_least_share_is_told(planting: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     outcomes = [planting.Outcome(f"d{i}", "noticed", 1.0, "") for i in range(18)]
-    assert planting.show([*outcomes, planting.Outcome("slow", "hung", 1.0, "")]) == 1
+    assert planting.show([*outcomes, planting.Outcome("ends", "crashed", 1.0, "")]) == 1
+    assert planting.show([*outcomes, planting.Outcome("slow", "hung", 1.0, "")]) < planting.LEAST
     assert planting.show([*outcomes, planting.Outcome("other", "not noticed", 1.0, "3 passed")]) < planting.LEAST
     told = capsys.readouterr().out
     assert "19 defects: 18 noticed, 1 not noticed (94.7%)" in told
