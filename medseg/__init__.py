@@ -19,6 +19,13 @@ The map of the package:
     methods/        LightningModules: one way of training each
     callbacks/      what watches a training, and the loggers
     report/         figures and the HTML report
+    doctor/         medseg-check: what is wrong with a dataset, and the fix for each finding
+    runtime/        locks, signals, drafts, full disks, provenance: what a process needs to know of its machine
+    training/       one run: its folder, how it resumes, how it ends, how it is repeated
+    trust.py stored.py values.py integrity.py    what a checkpoint may name and hold; its checksums
+    ranges.py settings.py overrides.py local_paths.py    values of a configuration, checked before data is read
+    laterality.py   the axis across the body, and the mirrors that training and test time share
+    prediction_jobs.py prediction_record.py prediction_targets.py    which files a prediction writes, keeps or refuses
     folds.py        which cases train, which validate, which are judged
     build.py        configuration -> datamodule, network, method, trainer; with instances.py networks.py trainers.py
     initial.py      the network before its first step
@@ -36,7 +43,7 @@ The map of the package:
     comparison.py   what one setting of a sweep brings beside another
     device.py cpu.py quiet.py   devices and precision; fast CPUs; what libraries need not say
     files.py        text files that are whole or absent
-    train.py predict.py evaluate.py plan.py    the commands
+    train.py predict.py evaluate.py plan.py check.py    the commands
 """
 
 from __future__ import annotations

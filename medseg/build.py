@@ -24,6 +24,7 @@ from medseg.cpu import cores, keep_large_blocks
 from medseg.data.case import Case
 from medseg.data.cases import Dataset, check_names
 from medseg.data.datamodule import DataModule
+from medseg.data.digests import Digests
 from medseg.device import device_of, precision_of, short_precision
 from medseg.doctor.at_start import warn_of_headers
 from medseg.errors import BadInput
@@ -109,6 +110,8 @@ def plan(cfg: DictConfig, source: Dataset, cases: Sequence[Case], further: Seque
     Raises:
         BadInput: A plan file together with wishes of one's own, or one that does not fit the data.
     """
+    if cfg.get("verify_files") == "full":
+        Digests.forget(store_dir(cfg, source) / "digests.json")
     wishes = {f.name: cfg.plan[f.name] for f in fields(Wishes)}
     if cfg.plan.file is not None:
         set_too = [k for k, v in wishes.items() if v is not None and k != "memory_gb"]

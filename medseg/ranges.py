@@ -144,6 +144,7 @@ NUMBERS: Mapping[str, Range] = {
 
 WORDS: Mapping[str, tuple[str, ...]] = {
     "judged": ("best", "last"),
+    "verify_files": ("quick", "full"),
     "missing": ("error", "skip"),
     "scores": ("auto", "full", "scene"),
     "data.nonfinite": ("error", "mask"),

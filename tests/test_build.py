@@ -103,3 +103,14 @@ def test_settings_of_a_part_are_named_where_they_stand() -> None:
         BadInput, match=r"^model\.encoder\.size is no setting of medseg\.models\.encoders\.timm\.Timm; "
     ):
         build.network(model, plan, Bare(1).spec)
+
+
+@pytest.mark.parametrize("how, known", [("quick", True), ("full", False)])
+def test_files_are_read_again_where_that_is_asked_for(how: str, known: bool, tmp_path: Path) -> None:
+    cfg = compose("train", [*SCENES, f"data.root={tmp_path}/raw", f"cache_dir={tmp_path}/cache", f"verify_files={how}"])
+    source = build.dataset(cfg)
+    record = build.store_dir(cfg, source) / "digests.json"
+    build.plan(cfg, source, source.cases())
+    record.write_text('{"a file of before": "0"}')
+    build.plan(cfg, source, source.cases())
+    assert (record.exists() and "a file of before" in record.read_text(encoding="utf-8")) is known
