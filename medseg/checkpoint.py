@@ -78,8 +78,8 @@ def read(path: Path | str) -> dict[str, Any]:
 
     Its tensors lie in the file, mapped into memory, and are read when they are used; trainings replace checkpoints by
     renaming, which leaves a file that is mapped as it was (one that is cut in place ends the process). What prediction
-    needs is held to its checksums. So reading 100 MB and copying them into a network takes 0.66 of the time of
-    ``torch.load`` without any check (445 ms and 679 ms on a busy core; ``scripts/bench_checkpoint.py``).
+    needs is held to its checksums. So reading 100 MB and copying them into a network takes 0.53 of the time of
+    ``torch.load`` without any check (64 ms and 119 ms on an Intel Xeon; ``scripts/bench_checkpoint.py``).
 
     Raises:
         BadInput: No such file, not a checkpoint, one that holds code, one of another program, one of a newer
