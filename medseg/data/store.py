@@ -67,6 +67,8 @@ def _reading(folder: Path) -> Iterator[None]:
         KeyError,
         TypeError,
         RuntimeError,
+        ArithmeticError,
+        SyntaxError,  # blosc2 parses the type of cells
         EOFError,
         BadZipFile,
         zlib.error,

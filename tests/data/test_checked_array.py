@@ -1,9 +1,12 @@
+import gc
+import os
 from pathlib import Path
 
 import blosc2
 import numpy as np
 import pytest
 
+from medseg.data import checked_array
 from medseg.data.checked_array import CheckedArray, record_of
 
 CELLS = np.random.default_rng(0).normal(size=(2, 9, 7)).astype(np.float32)
@@ -43,3 +46,35 @@ def test_a_missing_checksum_is_refused(stored: tuple[Path, dict]) -> None:
     path, record = stored
     with pytest.raises(ValueError, match="11 checksums, expected 12"):
         CheckedArray(path, record | {"crc32": record["crc32"][:-1]})
+
+
+MAPS = Path("/proc/self/maps")
+
+
+@pytest.mark.skipif(not MAPS.exists(), reason="this system does not list the files that a process maps")
+def test_no_more_files_are_mapped_than_a_process_may_hold_open(
+    stored: tuple[Path, dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gc.collect()  # arrays of other tests
+    monkeypatch.setattr(checked_array, "MOST_MAPPED", len(CheckedArray._mapped) + 2)
+
+    def mapped() -> int:
+        return sum(line.endswith(str(stored[0])) for line in MAPS.read_text().splitlines())
+
+    arrays = [CheckedArray(*stored) for _ in range(5)]
+    assert mapped() == 2
+    for array in arrays:
+        np.testing.assert_array_equal(array[:, 3:6, 2:7], CELLS[:, 3:6, 2:7])
+    del array, arrays
+    gc.collect()
+    assert mapped() == 0
+    again = CheckedArray(*stored)
+    assert mapped() == 1
+    assert again.shape == CELLS.shape
+
+
+def test_a_file_that_was_cut_is_refused_before_anything_is_mapped(stored: tuple[Path, dict]) -> None:
+    path, record = stored
+    os.truncate(path, path.stat().st_size - 1)
+    with pytest.raises(RuntimeError, match="NULL"):
+        CheckedArray(path, record)
