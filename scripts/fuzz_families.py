@@ -4,7 +4,7 @@ import io
 import json
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -162,11 +162,11 @@ def _safetensors() -> list[Files]:
     return [{"x.safetensors": safetensors.torch.save(_tensors(), {"note": "kept"})}]
 
 
-def _torch(content: Callable[[], Any]) -> list[Files]:
+def _torch(content: Callable[[], Any], *, forms: Sequence[bool] = (True, False)) -> list[Files]:
     import torch
 
     found = []
-    for new in (True, False):
+    for new in forms:
         stream = io.BytesIO()
         torch.save(content(), stream, _use_new_zipfile_serialization=new)
         found.append({"x.pt": stream.getvalue()})
@@ -293,7 +293,7 @@ FAMILIES: dict[str, Family] = {
     "shapefile": Family(partial(_vector, ".shp"), "x.shp", _PLAIN, _read_vector),
     "safetensors": Family(_safetensors, "x.safetensors", _PLAIN, _read_weights),
     "weights": Family(partial(_torch, _tensors), "x.pt", _PLAIN, _read_weights),
-    "checkpoint": Family(partial(_torch, _checkpoint), "x.pt", _PLAIN, _read_checkpoint),
+    "checkpoint": Family(partial(_torch, _checkpoint, forms=[True]), "x.pt", _PLAIN, _read_checkpoint),
     "nnunet": Family(partial(_json, _DECLARED), "dataset.json", {"": "json"}, partial(_read_dataset, "nnunet")),
     "decathlon": Family(partial(_json, _DECATHLON), "dataset.json", {"": "json"}, partial(_read_dataset, "msd")),
     "plan": Family(_plan, "plan.yaml", {"": "yaml"}, _read_plan),
