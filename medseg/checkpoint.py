@@ -14,11 +14,13 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 import medseg
 from medseg import integrity
 from medseg.errors import BadInput
+from medseg.runtime import moved
 from medseg.runtime.provenance import provenance
 from medseg.values import mapped, shown, whole
 
-FORMAT = 1
-"""Version of what stands under the key ``medseg``; a change of it brings a migration in ``_migrate``."""
+FORMAT = 2
+"""Version of what stands under the key ``medseg``. Since 2, classes and keys have the names of ``runtime.moved``;
+``_migrate`` renames those of earlier files."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -132,8 +134,12 @@ def _migrate(loaded: dict[str, Any], source: Path) -> dict[str, Any]:
     stored = loaded["medseg"]
     if stored["format"] > FORMAT:
         version = shown(stored["provenance"].get("medseg"))
-        raise BadInput(f"checkpoint={source}: written by medseg {version}, newer than {medseg.__version__}; upgrade")
-    return loaded
+        raise BadInput(
+            f"checkpoint={source}: format {stored['format']}, written by medseg {version}; medseg "
+            f"{medseg.__version__} reads formats up to {FORMAT}: upgrade medseg"
+        )
+    config = moved.updated(stored["config"])
+    return loaded | {"medseg": stored | {"config": config, "format": FORMAT}}
 
 
 def network_state(loaded: Mapping[str, Any]) -> dict[str, torch.Tensor]:

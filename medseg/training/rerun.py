@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from medseg.command import conf_dir
 from medseg.errors import BadInput
+from medseg.runtime import moved
 
 _OWN = ("rerun", "run_dir", "cache_dir", "trust")
 """Keys of the command itself, which are not those of the earlier run."""
@@ -67,7 +68,7 @@ def _read(file: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(stored, dict) or not {"data", "model", "trainer"} <= stored.keys():
         raise BadInput(f"{file}: is not the configuration of a training; expected keys such as data, model and trainer")
-    return stored
+    return moved.updated(stored)
 
 
 def check_targets(config: Mapping[str, Any], source: str, trust: Sequence[str] | str) -> None:

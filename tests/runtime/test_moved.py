@@ -1,0 +1,51 @@
+"""Old class paths and keys are answered by today's, in whatever a file holds."""
+
+from importlib import import_module
+
+import pytest
+
+from medseg.runtime import moved
+
+OLD, NEW = "medseg.rooms.attic.Net", "medseg.models.unet.UNet"
+
+
+@pytest.fixture(autouse=True)
+def table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moved, "CLASSES", {OLD: NEW})
+    monkeypatch.setattr(moved, "GROUPS", {"old": "new"})
+
+
+def test_classes_are_renamed_at_any_depth_and_keys_at_the_top() -> None:
+    stored = {"old": [{"_target_": OLD, "inner": {"_target_": OLD, "old": 1}}], "model": {"name": OLD}}
+    assert moved.updated(stored) == {
+        "new": [{"_target_": NEW, "inner": {"_target_": NEW, "old": 1}}],
+        "model": {"name": OLD},
+    }
+    assert stored["old"][0]["_target_"] == OLD, "what was given is not changed"
+
+
+def test_values_that_nest_without_end_are_left_to_those_who_refuse_them() -> None:
+    deep: list = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert len(moved.updated({"model": deep})["model"]) == 1
+    doubled: list = []
+    for _ in range(60):
+        doubled = [doubled, doubled]
+    assert len(moved.updated({"model": doubled})["model"]) == 2
+    cycle: dict = {}
+    cycle["self"] = [cycle, cycle]
+    assert "self" in moved.updated({"model": cycle})["model"]
+
+
+def test_a_target_that_is_no_word_stays() -> None:
+    assert moved.updated({"model": {"_target_": 3}}) == {"model": {"_target_": 3}}
+
+
+def test_every_old_class_leads_to_one_that_exists(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    for old, new in moved.CLASSES.items():
+        module, _, name = new.rpartition(".")
+        assert hasattr(import_module(module), name), f"{old} -> {new}"
+        assert new not in moved.CLASSES, "one step leads to today's"
+        assert new not in moved.GROUPS
