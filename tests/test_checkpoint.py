@@ -52,5 +52,5 @@ def test_bad_checkpoints_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
         checkpoint.read(tmp_path / "other.ckpt")
     stored = checkpoint.contents(config={}, spec={}, plan={}, data={}) | {"format": checkpoint.FORMAT + 1}
     torch.save({"state_dict": {}, "medseg": stored}, tmp_path / "newer.ckpt")
-    with pytest.raises(BadInput, match="format 3.*reads formats up to 2: upgrade"):
+    with pytest.raises(BadInput, match=r"format 3.*reads formats up to 2: upgrade"):
         checkpoint.read(tmp_path / "newer.ckpt")
