@@ -77,8 +77,8 @@ def compose(command: str, *overrides: str, config_dir: str | Path | None = None)
         >>> compose("train", "optimizer=sgd").optimizer.momentum
         0.99
     """
-    from medseg.command import compose as composed
     from medseg.errors import BadInput
+    from medseg.hydra_app.app import compose as composed
 
     if not all(isinstance(word, str) for word in overrides):
         wrong = next(word for word in overrides if not isinstance(word, str))
@@ -103,6 +103,6 @@ def load(checkpoint: str | Path, *, device: str = "auto", trust: Sequence[str] |
         medseg.errors.BadInput: Not a checkpoint of medseg, one that is damaged or names other classes, or no such
             device.
     """
-    from medseg.restore import predictor
+    from medseg.prediction.restore import predictor
 
     return predictor(checkpoint, device=device, trust=trust)

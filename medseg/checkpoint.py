@@ -12,11 +12,10 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 import medseg
-from medseg import integrity
 from medseg.errors import BadInput
-from medseg.runtime import moved
+from medseg.runtime import integrity, moved
 from medseg.runtime.provenance import provenance
-from medseg.values import mapped, shown, whole
+from medseg.runtime.values import mapped, shown, whole
 
 FORMAT = 2
 """Version of what stands under the key ``medseg``. Since 2, classes and keys have the names of ``runtime.moved``;

@@ -15,7 +15,7 @@ from torch import Tensor
 from medseg.errors import BadInput
 from medseg.geometry.grid import Grid
 from medseg.labels import LabelTable
-from medseg.values import listed, mapped, number, text, whole
+from medseg.runtime.values import listed, mapped, number, text, whole
 
 _MOST_DATES = 100_000
 """Slots of a time series; daily ones of more than two hundred years."""

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from medseg import checkpoint, integrity
+from medseg import checkpoint
+from medseg.runtime import integrity
 
 
 def median(work: Callable[[], Any], repetitions: int = 15) -> float:

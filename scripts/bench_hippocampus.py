@@ -36,10 +36,10 @@ from monai.transforms import (
     SpatialPadd,
 )
 
-from medseg.cpu import keep_large_blocks
 from medseg.data.datasets.nnunet import NnunetDataset
 from medseg.data.split import split
 from medseg.metrics.accumulate import CaseScores
+from medseg.runtime.cpu import keep_large_blocks
 
 PATCH = (40, 56, 40)
 BOTH = ["image", "label"]

@@ -37,7 +37,6 @@ from rasterio.windows import Window
 from torch import Tensor, nn
 
 from medseg import formats
-from medseg.cpu import has_bf16, keep_large_blocks
 from medseg.formats.sink import RasterSink, class_nodata
 from medseg.formats.source import Source
 from medseg.geometry.box import Box
@@ -47,6 +46,7 @@ from medseg.inference.tiling import Tiling
 from medseg.labels import LabelTable
 from medseg.models.network import Facts
 from medseg.models.unet import UNet
+from medseg.runtime.cpu import has_bf16, keep_large_blocks
 
 TABLE = LabelTable.declare({"land": 0, "water": 1, "forest": 2, "field": 3, "town": 4}, background=None)
 MEAN, STD = 3000.0, 1000.0

@@ -28,18 +28,20 @@ from omegaconf import DictConfig
 from torch.utils.data import DataLoader, Dataset
 from torchgeo.trainers import SemanticSegmentationTask
 
-from medseg import build, folds, quiet
-from medseg.command import compose
-from medseg.cpu import keep_large_blocks
 from medseg.data.case import Case
 from medseg.data.normalise import normalise
+from medseg.factory import run as build
+from medseg.factory import split as folds
 from medseg.geometry.box import Box
+from medseg.hydra_app.app import compose
 from medseg.inference.sliding_window import sliding_window
 from medseg.labels import IGNORE
 from medseg.metrics import overlap
 from medseg.planning.plan import Plan
+from medseg.runtime import verbosity as quiet
+from medseg.runtime.cpu import keep_large_blocks
 from medseg.sample import Sample
-from medseg.train import train
+from medseg.training.train import train
 
 IGNORED = 255
 EPOCH = 100  # steps

@@ -119,9 +119,10 @@ def one(overrides: list[str]) -> dict[str, Any]:
     from lightning.pytorch import Callback
     from omegaconf import open_dict
 
-    from medseg import quiet, train
-    from medseg.command import compose
+    from medseg.hydra_app.app import compose
     from medseg.metrics.summary import headline
+    from medseg.runtime import verbosity as quiet
+    from medseg.training import train
 
     class Watch(Callback):
         """Seconds of each step, and how many parameters learn."""

@@ -38,7 +38,6 @@ from rasterio.windows import Window
 from torchgeo.datasets import RasterDataset
 from torchgeo.samplers import RandomGeoSampler
 
-from medseg.cpu import keep_large_blocks
 from medseg.data.case import Case
 from medseg.data.filed import FiledCase
 from medseg.data.normalise import Normalisation
@@ -50,6 +49,7 @@ from medseg.data.store import StoredCase, write_case
 from medseg.formats import geotiff
 from medseg.geometry.box import Box
 from medseg.labels import LabelTable
+from medseg.runtime.cpu import keep_large_blocks
 from medseg.sample import Channel, DataSpec
 
 BANDS = ("B2", "B3", "B4", "B8", "B12")

@@ -21,10 +21,11 @@ from PIL import Image
 from scipy import ndimage
 from stored_cells import TIFF, DoesNotApply, Patient, affine_of, cells, floats, several, store
 
-from medseg import build, formats
-from medseg.command import compose
+from medseg import formats
 from medseg.data.case import Case
 from medseg.data.cases import Dataset
+from medseg.factory import run as build
+from medseg.hydra_app.app import compose
 
 
 # files ---------------------------------------------------------------------------------------------------------------

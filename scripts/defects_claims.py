@@ -25,7 +25,7 @@ TABLE = (
         "    @torch.no_grad()\n    def _average(",
         "    def on_load_checkpoint(self, *given: Any) -> None:\n        pass\n\n"
         "    @torch.no_grad()\n    def _average(",
-        ("tests/test_train.py::test_resumed_training_equals_an_uninterrupted_one",),
+        ("tests/training/test_train.py::test_resumed_training_equals_an_uninterrupted_one",),
     ),
     Defect(
         "dropout-not-reseeded", "dropout is a function of seed and step", "medseg/methods/method.py",
@@ -48,10 +48,11 @@ TABLE = (
         ("tests/metrics/test_accumulate.py::test_uncounted_cells_do_not_count",),
     ),
     Defect(
-        "validity-in-the-judgement", "invalid cells of a scene do not score at the end", "medseg/judge.py",
+        "validity-in-the-judgement", "invalid cells of a scene do not score at the end",
+        "medseg/evaluation/predictor.py",
         "scores.add(case.id, pred, label, sample.valid,",
         "scores.add(case.id, pred, label, np.ones_like(sample.valid),",
-        ("tests/test_judge.py",),
+        ("tests/evaluation/test_predictor.py",),
     ),
     Defect(
         "mirror-keeps-sides", "a mirrored left kidney is learned as a right one", "medseg/transforms/spatial.py",
@@ -71,27 +72,27 @@ TABLE = (
         ("tests/inference/test_predictor.py::test_right_is_the_right_of_the_patient",),
     ),
     Defect(
-        "lateral-axis-lost", "the axis across the body reaches the augmentation", "medseg/build.py",
+        "lateral-axis-lost", "the axis across the body reaches the augmentation", "medseg/factory/run.py",
         "        lateral_axis=allowed.lateral_axis,\n        mirror_classes",
         "        lateral_axis=None,\n        mirror_classes",
-        ("tests/test_build_mirrors.py::test_pairs_reach_the_training",),
+        ("tests/factory/test_mirrors.py::test_pairs_reach_the_training",),
     ),
     Defect(
-        "mirror-classes-lost", "the label table's pairs reach the augmentation", "medseg/build.py",
+        "mirror-classes-lost", "the label table's pairs reach the augmentation", "medseg/factory/run.py",
         "mirror_classes=spec.labels.mirror(),", "mirror_classes=None,",
-        ("tests/test_build_mirrors.py::test_pairs_reach_the_training",),
+        ("tests/factory/test_mirrors.py::test_pairs_reach_the_training",),
     ),
     Defect(
-        "test-swap-lost", "the label table's pairs reach the mirrors at test time", "medseg/build.py",
+        "test-swap-lost", "the label table's pairs reach the mirrors at test time", "medseg/factory/run.py",
         "swap=spec.labels.mirror_outputs() if spec.labels.pairs and allowed.lateral_axis in flips else None,",
         "swap=None,",
-        ("tests/test_build_mirrors.py::test_mirrors_at_test_time_are_those_of_the_training",),
+        ("tests/factory/test_mirrors.py::test_mirrors_at_test_time_are_those_of_the_training",),
     ),
     Defect(
-        "test-mirrors-all-axes", "test time mirrors along the axes of the training alone", "medseg/build.py",
+        "test-mirrors-all-axes", "test time mirrors along the axes of the training alone", "medseg/factory/run.py",
         "flips = allowed.axes if cfg.inference.flips else ()",
         "flips = tuple(range(spec.ndim)) if cfg.inference.flips else ()",
-        ("tests/test_build_mirrors.py::test_mirrors_at_test_time_are_those_of_the_training",),
+        ("tests/factory/test_mirrors.py::test_mirrors_at_test_time_are_those_of_the_training",),
     ),
     Defect(
         "mirror-not-switched-off", "a side without a partner forbids the lateral mirror",
@@ -116,15 +117,15 @@ TABLE = (
         ("tests/labels/test_laterality.py::test_a_table_finds_its_pairs_unless_told",),
     ),
     Defect(
-        "axis-across-not-stored", "a prediction mirrors as the training did", "medseg/stored.py",
+        "axis-across-not-stored", "a prediction mirrors as the training did", "medseg/factory/stored.py",
         '"data": {"lateral_axis": None if axis is None else whole(axis, "data.lateral_axis", 0, ndim - 1)},',
         '"data": {"lateral_axis": None},',
-        ("tests/test_build_mirrors.py::test_mirrors_at_test_time_are_those_of_the_training",),
+        ("tests/factory/test_mirrors.py::test_mirrors_at_test_time_are_those_of_the_training",),
     ),
     Defect(
-        "turns-not-stored", "a prediction knows of the rotations of the training", "medseg/stored.py",
+        "turns-not-stored", "a prediction knows of the rotations of the training", "medseg/factory/stored.py",
         "    if transform.get(key) is None:\n", "    if True:\n",
-        ("tests/test_build_mirrors.py::test_mirrors_at_test_time_are_those_of_the_training",),
+        ("tests/factory/test_mirrors.py::test_mirrors_at_test_time_are_those_of_the_training",),
     ),
     Defect(
         "unlike-organs-paired", "chambers of the heart are no mirror images", "medseg/labels/laterality.py",
@@ -163,15 +164,15 @@ TABLE = (
         ("tests/data/test_leakage.py::test_overlap_of_two_scenes_is_a_share_of_the_validation_footprint",),
     ),
     Defect(
-        "leaks-not-asked-for", "a training warns of what validation shares with it", "medseg/train.py",
+        "leaks-not-asked-for", "a training warns of what validation shares with it", "medseg/training/train.py",
         "for line in folds.leakage(parts[\"train\"], parts[\"val\"], run.dataset, test=test, digests=known):",
         "for line in ():",
-        ("tests/test_folds.py::test_a_training_warns_of_a_group_on_both_sides",),
+        ("tests/factory/test_split.py::test_a_training_warns_of_a_group_on_both_sides",),
     ),
     Defect(
-        "test-leaks-not-asked-for", "a training warns of what the test set shares with it", "medseg/train.py",
+        "test-leaks-not-asked-for", "a training warns of what the test set shares with it", "medseg/training/train.py",
         "run.dataset, test=test, digests=known)", "run.dataset, digests=known)",
-        ("tests/test_folds.py::test_a_training_warns_of_copied_files_in_validation_and_test",),
+        ("tests/factory/test_split.py::test_a_training_warns_of_copied_files_in_validation_and_test",),
     ),
     Defect(
         "groups-torn", "groups stay in one fold", "medseg/data/split.py",
@@ -199,9 +200,9 @@ TABLE = (
         ("tests/metrics/test_accumulate.py::test_means_worked_by_hand",),
     ),
     Defect(
-        "differences-not-paired", "differences of a sweep are of the same seed", "medseg/comparison.py",
+        "differences-not-paired", "differences of a sweep are of the same seed", "medseg/sweeps/compare.py",
         "arm[seed].score(metric) - base[seed].score(metric)", "arm[seed].score(metric) - base[seeds[0]].score(metric)",
-        ("tests/test_comparison.py::test_differences_are_paired_by_seed_and_by_case",),
+        ("tests/sweeps/test_compare.py::test_differences_are_paired_by_seed_and_by_case",),
     ),
 )
 # fmt: on

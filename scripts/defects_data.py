@@ -4,50 +4,50 @@ from defects import Defect
 
 HOSTILE, HEADER = "tests/formats/test_hostile.py", "tests/formats/test_itk_header.py"
 SCENES, VOLUMES = "tests/data/test_opening_scenes.py", "tests/data/test_opening_volumes.py"
-TRUST = "tests/test_trust.py"
+TRUST = "tests/factory/test_trust.py"
 
 # fmt: off
 TABLE = (
     Defect(
-        "trust-not-checked", "a stored configuration builds trusted classes alone", "medseg/restore.py",
+        "trust-not-checked", "a stored configuration builds trusted classes alone", "medseg/prediction/restore.py",
         '    trusted.check(stored["config"], f"checkpoint={path}", trust)\n', "",
         (f"{TRUST}::test_other_classes_in_a_file_never_run",),
     ),
     Defect(
-        "trust-of-the-top-alone", "nested classes are checked, too", "medseg/trust.py",
+        "trust-of-the-top-alone", "nested classes are checked, too", "medseg/factory/trust.py",
         'if isinstance(node, Mapping) and "_target_" in node:\n                _check_target',
         'if key in PARTS and isinstance(node, Mapping) and "_target_" in node:\n                _check_target',
         (f"{TRUST}::test_other_classes_never_run",),
     ),
     Defect(
-        "arguments-without-names", "_args_ of a stored configuration is refused", "medseg/trust.py",
+        "arguments-without-names", "_args_ of a stored configuration is refused", "medseg/factory/trust.py",
         '    "_partial_": (True, False),\n', '    "_partial_": (True, False),\n    "_args_": ([1],),\n',
         (f"{TRUST}::test_further_directives_are_refused",),
     ),
     Defect(
-        "directives-not-checked", "words by which Hydra does more than build are refused", "medseg/trust.py",
+        "directives-not-checked", "words by which Hydra does more than build are refused", "medseg/factory/trust.py",
         "                _check_directives(node, key, source)\n", "                pass\n",
         (f"{TRUST}::test_arguments_without_names_are_refused_around_an_honest_class",
          f"{TRUST}::test_further_directives_are_refused"),
     ),
     Defect(
-        "re-exports-allowed", "what a module of medseg imports is not trusted", "medseg/trust.py",
+        "re-exports-allowed", "what a module of medseg imports is not trusted", "medseg/factory/trust.py",
         "return found if at == (place, name) else None", "return found",
         (f"{TRUST}::test_what_is_no_network_is_none",),
     ),
     Defect(
-        "trust-by-prefix", "trust=[my] does not trust my_other", "medseg/trust.py",
+        "trust-by-prefix", "trust=[my] does not trust my_other", "medseg/factory/trust.py",
         'return any(path == name or path.startswith(f"{name}.") for name in trusted)',
         "return any(path.startswith(name) for name in trusted)",
         (f"{TRUST}::test_own_classes_need_trust",),
     ),
     Defect(
-        "interpolations-resolved", "a stored configuration reads no environment", "medseg/trust.py",
+        "interpolations-resolved", "a stored configuration reads no environment", "medseg/factory/trust.py",
         'if isinstance(value, str) and "${" in value:', 'if isinstance(value, str) and value.startswith("${oc.env"):',
         (f"{TRUST}::test_interpolations_are_not_resolved",),
     ),
     Defect(
-        "stored-file-names-loaded", "a stored configuration names no file to load", "medseg/trust.py",
+        "stored-file-names-loaded", "a stored configuration names no file to load", "medseg/factory/trust.py",
         'if name in _FILES and value not in (None, False, ""):', "if False:",
         (f"{TRUST}::test_settings_may_not_name_files_to_load",),
     ),
@@ -65,17 +65,17 @@ TABLE = (
     Defect(
         "checksum-of-a-checkpoint", "a bit that flips in a checkpoint is noticed", "medseg/checkpoint.py",
         '    integrity.check(loaded, f"checkpoint={source}", ["medseg", "state_dict"])\n', "",
-        ("tests/test_integrity.py::test_no_flipped_bit_changes_a_network_in_silence",),
+        ("tests/runtime/test_integrity.py::test_no_flipped_bit_changes_a_network_in_silence",),
     ),
     Defect(
         "checksum-of-an-optimiser", "a bit that flips in an optimiser's state is noticed", "medseg/checkpoint.py",
         '        integrity.check(loaded, f"checkpoint={path}")\n', "",
-        ("tests/test_integrity.py::test_the_state_of_an_optimiser_is_checked_when_a_training_goes_on",),
+        ("tests/runtime/test_integrity.py::test_the_state_of_an_optimiser_is_checked_when_a_training_goes_on",),
     ),
     Defect(
         "checksum-not-written", "a checkpoint holds its checksums", "medseg/checkpoint.py",
         'integrity.add(checkpoint) if "medseg" in checkpoint else checkpoint', "checkpoint",
-        ("tests/test_integrity.py", "tests/test_checkpoint.py"),
+        ("tests/runtime/test_integrity.py", "tests/test_checkpoint.py"),
     ),
     Defect(
         "chunk-checksum", "a chunk of the store that was altered is refused", "medseg/data/checked_array.py",
@@ -203,12 +203,12 @@ TABLE = (
     Defect(
         "first-bad-case-alone", "all bad cases are told at once", "medseg/data/problems.py",
         "        if len(self.found) == 1:\n", "        if self.found:\n",
-        ("tests/test_bad_input.py::test_all_headers_that_are_wrong_are_told_at_once",),
+        ("tests/prediction/test_bad_input.py::test_all_headers_that_are_wrong_are_told_at_once",),
     ),
     Defect(
         "problems-end-the-preparation", "all contents that are wrong are told at once", "medseg/data/datamodule.py",
         "            with problems.of(case.id):\n", "            if case:\n",
-        ("tests/test_bad_input.py::test_all_contents_that_are_wrong_are_told_at_once",),
+        ("tests/prediction/test_bad_input.py::test_all_contents_that_are_wrong_are_told_at_once",),
     ),
     Defect(
         "dropped-band-kept", "a band that is dropped is 0", "medseg/transforms/spectral.py",

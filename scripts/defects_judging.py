@@ -2,40 +2,42 @@
 
 from defects import Defect
 
-EVALUATION, REGIONS = "tests/test_evaluation.py", "tests/test_evaluate_regions.py"
+EVALUATION, REGIONS = "tests/evaluation/test_folders.py", "tests/evaluation/test_regions.py"
 DOCTOR = "tests/doctor"
 
 # fmt: off
 TABLE = (
     Defect(
-        "regions-merged", "classes that share values are judged as regions", "medseg/evaluate.py",
+        "regions-merged", "classes that share values are judged as regions", "medseg/evaluation/evaluate.py",
         "        if not _overlap(names):\n", "        if True:\n",
         (f"{REGIONS}::test_lists_that_share_values_are_regions_as_in_a_dataset_json",
          f"{REGIONS}::test_region_scores_worked_by_hand"),
     ),
     Defect(
-        "regions-left-out-of-the-command", "the command after a prediction names regions", "medseg/predict.py",
+        "regions-left-out-of-the-command", "the command after a prediction names regions",
+        "medseg/prediction/predict.py",
         "meant |= {r.name: tuple(v for member in r.members for v in raw[member]) for r in labels.regions}",
         "meant |= {}",
         (f"{REGIONS}::test_the_command_after_a_prediction_names_the_regions",),
     ),
     Defect(
-        "evaluation-not-reordered", "files in another axis order are the same cells", "medseg/data/label_pairs.py",
+        "evaluation-not-reordered", "files in another axis order are the same cells", "medseg/evaluation/pairs.py",
         "source = opened if expected is None else on_axes_of(opened, expected)", "source = opened",
         (f"{EVALUATION}::test_files_in_another_axis_order_are_the_same_cells",),
     ),
     Defect(
-        "evaluation-shift-accepted", "a prediction on a shifted grid is refused", "medseg/data/label_pairs.py",
+        "evaluation-shift-accepted", "a prediction on a shifted grid is refused", "medseg/evaluation/pairs.py",
         "    if offset <= tolerance:\n", "    if offset <= max(1, tolerance):\n",
         (f"{EVALUATION}::test_shifted_grid",),
     ),
     Defect(
-        "evaluation-tolerance-not-capped", "an evaluation takes no tolerance above a voxel", "medseg/evaluation.py",
+        "evaluation-tolerance-not-capped", "an evaluation takes no tolerance above a voxel",
+        "medseg/evaluation/folders.py",
         '    checked_tolerance(grid_tolerance, "grid_tolerance")\n', "",
         (f"{EVALUATION}::test_tolerances_above_a_voxel_are_refused",),
     ),
     Defect(
-        "orphans-passed-over", "labels without a prediction are refused", "medseg/data/label_pairs.py",
+        "orphans-passed-over", "labels without a prediction are refused", "medseg/evaluation/pairs.py",
         'if orphans and missing == "error":', "if False:",
         (f"{EVALUATION}::test_orphans",),
     ),
@@ -57,45 +59,45 @@ TABLE = (
         ("tests/test_labels.py::test_text_of_a_number_is_a_value",),
     ),
     Defect(
-        "metric-names-late", "names of metrics are checked before data is read", "medseg/settings.py",
+        "metric-names-late", "names of metrics are checked before data is read", "medseg/factory/settings.py",
         '        with _one_line("metric"):\n            instantiate(cfg.metric)(labels=spec.labels)\n', "",
-        ("tests/test_settings.py::test_training_ends_before_a_case_is_opened",),
+        ("tests/factory/test_settings.py::test_training_ends_before_a_case_is_opened",),
     ),
     Defect(
-        "settings-checked-late", "settings are checked before a case is opened", "medseg/build.py",
+        "settings-checked-late", "settings are checked before a case is opened", "medseg/factory/run.py",
         "    check_parts(cfg, spec, transform, labelled=not pretrains)\n", "",
-        ("tests/test_settings.py::test_training_ends_before_a_case_is_opened",),
+        ("tests/factory/test_settings.py::test_training_ends_before_a_case_is_opened",),
     ),
     Defect(
-        "mappings-stay-closed", "open mappings take names", "medseg/overrides.py",
+        "mappings-stay-closed", "open mappings take names", "medseg/hydra_app/overrides.py",
         'return [f"++{word}" if (key := mappings[word]) and _is_open(cfg, key) else word for word in words]',
         "return list(words)",
-        ("tests/test_overrides.py::test_every_open_mapping_takes_names",),
+        ("tests/hydra_app/test_overrides.py::test_every_open_mapping_takes_names",),
     ),
     Defect(
-        "all-mappings-open", "a misspelt key is refused", "medseg/overrides.py",
+        "all-mappings-open", "a misspelt key is refused", "medseg/hydra_app/overrides.py",
         "return above if above.rpartition(\".\")[2] in open_names else None", "return above",
-        ("tests/test_overrides.py::test_other_mappings_stay_closed",),
+        ("tests/hydra_app/test_overrides.py::test_other_mappings_stay_closed",),
     ),
     Defect(
-        "nearest-name-not-told", "a misspelt key is told the nearest name", "medseg/command.py",
+        "nearest-name-not-told", "a misspelt key is told the nearest name", "medseg/hydra_app/app.py",
         "near = near or difflib.get_close_matches(name, names, n=3, cutoff=0.5)", "near = near or []",
-        ("tests/test_overrides.py::test_other_mappings_stay_closed",),
+        ("tests/hydra_app/test_overrides.py::test_other_mappings_stay_closed",),
     ),
     Defect(
-        "word-for-a-number", "a word in place of a number is refused", "medseg/command.py",
+        "word-for-a-number", "a word in place of a number is refused", "medseg/hydra_app/app.py",
         "            check_numbers(cfg, HydraConfig.get().overrides.task, config_name)\n", "",
-        ("tests/test_command.py::test_misspelt_configuration_is_one_line_with_the_right_name",),
+        ("tests/hydra_app/test_app.py::test_misspelt_configuration_is_one_line_with_the_right_name",),
     ),
     Defect(
-        "failed-job-ends-the-sweep", "-m goes on after a job that failed", "medseg/command.py",
+        "failed-job-ends-the-sweep", "-m goes on after a job that failed", "medseg/hydra_app/app.py",
         'if hydra_config.mode != RunMode.MULTIRUN or not', 'if hydra_config.mode == RunMode.MULTIRUN or not',
-        ("tests/test_command.py::test_a_failed_job_does_not_end_the_others",),
+        ("tests/hydra_app/test_app.py::test_a_failed_job_does_not_end_the_others",),
     ),
     Defect(
-        "failed-sweep-ends-with-0", "-m ends with 2 if a job failed", "medseg/command.py",
+        "failed-sweep-ends-with-0", "-m ends with 2 if a job failed", "medseg/hydra_app/app.py",
         "    if failed:\n        _refuse(", "    if failed:\n        print(",
-        ("tests/test_command.py::test_a_failed_job_does_not_end_the_others",),
+        ("tests/hydra_app/test_app.py::test_a_failed_job_does_not_end_the_others",),
     ),
     Defect(
         "full-disk-traceback", "a full disk is one line", "medseg/runtime/disk.py",
@@ -103,9 +105,9 @@ TABLE = (
         ("tests/runtime/test_disk.py",),
     ),
     Defect(
-        "doctor-ends-with-0", "medseg-check ends with 1 if anything is wrong", "medseg/check.py",
+        "doctor-ends-with-0", "medseg-check ends with 1 if anything is wrong", "medseg/cli/check.py",
         "    if wrong(findings):\n        sys.exit(1)\n", "    if not findings:\n        sys.exit(1)\n",
-        ("tests/test_check.py::test_command_ends_with_1_if_anything_is_wrong_and_writes_json",),
+        ("tests/cli/test_check.py::test_command_ends_with_1_if_anything_is_wrong_and_writes_json",),
     ),
     Defect(
         "doctor-notes-are-wrong", "a note is nothing wrong", "medseg/doctor/finding.py",

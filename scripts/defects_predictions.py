@@ -2,82 +2,83 @@
 
 from defects import Defect
 
-RECORD, JOBS = "tests/test_prediction_record.py", "tests/test_prediction_jobs.py"
+RECORD, JOBS = "tests/prediction/test_record.py", "tests/prediction/test_jobs.py"
 
 # fmt: off
 TABLE = (
     Defect(
-        "stale-prediction-kept", "files of another checkpoint are not kept", "medseg/prediction_record.py",
+        "stale-prediction-kept", "files of another checkpoint are not kept", "medseg/prediction/record.py",
         'if entry["origin"] != self.origin.key:\n            maker', 'if not entry["origin"]:\n            maker',
         (f"{JOBS}::test_a_newer_checkpoint_never_keeps_older_files",),
     ),
     Defect(
-        "settings-not-in-the-origin", "files with other settings are not kept", "medseg/prediction_record.py",
+        "settings-not-in-the-origin", "files with other settings are not kept", "medseg/prediction/record.py",
         "json.dumps([self.checkpoint, self.settings], sort_keys=True)", "json.dumps([self.checkpoint], sort_keys=True)",
         (f"{RECORD}::test_another_origin_is_a_conflict",),
     ),
     Defect(
-        "changed-images-kept", "files of images that changed are not kept", "medseg/prediction_record.py",
+        "changed-images-kept", "files of images that changed are not kept", "medseg/prediction/record.py",
         '        if not _same(entry["images"], images):\n            return Finding(conflict=OTHER_IMAGES)\n', "",
         (f"{RECORD}::test_what_was_changed_since_is_a_conflict",),
     ),
     Defect(
-        "edited-files-kept", "files that were edited are not taken for the prediction", "medseg/prediction_record.py",
+        "edited-files-kept", "files that were edited are not taken for the prediction", "medseg/prediction/record.py",
         'if known["sha256"] != digest_of(self.folder / outputs[kind]):', "if False:",
         (f"{RECORD}::test_what_was_changed_since_is_a_conflict",),
     ),
     Defect(
-        "unfinished-files-trusted", "files of a killed command are not trusted", "medseg/prediction_record.py",
+        "unfinished-files-trusted", "files of a killed command are not trusted", "medseg/prediction/record.py",
         'entry | {"unfinished": sorted(outputs)}', 'entry | {"unfinished": []}',
         (f"{RECORD}::test_files_of_a_killed_command_are_not_trusted_and_no_conflict",),
     ),
     Defect(
-        "old-polygons-stay", "polygons of old labels do not stay", "medseg/prediction_record.py",
+        "old-polygons-stay", "polygons of old labels do not stay", "medseg/prediction/record.py",
         "                (self.folder / old).unlink(missing_ok=True)\n", "                pass\n",
         (f"{JOBS}::test_overwriting_leaves_no_polygons_of_the_old_labels",),
     ),
     Defect(
-        "slices-not-counted", "every slice of a series counts", "medseg/prediction_record.py",
+        "slices-not-counted", "every slice of a series counts", "medseg/prediction/record.py",
         "found += sorted(path for path in image.iterdir() if path.is_file())", "found += sorted(image.iterdir())[:1]",
         (f"{RECORD}::test_every_slice_and_detached_file_counts",),
     ),
     Defect(
-        "record-of-one-process", "two commands fill one folder", "medseg/prediction_record.py",
+        "record-of-one-process", "two commands fill one folder", "medseg/prediction/record.py",
         "            self._stored = self._read()\n            cases", "            cases",
         (f"{RECORD}::test_two_commands_fill_one_folder",),
     ),
     Defect(
-        "polygons-not-completed", "a killed command's polygons are written by the next", "medseg/prediction_jobs.py",
+        "polygons-not-completed", "a killed command's polygons are written by the next", "medseg/prediction/jobs.py",
         "if overwrite or set(request.outputs(job.label)) - job.finding.valid]",
         'if overwrite or "labels" not in job.finding.valid]',
         (f"{JOBS}::test_a_prediction_killed_before_its_polygons_writes_them",),
     ),
     Defect(
-        "area-not-an-option", "polygons of another least area are written anew", "medseg/prediction_jobs.py",
+        "area-not-an-option", "polygons of another least area are written anew", "medseg/prediction/jobs.py",
         'return {"polygons": {"min_area_m2": float(self.min_area_m2)}}', 'return {"polygons": {}}',
         (f"{JOBS}::test_outputs_can_be_added_to_a_finished_folder",),
     ),
     Defect(
-        "damaged-image-ends-all", "a damaged image does not stop the others", "medseg/prediction_jobs.py",
+        "damaged-image-ends-all", "a damaged image does not stop the others", "medseg/prediction/jobs.py",
         "                failed[job.case.id] = str(error)\n",
         "                failed[job.case.id] = str(error)\n                break\n",
         (f"{JOBS}::test_a_damaged_image_does_not_stop_the_others",),
     ),
     Defect(
-        "conflicts-not-checked", "medseg-predict refuses files that it would not write", "medseg/predict.py",
+        "conflicts-not-checked", "medseg-predict refuses files that it would not write", "medseg/prediction/predict.py",
         "        check_conflicts(jobs, target)\n", "        pass\n",
-        ("tests/test_bad_input.py::test_files_of_an_older_checkpoint_are_not_kept",),
+        ("tests/prediction/test_bad_input.py::test_files_of_an_older_checkpoint_are_not_kept",),
     ),
     Defect(
-        "digest-without-weights", "checkpoints of other weights differ", "medseg/restore.py",
+        "digest-without-weights", "checkpoints of other weights differ", "medseg/prediction/restore.py",
         "        total.update(weights.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)\n", "",
-        ("tests/test_bad_input.py::test_files_of_an_older_checkpoint_are_not_kept",
-         "tests/test_prediction_record.py"),
+        ("tests/prediction/test_bad_input.py::test_files_of_an_older_checkpoint_are_not_kept",
+         "tests/prediction/test_record.py"),
     ),
     Defect(
-        "image-replaced", "a label file never replaces its image", "medseg/prediction_targets.py",
+        "image-replaced", "a label file never replaces its image", "medseg/prediction/targets.py",
         "if (folder / label).resolve() in {path.resolve() for path in case.images}:", "if False:",
-        ("tests/test_prediction_targets.py", "tests/test_bad_input.py::test_output_in_the_folder_of_the_images"),
+        ("tests/prediction/test_targets.py",
+        "tests/prediction/test_bad_input.py::test_output_in_the_folder_of_the_images"),
     ),
     Defect(
         "grid-not-restored", "a label lies on the very cells of its image", "medseg/data/preprocess.py",
@@ -93,9 +94,9 @@ TABLE = (
         ("tests/data/test_preprocess.py::test_crop_to_content_and_paste_back",),
     ),
     Defect(
-        "weights-not-loaded", "a checkpoint's weights predict", "medseg/stored.py",
+        "weights-not-loaded", "a checkpoint's weights predict", "medseg/factory/stored.py",
         "        net.load_state_dict(dict(state))\n", "        dict(state)\n",
-        ("tests/test_train.py::test_prediction_of_files_equals_the_judgement_of_the_run",),
+        ("tests/training/test_train.py::test_prediction_of_files_equals_the_judgement_of_the_run",),
     ),
     Defect(
         "nan-network-predicts", "a network that is not finite is named", "medseg/inference/predictor.py",
@@ -103,9 +104,9 @@ TABLE = (
         ("tests/inference/test_predictor.py::test_network_that_is_not_finite_is_named_and_not_the_data",),
     ),
     Defect(
-        "names-by-final-test", "final scores on validation cases are not called test", "medseg/tracking.py",
+        "names-by-final-test", "final scores on validation cases are not called test", "medseg/training/tracking.py",
         'return "test" if result["policy"]["cases"] == TEST_SET else "val_final"', 'return "test"',
-        ("tests/test_tracking.py::test_final_scores_are_named_after_the_cases_that_they_are_of",),
+        ("tests/training/test_tracking.py::test_final_scores_are_named_after_the_cases_that_they_are_of",),
     ),
 )
 # fmt: on

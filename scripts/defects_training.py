@@ -3,7 +3,7 @@
 from defects import Defect
 
 RUN_FOLDER, LOCK = "tests/training/test_run_directory.py", "tests/runtime/test_run_lock.py"
-MONITOR, SUPERVISED = "tests/test_monitor.py", "tests/methods/test_supervised.py"
+MONITOR, SUPERVISED = "tests/training/test_monitor.py", "tests/methods/test_supervised.py"
 
 # fmt: off
 TABLE = (
@@ -27,7 +27,7 @@ TABLE = (
     Defect(
         "training-overwritten", "another checkpoint does not overwrite a training", "medseg/training/run_directory.py",
         "(resumed is None or resumed.resolve().parent != (run_dir / LAST).resolve().parent)", "resumed is None",
-        ("tests/test_train.py::test_another_checkpoint_is_not_continued_in_a_folder_that_holds_a_training",),
+        ("tests/training/test_train.py::test_another_checkpoint_is_not_continued_in_a_folder_that_holds_a_training",),
     ),
     Defect(
         "drafts-stay", "drafts of killed trainings are removed", "medseg/training/run_directory.py",
@@ -42,7 +42,7 @@ TABLE = (
     Defect(
         "folder-not-locked", "a training takes the lock of its folder", "medseg/training/run_directory.py",
         "    with locked(run_dir):\n", "    run_dir.mkdir(parents=True, exist_ok=True)\n    if run_dir:\n",
-        (RUN_FOLDER, "tests/test_train.py::test_a_training_is_never_overwritten"),
+        (RUN_FOLDER, "tests/training/test_train.py::test_a_training_is_never_overwritten"),
     ),
     Defect(
         "lock-of-a-removed-file", "a lock whose file was removed meanwhile is taken anew", "medseg/runtime/run_lock.py",
@@ -57,7 +57,7 @@ TABLE = (
     Defect(
         "sigterm-not-handled", "SIGTERM ends a training after its step", "medseg/runtime/signals.py",
         "ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)", "ENDING = (signal.SIGINT, signal.SIGUSR1)",
-        ("tests/runtime/test_signals.py", "tests/test_command.py::test_a_signal_ends_a_command_with_one_line"),
+        ("tests/runtime/test_signals.py", "tests/hydra_app/test_app.py::test_a_signal_ends_a_command_with_one_line"),
     ),
     Defect(
         "late-signal-lost", "a signal that arrives last still ends the command", "medseg/runtime/signals.py",
@@ -90,9 +90,9 @@ TABLE = (
         ("tests/training/test_resume.py::test_settings_that_differ_are_one_warning",),
     ),
     Defect(
-        "resume-not-compared", "a training compares itself with the run that it resumes", "medseg/train.py",
+        "resume-not-compared", "a training compares itself with the run that it resumes", "medseg/training/train.py",
         "        resume.check(cfg, resumed, tell=is_first())\n", "        pass\n",
-        ("tests/test_train.py::test_another_network_is_not_resumed",),
+        ("tests/training/test_train.py::test_another_network_is_not_resumed",),
     ),
     Defect(
         "early-stopping-forgets", "early stopping counts on when it is resumed", "medseg/callbacks/early_stopping.py",
@@ -106,7 +106,7 @@ TABLE = (
         (f"{MONITOR}::test_early_stopping_ends_where_it_ends_when_it_is_resumed",),
     ),
     Defect(
-        "early-stopping-not-built", "early_stopping.patience ends a training", "medseg/trainers.py",
+        "early-stopping-not-built", "early_stopping.patience ends a training", "medseg/factory/trainer.py",
         "callbacks += [FiniteCheck(), *early_stop(cfg, monitor)]", "callbacks += [FiniteCheck()]",
         (f"{MONITOR}::test_early_stopping_ends_where_it_ends_when_it_is_resumed",),
     ),
@@ -127,22 +127,23 @@ TABLE = (
         ("tests/callbacks/test_finite.py::test_network_that_is_not_finite_is_neither_validated_nor_saved",),
     ),
     Defect(
-        "finite-check-not-built", "every training is checked for divergence", "medseg/trainers.py",
+        "finite-check-not-built", "every training is checked for divergence", "medseg/factory/trainer.py",
         "callbacks += [FiniteCheck(), *", "callbacks += [*",
         (f"{MONITOR}::test_three_losses_in_a_row_that_are_not_finite_end_the_training",),
     ),
     Defect(
-        "monitor-ignored", "monitor= chooses the best checkpoint", "medseg/trainers.py",
+        "monitor-ignored", "monitor= chooses the best checkpoint", "medseg/factory/trainer.py",
         'filename="best", monitor=key, mode=mode,', 'filename="best", monitor="val/dice", mode="max",',
         (f"{MONITOR}::test_monitor_chooses_the_best_checkpoint",),
     ),
     Defect(
-        "loss-is-maximised", "the lowest val/loss is best", "medseg/trainers.py",
+        "loss-is-maximised", "the lowest val/loss is best", "medseg/factory/trainer.py",
         '"min" if key == "val/loss" else "max"', '"max"',
         (f"{MONITOR}::test_monitor_is_that_of_the_metrics_unless_one_is_named",),
     ),
     Defect(
-        "monitor-checked-late", "a monitor that nothing logs is refused before data is read", "medseg/trainers.py",
+        "monitor-checked-late", "a monitor that nothing logs is refused before data is read",
+        "medseg/factory/trainer.py",
         "if key not in valid and not (labels is None and of_class and scored):",
         "if labels is not None and key not in valid:",
         (f"{MONITOR}::test_monitor_that_nothing_logs_is_refused_before_data_is_read",),
@@ -206,7 +207,7 @@ TABLE = (
     Defect(
         "provenance-without-packages", "provenance has the versions of libraries", "medseg/runtime/provenance.py",
         '        "packages": packages(),\n', "",
-        ("tests/test_train.py::test_run_folder_holds_what_is_promised",),
+        ("tests/training/test_train.py::test_run_folder_holds_what_is_promised",),
     ),
     Defect(
         "provenance-without-hardware", "provenance has the machine", "medseg/runtime/provenance.py",
@@ -214,25 +215,25 @@ TABLE = (
         ("tests/runtime/test_provenance.py::test_all_of_it_is_plain",),
     ),
     Defect(
-        "provenance-without-data", "provenance has digests of the data", "medseg/train.py",
+        "provenance-without-data", "provenance has digests of the data", "medseg/training/train.py",
         '"digest": found["digest"], "files": files}', '"files": {}}',
-        ("tests/test_train.py::test_run_folder_holds_what_is_promised",),
+        ("tests/training/test_train.py::test_run_folder_holds_what_is_promised",),
     ),
     Defect(
-        "provenance-without-weights", "provenance tells where weights came from", "medseg/build.py",
+        "provenance-without-weights", "provenance tells where weights came from", "medseg/factory/run.py",
         '        shared["stored"]["provenance"]["weights"] = report.to_dict()\n', "        pass\n",
-        ("tests/test_initial.py::test_a_run_tells_where_its_weights_came_from",),
+        ("tests/factory/test_initial_weights.py::test_a_run_tells_where_its_weights_came_from",),
     ),
     Defect(
-        "sweep-begins-anew", "a killed trial of a sweep is resumed", "medseg/sweep.py",
+        "sweep-begins-anew", "a killed trial of a sweep is resumed", "medseg/sweeps/optuna.py",
         'resumes = (run_dir / "checkpoints" / "last.ckpt").is_file()', "resumes = False",
-        ("tests/test_sweep.py::test_killed_sweep_goes_on_as_if_it_had_not_been",),
+        ("tests/sweeps/test_optuna.py::test_killed_sweep_goes_on_as_if_it_had_not_been",),
     ),
     Defect(
-        "pretraining-reads-labels", "pretraining reads no label", "medseg/build.py",
+        "pretraining-reads-labels", "pretraining reads no label", "medseg/factory/run.py",
         "([replace(case, label=None) for case in part] for part in (train_cases, val_cases))",
         "(list(part) for part in (train_cases, val_cases))",
-        ("tests/test_pretrain.py::test_labels_are_not_read",),
+        ("tests/training/test_pretrain.py::test_labels_are_not_read",),
     ),
     Defect(
         "frozen-encoder-trains", "a frozen encoder keeps its statistics", "medseg/peft/tuning.py",

@@ -14,12 +14,15 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from medseg import build, checkpoint, folds, formats, restore
+from medseg import checkpoint, formats
 from medseg.data.case import Case, first_five
-from medseg.data.sensors import bands_of
 from medseg.errors import BadInput
+from medseg.factory import run as build
+from medseg.factory import split as folds
+from medseg.prediction import restore
 from medseg.report.figures import rows_figure, to_png
 from medseg.report.panels import Panels
+from medseg.sensors.bands import bands_of
 
 
 def row(path: Path, name: str) -> tuple[str, Panels]:

@@ -7,9 +7,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from medseg import options
-from medseg.command import conf_dir
-from medseg.files import write_whole
+from medseg.hydra_app import options
+from medseg.hydra_app.app import conf_dir
+from medseg.runtime.atomic import write_whole
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN = "<!-- choices: written by scripts/write_choices.py from conf/ -->"

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from medseg.command import compose, conf_dir
-from medseg.train import train
+from medseg.hydra_app.app import compose, conf_dir
+from medseg.training.train import train
 from tests.image_layouts import PUBLISHED_IMAGES
 from tests.models import parts
 from tests.models.test_contract import FLAT, SIZES

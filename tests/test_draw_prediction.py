@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medseg.command import compose
 from medseg.errors import BadInput
+from medseg.hydra_app.app import compose
 from medseg.report import figures
-from medseg.train import train
+from medseg.training.train import train
 from tests.tiny import write_planar
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "draw_prediction.py"

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig
 
-from medseg import build, folds
-from medseg.command import compose
 from medseg.data.cases import Dataset
+from medseg.factory import run as build
+from medseg.factory import split as folds
+from medseg.hydra_app.app import compose
 from medseg.labels import IGNORE
 from tests import image_layouts, volume_layouts
 from tests.test_conf import PUBLISHED

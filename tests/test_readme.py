@@ -17,10 +17,11 @@ from typing import Any
 
 import pytest
 
-from medseg import build, command
-from medseg.command import compose
+from medseg.cli.plan import write as write_plan
 from medseg.errors import BadInput
-from medseg.plan import write as write_plan
+from medseg.factory import run as build
+from medseg.hydra_app import app as command
+from medseg.hydra_app.app import compose
 from tests.prepared import script
 from tests.readme import COMMANDS, PROJECT, ROOT, jobs, kind_of, overrides_of, shown
 from tests.test_conf import GROUPS, chosen_by, take_a_step, tiny_data

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from medseg import comparison
-from medseg.check import check
-from medseg.command import compose
-from medseg.evaluate import evaluate
-from medseg.predict import predict
-from medseg.train import train
+from medseg.cli.check import check
+from medseg.evaluation.evaluate import evaluate
+from medseg.hydra_app.app import compose
+from medseg.prediction.predict import predict
+from medseg.sweeps import compare as comparison
+from medseg.training.train import train
 from tests.prepared import script
 from tests.readme import COMMANDS, ROOT, jobs, overrides_of
 from tests.test_conf import ONE_STEP

@@ -11,16 +11,17 @@ import rasterio
 import torch
 
 import medseg
-from medseg import build, formats
-from medseg.command import compose
+from medseg import formats
 from medseg.data.dataset import CaseDataset
 from medseg.errors import BadInput
-from medseg.evaluate import evaluate
+from medseg.evaluation.evaluate import evaluate
+from medseg.factory import run as build
+from medseg.hydra_app.app import compose
 from medseg.inference.dates import AtDates, at_dates
 from medseg.inference.tiling import Tiling
-from medseg.predict import predict
+from medseg.prediction.predict import predict
 from medseg.sample import DataSpec
-from medseg.train import train
+from medseg.training.train import train
 
 TINY = (
     "data=phantom_series", "data.n_scenes=3", "data.n_test=1", "data.shape=[48,56]", "data.n_folds=3", "logger=csv",

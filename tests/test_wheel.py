@@ -62,7 +62,7 @@ def test_console_scripts_name_their_commands(wheel: Path) -> None:
 
 
 def test_installed_copy_composes_from_any_folder(installed: Path, tmp_path: Path) -> None:
-    ask = "import medseg.command; print(medseg.__file__, medseg.command.conf_dir())"
+    ask = "import medseg.hydra_app.app; print(medseg.__file__, medseg.hydra_app.app.conf_dir())"
     module, conf = run(sys.executable, "-c", ask, cwd=tmp_path, PYTHONPATH=str(installed)).split()
     assert module == str(installed / "medseg/__init__.py")
     assert conf == str(installed / "medseg/conf")

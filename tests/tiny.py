@@ -9,8 +9,8 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from medseg import formats
-from medseg.data.formula import Formula
 from medseg.geometry.grid import PIXEL, Grid
+from medseg.sensors.formula import Formula
 
 LABELS = {"background": 0, "anterior": 1, "posterior": 2}
 AFFINE = np.array([[-1, 0, 0, 9], [0, 1, 0, -9], [0, 0, 1, 3], [0, 0, 0, 1.0]])

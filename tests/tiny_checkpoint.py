@@ -9,8 +9,8 @@ import torch
 from omegaconf import OmegaConf
 
 from medseg import checkpoint
-from medseg.command import compose
 from medseg.data.normalise import Normalisation
+from medseg.hydra_app.app import compose
 from medseg.labels import LabelTable
 from medseg.models.network import Facts
 from medseg.models.unet import UNet

@@ -13,7 +13,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger
 
-from medseg.files import write_whole
+from medseg.runtime.atomic import write_whole
 
 
 class MetricsFile(CSVLogger):

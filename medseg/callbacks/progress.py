@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from medseg.methods.budget import progress
-from medseg.watching import clock
+from medseg.runtime.progress import clock
 
 
 class BudgetBar(ProgressBar):

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medseg.files import write_whole
+from medseg.runtime.atomic import write_whole
 
 if TYPE_CHECKING:
     import wandb

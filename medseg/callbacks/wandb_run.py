@@ -13,8 +13,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from medseg.callbacks import wandb_artifacts, wandb_media
 from medseg.callbacks.picture_logger import PictureLogger
 from medseg.errors import BadInput
-from medseg.files import write_whole
 from medseg.report.pictures import Picture
+from medseg.runtime.atomic import write_whole
 
 _STEP = "trainer/global_step"
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
-from medseg.data.formula import INDICES, Formula
 from medseg.data.reading import Reading
 from medseg.errors import BadInput
 from medseg.formats.source import Source
 from medseg.geometry.box import Box
 from medseg.sample import DataSpec
+from medseg.sensors.formula import INDICES, Formula
 
 
 @dataclass(frozen=True)

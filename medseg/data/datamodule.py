@@ -14,7 +14,6 @@ from lightning.pytorch import LightningDataModule
 from rich.progress import track
 from torch.utils.data import DataLoader
 
-from medseg.cpu import cores
 from medseg.data.case import Case
 from medseg.data.collate import collate_case, collate_windows
 from medseg.data.dataset import LARGEST, CaseDataset, PatchDataset, StepLoader, StepSampler
@@ -27,6 +26,7 @@ from medseg.data.problems import Problems
 from medseg.data.store import DRAFT, DamagedEntry, StoredCase, write_case
 from medseg.data.workers import processes
 from medseg.errors import BadInput
+from medseg.runtime.cpu import cores
 from medseg.runtime.drafts import remove_dead_folders
 from medseg.sample import Batch, DataSpec
 

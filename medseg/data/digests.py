@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from medseg.files import write_whole
 from medseg.formats.companions import companions
+from medseg.runtime.atomic import write_whole
 
 _VERSION = 3
 _BLOCKS = 16

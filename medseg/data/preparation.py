@@ -21,7 +21,7 @@ from rich.progress import track
 
 from medseg.data.case import first_five
 from medseg.errors import BadInput
-from medseg.files import write_whole
+from medseg.runtime.atomic import write_whole
 
 MANIFEST = "manifest.sha256"
 """A line for each file, as ``sha256sum`` writes it: ``sha256sum --check manifest.sha256`` verifies it too."""

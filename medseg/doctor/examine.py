@@ -12,7 +12,7 @@ from medseg.doctor.checks import spacing as spacings
 from medseg.doctor.finding import Finding, collapsed
 from medseg.doctor.listing import listed
 from medseg.doctor.survey import CaseFacts, Survey, case_headers, with_contents
-from medseg.watching import watched
+from medseg.runtime.progress import watched
 
 Check = Callable[[Survey], Sequence[Finding]]
 

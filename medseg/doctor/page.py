@@ -18,11 +18,11 @@ from medseg.doctor.finding import SEVERITIES, Finding, Severity
 from medseg.doctor.survey import CaseFacts, Survey
 from medseg.doctor.table import summary
 from medseg.doctor.thumbnail import Thumbnail
-from medseg.files import write_whole
 from medseg.report.composite import Named
 from medseg.report.html import page, table
 from medseg.report.panels import Panels
 from medseg.report.pictures import Picture, pictures
+from medseg.runtime.atomic import write_whole
 from medseg.sample import DataSpec
 
 SHEETS = 120

@@ -13,7 +13,6 @@ import numpy.typing as npt
 from medseg import formats
 from medseg.data.case import Case
 from medseg.data.cases import Dataset
-from medseg.data.formula import Formula
 from medseg.data.opening import OpenCase
 from medseg.data.preparing import tiles
 from medseg.data.reading import Reading
@@ -30,6 +29,7 @@ from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
 from medseg.labels import IGNORE, LabelTable
 from medseg.sample import DataSpec
+from medseg.sensors.formula import Formula
 
 _DAMAGE = (BadInput, OSError, ValueError, EOFError)
 

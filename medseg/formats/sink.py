@@ -18,11 +18,11 @@ import rasterio
 import rasterio.shutil
 from jaxtyping import Shaped
 
-from medseg.cpu import cores
 from medseg.errors import BadInput
 from medseg.formats.geotiff import profile
 from medseg.geometry.grid import Grid
 from medseg.labels import LabelTable
+from medseg.runtime.cpu import cores
 
 _GDAL_TYPES = {
     "uint8": "Byte", "int8": "Int8", "uint16": "UInt16", "int16": "Int16", "uint32": "UInt32", "int32": "Int32",

@@ -10,7 +10,7 @@ import numpy as np
 from medseg.errors import BadInput
 from medseg.labels.classes import Region
 from medseg.labels.laterality import laterality
-from medseg.values import shown
+from medseg.runtime.values import shown
 
 _SUCH = "{background: 0, tumour: 1}"
 

@@ -13,7 +13,7 @@ from medseg.errors import BadInput
 from medseg.labels.classes import IGNORE, PALETTE, LabelClass, Region
 from medseg.labels.declared import declared_pairs, detected, grouped
 from medseg.labels.laterality import laterality
-from medseg.values import listed, mapped, shown, text, truth, whole
+from medseg.runtime.values import listed, mapped, shown, text, truth, whole
 
 _TABLE = 1 << 16  # range of values up to which a look-up table is made
 _MOST_CLASSES = np.iinfo(np.int16).max + 1  # training indices are int16

@@ -15,12 +15,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from medseg.errors import BadInput
-from medseg.files import write_together
 from medseg.labels import LabelTable
 from medseg.metrics import policy
 from medseg.metrics.pooled import POOLED, pool
 from medseg.metrics.score import ALL, METRICS, VOLUME_METRICS, Tally, score_case
 from medseg.metrics.summary import summarise
+from medseg.runtime.atomic import write_together
 
 _MEAN = "mean over cases of each class, then over classes; cases where a value is null do not enter"
 

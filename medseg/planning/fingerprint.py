@@ -21,10 +21,10 @@ from medseg.data.preparing import tiles
 from medseg.data.preprocess import content_box, crop, to_canonical
 from medseg.data.problems import Problems
 from medseg.errors import BadInput
-from medseg.files import write_whole
 from medseg.labels import IGNORE, LabelTable
+from medseg.runtime.atomic import write_whole
+from medseg.runtime.progress import watched
 from medseg.sample import DataSpec, Sample
-from medseg.watching import watched
 
 CELLS_POOLED = 10_000_000
 """Foreground cells pooled over the dataset; nnU-Net pools ten times as many, to the same percentiles."""

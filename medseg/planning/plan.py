@@ -13,11 +13,11 @@ import yaml
 from medseg.data.normalise import POOLED, Normalisation
 from medseg.data.preprocess import Preprocess
 from medseg.errors import BadInput
-from medseg.files import write_whole
 from medseg.planning.cost import Budget, UNetCost, convolution_outputs, estimated_gb
 from medseg.planning.fingerprint import Fingerprint
 from medseg.planning.rules import patch_and_batch, resampled_shape, target_spacing, topology
 from medseg.planning.stored import KEYS, fields_of
+from medseg.runtime.atomic import write_whole
 from medseg.sample import DataSpec
 
 MASKED_BELOW = 0.75

@@ -9,7 +9,7 @@ from typing import Any
 
 from medseg.data.normalise import Normalisation
 from medseg.errors import BadInput
-from medseg.values import listed, mapped, number, text, truth, whole
+from medseg.runtime.values import listed, mapped, number, text, truth, whole
 
 KEYS = ("spacing", "patch", "batch_size", "kernels", "strides", "normalisation", "masked")
 """Keys that a plan needs."""

@@ -7,10 +7,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from medseg.files import write_whole
 from medseg.report.html import page, table
 from medseg.report.strip import strip_plot
 from medseg.report.titles import title
+from medseg.runtime.atomic import write_whole
 
 _SEEDS = "over seeds (Student's 95 % interval, for new seeds on these cases)"
 _CASES = "over cases (95 % bootstrap, for new cases with these seeds)"

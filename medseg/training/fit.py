@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medseg import processes
 from medseg.callbacks.resumable import Resumable
 from medseg.errors import BadInput
+from medseg.runtime import distributed as processes
 from medseg.runtime import signals
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
-    from medseg.build import Run
+    from medseg.factory.run import Run
 
 
 def fit(run: Run, run_dir: Path, resumed: Path | None, overrides: Sequence[str]) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from medseg.command import conf_dir
 from medseg.errors import BadInput
+from medseg.hydra_app.app import conf_dir
 from medseg.runtime import moved
 
 _OWN = ("rerun", "run_dir", "cache_dir", "trust")
@@ -82,7 +82,7 @@ def check_targets(config: Mapping[str, Any], source: str, trust: Sequence[str] |
     Raises:
         BadInput: Names the key, what it names, and the way to trust it.
     """
-    from medseg import trust as trusting
+    from medseg.factory import trust as trusting
 
     trusted, known = trusting.names(trust), set(_own_targets())
     for key, node in trusting.nodes(dict(config), "config", source):

@@ -45,7 +45,7 @@ def run_folder(cfg: DictConfig) -> tuple[Path, Path | None]:
     from hydra.types import RunMode
 
     if "LOCAL_RANK" in os.environ:
-        from medseg import processes
+        from medseg.runtime import distributed as processes
 
         if (decided := processes.handed()) is not None:
             return decided

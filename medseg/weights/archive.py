@@ -15,8 +15,8 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from medseg import integrity
 from medseg.errors import BadInput
+from medseg.runtime import integrity
 
 _HARMLESS: list[Any] = [
     argparse.Namespace,

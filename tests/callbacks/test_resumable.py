@@ -12,10 +12,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from medseg import checkpoint
 from medseg.callbacks.resumable import Resumable
-from medseg.command import compose
 from medseg.errors import BadInput
+from medseg.hydra_app.app import compose
 from medseg.runtime import signals
-from medseg.train import train
+from medseg.training.train import train
 
 TINY = [
     "data=phantom_volumes", "data.n_cases=6", "data.n_test=0", "data.shape=[24,28,20]", "data.n_folds=3",

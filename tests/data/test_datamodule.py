@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from medseg import build
-from medseg.command import compose
+from medseg.factory import run as build
+from medseg.hydra_app.app import compose
 from tests.tiny import SMALL, write_nnunet
 
 

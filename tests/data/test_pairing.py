@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from medseg.command import compose
 from medseg.data.file_names import FileNames
 from medseg.data.pairing import by_stem, pair
 from medseg.data.series import Dates
 from medseg.errors import BadInput
+from medseg.hydra_app.app import compose
 
 
 def touch(folder: Path, *names: str) -> Path:

@@ -4,10 +4,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from medseg import build
-from medseg.command import compose
 from medseg.data.datasets.nnunet import NnunetDataset
 from medseg.doctor.at_start import warn_of_headers
+from medseg.factory import run as build
+from medseg.hydra_app.app import compose
 from tests.tiny import SMALL, write_nnunet
 
 

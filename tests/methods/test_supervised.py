@@ -11,7 +11,6 @@ from lightning.pytorch.callbacks import Timer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from medseg import quiet
 from medseg.labels import IGNORE, LabelTable
 from medseg.losses.cross_entropy import CrossEntropyLoss, cross_entropy
 from medseg.losses.dice import DiceLoss, soft_dice
@@ -20,6 +19,7 @@ from medseg.methods.schedule import Constant
 from medseg.methods.supervised import Supervised
 from medseg.methods.val_patches import fixed_patches
 from medseg.metrics import overlap
+from medseg.runtime import verbosity as quiet
 from medseg.sample import Batch
 
 TABLE = LabelTable.declare({"background": 0, "disc": 1, "bar": 2})

@@ -11,12 +11,12 @@ from omegaconf import OmegaConf
 from transformers import AutoConfig
 
 from medseg.errors import BadInput
+from medseg.factory.network import _made
 from medseg.models.hf_mask2former import HfMask2Former
 from medseg.models.hf_oneformer import TASK, HfOneFormer
 from medseg.models.hf_segformer import HfSegformer
 from medseg.models.hf_upernet import HfUperNet
 from medseg.models.network import Facts
-from medseg.networks import _made
 from medseg.sample import Channel
 from tests.models.test_contract import CONF, SMALL
 

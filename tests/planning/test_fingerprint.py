@@ -6,12 +6,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from medseg import build, formats
-from medseg.command import compose
+from medseg import formats
 from medseg.data.case import Case
 from medseg.data.datasets.nnunet import NnunetDataset
 from medseg.data.opening import OpenCase
 from medseg.data.reading import Reading
+from medseg.factory import run as build
+from medseg.hydra_app.app import compose
 from medseg.labels import LabelTable
 from medseg.planning.fingerprint import fingerprint, scene_facts
 from medseg.sample import Channel, DataSpec

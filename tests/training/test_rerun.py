@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from medseg.command import compose
 from medseg.errors import BadInput
+from medseg.hydra_app.app import compose
 from medseg.training import rerun
 
 

@@ -8,8 +8,8 @@ import torch
 from omegaconf import OmegaConf
 
 from medseg import checkpoint
-from medseg.command import compose
 from medseg.errors import BadInput
+from medseg.hydra_app.app import compose
 from medseg.training.resume import check, differences
 
 

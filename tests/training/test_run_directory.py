@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from medseg.command import compose
 from medseg.errors import BadInput
+from medseg.hydra_app.app import compose
 from medseg.training.run_directory import owned, run_folder
 
 DATE, LATER = "2026-01-31_12-00-00", "2026-02-01_12-00-00"

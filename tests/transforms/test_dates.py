@@ -9,8 +9,8 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
-from medseg.command import compose as composed
 from medseg.errors import BadInput
+from medseg.hydra_app.app import compose as composed
 from medseg.labels import IGNORE
 from medseg.sample import Batch
 from medseg.transforms.compose import Compose, fold, unfold

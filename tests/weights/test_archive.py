@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from medseg import integrity
 from medseg.errors import BadInput
+from medseg.runtime import integrity
 from medseg.weights.archive import open_file
 
 STATE = {"a.weight": torch.arange(2000.0), "a.bias": torch.ones(3, dtype=torch.float16)}

@@ -1,7 +1,7 @@
 import pytest
 
-from medseg.data.sensors import SENSORS, bands_of
 from medseg.sample import Channel
+from medseg.sensors.bands import SENSORS, bands_of
 from medseg.weights.bands import colour, partners, with_wavelengths
 
 

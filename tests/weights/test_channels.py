@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from timm.models._manipulate import adapt_input_conv
 from torch.nn import functional
 
-from medseg.data.sensors import bands_of
 from medseg.errors import BadInput
 from medseg.sample import Channel
+from medseg.sensors.bands import bands_of
 from medseg.weights.channels import STRATEGIES, adapt
 
 RGB = [Channel("R"), Channel("G"), Channel("B")]

@@ -12,16 +12,16 @@ from medseg import formats
 from medseg.data.case import Case
 from medseg.data.cases import Dataset, unlabelled_table
 from medseg.data.file_names import FileNames
-from medseg.data.formula import Formula, index_formula
 from medseg.data.pairing import by_stem
 from medseg.data.reading import Reading
-from medseg.data.sensors import bands_of
 from medseg.data.series import Dates
 from medseg.data.split import grouped
 from medseg.errors import BadInput
 from medseg.labels import LabelTable
 from medseg.labels.declared import by_name
 from medseg.sample import Channel, DataSpec
+from medseg.sensors.bands import bands_of
+from medseg.sensors.formula import Formula, index_formula
 
 
 class RastersDataset(Dataset):

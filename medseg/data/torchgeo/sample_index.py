@@ -21,8 +21,8 @@ from medseg.data.case import Case
 from medseg.data.drawn import settings_folder
 from medseg.data.torchgeo.samples import Samples, SampleSource, forget
 from medseg.errors import BadInput
-from medseg.files import write_whole
 from medseg.geometry.grid import Grid
+from medseg.runtime.atomic import write_whole
 
 
 def sample_cases(samples: Samples, folder: Path, prefix: str = "") -> list[Case]:

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from medseg.sample import Channel
-from medseg.wavelengths import ADS, ETM, MSI, OLI, TM
+from medseg.sensors.wavelengths import ADS, ETM, MSI, OLI, TM
 
 _NAIP = {colour[0]: nm for colour, nm in ADS.items() if colour != "NIR"}
 _WORLDVIEW = {"R": 660.0, "G": 545.0, "B": 480.0}

@@ -6,12 +6,12 @@ import pytest
 from hydra.utils import instantiate
 
 from medseg import formats
-from medseg.command import compose
 from medseg.data.datasets.phantom_series import PhantomSeries
 from medseg.data.phenology import BANDS, LABELS, NODATA, draw_series
 from medseg.data.reading import Reading
 from medseg.data.series import shown
 from medseg.errors import BadInput
+from medseg.hydra_app.app import compose
 
 SMALL: dict[str, Any] = {"n_scenes": 4, "n_test": 1, "shape": (40, 48), "reading": Reading(nonfinite="mask")}
 

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medseg import build, formats
-from medseg.command import compose
+from medseg import formats
 from medseg.errors import BadInput
+from medseg.factory import run as build
 from medseg.geometry.grid import PIXEL, Grid
+from medseg.hydra_app.app import compose
 
 GRID = Grid((6, 8), np.eye(3), PIXEL)
 

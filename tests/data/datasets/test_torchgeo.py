@@ -12,17 +12,18 @@ import torch
 from rasterio import warp
 from torchgeo.datasets import L8Biome, LoveDA, NonGeoDataset, Potsdam2D, RasterDataset, Vaihingen2D
 
-from medseg import build, folds
-from medseg.command import compose
 from medseg.data.cases import Dataset
 from medseg.data.digests import content_key
 from medseg.data.torchgeo.recipe import quiet
 from medseg.data.torchgeo.samples import Samples
 from medseg.errors import BadInput
+from medseg.factory import run as build
+from medseg.factory import split as folds
 from medseg.geometry.box import Box
 from medseg.geometry.grid import PIXEL
+from medseg.hydra_app.app import compose
 from medseg.labels import IGNORE
-from medseg.train import train
+from medseg.training.train import train
 from tests import torchgeo_layouts as layouts
 from tests.tiny import utm_grid
 from tests.torchgeo_layouts import SHAPE, TORCHGEO, drawn, save_raster

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torchgeo.datasets import NonGeoDataset
 
-from medseg import build
-from medseg.command import compose
 from medseg.data.cases import Dataset
 from medseg.errors import BadInput
+from medseg.factory import run as build
 from medseg.geometry.box import Box
-from medseg.restore import open_image
+from medseg.hydra_app.app import compose
+from medseg.prediction.restore import open_image
 
 SHAPE = (9, 7)
 

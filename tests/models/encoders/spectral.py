@@ -9,9 +9,9 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from medseg.data.sensors import bands_of
 from medseg.models.encoders.encoder import Encoder, check_features
 from medseg.models.network import Facts
+from medseg.sensors.bands import bands_of
 
 CONF = Path(__file__).parents[3] / "conf" / "model" / "encoder"
 SENTINEL2 = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")

@@ -10,8 +10,8 @@ import torch
 from hydra.utils import instantiate
 from torch import nn
 
-from medseg.command import compose
 from medseg.errors import BadInput
+from medseg.hydra_app.app import compose
 from medseg.models.encoders.encoder import check_features
 from medseg.models.encoders.inflated import Inflated
 from medseg.models.encoders.sliced import Sliced

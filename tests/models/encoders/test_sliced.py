@@ -7,8 +7,8 @@ import timm
 import torch
 from hydra.utils import instantiate
 
-from medseg.command import compose
 from medseg.errors import BadInput
+from medseg.hydra_app.app import compose
 from medseg.models.encoders.encoder import check_features
 from medseg.models.encoders.monai_vit import MonaiViT
 from medseg.models.encoders.sliced import Sliced, fold, unfold

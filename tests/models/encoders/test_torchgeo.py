@@ -7,10 +7,10 @@ import torch
 from torchgeo.models import get_model, get_weight
 from torchvision.models import _api
 
-from medseg.data.sensors import bands_of
 from medseg.errors import BadInput
 from medseg.models.encoders import torchgeo_bands, torchgeo_weights
 from medseg.models.encoders.encoder import check_features
+from medseg.sensors.bands import bands_of
 from tests.models.encoders import spectral as s
 
 ENTRIES = torchgeo_weights.entries()

@@ -11,8 +11,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from medseg.command import compose
 from medseg.errors import BadInput
+from medseg.hydra_app.app import compose
 from medseg.models.network import Facts, Network
 from medseg.models.segresnet import SegResNet
 from medseg.models.series.attention import Attention, day_encoding

@@ -1,0 +1,71 @@
+"""medseg-check: the data doctor; finds all problems of a dataset in one pass, before an epoch is spent on it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig, OmegaConf
+
+from medseg.errors import BadInput
+from medseg.hydra_app import app as command
+
+if TYPE_CHECKING:
+    from medseg.doctor.finding import Finding
+
+
+def main() -> None:
+    """The console script; exits with 1 if anything is wrong."""
+    command.run("check", _run)
+
+
+def _run(cfg: DictConfig) -> None:
+    findings = check(cfg)
+    from medseg.doctor.finding import wrong
+
+    if wrong(findings):
+        sys.exit(1)
+
+
+def check(cfg: DictConfig) -> list[Finding]:
+    """Examine ``cfg.data``, print what was found, and write it to ``cfg.output``.
+
+    Returns:
+        The findings, errors first.
+
+    Raises:
+        BadInput: Anything in the configuration that the user can fix, or no case at all.
+    """
+    OmegaConf.resolve(cfg)
+    output = None if cfg.output is None else Path(cfg.output)
+    if cfg.fix and output is None:
+        raise BadInput("fix=true: the corrected copy needs a place; add output=DIR (it is written to DIR/fixed)")
+    from medseg.factory import run as build
+    from medseg.runtime import verbosity as quiet
+
+    quiet.settle()
+    from medseg.doctor.examine import examine
+    from medseg.doctor.table import show, to_json
+    from medseg.runtime.atomic import write_whole
+
+    source = build.dataset(cfg)
+    wishes = {"spacing": cfg.plan.spacing, "ram_gb": cfg.ram_gb}
+    labels_in = "data.labels" if "labels" in cfg.data else "dataset.json"
+    survey, findings = examine(source, labels_in=labels_in, wishes=wishes, contents=not cfg.fast)
+    show(findings, len(survey.cases))
+    if output is not None:
+        write_whole(output / "check.json", json.dumps(to_json(survey, findings), indent=2) + "\n")
+        told = [str(output / "check.json")]
+        if not cfg.fast:
+            from medseg.doctor.page import write_page
+
+            write_page(output / "check.html", source.name, survey, findings)
+            told.append(str(output / "check.html"))
+        if cfg.fix:
+            from medseg.doctor.fix import write_fixed
+
+            told.append(str(write_fixed(source, survey, findings, output / "fixed")))
+        print(f"Written: {', '.join(told)}")  # noqa: T201
+    return findings

@@ -1,0 +1,1 @@
+"""Label files -> scores and reports."""

@@ -1,0 +1,1 @@
+"""A configuration -> the objects of a training or of a prediction."""

@@ -1,0 +1,98 @@
+"""Networks: that of a configuration, for data and plan; and a plan whose patch fits it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import torch
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from medseg.errors import BadInput
+from medseg.factory.instantiate import instantiate
+from medseg.models.network import Facts, Network
+from medseg.planning.plan import Plan
+from medseg.sample import DataSpec
+
+
+def network(
+    model: DictConfig, planned: Plan, spec: DataSpec, series: DictConfig | None = None, *, logits: int | None = None
+) -> Network:
+    """The network of ``cfg.model`` for this plan and data; for time series within that of ``cfg.series``.
+
+    Args:
+        model: ``cfg.model``.
+        planned: Patch, kernels, strides.
+        spec: Channels and labels.
+        series: ``cfg.series``.
+        logits: Of each cell; None for those of the label table.
+
+    Raises:
+        BadInput: A setting that there is not, or data with dates without a way to bring them together.
+    """
+    facts = Facts(
+        in_channels=len(spec.channels),
+        out_channels=logits or spec.labels.n_outputs,
+        patch_shape=planned.patch,
+        spacing=planned.spacing,
+        kernels=planned.kernels,
+        strides=planned.strides,
+        channels=spec.channels,
+    )
+    if not spec.dates:
+        return _made(facts, model)
+    if series is None:
+        raise BadInput("the data are time series; choose series=stack, mean, max, concat or attention")
+    made: Network = instantiate(series)(facts, partial(_made, model=model), dates=spec.dates)
+    return made
+
+
+def _made(facts: Facts, model: DictConfig) -> Network:
+    """The network of ``cfg.model`` for images of which ``facts`` hold; what it found elsewhere is written there."""
+    try:
+        built: Network = instantiate(model)(facts)
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        raise _misnamed(model, str(error)) from error
+    with open_dict(model):
+        model.merge_with(built.settled)
+    return built
+
+
+def _misnamed(model: DictConfig, told: str) -> BadInput:
+    """The error for a setting that a part of the network does not take, of which Python told by the part's name."""
+    key = told.rpartition("argument ")[2].strip("'")
+    part = told.partition("(")[0].removesuffix(".__init__")
+    holding = [(at, str(node.get("_target_"))) for at, node in _parts(model, "model") if key in node]
+    named = [pair for pair in holding if pair[1].rpartition(".")[2] == part]
+    at, target = (named or holding or [("model", str(model._target_))])[0]
+    return BadInput(
+        f"{at}.{key} is no setting of {target}; where an experiment sets it for another network, "
+        f"drop it by '~{at}.{key}'"
+    )
+
+
+def _parts(node: DictConfig, at: str) -> Iterator[tuple[str, DictConfig]]:
+    """A part of the configuration and the parts within it, each with its key."""
+    yield at, node
+    for key, value in node.items():
+        if OmegaConf.is_dict(value):
+            yield from _parts(value, f"{at}.{key!s}")
+
+
+def follows_plan(model: DictConfig) -> bool:
+    """Whether kernels and strides of the plan shape the network of ``cfg.model``; see ``Network.follows_plan``."""
+    return bool(getattr(instantiate(model).func, "follows_plan", False))
+
+
+def fit_patch(model: DictConfig, planned: Plan, spec: DataSpec, series: DictConfig | None = None) -> Plan:
+    """The plan with its patch rounded up to what the network of ``cfg.model`` takes."""
+    with torch.random.fork_rng():
+        patch = network(model, planned, spec, series).nearest(planned.patch)
+    if patch == planned.patch:
+        return planned
+    name = model._target_.rsplit(".", 1)[-1]
+    reason = f"{planned.reasons.get('patch', 'edited')}; rounded up from {list(planned.patch)} for {name}"
+    return replace(planned, patch=patch, reasons=planned.reasons | {"patch": reason})

@@ -1,0 +1,166 @@
+"""Settings: the parts of a training, built once before any case is read, so that a wrong value ends it at once."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import hydra.utils
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from medseg.errors import BadInput
+from medseg.factory.instantiate import instantiate
+from medseg.factory.network import follows_plan, network
+from medseg.hydra_app.local_paths import check_local
+from medseg.hydra_app.ranges import check_ranges, leaves
+from medseg.planning.plan import Plan
+from medseg.sample import DataSpec
+
+_PATCH = {2: 256, 3: 64}
+"""Cells along each axis of a patch that is yet to be planned."""
+_NETWORKS = ("model", "series", "peft", "method")
+"""Groups without negative numbers, and in which whatever is called dropout or share is at most 1."""
+_FROM_THE_END = ("level",)
+"""Keys of these groups that may be negative: they count from the end."""
+_NUMERIC = {"int", "float", "None"}
+_BY_NAME = {"Mapping[str, float]", "collections.abc.Mapping[str, float]", "dict[str, float]"}
+_COMPUTES = (NotImplementedError, RuntimeError, TypeError, ValueError, AttributeError)
+"""What a library raises where it can't compute on the meta device."""
+
+
+def check_values(cfg: DictConfig) -> None:
+    """Refuse values that no part of the configuration can take: what can be told without the data.
+
+    Where a class says that it takes a number, it gets a finite one, and an integer where it says so.
+
+    Raises:
+        BadInput: Names the key, its value and what was expected.
+    """
+    check_local(cfg)
+    check_ranges(cfg)
+    content: Any = OmegaConf.to_container(cfg, resolve=True)
+    for at, node in _nodes(content, ""):
+        _check_annotated(at, node)
+    for group in _NETWORKS:
+        for key, value in leaves(content.get(group), group):
+            _check_network_number(key, value)
+
+
+def check_parts(
+    cfg: DictConfig, spec: DataSpec, transform: Callable[[DictConfig, Plan, DataSpec], Any], *, labelled: bool
+) -> None:
+    """Build loss, metric, optimizer, schedule, transform and a network that follows the plan, and drop them.
+
+    Args:
+        cfg: Of the training.
+        spec: Of the data.
+        transform: Builds the transform for a plan.
+        labelled: Whether labels are read; if not, loss and metric are not used.
+
+    Raises:
+        BadInput: In one line, what a part does not take.
+    """
+    if labelled:
+        with _one_line("loss"):
+            instantiate(cfg.loss)(labels=spec.labels)
+        with _one_line("metric"):
+            instantiate(cfg.metric)(labels=spec.labels)
+    with _one_line("optimizer"):
+        instantiate(cfg.optimizer)([nn.Parameter(torch.zeros(1))])
+    with _one_line("scheduler"):
+        instantiate(cfg.scheduler)(0.5)
+    sketch = sketched(cfg, spec)
+    with _one_line("transform"):
+        transform(cfg, sketch, spec)
+    if follows_plan(cfg.model):
+        with torch.random.fork_rng(devices=[]), torch.device("meta"), _ignored_computation():
+            network(cfg.model, sketch, spec, cfg.get("series"))
+
+
+def sketched(cfg: DictConfig, spec: DataSpec) -> Plan:
+    """A plan of two stages that stands for the one that is yet to be made, with the patch of the configuration."""
+    d = spec.ndim
+    wished = cfg.plan.patch
+    if wished is not None and len(wished) != d:
+        raise BadInput(f"plan.patch={list(wished)} has {len(wished)} values, the data has {d} axes")
+    return Plan(
+        spacing=(1.0,) * d,
+        patch=tuple(wished or (_PATCH[d],) * d),
+        batch_size=1,
+        kernels=((3,) * d,) * 2,
+        strides=((1,) * d, (2,) * d),
+        normalisation=(),
+        masked=False,
+    )
+
+
+@contextmanager
+def _one_line(part: str) -> Iterator[None]:
+    """Around the construction of a part: what a class of somebody else says about its settings is bad input."""
+    try:
+        yield
+    except BadInput:
+        raise
+    except (TypeError, ValueError, KeyError) as error:
+        raise BadInput(f"{part} can't be built: {error}; check the keys under {part}") from error
+
+
+@contextmanager
+def _ignored_computation() -> Iterator[None]:
+    try:
+        yield
+    except BadInput:
+        raise
+    except _COMPUTES:
+        return
+
+
+def _nodes(node: Any, at: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every mapping with a ``_target_``, and its key."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield at, node
+        for key, value in node.items():
+            yield from _nodes(value, f"{at}.{key}" if at else str(key))
+
+
+def _check_annotated(at: str, node: dict[str, Any]) -> None:
+    """Hold the settings of a class to the numbers that its signature names."""
+    try:
+        parameters = inspect.signature(hydra.utils.get_object(node["_target_"])).parameters
+    except (ValueError, TypeError, ImportError, AttributeError):  # refused where it is built
+        return
+    rest = next((p for p in parameters.values() if p.kind is p.VAR_KEYWORD), None)
+    for key, value in node.items():
+        parameter = parameters.get(key, rest)
+        if key.startswith("_") or value is None or parameter is None:
+            continue
+        kinds = {kind.strip() for kind in inspect.formatannotation(parameter.annotation).strip("'").split("|")}
+        if kinds - {"None"} <= _BY_NAME:
+            wrong = {k: v for k, v in dict(value).items() if not _is_number(v, integer=False)}
+            if wrong:
+                raise BadInput(f"{at}.{key}={wrong}: expected a number for each name")
+        elif kinds <= _NUMERIC and not _is_number(value, integer="float" not in kinds):
+            expected = "a number" if "float" in kinds else "an integer"
+            raise BadInput(f"{at}.{key}={value}: expected {expected}")
+
+
+def _is_number(value: Any, *, integer: bool) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return False
+    return not integer or isinstance(value, int)
+
+
+def _check_network_number(key: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return
+    name = key.rpartition(".")[2]
+    if value < 0 and name not in _FROM_THE_END:
+        raise BadInput(f"{key}={value}: expected a number >= 0")
+    if ("drop" in name or "share" in name) and value > 1:
+        raise BadInput(f"{key}={value}: expected a number from 0 to 1")

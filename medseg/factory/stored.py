@@ -1,0 +1,207 @@
+"""Stored: what a checkpoint holds for prediction, held to kind and range, and the network that it was written from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor, nn
+from torch.nn.modules import module as registry
+
+from medseg.data.file_names import FileNames
+from medseg.data.reading import Reading
+from medseg.errors import BadInput
+from medseg.factory.instantiate import instantiate
+from medseg.factory.network import network
+from medseg.models.network import Network
+from medseg.planning.plan import Plan
+from medseg.runtime.values import listed, mapped, number, shown, text, truth, whole
+from medseg.sample import DataSpec
+
+_PARTS = ("model", "peft", "series")
+_MISFITS = (
+    KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RuntimeError, AssertionError,
+    MemoryError, ImportError, HydraException, OmegaConfBaseException,
+)  # fmt: skip
+"""What constructors and ``load_state_dict`` raise for settings and tensors that were not those of one training."""
+_LARGER, _BESIDE = 20, 1 << 28
+"""A network may make so many times the numbers of its tensors in the file, and so many besides, as it is built; some
+build parts that they leave out again."""
+_MORE, _FURTHER = 100, 20_000
+"""Likewise for its modules and parameters by count."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """What prediction needs of a checkpoint, besides tensors.
+
+    Attributes:
+        config: Of the training: ``model``, ``peft``, ``series``, and of ``inference``, ``trainer`` and ``transform``
+            what windows need.
+        data: ``cfg.data`` of the training, of which ``Reading.of`` takes its fields.
+        spec: Channels, labels, axes.
+        plan: Patch, spacing, normalisation.
+        folders: Sub-folders that images came from; empty where the dataset names none.
+        names: Patterns that found the files instead of folders; None where there were none.
+    """
+
+    config: DictConfig
+    data: Mapping[str, Any]
+    spec: DataSpec
+    plan: Plan
+    folders: tuple[str, ...]
+    names: FileNames | None
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Held:
+        """From what ``checkpoint.contents`` gave.
+
+        The classes that it names have to be checked before (``trust.check``); they are built by ``rebuilt`` only.
+
+        Raises:
+            BadInput: A part that is missing, of another kind, out of range, or at odds with another; names it.
+        """
+        spec, plan = DataSpec.from_dict(stored["spec"]), Plan.from_dict(stored["plan"])
+        if len(plan.spacing) != spec.ndim or len(plan.normalisation) != len(spec.channels):
+            raise BadInput(
+                f"plan of {len(plan.spacing)} axes and {len(plan.normalisation)} channels, "
+                f"spec of {spec.ndim} and {len(spec.channels)}"
+            )
+        config = mapped(stored["config"], "config", ["model", "data", "inference", "trainer"])
+        parts = {key: config[key] for key in _PARTS if config.get(key) is not None}
+        data = mapped(config["data"], "data")
+        _check_reading(data)
+        images, patterns = data.get("images") or (), data.get("names")
+        folders = (images,) if isinstance(images, str) else listed(images, "data.images")
+        return cls(
+            OmegaConf.create({**parts, **_windows(config, spec.ndim)}),
+            data,
+            spec,
+            plan,
+            tuple(text(folder, "data.images") for folder in folders),
+            _file_names(patterns) if patterns else None,
+        )
+
+
+def rebuilt(held: Held, state: Mapping[str, Tensor]) -> Network:
+    """The network of a checkpoint with its weights.
+
+    Raises:
+        BadInput: Settings and tensors that do not fit each other.
+    """
+    cfg = held.config
+    try:
+        with _no_larger_than(state):
+            net = network(cfg.model, held.plan, held.spec, cfg.get("series"))
+            if "peft" in cfg:  # checkpoints from before it have everything tuned
+                instantiate(cfg.peft).attach(net)
+        net.load_state_dict(dict(state))
+    except BadInput:
+        raise
+    except _MISFITS as error:
+        told = " ".join(str(error).split())
+        raise BadInput(f"the network can't be rebuilt: {type(error).__name__}: {told[:200]}") from error
+    return net
+
+
+@contextmanager
+def _no_larger_than(state: Mapping[str, Tensor]) -> Iterator[None]:
+    """Stop a construction that makes far more than the tensors that it is to hold, before memory is filled."""
+    values = _LARGER * sum(tensor.numel() for tensor in state.values()) + _BESIDE
+    entries = _MORE * len(state) + _FURTHER
+
+    def count(owner: nn.Module, name: str, added: object) -> None:
+        nonlocal values, entries
+        del owner, name
+        entries -= 1
+        values -= added.numel() if isinstance(added, nn.Parameter) and not added.is_meta else 0
+        if entries < 0 or values < 0:
+            raise BadInput("model: its settings make a network far larger than the tensors of the checkpoint")
+
+    hooks = [
+        registry.register_module_parameter_registration_hook(count),
+        registry.register_module_module_registration_hook(count),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _windows(config: Mapping[str, Any], ndim: int) -> dict[str, Any]:
+    """The settings of windows, test-time mirrors and precision."""
+    given = mapped(config["inference"], "inference", ["overlap", "batch_size", "flips"])
+    overlap = number(given["overlap"], "inference.overlap", most=0.99)
+    if overlap < 0:
+        raise BadInput(f"inference.overlap={overlap}: expected a share from 0 to 0.99")
+    batch_size = whole(given["batch_size"], "inference.batch_size", 1, 1_000_000)
+    precision = mapped(config["trainer"], "trainer", ["precision"])["precision"]
+    transform = mapped(config.get("transform") or {}, "transform")
+    mirror = transform.get("mirror")
+    if mirror is not None:
+        found = mapped(mirror, "transform.mirror")
+        axes = found.get("axes")
+        if axes not in (None, "all"):
+            axes = [whole(axis, "transform.mirror.axes", 0, ndim - 1) for axis in listed(axes, "transform.mirror.axes")]
+        mirror = {"p": number(found.get("p") or 0, "transform.mirror.p"), "axes": axes}
+    axis = mapped(config["data"], "data").get("lateral_axis")
+    return {
+        "inference": {
+            "overlap": overlap,
+            "batch_size": batch_size,
+            "flips": truth(given["flips"], "inference.flips"),
+        },
+        "trainer": {"precision": text(precision, "trainer.precision")},
+        "transform": {"mirror": mirror} | {key: _turning(transform, key) for key in ("rotation", "turns")},
+        "data": {"lateral_axis": None if axis is None else whole(axis, "data.lateral_axis", 0, ndim - 1)},
+    }
+
+
+def _turning(transform: Mapping[str, Any], key: str) -> dict[str, Any] | None:
+    """Class and numbers of a rotation, of which the mirrors depend; nothing of it is built by its name."""
+    if transform.get(key) is None:
+        return None
+    found = mapped(transform[key], f"transform.{key}")
+    numbers = {
+        str(name): number(value, f"transform.{key}.{name}")
+        for name, value in found.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
+    return {"_target_": text(found.get("_target_", ""), f"transform.{key}._target_"), **numbers}
+
+
+def _check_reading(data: Mapping[str, Any]) -> None:
+    """Hold the fields of ``Reading`` to their kinds, which ``Reading.of`` takes for granted."""
+    given = {key: value for key, value in data.items() if value is not None}
+    for key in ("nonfinite", "other_grid", "other_crs", "attribute", "layer"):
+        text(given.get(key, ""), f"data.{key}")
+    for key in ("grid_tolerance", "nodata"):
+        number(given.get(key, 0), f"data.{key}", finite=key != "nodata")
+    truth(given.get("all_touched", False), "data.all_touched")
+    for band in listed(given.get("bands", []), "data.bands"):
+        text(band, "data.bands")
+    for name, colours in mapped(given.get("mask_colours", {}), "data.mask_colours").items():
+        for colour in listed(colours, f"data.mask_colours.{shown(name)}"):
+            if not isinstance(colour, int):
+                listed(colour, f"data.mask_colours.{shown(name)}")
+    dates = mapped(given.get("dates", {}), "data.dates")
+    for key in ("slots", "in_file"):
+        whole(1 if dates.get(key) is None else dates[key], f"data.dates.{key}", 1, 1_000_000)
+    text("" if dates.get("pattern") is None else dates["pattern"], "data.dates.pattern")
+    Reading.of(**data)
+
+
+def _file_names(stored: object) -> FileNames:
+    patterns = mapped(stored, "data.names")
+    for key, value in patterns.items():
+        for pattern in listed(
+            [] if value is None else [value] if isinstance(value, str) else value, f"data.names.{key}"
+        ):
+            text(pattern, f"data.names.{key}")
+    return FileNames.of(patterns)

@@ -1,0 +1,191 @@
+"""Trust: which classes a stored configuration may name; nothing that it names is imported or called unchecked."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from types import ModuleType
+from typing import Any, get_type_hints
+
+from medseg.errors import BadInput
+from medseg.models.decoders.decoder import Decoder
+from medseg.models.encoders.encoder import Encoder
+from medseg.models.network import Network
+from medseg.models.series.pools import Pool
+from medseg.models.series.series import SeriesNetwork
+from medseg.peft.tuning import Tuning
+from medseg.runtime.values import shown
+
+PARTS: Mapping[str, type] = {"model": Network, "peft": Tuning, "series": SeriesNetwork}
+"""Parts of a configuration from which a stored network is built, and what each has to name."""
+_KINDS = (Network, Encoder, Decoder, Pool, Tuning)
+_ROOMS = ("medseg.models.", "medseg.peft.")
+_DIRECTIVES: Mapping[str, tuple[Any, ...]] = {
+    "_partial_": (True, False),
+    "_recursive_": (True,),
+    "_convert_": ("none", "partial", "object", "all"),
+}
+"""Hydra's words beside ``_target_``, with the values that do no more than build; ``_args_`` is none of them."""
+_FILES = ("checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
+"""Settings of timm that make it read or download a file when a network is built."""
+_MOST_NODES, _MOST_LEVELS = 100_000, 50
+_MADE_FROM = "only medseg's own networks are built from a stored configuration, so that a file can't run code"
+
+
+def check(config: Mapping[str, Any], source: str, trust: Sequence[str] | str = ()) -> None:
+    """Hold the parts of a stored configuration to what may be built, before Hydra sees them.
+
+    Every ``_target_``, at any depth, has to be a network, encoder, decoder, pool or way of tuning of medseg (or a
+    function that returns one) in the module where it is defined; or of a trusted module. Modules of other names are
+    not even imported, as that would run them. Interpolations (``${...}``) are refused: they could read the
+    environment.
+
+    Args:
+        config: As a checkpoint holds it: mappings, lists and plain values.
+        source: Where it was stored, for messages.
+        trust: Modules of the user, such as ``my_package``: classes and functions that are defined in them, or in
+            modules below them, may be built with any arguments. A whole path (``my_package.nets.Net``) trusts
+            that alone, wherever it is defined.
+
+    Raises:
+        BadInput: Names the key, what it names, and the way to trust it.
+    """
+    trusted = names(trust)
+    for part in PARTS:
+        if config.get(part) is None:
+            continue
+        if not isinstance(config[part], Mapping) or not isinstance(config[part].get("_target_"), str):
+            raise BadInput(f"{source}: {part}={shown(config[part])}: expected the settings of a class (_target_)")
+        for key, node in nodes(config[part], part, source):
+            if isinstance(node, Mapping):
+                _check_directives(node, key, source)
+            if isinstance(node, Mapping) and "_target_" in node:
+                _check_target(node["_target_"], key, source, trusted)
+
+
+def targets(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Every class that the parts of a configuration name: what a run trusts in the checkpoint that it wrote itself."""
+    parts = [node for part in PARTS if config.get(part) for _, node in nodes(config[part], part, "configuration")]
+    return tuple(str(node["_target_"]) for node in parts if isinstance(node, Mapping) and "_target_" in node)
+
+
+def names(trust: Sequence[str] | str) -> tuple[str, ...]:
+    """The trusted modules of a setting, which may be a single one.
+
+    Raises:
+        BadInput: Something that is no name of a module.
+
+    Example:
+        >>> names("my_package"), names(["one", "two.nets"])
+        (('my_package',), ('one', 'two.nets'))
+    """
+    listed = (trust,) if isinstance(trust, str) else tuple(trust)
+    for name in listed:
+        if not isinstance(name, str) or not all(word.isidentifier() for word in name.split(".")):
+            raise BadInput(f"trust={shown(name)}: expected names of modules, such as trust=[my_package]")
+    return listed
+
+
+def nodes(value: Any, key: str, source: str) -> Iterator[tuple[str, Any]]:
+    """Every mapping, list and plain value below a stored value, with its key; the value itself first.
+
+    Raises:
+        BadInput: Another kind of value, a key that is no word, an interpolation, or more than a configuration holds.
+    """
+    waiting, count = [(key, value, 0)], 0
+    while waiting:
+        key, value, level = waiting.pop()
+        count += 1
+        if level > _MOST_LEVELS or count > _MOST_NODES:
+            raise BadInput(f"{source}: {key[:80]}: nested too deeply or too large for a configuration")
+        if isinstance(value, str) and "${" in value:
+            raise BadInput(f"{source}: {key}={shown(value)}: a stored configuration holds values, no interpolations")
+        yield key, value
+        if isinstance(value, Mapping):
+            if strange := [k for k in value if not isinstance(k, (str, int))]:
+                raise BadInput(f"{source}: {key}: got the key {shown(strange[0])}, expected a word")
+            waiting += [(f"{key}.{k}", v, level + 1) for k, v in reversed(list(value.items()))]
+        elif isinstance(value, (list, tuple)):
+            waiting += [(f"{key}[{i}]", v, level + 1) for i, v in reversed(list(enumerate(value)))]
+        elif not isinstance(value, (str, int, float, type(None))):
+            raise BadInput(f"{source}: {key}: got a {type(value).__name__}, expected text, numbers, lists or mappings")
+
+
+def _check_directives(node: Mapping[Any, Any], key: str, source: str) -> None:
+    """Refuse words by which Hydra would do more than call a class with settings, and timm more than build."""
+    for word, value in node.items():
+        name = str(word)
+        directive = name.startswith("_") and name.endswith("_") and name != "_target_"
+        if directive and not any(type(value) is type(v) and value == v for v in _DIRECTIVES.get(name, ())):
+            raise BadInput(f"{source}: {key}.{name}={shown(value)}: {_MADE_FROM}, and this is no setting of one")
+        if name in _FILES and value not in (None, False, ""):
+            raise BadInput(f"{source}: {key}.{name}={shown(value)}: a stored configuration may not name files to load")
+
+
+def _check_target(target: Any, key: str, source: str, trusted: Sequence[str]) -> None:
+    """Refuse a ``_target_`` that is neither one of medseg's parts of networks nor trusted."""
+    start = f"{source}: {key}._target_={shown(target)}"
+    if not isinstance(target, str) or not all(word.isidentifier() for word in target.split(".")):
+        raise BadInput(f"{start}: {_MADE_FROM}; expected the path of one of their classes")
+    if target in trusted:
+        return
+    kinds = (PARTS[key],) if key in PARTS else _KINDS
+    if target.startswith(_ROOMS):
+        if not _is_kind(_defined(target), kinds):
+            raise BadInput(f"{start}: {_MADE_FROM}, and this is none ({', '.join(k.__name__ for k in kinds)})")
+    elif not _below(target, trusted):
+        raise BadInput(f"{start}: {_MADE_FROM}; if this is your own class, add trust=[{target.partition('.')[0]}]")
+    elif not (_below(str(getattr(found := _located(target, start), "__module__", "")), trusted) and callable(found)):
+        raise BadInput(f"{start}: trust={list(trusted)} holds for what is defined in these modules, and this is not")
+
+
+def _below(path: str, trusted: Sequence[str]) -> bool:
+    return any(path == name or path.startswith(f"{name}.") for name in trusted)
+
+
+def _defined(target: str) -> Any:
+    """What a module of medseg defines under a name; None for what it imports, or lacks.
+
+    Raises:
+        BadInput: A package that the module needs is not installed.
+    """
+    place, _, name = target.rpartition(".")
+    try:
+        found = vars(import_module(place)).get(name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "medseg":
+            return None
+        raise BadInput(f"{target} can't be built: {error}; install that package") from error
+    at = (getattr(found, "__module__", None), getattr(found, "__qualname__", None))
+    return found if at == (place, name) else None
+
+
+def _is_kind(found: Any, kinds: tuple[type, ...]) -> bool:
+    """Whether this is a class of these kinds, or a function that says that it returns one."""
+    made = get_type_hints(found).get("return") if inspect.isfunction(found) else found
+    return inspect.isclass(made) and issubclass(made, kinds)
+
+
+def _located(target: str, start: str) -> Any:
+    """What stands under the path of a trusted module, found without leaving it; None if a module is another's.
+
+    Raises:
+        BadInput: It can't be imported.
+    """
+    found: Any = None
+    words = target.split(".")
+    for i in range(len(words)):
+        path = ".".join(words[: i + 1])
+        inner = None if found is None else vars(found).get(words[i])
+        if inner is None:
+            try:
+                inner = import_module(path)
+            except ImportError as error:
+                raise BadInput(f"{start}: can't be imported ({error}); make it importable where you load it") from error
+        if isinstance(inner, ModuleType) and inner.__name__ != path:
+            return None
+        found = inner
+        if not isinstance(found, (ModuleType, type)):
+            return found if i + 1 == len(words) else None
+    return found

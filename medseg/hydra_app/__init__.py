@@ -1,0 +1,1 @@
+"""Configurations: composed by Hydra, checked, explained in one line, listed."""

@@ -1,0 +1,1 @@
+"""A checkpoint and image files -> label files."""

@@ -1,0 +1,249 @@
+"""The record of a folder of predictions: which checkpoint, settings and images made each of its files."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medseg.data.preparation import digest_of
+from medseg.errors import BadInput
+from medseg.runtime.atomic import write_whole
+
+RECORD = "predictions.json"
+"""Name of the record, next to the label files."""
+OTHER_CHECKPOINT, OTHER_SETTINGS = "made by another checkpoint", "made with other settings"
+OTHER_IMAGES, EDITED, UNKNOWN = "made from other images", "changed after they were written", f"not listed in {RECORD}"
+_FORMAT = 1
+_DETACHED = (".mhd", ".nhdr")  # the cells lie in a sibling file
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What decides the content of predictions besides the images.
+
+    Attributes:
+        checkpoint: Digest of the weights and the configuration of the checkpoint.
+        file: Path of the checkpoint, for people.
+        settings: JSON-able settings of the prediction.
+    """
+
+    checkpoint: str
+    file: str
+    settings: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Hexadecimal digest of checkpoint and settings; the path does not count."""
+        text = json.dumps([self.checkpoint, self.settings], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a folder holds of one case.
+
+    Attributes:
+        valid: Kinds of outputs that are there and are what this command would write.
+        conflict: Why files that are there must not be kept; empty if none is.
+    """
+
+    valid: frozenset[str] = frozenset()
+    conflict: str = ""
+
+
+class Record:
+    """``predictions.json``: the origin of each file of a folder, updated before and after a case is written.
+
+    A case is entered before its first file is written, so that the next command knows what a killed one was
+    writing. Every update is one rename under a lock, so that several processes may fill one folder.
+
+    Args:
+        folder: Of the label files.
+        origin: What makes the files of this command.
+
+    Raises:
+        BadInput: The record is not readable.
+    """
+
+    def __init__(self, folder: Path, origin: Origin) -> None:
+        self.folder, self.origin = folder, origin
+        self._stored = self._read()
+
+    def find(
+        self, outputs: Mapping[str, str], images: Sequence[Path], options: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> Finding:
+        """What there is of a case.
+
+        Args:
+            outputs: Kind of each output (``labels``, ``probabilities``, ``polygons``) and its path below the folder.
+            images: Files of the case, or a folder of DICOM slices.
+            options: Settings of single kinds of outputs; one that differs makes an output invalid, but no conflict.
+        """
+        present = [kind for kind, name in outputs.items() if (self.folder / name).exists()]
+        entry = self._stored["cases"].get(outputs["labels"])
+        if not present:
+            return Finding()
+        if entry is None:
+            return Finding(conflict=UNKNOWN)
+        if entry["origin"] != self.origin.key:
+            maker = self._stored["origins"][entry["origin"]]["checkpoint"]
+            return Finding(conflict=OTHER_SETTINGS if maker == self.origin.checkpoint else OTHER_CHECKPOINT)
+        if not _same(entry["images"], images):
+            return Finding(conflict=OTHER_IMAGES)
+        valid = set()
+        for kind in (kind for kind in present if kind not in entry["unfinished"]):
+            known = entry["outputs"].get(kind)
+            if known is None:
+                return Finding(conflict=UNKNOWN)
+            if known["sha256"] != digest_of(self.folder / outputs[kind]):
+                return Finding(conflict=EDITED)
+            if known["options"] == dict((options or {}).get(kind, {})):
+                valid.add(kind)
+        return Finding(frozenset(valid))
+
+    def others(self, outputs: Sequence[Mapping[str, str]]) -> int:
+        """How many label files of other cases another checkpoint or other settings made."""
+        own = {names["labels"] for names in outputs}
+        return sum(
+            name not in own and entry["origin"] != self.origin.key and (self.folder / name).exists()
+            for name, entry in self._stored["cases"].items()
+        )
+
+    def begin(self, outputs: Mapping[str, str], images: Sequence[Path], *, every: Collection[str]) -> None:
+        """Enter a case before its files are written.
+
+        Args:
+            outputs: As for ``find``.
+            images: As for ``find``.
+            every: Paths of all outputs that the case may have. Those of another origin are removed first, also where
+                this command does not replace them: they would no longer belong to the labels.
+        """
+        name = outputs["labels"]
+        before = self._stored["cases"].get(name)
+        if before is None or before["origin"] != self.origin.key or not _same(before["images"], images):
+            for old in every:
+                (self.folder / old).unlink(missing_ok=True)
+            before = None
+        kept = before["outputs"] if before else {}
+        entry = {"origin": self.origin.key, "images": _identities(images), "outputs": dict(kept)}
+        self._update(name, entry | {"unfinished": sorted(outputs)})
+
+    def finish(
+        self, outputs: Mapping[str, str], kinds: Sequence[str], options: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
+        """Enter outputs that have been written; arguments as for ``find``."""
+        name = outputs["labels"]
+        entry = self._stored["cases"][name]
+        for kind in kinds:
+            known = {"sha256": digest_of(self.folder / outputs[kind])}
+            entry["outputs"][kind] = known | {"options": dict((options or {}).get(kind, {}))}
+        entry["unfinished"] = [kind for kind in entry["unfinished"] if kind not in kinds]
+        self._update(name, entry)
+
+    def abandon(self, outputs: Mapping[str, str]) -> None:
+        """Forget a case of which no output was finished."""
+        name = outputs["labels"]
+        if not self._stored["cases"].get(name, {}).get("outputs"):
+            self._update(name, None)
+
+    def _update(self, name: str, entry: Mapping[str, Any] | None) -> None:
+        with _locked(self.folder):
+            self._stored = self._read()
+            cases = {key: one for key, one in self._stored["cases"].items() if key != name}
+            cases |= {} if entry is None else {name: dict(entry)}
+            own = {"checkpoint": self.origin.checkpoint, "file": self.origin.file, "settings": self.origin.settings}
+            origins = self._stored["origins"] | {self.origin.key: own}
+            used = {known["origin"] for known in cases.values()}
+            self._stored = {
+                "format": _FORMAT, "cases": cases, "origins": {key: origins[key] for key in sorted(used)},
+            }  # fmt: skip
+            if cases:
+                write_whole(self.folder / RECORD, json.dumps(self._stored, indent=1) + "\n")
+            else:
+                (self.folder / RECORD).unlink(missing_ok=True)
+
+    def _read(self) -> dict[str, Any]:
+        path = self.folder / RECORD
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            if stored["format"] > _FORMAT:
+                raise BadInput(f"{path}: was written by a newer medseg; upgrade, or choose another output")
+            return _checked(stored)
+        except FileNotFoundError:
+            return {"cases": {}, "origins": {}}
+        except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise BadInput(
+                f"{path}: is not a readable record of predictions ({type(error).__name__}); delete it and use "
+                "overwrite=true, or choose another output"
+            ) from error
+
+
+def _checked(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of a record that are used; ``KeyError`` or ``TypeError`` where one is missing."""
+    origins = {
+        key: {"file": "", "settings": {}} | {**one, "checkpoint": one["checkpoint"]}
+        for key, one in stored["origins"].items()
+    }
+    cases = {}
+    for name, one in stored["cases"].items():
+        outputs = {k: {"sha256": v["sha256"], "options": dict(v["options"])} for k, v in one["outputs"].items()}
+        images = [{key: image[key] for key in ("name", "size", "mtime_ns", "sha256")} for image in one["images"]]
+        _ = origins[one["origin"]]
+        cases[name] = {
+            "origin": one["origin"], "images": images, "outputs": outputs, "unfinished": list(one["unfinished"]),
+        }  # fmt: skip
+    return {"cases": cases, "origins": origins}
+
+
+def _identities(images: Sequence[Path]) -> list[dict[str, Any]]:
+    """Name, size, time and digest of each file of a case."""
+    parts = [(path, path.stat()) for path in _parts(images)]
+    return [
+        {"name": path.name, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": digest_of(path)}
+        for path, stat in parts
+    ]
+
+
+def _same(known: Sequence[Mapping[str, Any]], images: Sequence[Path]) -> bool:
+    """Whether files have the content that was recorded; equal sizes and times are taken as equal content."""
+    parts = _parts(images)
+    if [path.name for path in parts] != [one["name"] for one in known]:
+        return False
+    for path, one in zip(parts, known, strict=True):
+        stat = path.stat()
+        if stat.st_size != one["size"] or (stat.st_mtime_ns != one["mtime_ns"] and digest_of(path) != one["sha256"]):
+            return False
+    return True
+
+
+def _parts(images: Sequence[Path]) -> list[Path]:
+    """The files that images consist of: of a folder of slices all, of a detached header those of its name."""
+    found: list[Path] = []
+    for image in images:
+        if image.is_dir():
+            found += sorted(path for path in image.iterdir() if path.is_file())
+        elif image.suffix.lower() in _DETACHED:
+            found += sorted(path for path in image.parent.iterdir() if path.name.startswith(f"{image.stem}."))
+        else:
+            found.append(image)
+    return found
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, where its file system has locks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

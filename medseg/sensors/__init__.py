@@ -1,0 +1,1 @@
+"""Bands of satellites: names, wavelengths, formulas."""

@@ -1,0 +1,1 @@
+"""Several trainings: searches, and what one setting brings next to another."""

@@ -1,0 +1,255 @@
+"""The control: what one setting of a sweep brings beside another, in pairs of the same seed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from hydra.experimental.callback import Callback
+
+from medseg.errors import BadInput
+from medseg.metrics.score import ALL
+from medseg.metrics.summary import headline
+from medseg.runtime.atomic import write_whole
+
+_OF_THE_RUN = ("seed", "run_dir", "ckpt_path", "logger", "cache_dir")
+"""Keys that may differ between runs of one arm."""
+_FOLD = "data.fold"
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that was judged.
+
+    Attributes:
+        folder: Where it stands.
+        settings: Its configuration, flat: key with dots to value.
+        result: The content of its ``metrics.json``.
+    """
+
+    folder: Path
+    settings: Mapping[str, Any]
+    result: Mapping[str, Any]
+
+    @property
+    def seed(self) -> int:
+        """Of its training."""
+        return int(self.settings["seed"])
+
+    @property
+    def place(self) -> str:
+        """What it shares with a run of every other arm: its seed, and its fold; see ``_places``."""
+        return f"fold {self.settings.get(_FOLD)}, seed {self.seed}"
+
+    def score(self, metric: str) -> float:
+        """Mean of the metric; NaN if there is none."""
+        mean = self.result["summary"][metric]["mean"]
+        return float("nan") if mean is None else float(mean)
+
+    def of_cases(self, metric: str) -> dict[str, float]:
+        """Mean over the classes of each case."""
+        values: dict[str, list[float]] = {}
+        for row in self.result["cases"]:
+            if row["class"] != ALL and row.get(metric) is not None:
+                values.setdefault(row["case"], []).append(row[metric])
+        return {case: float(np.mean(v)) for case, v in values.items()}
+
+
+def read_runs(folder: Path) -> list[Ended]:
+    """The judged runs in a folder of a sweep, in the order of their jobs; jobs without ``metrics.json`` are left out.
+
+    Raises:
+        BadInput: There are none.
+    """
+    jobs = [p.parent for p in folder.glob("*/metrics.json") if (p.parent / "config.yaml").is_file()]
+    if not jobs:
+        raise BadInput(f"{folder}: no judged runs (subfolders with metrics.json and config.yaml) to compare")
+    jobs.sort(key=lambda job: (not job.name.isdigit(), int(job.name) if job.name.isdigit() else 0, job.name))
+    return [_ended(job) for job in jobs]
+
+
+def _ended(job: Path) -> Ended:
+    try:
+        settings = yaml.safe_load((job / "config.yaml").read_text(encoding="utf-8"))
+        result = json.loads((job / "metrics.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise BadInput(
+            f"{job}: config.yaml or metrics.json can't be read ({type(error).__name__}); judge it again"
+        ) from error
+    if not isinstance(settings, dict) or not isinstance(result, dict) or "summary" not in result:
+        raise BadInput(f"{job}: config.yaml or metrics.json is not what a training wrote; judge it again")
+    return Ended(job, dict(_flat(settings)), result)
+
+
+def compare(runs: Sequence[Ended]) -> dict[str, Any]:
+    """Arms of a sweep and their differences from its first one, run by run of the same seed.
+
+    Runs that differ in their seed alone form an arm. ``difference`` of an arm is the mean over seeds of its score
+    less that of the first arm with the same seed; ``ci95`` is Student's interval of that mean, which holds for new
+    seeds on these cases (null with one seed). ``of_cases`` is the same difference with every case averaged over
+    seeds, and its ``ci95`` the percentile bootstrap over cases, which holds for new cases with these seeds; null
+    where cases have no score of their own. Neither interval covers both.
+
+    Folds of a cross-validation are no rivals: runs that differ in ``data.fold`` are of one arm too, and arms are
+    paired by fold and seed. Then ``ci95`` is null, as folds share training cases. A sweep over folds alone has one
+    arm, the mean over folds, and no differences.
+
+    Args:
+        runs: Judged by the same metric; on the same cases, or on those of their folds.
+
+    Returns:
+        JSON-able: ``metric``, ``varied`` (keys), ``folds`` (whether several), ``arms`` (settings, scores by seed or
+        fold, mean) and ``differences``.
+
+    Raises:
+        BadInput: A single arm on a single fold, or arms that share no seed.
+    """
+    metric = headline(runs[0].result)
+    if metric is None or any(metric not in run.result["summary"] for run in runs):
+        raise BadInput(f"the runs have no metric in common; {runs[0].folder / 'metrics.json'} has {metric}")
+    keys = sorted({key for run in runs for key in run.settings})
+    varied = [k for k in keys if k.split(".")[0] not in _OF_THE_RUN and len({str(r.settings.get(k)) for r in runs}) > 1]
+    folds = _FOLD in varied
+    varied = [key for key in varied if key != _FOLD]
+    arms: dict[str, dict[str, Ended]] = {}
+    named = _told(runs, varied)
+    place = _places(runs, folds=folds)
+    for run in runs:
+        arms.setdefault(_name(run, named) or "all folds", {})[place[run.place]] = run
+    first, *others = arms
+    if not others and not folds:
+        raise BadInput("the runs differ in their seed alone; sweep a setting as well, such as model.encoder.weights")
+    return {
+        "metric": metric,
+        "varied": varied,
+        "folds": folds,
+        "arms": [
+            {
+                "name": name,
+                "scores": {key: run.score(metric) for key, run in of.items()},
+                "mean": float(np.mean([run.score(metric) for run in of.values()])),
+            }
+            for name, of in arms.items()
+        ],
+        "differences": [
+            _difference(name, arms[name], first, arms[first], metric) | ({"ci95": None} if folds else {})
+            for name in others
+        ],
+    }
+
+
+def _places(runs: Sequence[Ended], *, folds: bool) -> dict[str, str]:
+    """Short keys of seeds, such as ``0``; of folds ``fold 0``, with the seed where seeds differ too."""
+    several = len({run.seed for run in runs}) > 1
+    if not folds:
+        return {run.place: str(run.seed) for run in runs}
+    return {run.place: run.place if several else run.place.partition(",")[0] for run in runs}
+
+
+def paired(differences: Sequence[float]) -> tuple[float, list[float] | None]:
+    """Mean of paired differences, and Student's 95 % interval of it; None with fewer than two.
+
+    Example:
+        >>> mean, interval = paired([1.0, 2.0, 3.0])
+        >>> mean, [round(bound, 3) for bound in interval]
+        (2.0, [-0.484, 4.484])
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    mean = float(values.mean())
+    if len(values) < 2:
+        return mean, None
+    from scipy import stats  # here, as Hydra imports this file whenever a command starts
+
+    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return mean, [mean - half, mean + half]
+
+
+def _difference(
+    name: str, arm: Mapping[str, Ended], first: str, base: Mapping[str, Ended], metric: str
+) -> dict[str, Any]:
+    seeds = [seed for seed in arm if seed in base]
+    if not seeds:
+        raise BadInput(f"{name} and {first} share no seed ({sorted(arm)}, {sorted(base)}); sweep both over the same")
+    by_seed = {seed: arm[seed].score(metric) - base[seed].score(metric) for seed in seeds}
+    mean, interval = paired(list(by_seed.values()))
+    return {
+        "of": name,
+        "to": first,
+        "seeds": by_seed,
+        "difference": mean,
+        "ci95": interval,
+        "of_cases": _over_cases([(arm[s].of_cases(metric), base[s].of_cases(metric)) for s in seeds]),
+    }
+
+
+def _over_cases(pairs: Sequence[tuple[Mapping[str, float], Mapping[str, float]]]) -> dict[str, Any] | None:
+    """Of cases that every run of a fold has, each averaged over its pairs of runs; a case is of one fold."""
+    found: dict[str, list[float]] = {}
+    for arm, base in pairs:
+        for case in arm.keys() & base.keys():
+            found.setdefault(case, []).append(arm[case] - base[case])
+    most = max(map(len, found.values()), default=0)
+    cases = sorted(case for case, differences in found.items() if len(differences) == most)
+    if len(cases) < 2:
+        return None
+    values = np.array([np.mean(found[case]) for case in cases])
+    draws = np.random.default_rng(0).integers(0, len(cases), (_RESAMPLES, len(cases)))
+    interval = np.percentile(values[draws].mean(axis=1), [2.5, 97.5]).tolist()
+    return {"difference": float(values.mean()), "ci95": interval, "cases": len(cases)}
+
+
+def _told(runs: Sequence[Ended], varied: Sequence[str]) -> list[str]:
+    """Keys that name an arm: what a group's class is stands for its other settings, where that tells all arms apart."""
+    groups = [key.removesuffix("_target_") for key in varied if key.endswith("._target_")]
+    plain = [key for key in varied if not key.rpartition(".")[2].startswith("_") or key.endswith("._target_")]
+    brief = [key for key in plain if key.endswith("._target_") or not key.startswith(tuple(groups))]
+    apart = {_name(run, varied) for run in runs}
+    return brief if len({_name(run, brief) for run in runs}) == len(apart) else plain or list(varied)
+
+
+def _name(run: Ended, told: Sequence[str]) -> str:
+    """The arm of a run: its values of these keys; of a class its name, such as ``peft=Lora``."""
+    return ", ".join(
+        f"{key.removesuffix('._target_')}={str(run.settings.get(key)).rpartition('.')[2]}"
+        if key.endswith("._target_")
+        else f"{key}={_short(run.settings.get(key))}"
+        for key in told
+    )
+
+
+def _short(value: Any) -> str:
+    text = "null" if value is None else str(value)
+    return text if len(text) <= 40 else f"…{text[-39:]}"
+
+
+def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, node
+
+
+class CompareRuns(Callback):
+    """At the end of ``medseg-train -m``: prints the comparison, and writes it next to the runs."""
+
+    def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
+        """Write ``comparison.json`` and ``comparison.html`` into the folder of the sweep, if it has two arms."""
+        folder = Path(config.hydra.sweep.dir)
+        try:
+            result = compare(read_runs(folder))
+        except BadInput as error:
+            print(f"no comparison: {error}")  # noqa: T201  the command's voice
+            return
+        from medseg.report.comparison import lines, write_comparison
+
+        write_whole(folder / "comparison.json", json.dumps(result, indent=1) + "\n")
+        write_comparison(folder / "comparison.html", result)
+        for line in [*lines(result), f"In full: {folder / 'comparison.html'}"]:
+            print(line)  # noqa: T201

@@ -1,0 +1,251 @@
+"""What loggers are told of a training: what it is called, the data it used, its scores, its files."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from medseg.factory.run import Run
+    from medseg.sample import Sample
+
+_PLACES = ("experiment", "name", "seed", "data", "data.root", "run_dir", "cache_dir", "ckpt_path")
+_WATCHING = ("logger", "callbacks", "hydra")
+_LONGEST = 30
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a run is called.
+
+    Attributes:
+        name: Experiment, what a sweep set, seed.
+        group: The same without the seed.
+        job_type: ``train``, or ``pretrain``.
+        tags: Facts of data, network, method and way of tuning.
+    """
+
+    name: str
+    group: str
+    job_type: str
+    tags: tuple[str, ...]
+
+
+def describe(cfg: DictConfig, overrides: Sequence[str] = (), command: Sequence[str] = ()) -> Description:
+    """What a run of this configuration is called.
+
+    Args:
+        cfg: The configuration, composed.
+        overrides: ``key=value`` of a job of a sweep; empty for a run on its own.
+        command: The words that the sweep was started with, if known: then only what they vary enters the name.
+
+    Example:
+        >>> from medseg.hydra_app.app import compose
+        >>> told = describe(compose("train", ["seed=3", "peft=lora"]), ["peft=lora", "seed=3"])
+        >>> told.name, told.group
+        ('phantom_volumes peft=lora seed=3', 'phantom_volumes peft=lora')
+    """
+    swept = dict(override.lstrip("+~").partition("=")[::2] for override in overrides)
+    varied = _varied(command) & set(swept) or set(swept)
+    own = [key for key in swept if key in varied and key not in _PLACES and re.split("[./]", key)[0] not in _WATCHING]
+    group = " ".join([str(cfg.name), *(f"{key}={_short(swept[key])}" for key in own)])
+    pretrains = cfg.method._target_.rpartition(".")[2] != "Supervised"
+    tags = [str(cfg.name), str(cfg.data.name), *_facts(cfg), *(["sweep"] if swept else [])]
+    return Description(
+        name=f"{group} seed={cfg.seed}",
+        group=group,
+        job_type="pretrain" if pretrains else "train",
+        tags=tuple(dict.fromkeys(tags)),
+    )
+
+
+def settle(cfg: DictConfig) -> None:
+    """Tell the loggers of a configuration what the run is called, where the user did not say; in place."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    within = HydraConfig.get() if HydraConfig.initialized() else None
+    swept = "WANDB_SWEEP_ID" in os.environ or (within is not None and within.mode == RunMode.MULTIRUN)
+    told = describe(cfg, list(within.overrides.task) if within and swept else (), sys.argv[1:])
+    for entry in cfg.logger.values():
+        if not OmegaConf.is_dict(entry):
+            continue
+        plain = {"name": told.name, "run_name": told.name, "group": told.group, "job_type": told.job_type}
+        for key, value in plain.items():
+            if key in entry and entry[key] is None:
+                entry[key] = value
+        if OmegaConf.is_list(entry.get("tags")):
+            entry.tags = list(dict.fromkeys([*entry.tags, *told.tags]))
+        elif OmegaConf.is_dict(entry.get("tags")):
+            facts = {"group": told.group, "job_type": told.job_type, "facts": ", ".join(told.tags)}
+            entry.tags = {**facts, **entry.tags}
+
+
+def online(cfg: DictConfig) -> bool:
+    """Whether any logger sends what it is told while the training runs."""
+    return any(OmegaConf.is_dict(entry) and not entry.get("offline", True) for entry in cfg.logger.values())
+
+
+@contextmanager
+def tracked() -> Iterator[None]:
+    """End the W&B run that began within, which the next training of this process would continue."""
+    failed = 1
+    try:
+        yield
+        failed = 0
+    finally:
+        if "wandb" in sys.modules:
+            sys.modules["wandb"].finish(exit_code=failed)
+
+
+def begin(run: Run) -> None:
+    """Log all settings, what was planned and found, and the data."""
+    from medseg.callbacks.tensorboard_run import TensorBoardRun
+    from medseg.callbacks.wandb_run import WandbRun
+
+    stored: Any = run.method.stored
+    parts = run.datamodule.cases
+    found = {
+        "parameters": sum(p.numel() for p in run.method.parameters()),
+        "planned": {key: value for key, value in stored["plan"].items() if key != "reasons"},
+        "train_cases": len(parts["train"]),
+        "val_cases": len(parts["val"]),
+    }
+    for logger in run.trainer.loggers:
+        if isinstance(logger, TensorBoardRun):
+            logger.show(run.monitor[0])
+        logger.log_hyperparams(stored["config"] | found)
+        if isinstance(logger, WandbRun):
+            logger.keep_best(*run.monitor)
+            logger.log_data(manifest(run))
+
+
+def manifest(run: Run) -> dict[str, Any]:
+    """The cases of a run by part, each with a digest of the bytes of its files, and a digest of all.
+
+    Where the files lie does not matter.
+    """
+    from medseg.data.digests import Digests, content_key
+
+    digests = Digests(run.datamodule.store / "digests.json")
+    parts = {
+        part: {case.id: content_key(case.files, {}, memory=digests.memory) for case in cases}
+        for part, cases in run.datamodule.cases.items()
+    }
+    return {"name": run.dataset.name, "digest": content_key([], parts), **parts}
+
+
+def log_scores(run: Run, result: Mapping[str, Any], shown: Sequence[tuple[Sample, np.ndarray]]) -> None:
+    """Log the final scores as ``<part>/<metric>`` and ``<part>/<metric>/<class>``, as tables; pictures of some cases.
+
+    The part is that of ``part_of``.
+
+    Args:
+        run: The training.
+        result: The content of ``metrics.json``.
+        shown: Labelled cases, each with its predicted training indices.
+    """
+    from medseg.callbacks.picture_logger import picture_loggers
+    from medseg.callbacks.wandb_run import WandbRun
+
+    step = run.trainer.global_step
+    final = dict(_final(result))
+    for logger in run.trainer.loggers:
+        logger.log_metrics(final, step=step)
+        logger.save()
+    if watching := picture_loggers(run.trainer):
+        views = _views(run, shown, part_of(result))
+        for watcher in watching:
+            watcher.log_pictures(views, step)
+    for logger in run.trainer.loggers:
+        if isinstance(logger, WandbRun):
+            logger.log_result(result, step, part=part_of(result))
+
+
+def end(cfg: DictConfig, run: Run, run_dir: Path, result: Mapping[str, Any] | None) -> None:
+    """Log the checkpoints and the report.
+
+    Args:
+        cfg: The configuration.
+        run: The training.
+        run_dir: Its folder.
+        result: The content of ``metrics.json``; None if nothing was judged.
+    """
+    from medseg.callbacks.wandb_run import WandbRun
+
+    facts = {"network": str(cfg.model._target_), "steps": run.trainer.global_step, "data": run.dataset.name}
+    for logger in run.trainer.loggers:
+        if isinstance(logger, WandbRun):
+            logger.log_files(run_dir, facts | dict(_final(result or {})), chosen=cfg.judged)
+
+
+def part_of(result: Mapping[str, Any]) -> str:
+    """``test`` where a test set was scored, else ``val_final``: those cases had a part in the choice of the checkpoint.
+
+    Args:
+        result: The content of a run's ``metrics.json``.
+    """
+    from medseg.factory.split import TEST_SET
+
+    return "test" if result["policy"]["cases"] == TEST_SET else "val_final"
+
+
+def _final(result: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    part = part_of(result) if result else ""
+    for metric, entry in result.get("summary", {}).items():
+        if entry["mean"] is not None:
+            yield f"{part}/{metric}", entry["mean"]
+    for name, by in result.get("classes", {}).items():
+        for metric, entry in by.items():
+            if entry["mean"] is not None:
+                yield f"{part}/{metric}/{name}", entry["mean"]
+
+
+def _views(run: Run, shown: Sequence[tuple[Sample, np.ndarray]], part: str) -> dict[str, Any]:
+    from medseg.report.panels import Panels
+    from medseg.report.pictures import pictures
+
+    spec, views = run.dataset.spec, {}
+    for sample, pred in shown:
+        label: Any = sample.label
+        panels = Panels.of(
+            sample.picture, label, pred, spec.labels, sample.grid, channels=spec.channels, valid=sample.valid
+        )
+        views[f"{part}/pictures/{sample.case}"] = pictures(panels, sample.case)
+    return views
+
+
+def _facts(cfg: DictConfig) -> Iterator[str]:
+    """Classes of the parts that make a training what it is, as a word each."""
+    for part in (cfg.model, cfg.model.get("encoder"), cfg.model.get("decoder"), cfg.method, cfg.peft):
+        if OmegaConf.is_dict(part) and "_target_" in part:
+            name = part._target_.rpartition(".")[2]
+            if name not in ("Supervised", "Full"):  # what everybody does
+                yield name
+
+
+def _varied(command: Sequence[str]) -> set[str]:
+    """Keys that a command line gives several values."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+
+    words = [word for word in command if "=" in word and not word.startswith("-")]
+    try:
+        parsed = OverridesParser.create().parse_overrides(words)
+    except OverrideParseException:  # not a command of ours: a test, a notebook
+        return set()
+    return {str(override.key_or_group) for override in parsed if override.is_sweep_override()}
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= _LONGEST else f"…{value[1 - _LONGEST :]}"

@@ -1,0 +1,128 @@
+"""Which cases train, validate and are judged."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medseg import formats
+from medseg.errors import BadInput
+from medseg.factory import run as build
+from medseg.factory import split as folds
+from medseg.hydra_app.app import compose
+from medseg.training.train import train
+from tests.tiny import SMALL, write_nnunet, write_planar
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    data = compose("train", ["data=rasters", f"data.root={tmp_path}/raw", *OWN]).data
+    return write_planar(tmp_path / "raw", data, n_cases=6)
+
+
+OWN = ["data.channels=[B4,B8]", "data.labels={background: 0, road: 1}"]
+
+
+def parts(root: Path, *overrides: str) -> tuple[list[str], list[str], list[str]]:
+    """Ids of training, validation and judged cases."""
+    cfg = compose("train", ["data=rasters", f"data.root={root}", *OWN, *overrides])
+    source = build.dataset(cfg)
+    train, val = folds.halves(cfg, source)
+    ids: Any = tuple([case.id for case in cases] for cases in (train, val, folds.judged(cfg, source)))
+    return ids
+
+
+def test_cases_are_held_out_by_name(root: Path) -> None:
+    train, val, judged = parts(root, "data.val_cases=[case_5]", "data.test_cases=['case_[01]']")
+    assert (train, val, judged) == (["case_2", "case_3", "case_4"], ["case_5"], ["case_0", "case_1"])
+    with pytest.raises(BadInput, match=r"data\.val_cases: no case is named 'town', cases are case_0, case_1"):
+        parts(root, "data.val_cases=[town]")
+    with pytest.raises(BadInput, match=r"none is left to train"):
+        parts(root, "data.val_cases=['*']")
+
+
+def test_a_list_splits_and_holds_out(root: Path) -> None:
+    rows = [f"case_{i},{part}" for i, part in enumerate(["train", "train", "train", "val", "test", "test"])]
+    (root / "split.csv").write_text("\n".join(["case,split", *rows]))
+    found = parts(root, f"data.split_file={root}/split.csv")
+    assert found == (["case_0", "case_1", "case_2"], ["case_3"], ["case_4", "case_5"])
+
+
+def test_runs_keep_neighbours_together_and_apart(root: Path) -> None:
+    train, val, _ = parts(root, "data.runs=2", "data.n_folds=3", "data.gap=1")
+    first, second = sorted(int(name[-1]) for name in val)
+    assert second == first + 1
+    assert not {first - 1, first, second, second + 1} & {int(name[-1]) for name in train}
+
+
+def test_blocks_split_within_scenes(root: Path) -> None:
+    train, val, _ = parts(root, "data.blocks={size: 12, buffer: 2}")
+    assert {name.partition("@")[0] for name in train} == {f"case_{i}" for i in range(6)}
+    assert not set(train) & set(val)
+
+
+def test_what_validation_shares_with_training_is_told(root: Path) -> None:
+    formats.write_image(
+        root / "images/case_1.tif",
+        formats.open(root / "images/case_0.tif").read(),
+        formats.open(root / "images/case_0.tif").grid,
+        names=["B4", "B8"],
+    )
+    cfg = compose("train", ["data=rasters", f"data.root={root}", *OWN, "data.val_cases=[case_0]"])
+    source = build.dataset(cfg)
+    lines = folds.leakage(*folds.halves(cfg, source), source)
+    assert any("case_0" in line and "case_1" in line for line in lines)
+    assert all(len(line.splitlines()) == 1 for line in lines)
+
+
+def test_leakage_of_fold_all_is_not_told(root: Path) -> None:
+    cfg = compose("train", ["data=rasters", f"data.root={root}", *OWN, "data.fold=all"])
+    source = build.dataset(cfg)
+    train, val = folds.halves(cfg, source)
+    assert train == val
+    assert folds.leakage(train, val, source) == []
+
+
+def nnunet(root: Path, *overrides: str) -> Any:
+    places = [f"data.root={root}", f"cache_dir={root.parent}/cache", f"run_dir={root.parent}/run"]
+    return compose("train", [*SMALL, *places, *overrides])
+
+
+def warned(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+
+
+def test_a_training_warns_of_a_group_on_both_sides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_nnunet(tmp_path / "raw")
+    train(nnunet(root, "data.groups='(c).'", "data.val_cases=[c0]", "test=false"))
+    assert warned(capsys) == ["warning: group c is in training (case c1) and in validation (case c0)"]
+
+
+def test_a_training_warns_of_copied_files_in_validation_and_test(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_nnunet(tmp_path / "raw")
+    for part in ("images", "labels"):
+        (root / f"{part}Ts").mkdir()
+    shutil.copy(root / "imagesTr/c1_0000.nii.gz", root / "imagesTr/c0_0000.nii.gz")
+    shutil.copy(root / "imagesTr/c2_0000.nii.gz", root / "imagesTs/t0_0000.nii.gz")
+    shutil.copy(root / "labelsTr/c2.nii.gz", root / "labelsTs/t0.nii.gz")
+    train(nnunet(root, "data.val_cases=[c0]"))
+    assert warned(capsys) == [
+        "warning: validation case c0 has the same image files as training case c1",
+        "warning: test case t0 has the same image files as training case c2",
+    ]
+
+
+def test_fewer_groups_than_folds_give_as_many_folds_unless_a_number_is_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_nnunet(tmp_path / "raw", n_cases=3)
+    cfg = nnunet(root)
+    train_cases, val = folds.halves(cfg, build.dataset(cfg))
+    assert (len(train_cases), len(val)) == (2, 1)
+    assert "note: 3 folds instead of 5, as there are 3 groups of cases" in capsys.readouterr().err
+    cfg = nnunet(root, "data.n_folds=5")
+    with pytest.raises(BadInput, match=r"5 folds of 3 group\(s\) of cases: expected 2 to 3 folds"):
+        folds.halves(cfg, build.dataset(cfg))

@@ -1,0 +1,75 @@
+"""What can be chosen, as the terminal and the README tell it: from conf/, and current."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from medseg.errors import BadInput
+from medseg.hydra_app import options
+from medseg.hydra_app.app import conf_dir
+from scripts import write_choices
+
+CONF = conf_dir()
+GROUPS = options.groups("train", [CONF])
+FILES = sorted(path for path in CONF.rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(CONF).as_posix())
+def test_first_line_of_a_file_stands_by_itself(path: Path) -> None:
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("# @package")]
+    first, second = lines[:2]
+    assert options.described(path) == first.removeprefix("# ").removesuffix(".")
+    assert len(options.described(path)) >= 15
+    if second.startswith("#"):
+        assert first.endswith("."), "the sentence goes on in the second line, which no listing shows"
+
+
+def test_every_group_and_every_option_is_listed() -> None:
+    folders = {path.parent for path in FILES} - {CONF}
+    assert {CONF / group.name for group in GROUPS} == folders
+    for group in GROUPS:
+        there = {path.stem for path in (CONF / group.name).glob("*.yaml")}
+        assert set(group.options) == there - {"volume_defaults", "raster_defaults", "weights_defaults"}
+        assert group.usual in {*group.options, "null"}
+        assert group.told, f"conf/ tells nothing about {group.name} beside its entry in the defaults list"
+
+
+def test_other_commands_have_the_groups_that_they_take() -> None:
+    assert options.groups("plan", [CONF]) == GROUPS
+    assert options.groups("predict", [CONF]) == []
+
+
+def test_listing_of_a_group_has_those_within_it(capsys: pytest.CaptureFixture[str]) -> None:
+    options.show("train", "model", [CONF])
+    shown = capsys.readouterr().out
+    assert re.findall(r"(?m)^(\S+): ", shown) == ["model", "model/encoder", "model/decoder"]
+    assert "\n  unet               Plain U-Net whose stages" in shown
+    assert "\x1b" not in shown
+    with pytest.raises(BadInput, match=r"--options modle: no such group of choices; known are: data, model, model/enc"):
+        options.show("train", "modle", [CONF])
+    with pytest.raises(BadInput, match=r"medseg-predict has none"):
+        options.show("predict", None, [CONF])
+
+
+def test_listing_folds_to_the_width() -> None:
+    lines = options.listing(GROUPS, 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) > len(options.listing(GROUPS).splitlines())
+
+
+def test_options_of_the_user_are_listed_too(tmp_path: Path) -> None:
+    (tmp_path / "loss").mkdir()
+    (tmp_path / "loss/mine.yaml").write_text("# Mine alone.\n_target_: mine.Loss\n")
+    (loss,) = [group for group in options.groups("train", [CONF, tmp_path]) if group.name == "loss"]
+    assert loss.options["mine"] == "Mine alone"
+    assert "dice_ce" in loss.options
+
+
+def test_table_of_the_readme_is_current() -> None:
+    text = write_choices.README.read_text(encoding="utf-8")
+    assert write_choices.filled(text) == text, "run python scripts/write_choices.py"
+    for group in GROUPS:
+        for name, told in group.options.items():
+            assert f"| `{name}` | {told} |\n" in text
+    assert write_choices.filled(text.replace("| `unet` |", "| `gone` |")) == text
