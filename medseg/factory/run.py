@@ -30,6 +30,7 @@ from medseg.factory.initial_weights import begin, rehearse
 from medseg.factory.instantiate import instantiate
 from medseg.factory.mirrors import mirrors
 from medseg.factory.network import fit_patch, follows_plan, network
+from medseg.factory.online import online
 from medseg.factory.settings import check_parts, check_values
 from medseg.factory.split import labelled_halves, unlabelled
 from medseg.factory.trainer import loggers, monitored, trainer
@@ -46,7 +47,6 @@ from medseg.runtime import verbosity as quiet
 from medseg.runtime.cpu import cores, keep_large_blocks
 from medseg.runtime.device import device_of, precision_of, short_precision
 from medseg.sample import DataSpec
-from medseg.training import tracking
 from medseg.weights.report import Report
 
 
@@ -186,7 +186,7 @@ def run(cfg: DictConfig, run_dir: str | Path) -> Run:
     Of several processes that were started together, the first one reads and plans before the others do.
     """
     run_dir = Path(run_dir)
-    quiet.settle(tracker=tracking.online(cfg))
+    quiet.settle(tracker=online(cfg))
     check_values(cfg)
     method_of = instantiate(cfg.method, _partial_=True)
     device = device_of(cfg.trainer.accelerator)

@@ -91,11 +91,6 @@ def settle(cfg: DictConfig) -> None:
             entry.tags = {**facts, **entry.tags}
 
 
-def online(cfg: DictConfig) -> bool:
-    """Whether any logger sends what it is told while the training runs."""
-    return any(OmegaConf.is_dict(entry) and not entry.get("offline", True) for entry in cfg.logger.values())
-
-
 @contextmanager
 def tracked() -> Iterator[None]:
     """End the W&B run that began within, which the next training of this process would continue."""

@@ -130,9 +130,10 @@ def train(cfg: DictConfig, watched_by: Sequence[Callback] = ()) -> Path:
 
 def _train(cfg: DictConfig, run_dir: Path, resumed: Path | None, watched_by: Sequence[Callback]) -> Path:
     """Train in a folder that is this training's alone."""
+    from medseg.factory.online import online
     from medseg.runtime import verbosity as quiet
 
-    quiet.settle(tracker=tracking.online(cfg))
+    quiet.settle(tracker=online(cfg))  # before what follows is imported
     from medseg.data.digests import Digests
     from medseg.factory import run as build
     from medseg.factory import split as folds

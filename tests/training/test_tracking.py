@@ -72,14 +72,6 @@ def test_run_of_a_sweep_by_wandb_is_called_after_what_was_chosen(monkeypatch: py
     assert cfg.logger.wandb.name == "phantom_volumes optimizer.lr=0.5 seed=2"
 
 
-def test_several_loggers_are_chosen_at_once() -> None:
-    cfg = compose("train", ["logger=[wandb,tensorboard]", "logger.wandb.offline=false"])
-    assert list(cfg.logger) == ["wandb", "tensorboard"]
-    assert tracking.online(cfg)
-    assert not tracking.online(compose("train", ["logger=[wandb,tensorboard]"]))
-    assert not tracking.online(compose("train", ["logger=csv"]))
-
-
 def test_choices_of_the_sweep_are_in_the_configuration() -> None:
     fixed = [word for word in SWEEP["command"] if "=" in word]
     choices = {k: p.get("values") or [p["min"], p["max"]] for k, p in SWEEP["parameters"].items()}
