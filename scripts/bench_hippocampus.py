@@ -37,7 +37,7 @@ from monai.transforms import (
 )
 
 from medseg.data.datasets.nnunet import NnunetDataset
-from medseg.data.split import split
+from medseg.data.splits.folds import split
 from medseg.metrics.accumulate import CaseScores
 from medseg.runtime.cpu import keep_large_blocks
 

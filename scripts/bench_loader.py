@@ -37,11 +37,11 @@ from monai import transforms as mt
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader, RandomSampler
 
-from medseg.data.collate import collate_windows
 from medseg.data.datamodule import DataModule
-from medseg.data.dataset import PatchDataset, StepSampler
 from medseg.data.datasets.nnunet import NnunetDataset
-from medseg.data.preprocess import Normalisation, Preprocess
+from medseg.data.preprocessing.preprocess import Normalisation, Preprocess
+from medseg.data.sampling.collate import collate_windows
+from medseg.data.sampling.patch_dataset import PatchDataset, StepSampler
 from medseg.runtime.cpu import keep_large_blocks
 from medseg.sample import Batch, DataSpec
 

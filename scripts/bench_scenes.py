@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchgeo.trainers import SemanticSegmentationTask
 
 from medseg.data.case import Case
-from medseg.data.normalise import normalise
+from medseg.data.preprocessing.normalise import normalise
 from medseg.factory import run as build
 from medseg.factory import split as folds
 from medseg.geometry.box import Box

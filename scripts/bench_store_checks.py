@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg.data import checked_array
-from medseg.data.preprocess import Trace
-from medseg.data.store import StoredCase, write_case
+from medseg.data.preprocessing.preprocess import Trace
+from medseg.data.store import checked_array
+from medseg.data.store.stored_case import StoredCase, write_case
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
 from medseg.sample import Sample

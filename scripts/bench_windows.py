@@ -39,13 +39,13 @@ from torchgeo.datasets import RasterDataset
 from torchgeo.samplers import RandomGeoSampler
 
 from medseg.data.case import Case
-from medseg.data.filed import FiledCase
-from medseg.data.normalise import Normalisation
-from medseg.data.opening import OpenCase
-from medseg.data.preparing import prepared_windows
-from medseg.data.preprocess import Preprocess
-from medseg.data.reading import Reading
-from medseg.data.store import StoredCase, write_case
+from medseg.data.preprocessing.normalise import Normalisation
+from medseg.data.preprocessing.preprocess import Preprocess
+from medseg.data.preprocessing.windows import prepared_windows
+from medseg.data.reading.open_case import OpenCase
+from medseg.data.reading.options import Reading
+from medseg.data.store.stored_case import StoredCase, write_case
+from medseg.data.store.streamed_case import FiledCase
 from medseg.formats import geotiff
 from medseg.geometry.box import Box
 from medseg.labels import LabelTable

@@ -23,7 +23,7 @@ from stored_cells import TIFF, DoesNotApply, Patient, affine_of, cells, floats, 
 
 from medseg import formats
 from medseg.data.case import Case
-from medseg.data.cases import Dataset
+from medseg.data.dataset import Dataset
 from medseg.factory import run as build
 from medseg.hydra_app.app import compose
 

@@ -5,9 +5,9 @@ from defects import Defect
 # fmt: off
 TABLE = (
     Defect(
-        "sampling-stateful", "patches are a function of seed, step and sample", "medseg/data/dataset.py",
+        "sampling-stateful", "patches are a function of seed, step and sample", "medseg/data/sampling/patch_dataset.py",
         "rng = np.random.default_rng([self.seed, 1, step, sample])", "rng = np.random.default_rng()",
-        ("tests/data/test_dataset.py::test_any_window_can_be_had_again_without_those_before",),
+        ("tests/data/sampling/test_patch_dataset.py::test_any_window_can_be_had_again_without_those_before",),
     ),
     Defect(
         "augmentation-stateful", "augmentation is a function of the sample's key", "medseg/transforms/compose.py",
@@ -66,7 +66,7 @@ TABLE = (
         ("tests/inference/test_flips.py::test_lateral_mirror_exchanges_left_and_right_outputs",),
     ),
     Defect(
-        "not-turned-to-the-patient", "right is the patient's right", "medseg/data/preprocess.py",
+        "not-turned-to-the-patient", "right is the patient's right", "medseg/data/preprocessing/preprocess.py",
         "axes, flips = sample.grid.canonical()",
         "axes, flips = tuple(range(sample.grid.ndim)), (False,) * sample.grid.ndim",
         ("tests/inference/test_predictor.py::test_right_is_the_right_of_the_patient",),
@@ -154,14 +154,14 @@ TABLE = (
         ("tests/formats/test_sink.py::test_rows_of_something_else_are_thrown_away",),
     ),
     Defect(
-        "copied-pixels-not-sought", "copied pixels are found", "medseg/data/leakage.py",
+        "copied-pixels-not-sought", "copied pixels are found", "medseg/data/splits/leakage.py",
         "further += _shared_pixels(train, held, open, tile, windows) if windows else []", "further += []",
-        ("tests/data/test_leakage.py::test_copied_pixels_are_found_wherever_the_tile_lies",),
+        ("tests/data/splits/test_leakage.py::test_copied_pixels_are_found_wherever_the_tile_lies",),
     ),
     Defect(
-        "shared-ground-not-sought", "shared ground is found", "medseg/data/leakage.py",
+        "shared-ground-not-sought", "shared ground is found", "medseg/data/splits/leakage.py",
         "    found += _shared_ground(train, held, open)\n", "",
-        ("tests/data/test_leakage.py::test_overlap_of_two_scenes_is_a_share_of_the_validation_footprint",),
+        ("tests/data/splits/test_leakage.py::test_overlap_of_two_scenes_is_a_share_of_the_validation_footprint",),
     ),
     Defect(
         "leaks-not-asked-for", "a training warns of what validation shares with it", "medseg/training/train.py",
@@ -175,14 +175,14 @@ TABLE = (
         ("tests/factory/test_split.py::test_a_training_warns_of_copied_files_in_validation_and_test",),
     ),
     Defect(
-        "groups-torn", "groups stay in one fold", "medseg/data/split.py",
+        "groups-torn", "groups stay in one fold", "medseg/data/splits/folds.py",
         "if len(sizes) == len(cases):", "if len(sizes) <= len(cases):",
-        ("tests/data/test_split.py::test_groups_never_straddle_and_are_balanced",),
+        ("tests/data/splits/test_folds.py::test_groups_never_straddle_and_are_balanced",),
     ),
     Defect(
-        "buffer-not-kept", "blocks keep the buffer between them", "medseg/data/blocks.py",
+        "buffer-not-kept", "blocks keep the buffer between them", "medseg/data/splits/blocks.py",
         "edges[i + 1] + i * buffer) for i", "edges[i + 1] + i * buffer + (buffer if i + 1 < count else 0)) for i",
-        ("tests/data/test_blocks.py::test_any_two_blocks_keep_the_buffer",),
+        ("tests/data/splits/test_blocks.py::test_any_two_blocks_keep_the_buffer",),
     ),
     Defect(
         "missed-structure-is-free", "a missed structure costs the diagonal", "medseg/metrics/policy.py",

@@ -3,7 +3,7 @@
 from defects import Defect
 
 HOSTILE, HEADER = "tests/formats/test_hostile.py", "tests/formats/test_itk_header.py"
-SCENES, VOLUMES = "tests/data/test_opening_scenes.py", "tests/data/test_opening_volumes.py"
+SCENES, VOLUMES = "tests/data/reading/test_open_case_scenes.py", "tests/data/reading/test_open_case_volumes.py"
 TRUST = "tests/factory/test_trust.py"
 
 # fmt: off
@@ -78,14 +78,14 @@ TABLE = (
         ("tests/runtime/test_integrity.py", "tests/test_checkpoint.py"),
     ),
     Defect(
-        "chunk-checksum", "a chunk of the store that was altered is refused", "medseg/data/checked_array.py",
+        "chunk-checksum", "a chunk of the store that was altered is refused", "medseg/data/store/checked_array.py",
         "if zlib.crc32(self._array.schunk.get_chunk(number)) != self._checksums[number]:", "if False:",
-        ("tests/data/test_checked_array.py::test_only_chunks_that_a_window_touches_are_compared",),
+        ("tests/data/store/test_checked_array.py::test_only_chunks_that_a_window_touches_are_compared",),
     ),
     Defect(
-        "facts-checksum", "what the store knows of a case has a checksum", "medseg/data/store.py",
+        "facts-checksum", "what the store knows of a case has a checksum", "medseg/data/store/stored_case.py",
         'if stored.pop("crc32", None) != _checksum(stored):', 'if stored.pop("crc32", None) is None:',
-        ("tests/data/test_store.py::test_facts_that_are_altered_are_damage",),
+        ("tests/data/store/test_stored_case.py::test_facts_that_are_altered_are_damage",),
     ),
     Defect(
         "damaged-entry-ends-training", "a damaged case of the store is prepared again", "medseg/data/datamodule.py",
@@ -93,19 +93,20 @@ TABLE = (
         ("tests/data/test_datamodule.py",),
     ),
     Defect(
-        "companions-left-out", "the data file of a header is part of the key", "medseg/data/digests.py",
+        "companions-left-out", "the data file of a header is part of the key", "medseg/data/store/content_hash.py",
         "            yield from companions(part)\n", "",
-        ("tests/data/test_digests.py::test_companions_count",),
+        ("tests/data/store/test_content_hash.py::test_companions_count",),
     ),
     Defect(
-        "quick-hash-left-out", "a file replaced at the same size and time is read again", "medseg/data/digests.py",
+        "quick-hash-left-out", "a file replaced at the same size and time is read again",
+        "medseg/data/store/content_hash.py",
         ":{quick_hash(part)}", "",
-        ("tests/data/test_digests.py::test_a_file_replaced_by_one_of_the_same_size_and_time",),
+        ("tests/data/store/test_content_hash.py::test_a_file_replaced_by_one_of_the_same_size_and_time",),
     ),
     Defect(
-        "quick-hash-of-the-start", "the quick hash reads the end of a file", "medseg/data/digests.py",
+        "quick-hash-of-the-start", "the quick hash reads the end of a file", "medseg/data/store/content_hash.py",
         "stream.seek(number * (size - _BLOCK) // (_BLOCKS - 1))", "stream.seek(number * (size - _BLOCK) // _BLOCKS)",
-        ("tests/data/test_digests.py::test_a_file_replaced_by_one_of_the_same_size_and_time",),
+        ("tests/data/store/test_content_hash.py::test_a_file_replaced_by_one_of_the_same_size_and_time",),
     ),
     Defect(
         "fifo-opened", "a named pipe is not waited for", "medseg/formats/__init__.py",
@@ -165,12 +166,12 @@ TABLE = (
         ("tests/geometry/test_tolerance.py::test_what_is_advised_is_accepted_and_suffices",),
     ),
     Defect(
-        "tolerance-not-told", "a tolerance that was needed is warned of", "medseg/data/opening.py",
+        "tolerance-not-told", "a tolerance that was needed is warned of", "medseg/data/reading/open_case.py",
         "        if offset > GRID_TOLERANCE:\n", "        if offset > 1:\n",
         (f"{VOLUMES}::test_a_tolerance_above_the_default_that_is_needed_is_warned_of",),
     ),
     Defect(
-        "label-not-reordered", "a label in another axis order is that of the image", "medseg/data/opening.py",
+        "label-not-reordered", "a label in another axis order is that of the image", "medseg/data/reading/open_case.py",
         "turned = on_axes_of(source, reference)", "turned = source",
         (f"{VOLUMES}::test_a_label_in_any_axis_order_is_that_of_the_image",),
     ),
@@ -180,9 +181,9 @@ TABLE = (
         ("tests/formats/test_reoriented.py", f"{VOLUMES}::test_a_label_in_any_axis_order_is_that_of_the_image"),
     ),
     Defect(
-        "shifted-label-accepted", "a shifted label is refused", "medseg/data/opening.py",
+        "shifted-label-accepted", "a shifted label is refused", "medseg/data/reading/open_case.py",
         "if offset <= reading.grid_tolerance:", "if offset <= max(1, reading.grid_tolerance):",
-        ("tests/data/test_cases.py::test_shifted_label_is_refused_with_the_displacement_in_voxels",),
+        ("tests/data/test_dataset.py::test_shifted_label_is_refused_with_the_displacement_in_voxels",),
     ),
     Defect(
         "unknown-values-are-background", "values outside the label table are refused", "medseg/labels/table.py",
@@ -191,12 +192,12 @@ TABLE = (
         ("tests/test_labels.py::test_unknown_values_are_named_with_their_cells_and_the_way_out",),
     ),
     Defect(
-        "missing-band-passed-over", "a band that a scene lacks is refused", "medseg/data/bands.py",
+        "missing-band-passed-over", "a band that a scene lacks is refused", "medseg/data/reading/channels.py",
         "        if missing:\n            index", "        if len(missing) == len(wanted):\n            index",
         (f"{SCENES}::test_missing_bands_are_refused",),
     ),
     Defect(
-        "nodata-is-valid", "cells without data are not valid", "medseg/data/bands.py",
+        "nodata-is-valid", "cells without data are not valid", "medseg/data/reading/channels.py",
         "                valid &= known\n", "                pass\n",
         (f"{SCENES}::test_nodata_and_nan_are_not_valid",),
     ),

@@ -42,9 +42,9 @@ TABLE = (
         (f"{EVALUATION}::test_orphans",),
     ),
     Defect(
-        "unpaired-images-passed-over", "images without a label are refused", "medseg/data/file_names.py",
+        "unpaired-images-passed-over", "images without a label are refused", "medseg/data/layout/patterns.py",
         "            _refuse_unpaired(root, flat[0], files, keys[0], key)\n", "            pass\n",
-        ("tests/data/test_file_names.py::test_a_case_that_lacks_a_file_is_named",),
+        ("tests/data/layout/test_patterns.py::test_a_case_that_lacks_a_file_is_named",),
     ),
     Defect(
         "labels-turned-wrongly", "{0: background} is turned round", "medseg/labels/declared.py",

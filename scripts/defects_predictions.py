@@ -81,17 +81,17 @@ TABLE = (
         "tests/prediction/test_bad_input.py::test_output_in_the_folder_of_the_images"),
     ),
     Defect(
-        "grid-not-restored", "a label lies on the very cells of its image", "medseg/data/preprocess.py",
+        "grid-not-restored", "a label lies on the very cells of its image", "medseg/data/preprocessing/preprocess.py",
         "return np.ascontiguousarray(reorient_back(whole, trace.axes, trace.flips))",
         "return np.ascontiguousarray(whole)",
         ("tests/inference/test_predictor.py::test_right_is_the_right_of_the_patient",
          "tests/inference/test_predictor.py::test_label_lies_on_the_very_cells_of_the_image"),
     ),
     Defect(
-        "crop-not-pasted-back", "what preprocessing cropped is pasted back", "medseg/data/preprocess.py",
+        "crop-not-pasted-back", "what preprocessing cropped is pasted back", "medseg/data/preprocessing/preprocess.py",
         "        whole[trace.box.slices] = index\n",
         "        whole[tuple(slice(n) for n in index.shape)] = index\n",
-        ("tests/data/test_preprocess.py::test_crop_to_content_and_paste_back",),
+        ("tests/data/preprocessing/test_preprocess.py::test_crop_to_content_and_paste_back",),
     ),
     Defect(
         "weights-not-loaded", "a checkpoint's weights predict", "medseg/factory/stored.py",

@@ -164,9 +164,10 @@ TABLE = (
         (f"{SUPERVISED}::test_rounds_of_validation_do_not_mix",),
     ),
     Defect(
-        "accumulated-samples-repeat", "accumulated batches hold the samples of a larger one", "medseg/data/dataset.py",
+        "accumulated-samples-repeat", "accumulated batches hold the samples of a larger one",
+        "medseg/data/sampling/patch_dataset.py",
         "places = range(part * self.batch_size, (part + 1) * self.batch_size)", "places = range(self.batch_size)",
-        ("tests/data/test_dataset.py::test_accumulated_batches_hold_the_samples_of_one_larger_batch",),
+        ("tests/data/sampling/test_patch_dataset.py::test_accumulated_batches_hold_the_samples_of_one_larger_batch",),
     ),
     Defect(
         "accumulated-dropout-repeats", "batches of a step have dropout of their own", "medseg/methods/method.py",
@@ -179,9 +180,9 @@ TABLE = (
         ("tests/data/test_datamodule.py::test_batches_of_a_step_are_those_of_the_trainer",),
     ),
     Defect(
-        "ranks-share-samples", "ranks share the samples of a step", "medseg/data/dataset.py",
+        "ranks-share-samples", "ranks share the samples of a step", "medseg/data/sampling/patch_dataset.py",
         "self.rank + self.world * place) for place", "place) for place",
-        ("tests/data/test_dataset.py::test_ranks_share_the_samples_of_a_step",),
+        ("tests/data/sampling/test_patch_dataset.py::test_ranks_share_the_samples_of_a_step",),
     ),
     Defect(
         "dice-of-one-rank", "Dice is over the batch of all ranks", "medseg/losses/ranks.py",

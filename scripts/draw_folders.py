@@ -19,8 +19,8 @@ from rasterio.crs import CRS
 from rasterio.features import shapes
 
 from medseg import formats
-from medseg.data.datasets.phantom_volumes import draw_case
-from medseg.data.landscape import BANDS, IGNORE_VALUE, LABELS, NODATA, draw_scene
+from medseg.data.synthetic.phantom_volumes import draw_case
+from medseg.data.synthetic.scene import BANDS, IGNORE_VALUE, LABELS, NODATA, draw_scene
 from medseg.geometry.grid import Grid
 
 CELL_M = 10.0

@@ -206,9 +206,9 @@ def _plan() -> list[Files]:
 
 
 def _read_volume(path: Path) -> None:
-    from medseg.data.cases import Case, OpenCase, Reading, named_channels
-    from medseg.data.normalise import Normalisation
-    from medseg.data.preprocess import Preprocess
+    from medseg.data.dataset import Case, OpenCase, Reading, named_channels
+    from medseg.data.preprocessing.normalise import Normalisation
+    from medseg.data.preprocessing.preprocess import Preprocess
     from medseg.labels import LabelTable
     from medseg.sample import DataSpec
 

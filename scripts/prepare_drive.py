@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from medseg.data.case import refuse
-from medseg.data.preparation import Work, expected, run
+from medseg.data.conversion.preparation import Work, expected, run
 
 PARTS = {"training": ("", "training"), "test": ("test_", "test")}
 

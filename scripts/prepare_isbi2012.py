@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image, ImageSequence
 
 from medseg.data.case import refuse
-from medseg.data.preparation import Work, expected, run
+from medseg.data.conversion.preparation import Work, expected, run
 
 
 def plan(asked: argparse.Namespace) -> list[Work]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from medseg import formats
 from medseg.data.case import refuse
-from medseg.data.preparation import Work, expected, run
+from medseg.data.conversion.preparation import Work, expected, run
 
 
 def plan(asked: argparse.Namespace) -> list[Work]:

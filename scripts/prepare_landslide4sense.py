@@ -19,7 +19,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from medseg import formats
 from medseg.data.case import refuse
-from medseg.data.preparation import Work, expected, run
+from medseg.data.conversion.preparation import Work, expected, run
 from medseg.errors import BadInput
 from medseg.geometry.grid import PIXEL, Grid
 

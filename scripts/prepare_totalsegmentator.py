@@ -19,7 +19,7 @@ import numpy as np
 
 from medseg import formats
 from medseg.data.case import refuse
-from medseg.data.preparation import Work, expected, run, text_work
+from medseg.data.conversion.preparation import Work, expected, run, text_work
 from medseg.errors import BadInput
 
 

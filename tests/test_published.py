@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig
 
-from medseg.data.cases import Dataset
+from medseg.data.dataset import Dataset
 from medseg.factory import run as build
 from medseg.factory import split as folds
 from medseg.hydra_app.app import compose

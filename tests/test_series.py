@@ -12,7 +12,7 @@ import torch
 
 import medseg
 from medseg import formats
-from medseg.data.dataset import CaseDataset
+from medseg.data.sampling.patch_dataset import CaseDataset
 from medseg.errors import BadInput
 from medseg.evaluation.evaluate import evaluate
 from medseg.factory import run as build

@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 
 from medseg import checkpoint
-from medseg.data.normalise import Normalisation
+from medseg.data.preprocessing.normalise import Normalisation
 from medseg.hydra_app.app import compose
 from medseg.labels import LabelTable
 from medseg.models.network import Facts

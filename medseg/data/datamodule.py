@@ -15,16 +15,16 @@ from rich.progress import track
 from torch.utils.data import DataLoader
 
 from medseg.data.case import Case
-from medseg.data.collate import collate_case, collate_windows
-from medseg.data.dataset import LARGEST, CaseDataset, PatchDataset, StepLoader, StepSampler
-from medseg.data.digests import Digests, content_key
-from medseg.data.filed import FiledCase
-from medseg.data.opening import OpenCase
-from medseg.data.preparing import prepared_windows
-from medseg.data.preprocess import Preprocess
+from medseg.data.preprocessing.preprocess import Preprocess
+from medseg.data.preprocessing.windows import prepared_windows
 from medseg.data.problems import Problems
-from medseg.data.store import DRAFT, DamagedEntry, StoredCase, write_case
-from medseg.data.workers import processes
+from medseg.data.reading.open_case import OpenCase
+from medseg.data.sampling.collate import collate_case, collate_windows
+from medseg.data.sampling.patch_dataset import LARGEST, CaseDataset, PatchDataset, StepLoader, StepSampler
+from medseg.data.sampling.workers import processes
+from medseg.data.store.content_hash import Digests, content_key
+from medseg.data.store.stored_case import DRAFT, DamagedEntry, StoredCase, write_case
+from medseg.data.store.streamed_case import FiledCase
 from medseg.errors import BadInput
 from medseg.runtime.cpu import cores
 from medseg.runtime.drafts import remove_dead_folders

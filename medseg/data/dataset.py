@@ -1,177 +1,104 @@
-"""PatchDataset: (step, sample) -> the window of a stored case that this place of the training needs."""
+"""Datasets: where cases are, and what they agree on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise, product
-from math import prod
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from torch.utils.data import DataLoader, Dataset, Sampler
-
-from medseg.data.patches import PreparedCase, chooser, draw_valid_box, is_forced, widen
+from medseg.data.case import Case as Case
+from medseg.data.case import first_five as first_five
+from medseg.data.case import refuse as refuse
+from medseg.data.reading.open_case import OpenCase
+from medseg.data.reading.options import Reading
 from medseg.errors import BadInput
-from medseg.geometry.box import Box
-from medseg.sample import Sample
+from medseg.labels import LabelTable
+from medseg.sample import Channel, DataSpec, Sample
 
-LARGEST = 2**24
-"""Cells of a case that validation reads at once; of all dates together."""
-
-
-@dataclass(frozen=True)
-class Window:
-    """A window of a case and the key that drew it: (seed, step, sample)."""
-
-    sample: Sample
-    key: tuple[int, int, int]
+_SCHEMES = {"ct": "ct", "nonorm": "none", "rescale_to_0_1": "unit_range", "rgb_to_0_1": "rgb"}
 
 
-class PatchDataset(Dataset[Window]):
-    """Training windows by (step, sample).
+class Dataset(ABC):
+    """Where cases are and what they agree on. One subclass for each layout of files.
 
-    Args:
-        cases: Where windows come from.
-        patch: Cells of a training patch on each axis.
-        window: Cells read around a patch, so that a rotated or scaled patch is covered.
-        batch_size: Samples of one optimiser step, over all ranks and accumulated batches.
-        foreground_share: Part of each batch that must hold foreground.
-        seed: Of the whole training.
-        strategy: Which case feeds a patch: ``case`` (in turns), ``area``, ``class`` or ``group``; see
-            ``medseg.data.patches.chooser``.
-        min_valid: Share of a patch's cells that should be valid, in [0, 1]; see ``draw_valid_box``.
-        rarity: With ``class``, how much rare classes are preferred; see ``ByClass``.
-        labelled: Whether only annotated cells are of use; not in pretraining.
-
-    Raises:
-        BadInput: No case, an unknown strategy, or settings out of range.
+    Attributes:
+        name: For run folders and reports.
+        reading: How files are held to what is declared; the same for new images.
     """
 
-    def __init__(
-        self,
-        cases: Sequence[PreparedCase],
-        *,
-        patch: Sequence[int],
-        window: Sequence[int],
-        batch_size: int,
-        foreground_share: float,
-        seed: int,
-        strategy: str = "case",
-        min_valid: float = 0.0,
-        rarity: float = 0.5,
-        labelled: bool = True,
-    ) -> None:
-        if not cases:
-            raise BadInput("no training case came; check data.fold and data.split_file")
-        if not 0 <= min_valid <= 1:
-            raise BadInput(f"sampling: min_valid {min_valid} came, expected a share from 0 to 1, such as 0.5")
-        self.cases = tuple(cases)
-        self.patch = tuple(patch)
-        self.window = tuple(window)
-        self.batch_size = batch_size
-        self.foreground_share = foreground_share
-        self.seed = seed
-        self.min_valid = min_valid
-        self.chooser = chooser(strategy, self.cases, seed=seed, rarity=rarity, labelled=labelled)
+    name: str
+    reading: Reading = Reading()
 
-    def place(self, step: int, sample: int) -> tuple[PreparedCase, Box]:
-        """The case and the patch (not the window) of a place in the training."""
-        rng = np.random.default_rng([self.seed, 1, step, sample])
-        forced = is_forced(sample, self.batch_size, self.foreground_share)
-        index, name = self.chooser.choose(rng, step * self.batch_size + sample, forced=forced)
-        case = self.cases[index]
-        return case, draw_valid_box(rng, case, self.patch, name, forced=forced, min_valid=self.min_valid)
+    @property
+    @abstractmethod
+    def spec(self) -> DataSpec:
+        """Channels, label table and number of axes of every case."""
 
-    def __getitem__(self, index: tuple[int, int]) -> Window:
-        step, sample = index
-        case, box = self.place(step, sample)
-        return Window(case.read(widen(box, self.window)), (self.seed, step, sample))
+    @abstractmethod
+    def cases(self) -> list[Case]:
+        """Labelled cases for training and validation, sorted by id."""
+
+    def test_cases(self) -> list[Case]:
+        """Cases that no fold contains, sorted by id, with or without labels; may be empty."""
+        return []
+
+    @property
+    def normalisation(self) -> tuple[str, ...]:
+        """Normalisation scheme of each channel."""
+        return tuple(normalisation_scheme(c.name) for c in self.spec.channels)
+
+    def open(self, case: Case) -> OpenCase:
+        """Open one case with the settings of this dataset, to read it whole or in windows."""
+        return OpenCase(case, self.spec, self.reading)
+
+    def read(self, case: Case) -> Sample:
+        """Read one whole case."""
+        return self.open(case).read()
 
 
-class StepSampler(Sampler[list[tuple[int, int]]]):
-    """Batch sampler: the indices of one epoch of optimiser steps, or of what is left of it when a training resumes.
-
-    Args:
-        steps: Optimiser steps of an epoch.
-        batch_size: Samples of a batch on this rank.
-        epoch: Gives the current epoch; asked whenever an iteration begins, as the loader outlives it.
-        done: Gives the batches of this epoch that were done before, of a training that resumes within it.
-        rank: This process among ``world``.
-        world: Number of processes.
-        parts: Batches of a step, whose gradients are accumulated; together they hold the samples that one batch of
-            as many times the size would hold.
-    """
-
-    def __init__(
-        self,
-        steps: int,
-        batch_size: int,
-        *,
-        epoch: Callable[[], int],
-        done: Callable[[], int] = int,
-        rank: int = 0,
-        world: int = 1,
-        parts: int = 1,
-    ) -> None:
-        self.steps, self.batch_size, self.epoch, self.done = steps, batch_size, epoch, done
-        self.rank, self.world, self.parts = rank, world, parts
-
-    def __len__(self) -> int:
-        return self.steps * self.parts
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        start = self.epoch() * self.steps
-        for number in range(self.done(), len(self)):
-            step, part = divmod(number, self.parts)
-            places = range(part * self.batch_size, (part + 1) * self.batch_size)
-            yield [(start + step, self.rank + self.world * place) for place in places]
+def unlabelled_table() -> LabelTable:
+    """Stands for the label table of images without labels, which are only pretrained on."""
+    return LabelTable.declare({"background": 0, "unlabelled": 1})
 
 
-class StepLoader(DataLoader[Any]):
-    """A loader of a ``StepSampler``, which continues within an epoch by itself.
+def normalisation_scheme(channel_name: str) -> str:
+    """Normalisation that a channel's name asks for, by nnU-Net's rules (letter case is ignored).
 
-    Lightning asks for the two methods of a state, and warns where a loader lacks them.
-    """
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: where the training is, its loops know."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to restore."""
-
-
-class CaseDataset(Dataset[Sample]):
-    """Whole preprocessed cases, in order, for validation; a large one comes in tiles, which bounds memory.
-
-    Args:
-        cases: The cases.
-        largest: Cells of a case, and of a tile, at most. Tiles meet without overlap, so that cells at
-            their borders are seen with less around them than in prediction.
-    """
-
-    def __init__(self, cases: Sequence[PreparedCase], *, largest: int = LARGEST) -> None:
-        self.places = [(case, box) for case in cases for box in _tiles(case.shape, largest)]
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, index: int) -> Sample:
-        case, box = self.places[index]
-        return case.read(box)
-
-
-def _tiles(shape: Sequence[int], largest: int) -> list[Box]:
-    """Boxes of at most ``largest`` cells that cover an array of this shape, as equal as possible.
+    Returns:
+        ``ct`` (clip to pooled foreground percentiles, then pooled mean and deviation), ``none``,
+        ``unit_range`` (minimum and maximum of the image), ``rgb`` (divide by 255), or for every other
+        name ``zscore`` (mean and deviation of the image).
 
     Example:
-        >>> [(b.start, b.stop) for b in _tiles((4, 10), 20)]
-        [((0, 0), (4, 5)), ((0, 5), (4, 10))]
+        >>> [normalisation_scheme(n) for n in ("CT", "T1", "noNorm", "rgb_to_0_1#2")]
+        ['ct', 'zscore', 'none', 'rgb']
     """
-    parts = [1] * len(shape)
-    while prod(-(-n // p) for n, p in zip(shape, parts, strict=True)) > largest:
-        parts[int(np.argmax([n / p for n, p in zip(shape, parts, strict=True)]))] += 1
-    edges = [[n * i // p for i in range(p + 1)] for n, p in zip(shape, parts, strict=True)]
-    corners = product(*[list(pairwise(edge)) for edge in edges])
-    return [Box(tuple(a for a, _ in sides), tuple(b for _, b in sides)) for sides in corners]
+    return _SCHEMES.get(channel_name.split("#")[0].lower(), "zscore")
+
+
+def check_names(names: Sequence[Any]) -> None:
+    """Refuse channels that are numbered instead of named.
+
+    Raises:
+        BadInput: A number among them.
+    """
+    if any(isinstance(name, (int, float)) for name in names):
+        raise BadInput(
+            f"data.channels={list(names)}: got numbers, expected names, such as [CT] or [B4, B3, B2]; bands are found "
+            "by the names in the file, and where it has none, data.bands names all of its bands in their order"
+        )
+
+
+def named_channels(names: Sequence[str]) -> tuple[Channel, ...]:
+    """Channels of these names; a name that comes again gets ``#2``, ``#3``, as names must be unique.
+
+    Example:
+        >>> [c.name for c in named_channels(["CT", "rgb_to_0_1", "rgb_to_0_1"])]
+        ['CT', 'rgb_to_0_1', 'rgb_to_0_1#2']
+    """
+    count = [names[: i + 1].count(name) for i, name in enumerate(names)]
+    unit = {"ct": "HU"}
+    return tuple(
+        Channel(name if n == 1 else f"{name}#{n}", unit=unit.get(normalisation_scheme(name), ""))
+        for name, n in zip(names, count, strict=True)
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from medseg.data.cases import Dataset
+from medseg.data.dataset import Dataset
 from medseg.doctor.examine import fast
 
 _SAID_LATER = ("sform and qform", "skewed axes", "memory", "sides", "footprint", "grid", "axes", "direction", "refused")

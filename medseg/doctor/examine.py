@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from medseg.data.case import Case, refusals
-from medseg.data.cases import Dataset
+from medseg.data.dataset import Dataset
 from medseg.doctor.checks import channels, duplicates, files, grids, headers, intensities, labels, memory, shapes, sides
 from medseg.doctor.checks import spacing as spacings
 from medseg.doctor.finding import Finding, collapsed

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from medseg import formats
-from medseg.data.cases import Dataset
+from medseg.data.dataset import Dataset
 from medseg.doctor.finding import Finding, Repair
 from medseg.doctor.survey import CaseFacts, Survey, root_of
 from medseg.errors import BadInput

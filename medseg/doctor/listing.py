@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Sequence
 
 from medseg.data.case import Case, Refused, refusals
-from medseg.data.cases import Dataset
+from medseg.data.dataset import Dataset
 from medseg.doctor.finding import Finding
 from medseg.errors import BadInput
 

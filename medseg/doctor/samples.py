@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Shaped
 
-from medseg.data.opening import OpenCase
+from medseg.data.reading.open_case import OpenCase
 from medseg.formats.source import Source
 from medseg.geometry.box import Box
 

@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from medseg import formats
 from medseg.data.case import Case
-from medseg.data.cases import Dataset
-from medseg.data.opening import OpenCase
-from medseg.data.preparing import tiles
-from medseg.data.reading import Reading
-from medseg.data.series import shown
+from medseg.data.dataset import Dataset
+from medseg.data.layout.dates import shown
+from medseg.data.preprocessing.windows import tiles
+from medseg.data.reading.open_case import OpenCase
+from medseg.data.reading.options import Reading
 from medseg.doctor.contents import ChannelFacts, ChannelTally, LabelFacts, LabelTally, countable, parts_of
 from medseg.doctor.headers import Header, headers_of
 from medseg.doctor.samples import SampleSource

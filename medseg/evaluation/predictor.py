@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from medseg.data.cases import Case
+from medseg.data.dataset import Case
 from medseg.inference.predictor import Predictor
 from medseg.metrics.accumulate import CaseScores
 from medseg.sample import Sample

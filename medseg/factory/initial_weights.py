@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from medseg.data.normalise import POOLED, Normalisation
+from medseg.data.preprocessing.normalise import POOLED, Normalisation
 from medseg.errors import BadInput, told_as
 from medseg.models.network import Network
 from medseg.peft.tuning import Tuning

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from medseg import checkpoint
 from medseg.data.case import Case
-from medseg.data.cases import Dataset, check_names
 from medseg.data.datamodule import DataModule
-from medseg.data.digests import Digests
+from medseg.data.dataset import Dataset, check_names
+from medseg.data.store.content_hash import Digests
 from medseg.doctor.at_start import warn_of_headers
 from medseg.errors import BadInput
 from medseg.factory.initial_weights import begin, rehearse

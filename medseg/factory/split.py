@@ -9,13 +9,13 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from omegaconf import DictConfig, ListConfig
 
-from medseg.data.blocks import blocks, runs
 from medseg.data.case import Case, first_five, refuse
-from medseg.data.cases import Dataset
-from medseg.data.digests import content_key
-from medseg.data.leakage import leaks
+from medseg.data.dataset import Dataset
 from medseg.data.problems import Problems
-from medseg.data.split import USUAL, Files, held_out, number_of_folds, split
+from medseg.data.splits.blocks import blocks, runs
+from medseg.data.splits.folds import USUAL, Files, held_out, number_of_folds, split
+from medseg.data.splits.leakage import leaks
+from medseg.data.store.content_hash import content_key
 from medseg.errors import BadInput
 
 TEST_SET = "the test set"

@@ -13,8 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 from torch.nn.modules import module as registry
 
-from medseg.data.file_names import FileNames
-from medseg.data.reading import Reading
+from medseg.data.layout.patterns import FileNames
+from medseg.data.reading.options import Reading
 from medseg.errors import BadInput
 from medseg.factory.instantiate import instantiate
 from medseg.factory.network import network

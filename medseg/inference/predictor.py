@@ -24,7 +24,7 @@ from medseg.sample import DataSpec, Sample, evenly_spaced, in_slots
 
 @runtime_checkable
 class Preparation(Protocol):
-    """Preprocessing that can be undone; ``medseg.data.preprocess.Preprocess`` is one."""
+    """Preprocessing that can be undone; ``medseg.data.preprocessing.preprocess.Preprocess`` is one."""
 
     def __call__(self, sample: Sample) -> tuple[Sample, Any]:
         """The network's view of a sample, and a trace."""
@@ -41,7 +41,7 @@ class Preparation(Protocol):
 
 @runtime_checkable
 class Opened(Protocol):
-    """An image whose header has been read; ``medseg.data.opening.OpenCase`` is one."""
+    """An image whose header has been read; ``medseg.data.reading.open_case.OpenCase`` is one."""
 
     grid: Grid
 

@@ -14,12 +14,12 @@ import numpy.typing as npt
 from jaxtyping import Float
 
 from medseg.data.case import Case, first_five
-from medseg.data.cases import Dataset
-from medseg.data.digests import Digests, content_key
-from medseg.data.opening import OpenCase
-from medseg.data.preparing import tiles
-from medseg.data.preprocess import content_box, crop, to_canonical
+from medseg.data.dataset import Dataset
+from medseg.data.preprocessing.preprocess import content_box, crop, to_canonical
+from medseg.data.preprocessing.windows import tiles
 from medseg.data.problems import Problems
+from medseg.data.reading.open_case import OpenCase
+from medseg.data.store.content_hash import Digests, content_key
 from medseg.errors import BadInput
 from medseg.labels import IGNORE, LabelTable
 from medseg.runtime.atomic import write_whole

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from medseg.data.normalise import POOLED, Normalisation
-from medseg.data.preprocess import Preprocess
+from medseg.data.preprocessing.normalise import POOLED, Normalisation
+from medseg.data.preprocessing.preprocess import Preprocess
 from medseg.errors import BadInput
 from medseg.planning.cost import Budget, UNetCost, convolution_outputs, estimated_gb
 from medseg.planning.fingerprint import Fingerprint

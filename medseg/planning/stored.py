@@ -7,7 +7,7 @@ from dataclasses import fields
 from math import prod
 from typing import Any
 
-from medseg.data.normalise import Normalisation
+from medseg.data.preprocessing.normalise import Normalisation
 from medseg.errors import BadInput
 from medseg.runtime.values import listed, mapped, number, text, truth, whole
 

@@ -16,7 +16,7 @@ from medseg.hydra_app import app as command
 
 if TYPE_CHECKING:
     from medseg.data.case import Case
-    from medseg.data.series import Dates
+    from medseg.data.layout.dates import Dates
     from medseg.inference.predictor import Predictor
     from medseg.labels import LabelTable
     from medseg.prediction.jobs import Written
@@ -222,7 +222,7 @@ def find_cases(sources: Sequence[Path], n_channels: int, ndim: int = 3, dates: D
     """
     from medseg import formats
     from medseg.data.case import Case
-    from medseg.data.pairing import by_stem, pair
+    from medseg.data.layout.pairing import by_stem, pair
 
     source = sources[0]
     if ndim == 2:
@@ -254,6 +254,6 @@ def find_cases(sources: Sequence[Path], n_channels: int, ndim: int = 3, dates: D
 
 def _paired(folder: Path, n_channels: int, suffix: str) -> list[Case]:
     from medseg import formats
-    from medseg.data.pairing import pair
+    from medseg.data.layout.pairing import pair
 
     return pair(folder, None, n_channels, endings=[suffix]) if suffix in formats.VOLUMES else []

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medseg.data.preparation import digest_of
+from medseg.data.conversion.preparation import digest_of
 from medseg.errors import BadInput
 from medseg.runtime.atomic import write_whole
 

@@ -14,10 +14,10 @@ import torch
 
 from medseg import checkpoint, formats
 from medseg.data.case import Case
-from medseg.data.file_names import FileNames
-from medseg.data.opening import OpenCase
-from medseg.data.reading import Reading
-from medseg.data.series import dated
+from medseg.data.layout.dates import dated
+from medseg.data.layout.patterns import FileNames
+from medseg.data.reading.open_case import OpenCase
+from medseg.data.reading.options import Reading
 from medseg.errors import BadInput
 from medseg.factory import trust as trusted
 from medseg.factory.run import tiling

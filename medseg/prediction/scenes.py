@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg import formats
-from medseg.data.normalise import ImageStats
-from medseg.data.opening import OpenCase
-from medseg.data.preparing import image_stats, tiles
-from medseg.data.preprocess import Preprocess
+from medseg.data.preprocessing.normalise import ImageStats
+from medseg.data.preprocessing.preprocess import Preprocess
+from medseg.data.preprocessing.windows import image_stats, tiles
+from medseg.data.reading.open_case import OpenCase
 from medseg.formats.sink import RasterSink, class_nodata
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid

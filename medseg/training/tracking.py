@@ -130,7 +130,7 @@ def manifest(run: Run) -> dict[str, Any]:
 
     Where the files lie does not matter.
     """
-    from medseg.data.digests import Digests, content_key
+    from medseg.data.store.content_hash import Digests, content_key
 
     digests = Digests(run.datamodule.store / "digests.json")
     parts = {

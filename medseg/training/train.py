@@ -134,7 +134,7 @@ def _train(cfg: DictConfig, run_dir: Path, resumed: Path | None, watched_by: Seq
     from medseg.runtime import verbosity as quiet
 
     quiet.settle(tracker=online(cfg))  # before what follows is imported
-    from medseg.data.digests import Digests
+    from medseg.data.store.content_hash import Digests
     from medseg.factory import run as build
     from medseg.factory import split as folds
     from medseg.runtime import distributed as processes

@@ -1,176 +1,204 @@
-from collections import Counter
-from dataclasses import dataclass
-from functools import cached_property
+from pathlib import Path
+from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
-from scipy import stats
 
-from medseg.data.dataset import PatchDataset, StepSampler
-from medseg.data.patches import draw_box, draw_case, is_forced
+from medseg.data.case import Case, refuse
+from medseg.data.dataset import named_channels, normalisation_scheme
+from medseg.data.reading.open_case import OpenCase
+from medseg.data.reading.options import Reading
 from medseg.errors import BadInput
-from medseg.geometry.box import Box, read_padded
-from medseg.geometry.grid import PIXEL, Grid
-from medseg.sample import Sample
+from medseg.labels import IGNORE, LabelTable
+from medseg.sample import DataSpec, Sample
+
+TABLE = LabelTable.declare({"background": 0, "liver": 1, "spleen": 7, "ignore": 9})
+SPEC = DataSpec(channels=named_channels(["CT"]), labels=TABLE, ndim=3)
+TWO = DataSpec(channels=named_channels(["T1", "T2"]), labels=TABLE, ndim=3)
+AFFINE = np.array([[-0.8, 0, 0, 10], [0, 0.8, 0, -5], [0, 0, 5, 3], [0, 0, 0, 1.0]])
 
 
-@dataclass
-class Scene:
-    """A prepared case in memory, with two classes; its first rows are not valid."""
-
-    case: str
-    shape: tuple[int, ...]
-    group: str
-    invalid: int = 0
-
-    @cached_property
-    def valid(self) -> np.ndarray:
-        return np.indices(self.shape)[0] >= self.invalid
-
-    @cached_property
-    def label(self) -> np.ndarray:
-        """Class 1 (rare) in the last four columns of the scene, class 0 elsewhere."""
-        return (np.indices(self.shape)[1] >= self.shape[1] - 4).astype(np.int64)
-
-    @cached_property
-    def cells(self) -> dict[str, np.ndarray]:
-        masks = (("land", self.label == 0), ("road", self.label == 1))
-        return {name: np.argwhere(mask & self.valid).astype(np.int32) for name, mask in masks}
-
-    @cached_property
-    def counts(self) -> dict[str, int]:
-        return {name: len(cells) for name, cells in self.cells.items()}
-
-    @cached_property
-    def n_valid(self) -> int:
-        return int(self.valid.sum())
-
-    def valid_share(self, box: Box) -> float:
-        return float(read_padded(self.valid, box, 0).mean())
-
-    def read(self, box: Box | None = None) -> Sample:
-        box = box or Box.whole(self.shape)
-        place = np.arange(np.prod(self.shape), dtype=np.float32).reshape(1, *self.shape)
-        grid = Grid(box.shape, np.eye(3), PIXEL)
-        valid = read_padded(self.valid, box, 0)
-        return Sample(read_padded(place, box, 0), read_padded(self.label, box, -1), valid, grid, self.case, self.group)
+def read_case(case: Case, spec: DataSpec, **settings: Any) -> Sample:
+    return OpenCase(case, spec, Reading(**settings)).read()
 
 
-SCENES = (Scene("a", (40, 64), "west"), Scene("b", (16, 20), "west"), Scene("c", (24, 40), "east", invalid=12))
+def write(path: Path, array: np.ndarray, affine: np.ndarray = AFFINE) -> Path:
+    nib.save(nib.Nifti1Image(array, affine), path)
+    return path
 
 
-def patches(**changes: object) -> PatchDataset:
-    settings = {"patch": (12, 12), "window": (14, 14), "batch_size": 4, "foreground_share": 0.5, "seed": 5}
-    return PatchDataset(SCENES, **(settings | changes))  # type: ignore[arg-type]
+def image_of(*shape: int) -> np.ndarray:
+    return np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
 
 
-def test_the_default_strategy_is_that_of_volumes() -> None:
-    """Each place as it is written down: turns of cases, and one generator a place for the box."""
-    drawn = patches()
-    for step in range(6):
-        for sample in range(4):
-            case = SCENES[draw_case(5, 4 * step + sample, 3)]
-            rng = np.random.default_rng([5, 1, step, sample])
-            box = draw_box(rng, case.shape, (12, 12), case.cells, forced=is_forced(sample, 4, 0.5))
-            assert drawn.place(step, sample) == (case, box)
+@pytest.fixture
+def label() -> np.ndarray:
+    array = np.zeros((4, 5, 6), dtype=np.uint8)
+    array[0, 0, 0], array[1, 2, 3], array[3, 4, 5] = 1, 7, 9
+    return array
 
 
-@pytest.mark.parametrize("strategy", ["area", "class"])
-def test_free_patches_spread_evenly_over_the_ground(strategy: str) -> None:
-    """Cases come as their valid cells do: 2560, 320 and 480 (p = 0.001)."""
-    drawn = patches(strategy=strategy, foreground_share=0.0)
-    hits = Counter(drawn.place(step, sample)[0].case for step in range(300) for sample in range(4))
-    expected = 1200 * np.array([2560, 320, 480]) / 3360
-    assert stats.chisquare([hits[c] for c in "abc"], expected).pvalue > 1e-3
+@pytest.fixture
+def case(tmp_path: Path, label: np.ndarray) -> Case:
+    image = write(tmp_path / "a_0000.nii.gz", image_of(4, 5, 6))
+    return Case("a", (image,), write(tmp_path / "a.nii.gz", label), "patient 1")
 
 
-def test_forced_patches_of_the_class_strategy_hold_the_rare_class_more_often() -> None:
-    """Land has 3360 - 272 cells and road 4 columns of 40, 16 and 12 valid rows: 160 + 64 + 48."""
-    drawn = patches(strategy="class", foreground_share=1.0)
-    road = 272**-0.5 / (272**-0.5 + (3360 - 272) ** -0.5)
-    near = 2 * (40 + 16 + 12) / (3360 - 272)  # of land: 6 or 5 columns from the right border
-    places = [drawn.place(step, sample) for step in range(150) for sample in range(4)]
-    at_border = sum(box.stop[1] == case.shape[1] for case, box in places)
-    expected = 600 * (road + (1 - road) * near)
-    assert abs(at_border - expected) < 3.5 * np.sqrt(expected * (1 - expected / 600))
+def moved(shift: float) -> np.ndarray:
+    """AFFINE, with its origin moved along array axis 2 by this many voxels."""
+    affine = AFFINE.copy()
+    affine[:3, 3] += shift * AFFINE[:3, 2]
+    return affine
 
 
-def test_groups_come_in_turns() -> None:
-    drawn = patches(strategy="group")
-    for step in range(20):
-        assert Counter(drawn.place(step, sample)[0].group for sample in range(4)) == {"west": 2, "east": 2}
+def test_read_case_gives_image_label_grid_and_names(case: Case) -> None:
+    sample = read_case(case, SPEC)
+    assert sample.image.dtype == np.float32
+    np.testing.assert_array_equal(sample.image, image_of(1, 4, 5, 6))
+    expected = np.zeros((4, 5, 6), dtype=int)
+    expected[0, 0, 0], expected[1, 2, 3], expected[3, 4, 5] = 1, 2, IGNORE
+    np.testing.assert_array_equal(sample.label, expected)
+    assert sample.valid.all()
+    np.testing.assert_allclose(sample.grid.affine, AFFINE, atol=1e-6)
+    assert (sample.grid.shape, sample.case, sample.group) == ((4, 5, 6), "a", "patient 1")
 
 
-def test_patches_keep_to_what_is_valid() -> None:
-    shares = [
-        case.valid_share(box)
-        for case, box in (patches(strategy="area", min_valid=0.75).place(s, i) for s in range(50) for i in range(4))
-    ]
-    assert min(shares) >= 0.75
-    free = [case.valid_share(box) for case, box in (patches().place(s, i) for s in range(50) for i in range(4))]
-    assert min(free) < 0.25
+def test_read_case_stacks_channels_of_several_files_and_of_one(tmp_path: Path) -> None:
+    first, second = image_of(3, 4, 5), -image_of(3, 4, 5)
+    files = (write(tmp_path / "a_0000.nii.gz", first), write(tmp_path / "a_0001.nii.gz", second))
+    together = write(tmp_path / "b.nii.gz", np.stack([first, second], axis=-1))
+    apart = read_case(Case("a", files, None, "a"), TWO)
+    joined = read_case(Case("b", (together,), None, "b"), TWO)
+    np.testing.assert_array_equal(apart.image, np.stack([first, second]))
+    np.testing.assert_array_equal(joined.image, apart.image)
+    assert apart.label is None
+    assert joined.grid.offset_from(apart.grid) == 0
 
 
-@pytest.mark.parametrize("strategy", ["case", "area", "class", "group"])
-def test_any_window_can_be_had_again_without_those_before(strategy: str) -> None:
-    drawn, again = (patches(strategy=strategy, min_valid=0.5) for _ in range(2))
-    indices = [index for batch in StepSampler(3, 4, epoch=lambda: 2) for index in batch]
-    windows = [drawn[index] for index in indices]
-    assert [w.key for w in windows] == [(5, s, i) for s in (6, 7, 8) for i in range(4)]
-    last = again[indices[-1]].sample
-    assert last.case == windows[-1].sample.case
-    np.testing.assert_array_equal(last.image, windows[-1].sample.image)
+def test_number_of_channels_is_checked(case: Case) -> None:
+    with pytest.raises(BadInput, match=r"case a: 1 channel\(s\) in .*a_0000\.nii\.gz, expected 2 \['T1', 'T2'\]"):
+        read_case(case, TWO)
+
+
+def test_number_of_axes_is_checked(case: Case) -> None:
+    flat = DataSpec(channels=SPEC.channels, labels=TABLE, ndim=2)
+    with pytest.raises(BadInput, match=r"case a: image .* has 3 spatial axes \(shape \(4, 5, 6\)\), expected 2"):
+        read_case(case, flat)
+
+
+def test_shifted_label_is_refused_with_the_displacement_in_voxels(
+    case: Case, label: np.ndarray, tmp_path: Path
+) -> None:
+    write(tmp_path / "a.nii.gz", label, moved(0.5))
+    with pytest.raises(
+        BadInput, match=r"a\.nii\.gz does not lie on the grid of .*a_0000\.nii\.gz: displaced by up to 0\.5 voxels"
+    ) as error:
+        read_case(case, SPEC)
+    way_out = str(error.value).split("data.grid_tolerance=")[1].split(";")[0]
+    sample = read_case(case, SPEC, grid_tolerance=float(way_out))
+    np.testing.assert_allclose(sample.grid.affine, AFFINE, atol=1e-6)
+
+
+def test_rounding_of_headers_is_no_difference(case: Case, label: np.ndarray, tmp_path: Path) -> None:
+    write(tmp_path / "a.nii.gz", label, moved(0.005))
+    assert read_case(case, SPEC).label is not None
+    with pytest.raises(BadInput, match=r"allowed are 0\.001"):
+        read_case(case, SPEC, grid_tolerance=0.001)
+
+
+def test_flipped_label_is_refused(case: Case, label: np.ndarray, tmp_path: Path) -> None:
+    write(tmp_path / "a.nii.gz", label, AFFINE @ np.diag([-1.0, 1, 1, 1]))
+    with pytest.raises(BadInput, match="displaced by up to 3 voxels with its axes in the order LAS"):  # 0 to -3
+        read_case(case, SPEC)
+
+
+def test_other_shape_is_refused_whatever_the_tolerance(case: Case, label: np.ndarray, tmp_path: Path) -> None:
+    write(tmp_path / "a.nii.gz", label[:, :, :5])
+    with pytest.raises(BadInput, match=r"shape \(4, 5, 5\) in ras_mm, expected shape \(4, 5, 6\) in ras_mm; resample"):
+        read_case(case, SPEC, grid_tolerance=1.0)
+
+
+def test_channels_on_different_grids_are_refused(tmp_path: Path) -> None:
+    first = write(tmp_path / "a_0000.nii.gz", image_of(3, 4, 5))
+    second = write(tmp_path / "a_0001.nii.gz", image_of(3, 4, 5), moved(-1.0))
+    with pytest.raises(BadInput, match=r"case a: .*a_0001\.nii\.gz does not lie on the grid .* up to 1 voxels"):
+        read_case(Case("a", (first, second), None, "a"), TWO)
+
+
+def test_label_value_outside_the_table_is_refused(case: Case, label: np.ndarray, tmp_path: Path) -> None:
+    label[2, 2, :2] = 3
+    path = write(tmp_path / "a.nii.gz", label)
+    with pytest.raises(BadInput, match=r"a\.nii\.gz: label values \{3: 2\} .*data\.labels"):
+        read_case(Case("a", case.images, path, "a"), SPEC)
+
+
+def test_float_labels_count_where_they_are_integral(case: Case, label: np.ndarray, tmp_path: Path) -> None:
+    expected = read_case(case, SPEC).label
+    write(tmp_path / "a.nii.gz", label.astype(np.float32))
+    np.testing.assert_array_equal(read_case(case, SPEC).label, expected)
+    write(tmp_path / "a.nii.gz", label.astype(np.float32) + 0.5 * (label == 1))
+    with pytest.raises(BadInput, match=r"label values \{1\.5: 1\}"):
+        read_case(case, SPEC)
+
+
+def test_label_of_several_channels_is_refused(case: Case, label: np.ndarray, tmp_path: Path) -> None:
+    write(tmp_path / "a.nii.gz", np.stack([label, label], axis=-1))
+    with pytest.raises(BadInput, match=r"label .*a\.nii\.gz has 2 channels, expected 1"):
+        read_case(case, SPEC)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nonfinite_voxels_are_refused_or_masked(value: float, tmp_path: Path) -> None:
+    first, second = image_of(3, 4, 5).astype(np.float64), np.ones((3, 4, 5))
+    second[1, 2, 3] = second[2, 0, 0] = value
+    files = (write(tmp_path / "a_0000.nii.gz", first), write(tmp_path / "a_0001.nii.gz", second))
+    case = Case("a", files, None, "a")
+    with pytest.raises(
+        BadInput, match=r"case a: 2 NaN or infinite .* first in channel 1 at \(1, 2, 3\); .*data\.nonfinite=mask"
+    ):
+        read_case(case, TWO)
+    sample = read_case(case, TWO, nonfinite="mask")
+    assert {tuple(i) for i in np.argwhere(~sample.valid).tolist()} == {(1, 2, 3), (2, 0, 0)}
+    np.testing.assert_array_equal(sample.image[0], first * sample.valid)
+    np.testing.assert_array_equal(sample.image[1], sample.valid)
+
+
+def test_truncated_file_is_refused(case: Case, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    path = write(tmp_path / "a_0000.nii.gz", rng.normal(size=(4, 5, 6)))
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(BadInput, match=r"a_0000\.nii\.gz"):
+        read_case(case, SPEC)
+
+
+def test_volume_of_two_slices_is_read(tmp_path: Path) -> None:
+    image = write(tmp_path / "a_0000.nii.gz", image_of(7, 8, 2))
+    label = write(tmp_path / "a.nii.gz", np.ones((7, 8, 2), dtype=np.uint8))
+    sample = read_case(Case("a", (image,), label, "a"), SPEC)
+    assert sample.image.shape == (1, 7, 8, 2)
+    assert (sample.label == 1).all()
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("name", "scheme"),
     [
-        ({"min_valid": 1.5}, r"min_valid 1\.5 came, expected a share from 0 to 1"),
-        ({"strategy": "rare"}, r"strategy 'rare' came, choose case, area, class or group"),
+        ("CT", "ct"), ("ct", "ct"), ("CTA", "zscore"), ("noNorm", "none"), ("NONORM", "none"),
+        ("rescale_to_0_1", "unit_range"), ("rgb_to_0_1", "rgb"), ("zscore", "zscore"), ("FLAIR", "zscore"),
     ],
-)
-def test_unsound_settings_are_refused(changes: dict[str, object], message: str) -> None:
-    with pytest.raises(BadInput, match=message):
-        patches(**changes)
+)  # fmt: skip
+def test_normalisation_follows_the_channel_name(name: str, scheme: str) -> None:
+    assert normalisation_scheme(name) == scheme
 
 
-def test_no_case_is_refused() -> None:
-    with pytest.raises(BadInput, match="no training case came"):
-        PatchDataset([], patch=(2, 2), window=(2, 2), batch_size=1, foreground_share=0.0, seed=0)
+def test_channels_of_one_name_stay_apart_and_keep_their_scheme() -> None:
+    channels = named_channels(["rgb_to_0_1", "CT", "rgb_to_0_1"])
+    assert [c.name for c in channels] == ["rgb_to_0_1", "CT", "rgb_to_0_1#2"]
+    assert [c.unit for c in channels] == ["", "HU", ""]
+    assert [normalisation_scheme(c.name) for c in channels] == ["rgb", "ct", "rgb"]
 
 
-def test_each_epoch_goes_on_where_the_last_ended() -> None:
-    now = {"epoch": 0}
-    sampler = StepSampler(2, 3, epoch=lambda: now["epoch"])
-    first = list(sampler)
-    now["epoch"] = 1
-    second = list(sampler)
-    assert first == [[(0, 0), (0, 1), (0, 2)], [(1, 0), (1, 1), (1, 2)]]
-    assert second == [[(2, 0), (2, 1), (2, 2)], [(3, 0), (3, 1), (3, 2)]]
-    assert len(sampler) == 2
-
-
-def test_ranks_share_the_samples_of_a_step() -> None:
-    ranks = [list(StepSampler(1, 2, epoch=lambda: 4, rank=rank, world=2)) for rank in range(2)]
-    assert ranks == [[[(4, 0), (4, 2)]], [[(4, 1), (4, 3)]]]
-
-
-@pytest.mark.parametrize(("shape", "largest"), [((7, 9), 100), ((7, 9), 20), ((40, 3, 5), 50), ((1, 1), 1)])
-def test_large_cases_validate_in_tiles_that_cover_them_once(shape: tuple[int, ...], largest: int) -> None:
-    from medseg.data.dataset import _tiles
-
-    seen = np.zeros(shape, int)
-    for box in _tiles(shape, largest):
-        assert np.prod(box.shape) <= largest
-        seen[box.slices] += 1
-    assert (seen == 1).all()
-
-
-@pytest.mark.parametrize("world", [1, 2])
-def test_accumulated_batches_hold_the_samples_of_one_larger_batch(world: int) -> None:
-    for rank in range(world):
-        once = StepSampler(3, 4, epoch=lambda: 2, rank=rank, world=world)
-        twice = StepSampler(3, 2, epoch=lambda: 2, rank=rank, world=world, parts=2)
-        assert len(twice) == 6
-        halves = list(twice)
-        assert [a + b for a, b in zip(halves[::2], halves[1::2], strict=True)] == list(once)
+def test_refusal_names_five_and_counts_all() -> None:
+    refuse([], "case(s)", "never told")
+    with pytest.raises(BadInput, match=r"^7 case\(s\): a, b, c, d, e, \.\.\.; way out$"):
+        refuse(list("abcdefg"), "case(s)", "way out")

@@ -8,10 +8,10 @@ import numpy as np
 import rasterio
 
 from medseg import formats
-from medseg.data.cases import Dataset
+from medseg.data.dataset import Dataset
 from medseg.data.datasets.nnunet import NnunetDataset
 from medseg.data.datasets.rasters import RastersDataset
-from medseg.data.reading import Reading
+from medseg.data.reading.options import Reading
 from medseg.doctor import Finding, examine
 from medseg.geometry.grid import PIXEL, Grid
 from tests.tiny import AFFINE, save, utm_grid

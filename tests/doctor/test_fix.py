@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from medseg import formats
-from medseg.data.cases import Dataset
+from medseg.data.dataset import Dataset
 from medseg.data.datasets.nnunet import NnunetDataset
 from medseg.doctor import examine
 from medseg.doctor.fix import write_fixed

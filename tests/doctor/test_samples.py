@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from medseg.data.case import Case
-from medseg.data.cases import Dataset
-from medseg.data.opening import OpenCase
+from medseg.data.dataset import Dataset
+from medseg.data.reading.open_case import OpenCase
 from medseg.doctor import examine
 from medseg.doctor.samples import SampleSource
 from medseg.sample import DataSpec

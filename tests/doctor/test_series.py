@@ -6,7 +6,7 @@ import numpy as np
 
 from medseg import formats
 from medseg.data.datasets.rasters import RastersDataset
-from medseg.data.reading import Reading
+from medseg.data.reading.options import Reading
 from medseg.doctor import examine
 from tests.doctor.sets import ROAD, found, named, scene_grid
 

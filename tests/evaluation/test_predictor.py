@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medseg.data.cases import Case
+from medseg.data.dataset import Case
 from medseg.evaluation.predictor import judge
 from medseg.geometry.grid import PIXEL, Grid
 from medseg.inference.predictor import Predictor

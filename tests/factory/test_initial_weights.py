@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from medseg import checkpoint
-from medseg.data.normalise import Normalisation
+from medseg.data.preprocessing.normalise import Normalisation
 from medseg.errors import BadInput
 from medseg.factory.initial_weights import statistics
 from medseg.hydra_app.app import compose

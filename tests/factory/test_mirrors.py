@@ -9,8 +9,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from medseg.data.datasets.phantom_volumes import PhantomVolumes
-from medseg.data.normalise import Normalisation
+from medseg.data.preprocessing.normalise import Normalisation
+from medseg.data.synthetic.phantom_volumes import PhantomVolumes
 from medseg.errors import BadInput
 from medseg.factory import run as build
 from medseg.factory.mirrors import mirrors

@@ -9,8 +9,8 @@ import pytest
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from medseg.data.case import Case
-from medseg.data.cases import Dataset
-from medseg.data.reading import Reading
+from medseg.data.dataset import Dataset
+from medseg.data.reading.options import Reading
 from medseg.errors import BadInput
 from medseg.factory import run as build
 from medseg.hydra_app.app import compose

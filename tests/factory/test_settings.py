@@ -10,7 +10,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from medseg.cli.plan import write
-from medseg.data.cases import Dataset
+from medseg.data.dataset import Dataset
 from medseg.errors import BadInput
 from medseg.factory import run as build
 from medseg.factory.settings import check_parts, check_values

@@ -10,8 +10,8 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
-from medseg.data.normalise import Normalisation
-from medseg.data.preprocess import Preprocess
+from medseg.data.preprocessing.normalise import Normalisation
+from medseg.data.preprocessing.preprocess import Preprocess
 from medseg.errors import BadInput
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid

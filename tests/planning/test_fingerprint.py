@@ -9,8 +9,8 @@ import pytest
 from medseg import formats
 from medseg.data.case import Case
 from medseg.data.datasets.nnunet import NnunetDataset
-from medseg.data.opening import OpenCase
-from medseg.data.reading import Reading
+from medseg.data.reading.open_case import OpenCase
+from medseg.data.reading.options import Reading
 from medseg.factory import run as build
 from medseg.hydra_app.app import compose
 from medseg.labels import LabelTable

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import yaml
 
-from medseg.data.normalise import Normalisation
+from medseg.data.preprocessing.normalise import Normalisation
 from medseg.errors import BadInput
 from medseg.geometry.grid import Grid
 from medseg.labels import LabelTable

@@ -13,7 +13,7 @@ import torch
 
 import medseg
 from medseg import checkpoint, formats
-from medseg.data.store import StoredCase
+from medseg.data.store.stored_case import StoredCase
 from medseg.errors import BadInput
 from medseg.factory import run as build
 from medseg.hydra_app.app import compose

@@ -12,7 +12,7 @@ import pytest
 import rasterio
 from PIL import Image
 
-from medseg.data import preparation
+from medseg.data.conversion import preparation
 from tests import image_layouts, volume_layouts
 from tests.prepared import SCRIPTS, prepare, script
 from tests.torchgeo_layouts import drawn

@@ -34,7 +34,7 @@ def test_schemes_without_numbers_are_told_in_words(tmp_path):
 
 
 def test_what_the_contract_of_medseg_writes_is_read(tmp_path):
-    from medseg.data.normalise import Normalisation
+    from medseg.data.preprocessing.normalise import Normalisation
     from medseg.labels import LabelTable
     from medseg.planning.plan import Plan
     from medseg.sample import DataSpec

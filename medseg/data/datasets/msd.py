@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from medseg import formats
-from medseg.data.cases import Case, Dataset, refuse
+from medseg.data.dataset import Case, Dataset, refuse
 from medseg.data.datasets.nnunet import declared_spec, read_declaration
-from medseg.data.reading import Nonfinite, Reading
-from medseg.data.split import grouped
+from medseg.data.reading.options import Nonfinite, Reading
+from medseg.data.splits.folds import grouped
 from medseg.errors import BadInput
 from medseg.geometry.tolerance import GRID_TOLERANCE
 from medseg.sample import DataSpec

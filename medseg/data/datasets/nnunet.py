@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from medseg import formats
-from medseg.data.cases import Case, Dataset, named_channels
-from medseg.data.pairing import pair
-from medseg.data.reading import Nonfinite, Reading
-from medseg.data.split import grouped
+from medseg.data.dataset import Case, Dataset, named_channels
+from medseg.data.layout.pairing import pair
+from medseg.data.reading.options import Nonfinite, Reading
+from medseg.data.splits.folds import grouped
 from medseg.errors import BadInput
 from medseg.geometry.tolerance import GRID_TOLERANCE
 from medseg.labels import LabelTable

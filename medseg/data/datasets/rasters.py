@@ -10,12 +10,12 @@ from typing import Any
 
 from medseg import formats
 from medseg.data.case import Case
-from medseg.data.cases import Dataset, unlabelled_table
-from medseg.data.file_names import FileNames
-from medseg.data.pairing import by_stem
-from medseg.data.reading import Reading
-from medseg.data.series import Dates
-from medseg.data.split import grouped
+from medseg.data.dataset import Dataset, unlabelled_table
+from medseg.data.layout.dates import Dates
+from medseg.data.layout.pairing import by_stem
+from medseg.data.layout.patterns import FileNames
+from medseg.data.reading.options import Reading
+from medseg.data.splits.folds import grouped
 from medseg.errors import BadInput
 from medseg.labels import LabelTable
 from medseg.labels.declared import by_name

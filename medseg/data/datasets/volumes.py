@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from medseg.data.cases import Case, Dataset, named_channels, unlabelled_table
-from medseg.data.file_names import FileNames
-from medseg.data.pairing import pair
-from medseg.data.reading import Nonfinite, Reading
-from medseg.data.split import grouped
+from medseg.data.dataset import Case, Dataset, named_channels, unlabelled_table
+from medseg.data.layout.pairing import pair
+from medseg.data.layout.patterns import FileNames
+from medseg.data.reading.options import Nonfinite, Reading
+from medseg.data.splits.folds import grouped
 from medseg.errors import BadInput
 from medseg.geometry.tolerance import GRID_TOLERANCE
 from medseg.labels import LabelTable

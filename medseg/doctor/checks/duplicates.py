@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 
 from medseg.data.case import Case
-from medseg.data.leakage import leaks
+from medseg.data.splits.leakage import leaks
 from medseg.doctor.finding import Finding, Severity
 from medseg.doctor.survey import CaseFacts, Survey
 from medseg.geometry.box import Box

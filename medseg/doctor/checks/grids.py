@@ -6,7 +6,7 @@ from itertools import permutations, product
 
 import numpy as np
 
-from medseg.data.opening import crs_name
+from medseg.data.reading.open_case import crs_name
 from medseg.doctor.finding import Finding, Repair, Severity
 from medseg.doctor.headers import Header
 from medseg.doctor.survey import CaseFacts, Survey

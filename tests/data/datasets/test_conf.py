@@ -6,7 +6,7 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from medseg.data.cases import Dataset
+from medseg.data.dataset import Dataset
 
 CONF = Path(__file__).parents[3] / "conf" / "data"
 LABELS = {"background": 0, "left lung": 1, "right lung": 2}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from medseg.data.datasets.nnunet import NnunetDataset
-from medseg.data.split import split
+from medseg.data.splits.folds import split
 from medseg.errors import BadInput
 
 V2 = {

@@ -1,0 +1,1 @@
+"""Published files -> layouts that are read."""

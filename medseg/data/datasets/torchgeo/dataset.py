@@ -1,0 +1,226 @@
+"""Any dataset of torchgeo by its class: the files that it lists, or the samples that it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from medseg import formats
+from medseg.data.case import Case
+from medseg.data.dataset import Dataset
+from medseg.data.datasets.rasters import declared_channels, declared_labels
+from medseg.data.datasets.torchgeo.attributes import band_names, class_values, colour_by_value
+from medseg.data.datasets.torchgeo.listed_files import Pair, completed, listed_pairs
+from medseg.data.datasets.torchgeo.recipe import Recipe
+from medseg.data.datasets.torchgeo.sample_index import named, sample_cases, sample_sources
+from medseg.data.datasets.torchgeo.samples import Cells, Samples, forget
+from medseg.data.layout.dates import Dates
+from medseg.data.reading.open_case import OpenCase
+from medseg.data.reading.options import Reading
+from medseg.data.splits.folds import grouped
+from medseg.errors import BadInput
+from medseg.geometry.box import Box
+from medseg.sample import DataSpec
+
+_PARTS = ("train", "val", "test")
+
+
+class TorchgeoDataset(Dataset):
+    """Cases of a torchgeo dataset.
+
+    With ``read=files`` they are the files that it lists (the image and mask of each entry of ``files``, the
+    scenes of a geo dataset's index), read by our own readers: windows, nodata, alignment and raw label values
+    as for any raster. With ``read=samples`` they are what it gives: a sample of a dataset of chips, or a row
+    of a geo dataset's index, queried window by window. Images ``[dates, channels, rows, columns]`` are time series.
+
+    Cases of a dataset with splits are named after theirs, ``train_...`` and ``val_...``, so that
+    ``data.val_cases=[val_*]`` keeps its own validation set; ``test`` is the test set.
+
+    Args:
+        root: Folder of the dataset, given to the class as ``root`` or ``paths``.
+        class_path: The class; ``torchgeo.datasets`` may be left out.
+        reading: How files are read and aligned.
+        cache: Folder for what is known about samples.
+        arguments: Further arguments of the class.
+        mask_class_path: A second geo dataset that holds the masks of the first.
+        mask_arguments: Its arguments, such as ``paths``.
+        read: ``files`` or ``samples``.
+        split_argument: Argument of the class that chooses a split.
+        splits: Its value for each of ``train``, ``val`` and ``test``; empty if there are none.
+        image_key: Entry of samples (or of listed files) that is the image, or several in order.
+        mask_key: Entry that is the label.
+        mask_channel: Of samples: which channel of the mask is the label.
+        mask_path: Of files: text in an image's path and what stands for it in its mask's,
+            ``{images: masks}``, where the dataset lists no masks.
+        more_images: Of files: likewise for further files that hold bands of the case.
+        channels: As for ``RastersDataset``; None takes all bands.
+        labels: Likewise; None takes the dataset's classes, the first of which has the value 0.
+        sensor: Likewise.
+        wavelengths_nm: Likewise.
+        background: Likewise.
+        pairs: Likewise.
+        colours: Likewise; beside those that the dataset has.
+        normalisation: Likewise.
+        name: The dataset's name.
+        groups: What splits may not tear apart, see ``split.grouped``.
+
+    Raises:
+        BadInput: The dataset is not there or takes no such arguments, or its bands or classes are not known.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        class_path: str,
+        *,
+        reading: Reading,
+        cache: Path | str,
+        arguments: Mapping[str, Any] | None = None,
+        mask_class_path: str | None = None,
+        mask_arguments: Mapping[str, Any] | None = None,
+        read: str = "samples",
+        split_argument: str = "split",
+        splits: Mapping[str, Any] | None = None,
+        image_key: str | Sequence[str] = "image",
+        mask_key: str = "mask",
+        mask_channel: int | None = None,
+        mask_path: Mapping[str, str] | None = None,
+        more_images: Sequence[Mapping[str, str]] = (),
+        channels: Sequence[str | Mapping[str, str]] | None = None,
+        labels: Mapping[str, int | Sequence[int]] | None = None,
+        sensor: str | None = None,
+        wavelengths_nm: Mapping[str, float] | None = None,
+        background: str | bool | None = None,
+        pairs: Sequence[Sequence[str]] | None = None,
+        colours: Mapping[str, Sequence[int]] | None = None,
+        normalisation: str = "standard",
+        name: str = "torchgeo",
+        groups: str | None = None,
+    ) -> None:
+        if read not in ("files", "samples"):
+            raise BadInput(f"data.read={read}: choose files or samples")
+        strange = sorted(set(splits or {}) - set(_PARTS))
+        if strange or (splits and "train" not in splits):
+            raise BadInput(f"data.splits={dict(splits or {})}: expected train, and val and test if there are such")
+        if reading.dates and (read == "files" or reading.dates != Dates(slots=reading.dates.slots)):
+            raise BadInput(
+                "data.dates: of torchgeo, samples with dates are time series by themselves, and only slots can be set, "
+                "with data.read=samples; take series of files by data=rasters"
+            )
+        forget()  # files may have changed since this process built another
+        self.root, self.name, self.groups = Path(root), name, groups
+        self._cache = Path(cache)
+        self._from_files = read == "files"
+        self._beside = (mask_path, tuple(more_images))
+        self.reading = reading
+        masks = Recipe.of(mask_class_path, self.root, mask_arguments or {}) if mask_class_path else None
+        keys = (image_key,) if isinstance(image_key, str) else tuple(image_key)
+        self._samples = {
+            part: Samples(
+                Recipe.of(class_path, self.root, {**(arguments or {}), **chosen}, masks), keys, mask_key, mask_channel
+            )
+            for part, chosen in ({p: {split_argument: v} for p, v in splits.items()} if splits else {"": {}}).items()
+        }
+        names = reading.bands or self._band_names()
+        if not channels and not names:
+            raise BadInput(f"{self._shown}: its bands have no names; give them, in order, as data.bands")
+        self.reading = replace(reading, bands=names)
+        values, colours = self._meaning(labels, colours)
+        made = declared_channels(channels or names, sensor, wavelengths_nm or {}, self.reading)
+        self._spec = DataSpec(made, declared_labels(values, background, colours, pairs), ndim=2)
+        self._normalisation = normalisation
+
+    @cached_property
+    def spec(self) -> DataSpec:
+        """What the configuration declares, or else the dataset; time series have the slots that the longest needs."""
+        if self._from_files or not self._corner.dates:
+            return self._spec
+        slots = self.reading.dates.slots if self.reading.dates else None
+        every = [case for part in self._samples for case in self._cases_of(part)]
+        return replace(self._spec, dates=slots or max(len(case.days) for case in every))
+
+    @property
+    def normalisation(self) -> tuple[str, ...]:
+        """The scheme that was chosen, for every channel."""
+        return (self._normalisation,) * len(self.spec.channels)
+
+    def cases(self) -> list[Case]:
+        """Cases of ``train`` and ``val``, or all where there are no splits.
+
+        Raises:
+            BadInput: None of them has a mask.
+        """
+        found = [case for part in self._samples if part != "test" for case in self._cases_of(part)]
+        labelled = [case for case in found if case.label is not None]
+        if not labelled:
+            raise BadInput(
+                f"{self._shown}: none of its {len(found)} cases has a mask; name the entry of its samples by "
+                "data.mask_key, or with data.read=files where masks lie by data.mask_path, or give the geo dataset "
+                "that holds them as data.mask_class_path"
+            )
+        return grouped(sorted(labelled, key=lambda case: case.id), self.groups)
+
+    def test_cases(self) -> list[Case]:
+        """Cases of ``test``, with or without masks."""
+        return sorted(self._cases_of("test"), key=lambda case: case.id) if "test" in self._samples else []
+
+    def open(self, case: Case) -> OpenCase:
+        """Open a case: its files, or its sample."""
+        if self._from_files:
+            return super().open(case)
+        part = next((p for p in self._samples if p and case.id.startswith(f"{p}_")), "")
+        image, label = sample_sources(self._samples[part], case)
+        return OpenCase(case, self.spec, self.reading, sources=[image], label=label)
+
+    def _cases_of(self, part: str) -> list[Case]:
+        samples, prefix = self._samples[part], f"{part}_" if part else ""
+        if not self._from_files:
+            return sample_cases(samples, self._cache, prefix)
+        pairs = self._pairs(part)
+        names = [f"{prefix}{name}" for name, _ in named([images[0] for images, _ in pairs])]
+        return [Case(name, images, mask, name) for name, (images, mask) in zip(names, pairs, strict=True)]
+
+    def _pairs(self, part: str) -> list[Pair]:
+        samples = self._samples[part]
+        listed = listed_pairs(samples.dataset, samples.image_keys, samples.mask_key)
+        mask_path, more_images = self._beside
+        return completed(listed, self.root, mask_path, more_images)
+
+    @property
+    def _first(self) -> Samples:
+        return next(iter(self._samples.values()))
+
+    @cached_property
+    def _corner(self) -> Cells:
+        """A cell in the middle of the first sample."""
+        return self._first.read(0, Box.at([n // 2 for n in self._first.grid(0).shape], (1, 1)))
+
+    @property
+    def _shown(self) -> str:
+        return self._first.recipe.class_path
+
+    def _band_names(self) -> tuple[str, ...]:
+        """As the files name their bands, or else the dataset."""
+        if not self._from_files:
+            return band_names(self._first.dataset, len(self._corner.image) // max(1, self._corner.dates))
+        sources = [formats.open(path) for path in self._pairs(next(iter(self._samples)))[0][0]]
+        n_channels = sum(source.n_channels for source in sources)
+        own = tuple(name for source in sources for name in source.names)
+        return own if len(own) == n_channels else band_names(self._first.dataset, n_channels)
+
+    def _meaning(
+        self, labels: Mapping[str, int | Sequence[int]] | None, colours: Mapping[str, Sequence[int]] | None
+    ) -> tuple[Mapping[str, int | Sequence[int]], Mapping[str, Sequence[int]]]:
+        """Values and colours by class name: those of the configuration, or else of the dataset."""
+        if labels:
+            return labels, colours or {}
+        values = class_values(self._first.dataset)
+        if not values:
+            raise BadInput(
+                f"{self._shown}: it does not say what its classes are; give data.labels={{name: value, ...}}"
+            )
+        palette = colour_by_value(self._first.dataset)
+        return values, {n: palette[v] for n, v in values.items() if v in palette} | dict(colours or {})

@@ -1,0 +1,292 @@
+"""Samples of a torchgeo dataset as sources: decoded on demand, geo datasets window by window."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Bool, Float, Int
+
+from medseg.data.datasets.torchgeo.recipe import Recipe, quiet
+from medseg.data.preprocessing.windows import tiles
+from medseg.errors import BadInput
+from medseg.formats.geotiff import DAMAGE
+from medseg.formats.source import Source
+from medseg.geometry.box import Box
+from medseg.geometry.grid import PIXEL, Grid
+
+_locks: dict[int, threading.RLock] = {}  # by process: GDAL's handles in a dataset are for one thread at a time
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What a dataset gave for one window.
+
+    Attributes:
+        image: Channels; of a time series those of all dates, one date after another.
+        label: Raw values; None where the sample has no mask.
+        known: False outside the footprint of a scene.
+        dates: Of a time series, how many; else 0.
+    """
+
+    image: Float[np.ndarray, "c *s"]
+    label: Int[np.ndarray, " *s"] | None
+    known: Bool[np.ndarray, " *s"]
+    dates: int = 0
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The samples of one dataset, by number; small, and can be pickled: each process builds its own dataset.
+
+    Of a geo dataset, a sample is a row of its index (a scene, or the intersection of a scene and a mask) as
+    ``PreChippedGeoSampler`` gives it, on a north-up grid of the dataset's resolution that begins at the
+    upper left corner of the row's bounds. Windows are queries of their own, so a scene is never decoded
+    whole. Any other dataset is indexed by number, and its last two samples stay in memory.
+
+    Attributes:
+        recipe: The dataset.
+        image_keys: Entries of a sample that are the image, one after the other.
+        mask_key: Entry that is the label.
+        mask_channel: Which channel of the mask is the label, where it has several.
+    """
+
+    recipe: Recipe
+    image_keys: tuple[str, ...] = ("image",)
+    mask_key: str = "mask"
+    mask_channel: int | None = None
+
+    @property
+    def dataset(self) -> Any:
+        """The dataset, of this process."""
+        with _lock():
+            return _built(self.recipe, os.getpid())
+
+    @property
+    def is_geo(self) -> bool:
+        """Whether samples are places, not numbers."""
+        from torchgeo.datasets import GeoDataset
+
+        return isinstance(self.dataset, GeoDataset)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def grid(self, number: int) -> Grid:
+        """Grid of a sample."""
+        if not self.is_geo:
+            return Grid(self.read(number, None).image.shape[1:], np.eye(3), PIXEL)
+        from affine import Affine
+        from rasterio.crs import CRS
+
+        from medseg.formats.georeference import grid_of
+
+        (xs, ys, _), (width, height) = self._row(number), self.dataset.res
+        shape = [max(1, round((axis.stop - axis.start) / step)) for axis, step in ((ys, height), (xs, width))]
+        crs = None if self.dataset.crs is None else CRS.from_user_input(self.dataset.crs)
+        code = crs.to_epsg() if crs else None
+        crs = CRS.from_epsg(code) if code else crs  # in the words of files, which pyproj does not keep
+        return grid_of(Path(self.recipe.class_path), shape, Affine(width, 0, xs.start, 0, -height, ys.stop), crs)
+
+    def read(self, number: int, box: Box | None) -> Cells:
+        """Cells of a sample, or of a window of it.
+
+        Raises:
+            BadInput: The sample has no such entries, or not of the shape of an image and a mask.
+        """
+        with _lock():
+            if self.is_geo:
+                return _window(self, number, box or Box.whole(self.grid(number).shape), os.getpid())
+            whole = _whole(self, number, os.getpid())
+        if box is None:
+            return whole
+        label = None if whole.label is None else whole.label[box.slices]
+        return Cells(whole.image[(slice(None), *box.slices)], label, whole.known[box.slices], whole.dates)
+
+    def _row(self, number: int) -> tuple[slice, slice, slice]:
+        """Bounds of a row of a geo dataset's index, in x, y and time."""
+        with _lock():
+            found: tuple[slice, slice, slice] = _rows(self.recipe, os.getpid())[number]
+            return found
+
+    def query(self, number: int, box: Box) -> Cells:
+        """What a geo dataset gives for a window of a row; not known where it has nothing."""
+        (xs, ys, times), (width, height) = self._row(number), self.dataset.res
+        (top, left), (bottom, right) = box.start, box.stop
+        columns = slice(xs.start + left * width, xs.start + right * width)
+        rows = slice(ys.stop - bottom * height, ys.stop - top * height)
+        known = self._inside(number, box)
+        try:
+            with quiet(), self._told(number):
+                sample = self.dataset[columns, rows, times]
+        except IndexError:  # a corner of the bounds in which no file lies
+            return Cells(np.zeros((0, *box.shape), np.float32), None, np.zeros(box.shape, bool))
+        cells = self._cells(sample, known)
+        if cells.known.shape != box.shape:
+            raise BadInput(
+                f"{self.recipe.class_path}: {cells.known.shape} cells came for a window of {box.shape}; a geo dataset "
+                "has to give as many as its resolution says"
+            )
+        return cells
+
+    @contextmanager
+    def _told(self, number: int) -> Iterator[None]:
+        """Turn what a dataset raises for a file that is missing or damaged into one line."""
+        try:
+            yield
+        except (*DAMAGE, RuntimeError, ValueError, TypeError) as error:
+            raise BadInput(
+                f"{self.recipe.class_path}: its sample {number} cannot be read "
+                f"({' '.join(str(error).split())[-300:]}); complete or mend the dataset"
+            ) from error
+
+    def _inside(self, number: int, box: Box) -> npt.NDArray[np.bool_]:
+        """Cells of a window whose centres lie in the footprint of a row.
+
+        Footprints are slanted where two datasets of different CRSs intersect. A cell from such an edge, the
+        fill beyond it enters the interpolation.
+        """
+        footprint = self.dataset.index.geometry.iloc[number]
+        if footprint.equals(footprint.envelope):
+            return np.ones(box.shape, dtype=bool)
+        import shapely
+
+        centres = self.grid(number).crop(box).to_world(np.indices(box.shape).reshape(2, -1).T)
+        inner = footprint.buffer(-max(self.dataset.res))
+        return np.asarray(shapely.contains_xy(inner, centres)).reshape(box.shape)
+
+    def _cells(self, sample: dict[str, Any], known: npt.NDArray[np.bool_] | None = None) -> Cells:
+        lacking = [key for key in self.image_keys if key not in sample]
+        if lacking:
+            raise BadInput(
+                f"{self.recipe.class_path}: its samples have {sorted(sample)}, not {lacking[0]!r}; name the image by "
+                "data.image_key"
+            )
+        parts = [np.asarray(sample[key], dtype=np.float32) for key in self.image_keys]
+        parts = [part[None] if part.ndim == 2 else part for part in parts]
+        kinds = {(part.ndim, part.shape[:-3], part.shape[-2:]) for part in parts}
+        if len(kinds) > 1 or parts[0].ndim not in (3, 4):
+            raise BadInput(
+                f"{self.recipe.class_path}: its {' and '.join(self.image_keys)} have shapes "
+                f"{[p.shape for p in parts]}, expected [channels, rows, columns] (of time series with dates before "
+                "them) of one size"
+            )
+        whole = np.concatenate(parts, axis=-3)
+        image, dates = whole.reshape(-1, *whole.shape[-2:]), len(whole) if whole.ndim == 4 else 0
+        label = self._mask(sample[self.mask_key], image.shape[1:]) if self.mask_key in sample else None
+        return Cells(image, label, np.ones(image.shape[1:], dtype=bool) if known is None else known, dates)
+
+    def _mask(self, mask: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        cells = np.asarray(mask)
+        if cells.ndim == 3 and (len(cells) == 1 or self.mask_channel is not None):
+            cells = cells[self.mask_channel or 0]
+        if cells.shape != shape:
+            raise BadInput(
+                f"{self.recipe.class_path}: its {self.mask_key} has shape {cells.shape}, expected {shape} with a class "
+                "in each cell; data.mask_channel chooses one of several"
+            )
+        if cells.dtype.kind == "f" and not (cells == np.round(cells)).all():
+            raise BadInput(
+                f"{self.recipe.class_path}: its {self.mask_key} has values between whole numbers, expected classes"
+            )
+        return cells.astype(np.int64, copy=False)
+
+    def survey(self, number: int) -> dict[str, Any]:
+        """Number of channels and dates, whether there is a label, and a digest of all cells, read in windows.
+
+        Raises:
+            BadInput: It has no cells, or can't be read.
+        """
+        total, n_channels, dates, labelled = hashlib.sha256(), 0, 0, False
+        for box in tiles(self.grid(number).shape, (256, 256)):
+            cells = self.read(number, box)
+            n_channels, dates = max(n_channels, len(cells.image)), max(dates, cells.dates)
+            labelled = labelled or cells.label is not None
+            for array in (cells.image, cells.label, cells.known):
+                total.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
+        if not n_channels:
+            raise BadInput(f"{self.recipe.class_path}: its sample {number} has no cells; take its files out")
+        return {"channels": n_channels, "dates": dates, "labelled": labelled, "sha256": total.hexdigest()}
+
+
+class SampleSource(Source):
+    """The image or the label of one sample.
+
+    Args:
+        samples: The dataset.
+        number: Of the sample.
+        part: Which of the two.
+        path: Named in messages.
+        grid: Of the sample.
+        n_channels: Of the image.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        number: int,
+        part: Literal["image", "label"],
+        *,
+        path: Path,
+        grid: Grid,
+        n_channels: int = 1,
+    ) -> None:
+        self.path, self.grid, self.n_channels = path, grid, n_channels
+        self.dtype = np.dtype(np.float32 if part == "image" else np.int64)
+        self._samples, self._number, self._part = samples, number, part
+
+    def _read(self, box: Box, channels: tuple[int, ...]) -> npt.NDArray[Any]:
+        cells = self._samples.read(self._number, box)
+        if not cells.known.any():
+            return np.zeros((len(channels), *box.shape), dtype=self.dtype)
+        if self._part == "image":
+            return cells.image[list(channels)]
+        if cells.label is None:
+            raise BadInput(f"{self.path}: its sample has lost its mask; delete the file to have the dataset read anew")
+        return cells.label[None]
+
+    def _valid(self, box: Box, channels: tuple[int, ...], cells: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
+        return self._samples.read(self._number, box).known
+
+
+def forget() -> None:
+    """Let go of datasets and samples, as their files have changed."""
+    for kept in (_built, _rows, _whole, _window):
+        kept.cache_clear()
+
+
+def _lock() -> threading.RLock:
+    return _locks.setdefault(os.getpid(), threading.RLock())
+
+
+@lru_cache(maxsize=8)
+def _built(recipe: Recipe, process: int) -> Any:
+    return recipe.build()
+
+
+@lru_cache(maxsize=8)
+def _rows(recipe: Recipe, process: int) -> list[Any]:
+    from torchgeo.samplers import PreChippedGeoSampler
+
+    return list(PreChippedGeoSampler(_built(recipe, process)))
+
+
+@lru_cache(maxsize=2)
+def _whole(samples: Samples, number: int, process: int) -> Cells:
+    with quiet(), samples._told(number):
+        sample = samples.dataset[number]
+    return samples._cells(sample)
+
+
+@lru_cache(maxsize=2)
+def _window(samples: Samples, number: int, box: Box, process: int) -> Cells:
+    return samples.query(number, box)

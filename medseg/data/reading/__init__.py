@@ -1,0 +1,1 @@
+"""From files to a sample: channels, label, valid cells."""

@@ -1,0 +1,1 @@
+"""Which patch comes next, and batches of them."""

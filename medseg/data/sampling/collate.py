@@ -1,0 +1,44 @@
+"""Windows and cases -> Batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from medseg.data.sampling.patch_dataset import Window
+from medseg.labels import IGNORE
+from medseg.sample import Batch, Sample
+
+
+def collate_windows(windows: Sequence[Window]) -> Batch:
+    """Stack windows of one shape; labels stay as small as they were stored."""
+    samples = [w.sample for w in windows]
+    image = torch.from_numpy(np.stack([s.image for s in samples]))
+    present = torch.ones(image.shape[:2], dtype=torch.bool)
+    days = None
+    if samples[0].days is not None:
+        present = torch.from_numpy(np.stack([s.present for s in samples if s.present is not None]))
+        days = torch.from_numpy(np.stack([s.days for s in samples if s.days is not None]))
+    return Batch(
+        image=image,
+        label=torch.from_numpy(np.stack([_label(s) for s in samples])),
+        valid=torch.from_numpy(np.stack([s.valid for s in samples])),
+        present=present,
+        key=torch.tensor([w.key for w in windows], dtype=torch.int64),
+        cases=tuple(s.case for s in samples),
+        days=days,
+    )
+
+
+def collate_case(samples: Sequence[Sample]) -> Batch:
+    """One whole case as a batch of one; its key is (0, 0, 0), as nothing about it is random."""
+    (sample,) = samples
+    return collate_windows([Window(sample, (0, 0, 0))])
+
+
+def _label(sample: Sample) -> np.ndarray:
+    if sample.label is None:
+        return np.full(sample.grid.shape, IGNORE, dtype=np.int16)
+    return sample.label

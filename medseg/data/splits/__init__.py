@@ -1,0 +1,1 @@
+"""Who trains and who validates; leaks between the two."""

@@ -1,0 +1,301 @@
+"""What training and validation share that a split should have kept apart: cases, ground, pixels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float
+
+from medseg.data.case import Case
+from medseg.geometry.box import Box
+from medseg.geometry.grid import PIXEL, RAS_MM, Grid
+from medseg.sample import Sample
+
+_SLACK = 0.05  # cells along each border that may overlap by rounding
+_EDGE = np.linspace(0, 1, 21, endpoint=False)  # points along an edge, which another CRS may bend
+_WINDOW = 32  # tiles along each side of a window that is read at once
+_VARIED = 1 / 16  # share of a tile's cells that differ from the next, below which a tile is plain
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Something that training and held-out cases (of validation or test) share.
+
+    Attributes:
+        kind: ``case`` (the same id), ``group``, ``ground`` (overlapping footprints, or parts of one file) or
+            ``pixels`` (equal cells, or equal files).
+        train: Id of the training case.
+        val: Id of the held-out case.
+        share: Of the held-out case that is shared, in (0, 1]; 1 for ``case`` and ``group``.
+        message: One line for people.
+    """
+
+    kind: Literal["case", "group", "ground", "pixels"]
+    train: str
+    val: str
+    share: float
+    message: str
+
+
+@runtime_checkable
+class Opened(Protocol):
+    """A case whose cells can be read; ``medseg.data.reading.open_case.OpenCase`` is one."""
+
+    grid: Grid
+
+    def read(self, box: Box) -> Sample:
+        """The cells of a box inside the case."""
+        ...
+
+
+_Open = Callable[[Case], Opened]
+
+
+@dataclass(frozen=True)
+class _HeldOut(Sequence[Case]):
+    """Validation cases, then test cases."""
+
+    cases: tuple[Case, ...]
+    n_val: int
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.cases[index]
+
+    def part(self, index: int) -> str:
+        """What a case is held out for, for messages."""
+        return "validation" if index < self.n_val else "test"
+
+
+def leaks(
+    train: Sequence[Case],
+    val: Sequence[Case],
+    open: _Open,
+    *,
+    test: Sequence[Case] = (),
+    tile: int = 32,
+    windows: int = 16,
+    digest: Callable[[Case], str] | None = None,
+) -> list[Leak]:
+    """What training and held-out cases share.
+
+    - The same case, or cases of the same group (named once a group, with its first cases).
+    - Ground: footprints of scenes that overlap by more than rounding, in another CRS too; and parts of
+      one file that overlap, in any frame. Frames of volumes and of images without georeference have no
+      common world, so other files are not compared.
+    - Pixels: tiles of equal cell values in every channel. Tiles lie at multiples of their size, so copies
+      of files and of parts cut at such places are found, other shifts and flips are not. Tiles that
+      are plain (nodata, black borders, saturated) are the same everywhere and don't count.
+
+    - Files: with ``digest``, cases whose image files hold the same bytes.
+
+    A pair of cases is reported once, for the first of these (beside its group).
+
+    Args:
+        train: Training cases.
+        val: Validation cases.
+        open: Opens a case; labels are not asked for.
+        test: Test cases, which are compared with training like those of the validation.
+        tile: Cells along each side of a tile; smaller cases are one tile along that axis.
+        windows: Of a case, at most this many windows of 32 tiles a side are read, spread evenly (16 are
+            4,096 x 4,096 cells); 0 compares no pixels, and reads headers only.
+        digest: Of the image files of a case; None compares no files.
+
+    Returns:
+        In the order above, each kind in the order of the validation cases, then the test cases.
+    """
+    held = _HeldOut((*val, *test), len(val))
+    found = [*_same_cases(train, held), *_same_groups(train, held)]
+    found += _shared_ground(train, held, open)
+    known = {(leak.train, leak.val) for leak in found if leak.kind != "group"}
+    further = _same_files(train, held, digest) if digest is not None else []
+    further += _shared_pixels(train, held, open, tile, windows) if windows else []
+    return [*found, *(leak for leak in further if (leak.train, leak.val) not in known)]
+
+
+def _same_cases(train: Sequence[Case], held: _HeldOut) -> list[Leak]:
+    ids = {case.id for case in train}
+    return [
+        Leak("case", c.id, c.id, 1.0, f"case {c.id} is in training and in {held.part(j)}")
+        for j, c in enumerate(held)
+        if c.id in ids
+    ]
+
+
+def _same_files(train: Sequence[Case], held: _HeldOut, digest: Callable[[Case], str]) -> list[Leak]:
+    first = {digest(case): case.id for case in reversed(train) if case.box is None}
+    same = [(j, case, first.get(digest(case))) for j, case in enumerate(held) if case.box is None]
+    return [
+        Leak("pixels", one, c.id, 1.0, f"{held.part(j)} case {c.id} has the same image files as training case {one}")
+        for j, c, one in same
+        if one is not None and one != c.id
+    ]
+
+
+def _same_groups(train: Sequence[Case], held: _HeldOut) -> list[Leak]:
+    first: dict[str, str] = {}
+    for case in train:
+        first.setdefault(case.group, case.id)
+    found: dict[str, Leak] = {}
+    for j, case in enumerate(held):
+        other = first.get(case.group)
+        if other is not None and other != case.id and case.group not in found:
+            message = f"group {case.group} is in training (case {other}) and in {held.part(j)} (case {case.id})"
+            found[case.group] = Leak("group", other, case.id, 1.0, message)
+    return list(found.values())
+
+
+def _shared_ground(train: Sequence[Case], val: _HeldOut, open: _Open) -> list[Leak]:
+    grids = [[open(replace(case, label=None)).grid for case in side] for side in (train, val)]
+    found: dict[tuple[int, int], Leak] = {}
+    for i, j, share in _overlaps(*grids):
+        one, other = train[i].id, val[j].id
+        what = f"training case {one} covers {_percent(share)} of the ground of {val.part(j)} case {other}"
+        found[j, i] = Leak("ground", one, other, share, what)
+    readers: dict[Path, list[int]] = defaultdict(list)
+    for i, case in enumerate(train):
+        for path in case.images:
+            readers[path].append(i)
+    for j, case in enumerate(val):
+        for path in case.images:
+            for i in readers[path]:
+                share = _common(_part(train[i], grids[0][i]), _part(case, grids[1][j]))
+                what = f"training case {train[i].id} holds {_percent(share)} of {val.part(j)} case {case.id}"
+                if share:
+                    leak = Leak("ground", train[i].id, case.id, share, f"{what}, both of {path}")
+                    found.setdefault((j, i), leak)
+    return [found[pair] for pair in sorted(found) if found[pair].train != found[pair].val]
+
+
+def _part(case: Case, grid: Grid) -> Box:
+    """Cells of its files that the case is."""
+    return case.box or Box.whole(grid.shape)
+
+
+def _common(one: Box, other: Box) -> float:
+    """Share of ``other`` that lies in ``one``."""
+    sides = [min(b, d) - max(a, c) for a, b, c, d in zip(one.start, one.stop, other.start, other.stop, strict=True)]
+    return float(np.prod(np.maximum(sides, 0)) / np.prod(other.shape))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+def _overlaps(train: Sequence[Grid], val: Sequence[Grid]) -> Iterator[tuple[int, int, float]]:
+    """(training index, validation index, share of the validation footprint) of scenes that overlap."""
+    import shapely
+
+    for (frame, inner), (other, outer) in product(_by_frame(val).items(), _by_frame(train).items()):
+        here, there = [val[j] for j in inner], [train[i] for i in outer]
+        tree = shapely.STRtree(_footprints(there, other, frame, _SLACK))
+        hits = tree.query(_footprints(here, frame, frame, _SLACK), predicate="intersects")
+        ours, theirs = _footprints(here, frame, frame, 0)[hits[0]], _footprints(there, other, frame, 0)[hits[1]]
+        shares = shapely.area(shapely.intersection(ours, theirs)) / shapely.area(ours)
+        for j, i, share in zip(*hits, shares, strict=True):
+            if share > 0:
+                yield outer[i], inner[j], float(share)
+
+
+def _by_frame(grids: Sequence[Grid]) -> dict[str, list[int]]:
+    """Indices of the scenes of each CRS."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for index, grid in enumerate(grids):
+        if grid.frame not in (RAS_MM, PIXEL) and grid.ndim == 2:
+            found[grid.frame].append(index)
+    return found
+
+
+def _footprints(grids: Sequence[Grid], source: str, target: str, slack: float) -> npt.NDArray[Any]:
+    """Polygons of the grids, all of the CRS ``source``, in ``target``; None where they can't be told there.
+
+    They run along the outer edges of the border cells, or ``slack`` cells within them.
+    """
+    import shapely
+
+    corners = np.array([(0, 0), (0, 1), (1, 1), (1, 0)], dtype=float)
+    edges = np.stack([corners, np.roll(corners, -1, axis=0)])
+    outline = (edges[0, :, None] + (edges[1] - edges[0])[:, None] * _EDGE[:, None]).reshape(-1, 2)
+    extents = [np.array(grid.shape) - 2 * slack for grid in grids]
+    points = np.stack([g.to_world(outline * e - 0.5 + slack) for g, e in zip(grids, extents, strict=True)])
+    if source != target:
+        points = _moved(points, source, target)
+    polygons = np.full(len(points), None, dtype=object)
+    finite = np.isfinite(points).all(axis=(1, 2))
+    polygons[finite] = shapely.polygons(points[finite])
+    polygons[~shapely.is_valid(polygons)] = None
+    return polygons
+
+
+def _moved(points: Float[np.ndarray, "n m 2"], source: str, target: str) -> Float[np.ndarray, "n m 2"]:
+    """Outlines in another CRS; NaN where PROJ finds no place for one, as it is too far from the CRS's area."""
+    from rasterio._err import CPLE_BaseError  # what PROJ's refusals raise; rasterio.errors does not have it
+    from rasterio.crs import CRS
+    from rasterio.warp import transform
+
+    try:
+        xy = transform(CRS.from_wkt(source), CRS.from_wkt(target), *points.reshape(-1, 2).T.tolist())
+        return np.array(xy, dtype=np.float64).T.reshape(points.shape)
+    except CPLE_BaseError:
+        if len(points) == 1:
+            return np.full_like(points, np.nan)
+        return np.concatenate([_moved(points[k : k + 1], source, target) for k in range(len(points))])
+
+
+def _shared_pixels(train: Sequence[Case], val: _HeldOut, open: _Open, tile: int, windows: int) -> list[Leak]:
+    holders: dict[bytes, list[int]] = defaultdict(list)
+    sizes = []
+    for j, case in enumerate(val):
+        tiles = _tiles(open(replace(case, label=None)), tile, windows)
+        sizes.append(len(tiles))
+        for digest in tiles:
+            holders[digest].append(j)
+    shared: dict[tuple[int, int], int] = defaultdict(int)
+    for i, case in enumerate(train):
+        for digest in _tiles(open(replace(case, label=None)), tile, windows):
+            for j in holders.get(digest, ()):
+                shared[j, i] += 1
+    found = []
+    for (j, i), n in sorted(shared.items()):
+        one, other, share = train[i].id, val[j].id, n / sizes[j]
+        what = f"training case {one} holds {n} of {sizes[j]} tiles ({_percent(share)}) of {val.part(j)} case {other}"
+        found.append(Leak("pixels", one, other, share, f"{what}, cell for cell"))
+    return found
+
+
+def _tiles(opened: Opened, tile: int, windows: int) -> set[bytes]:
+    """Digests of the tiles of a case that are not plain."""
+    sides = [min(tile, n) for n in opened.grid.shape]
+    counts = [n // side for n, side in zip(opened.grid.shape, sides, strict=True)]
+    starts = list(product(*(range(0, n, _WINDOW) for n in counts)))
+    chosen = np.unique(np.linspace(0, len(starts) - 1, min(len(starts), windows)).round().astype(int))
+    found: set[bytes] = set()
+    for start in (starts[k] for k in chosen):
+        stop = [min(a + _WINDOW, n) for a, n in zip(start, counts, strict=True)]
+        scale = np.array(sides)
+        image = opened.read(Box(tuple((scale * start).tolist()), tuple((scale * stop).tolist()))).planes
+        key = repr(sides).encode()  # tiles of other shapes may have the same bytes
+        found |= {hashlib.blake2b(cells, digest_size=16, key=key).digest() for cells in _varied(image, sides)}
+    return found
+
+
+def _varied(image: Float[np.ndarray, "c *s"], sides: Sequence[int]) -> Float[np.ndarray, "n c *t"]:
+    """The tiles of an image, which they fill, that are not plain."""
+    split = [k for n, side in zip(image.shape[1:], sides, strict=True) for k in (n // side, side)]
+    d = len(sides)
+    order = [*range(1, 2 * d, 2), 0, *range(2, 2 * d + 1, 2)]
+    tiles = image.reshape(len(image), *split).transpose(order).reshape(-1, len(image), *sides)
+    flat = tiles.reshape(len(tiles), len(image), -1)
+    step = min(sides[-1] + 1, flat.shape[-1] - 1)  # the cell diagonally below, so that stripes are seen either way
+    differs = (flat[..., step:] != flat[..., :-step]).any(axis=1) if step else np.zeros((len(flat), 1), dtype=bool)
+    return np.ascontiguousarray(tiles[differs.mean(axis=1) >= _VARIED])

@@ -1,0 +1,90 @@
+"""Cases whose windows are read from their files while training: nothing but an index is stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg.data.preprocessing.preprocess import Preprocess
+from medseg.data.reading.open_case import OpenCase
+from medseg.data.store.stored_case import StoredCase
+from medseg.geometry.box import Box
+from medseg.geometry.grid import Grid
+from medseg.labels import IGNORE
+from medseg.sample import Sample
+
+
+@dataclass(frozen=True)
+class FiledCase:
+    """A scene that stays in its files; reads like a ``StoredCase``.
+
+    Attributes:
+        index: What is known about its cells.
+        opened: The files.
+        preprocess: Prepares a window by itself: no resampling, no statistics of the whole image.
+    """
+
+    index: StoredCase
+    opened: OpenCase
+    preprocess: Preprocess
+
+    @property
+    def case(self) -> str:
+        """Case identifier."""
+        return self.index.case
+
+    @property
+    def group(self) -> str:
+        """What splits may not tear apart."""
+        return self.index.group
+
+    @property
+    def grid(self) -> Grid:
+        """Geometry of the whole case."""
+        return self.index.grid
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Cells on each axis."""
+        return self.index.shape
+
+    @property
+    def n_valid(self) -> int:
+        """Number of valid cells."""
+        return self.index.n_valid
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Valid cells of each scored class or region."""
+        return self.index.counts
+
+    @property
+    def cells(self) -> dict[str, npt.NDArray[np.int32]]:
+        """Cells ``[n, d]`` by class or region."""
+        return self.index.cells
+
+    def valid_share(self, box: Box) -> float:
+        """About which share of the cells of ``box`` is valid."""
+        return self.index.valid_share(box)
+
+    def read(self, box: Box | None = None) -> Sample:
+        """The window ``box`` of the case (or all of it); outside the case, image 0 and not valid."""
+        box = box or Box.whole(self.shape)
+        inner = box.clip(self.shape)
+        sample = self.preprocess.window(self.opened.read(inner), in_place=True)
+        return sample if inner == box else padded(sample, inner, box)
+
+
+def padded(sample: Sample, inner: Box, box: Box) -> Sample:
+    """The sample of ``inner`` as a window of ``box`` around it: image 0, label ``IGNORE``, not valid."""
+    before_after = [(a - c, d - b) for a, b, c, d in zip(inner.start, inner.stop, box.start, box.stop, strict=True)]
+    label = None if sample.label is None else np.pad(sample.label, before_after, constant_values=IGNORE)
+    return replace(
+        sample,
+        image=np.pad(sample.image, [*[(0, 0)] * (sample.image.ndim - len(before_after)), *before_after]),
+        label=label,
+        valid=np.pad(sample.valid, before_after),
+        grid=sample.grid.crop(box.shift([-a for a in inner.start])),
+    )

@@ -1,0 +1,1 @@
+"""Cases that the package draws itself."""
