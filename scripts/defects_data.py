@@ -218,9 +218,9 @@ TABLE = (
         ("tests/transforms/test_spectral.py",),
     ),
     Defect(
-        "absent-dates-in-the-mean", "absent dates are not seen", "medseg/models/series/pools.py",
+        "absent-dates-in-the-mean", "absent dates are not seen", "medseg/models/temporal/pools.py",
         "return feature.sum(1) / _widened(seen, feature).sum(1).clamp(min=1)", "return feature.mean(1)",
-        ("tests/models/series/test_series.py::test_a_single_date_among_missing_ones_is_the_network_without_time",),
+        ("tests/models/temporal/test_network.py::test_a_single_date_among_missing_ones_is_the_network_without_time",),
     ),
 )
 # fmt: on

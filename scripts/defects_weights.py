@@ -100,9 +100,9 @@ TABLE = (
         (f"{LOAD}::test_values_that_are_not_finite",),
     ),
     Defect(
-        "features-not-verified", "what an encoder declares is verified", "medseg/models/segmenter.py",
+        "features-not-verified", "what an encoder declares is verified", "medseg/models/encoder_decoder.py",
         "        check_features(built, facts.in_channels, shape)\n", "",
-        ("tests/models/test_segmenter.py::test_features_are_held_to_what_is_declared",),
+        ("tests/models/test_encoder_decoder.py::test_features_are_held_to_what_is_declared",),
     ),
     Defect(
         "pooling-stops-early", "plans pool as nnU-Net's do", "medseg/planning/rules.py",

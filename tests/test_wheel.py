@@ -69,7 +69,7 @@ def test_installed_copy_composes_from_any_folder(installed: Path, tmp_path: Path
     shown = run(
         installed / "bin/medseg-train", "model=segresnet", "--cfg", "job", cwd=tmp_path, PYTHONPATH=str(installed)
     )
-    assert "_target_: medseg.models.segresnet.SegResNet" in shown
+    assert "_target_: medseg.models.monai.segresnet.SegResNet" in shown
     assert list(tmp_path.iterdir()) == []
 
 
@@ -84,6 +84,6 @@ def test_config_dir_of_the_user_adds_to_it(installed: Path, tmp_path: Path) -> N
     ):
         shown = run(script, *options, "--cfg", "job", cwd=tmp_path, PYTHONPATH=home)
         assert "seed: 17\n" in shown
-        assert "_target_: medseg.models.unetr.UNETR" in shown
+        assert "_target_: medseg.models.monai.unetr.UNETR" in shown
     mixed = run(script, "--config-dir", "mine", "experiment=phantom", "--cfg", "job", cwd=tmp_path, PYTHONPATH=home)
     assert "name: phantom\n" in mixed, "options of the package stay"

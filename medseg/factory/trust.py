@@ -12,8 +12,8 @@ from medseg.errors import BadInput
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Encoder
 from medseg.models.network import Network
-from medseg.models.series.pools import Pool
-from medseg.models.series.series import SeriesNetwork
+from medseg.models.temporal.network import SeriesNetwork
+from medseg.models.temporal.pools import Pool
 from medseg.peft.tuning import Tuning
 from medseg.runtime.values import shown
 

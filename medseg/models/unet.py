@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, cat, nn
 
 from medseg.errors import BadInput
-from medseg.models.blocks import CONV, CONV_TRANSPOSED, NORMS, ConvBlock, ResidualBlock, init_he, stack
+from medseg.models.layers import CONV, CONV_TRANSPOSED, NORMS, ConvBlock, ResidualBlock, init_he, stack
 from medseg.models.network import Facts, Network
 
 

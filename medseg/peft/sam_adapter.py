@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medseg.errors import BadInput
-from medseg.models.blocks import CONV
+from medseg.models.layers import CONV
 from medseg.peft.tuning import Tuning, need_encoder
 
 

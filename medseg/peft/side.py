@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medseg.errors import BadInput
-from medseg.models.blocks import CONV, CellNorm
+from medseg.models.layers import CONV, CellNorm
 from medseg.peft.tuning import Tuning, need_encoder
 
 LINEAR = {2: "bilinear", 3: "trilinear"}

@@ -9,7 +9,52 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-CLASSES: Mapping[str, str] = {}
+CLASSES: Mapping[str, str] = {
+    "medseg.comparison.CompareRuns": "medseg.sweeps.compare.CompareRuns",
+    "medseg.data.datasets.phantom_scenes.PhantomScenes": "medseg.data.synthetic.phantom_scenes.PhantomScenes",
+    "medseg.data.datasets.phantom_series.PhantomSeries": "medseg.data.synthetic.phantom_series.PhantomSeries",
+    "medseg.data.datasets.phantom_volumes.PhantomVolumes": "medseg.data.synthetic.phantom_volumes.PhantomVolumes",
+    "medseg.data.datasets.torchgeo.TorchgeoDataset": "medseg.data.datasets.torchgeo.dataset.TorchgeoDataset",
+    "medseg.models.decoders.smp.Smp": "medseg.models.smp.decoder.Smp",
+    "medseg.models.encoders.copernicus_fm.CopernicusFm": "medseg.models.torchgeo.copernicus_fm.CopernicusFm",
+    "medseg.models.encoders.croma.Croma": "medseg.models.torchgeo.croma.Croma",
+    "medseg.models.encoders.dofa.Dofa": "medseg.models.torchgeo.dofa.Dofa",
+    "medseg.models.encoders.monai_resnet.MonaiResNet": "medseg.models.monai.resnet_encoder.MonaiResNet",
+    "medseg.models.encoders.monai_segresnet.MonaiSegResNet": "medseg.models.monai.segresnet_encoder.MonaiSegResNet",
+    "medseg.models.encoders.monai_swin_vit.SwinViT": "medseg.models.monai.swin_encoder.SwinViT",
+    "medseg.models.encoders.monai_vit.MonaiViT": "medseg.models.monai.vit_encoder.MonaiViT",
+    "medseg.models.encoders.panopticon.Panopticon": "medseg.models.torchgeo.panopticon.Panopticon",
+    "medseg.models.encoders.plain.Plain": "medseg.models.encoders.vit.Plain",
+    "medseg.models.encoders.published.Published": "medseg.models.torchgeo.vit.Published",
+    "medseg.models.encoders.scalemae.ScaleMae": "medseg.models.torchgeo.scalemae.ScaleMae",
+    "medseg.models.encoders.sliced.Sliced": "medseg.models.encoders.slice_wise.Sliced",
+    "medseg.models.encoders.timm.Timm": "medseg.models.timm.encoder.Timm",
+    "medseg.models.encoders.torchgeo.Swin": "medseg.models.torchgeo.encoder.Swin",
+    "medseg.models.encoders.torchgeo.TorchGeoTimm": "medseg.models.torchgeo.encoder.TorchGeoTimm",
+    "medseg.models.encoders.torchgeo.torchgeo": "medseg.models.torchgeo.encoder.torchgeo",
+    "medseg.models.encoders.transformers.Transformers": "medseg.models.huggingface.encoder.Transformers",
+    "medseg.models.farseg.FarSeg": "medseg.models.torchgeo.farseg.FarSeg",
+    "medseg.models.hf_mask2former.HfMask2Former": "medseg.models.huggingface.mask2former.HfMask2Former",
+    "medseg.models.hf_network.HfNetwork": "medseg.models.huggingface.network.HfNetwork",
+    "medseg.models.hf_oneformer.HfOneFormer": "medseg.models.huggingface.oneformer.HfOneFormer",
+    "medseg.models.hf_segformer.HfSegformer": "medseg.models.huggingface.segformer.HfSegformer",
+    "medseg.models.hf_upernet.HfUperNet": "medseg.models.huggingface.upernet.HfUperNet",
+    "medseg.models.mednext.MedNeXt": "medseg.models.monai.mednext.MedNeXt",
+    "medseg.models.segmenter.Segmenter": "medseg.models.encoder_decoder.Segmenter",
+    "medseg.models.segresnet.SegResNet": "medseg.models.monai.segresnet.SegResNet",
+    "medseg.models.series.attention.Attention": "medseg.models.temporal.attention.Attention",
+    "medseg.models.series.pooled.Pooled": "medseg.models.temporal.pooling_network.Pooled",
+    "medseg.models.series.pools.Concat": "medseg.models.temporal.pools.Concat",
+    "medseg.models.series.pools.Max": "medseg.models.temporal.pools.Max",
+    "medseg.models.series.pools.Mean": "medseg.models.temporal.pools.Mean",
+    "medseg.models.series.pools.Pool": "medseg.models.temporal.pools.Pool",
+    "medseg.models.series.series.SeriesNetwork": "medseg.models.temporal.network.SeriesNetwork",
+    "medseg.models.series.stack.Stack": "medseg.models.temporal.stack.Stack",
+    "medseg.models.smp.Smp": "medseg.models.smp.network.Smp",
+    "medseg.models.swin_unetr.SwinUNETR": "medseg.models.monai.swin_unetr.SwinUNETR",
+    "medseg.models.unetr.UNETR": "medseg.models.monai.unetr.UNETR",
+    "medseg.sweep.Sweep": "medseg.sweeps.optuna.Sweep",
+}
 """Old class path -> today's; every ``_target_`` that a configuration of an earlier version may hold."""
 GROUPS: Mapping[str, str] = {}
 """Old top-level key of the configuration -> today's."""

@@ -133,7 +133,7 @@ def test_weights_of_another_network(refuse: Refuse) -> None:
         (VOLUMES, of("monai_swin_vit", "plan.patch=[16,16,16]"), "set plan.patch=[32,32,32] or larger"),
         (SCENES, (*TINY, "model.encoder.name=resnet5O"), "is no network of timm; the nearest are resnet50, "),
         (SCENES, (*TINY, "model.encoder.name=resnet50.mine"), "no weights tagged mine; there are resnet50.a1_in1k"),
-        (SCENES, (*TINY, "+model.encoder.size=b"), "model.encoder.size is no setting of medseg.models.encoders.timm.T"),
+        (SCENES, (*TINY, "+model.encoder.size=b"), "model.encoder.size is no setting of medseg.models.timm.encoder.T"),
         (VOLUMES, of("inflated", "model.encoder.of.name=resnet5O", "plan.patch=null"), "encoder.of.name=resnet5O"),
         (VOLUMES, of("sliced", "model.encoder.of.name=resnet5O", "plan.patch=null"), "encoder.of.name=resnet5O"),
         (VOLUMES, of("timm", "plan.patch=null"), "takes images of 2 spatial axes, the data has 3; choose"),

@@ -73,7 +73,7 @@ def attacks(folder: Path) -> dict[str, dict[str, Any]]:
         "medseg.training.train.os.system": {"command": f"touch {ran}"},
         "medseg.checkpoint.subprocess.run": {"args": ["touch", ran]},
         "medseg.checkpoint.torch.load": {"f": evil, "weights_only": False},
-        "medseg.models.hf_config.Path.touch": {"_args_": [path]},
+        "medseg.models.huggingface.config.Path.touch": {"_args_": [path]},
         "medseg.models.unet.torch.load": {"f": evil, "weights_only": False},
         "medseg.peft.adapters.torch.load": {"f": evil, "weights_only": False},
         "medseg.peft.adapters.save": {"network": None, "path": ran},
@@ -205,7 +205,7 @@ def test_every_network_of_the_package_is_trusted(path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", options("model/encoder", "model/decoder"), ids=lambda p: p.stem)
 def test_every_part_of_a_network_is_trusted(path: Path) -> None:
-    trust.check({"model": {"_target_": "medseg.models.segmenter.Segmenter", "part": named(path)}}, path.stem)
+    trust.check({"model": {"_target_": "medseg.models.encoder_decoder.Segmenter", "part": named(path)}}, path.stem)
 
 
 def named(path: Path) -> dict[str, Any]:

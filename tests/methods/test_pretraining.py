@@ -18,9 +18,9 @@ from medseg.methods.rotation import Rotation, turn, turns
 from medseg.methods.simmim import SimMim
 from medseg.methods.spark import Spark, sparse
 from medseg.models.decoders.linear import Linear
+from medseg.models.encoder_decoder import Segmenter
 from medseg.models.encoders.encoder import Encoder, Feature
 from medseg.models.network import Facts
-from medseg.models.segmenter import Segmenter
 from medseg.models.unet import UNet
 from medseg.sample import Batch
 

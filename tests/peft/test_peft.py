@@ -11,9 +11,9 @@ from torch import nn
 
 from medseg.errors import BadInput
 from medseg.models.decoders.linear import Linear
-from medseg.models.encoders.timm import Timm
+from medseg.models.encoder_decoder import Segmenter
 from medseg.models.network import Facts, Network
-from medseg.models.segmenter import Segmenter
+from medseg.models.timm.encoder import Timm
 from medseg.models.unet import UNet
 from medseg.peft import adapters
 from medseg.peft.depth import depths

@@ -105,7 +105,7 @@ def test_planned_memory_is_told_only_of_what_was_planned(capsys: pytest.CaptureF
 
 def test_planned_memory_is_that_of_a_unet(capsys: pytest.CaptureFixture[str]) -> None:
     cfg, run = training()
-    cfg.model._target_ = "medseg.models.segresnet.SegResNet"
+    cfg.model._target_ = "medseg.models.monai.segresnet.SegResNet"
     text = " ".join(printed(cfg, run, None, [], capsys=capsys).split())
     assert "planned for 8 GB (plan.memory_gb) with a U-Net; what SegResNet needs is not known" in text
 

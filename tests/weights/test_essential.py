@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from medseg.errors import BadInput
-from medseg.models.encoders.timm import Timm
 from medseg.models.network import Facts
+from medseg.models.timm.encoder import Timm
 from medseg.sample import Channel
 from medseg.weights.load import load
 from medseg.weights.options import WeightOptions

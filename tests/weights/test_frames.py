@@ -5,8 +5,8 @@ import timm
 import torch
 
 from medseg.errors import BadInput
-from medseg.models.encoders.timm import Timm
 from medseg.models.network import Facts
+from medseg.models.timm.encoder import Timm
 from medseg.sample import Channel
 from medseg.weights.frames import without_time
 from tests.weights.test_essential import facts

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medseg.errors import BadInput
-from medseg.models.blocks import CONV, normalisation
+from medseg.models.layers import CONV, normalisation
 
 LINEAR = {2: "bilinear", 3: "trilinear"}
 NORMS = ("batch", "group")

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from medseg.models.decoders.neck import Asks, Neck
 from medseg.models.encoders.encoder import Feature
-from medseg.models.neck import Asks, Neck
 from medseg.models.network import Facts, refuse_lone_cell
 
 

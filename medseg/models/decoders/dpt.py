@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor, cat, nn
 
 from medseg.errors import BadInput
-from medseg.models.blocks import CONV, CONV_TRANSPOSED
 from medseg.models.decoders.blocks import INSTEAD, conv_norm_relu, fraction, norm_layer, one_of, positive, resize
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Feature
+from medseg.models.layers import CONV, CONV_TRANSPOSED
 from medseg.models.network import Facts
 
 READOUTS = ("project", "ignore")

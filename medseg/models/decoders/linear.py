@@ -8,10 +8,10 @@ from jaxtyping import Float
 from torch import Tensor, cat
 
 from medseg.errors import BadInput
-from medseg.models.blocks import BATCH_NORM, CONV
 from medseg.models.decoders.blocks import resize
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Feature
+from medseg.models.layers import BATCH_NORM, CONV
 from medseg.models.network import Facts
 
 

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medseg.errors import BadInput
-from medseg.models.blocks import CONV
 from medseg.models.decoders.blocks import fraction, norm_layer, positive, resize
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.decoders.queries import Queries
 from medseg.models.encoders.encoder import Feature
+from medseg.models.layers import CONV
 from medseg.models.network import Facts
 
 MOST_ATTENDED = 3

@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor, cat, nn
 from torch.nn import functional
 
-from medseg.models.blocks import CONV
 from medseg.models.decoders.blocks import INSTEAD, conv_norm_relu, fraction, positive, resize
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Feature
+from medseg.models.layers import CONV
 from medseg.models.network import Facts
 
 AVG_POOL: dict[int, Any] = {2: functional.avg_pool2d, 3: functional.avg_pool3d}

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, cat, nn
 
-from medseg.models.blocks import CONV
 from medseg.models.decoders.blocks import INSTEAD, conv_norm_relu, fraction, positive, resize
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Feature
+from medseg.models.layers import CONV
 from medseg.models.network import Facts
 
 

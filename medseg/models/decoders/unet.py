@@ -8,10 +8,10 @@ from jaxtyping import Float
 from torch import Tensor, cat, nn
 
 from medseg.errors import BadInput
-from medseg.models.blocks import CONV, CONV_TRANSPOSED, NORMS, ConvBlock, init_he, stack
 from medseg.models.decoders.blocks import INSTEAD, one_of, positive, resize
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Feature, Stride
+from medseg.models.layers import CONV, CONV_TRANSPOSED, NORMS, ConvBlock, init_he, stack
 from medseg.models.network import Facts
 
 UPSAMPLING = ("transposed", "linear")

@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor, cat, nn
 
 from medseg.errors import BadInput
-from medseg.models.blocks import CONV
 from medseg.models.decoders.blocks import INSTEAD, conv_norm_relu, fraction, positive, resize
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Feature
+from medseg.models.layers import CONV
 from medseg.models.network import Facts
 
 POOL: dict[int, Any] = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from medseg.models.blocks import CONV
+from medseg.models.layers import CONV
 
 _STD = 0.02
 """Of what starts random, as in the original."""

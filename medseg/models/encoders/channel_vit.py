@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from medseg.errors import BadInput
 from medseg.models.encoders.channel_tokens import Tokens, present_in, sample_channels
 from medseg.models.encoders.encoder import Encoder, Feature
-from medseg.models.encoders.plain import choose
+from medseg.models.encoders.vit import choose
 from medseg.models.network import Facts
 from medseg.sample import Channel
 from medseg.weights.channels import adapt as adapt_channels

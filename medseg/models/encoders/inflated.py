@@ -11,7 +11,7 @@ from torch import Tensor
 from medseg.errors import BadInput, told_as
 from medseg.models.encoders.encoder import Encoder, Feature
 from medseg.models.encoders.inflated_layers import Depth, inflate_modules
-from medseg.models.encoders.sliced import OF, Sliced
+from medseg.models.encoders.slice_wise import OF, Sliced
 from medseg.models.network import Facts
 from medseg.weights.positions import Grids
 from medseg.weights.pretrained import Pretrained

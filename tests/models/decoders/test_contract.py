@@ -11,9 +11,9 @@ from omegaconf import OmegaConf
 
 from medseg.errors import BadInput
 from medseg.models.decoders.decoder import Decoder
-from medseg.models.decoders.smp import Smp
 from medseg.models.encoders.encoder import Feature
 from medseg.models.network import Facts
+from medseg.models.smp.decoder import Smp
 from tests.models import parts
 
 CONF = Path(__file__).parents[3] / "conf" / "model" / "decoder"

@@ -14,8 +14,8 @@ from medseg.errors import BadInput
 from medseg.hydra_app.app import compose
 from medseg.models.encoders.encoder import check_features
 from medseg.models.encoders.inflated import Inflated
-from medseg.models.encoders.sliced import Sliced
-from medseg.models.encoders.timm import Timm
+from medseg.models.encoders.slice_wise import Sliced
+from medseg.models.timm.encoder import Timm
 from medseg.weights import load
 from medseg.weights.pretrained import read
 from tests.models.encoders.spectral import assert_close

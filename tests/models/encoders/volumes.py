@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from medseg.models.decoders.unet import UNet
+from medseg.models.encoder_decoder import Segmenter
 from medseg.models.encoders.encoder import Encoder
 from medseg.models.network import Facts
-from medseg.models.segmenter import Segmenter
 from medseg.sample import Channel
 
 MODALITIES = {n: tuple(Channel(name) for name in ("T1", "T1c", "T2", "FLAIR")[:n]) for n in (1, 2, 4)}

@@ -1,0 +1,162 @@
+"""The neck between encoder and decoder: derived from what one declares and the other asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import pairwise
+from math import floor, log2
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from medseg.errors import BadInput
+from medseg.models.encoders.encoder import Feature, Stride
+from medseg.models.layers import CONV_TRANSPOSED, CellNorm
+
+Asks = Literal["grids", "pyramid"]
+"""``grids``: features on grids, of any strides. ``pyramid``: each coarser than the one before it."""
+MAX_POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+_FINEST = 2
+"""Cells of the image for one of a level, at least."""
+_COARSER = 2
+"""How often a level may be halved, at most: 4 times coarser than a token."""
+
+
+class Neck(nn.Module):
+    """Features as a decoder asks for them.
+
+    Tokens become grids (those without a place are left out). Where a pyramid is asked for and the encoder
+    gives one, it is passed on. A plain transformer, whose features are all of one stride, becomes a simple
+    feature pyramid: from early to late, 4 and 2 times finer by transposed convolutions, as it is, and 2
+    times coarser by pooling; further or fewer features likewise. No level is finer than 2 cells of the
+    image, so that small tokens begin less fine and end coarser. Axes of stride 1 stay so.
+
+    Strides stay true where 2 does not divide them: tokens of 14 cells give levels of 3.5, 7, 14 and 28. The
+    levels still are 2 times apart, as in DPT on DINOv2, and the last step to the image is an interpolation;
+    nothing is resampled to strides of 4 and 8, which would ask for images of a multiple of 224. A grid of odd
+    length is pooled with a last cell of its own: 37 tokens give 19 cells.
+
+    Attributes:
+        features: What ``forward`` gives; all grids.
+
+    Args:
+        features: What the encoder declares.
+        asks: What the decoder asks for.
+
+    Raises:
+        BadInput: Strides that neither fall nor are all equal; too many of one stride.
+
+    References:
+        Li et al., Exploring Plain Vision Transformer Backbones for Object Detection, 2022 (which feeds every
+        level from the last feature; here each level has its own, as in most segmentation heads). Ranftl et
+        al., Vision Transformers for Dense Prediction, 2021 (depths to levels).
+    """
+
+    def __init__(self, features: Sequence[Feature], asks: Asks) -> None:
+        super().__init__()
+        self.given = tuple(features)
+        strides = [f.stride for f in features]
+        plain = len(features) > 1 and len(set(strides)) == 1
+        if asks == "pyramid" and not plain and not _falls(strides):
+            raise BadInput(
+                f"features of strides {[_told(s) for s in strides]} came, expected each coarser than the one before "
+                f"it, or all alike; choose others, as with model.encoder.indices"
+            )
+        powers = _powers(strides[0], len(features)) if asks == "pyramid" and plain else [0] * len(features)
+        targets = [_refine(s, p) for s, p in zip(strides, powers, strict=True)]
+        self.levels = nn.ModuleList(
+            _level(f.channels, f.stride, target) for f, target in zip(features, targets, strict=True)
+        )
+        self.features = tuple(Feature(f.channels, target) for f, target in zip(features, targets, strict=True))
+
+    def forward(self, given: Sequence[Tensor], shape: Sequence[int]) -> list[Tensor]:
+        """Grids ``[b, c, *s]`` from what the encoder gave for an image of ``shape``."""
+        grids = [to_grid(t, f, shape) for t, f in zip(given, self.given, strict=True)]
+        return [level(grid) for level, grid in zip(self.levels, grids, strict=True)]
+
+
+def to_grid(given: Tensor, feature: Feature, shape: Sequence[int]) -> Float[Tensor, "b c *s"]:
+    """A feature on its grid; tokens without a place are left out.
+
+    Args:
+        given: Tokens ``[b, n, c]``, or the grid already.
+        feature: What is declared of it.
+        shape: Of the image.
+
+    Example:
+        >>> import torch
+        >>> tokens = torch.arange(7.0).reshape(1, 7, 1)
+        >>> to_grid(tokens, Feature(1, (16, 16), tokens=True, prefix=1), (32, 48))[0, 0]
+        tensor([[1., 2., 3.],
+                [4., 5., 6.]])
+    """
+    if not feature.tokens:
+        return given
+    grid = [int(s // d) for s, d in zip(shape, feature.stride, strict=True)]
+    return given[:, feature.prefix :].transpose(1, 2).reshape(len(given), feature.channels, *grid)
+
+
+def _falls(strides: Sequence[tuple[Stride, ...]]) -> bool:
+    """Whether resolution falls strictly: no axis finer, one at least coarser."""
+    return all(
+        all(a <= b for a, b in zip(fine, coarse, strict=True)) and fine != coarse for fine, coarse in pairwise(strides)
+    )
+
+
+def _powers(stride: tuple[Stride, ...], n: int) -> list[int]:
+    """Of 2, by which each of ``n`` features of one stride becomes finer; falling by one.
+
+    Raises:
+        BadInput: Levels would be too coarse.
+
+    Example:
+        >>> _powers((16, 16), 4), _powers((4, 4), 4)
+        ([2, 1, 0, -1], [1, 0, -1, -2])
+    """
+    finest = max(floor(log2(max(stride) / _FINEST)), 0)
+    first = min(max(n - 2, 0), finest)
+    if first - (n - 1) < -_COARSER:
+        raise BadInput(
+            f"{n} features of stride {_told(stride)} can't become a pyramid; ask the encoder for "
+            f"{finest + _COARSER + 1} or fewer, as with model.encoder.indices"
+        )
+    return [first - i for i in range(n)]
+
+
+def _refine(stride: tuple[Stride, ...], power: int) -> tuple[Stride, ...]:
+    """Strides 2^power times finer, but not below 2, and 1 as it is.
+
+    Example:
+        >>> _refine((14, 4, 1), 2), _refine((16, 1), -1)
+        ((Fraction(7, 2), 2, 1), (32, 1))
+    """
+    refined: list[Stride] = []
+    for s in stride:
+        least = min(power, floor(log2(max(s / _FINEST, 1))))
+        exact = Fraction(s) / Fraction(2) ** (least if s > 1 else 0)
+        refined.append(exact.numerator if exact.denominator == 1 else exact)
+    return tuple(refined)
+
+
+def _level(channels: int, given: tuple[Stride, ...], target: tuple[Stride, ...]) -> nn.Module:
+    """From a grid of one stride to another, by steps of 2 on the axes that differ."""
+    ndim, stride = len(given), given
+    layers: list[nn.Module] = []
+    while stride != target:
+        finer = any(t < s for s, t in zip(stride, target, strict=True))
+        step = tuple(1 if s == t else 2 for s, t in zip(stride, target, strict=True))
+        if not finer:
+            layers.append(MAX_POOL[ndim](step, ceil_mode=True))
+        else:
+            layers += [CellNorm(channels), nn.GELU()] if layers else []
+            layers.append(CONV_TRANSPOSED[ndim](channels, channels, step, step))
+        stride = tuple(
+            s if s == t else (Fraction(s) / 2 if t < s else s * 2) for s, t in zip(stride, target, strict=True)
+        )
+    return nn.Sequential(*layers)
+
+
+def _told(stride: tuple[Stride, ...]) -> str:
+    return " x ".join(f"{float(s):g}" for s in stride)

@@ -1,0 +1,121 @@
+"""Segmenter: any encoder, the neck that fits, any decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from medseg.errors import BadInput
+from medseg.models.decoders.blocks import resize
+from medseg.models.decoders.decoder import Decoder
+from medseg.models.encoders.encoder import Encoder, check_features
+from medseg.models.network import Facts, Network, refuse_lone_cell
+from medseg.models.unused import drop_idle, trace
+from medseg.weights.report import Report
+
+
+class Segmenter(Network):
+    """An encoder, and a decoder on its features; in two and three dimensions, as both permit.
+
+    What the encoder declares is verified on the meta device when the network is built, before data is read.
+    Parts that no logit depends on, such as stages of which the decoder reads nothing, are dropped, before
+    weights are loaded.
+
+    Args:
+        facts: Data and plan; kernels and strides are not used.
+        encoder: Makes the encoder from the facts.
+        decoder: Makes the decoder from the facts and the features that the encoder declares.
+
+    Raises:
+        BadInput: Encoder and decoder do not fit each other, or the data; the encoder is too deep for the patch.
+    """
+
+    def __init__(self, facts: Facts, *, encoder: Callable[[Facts], Encoder], decoder: Callable[..., Decoder]) -> None:
+        built = encoder(facts)
+        super().__init__(facts.in_channels, built.divisor, fixed_shape=built.fixed_shape)
+        self.encoder = built
+        shape = self._shape(facts.patch_shape)
+        check_features(built, facts.in_channels, shape)
+        self.decoder = decoder(facts, built.features)
+        self._drop_idle(facts, shape)
+
+    def _shape(self, patch: Sequence[int]) -> tuple[int, ...]:
+        """The shape of images that holds a patch.
+
+        Raises:
+            BadInput: A stage would see less than one of its cells, or the encoder takes one shape that is another.
+        """
+        name = getattr(self.encoder, "name", type(self.encoder).__name__)
+        coarsest = [max(strides) for strides in zip(*(f.stride for f in self.encoder.features), strict=True)]
+        shape = self.fixed_shape or self.nearest(patch)
+        way = f"set plan.patch=[{','.join(map(str, shape))}]"
+        if any(p < c for p, c in zip(patch, coarsest, strict=True)):
+            raise BadInput(
+                f"encoder {name} is too deep for the patch: its coarsest feature has cells of {tuple(coarsest)}, the "
+                f"patch is {tuple(patch)}; {way} or larger, or take fewer of its features"
+            )
+        if any(p > s for p, s in zip(patch, shape, strict=True)):
+            raise BadInput(f"encoder {name} takes images of {shape} only, the patch is {tuple(patch)}; {way}")
+        return shape
+
+    def _drop_idle(self, facts: Facts, shape: Sequence[int]) -> None:
+        """Drop what no logit depends on, in training or after it; freeze what can't be taken out.
+
+        Raises:
+            BadInput: The decoder gives other logits than of each class at the image's resolution.
+        """
+        image = (2, facts.in_channels, *shape)  # of two, which batch normalisation takes where one cell is left
+        given, used = trace(self, image)
+        expected = (2, facts.out_channels, *shape)
+        if given != expected:
+            name = type(self.decoder).__name__
+            raise BadInput(f"decoder {name}: logits of shape {given} came, expected {expected}")
+        used |= trace(self, image, training=True)[1]
+        dropped = drop_idle(self, used)
+        try:
+            trace(self, image)
+        except (TypeError, AttributeError, RuntimeError):  # called with more than the image, or asked for its parts
+            for name, module in dropped.items():
+                parent, _, leaf = name.rpartition(".")
+                setattr(self.get_submodule(parent), leaf, module)
+        for name, parameter in self.named_parameters():
+            if name not in used:
+                parameter.requires_grad_(False)
+
+    @property
+    def settled(self) -> Mapping[str, Any]:
+        """What the encoder found elsewhere; see ``Network.settled``."""
+        return {"encoder": self.encoder.settled} if self.encoder.settled else {}
+
+    def initialise(self, statistics: Mapping[str, Sequence[float]] | None = None) -> Report | None:
+        """Load the encoder's weights, as asked; see ``Encoder.initialise``."""
+        return self.encoder.initialise(statistics)
+
+    def encode(self, image: Float[Tensor, "b c *s"]) -> list[Tensor]:
+        """The features of the encoder.
+
+        Raises:
+            BadInput: See ``check``; or, in training, a layer is to normalise a batch of one value.
+        """
+        self.check(image)
+        with refuse_lone_cell(f"encoder {type(self.encoder).__name__}", image.shape[2:]):
+            return self.encoder(image)
+
+    def decode(
+        self, features: Sequence[Tensor], image: Float[Tensor, "b c *s"]
+    ) -> Float[Tensor, "b k *s"] | list[Tensor]:
+        """Logits of each cell of ``image``, from its features; interpolated where the decoder is coarser.
+
+        In training a list where the decoder gives one, of which the first is at the image's resolution.
+        """
+        logits = self.decoder(features, image)
+        if isinstance(logits, list):
+            return [resize(logits[0], image.shape[2:]), *logits[1:]]
+        return resize(logits, image.shape[2:])
+
+    def forward(self, image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *s"] | list[Tensor]:
+        """Logits of each cell."""
+        return self.decode(self.encode(image), image)

@@ -1,0 +1,177 @@
+"""Sliced: any encoder of images on the slices of volumes, so that a decoder of volumes joins them (2.5D)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from medseg.errors import BadInput, told_as
+from medseg.models.decoders.neck import to_grid
+from medseg.models.encoders.encoder import Encoder, Feature
+from medseg.models.network import Facts
+from medseg.weights.report import Report
+
+_COARSE = 2.0
+OF = ("model.encoder.", "model.encoder.of.")
+"""Keys of the encoder within, as it names them and as they are."""
+"""An axis is coarse if its spacing is this many times that of each of the others, or more."""
+
+
+class Sliced(Encoder):
+    """An encoder of images that sees every slice of a volume by itself, or with its neighbours as channels.
+
+    Slices stand in the batch while the encoder runs; then its features are put together again as grids
+    ``[b, c, *s]`` of stride 1 along the axis of the slices. Tokens become grids on the way; class and register
+    tokens are left out.
+
+    With ``neighbours`` n, the channels of an image are those of the slices -n to n, one slice after another;
+    beyond the ends the outermost slice is repeated. So one modality and one neighbour make the three channels of
+    photographs, whose kernels ``adapt=repeat`` gives to the slice before, the slice and the slice after.
+
+    Weights, ``adapt`` and ``least_share`` are settings of the encoder within.
+
+    Args:
+        facts: Data and plan.
+        of: Makes the encoder of images.
+        axis: Of the slices: 0, 1, 2, or from the end; None for the coarse one, if the spacing of one is twice that
+            of the others or more, else the last (superior: axial slices).
+        neighbours: Slices on either side that are given as channels.
+
+    Raises:
+        BadInput: Images instead of volumes, no such axis, or what the encoder within refuses.
+
+    Example:
+        ``medseg-train model=segmenter model/encoder=sliced model/encoder@model.encoder.of=timm
+        model.encoder.of.name=resnet18 model/decoder=unet``
+    """
+
+    def __init__(
+        self, facts: Facts, *, of: Callable[[Facts], Encoder], axis: int | None = None, neighbours: int = 0
+    ) -> None:
+        name = f"model/encoder={type(self).__name__.lower()}"
+        if facts.ndim != 3:
+            raise BadInput(
+                f"{name}: slices are of volumes, the data has {facts.ndim} spatial axes; take model.encoder.of"
+            )
+        if axis is not None and not -3 <= axis < 3:
+            raise BadInput(f"model.encoder.axis={axis}: expected 0, 1, 2 or null")
+        if neighbours < 0:
+            raise BadInput(f"model.encoder.neighbours={neighbours}: expected 0 or more slices")
+        axis = coarse_axis(facts.spacing) if axis is None else axis % 3
+        flat = of_slices(facts, axis, neighbours)
+        with told_as(OF):
+            inner = of(flat)
+        self.axis = axis
+        super().__init__(
+            facts,
+            [Feature(f.channels, self.along(f.stride, 1)) for f in inner.features],
+            self.along(inner.divisor, 1),
+            fixed_shape=None if inner.fixed_shape is None else self.along(inner.fixed_shape, facts.patch_shape[axis]),
+        )
+        self.inner, self.neighbours = inner, neighbours
+
+    def along(self, plane: Sequence[Any], value: Any) -> tuple[Any, ...]:
+        """Values of the two axes of a slice, with that of the axis of slices between, before or behind them."""
+        return (*plane[: self.axis], value, *plane[self.axis :])
+
+    @property
+    def trunk(self) -> nn.Module:
+        """That of the encoder within."""
+        return self.inner.trunk
+
+    @property
+    def stem(self) -> Any:
+        """That of the encoder within."""
+        return self.inner.stem
+
+    @property
+    def settled(self) -> Mapping[str, Any]:
+        """What the encoder within found elsewhere; see ``Network.settled``."""
+        return {"of": self.inner.settled} if self.inner.settled else {}
+
+    def find_weights(self) -> None:
+        """Refuse weights of the encoder within that can't be had; see ``Encoder.find_weights``."""
+        with told_as(OF):
+            self.inner.find_weights()
+
+    def initialise(self, statistics: Mapping[str, Sequence[float]] | None = None) -> Report | None:
+        """Load the weights of the encoder within; see ``Encoder.initialise``."""
+        if statistics is not None:
+            statistics = {key: list(values) * (2 * self.neighbours + 1) for key, values in statistics.items()}
+        with told_as(OF):
+            return self.inner.initialise(statistics)
+
+    def forward(self, image: Float[Tensor, "b c *s"]) -> list[Tensor]:
+        """The declared features."""
+        last = image.movedim(self.axis + 2, -1)
+        slices = fold(with_neighbours(last, self.neighbours))
+        grids = [
+            to_grid(given, feature, slices.shape[2:])
+            for given, feature in zip(self.inner(slices), self.inner.features, strict=True)
+        ]
+        return [unfold(grid, len(image)).movedim(-1, self.axis + 2) for grid in grids]
+
+
+def coarse_axis(spacing: Sequence[float]) -> int:
+    """The axis of volumes along which slices lie.
+
+    Example:
+        >>> coarse_axis((1.0, 1.0, 1.0)), coarse_axis((4.0, 0.7, 0.7)), coarse_axis((1.2, 0.8, 0.8))
+        (2, 0, 2)
+    """
+    widest = max(range(3), key=lambda axis: spacing[axis])
+    others = max(s for axis, s in enumerate(spacing) if axis != widest)
+    return widest if spacing[widest] >= _COARSE * others else 2
+
+
+def of_slices(facts: Facts, axis: int, neighbours: int) -> Facts:
+    """Facts of the slices of a volume, with neighbours as channels."""
+
+    def plane(values: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(v for i, v in enumerate(values) if i != axis)
+
+    offsets = range(-neighbours, neighbours + 1)
+    return replace(
+        facts,
+        in_channels=facts.in_channels * len(offsets),
+        patch_shape=plane(facts.patch_shape),
+        spacing=plane(facts.spacing),
+        kernels=tuple(plane(kernel) for kernel in facts.kernels),
+        strides=tuple(plane(stride) for stride in facts.strides),
+        channels=tuple(replace(c, name=_named(c.name, i)) for i in offsets for c in facts.channels),
+    )
+
+
+def _named(channel: str, offset: int) -> str:
+    return channel if offset == 0 else f"{channel} {'before' if offset < 0 else 'after'} {abs(offset)}"
+
+
+def with_neighbours(volume: Float[Tensor, "b c h w d"], neighbours: int) -> Float[Tensor, "b k h w d"]:
+    """Each slice with the channels of those before and after it, in the order of the slices.
+
+    Example:
+        >>> with_neighbours(torch.tensor([7.0, 8, 9]).reshape(1, 1, 1, 1, 3), 1).squeeze()
+        tensor([[7., 7., 8.],
+                [7., 8., 9.],
+                [8., 9., 9.]])
+    """
+    if neighbours == 0:
+        return volume
+    place = torch.arange(volume.shape[-1], device=volume.device)
+    shifted = [(place + i).clamp(0, len(place) - 1) for i in range(-neighbours, neighbours + 1)]
+    return torch.cat([volume.index_select(-1, at) for at in shifted], dim=1)
+
+
+def fold(volume: Float[Tensor, "b c h w d"]) -> Float[Tensor, "bd c h w"]:
+    """Slices as images of a batch: all of the first volume, then all of the second."""
+    return volume.movedim(-1, 1).flatten(0, 1)
+
+
+def unfold(slices: Float[Tensor, "bd c h w"], batch: int) -> Float[Tensor, "b c h w d"]:
+    """``batch`` volumes from their slices; the inverse of ``fold``."""
+    return slices.unflatten(0, (batch, -1)).movedim(1, -1)

@@ -1,0 +1,175 @@
+"""Plain: transformers of equal blocks over tokens of equal patches; features are tokens at several depths."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from medseg.errors import BadInput
+from medseg.models.encoders.encoder import Encoder, Feature
+from medseg.models.network import Facts
+from medseg.models.require_2d import refuse_volumes
+
+
+class Plain(Encoder):
+    """A plain vision transformer; 2D only.
+
+    Subclasses make the first tokens (``embed``); the loop over ``trunk.blocks`` is here, so that features of any
+    depth are at hand without hooks. Images of any multiple of the patch are taken, square or not.
+
+    Attributes:
+        depths: Blocks after which features are taken, from 0.
+
+    Args:
+        facts: Data and plan.
+        name: Of the family, for messages.
+        width: Numbers in a token.
+        depth: Blocks of the upstream's network.
+        patch: Cells of a token's patch on each axis.
+        indices: See ``depths``; None for four evenly spaced. Blocks after the last of them are left out.
+        prefix: Tokens without a place, ahead of the grid's.
+        loading: See ``Encoder``.
+
+    Raises:
+        BadInput: Volumes; indices that are not blocks in order.
+    """
+
+    def __init__(
+        self,
+        facts: Facts,
+        *,
+        name: str,
+        width: int,
+        depth: int,
+        patch: int,
+        indices: Sequence[int] | None,
+        prefix: int = 1,
+        **loading: Any,
+    ) -> None:
+        refuse_volumes(f"encoder {name}", facts)
+        self.depths = choose(depth, indices)
+        feature = Feature(width, (patch, patch), tokens=True, prefix=prefix)
+        super().__init__(facts, [feature] * len(self.depths), (patch, patch), **loading)
+        self.full_depth = depth
+
+    def grid(self, image: Float[Tensor, "b c h w"]) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return image.shape[2] // self.divisor[0], image.shape[3] // self.divisor[1]
+
+    @abstractmethod
+    def embed(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
+        """Tokens as the first block takes them: those without a place, then the grid's in row-major order."""
+
+    def finish(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """A feature from the tokens after a block: as they are, unless the weights come with a last normalisation."""
+        return tokens
+
+    def forward(self, image: Float[Tensor, "b c *s"]) -> list[Tensor]:
+        """The declared features."""
+        tokens = self.embed(image)
+        kept = []
+        for depth, block in enumerate(self.trunk.get_submodule("blocks").children()):
+            tokens = block(tokens)
+            if depth in self.depths:
+                kept.append(self.finish(tokens))
+        return kept
+
+
+class Size(NamedTuple):
+    """Size of a transformer.
+
+    Attributes:
+        embed_dim: Numbers in a token.
+        depth: Blocks.
+        num_heads: Heads of attention in each.
+    """
+
+    embed_dim: int
+    depth: int
+    num_heads: int
+
+
+def sized(
+    sizes: Mapping[str, Size], size: str, embed_dim: int | None, depth: int | None, num_heads: int | None
+) -> Size:
+    """One of the sizes of a family, with what is set apart from it.
+
+    Raises:
+        BadInput: No such size.
+
+    Example:
+        >>> sized({"base": Size(768, 12, 12)}, "base", None, 4, None)
+        Size(embed_dim=768, depth=4, num_heads=12)
+    """
+    if size not in sizes:
+        raise BadInput(f"model.encoder.size={size}: expected one of {', '.join(sizes)}")
+    chosen = sizes[size]
+    return Size(embed_dim or chosen.embed_dim, depth or chosen.depth, num_heads or chosen.num_heads)
+
+
+def choose(depth: int, indices: Sequence[int] | None, *, features: int = 4) -> tuple[int, ...]:
+    """The blocks after which features are taken.
+
+    Args:
+        depth: How many blocks there are.
+        indices: As asked for; None for ``features`` evenly spaced ones, of which the last is the last block.
+        features: How many, or all blocks if there are fewer.
+
+    Raises:
+        BadInput: Indices that are not blocks in order.
+
+    Example:
+        >>> choose(12, None), choose(24, None), choose(6, None), choose(2, None)
+        ((2, 5, 8, 11), (5, 11, 17, 23), (0, 2, 3, 5), (0, 1))
+    """
+    if indices is None:
+        n = min(features, depth)
+        return tuple((i + 1) * depth // n - 1 for i in range(n))
+    chosen = tuple(indices)
+    if not chosen or list(chosen) != sorted(set(chosen)) or not 0 <= chosen[0] <= chosen[-1] < depth:
+        raise BadInput(
+            f"model.encoder.indices={list(chosen)}: expected blocks in rising order, each from 0 to {depth - 1}"
+        )
+    return chosen
+
+
+def sine_positions(width: int, rows: Float[Tensor, " h"], columns: Float[Tensor, " w"]) -> Float[Tensor, "n d"]:
+    r"""Embedding of the places of a grid by sines and cosines, in row-major order.
+
+    The first half of the numbers tells the column, the second the row; of each, the first half are sines and
+    the second cosines of :math:`p / 10000^{i / (d / 4)}`.
+
+    Args:
+        width: Numbers in an embedding, d; a multiple of 4.
+        rows: Place of each row.
+        columns: Place of each column.
+
+    References:
+        He et al., Masked Autoencoders Are Scalable Vision Learners, 2021.
+    """
+    rate = 10000 ** -(torch.arange(width // 4, dtype=rows.dtype, device=rows.device) / (width / 4))
+
+    def along(places: Tensor) -> Tensor:
+        angles = torch.outer(places, rate)
+        return torch.cat((angles.sin(), angles.cos()), dim=1)
+
+    by_row = along(rows)[:, None].expand(-1, len(columns), -1)
+    by_column = along(columns)[None].expand(len(rows), -1, -1)
+    return torch.cat((by_column, by_row), dim=2).flatten(0, 1)
+
+
+def fill_with_sines(positions: nn.Parameter) -> None:
+    """Let random weights begin with the sine positions of a square grid; the class token's is zero.
+
+    torchgeo leaves them zero, for a file to fill; without one, a network that never trains them could not
+    tell places apart.
+    """
+    side = round((positions.shape[1] - 1) ** 0.5)
+    places = torch.arange(side, dtype=torch.float32)
+    with torch.no_grad():
+        positions[:, 1:] = sine_positions(positions.shape[2], places, places)

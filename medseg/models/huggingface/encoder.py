@@ -1,0 +1,169 @@
+"""Transformers: the vision encoders of Hugging Face's transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import lcm
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
+
+from medseg.errors import BadInput
+from medseg.models.encoders.encoder import Encoder, Feature
+from medseg.models.encoders.vit import choose
+from medseg.models.huggingface import config as hf_config
+from medseg.models.huggingface import hooks as hf_hooks
+from medseg.models.huggingface import state_names as hf_names
+from medseg.models.huggingface.features import FAMILIES, Family, blocks, sam, sam2
+from medseg.models.huggingface.sizes import SIZES
+from medseg.models.network import Facts
+from medseg.models.require_2d import refuse_volumes
+from medseg.weights.pretrained import Pretrained, read
+
+_PROBED = (384, 576)
+"""Shape of the image on which strides are found; a multiple of every stride up to 64."""
+
+
+class Transformers(Encoder):
+    """An encoder of transformers, without its heads and necks; 2D only.
+
+    The architecture is that of ``family`` and ``size``, of the config.json of ``weights``, or of ``config``. It
+    is **never downloaded, but for the config.json of weights on the hub**; what was found is told in ``settled``,
+    which a checkpoint keeps, so that it rebuilds where folder and network are gone.
+
+    Features are
+
+    - of plain transformers, those after four evenly spaced blocks (blocks 2, 5, 8 and 11 of 12); blocks behind
+      the last one are left out. DINOv2's and DINOv3's pass the last normalisation, as in their publications.
+      They are tokens, with class token and registers ahead (``Feature.prefix``), of SAM and ViTDet grids;
+    - of pyramids, those after each stage, from fine to coarse; of SAM 2 those of its Hiera, without the neck.
+
+    Shapes are free in multiples of the patch, or of the coarsest stride: positions that are learnt for one size
+    are interpolated, windows padded. The kernel that takes the image is built for the channels of the data.
+
+    In training, DINOv3's positions are scaled at random, as in its pretraining (``config={pos_embed_rescale:
+    null}`` leaves that out).
+
+    Args:
+        facts: Data and plan.
+        family: ``model_type`` of transformers, one of ``FAMILIES``, or shorter: ``dinov3``, ``sam``, ``sam2``,
+            ``clip``, ``siglip``; ``auto``: of the weights' config.json, else ``dinov2``.
+        size: Of ``SIZES``, such as ``small`` or ``base``; ``auto``: of the weights' config.json, else the
+            family's first.
+        config: Settings of transformers' configuration that differ from these; or all of them, with
+            ``model_type``.
+        indices: Blocks of a plain transformer, or stages of a pyramid, after which features are taken, from 0,
+            rising; None for those told above.
+        weights: A folder with config.json and model.safetensors, as ``save_pretrained`` writes it;
+            ``hf-hub:owner/name``; or a file. A folder's may be of a larger network that holds the encoder.
+        loading: See ``Encoder``.
+
+    Raises:
+        BadInput: Volumes; what is asked for is unknown, does not agree, or can't be had.
+
+    References:
+        Wolf et al., Transformers, 2020. Oquab et al., DINOv2, 2023. Siméoni et al., DINOv3, 2025. Kirillov et
+        al., Segment Anything, 2023. Ravi et al., SAM 2, 2024. Wu et al., CvT, 2021.
+    """
+
+    def __init__(
+        self,
+        facts: Facts,
+        *,
+        family: str = "auto",
+        size: str = "auto",
+        config: Mapping[str, Any] | None = None,
+        indices: Sequence[int] | None = None,
+        weights: str | None = None,
+        **loading: Any,
+    ) -> None:
+        refuse_volumes("an encoder of transformers", facts)
+        described = hf_config.describe(SIZES, hf_config.Wish("model.encoder", family, size, config, weights))
+        name: str = described["model_type"]
+        kind = FAMILIES[name]
+        chosen = _indices(hf_config.make(described, "model.encoder"), kind, indices)
+        cut = {"num_hidden_layers": chosen[-1] + 1} if kind.read in (blocks, sam) else {}
+        made = kind.prepare(hf_config.make({**described, **cut}, "model.encoder"))
+        made = hf_names.with_channels(made, facts.in_channels)
+        with hf_config.refusing("model.encoder", name):
+            features, divisor = _declare(kind, made, chosen, facts.in_channels)
+            net = kind.build(made)
+        super().__init__(facts, features, divisor, weights=weights, **loading)
+        self.net = net
+        self.kind, self.indices = kind, chosen
+        self._described = described
+        if kind.plain:
+            self.full_depth = getattr(hf_config.make(described, "model.encoder"), kind.depth)
+
+    @property
+    def settled(self) -> Mapping[str, Any]:
+        """The whole description, in place of ``config``."""
+        return {"config": self._described}
+
+    @property
+    def trunk(self) -> nn.Module:
+        """The network as transformers builds it, under its names."""
+        return self.net
+
+    @property
+    def stem(self) -> str | None:
+        """Its first convolution."""
+        return hf_hooks.first_convolution(self.net)
+
+    def fetch(self, source: str) -> Pretrained:
+        """Weights of a folder, of the hub or of a file, under the names that they have in ``trunk``.
+
+        Raises:
+            BadInput: See ``weights.pretrained.read``.
+        """
+        found = read(source)
+        described = hf_config.saved(SIZES, source, self._described, "model.encoder")
+        config = self.kind.prepare(hf_config.make(described, "model.encoder"))
+        return found.with_state(hf_names.current(found.state, self.kind.source, config))
+
+    def forward(self, image: Float[Tensor, "b c *s"]) -> list[Tensor]:
+        """The declared features."""
+        return self.kind.read(self.net, image, self.kind, self.indices)
+
+    def __getstate__(self) -> Any:
+        hf_hooks.release(self.net)
+        return super().__getstate__()
+
+
+def _indices(config: PreTrainedConfig, family: Family, indices: Sequence[int] | None) -> tuple[int, ...]:
+    """Blocks or stages after which features are taken.
+
+    Raises:
+        BadInput: Such as there are not.
+    """
+    told = getattr(config, family.depth)
+    return choose(told if family.plain else len(told), indices, features=4 if family.plain else len(told))
+
+
+def _declare(
+    family: Family, config: PreTrainedConfig, indices: Sequence[int], in_channels: int
+) -> tuple[list[Feature], tuple[int, ...]]:
+    """What a network gives and takes: it is run on the meta device, without computing."""
+    patch = _pair(config.patch_size) if family.plain else (1, 1)
+    shape = (2 * patch[0], 3 * patch[1]) if family.plain else _PROBED
+    with torch.no_grad(), torch.device("meta"):
+        net = family.build(config).eval()
+        given = family.read(net, torch.empty(1, in_channels, *shape), family, indices)
+    if family.plain:
+        prefix = family.prefix + getattr(config, "num_register_tokens", 0) if family.tokens else 0
+        return [Feature(config.hidden_size, patch, tokens=family.tokens, prefix=prefix)] * len(indices), patch
+    features = []
+    for tensor in given:
+        stride = tuple(s / n for s, n in zip(shape, tensor.shape[2:], strict=True))
+        if any(s % 1 for s in stride):
+            raise BadInput(f"model.encoder.config: a feature has the stride {stride}, expected powers of 2")
+        features.append(Feature(tensor.shape[1], tuple(int(s) for s in stride)))
+    unit = config.patch_stride[0] * config.window_size_per_stage[0] if family.read is sam2 else 1
+    return features, tuple(lcm(unit, *(int(f.stride[axis]) for f in features)) for axis in range(len(_PROBED)))
+
+
+def _pair(size: Any) -> tuple[int, ...]:
+    return (size, size) if isinstance(size, int) else tuple(size)

@@ -1,0 +1,74 @@
+"""HfOneFormer: OneFormer of transformers, for semantic segmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from medseg.errors import BadInput
+from medseg.models.decoders.mask_transformer import sum_queries
+from medseg.models.huggingface.network import HfNetwork, backbones
+from medseg.models.network import Facts
+
+TASK = (49406, 518, 10549, 533, 29119, 1550, 49407)
+"""Numbers of "the task is semantic" in CLIP's vocabulary: start, the, task, is, seman, tic, end; zeros follow."""
+
+
+class HfOneFormer(HfNetwork):
+    r"""Queries that are told the task, attend to features of an encoder, and each find a mask and a class.
+
+    The task is always the semantic one, whose tokens are known here; no tokeniser is needed. The encoder of
+    texts, which only the contrastive loss of the publication needs, is left out.
+
+    Logits, their training and precision are those of ``HfMask2Former``. See ``HfNetwork`` for arguments; ``size``
+    is ``swin_tiny``, ``convnext_large`` and so on.
+
+    Raises:
+        BadInput: See ``HfNetwork``; or widths that differ, with which transformers can't compute it, or leaves
+            projections untrained.
+
+    References:
+        Jain et al., OneFormer: One Transformer to Rule Universal Image Segmentation, CVPR 2023.
+    """
+
+    kind = "oneformer"
+    source = "OneFormerForUniversalSegmentation"
+    sizes = backbones(("swin", "convnext"))
+    encoder = "model.pixel_level_module.encoder"
+    head = "model.transformer_module.decoder.class_embed"
+    settings = {"is_training": False}
+    idle = ("criterion",)
+
+    def __init__(
+        self,
+        facts: Facts,
+        *,
+        size: str = "auto",
+        config: Mapping[str, Any] | None = None,
+        weights: str | None = None,
+        **loading: Any,
+    ) -> None:
+        super().__init__(facts, size=size, config=config, weights=weights, **loading)
+        told = self.net.config
+        if not told.conv_dim == told.mask_dim == told.hidden_dim:
+            raise BadInput(
+                f"model.config: conv_dim={told.conv_dim}, mask_dim={told.mask_dim} and hidden_dim={told.hidden_dim} "
+                f"came, OneFormer needs them equal; set all three"
+            )
+        numbers = torch.zeros(1, told.task_seq_len)
+        numbers[0, : len(TASK)] = torch.tensor(TASK)
+        self.task = nn.Buffer(numbers, persistent=False)
+
+    def compute(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k y x"]:
+        """Logits at a quarter of the image."""
+        parts = self.net.model
+        features = parts.pixel_level_module.encoder(image).feature_maps
+        with torch.autocast(image.device.type, enabled=False):
+            pixels = parts.pixel_level_module.decoder([f.float() for f in features])
+            task = parts.task_encoder(self.task.expand(len(image), -1))
+            found = parts.transformer_module(pixels.multi_scale_features, pixels.mask_features, task)
+            return sum_queries(found.prediction_class, found.prediction_masks)

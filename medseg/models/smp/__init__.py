@@ -1,0 +1,1 @@
+"""Networks and decoders of segmentation-models-pytorch."""

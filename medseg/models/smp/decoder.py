@@ -1,0 +1,208 @@
+"""Smp: the decoders of segmentation-models-pytorch, on the features of any encoder."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from math import log2
+from typing import Any
+
+import segmentation_models_pytorch as smp
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from medseg.errors import BadInput
+from medseg.models.decoders.blocks import resize
+from medseg.models.decoders.decoder import Decoder
+from medseg.models.encoders.encoder import Feature, Stride
+from medseg.models.network import Facts
+from medseg.models.smp.network import ARCHITECTURES, REFUSALS, nearest_names, options_of
+
+_SET_HERE = frozenset({"encoder_depth", "encoder_output_stride", "encoder_weights", "upsampling"})
+_TAKE_NONE = ("Unet", "UnetPlusPlus", "MAnet", "Linknet", "Segformer")  # level 1 may have no channels
+_LEAST_OF_PAN = 8  # cells on each axis
+
+
+class Smp(Decoder):
+    """A decoder of segmentation-models-pytorch; 2D only.
+
+    smp's decoders know levels: level l has a stride of 2^l cells, from the image (level 0) to the coarsest.
+    Each feature becomes the level nearest to its stride; where grids are not each twice the next coarser
+    one (as of tokens of 14 cells), they are interpolated to be. Which levels are read:
+
+    - Unet, UnetPlusPlus, MAnet, Linknet, Segformer: all from 1 on.
+    - UPerNet, PAN: all from 2 on. FPN: the coarsest four.
+    - DeepLabV3Plus: 2 and the coarsest. DeepLabV3, PSPNet: the coarsest.
+
+    Level 1, which transformers lack, is left empty for those of the first line, as smp does for timm's
+    encoders. Other levels that are lacking, or beyond the finest feature, are interpolated from the next
+    coarser one. smp dilates encoders for DeepLab and PAN, which can't be done to features that come: here
+    DeepLabV3Plus has its coarsest level enlarged to level 4 at most, and the others take it as it is.
+
+    Logits come at the finest level that the architecture decodes; the enlargement that follows keeps the
+    extent, where smp's keeps the outermost centres. Most layers normalise over the batch; DeepLabV3,
+    DeepLabV3Plus, PAN and UPerNet train on two images or more.
+
+    Args:
+        facts: Data and plan.
+        features: What the encoder declares.
+        architecture: One of smp's but DPT (``model/decoder=dpt``).
+        attention: ``scse``, in the decoder of Unet and UnetPlusPlus; None without.
+        settings: Further settings of the architecture, named as in smp (``decoder_channels``: coarse to
+            fine, of which the last hold where the encoder has fewer levels).
+
+    Attributes:
+        depth: The coarsest level.
+        source: By level that is read, the level whose feature it is taken from.
+
+    Raises:
+        BadInput: Volumes, unknown names, settings or features that do not fit.
+
+    References:
+        Iakubovskii, Segmentation Models Pytorch, 2019, and the works it implements.
+    """
+
+    def __init__(
+        self,
+        facts: Facts,
+        features: Sequence[Feature],
+        *,
+        architecture: str = "Unet",
+        attention: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        if facts.ndim != 2:
+            raise BadInput(
+                f"decoder smp takes images of 2 spatial axes, the data has {facts.ndim}; choose a decoder for volumes: "
+                f"model/decoder=unet, upernet, segformer, dpt, ocr, mask_transformer or linear"
+            )
+        known = [name for name in ARCHITECTURES if name != "DPT"]
+        if architecture not in known:
+            more = "; DPT is model/decoder=dpt" if architecture == "DPT" else ""
+            raise BadInput(
+                f"model.decoder.architecture={architecture} is unknown; {nearest_names(architecture, known)}{more}"
+            )
+        super().__init__(facts, features, asks="pyramid")
+        at = _levels([f.stride for f in self.neck.features])
+        self.depth = max(at)
+        if self.depth < 1:
+            raise BadInput("decoder smp: a single feature as fine as the image came, expected coarser ones")
+        self.source = {level: min(i for i in at if i >= level) for level in _read(architecture, self.depth)}
+        if architecture in _TAKE_NONE and 1 not in at:
+            del self.source[1]
+        self.index = {level: i for i, level in enumerate(at)}
+        widths = [facts.in_channels, *([0] * self.depth)]
+        for level, given in self.source.items():
+            widths[level] = self.neck.features[self.index[given]].channels
+        net = _build(architecture, facts, widths, attention, dict(settings or {}))
+        self.net: nn.Module = net.decoder
+        self.head: nn.Module = net.segmentation_head
+        self.architecture = architecture
+
+    def decode(self, grids: Sequence[Tensor], image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *t"]:
+        """Logits at the finest level that the architecture decodes.
+
+        Raises:
+            BadInput: Too few cells at the coarsest level for PAN, which halves it three times.
+        """
+        coarsest = grids[self.index[self.depth]]
+        if self.architecture == "PAN" and min(coarsest.shape[2:]) < _LEAST_OF_PAN:
+            raise BadInput(
+                f"decoder smp PAN: coarsest features of shape {tuple(coarsest.shape[2:])} came, expected "
+                f"{_LEAST_OF_PAN} cells or more on each axis; use a larger plan.patch or another decoder"
+            )
+        shapes = [[n * 2 ** (self.depth - level) for n in coarsest.shape[2:]] for level in range(self.depth + 1)]
+        if self.architecture == "DeepLabV3Plus":
+            shapes[-1] = shapes[min(self.depth, 4)]
+        levels = [resize(image, shapes[0])]
+        for level in range(1, self.depth + 1):
+            if level in self.source:
+                levels.append(resize(grids[self.index[self.source[level]]], shapes[level]))
+            else:
+                levels.append(coarsest.new_empty((len(image), 0, *shapes[level])))
+        return self.head(self.net(levels))
+
+
+class _Given(nn.Module):
+    """What smp takes for an encoder: it declares the widths of levels, and is never run."""
+
+    def __init__(self, widths: Sequence[int], depth: int, output_stride: int) -> None:
+        super().__init__()
+        self.out_channels, self.depth, self.output_stride = list(widths), depth, output_stride
+
+    def set_in_channels(self, in_channels: int, pretrained: bool) -> None:
+        """The image is a level like others."""
+
+    def make_dilated(self, output_stride: int) -> None:
+        """Features are what they are."""
+
+
+@contextmanager
+def _lent(widths: Sequence[int]) -> Iterator[str]:
+    """Name of an encoder that smp knows for as long as a decoder is built on it."""
+    name = "given"
+    smp.encoders.encoders[name] = {"encoder": _Given, "params": {"widths": widths}, "pretrained_settings": {}}
+    try:
+        yield name
+    finally:
+        del smp.encoders.encoders[name]
+
+
+def _build(
+    architecture: str, facts: Facts, widths: Sequence[int], attention: str | None, settings: dict[str, Any]
+) -> Any:
+    """The model of smp on an encoder of these widths, from the image to the coarsest level.
+
+    Raises:
+        BadInput: Unknown settings, or such as do not fit the levels.
+    """
+    depth = len(widths) - 1
+    options = options_of(architecture, attention, settings, at="model.decoder.settings", fixed=_SET_HERE)
+    taken = inspect.signature(getattr(smp, architecture)).parameters
+    if "upsampling" in taken:
+        options["upsampling"] = 1
+    default = taken["decoder_channels"].default if "decoder_channels" in taken else None
+    channels = options.get("decoder_channels", default)
+    if isinstance(channels, Sequence):
+        options["decoder_channels"] = list(channels)[-depth:]
+    try:
+        with _lent(widths) as name:
+            return getattr(smp, architecture)(
+                name, encoder_weights=None, encoder_depth=depth, in_channels=facts.in_channels,
+                classes=facts.out_channels, **options,
+            )  # fmt: skip
+    except REFUSALS as error:
+        raise BadInput(
+            f"decoder smp {architecture} can't be built on levels 1 to {depth} with {options}: {error}"
+        ) from error
+
+
+def _levels(strides: Sequence[tuple[Stride, ...]]) -> list[int]:
+    """The level nearest to each stride: the binary logarithm of its mean over the axes, rounded.
+
+    Raises:
+        BadInput: Two features at one level.
+
+    Example:
+        >>> _levels([(4, 4), (7, 7), (16, 16)])
+        [2, 3, 4]
+    """
+    levels = [round(sum(log2(s) for s in stride) / len(stride)) for stride in strides]
+    if len(set(levels)) < len(levels):
+        told = ", ".join(" x ".join(f"{float(s):g}" for s in stride) for stride in strides)
+        raise BadInput(
+            f"decoder smp: features of strides {told} came, expected each about twice the one before it; "
+            f"choose others by model.encoder.indices, or model/decoder=unet"
+        )
+    return levels
+
+
+def _read(architecture: str, depth: int) -> list[int]:
+    """The levels that an architecture reads, without the image."""
+    if architecture in ("DeepLabV3", "PSPNet"):
+        return [depth]
+    if architecture == "DeepLabV3Plus":
+        return [2, depth]
+    first = {"UPerNet": 2, "PAN": 2, "FPN": depth - 3}.get(architecture, 1)
+    return list(range(max(first, 1), depth + 1))

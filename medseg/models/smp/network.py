@@ -1,0 +1,235 @@
+"""Smp: the architectures of segmentation-models-pytorch, with its own encoders and timm's."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterable, Mapping, Sequence, Set
+from math import ceil, lcm
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from medseg.errors import BadInput
+from medseg.models.network import Facts, Network, refuse_lone_cell
+from medseg.models.require_2d import refuse_volumes
+from medseg.models.unused import drop_idle, trace
+
+ARCHITECTURES = (
+    "Unet", "UnetPlusPlus", "MAnet", "Linknet", "FPN", "PSPNet", "PAN", "DeepLabV3", "DeepLabV3Plus", "UPerNet",
+    "Segformer", "DPT",
+)  # fmt: skip
+_SET_HERE = {
+    "encoder_name", "encoder_weights", "in_channels", "classes", "activation", "aux_params",
+    "decoder_attention_type", "kwargs",
+}  # fmt: skip
+_STRIDE = 32  # of the coarsest stage of an encoder that is neither cut short nor dilated
+_MULTIPLES = (1, 2, 4, 8, 16)  # of the stride, tried for the least shape; PAN needs 8
+REFUSALS = (ValueError, TypeError, KeyError, RuntimeError, AssertionError)  # of smp and timm, for settings unfit
+
+
+class Smp(Network):
+    """An encoder of image classification with a decoder of segmentation-models-pytorch; 2D only.
+
+    **Weights are random**: nothing is downloaded. Parameters that no logit depends on, such as stages
+    beyond the depth that a decoder reads, are dropped.
+
+    Most layers normalise over the batch. Networks that pool an image to one cell before they normalise
+    (DeepLabV3, DeepLabV3Plus, PAN, UPerNet, some encoders) therefore train on two images or more, as do
+    all others on patches of which a single cell remains at the coarsest stage; ``forward`` says so.
+
+    The image is a multiple of the encoder's stride: 32, or less with ``encoder_output_stride`` or a small
+    ``encoder_depth``. PAN halves its coarsest features three times more, so that at least 8 cells of them
+    are needed on each axis. DPT learns positions for the patch and resamples them for other shapes.
+    Encoders that timm declares to be of a fixed size, such as Swin, take the shape of the patch only.
+
+    Kernels lie with their channels last in memory, and features follow, but where groups of channels are normalised
+    (FPN): that kernel of torch 2.15 loses precision on CPUs (0.5 for a mean of 5 and a deviation of 0.001). Four crops
+    of 192² on one CPU core: a step of Unet with ResNet-18 takes 0.74 of the time in bfloat16, 0.90 in float32,
+    prediction 0.55 and 0.85; UPerNet with ConvNeXt 0.83 and 1.00, 0.68 and 0.92; Segformer with MiT-B0 1.00 and 0.92,
+    0.98 and 0.96.
+
+    Args:
+        facts: Data and plan; kernels and strides are not used.
+        architecture: One of ``ARCHITECTURES``.
+        encoder: A name of smp's own (``resnet34``, ``mit_b0``), or ``tu-`` and a name of timm's. DPT takes
+            timm's vision transformers with tokens of 8, 16 or 32 cells.
+        attention: ``scse``, squeeze and excitation of channels and cells in the decoder of Unet and
+            UnetPlusPlus; None without.
+        settings: Further settings of the architecture, named as in smp.
+
+    Raises:
+        BadInput: Volumes, unknown names, or settings that do not fit each other.
+
+    References:
+        Iakubovskii, Segmentation Models Pytorch, 2019. Roy et al., Concurrent Spatial and Channel Squeeze
+        & Excitation, 2018.
+    """
+
+    def __init__(
+        self, facts: Facts, *, architecture: str, encoder: str, attention: str | None = None, **settings: Any
+    ) -> None:
+        name = f"Smp {architecture} with encoder {encoder}"
+        refuse_volumes(name, facts)
+        if architecture not in ARCHITECTURES:
+            raise BadInput(
+                f"model.architecture={architecture} is unknown; {nearest_names(architecture, ARCHITECTURES)}"
+            )
+        _check_encoder(encoder)
+        options = options_of(architecture, attention, settings)
+        patch = tuple(ceil(p / _STRIDE) * _STRIDE for p in facts.patch_shape)
+        try:
+            fixed = _sized(encoder) and architecture != "DPT"
+            if architecture == "DPT":
+                options |= {"img_size": patch, "dynamic_img_size": True, "num_classes": 0}
+            elif fixed:
+                options |= {"img_size": patch}
+            net = getattr(smp, architecture)(
+                encoder, encoder_weights=None, in_channels=facts.in_channels, classes=facts.out_channels, **options
+            )
+        except REFUSALS as error:
+            raise BadInput(f"{name} can't be built with {options}: {error}") from error
+        stride = int(net.encoder.output_stride)
+        if architecture == "DPT":
+            stride = lcm(stride, 2 ** (len(net.encoder.output_strides) + 1))
+        super().__init__(facts.in_channels, (stride, stride), fixed_shape=patch if fixed else None)
+        if not any(isinstance(m, nn.GroupNorm) for m in net.modules()):
+            net = net.to(memory_format=torch.channels_last)
+        self.net = net
+        self._name = name
+        self._tokens = len(net.encoder.output_strides) if architecture == "DPT" else 0  # features beside tokens
+        self._least, used = self._find_least(facts.in_channels)
+        drop_idle(net, used)
+
+    def nearest(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The smallest shape that the network takes and that holds ``shape``."""
+        return super().nearest([max(pair) for pair in zip(shape, self._least, strict=True)])
+
+    def check(self, image: Float[Tensor, "b c *s"]) -> None:
+        """Refuse an image that the network cannot take.
+
+        Raises:
+            BadInput: As for every network, and below the least shape; names the nearest that fits.
+        """
+        shape = tuple(image.shape[2:])
+        if self.fixed_shape is None and len(shape) == 2 and (shape[0] < self._least[0] or shape[1] < self._least[1]):
+            raise BadInput(
+                f"{self._name}: an image of shape {shape} came, expected {self._least} or more; "
+                f"pad to {self.nearest(shape)}"
+            )
+        super().check(image)
+
+    def forward(self, image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *s"]:
+        """Logits of each cell.
+
+        Raises:
+            BadInput: See ``check``; or, in training, a layer is to normalise a batch of one value.
+        """
+        return self.decode(self.encode(image), image)
+
+    def encode(self, image: Float[Tensor, "b c *s"]) -> list[Tensor]:
+        """Features of the encoder without the image that smp puts first; tokens ``[b, n, c]`` of DPT come last."""
+        self.check(image)
+        with refuse_lone_cell(self._name, image.shape[2:]):
+            given = self.net.encoder(image)
+        if self._tokens:
+            grids, tokens = given
+            return [*grids, *(t for t in tokens if t is not None)]
+        return list(given[1:])
+
+    def decode(self, features: Sequence[Tensor], image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *s"]:
+        """Logits of each cell of ``image``, of which decoders ask for no more than the shape."""
+        with refuse_lone_cell(self._name, image.shape[2:]):
+            if self._tokens:
+                grids, tokens = features[: self._tokens], features[self._tokens :]
+                prefixes: list[Tensor | None] = [*tokens] or [None] * self._tokens
+                decoded = self.net.decoder(list(grids), prefixes)
+            else:
+                decoded = self.net.decoder([image, *features])
+            return self.net.segmentation_head(decoded)
+
+    def _find_least(self, channels: int) -> tuple[tuple[int, ...], set[str]]:
+        """The smallest shape that runs, and the names of the parameters that are used.
+
+        Found without computing, from images that are not square.
+
+        Raises:
+            BadInput: None runs, or logits come at another resolution than the image.
+        """
+        reason = ""
+        for multiple in _MULTIPLES:
+            least = self.fixed_shape or tuple(multiple * d for d in self.divisor)
+            tried = self.fixed_shape or (least[0], least[1] + self.divisor[1])
+            try:
+                shape, used = trace(self.net, (1, channels, *tried))
+            except REFUSALS as error:
+                reason = str(error)
+                continue
+            if shape[2:] != tried:
+                reason = f"an image of shape {tried} gives logits of shape {shape[2:]}"
+                break
+            return least, used
+        raise BadInput(f"{self._name} does not work with these settings: {reason}")
+
+
+def options_of(
+    architecture: str,
+    attention: str | None,
+    settings: Mapping[str, Any],
+    *,
+    at: str = "model",
+    fixed: Set[str] = frozenset(),
+) -> dict[str, Any]:
+    """Arguments of smp's constructor; it would pass over a misspelt one in silence.
+
+    Args:
+        architecture: One of ``ARCHITECTURES``.
+        attention: ``scse`` or None.
+        settings: Named as in smp.
+        at: Where they stand in the configuration.
+        fixed: Names that can't be set.
+
+    Raises:
+        BadInput: A name that the architecture does not know, or attention that it does not take.
+    """
+    taken = set(inspect.signature(getattr(smp, architecture)).parameters)
+    if attention is not None and ("decoder_attention_type" not in taken or attention != "scse"):
+        raise BadInput(
+            f"{at.removesuffix('.settings')}.attention={attention} for smp's {architecture}: expected scse, with Unet "
+            f"or UnetPlusPlus, or null"
+        )
+    known = taken - _SET_HERE - fixed
+    for key in settings:
+        if key == "encoder_weights" and key not in fixed:
+            raise BadInput("model.encoder_weights: weights of this network are random, none are loaded; leave it out")
+        if key not in known:
+            raise BadInput(f"{at}.{key} is no setting of smp's {architecture}; {nearest_names(key, known)}")
+    return dict(settings) if attention is None else {**settings, "decoder_attention_type": attention}
+
+
+def _check_encoder(encoder: str) -> None:
+    """Refuse an encoder that neither smp nor timm has."""
+    if encoder.startswith("tu-"):
+        if not timm.is_model(encoder[3:]):
+            raise BadInput(
+                f"model.encoder={encoder} is no network of timm; "
+                f"{nearest_names(encoder, [f'tu-{name}' for name in timm.list_models()])}"
+            )
+    elif encoder not in smp.encoders.encoders or encoder.startswith("timm-"):  # the latter are deprecated
+        own = [name for name in smp.encoders.encoders if not name.startswith("timm-")]
+        raise BadInput(f"model.encoder={encoder} is no encoder of smp; {nearest_names(encoder, own)}")
+
+
+def _sized(encoder: str) -> bool:
+    """Whether an encoder is built for one image size, as timm declares it."""
+    told = timm.get_pretrained_cfg(encoder[3:]) if encoder.startswith("tu-") else None
+    return told is not None and bool(told.fixed_input_size)
+
+
+def nearest_names(name: str, names: Iterable[str]) -> str:
+    """The part of a message that names the three nearest of ``names``."""
+    return f"the nearest are {', '.join(difflib.get_close_matches(name, sorted(names), n=3, cutoff=0.0))}"

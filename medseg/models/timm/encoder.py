@@ -1,0 +1,152 @@
+"""Timm: the networks of timm that yield features."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import timm
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from medseg.errors import BadInput
+from medseg.models.encoders.encoder import Encoder
+from medseg.models.network import Facts
+from medseg.models.require_2d import refuse_volumes
+from medseg.models.timm import hub as timm_hub
+from medseg.models.timm import probe as timm_probe
+from medseg.weights.positions import Grids
+from medseg.weights.pretrained import Pretrained
+
+_MISFITS = (KeyError, ValueError, RuntimeError, TypeError, AttributeError, IndexError)
+"""What timm's renaming of a file raises when the file is not one that it knows."""
+
+
+class Timm(Encoder):
+    """A network of timm, without its classifier; 2D only.
+
+    Features are grids ``[b, c, *s]``, whatever the network computes with; of transformers with class or
+    register tokens, tokens with these ahead. The last feature of each stride is given; of a plain transformer,
+    whose features are all of one stride, four at evenly spaced depths (blocks 2, 5, 8 and 11 of 12),
+    normalised by its last layer, as DINOv2 does. Layers behind the last feature are left out.
+
+    Image shapes are free, in multiples of ``divisor``, where the network permits: learned positions are
+    interpolated, windows padded. Some networks (MaxViT, GC ViT, Hiera, EfficientFormer, …) are built for one
+    shape; they are built for the patch, and take no other.
+
+    Args:
+        facts: Data and plan.
+        name: Of timm, with or without the tag of its weights (``vit_base_patch16_224.mae``).
+        indices: Which features, counted as timm does, negative from the end; None for those told above.
+        norm: Whether each feature is normalised by the network's last layer; ``auto`` for those of plain
+            transformers, where that layer keeps the width (SAM's neck does not).
+        settings: Further arguments of timm's constructor, such as ``drop_path_rate``.
+        loading: See ``Encoder``; for ``weights``, ``pretrained`` are those that timm has under the name.
+
+    Raises:
+        BadInput: Volumes, an unknown name or tag, a network without features on whole strides, or features
+            that it lacks.
+
+    References:
+        Wightman, PyTorch Image Models, 2019.
+    """
+
+    def __init__(
+        self,
+        facts: Facts,
+        *,
+        name: str,
+        indices: Sequence[int] | None = None,
+        norm: bool | str = "auto",
+        settings: Mapping[str, Any] | None = None,
+        **loading: Any,
+    ) -> None:
+        refuse_volumes(f"encoder {name} of timm", facts)
+        timm_hub.check_name(name)
+        if norm not in (True, False, "auto"):
+            raise BadInput(f"model.encoder.norm={norm}: expected true, false or auto")
+        found = timm_probe.probe(facts, name, indices, norm, dict(settings or {}))
+        super().__init__(
+            facts,
+            found.features,
+            found.divisor,
+            fixed_shape=found.fixed_shape,
+            **loading,
+        )
+        self.name, self._settings = name, dict(found.settings)
+        self.net, self._taps = timm_probe.create(name, facts.in_channels, found.settings, found.taps)
+        self._stem = found.stem
+        self._whole: frozenset[str] = frozenset()  # names of the network with all its layers, once weights are read
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """Of the features, counted as timm does."""
+        return self._taps.indices
+
+    @property
+    def norm(self) -> bool:
+        """Whether features are normalised by the network's last layer."""
+        return self._taps.norm
+
+    @property
+    def trunk(self) -> nn.Module:
+        """The network as timm builds it, under timm's names."""
+        return self.net
+
+    @property
+    def grids(self) -> Grids:
+        """Tokens of the positions that the network holds: those of the size that it is built for."""
+        told = getattr(getattr(self.net, "patch_embed", None), "grid_size", None)
+        told = told or getattr(self.net, "tokens_spatial_shape", None)  # of Hiera
+        return Grids(grid=None if told is None else tuple(told))
+
+    @property
+    def stem(self) -> str | tuple[str, ...] | None:
+        """The kernels that take the image: one, or several of networks that add branches up (MobileOne)."""
+        return self._stem
+
+    def left_out(self, name: str) -> bool:
+        """Layers behind the last feature."""
+        return name in self._whole
+
+    def fetch(self, source: str) -> Pretrained:
+        """Weights by the words of ``model.encoder.weights``; ``pretrained`` are timm's own.
+
+        Raises:
+            BadInput: See ``Encoder.fetch``; timm has none under this name, or they can't be downloaded.
+        """
+        return timm_hub.fetch(self.name) if source == "pretrained" else super().fetch(source)
+
+    def rename(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors of a file under timm's names.
+
+        The file may be one of timm (a whole classifier, or its ``features_only`` form), or one of the authors
+        of the network, as far as timm can read it. Shapes stay as in the file, but for the tables of relative
+        positions that timm fits to the windows.
+        """
+        with torch.device("meta"):  # whole, as timm's conversions ask for parts that are left out here
+            whole = timm.create_model(self.name, pretrained=False, in_chans=len(self.channels), **self._settings)
+        flat = {key.replace(".", "_", 1): key for key in whole.state_dict()}
+        self._whole = frozenset(flat.values())
+        state = {flat.get(key, key): tensor for key, tensor in state.items()}
+        module = sys.modules[type(whole).__module__]
+        convert = getattr(module, "checkpoint_filter_fn", None) or getattr(module, "_filter_fn", None)
+        if convert is None:
+            return state
+        try:
+            renamed: dict[str, Tensor] = convert(dict(state), whole)
+        except _MISFITS:
+            return state
+        return {key: _unless_resized(key, state.get(key), tensor) for key, tensor in renamed.items()}
+
+    def forward(self, image: Float[Tensor, "b c *s"]) -> list[Tensor]:
+        """The declared features."""
+        return self._taps(self.net, image)
+
+
+def _unless_resized(name: str, given: Tensor | None, converted: Tensor) -> Tensor:
+    """What timm made of a tensor, but the file's own where only the shape changed: it is ours to fit and account."""
+    resized = given is not None and given.shape != converted.shape and not name.endswith("relative_position_bias_table")
+    return given if resized else converted  # type: ignore[return-value]

@@ -1,0 +1,1 @@
+"""Encoders and networks of torchgeo, for any bands."""
