@@ -237,9 +237,9 @@ TABLE = (
         ("tests/training/test_pretrain.py::test_labels_are_not_read",),
     ),
     Defect(
-        "frozen-encoder-trains", "a frozen encoder keeps its statistics", "medseg/peft/tuning.py",
+        "frozen-encoder-trains", "a frozen encoder keeps its statistics", "medseg/finetuning/strategy.py",
         "            part_of(network).eval()\n", "            pass\n",
-        ("tests/peft/test_peft.py::test_a_frozen_encoder_keeps_its_statistics",),
+        ("tests/finetuning/test_finetuning.py::test_a_frozen_encoder_keeps_its_statistics",),
     ),
 )
 # fmt: on

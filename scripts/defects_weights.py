@@ -24,7 +24,7 @@ TABLE = (
         (LACKS,),
     ),
     Defect(
-        "random-stem-counts-as-loaded", "a random kernel of the image is not covered", "medseg/weights/account.py",
+        "random-stem-counts-as-loaded", "a random kernel of the image is not covered", "medseg/weights/coverage.py",
         "    if fitted.origins and all(origin == _RANDOM for origin in fitted.origins):\n        return \"random\"\n",
         "",
         (f"{LOAD}::test_random_stem_is_not_covered",),
@@ -70,7 +70,8 @@ TABLE = (
         ("tests/weights/test_options.py",),
     ),
     Defect(
-        "trained-on-of-another-number", "trained_on has as many channels as the kernel", "medseg/weights/compare.py",
+        "trained-on-of-another-number", "trained_on has as many channels as the kernel",
+        "medseg/weights/check_inputs.py",
         "    if found.stated:\n", "    if not found.channels:\n",
         ("tests/weights/test_options.py::test_another_number_of_channels_than_the_kernel",),
     ),
@@ -80,9 +81,9 @@ TABLE = (
         ("tests/weights/test_options.py::test_statistics_of_other_channels_do_not_stay",),
     ),
     Defect(
-        "unit-not-told", "data in another unit than the weights' is warned of", "medseg/weights/compare.py",
+        "unit-not-told", "data in another unit than the weights' is warned of", "medseg/weights/check_inputs.py",
         "if not 1 / _RATIO <= own_std / raw_std <= _RATIO:", "if not own_std / raw_std <= 100 * _RATIO:",
-        ("tests/weights/test_compare.py::test_another_unit_is_told_beyond_three_times",),
+        ("tests/weights/test_check_inputs.py::test_another_unit_is_told_beyond_three_times",),
     ),
     Defect(
         "neighbours-swapped", "channels are interpolated by wavelength", "medseg/weights/channels.py",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medseg import formats
 from medseg.data.datasets.nnunet import NnunetDataset
-from medseg.report.figures import overlay_figure, to_png
+from medseg.viz.figures import overlay_figure, to_png
 
 
 def main(root: Path, predictions: Path, target: Path) -> None:

@@ -20,9 +20,9 @@ from medseg.errors import BadInput
 from medseg.factory import run as build
 from medseg.factory import split as folds
 from medseg.prediction import restore
-from medseg.report.figures import rows_figure, to_png
-from medseg.report.panels import Panels
 from medseg.sensors.bands import bands_of
+from medseg.viz.figures import rows_figure, to_png
+from medseg.viz.overlay import Panels
 
 
 def row(path: Path, name: str) -> tuple[str, Panels]:

@@ -11,8 +11,8 @@ from PIL import Image
 
 from medseg.errors import BadInput
 from medseg.hydra_app.app import compose
-from medseg.report import figures
 from medseg.training.train import train
+from medseg.viz import figures
 from tests.tiny import write_planar
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "draw_prediction.py"

@@ -6,11 +6,11 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from medseg.callbacks.picture_logger import picture_loggers
 from medseg.geometry.grid import PIXEL, RAS_MM, Grid
-from medseg.report.panels import Panels
-from medseg.report.pictures import Picture, pictures
+from medseg.loggers.image_logger import picture_loggers
 from medseg.sample import Batch, DataSpec, fullest_date
+from medseg.viz.logged_images import Picture, pictures
+from medseg.viz.overlay import Panels
 
 
 class Previews(Callback):

@@ -10,10 +10,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 
-from medseg.callbacks.picture_logger import picture_loggers
-from medseg.report.composite import composite
-from medseg.report.pictures import Picture
+from medseg.loggers.image_logger import picture_loggers
 from medseg.sample import Channel, DataSpec
+from medseg.viz.false_colour import composite
+from medseg.viz.logged_images import Picture
 
 _GAP = 4
 _HEIGHT = 256  # that small patches are enlarged to, or somewhat less

@@ -18,12 +18,12 @@ from medseg.doctor.finding import SEVERITIES, Finding, Severity
 from medseg.doctor.survey import CaseFacts, Survey
 from medseg.doctor.table import summary
 from medseg.doctor.thumbnail import Thumbnail
-from medseg.report.composite import Named
 from medseg.report.html import page, table
-from medseg.report.panels import Panels
-from medseg.report.pictures import Picture, pictures
 from medseg.runtime.atomic import write_whole
 from medseg.sample import DataSpec
+from medseg.viz.false_colour import Named
+from medseg.viz.logged_images import Picture, pictures
+from medseg.viz.overlay import Panels
 
 SHEETS = 120
 """Cases that are drawn at most: those with findings first, then others, evenly spaced."""

@@ -23,11 +23,11 @@ from medseg.labels import IGNORE, LabelTable
 from medseg.metrics.accumulate import CaseScores, tables
 from medseg.metrics.score import SCENE_METRICS, VOLUME_METRICS
 from medseg.metrics.summary import headline
-from medseg.report.composite import Named
-from medseg.report.figures import overlay_figure, to_png
 from medseg.report.html import write_report
 from medseg.report.means import means_table
 from medseg.runtime.progress import watched
+from medseg.viz.false_colour import Named
+from medseg.viz.figures import overlay_figure, to_png
 
 _NO_AUC = "not there: label files hold no probabilities; a training judges it with metric.auc=true"
 _METRICS = {"full": VOLUME_METRICS, "scene": SCENE_METRICS}

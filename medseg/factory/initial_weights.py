@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 
 from medseg.data.preprocessing.normalise import POOLED, Normalisation
 from medseg.errors import BadInput, told_as
+from medseg.finetuning.strategy import Tuning
 from medseg.models.network import Network
-from medseg.peft.tuning import Tuning
 from medseg.planning.plan import Plan, read_plan
 from medseg.sample import DataSpec
 from medseg.weights.load import load

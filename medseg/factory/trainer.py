@@ -15,11 +15,11 @@ from omegaconf import DictConfig, OmegaConf
 from medseg import checkpoint
 from medseg.callbacks.early_stopping import EarlyStop
 from medseg.callbacks.finite import FiniteCheck
-from medseg.callbacks.metrics_file import MetricsFile
 from medseg.callbacks.resumable import Resumable
 from medseg.errors import BadInput
 from medseg.factory.instantiate import instantiate
 from medseg.labels import LabelTable
+from medseg.loggers.csv_file import MetricsFile
 from medseg.methods.method import Method
 from medseg.metrics import overlap
 

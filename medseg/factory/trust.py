@@ -9,18 +9,18 @@ from types import ModuleType
 from typing import Any, get_type_hints
 
 from medseg.errors import BadInput
+from medseg.finetuning.strategy import Tuning
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Encoder
 from medseg.models.network import Network
 from medseg.models.temporal.network import SeriesNetwork
 from medseg.models.temporal.pools import Pool
-from medseg.peft.tuning import Tuning
 from medseg.runtime.values import shown
 
 PARTS: Mapping[str, type] = {"model": Network, "peft": Tuning, "series": SeriesNetwork}
 """Parts of a configuration from which a stored network is built, and what each has to name."""
 _KINDS = (Network, Encoder, Decoder, Pool, Tuning)
-_ROOMS = ("medseg.models.", "medseg.peft.")
+_ROOMS = ("medseg.models.", "medseg.finetuning.")
 _DIRECTIVES: Mapping[str, tuple[Any, ...]] = {
     "_partial_": (True, False),
     "_recursive_": (True,),

@@ -21,7 +21,7 @@ from medseg.sample import Batch
 
 @runtime_checkable
 class Tuning(Protocol):
-    """Which parameters of a network move, and how fast; ``medseg.peft`` has them."""
+    """Which parameters of a network move, and how fast; ``medseg.finetuning`` has them."""
 
     def groups(self, network: nn.Module) -> list[dict[str, Any]]:
         """Parameter groups of the optimiser; ``factor`` in a group multiplies its learning rate (1 if absent)."""

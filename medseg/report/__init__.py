@@ -1,1 +1,1 @@
-"""Figures and the HTML report."""
+"""The pages of a report, and their tables."""

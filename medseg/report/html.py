@@ -13,10 +13,10 @@ import numpy as np
 
 from medseg.metrics.summary import headline
 from medseg.report.confusion import confusion_table
-from medseg.report.figures import overlay_figure, to_png
 from medseg.report.strip import strip_plot
 from medseg.report.titles import length_unit, title
 from medseg.runtime.atomic import write_together
+from medseg.viz.figures import overlay_figure, to_png
 
 _WORST = 10
 _LONG = 160

@@ -10,11 +10,17 @@ from collections.abc import Mapping
 from typing import Any
 
 CLASSES: Mapping[str, str] = {
+    "medseg.callbacks.mlflow_run.MlflowRun": "medseg.loggers.mlflow_run.MlflowRun",
+    "medseg.callbacks.tensorboard_run.TensorBoardRun": "medseg.loggers.tensorboard_run.TensorBoardRun",
+    "medseg.callbacks.wandb_run.WandbRun": "medseg.loggers.wandb_run.WandbRun",
     "medseg.comparison.CompareRuns": "medseg.sweeps.compare.CompareRuns",
     "medseg.data.datasets.phantom_scenes.PhantomScenes": "medseg.data.synthetic.phantom_scenes.PhantomScenes",
     "medseg.data.datasets.phantom_series.PhantomSeries": "medseg.data.synthetic.phantom_series.PhantomSeries",
     "medseg.data.datasets.phantom_volumes.PhantomVolumes": "medseg.data.synthetic.phantom_volumes.PhantomVolumes",
     "medseg.data.datasets.torchgeo.TorchgeoDataset": "medseg.data.datasets.torchgeo.dataset.TorchgeoDataset",
+    "medseg.methods.schedule.Constant": "medseg.methods.schedules.Constant",
+    "medseg.methods.schedule.Cosine": "medseg.methods.schedules.Cosine",
+    "medseg.methods.schedule.Poly": "medseg.methods.schedules.Poly",
     "medseg.models.decoders.smp.Smp": "medseg.models.smp.decoder.Smp",
     "medseg.models.encoders.copernicus_fm.CopernicusFm": "medseg.models.torchgeo.copernicus_fm.CopernicusFm",
     "medseg.models.encoders.croma.Croma": "medseg.models.torchgeo.croma.Croma",
@@ -53,6 +59,20 @@ CLASSES: Mapping[str, str] = {
     "medseg.models.smp.Smp": "medseg.models.smp.network.Smp",
     "medseg.models.swin_unetr.SwinUNETR": "medseg.models.monai.swin_unetr.SwinUNETR",
     "medseg.models.unetr.UNETR": "medseg.models.monai.unetr.UNETR",
+    "medseg.peft.frozen.Frozen": "medseg.finetuning.frozen.Frozen",
+    "medseg.peft.frozen.LinearProbe": "medseg.finetuning.frozen.LinearProbe",
+    "medseg.peft.full.Full": "medseg.finetuning.full.Full",
+    "medseg.peft.lora.Lora": "medseg.finetuning.lora.Lora",
+    "medseg.peft.reparametrised.Nola": "medseg.finetuning.reparametrised.Nola",
+    "medseg.peft.reparametrised.RandomSum": "medseg.finetuning.reparametrised.RandomSum",
+    "medseg.peft.reparametrised.Spectrum": "medseg.finetuning.reparametrised.Spectrum",
+    "medseg.peft.reparametrised.SvFit": "medseg.finetuning.reparametrised.SvFit",
+    "medseg.peft.sam_adapter.PromptedBlock": "medseg.finetuning.sam_adapter.PromptedBlock",
+    "medseg.peft.sam_adapter.Prompts": "medseg.finetuning.sam_adapter.Prompts",
+    "medseg.peft.sam_adapter.SamAdapter": "medseg.finetuning.sam_adapter.SamAdapter",
+    "medseg.peft.side.Side": "medseg.finetuning.side.Side",
+    "medseg.peft.side.SideTuning": "medseg.finetuning.side.SideTuning",
+    "medseg.peft.tuning.Tuning": "medseg.finetuning.strategy.Tuning",
     "medseg.sweep.Sweep": "medseg.sweeps.optuna.Sweep",
 }
 """Old class path -> today's; every ``_target_`` that a configuration of an earlier version may hold."""

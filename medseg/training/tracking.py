@@ -105,8 +105,8 @@ def tracked() -> Iterator[None]:
 
 def begin(run: Run) -> None:
     """Log all settings, what was planned and found, and the data."""
-    from medseg.callbacks.tensorboard_run import TensorBoardRun
-    from medseg.callbacks.wandb_run import WandbRun
+    from medseg.loggers.tensorboard_run import TensorBoardRun
+    from medseg.loggers.wandb_run import WandbRun
 
     stored: Any = run.method.stored
     parts = run.datamodule.cases
@@ -150,8 +150,8 @@ def log_scores(run: Run, result: Mapping[str, Any], shown: Sequence[tuple[Sample
         result: The content of ``metrics.json``.
         shown: Labelled cases, each with its predicted training indices.
     """
-    from medseg.callbacks.picture_logger import picture_loggers
-    from medseg.callbacks.wandb_run import WandbRun
+    from medseg.loggers.image_logger import picture_loggers
+    from medseg.loggers.wandb_run import WandbRun
 
     step = run.trainer.global_step
     final = dict(_final(result))
@@ -176,7 +176,7 @@ def end(cfg: DictConfig, run: Run, run_dir: Path, result: Mapping[str, Any] | No
         run_dir: Its folder.
         result: The content of ``metrics.json``; None if nothing was judged.
     """
-    from medseg.callbacks.wandb_run import WandbRun
+    from medseg.loggers.wandb_run import WandbRun
 
     facts = {"network": str(cfg.model._target_), "steps": run.trainer.global_step, "data": run.dataset.name}
     for logger in run.trainer.loggers:
@@ -207,8 +207,8 @@ def _final(result: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def _views(run: Run, shown: Sequence[tuple[Sample, np.ndarray]], part: str) -> dict[str, Any]:
-    from medseg.report.panels import Panels
-    from medseg.report.pictures import pictures
+    from medseg.viz.logged_images import pictures
+    from medseg.viz.overlay import Panels
 
     spec, views = run.dataset.spec, {}
     for sample, pred in shown:

@@ -202,7 +202,7 @@ def _leave_traces(run: Run, run_dir: Path) -> None:
 
 def _save_adapters(cfg: DictConfig, run: Run, run_dir: Path) -> None:
     """Beside a frozen encoder: what the judged checkpoint learned, alone, in ``checkpoints/adapters.safetensors``."""
-    from medseg.peft import adapters
+    from medseg.finetuning import adapters
     from medseg.prediction import restore
 
     tuning: Any = getattr(run.method, "tuning", None)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from medseg.errors import BadInput
 from medseg.weights.metadata import SIDECARS
-from medseg.weights.places import INDEX, NAMES, listed
+from medseg.weights.resolve import INDEX, NAMES, listed
 
 PREFIX = "hf-hub:"
 

@@ -14,9 +14,9 @@ from medseg.errors import BadInput
 from medseg.sample import Channel
 from medseg.weights import essential, frames
 from medseg.weights import inflate as inflating
-from medseg.weights.account import Loading, refuse_little, refuse_nothing, report
 from medseg.weights.channels import UNNAMED
-from medseg.weights.compare import compare, trained_channels
+from medseg.weights.check_inputs import compare, trained_channels
+from medseg.weights.coverage import Loading, refuse_little, refuse_nothing, report
 from medseg.weights.fit import Fitted, Rules, fit, plausible, shape_of
 from medseg.weights.names import Match, match
 from medseg.weights.options import WeightOptions

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg.sample import Channel
-from medseg.weights.places import NAMES
+from medseg.weights.resolve import NAMES
 
 SIDECARS = ("preprocessor_config.json", "config.json")
 """Files of Hugging Face that tell how images were prepared: of transformers, and of timm."""

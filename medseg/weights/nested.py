@@ -69,8 +69,8 @@ def refuse_adapters(names: Iterable[str], source: str) -> None:
     if first is not None:
         raise BadInput(
             f"model.encoder.weights={source}: holds adapters ({first}), expected plain weights; fold them in, by "
-            "medseg.peft.adapters.merge(medseg.load(CHECKPOINT).network) for a checkpoint of medseg, and save the "
-            "state_dict() of that"
+            "medseg.finetuning.adapters.merge(medseg.load(CHECKPOINT).network) for a checkpoint of medseg, and save "
+            "the state_dict() of that"
         )
 
 

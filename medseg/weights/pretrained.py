@@ -15,7 +15,7 @@ from medseg.weights import hub
 from medseg.weights.archive import open_file
 from medseg.weights.metadata import images_of
 from medseg.weights.nested import refuse_adapters, weights_in
-from medseg.weights.places import INDEX, file_at, parts_of
+from medseg.weights.resolve import INDEX, file_at, parts_of
 
 
 @dataclass(frozen=True)

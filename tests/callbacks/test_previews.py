@@ -8,15 +8,15 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 
-from medseg.callbacks.picture_logger import PictureLogger
 from medseg.callbacks.previews import Previews
 from medseg.geometry.grid import PIXEL, RAS_MM, Grid
 from medseg.labels import IGNORE, LabelTable
-from medseg.report import composite
-from medseg.report.panels import Panels
-from medseg.report.pictures import Picture
-from medseg.report.pictures import pictures as pictures_of
+from medseg.loggers.image_logger import PictureLogger
 from medseg.sample import Batch, Channel, DataSpec
+from medseg.viz import false_colour as composite
+from medseg.viz.logged_images import Picture
+from medseg.viz.logged_images import pictures as pictures_of
+from medseg.viz.overlay import Panels
 
 TABLE = LabelTable.declare({"background": 0, "organ": 1})
 SPEC = {ndim: DataSpec((Channel("grey"),), TABLE, ndim) for ndim in (2, 3)}

@@ -100,7 +100,7 @@ def refuse(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
         ("rigth.safetensors", ["no such file or folder; the nearest are right.safetensors"]),
         ("nowhere/a.pt", ["no such file or folder; there is ", "but not "]),
         ("adapters.safetensors", ["holds adapters (encoder.net.conv1.lora_A.default.weight), expected plain weights; "
-                                  "fold them in, by medseg.peft.adapters.merge"]),
+                                  "fold them in, by medseg.finetuning.adapters.merge"]),
     ],
 )  # fmt: skip
 def test_weights(file: str, told: list[str], refuse: Refuse) -> None:
@@ -221,8 +221,8 @@ def test_adapters_become_weights_as_the_message_says(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuse: Refuse, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import medseg
+    from medseg.finetuning import adapters
     from medseg.hydra_app.app import compose
-    from medseg.peft import adapters
 
     own = [f"data.root={folder}/phantom_scenes", f"cache_dir={folder}/cache"]
     cfg = compose("train", [*SCENES, *TINY, *own, f"run_dir={folder}/lora", "peft=lora"])

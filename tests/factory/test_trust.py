@@ -75,8 +75,8 @@ def attacks(folder: Path) -> dict[str, dict[str, Any]]:
         "medseg.checkpoint.torch.load": {"f": evil, "weights_only": False},
         "medseg.models.huggingface.config.Path.touch": {"_args_": [path]},
         "medseg.models.unet.torch.load": {"f": evil, "weights_only": False},
-        "medseg.peft.adapters.torch.load": {"f": evil, "weights_only": False},
-        "medseg.peft.adapters.save": {"network": None, "path": ran},
+        "medseg.finetuning.adapters.torch.load": {"f": evil, "weights_only": False},
+        "medseg.finetuning.adapters.save": {"network": None, "path": ran},
         "medseg.runtime.atomic.write_whole": {"path": path, "text": "x"},
         "medseg.factory.instantiate.instantiate": {"config": {"_target_": "io.open", "file": ran, "mode": "w"}},
         "hydra.utils.instantiate": {"config": {"_target_": "io.open", "file": ran, "mode": "w"}},
@@ -148,7 +148,7 @@ def test_arguments_without_names_are_refused_around_an_honest_class(held: dict[s
         "", ".", ".os.system", "medseg", "medseg.models", "medseg.models.unet", "medseg.models.unet.", "medseg..UNet",
         "medseg.models.unet.Network", "medseg.models.unet.ConvBlock", "medseg.models.unet.UNet.forward",
         "medseg.models.unet.UNet.__init__", "medseg.models.network.Facts", "medseg.models.none.None_",
-        "medseg.peft.lora.Lora", "medseg.models.decoders.unet.UNet", "medseg.models.unet.UNet\nx", 3, None, ["a"],
+        "medseg.finetuning.lora.Lora", "medseg.models.decoders.unet.UNet", "medseg.models.unet.UNet\nx", 3, None, ["a"],
     ],
 )  # fmt: skip
 def test_what_is_no_network_is_none(held: dict[str, Any], place: Path, target: Any) -> None:

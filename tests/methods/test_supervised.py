@@ -15,7 +15,7 @@ from medseg.labels import IGNORE, LabelTable
 from medseg.losses.cross_entropy import CrossEntropyLoss, cross_entropy
 from medseg.losses.dice import DiceLoss, soft_dice
 from medseg.losses.weighted_sum import WeightedSum
-from medseg.methods.schedule import Constant
+from medseg.methods.schedules import Constant
 from medseg.methods.supervised import Supervised
 from medseg.methods.val_patches import fixed_patches
 from medseg.metrics import overlap

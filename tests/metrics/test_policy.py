@@ -37,7 +37,7 @@ def test_costs_of_missed_and_false():
 
 
 def test_evaluation_needs_no_torch():
-    modules = "medseg.evaluation.evaluate, medseg.report.html, medseg.report.figures"
+    modules = "medseg.evaluation.evaluate, medseg.report.html, medseg.viz.figures"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

@@ -10,9 +10,9 @@ from medseg.geometry.grid import PIXEL, Grid
 from medseg.labels import LabelTable
 from medseg.metrics.accumulate import CaseScores
 from medseg.metrics.score import SCENE_METRICS
-from medseg.report.composite import Named
 from medseg.report.html import show, write_report, write_run_report
 from medseg.report.strip import strip_plot
+from medseg.viz.false_colour import Named
 
 TABLE = LabelTable.declare({"background": 0, "<b>liver</b>": 1, "tumour": 2})
 EVIL = "<script>alert('&')</script>"

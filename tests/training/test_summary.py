@@ -31,7 +31,7 @@ def training(n_classes: int = 3, *, channels: int = 1, run_dir: str = "runs/x/20
     cfg = OmegaConf.create(
         {
             "run_dir": run_dir, "model": {"_target_": "medseg.models.unet.UNet"},
-            "peft": {"_target_": "medseg.peft.lora.Lora"},
+            "peft": {"_target_": "medseg.finetuning.lora.Lora"},
             "trainer": {"max_steps": 450, "max_epochs": -1, "max_time": None},
             "plan": {"file": None, "patch": None, "batch_size": None, "memory_gb": 8},
         }

@@ -6,10 +6,10 @@ import pytest
 import yaml
 from hydra.core.hydra_config import HydraConfig
 
-from medseg.callbacks.wandb_run import WandbRun
 from medseg.errors import BadInput
 from medseg.hydra_app import app as command
 from medseg.hydra_app.app import compose
+from medseg.loggers.wandb_run import WandbRun
 from medseg.training import tracking
 from medseg.training.tracking import describe
 

@@ -16,7 +16,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from medseg.errors import BadInput
 from medseg.models.huggingface.sizes import ALIASES, Sizes
 from medseg.weights import hub
-from medseg.weights.places import file_at
+from medseg.weights.resolve import file_at
 
 REFUSALS = (
     ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError, ZeroDivisionError, StrictDataclassError,

@@ -1,0 +1,115 @@
+"""Tuning: which parameters of a network learn, from when on, and how fast."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from torch import nn
+
+from medseg.errors import BadInput
+from medseg.finetuning.depth import depths
+
+
+class Tuning(ABC):
+    """A way of tuning; ``attach`` changes a network in place, after its weights were loaded.
+
+    The *part* that is tuned with care is the network's encoder, or all of a network that has none; the rest (the
+    decoder) always learns. ``attach`` is deterministic in what it adds, so that a checkpoint loads into a network
+    that was built and attached to anew.
+
+    Attributes:
+        keeps: Whether the part's own parameters stay as they are.
+
+    Args:
+        rate: Learning rate of the part's own parameters, as a multiple of the decoder's.
+        layer_decay: Each layer of the part learns so many times as fast as the one after it; 1 for all alike.
+        head_first: Share of the budget in which only the decoder learns.
+        thaw: Share of the budget after that, over which layers start to learn one after the other, the last first.
+
+    Raises:
+        BadInput: Values out of range.
+
+    References:
+        Clark et al., ELECTRA, 2020, and Bao et al., BEiT, 2022 (layer-wise decay). Howard and Ruder, Universal
+        Language Model Fine-tuning, 2018 (gradual unfreezing). Kumar et al., Fine-Tuning can Distort Pretrained
+        Features, 2022 (the head first).
+    """
+
+    keeps: ClassVar[bool] = False
+
+    def __init__(
+        self, *, rate: float = 1.0, layer_decay: float = 1.0, head_first: float = 0.0, thaw: float = 0.0
+    ) -> None:
+        if rate < 0 or not 0 < layer_decay <= 1:
+            raise BadInput(f"peft: rate={rate}, layer_decay={layer_decay} came, expected rate >= 0 and 0 < decay <= 1")
+        if not (0 <= head_first <= 1 and 0 <= thaw <= 1 and head_first + thaw <= 1):
+            raise BadInput(f"peft: head_first={head_first}, thaw={thaw}: expected shares whose sum is at most 1")
+        self.rate, self.layer_decay, self.head_first, self.thaw = rate, layer_decay, head_first, thaw
+
+    def attach(self, network: nn.Module) -> None:
+        """Change the network: freeze what stays, add what learns.
+
+        Raises:
+            BadInput: The network has no place for it.
+        """
+        if self.keeps:
+            part_of(network).requires_grad_(False)
+        self.change(network)
+
+    @abstractmethod
+    def change(self, network: nn.Module) -> None:
+        """Add what learns, to a part that is frozen already if it is kept."""
+
+    def groups(self, network: nn.Module) -> list[dict[str, Any]]:
+        """Parameter groups: ``factor`` of the learning rate, ``starts`` (share of the budget), weight decay.
+
+        Weight decay spares biases and normalisation, which have one axis.
+        """
+        part = part_of(network)
+        inside = {id(p): name for name, p in part.named_parameters()}
+        depth = depths(inside.values())
+        deepest = max(depth.values(), default=0)
+        found: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
+        for parameter in (p for p in network.parameters() if p.requires_grad):
+            factor, starts = 1.0, 0.0
+            if id(parameter) in inside and part is not network:
+                above = deepest - depth[inside[id(parameter)]]
+                factor = self.rate * self.layer_decay**above
+                starts = self.head_first + self.thaw * above / max(deepest, 1)
+            found.setdefault((factor, starts, parameter.ndim > 1), []).append(parameter)
+        return [
+            {"params": params, "factor": factor, "starts": starts} | ({} if decayed else {"weight_decay": 0.0})
+            for (factor, starts, decayed), params in found.items()
+        ]
+
+    def factor(self, group: Mapping[str, Any], progress: float) -> float:
+        """0 until the group starts to learn, then 1."""
+        return float(progress >= group["starts"])
+
+    def settle(self, network: nn.Module) -> None:
+        """A frozen part stays in evaluation mode: its normalisation and dropout are those of its own training."""
+        if self.keeps:
+            part_of(network).eval()
+
+
+def part_of(network: nn.Module) -> nn.Module:
+    """The part that is tuned with care: the encoder that declares features, or the network itself."""
+    encoder = getattr(network, "encoder", None)
+    return encoder if isinstance(encoder, nn.Module) and hasattr(encoder, "features") else network
+
+
+def need_encoder(network: nn.Module, way: str) -> Any:
+    """The encoder of a segmenter.
+
+    Raises:
+        BadInput: There is none.
+    """
+    part: Any = part_of(network)
+    if part is network:
+        raise BadInput(
+            f"peft={way} needs an encoder that declares its features, {type(network).__name__} has none; "
+            "take model=segmenter, or peft=full or lora"
+        )
+    return part

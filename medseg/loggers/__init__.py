@@ -1,0 +1,1 @@
+"""Where scores, pictures and files of a training are logged."""

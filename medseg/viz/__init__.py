@@ -1,0 +1,1 @@
+"""Arrays -> pictures: overlays, planes, false colour, figures."""
