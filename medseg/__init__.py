@@ -78,7 +78,7 @@ def compose(command: str, *overrides: str, config_dir: str | Path | None = None)
         0.99
     """
     from medseg.errors import BadInput
-    from medseg.hydra_app.app import compose as composed
+    from medseg.hydra_app.compose import compose as composed
 
     if not all(isinstance(word, str) for word in overrides):
         wrong = next(word for word in overrides if not isinstance(word, str))

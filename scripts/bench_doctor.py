@@ -25,8 +25,8 @@ from stored_cells import DoesNotApply
 
 from medseg.doctor import Finding, examine
 from medseg.errors import BadInput
-from medseg.factory import run as build
-from medseg.hydra_app.app import compose
+from medseg.factory.dataset import build_dataset
+from medseg.hydra_app.compose import compose
 
 _VOLUMES = ["data=volumes", "data.images=imagesTr", "data.label_folder=labelsTr"]
 _VESSELS = ["data=images", "data.labels={background: 0, vessel: 1}"]
@@ -62,7 +62,7 @@ def found_in(overrides: Sequence[str]) -> tuple[list[Finding], int, float]:
     cfg = compose("check", overrides)
     began = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
-        survey, findings = examine(build.dataset(cfg), wishes={"spacing": cfg.plan.spacing})
+        survey, findings = examine(build_dataset(cfg), wishes={"spacing": cfg.plan.spacing})
     return [f for f in findings if f.severity != "note"], len(survey.cases), time.perf_counter() - began
 
 
@@ -101,7 +101,7 @@ def of_set(name: str, root: Path, n_cases: int, folder: Path) -> dict[str, Any]:
 
 def _linked(overrides: Sequence[str], target: Path, n_cases: int) -> Path:
     cfg = compose("check", overrides)
-    linked(build.dataset(cfg), Path(cfg.data.root), target, n_cases)
+    linked(build_dataset(cfg), Path(cfg.data.root), target, n_cases)
     return target
 
 

@@ -30,15 +30,17 @@ from torchgeo.trainers import SemanticSegmentationTask
 
 from medseg.data.case import Case
 from medseg.data.preprocessing.normalise import normalise
-from medseg.factory import run as build
-from medseg.factory import split as folds
+from medseg.factory import split
+from medseg.factory.dataset import build_dataset
+from medseg.factory.network import network
+from medseg.factory.plan import build_plan
 from medseg.geometry.box import Box
-from medseg.hydra_app.app import compose
+from medseg.hydra_app.compose import compose
 from medseg.inference.sliding_window import sliding_window
 from medseg.labels import IGNORE
 from medseg.metrics import overlap
 from medseg.planning.plan import Plan
-from medseg.runtime import verbosity as quiet
+from medseg.runtime import verbosity
 from medseg.runtime.cpu import keep_large_blocks
 from medseg.sample import Sample
 from medseg.training.train import train
@@ -94,7 +96,7 @@ class Whole(Dataset):
 
 
 def read(cfg: DictConfig, cases: list[Case], plan: Plan) -> list[Sample]:
-    source = build.dataset(cfg)
+    source = build_dataset(cfg)
     scenes = [source.read(case) for case in cases]
     for scene in scenes:
         scene.image = normalise(scene.image, scene.valid, plan.normalisation)
@@ -107,14 +109,14 @@ def scores(predicted: list[np.ndarray], scenes: list[Sample], labels: Any) -> di
 
 
 def peer(cfg: DictConfig, seed: int, minutes: float, folder: Path) -> dict[str, Any]:
-    source = build.dataset(cfg)
-    train_cases, val_cases = folds.halves(cfg, source)
-    planned = build.plan(cfg, source, train_cases)
+    source = build_dataset(cfg)
+    train_cases, val_cases = split.halves(cfg, source)
+    planned = build_plan(cfg, source, train_cases)
     labels = source.spec.labels
     facts = {"in_channels": len(source.spec.channels), "num_classes": labels.n_classes, "task": "multiclass"}
     task = SemanticSegmentationTask(model="unet", backbone=cfg.model.encoder, ignore_index=IGNORED, **facts)
     seed_everything(seed, verbose=False)
-    task.model = build.network(cfg.model, planned, source.spec)  # with the decoder's widths too
+    task.model = network(cfg.model, planned, source.spec)  # with the decoder's widths too
     val = read(cfg, val_cases, planned)
     best = ModelCheckpoint(
         folder, "best", monitor="val_MulticlassJaccardIndex", mode="max", enable_version_counter=False
@@ -150,8 +152,8 @@ def ours(cfg: DictConfig) -> dict[str, Any]:
 
 def threshold(cfg: DictConfig) -> dict[str, Any]:
     """The value of NBR that separates burned from unburned cells of the training scenes with the largest IoU."""
-    source = build.dataset(cfg)
-    parts = [[source.read(case) for case in cases] for cases in folds.halves(cfg, source)]
+    source = build_dataset(cfg)
+    parts = [[source.read(case) for case in cases] for cases in split.halves(cfg, source)]
     names = [c.name for c in source.spec.channels]
     nir, swir = names.index("B8"), names.index("B12")
 
@@ -167,9 +169,9 @@ def threshold(cfg: DictConfig) -> dict[str, Any]:
 
 def colours(cfg: DictConfig) -> dict[str, Any]:
     """A Gaussian of the channels for each class, fitted to the training scenes (quadratic discriminant analysis)."""
-    source = build.dataset(cfg)
+    source = build_dataset(cfg)
     labels = source.spec.labels
-    train_scenes, val_scenes = ([source.read(case) for case in part] for part in folds.halves(cfg, source))
+    train_scenes, val_scenes = ([source.read(case) for case in part] for part in split.halves(cfg, source))
     known = [masked(scene) != IGNORED for scene in train_scenes]
     cells = np.concatenate([s.image[:, k] for s, k in zip(train_scenes, known, strict=True)], axis=1)
     classes = np.concatenate([masked(s)[k] for s, k in zip(train_scenes, known, strict=True)])
@@ -198,7 +200,7 @@ def main() -> None:
         "--only", nargs="+", choices=("ours", "torchgeo", "classical"), default=["classical", "torchgeo", "ours"]
     )
     asked = parser.parse_args()
-    quiet.settle()
+    verbosity.settle()
     keep_large_blocks()
     clock = str(timedelta(minutes=asked.minutes)).rjust(8, "0")
     with tempfile.TemporaryDirectory() as scratch:

@@ -119,9 +119,9 @@ def one(overrides: list[str]) -> dict[str, Any]:
     from lightning.pytorch import Callback
     from omegaconf import open_dict
 
-    from medseg.hydra_app.app import compose
+    from medseg.hydra_app.compose import compose
     from medseg.metrics.summary import headline
-    from medseg.runtime import verbosity as quiet
+    from medseg.runtime import verbosity
     from medseg.training import train
 
     class Watch(Callback):
@@ -141,7 +141,7 @@ def one(overrides: list[str]) -> dict[str, Any]:
         def on_train_batch_end(self, *_: Any) -> None:
             Watch.seconds.append(time.perf_counter() - self.began)
 
-    quiet.settle()
+    verbosity.settle()
     cfg = compose("train", overrides)
     watch = sys.modules[__name__]
     watch.Watch = Watch  # type: ignore[attr-defined]

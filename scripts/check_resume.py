@@ -24,7 +24,7 @@ SETTINGS = [
 
 def command(folder: Path, name: str, steps: int, *more: str) -> list[str]:
     run = [f"run_dir={folder}/{name}", f"cache_dir={folder}/cache", f"trainer.max_steps={steps}"]
-    return [sys.executable, "-c", "from medseg.training.train import main; main()", *SETTINGS, *run, *more]
+    return [sys.executable, "-c", "from medseg.cli.train import main; main()", *SETTINGS, *run, *more]
 
 
 def main() -> None:

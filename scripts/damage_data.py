@@ -24,8 +24,8 @@ from stored_cells import TIFF, DoesNotApply, Patient, affine_of, cells, floats, 
 from medseg import formats
 from medseg.data.case import Case
 from medseg.data.dataset import Dataset
-from medseg.factory import run as build
-from medseg.hydra_app.app import compose
+from medseg.factory.dataset import build_dataset
+from medseg.hydra_app.compose import compose
 
 
 # files ---------------------------------------------------------------------------------------------------------------
@@ -323,16 +323,16 @@ def damaged(overrides: Sequence[str], kind: str, target: Path, *, seed: int = 0,
     """
     cfg = compose("check", overrides)
     root = Path(cfg.data.root)
-    chosen = linked(build.dataset(cfg), root, target, n_cases)
+    chosen = linked(build_dataset(cfg), root, target, n_cases)
     rng = np.random.default_rng([seed, *kind.encode()])
-    by_id = {case.id: case for case in build.dataset(compose("check", [*overrides, f"data.root={target}"])).cases()}
+    by_id = {case.id: case for case in build_dataset(compose("check", [*overrides, f"data.root={target}"])).cases()}
     victim, other = (by_id[chosen[i].id] for i in (rng.permutation(len(chosen))[:2] if len(chosen) > 1 else (0, 0)))
     for path in victim.files:
         if path.is_symlink() and not path.is_dir():
             original = path.resolve()
             path.unlink()
             shutil.copy(original, path)
-    KINDS[kind](Patient(victim, other, build.dataset(cfg).spec.labels, rng))
+    KINDS[kind](Patient(victim, other, build_dataset(cfg).spec.labels, rng))
     (target / "damage.json").write_text(json.dumps({"kind": kind, "case": victim.id, "seed": seed}, indent=2) + "\n")
     return victim.id
 

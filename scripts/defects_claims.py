@@ -72,24 +72,24 @@ TABLE = (
         ("tests/inference/test_predictor.py::test_right_is_the_right_of_the_patient",),
     ),
     Defect(
-        "lateral-axis-lost", "the axis across the body reaches the augmentation", "medseg/factory/run.py",
+        "lateral-axis-lost", "the axis across the body reaches the augmentation", "medseg/factory/transform.py",
         "        lateral_axis=allowed.lateral_axis,\n        mirror_classes",
         "        lateral_axis=None,\n        mirror_classes",
         ("tests/factory/test_mirrors.py::test_pairs_reach_the_training",),
     ),
     Defect(
-        "mirror-classes-lost", "the label table's pairs reach the augmentation", "medseg/factory/run.py",
+        "mirror-classes-lost", "the label table's pairs reach the augmentation", "medseg/factory/transform.py",
         "mirror_classes=spec.labels.mirror(),", "mirror_classes=None,",
         ("tests/factory/test_mirrors.py::test_pairs_reach_the_training",),
     ),
     Defect(
-        "test-swap-lost", "the label table's pairs reach the mirrors at test time", "medseg/factory/run.py",
+        "test-swap-lost", "the label table's pairs reach the mirrors at test time", "medseg/factory/tiling.py",
         "swap=spec.labels.mirror_outputs() if spec.labels.pairs and allowed.lateral_axis in flips else None,",
         "swap=None,",
         ("tests/factory/test_mirrors.py::test_mirrors_at_test_time_are_those_of_the_training",),
     ),
     Defect(
-        "test-mirrors-all-axes", "test time mirrors along the axes of the training alone", "medseg/factory/run.py",
+        "test-mirrors-all-axes", "test time mirrors along the axes of the training alone", "medseg/factory/tiling.py",
         "flips = allowed.axes if cfg.inference.flips else ()",
         "flips = tuple(range(spec.ndim)) if cfg.inference.flips else ()",
         ("tests/factory/test_mirrors.py::test_mirrors_at_test_time_are_those_of_the_training",),
@@ -165,7 +165,7 @@ TABLE = (
     ),
     Defect(
         "leaks-not-asked-for", "a training warns of what validation shares with it", "medseg/training/train.py",
-        "for line in folds.leakage(parts[\"train\"], parts[\"val\"], run.dataset, test=test, digests=known):",
+        "for line in split.leakage(parts[\"train\"], parts[\"val\"], run.dataset, test=test, digests=known):",
         "for line in ():",
         ("tests/factory/test_split.py::test_a_training_warns_of_a_group_on_both_sides",),
     ),

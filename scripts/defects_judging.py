@@ -65,7 +65,7 @@ TABLE = (
     ),
     Defect(
         "settings-checked-late", "settings are checked before a case is opened", "medseg/factory/run.py",
-        "    check_parts(cfg, spec, transform, labelled=not pretrains)\n", "",
+        "    check_parts(cfg, source.spec, build_transform, labelled=not pretrains)\n", "",
         ("tests/factory/test_settings.py::test_training_ends_before_a_case_is_opened",),
     ),
     Defect(

@@ -216,13 +216,13 @@ TABLE = (
         ("tests/runtime/test_provenance.py::test_all_of_it_is_plain",),
     ),
     Defect(
-        "provenance-without-data", "provenance has digests of the data", "medseg/training/train.py",
-        '"digest": found["digest"], "files": files}', '"files": {}}',
+        "provenance-without-data", "provenance has digests of the data", "medseg/training/artifacts.py",
+        '"digest": manifest["digest"], "files": files}', '"files": {}}',
         ("tests/training/test_train.py::test_run_folder_holds_what_is_promised",),
     ),
     Defect(
         "provenance-without-weights", "provenance tells where weights came from", "medseg/factory/run.py",
-        '        shared["stored"]["provenance"]["weights"] = report.to_dict()\n', "        pass\n",
+        '        stored["provenance"]["weights"] = report.to_dict()\n', "        pass\n",
         ("tests/factory/test_initial_weights.py::test_a_run_tells_where_its_weights_came_from",),
     ),
     Defect(
@@ -232,8 +232,7 @@ TABLE = (
     ),
     Defect(
         "pretraining-reads-labels", "pretraining reads no label", "medseg/factory/run.py",
-        "([replace(case, label=None) for case in part] for part in (train_cases, val_cases))",
-        "(list(part) for part in (train_cases, val_cases))",
+        "return [replace(case, label=None) for case in cases]", "return list(cases)",
         ("tests/training/test_pretrain.py::test_labels_are_not_read",),
     ),
     Defect(

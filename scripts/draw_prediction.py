@@ -17,8 +17,8 @@ from omegaconf import OmegaConf
 from medseg import checkpoint, formats
 from medseg.data.case import Case, first_five
 from medseg.errors import BadInput
-from medseg.factory import run as build
-from medseg.factory import split as folds
+from medseg.factory import split
+from medseg.factory.dataset import build_dataset
 from medseg.prediction import restore
 from medseg.sensors.bands import bands_of
 from medseg.viz.figures import rows_figure, to_png
@@ -28,10 +28,10 @@ from medseg.viz.overlay import Panels
 def row(path: Path, name: str) -> tuple[str, Panels]:
     """Title and panels of one held-out case; an empty name takes the first."""
     cfg: Any = OmegaConf.create(checkpoint.read(path)["medseg"]["config"])
-    source = build.dataset(cfg)
-    train, val = folds.halves(cfg, source)
+    source = build_dataset(cfg)
+    train, val = split.halves(cfg, source)
     seen = {case.id for case in train}
-    held_out = {case.id: case for case in [*folds.judged(cfg, source), *val] if case.id not in seen}
+    held_out = {case.id: case for case in [*split.judged(cfg, source), *val] if case.id not in seen}
     if not held_out or (name and name not in held_out):
         raise BadInput(f"{path}:{name}: held out of its training are {first_five(list(held_out)) or 'none'}; name one")
     case = held_out[name or next(iter(held_out))]

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from medseg.hydra_app import options
-from medseg.hydra_app.app import conf_dir
+from medseg.hydra_app.conf import conf_dir
 from medseg.runtime.atomic import write_whole
 
 README = Path(__file__).parents[1] / "README.md"

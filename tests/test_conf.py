@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from medseg.hydra_app.app import compose, conf_dir
+from medseg.hydra_app.compose import compose
+from medseg.hydra_app.conf import conf_dir
 from medseg.training.train import train
 from tests.image_layouts import PUBLISHED_IMAGES
 from tests.models import parts

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from medseg.errors import BadInput
-from medseg.hydra_app.app import compose
+from medseg.hydra_app.compose import compose
 from medseg.training.train import train
 from medseg.viz import figures
 from tests.tiny import write_planar

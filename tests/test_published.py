@@ -8,9 +8,9 @@ import pytest
 from omegaconf import DictConfig
 
 from medseg.data.dataset import Dataset
-from medseg.factory import run as build
-from medseg.factory import split as folds
-from medseg.hydra_app.app import compose
+from medseg.factory import split
+from medseg.factory.dataset import build_dataset
+from medseg.hydra_app.compose import compose
 from medseg.labels import IGNORE
 from tests import image_layouts, volume_layouts
 from tests.test_conf import PUBLISHED
@@ -28,7 +28,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Opener:
     def open_published(name: str) -> tuple[DictConfig, Dataset]:
         overrides = PUBLISHED[name](tmp_path_factory.mktemp(name))
         cfg = compose("train", [f"experiment={name}", "data.n_folds=3", *overrides])
-        return cfg, build.dataset(cfg)
+        return cfg, build_dataset(cfg)
 
     return open_published
 
@@ -58,17 +58,17 @@ SPLITS = {
 @pytest.mark.parametrize("name", SPLITS)
 def test_published_splits_are_kept(name: str, opened: Opener) -> None:
     cfg, source = opened(name)
-    train, val = folds.halves(cfg, source)
-    found = [" ".join(c.id for c in part) for part in (train, val, folds.judged(cfg, source))]
+    train, val = split.halves(cfg, source)
+    found = [" ".join(c.id for c in part) for part in (train, val, split.judged(cfg, source))]
     assert found == list(SPLITS[name])
 
 
 def test_frames_of_a_patient_stay_together(opened: Opener) -> None:
     cfg, source = opened("acdc")
-    train, val = folds.halves(cfg, source)
+    train, val = split.halves(cfg, source)
     assert {c.group for c in train}.isdisjoint({c.group for c in val})
     assert len(train + val) == 6
-    assert [c.id for c in folds.judged(cfg, source)] == ["patient101_frame01", "patient101_frame12"]
+    assert [c.id for c in split.judged(cfg, source)] == ["patient101_frame01", "patient101_frame12"]
 
 
 @pytest.mark.parametrize("name", DECATHLON)

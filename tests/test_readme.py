@@ -19,9 +19,9 @@ import pytest
 
 from medseg.cli.plan import write as write_plan
 from medseg.errors import BadInput
-from medseg.factory import run as build
-from medseg.hydra_app import app as command
-from medseg.hydra_app.app import compose
+from medseg.factory.dataset import build_dataset
+from medseg.hydra_app import app
+from medseg.hydra_app.compose import compose
 from tests.prepared import script
 from tests.readme import COMMANDS, PROJECT, ROOT, jobs, kind_of, overrides_of, shown
 from tests.test_conf import GROUPS, chosen_by, take_a_step, tiny_data
@@ -72,7 +72,7 @@ def pretrained(cache: Path) -> str:
 
 def dated(cache: Path) -> Path:
     """A cache in which the files of ``data=rasters`` are those of a drawn time series."""
-    drawing = build.dataset(compose("train", ["data=phantom_series", *tiny_data(cache, "phantom_series")]))
+    drawing = build_dataset(compose("train", ["data=phantom_series", *tiny_data(cache, "phantom_series")]))
     root = drawing.cases()[0].images[0].parents[1]
     values = ", ".join(f"{c.name}: {c.values[0]}" for c in drawing.spec.labels.classes)
     overrides = [f"data.root={root}", "data.channels=[B4,B8]", f"data.labels={{{values}, ignore: 255}}"]
@@ -104,7 +104,7 @@ def test_training_composes_and_finds_its_cases(text: str, cache: Path) -> None:
     for job in jobs(without_places(overrides_of(text))):
         chosen, experiment = options_of(job)
         cfg = compose("train", [*job, *tiny_data(cache, chosen["data"], experiment)])
-        assert build.dataset(cfg).cases()
+        assert build_dataset(cfg).cases()
 
 
 @pytest.mark.parametrize("text", [p for p in TRAININGS if steps_here(p.values[0])])
@@ -138,9 +138,9 @@ def test_listings_tell(text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     monkeypatch.setattr(sys, "argv", shlex.split(text))
     if "--help" in text:
         with pytest.raises(SystemExit, match=r"^0$"):
-            command.run("train", lambda _: pytest.fail("help trains nothing"))
+            app.run("train", lambda _: pytest.fail("help trains nothing"))
     else:
-        command.run("train", lambda _: pytest.fail("a listing trains nothing"))
+        app.run("train", lambda _: pytest.fail("a listing trains nothing"))
     assert "hippocampus" in capsys.readouterr().out
 
 

@@ -9,9 +9,9 @@ from omegaconf import DictConfig
 
 from medseg.cli.check import check
 from medseg.evaluation.evaluate import evaluate
-from medseg.hydra_app.app import compose
+from medseg.hydra_app.compose import compose
 from medseg.prediction.predict import predict
-from medseg.sweeps import compare as comparison
+from medseg.sweeps import compare
 from medseg.training.train import train
 from tests.prepared import script
 from tests.readme import COMMANDS, ROOT, jobs, overrides_of
@@ -73,7 +73,7 @@ def test_path_ends_with_predictions_and_a_report(
                 assert (Path(cfg.output) / "report.html").stat().st_size > 1000
                 assert len(result["classes"]) == len([n for n in cfg.names if n not in ("background", "ignore")])
         if " -m " in text:
-            compared = comparison.compare(comparison.read_runs(run_dir.parent))
+            compared = compare.compare(compare.read_runs(run_dir.parent))
             assert len(compared["arms"]) > 1
 
 

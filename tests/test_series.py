@@ -15,8 +15,10 @@ from medseg import formats
 from medseg.data.sampling.patch_dataset import CaseDataset
 from medseg.errors import BadInput
 from medseg.evaluation.evaluate import evaluate
-from medseg.factory import run as build
-from medseg.hydra_app.app import compose
+from medseg.factory.dataset import build_dataset
+from medseg.factory.plan import build_plan
+from medseg.factory.run import assemble
+from medseg.hydra_app.compose import compose
 from medseg.inference.dates import AtDates, at_dates
 from medseg.inference.tiling import Tiling
 from medseg.prediction.predict import predict
@@ -48,7 +50,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def images(run: Path) -> Path:
-    drawn: Any = build.dataset(configured(run, *ATTENTION))
+    drawn: Any = build_dataset(configured(run, *ATTENTION))
     return drawn.folder / "test_images"
 
 
@@ -87,7 +89,7 @@ def test_a_checkpoint_knows_its_slots(run: Path) -> None:
 def test_one_batch_is_learned_by_heart(series: str, tmp_path: Path, run: Path) -> None:
     few = ("data.steps_per_epoch=2", "plan.batch_size=2", f"series={series}")
     cfg = configured(run, *UNET, *few, name=f"heart-{series}")
-    built = build.run(cfg, tmp_path)
+    built = assemble(cfg, tmp_path)
     built.datamodule.prepare_data()
     built.datamodule.setup()
     batch = built.datamodule.transform(next(iter(built.datamodule.train_dataloader())))
@@ -202,7 +204,7 @@ def test_a_killed_map_goes_on_to_the_same_map(
 
 def test_what_stands_in_missing_slots_is_of_no_account_to_a_map(run: Path) -> None:
     predictor = medseg.load(run / "run/checkpoints/last.ckpt", device="cpu")
-    built = build.run(configured(run, *ATTENTION, name="unused"), run / "unused")
+    built = assemble(configured(run, *ATTENTION, name="unused"), run / "unused")
     built.datamodule.prepare_data()
     built.datamodule.setup()
     stored = [case for part in built.datamodule.stored.values() for case in part]
@@ -235,6 +237,6 @@ def test_a_plan_makes_room_for_every_date(run: Path) -> None:
     cells = {}
     for series in ("stack", "mean"):
         cfg = configured(run, *UNET, "plan.patch=null", f"series={series}", "plan.memory_gb=0.002")
-        source = build.dataset(cfg)
-        cells[series] = np.prod(build.plan(cfg, source, source.cases()).patch)
+        source = build_dataset(cfg)
+        cells[series] = np.prod(build_plan(cfg, source, source.cases()).patch)
     assert cells["mean"] < cells["stack"]

@@ -54,15 +54,15 @@ def test_console_scripts_name_their_commands(wheel: Path) -> None:
         entries.read_string(archive.read(name).decode())
     commands = [
         path.stem
-        for path in (ROOT / "medseg").glob("*.py")
+        for path in (ROOT / "medseg/cli").glob("*.py")
         if "\ndef main() -> None:" in path.read_text(encoding="utf-8")
     ]
     assert "train" in commands
-    assert dict(entries["console_scripts"]) == {f"medseg-{c}": f"medseg.{c}:main" for c in commands}
+    assert dict(entries["console_scripts"]) == {f"medseg-{c}": f"medseg.cli.{c}:main" for c in commands}
 
 
 def test_installed_copy_composes_from_any_folder(installed: Path, tmp_path: Path) -> None:
-    ask = "import medseg.hydra_app.app; print(medseg.__file__, medseg.hydra_app.app.conf_dir())"
+    ask = "import medseg.hydra_app.conf; print(medseg.__file__, medseg.hydra_app.conf.conf_dir())"
     module, conf = run(sys.executable, "-c", ask, cwd=tmp_path, PYTHONPATH=str(installed)).split()
     assert module == str(installed / "medseg/__init__.py")
     assert conf == str(installed / "medseg/conf")

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from medseg import checkpoint
 from medseg.data.preprocessing.normalise import Normalisation
-from medseg.hydra_app.app import compose
+from medseg.hydra_app.compose import compose
 from medseg.labels import LabelTable
 from medseg.models.network import Facts
 from medseg.models.unet import UNet

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 
 from medseg.errors import BadInput
-from medseg.hydra_app import app as command
+from medseg.hydra_app import app
 
 if TYPE_CHECKING:
     from medseg.doctor.finding import Finding
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """The console script; exits with 1 if anything is wrong."""
-    command.run("check", _run)
+    app.run("check", _run)
 
 
 def _run(cfg: DictConfig) -> None:
@@ -42,15 +42,15 @@ def check(cfg: DictConfig) -> list[Finding]:
     output = None if cfg.output is None else Path(cfg.output)
     if cfg.fix and output is None:
         raise BadInput("fix=true: the corrected copy needs a place; add output=DIR (it is written to DIR/fixed)")
-    from medseg.factory import run as build
-    from medseg.runtime import verbosity as quiet
+    from medseg.factory.dataset import build_dataset
+    from medseg.runtime import verbosity
 
-    quiet.settle()
+    verbosity.settle()
     from medseg.doctor.examine import examine
     from medseg.doctor.table import show, to_json
     from medseg.runtime.atomic import write_whole
 
-    source = build.dataset(cfg)
+    source = build_dataset(cfg)
     wishes = {"spacing": cfg.plan.spacing, "ram_gb": cfg.ram_gb}
     labels_in = "data.labels" if "labels" in cfg.data else "dataset.json"
     survey, findings = examine(source, labels_in=labels_in, wishes=wishes, contents=not cfg.fast)

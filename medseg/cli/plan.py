@@ -6,12 +6,13 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from medseg.hydra_app import app as command
+from medseg.hydra_app import app
+from medseg.hydra_app.checks import leave_out_labels
 
 
 def main() -> None:
     """The console script."""
-    command.run("plan", write)
+    app.run("plan", write)
 
 
 def write(cfg: DictConfig) -> Path:
@@ -20,25 +21,28 @@ def write(cfg: DictConfig) -> Path:
     Raises:
         BadInput: Anything in the configuration or the data that the user can mend.
     """
-    command.leave_out_labels(cfg)
+    leave_out_labels(cfg)
     OmegaConf.resolve(cfg)
     from rich.console import Console
 
-    from medseg.runtime import verbosity as quiet
+    from medseg.runtime import verbosity
 
-    quiet.settle()
-    from medseg.factory import run as build
-    from medseg.factory import split as folds
+    verbosity.settle()
+    from medseg.factory import split
+    from medseg.factory.dataset import build_dataset
+    from medseg.factory.network import fit_patch
+    from medseg.factory.plan import build_plan
     from medseg.factory.settings import check_parts, check_values
+    from medseg.factory.transform import build_transform
     from medseg.planning.plan import write_plan
 
     check_values(cfg)
-    source = build.dataset(cfg)
-    check_parts(cfg, source.spec, build.transform, labelled=True)
-    train_cases, val_cases = folds.labelled_halves(cfg, source)
+    source = build_dataset(cfg)
+    check_parts(cfg, source.spec, build_transform, labelled=True)
+    train_cases, val_cases = split.labelled_halves(cfg, source)
     target = Path(cfg.output)
-    planned = build.plan(cfg, source, train_cases, val_cases)
-    write_plan(target, build.fit_patch(cfg.model, planned, source.spec, cfg.get("series")))
+    planned = build_plan(cfg, source, train_cases, val_cases)
+    write_plan(target, fit_patch(cfg.model, planned, source.spec, cfg.get("series")))
     console = Console(highlight=False)
     console.print(target.read_text(encoding="utf-8"), markup=False)
     console.print(f"Written to {target}. Next: medseg-train data=... plan.file={target}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""medseg-evaluate: scores of predicted label files against reference label files; no model needed."""
+"""Scores of predicted label files against reference label files; no model needed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from medseg.errors import BadInput, told_as
-from medseg.hydra_app import app as command
 
 if TYPE_CHECKING:
     from medseg.labels import LabelTable
@@ -18,11 +17,6 @@ if TYPE_CHECKING:
 
 _ADD_IN_TRAINING = "add them to data.labels, or to its ignore list"
 _ADD_HERE = "add them to names: as a class of their own, to the background (background: [0, 5]), or as ignore: 5"
-
-
-def main() -> None:
-    """The console script."""
-    command.run("evaluate", evaluate)
 
 
 def evaluate(cfg: DictConfig) -> dict[str, Any]:
@@ -34,9 +28,9 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         BadInput: Files without a partner, on other grids, or with values outside the table.
     """
-    from medseg.runtime import verbosity as quiet
+    from medseg.runtime import verbosity
 
-    quiet.settle()  # before what follows is imported
+    verbosity.settle()  # before what follows is imported
     from medseg.evaluation.folders import evaluate_folders
     from medseg.evaluation.pairs import Shapes
 

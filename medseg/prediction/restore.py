@@ -20,8 +20,8 @@ from medseg.data.reading.open_case import OpenCase
 from medseg.data.reading.options import Reading
 from medseg.errors import BadInput
 from medseg.factory import trust as trusted
-from medseg.factory.run import tiling
 from medseg.factory.stored import Held, rebuilt
+from medseg.factory.tiling import build_tiling
 from medseg.formats.mosaic import Mosaic
 from medseg.formats.source import Source
 from medseg.inference.predictor import Predictor
@@ -84,7 +84,7 @@ def predictor(
     reading = Reading.of(**dict(held.data) | dict(data or {}))
     with checkpoint.damaged(path):
         net = rebuilt(held, checkpoint.network_state(loaded))
-        tiles = tiling(cfg, held.plan, held.spec, trained if trained == able else "fp32")
+        tiles = build_tiling(cfg, held.plan, held.spec, trained if trained == able else "fp32")
     return Predictor(
         net,
         prepare=held.plan.preprocess,

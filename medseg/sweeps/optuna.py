@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from medseg.errors import BadInput
-from medseg.hydra_app import app as command
+from medseg.hydra_app.compose import compose
 from medseg.runtime.atomic import write_whole
 from medseg.sweeps.space import Dimension
 
@@ -100,7 +100,7 @@ class Sweep:
             if dimension.key in given:
                 raise BadInput(f"{dimension.key} is swept, and given as well; leave it out, or out of sweep.space")
             for example in dimension.examples():
-                command.compose("train", [*overrides, example])
+                compose("train", [*overrides, example])
 
     def _study(self, overrides: Sequence[str], mode: str) -> Study:
         optuna = _optuna()

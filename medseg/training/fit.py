@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from medseg.callbacks.resumable import Resumable
 from medseg.errors import BadInput
-from medseg.runtime import distributed as processes
-from medseg.runtime import signals
+from medseg.runtime import distributed, signals
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -42,7 +41,7 @@ def fit(run: Run, run_dir: Path, resumed: Path | None, overrides: Sequence[str])
         ended.told = True
         if trainer.is_global_zero:
             _say(f"ended by {ended.name} at step {trainer.global_step}; {_further(trainer, run_dir, overrides)}")
-        if processes.handed() is not None:  # Lightning kills the first process where one that it started fails
+        if distributed.handed() is not None:  # Lightning kills the first process where one that it started fails
             sys.exit(0)
         raise
     except RuntimeError as error:
@@ -51,7 +50,7 @@ def fit(run: Run, run_dir: Path, resumed: Path | None, overrides: Sequence[str])
                 f"ckpt_path={resumed}: its weights do not fit the network of this command; leave model, plan and data "
                 "as they were (config.yaml and plan.yaml of the run have them), or train in another run_dir"
             ) from error
-        if trainer.world_size > 1 and processes.lost_another(error):
+        if trainer.world_size > 1 and distributed.lost_another(error):
             _say(
                 f"error: rank {trainer.global_rank}: another process of this training ended; see its last line, or "
                 f"whether it was killed. {_further(trainer, run_dir, overrides)}"

@@ -11,7 +11,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from medseg.errors import BadInput
-from medseg.hydra_app.app import conf_dir
+from medseg.hydra_app.conf import conf_dir
 from medseg.runtime import moved
 
 _OWN = ("rerun", "run_dir", "cache_dir", "trust")

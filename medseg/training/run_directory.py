@@ -45,9 +45,9 @@ def run_folder(cfg: DictConfig) -> tuple[Path, Path | None]:
     from hydra.types import RunMode
 
     if "LOCAL_RANK" in os.environ:
-        from medseg.runtime import distributed as processes
+        from medseg.runtime import distributed
 
-        if (decided := processes.handed()) is not None:
+        if (decided := distributed.handed()) is not None:
             return decided
     run_dir = Path(cfg.run_dir)
     sweeps = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN

@@ -13,7 +13,7 @@ from medseg.geometry.grid import PIXEL, RAS_MM, Grid
 from medseg.labels import IGNORE, LabelTable
 from medseg.loggers.image_logger import PictureLogger
 from medseg.sample import Batch, Channel, DataSpec
-from medseg.viz import false_colour as composite
+from medseg.viz import false_colour
 from medseg.viz.logged_images import Picture
 from medseg.viz.logged_images import pictures as pictures_of
 from medseg.viz.overlay import Panels
@@ -91,16 +91,16 @@ def test_volume_is_as_thick_as_the_plan_says() -> None:
 
 
 def test_scene_is_a_reduced_composite_without_its_invalid_cells(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(composite, "LARGEST", 3)
+    monkeypatch.setattr(false_colour, "LARGEST", 3)
     channels = tuple(Channel(f"c{nm}", wavelength_nm=nm) for nm in (490.0, 665.0, 842.0, 2200.0))
     scene = batch("a", 2)
     scene.image = torch.arange(48, dtype=torch.float32).reshape(1, 4, 3, 4).flip(1)
     scene.valid[0, 0, 0] = False
     (view,) = sent(method(DataSpec(channels, TABLE, 2)), [scene])["val/previews/a"]
-    expected = composite.composite(scene.image[0, :, ::2, ::2].numpy(), channels, scene.valid[0, ::2, ::2].numpy())
+    expected = false_colour.composite(scene.image[0, :, ::2, ::2].numpy(), channels, scene.valid[0, ::2, ::2].numpy())
     np.testing.assert_array_equal(view.ground, expected)
     assert view.ground.shape == (2, 2, 3)
-    assert view.ground[0, 0].tolist() == [composite.NO_DATA] * 3
+    assert view.ground[0, 0].tolist() == [false_colour.NO_DATA] * 3
     assert view.masks["label"].shape == (2, 2)
 
 

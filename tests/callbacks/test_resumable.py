@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from medseg import checkpoint
 from medseg.callbacks.resumable import Resumable
 from medseg.errors import BadInput
-from medseg.hydra_app.app import compose
+from medseg.hydra_app.compose import compose
 from medseg.runtime import signals
 from medseg.training.train import train
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from medseg.cli import check as command
+from medseg.cli import check
 from medseg.errors import BadInput
-from medseg.hydra_app.app import compose
+from medseg.hydra_app.compose import compose
 from tests.doctor.sets import write_volumes
 from tests.hydra_app.test_app import run
 
@@ -18,7 +18,7 @@ def test_command_ends_with_1_if_anything_is_wrong_and_writes_json(
     root = write_volumes(tmp_path / "set")
     (root / "labelsTr/c1.nii.gz").unlink()
     with pytest.raises(SystemExit) as ended:
-        command._run(compose("check", ["data=nnunet", f"data.root={root}", f"output={tmp_path}/out"]))
+        check._run(compose("check", ["data=nnunet", f"data.root={root}", f"output={tmp_path}/out"]))
     assert ended.value.code == 1
     shown = capsys.readouterr().out
     assert "error: orphan: c1: image(s) in" in shown
@@ -31,7 +31,7 @@ def test_command_ends_with_1_if_anything_is_wrong_and_writes_json(
 
 def test_sound_data_ends_with_0_and_writes_nothing_unasked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = write_volumes(tmp_path / "set")
-    command._run(compose("check", ["data=nnunet", f"data.root={root}", "fast=true"]))
+    check._run(compose("check", ["data=nnunet", f"data.root={root}", "fast=true"]))
     assert "6 cases: nothing found" in capsys.readouterr().out
     assert [p.name for p in tmp_path.iterdir()] == ["set"]
 
@@ -44,14 +44,14 @@ def test_bad_input_to_the_command_ends_with_2(tmp_path: Path) -> None:
 
 def test_missing_root_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"nowhere/dataset.json: no such file"):
-        command.check(compose("check", ["data=nnunet", f"data.root={tmp_path}/nowhere"]))
+        check.check(compose("check", ["data=nnunet", f"data.root={tmp_path}/nowhere"]))
 
 
 def test_copy_that_fix_writes_is_sound(tmp_path: Path) -> None:
     root = write_volumes(tmp_path / "set")
     (root / "labelsTr/c1.nii.gz").unlink()
     options = ["data=nnunet", f"output={tmp_path}/out", f"cache_dir={tmp_path}/cache"]
-    assert [f.check for f in command.check(compose("check", [*options, f"data.root={root}", "fix=true"]))] == ["orphan"]
+    assert [f.check for f in check.check(compose("check", [*options, f"data.root={root}", "fix=true"]))] == ["orphan"]
     fixed = compose("check", ["data=nnunet", f"data.root={tmp_path}/out/fixed", "fast=true"])
-    assert command.check(fixed) == []
+    assert check.check(fixed) == []
     assert (root / "imagesTr/c1_0000.nii.gz").exists()

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from medseg.factory import run as build
-from medseg.hydra_app.app import compose
+from medseg.factory.run import assemble
+from medseg.hydra_app.compose import compose
 from tests.tiny import SMALL, write_nnunet
 
 
 def prepared(folder: Path, *more: str) -> Any:
     settings = [*SMALL, f"data.root={folder}/data", f"cache_dir={folder}/cache", f"run_dir={folder}/run", *more]
-    run = build.run(compose("train", settings), folder / "run")
+    run = assemble(compose("train", settings), folder / "run")
     run.datamodule.prepare_data()
     return run
 

@@ -6,8 +6,9 @@ import pytest
 
 from medseg.data.datasets.nnunet import NnunetDataset
 from medseg.doctor.at_start import warn_of_headers
-from medseg.factory import run as build
-from medseg.hydra_app.app import compose
+from medseg.factory.dataset import build_dataset
+from medseg.factory.plan import build_plan
+from medseg.hydra_app.compose import compose
 from tests.tiny import SMALL, write_nnunet
 
 
@@ -42,8 +43,8 @@ def test_a_plan_warns_before_it_reads_the_cases(
     odd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cfg = compose("train", [*SMALL, f"data.root={odd}", f"cache_dir={tmp_path}/cache"])
-    source = build.dataset(cfg)
+    source = build_dataset(cfg)
     monkeypatch.setattr("medseg.planning.fingerprint._facts", lambda *_: pytest.fail("a case was read"))
     with pytest.raises(pytest.fail.Exception, match="a case was read"):
-        build.plan(cfg, source, source.cases())
+        build_plan(cfg, source, source.cases())
     assert "c4" in capsys.readouterr().err

@@ -190,7 +190,7 @@ def test_a_tolerance_that_was_needed_is_warned_of(folders, capsys):
 def test_command_and_python_have_one_default():
     import inspect
 
-    from medseg.hydra_app.app import compose
+    from medseg.hydra_app.compose import compose
 
     assert inspect.signature(evaluate_folders).parameters["grid_tolerance"].default == 0.01
     asked = ["predictions=a", "labels=b", "output=c"]

@@ -15,7 +15,7 @@ from medseg.errors import BadInput
 from medseg.evaluation.evaluate import evaluate as command
 from medseg.evaluation.folders import evaluate_folders
 from medseg.geometry.grid import PIXEL, Grid
-from medseg.hydra_app.app import compose
+from medseg.hydra_app.compose import compose
 from medseg.labels import LabelTable
 from medseg.metrics.score import ALL
 

@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from medseg.errors import BadInput
 from medseg.evaluation import folders as evaluation
 from medseg.evaluation.evaluate import evaluate
-from medseg.hydra_app.app import compose
+from medseg.hydra_app.compose import compose
 from medseg.labels import LabelTable
 from medseg.prediction.predict import judging
 from tests.tiny import save

@@ -222,7 +222,7 @@ def test_adapters_become_weights_as_the_message_says(
 ) -> None:
     import medseg
     from medseg.finetuning import adapters
-    from medseg.hydra_app.app import compose
+    from medseg.hydra_app.compose import compose
 
     own = [f"data.root={folder}/phantom_scenes", f"cache_dir={folder}/cache"]
     cfg = compose("train", [*SCENES, *TINY, *own, f"run_dir={folder}/lora", "peft=lora"])

@@ -12,7 +12,7 @@ from medseg import checkpoint
 from medseg.data.preprocessing.normalise import Normalisation
 from medseg.errors import BadInput
 from medseg.factory.initial_weights import statistics
-from medseg.hydra_app.app import compose
+from medseg.hydra_app.compose import compose
 from medseg.training.train import train
 
 SCENES = [

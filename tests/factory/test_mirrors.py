@@ -12,10 +12,13 @@ from omegaconf import OmegaConf
 from medseg.data.preprocessing.normalise import Normalisation
 from medseg.data.synthetic.phantom_volumes import PhantomVolumes
 from medseg.errors import BadInput
-from medseg.factory import run as build
+from medseg.factory.dataset import build_dataset
 from medseg.factory.mirrors import mirrors
+from medseg.factory.run import assemble
 from medseg.factory.stored import Held
-from medseg.hydra_app.app import compose
+from medseg.factory.tiling import build_tiling
+from medseg.factory.transform import build_transform
+from medseg.hydra_app.compose import compose
 from medseg.labels import LabelTable
 from medseg.planning.plan import Plan
 from medseg.sample import Channel, DataSpec
@@ -47,7 +50,7 @@ def held(cfg: Any, plan: Plan, spec: DataSpec) -> Any:
 
 
 def test_pairs_reach_the_training() -> None:
-    spatial = build.transform(compose("train", []), planned(3), spec_of(SIDED, 3)).transforms["spatial"]
+    spatial = build_transform(compose("train", []), planned(3), spec_of(SIDED, 3)).transforms["spatial"]
     assert (spatial.lateral_axis, spatial.mirror_classes) == (0, (0, 2, 1))
     assert spatial.mirror_axes == (0, 1, 2)
 
@@ -73,14 +76,14 @@ def test_mirrors_at_test_time_are_those_of_the_training(
     labels: dict[str, int], ndim: int, overrides: list[str], plan: dict[str, bool], axes: tuple[int, ...]
 ) -> None:
     cfg, spec = compose("train", [*overrides, "inference.flips=true"]), spec_of(labels, ndim)
-    spatial = build.transform(cfg, planned(ndim, **plan), spec).transforms["spatial"]
-    tiles = build.tiling(cfg, planned(ndim, **plan), stored(spec), "fp32")
+    spatial = build_transform(cfg, planned(ndim, **plan), spec).transforms["spatial"]
+    tiles = build_tiling(cfg, planned(ndim, **plan), stored(spec), "fp32")
     assert (spatial.mirror_axes if spatial.mirror.p else ()) == axes
     assert tiles.flip_axes == axes
     assert tiles.lateral_axis == spatial.lateral_axis
     exchanged = spatial.lateral_axis in axes and bool(spec.labels.pairs)
     assert tiles.swap == (spec.labels.mirror() if exchanged else None)
-    assert build.tiling(held(cfg, planned(ndim, **plan), spec), planned(ndim, **plan), stored(spec), "fp32") == tiles
+    assert build_tiling(held(cfg, planned(ndim, **plan), spec), planned(ndim, **plan), stored(spec), "fp32") == tiles
 
 
 def test_one_line_warns_where_sides_forbid_a_mirror() -> None:
@@ -95,7 +98,7 @@ def test_one_line_warns_where_sides_forbid_a_mirror() -> None:
 
 def test_an_axis_that_images_do_not_have_is_refused() -> None:
     with pytest.raises(BadInput, match=r"data\.lateral_axis=2: choose 0 \(rows\), 1 \(columns\), or null"):
-        build.dataset(compose("train", ["data=phantom_scenes", "data.lateral_axis=2"]))
+        build_dataset(compose("train", ["data=phantom_scenes", "data.lateral_axis=2"]))
 
 
 def test_classes_are_exchanged_on_exactly_the_samples_that_are_mirrored_across(
@@ -112,7 +115,7 @@ def test_classes_are_exchanged_on_exactly_the_samples_that_are_mirrored_across(
             "logger=csv", "callbacks={}", "data.n_folds=2", "data.steps_per_epoch=1", "trainer.max_steps=1",
         ],
     )  # fmt: skip
-    run = build.run(cfg, tmp_path / "run")
+    run = assemble(cfg, tmp_path / "run")
     run.datamodule.prepare_data()
     run.datamodule.setup("fit")
     windows = next(iter(run.datamodule.train_dataloader()))

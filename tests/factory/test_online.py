@@ -1,5 +1,5 @@
 from medseg.factory.online import online
-from medseg.hydra_app.app import compose
+from medseg.hydra_app.compose import compose
 
 
 def test_several_loggers_are_chosen_at_once() -> None:

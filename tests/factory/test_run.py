@@ -12,8 +12,11 @@ from medseg.data.case import Case
 from medseg.data.dataset import Dataset
 from medseg.data.reading.options import Reading
 from medseg.errors import BadInput
-from medseg.factory import run as build
-from medseg.hydra_app.app import compose
+from medseg.factory.dataset import build_dataset, store_dir
+from medseg.factory.network import network
+from medseg.factory.plan import build_plan
+from medseg.factory.run import assemble
+from medseg.hydra_app.compose import compose
 from medseg.labels import LabelTable
 from medseg.sample import Channel, DataSpec
 from tests.factory.test_initial_weights import SCENES
@@ -63,21 +66,21 @@ def configured(kind: type, **settings: Any) -> DictConfig:
 
 @pytest.mark.parametrize("kind", [Bare, Own, Loose])
 def test_how_files_are_read_reaches_every_dataset(kind: type) -> None:
-    built = build.dataset(configured(kind))
+    built = build_dataset(configured(kind))
     assert isinstance(built, kind)
     assert (built.size, built.reading.nodata) == (3, 7)  # type: ignore[attr-defined]
 
 
 def test_a_setting_that_a_dataset_does_not_take_is_refused() -> None:
     with pytest.raises(BadInput, match=r"Bare can't be built: .*'depth'"):
-        build.dataset(configured(Bare, depth=2))
+        build_dataset(configured(Bare, depth=2))
 
 
 def test_a_run_in_a_folder_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As in a notebook: nothing of Lightning's start-up is said."""
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.INFO)
     own = [f"data.root={tmp_path}/raw", f"cache_dir={tmp_path}/cache", "run_dir=elsewhere", "plan.patch=[32,32]"]
-    run = build.run(compose("train", [*SCENES, *own]), str(tmp_path / "run"))
+    run = assemble(compose("train", [*SCENES, *own]), str(tmp_path / "run"))
     assert run.trainer.default_root_dir == str(tmp_path / "run")
     assert np.prod(run.plan.patch) == 32 * 32
     assert logging.getLogger("lightning.pytorch.utilities.rank_zero").level == logging.WARNING
@@ -98,19 +101,19 @@ def test_settings_of_a_part_are_named_where_they_stand() -> None:
             "decoder": {"_target_": "medseg.models.decoders.linear.Linear", "_partial_": True},
         }
     )
-    plan = build.Plan((1.0, 1.0), (32, 32), 2, kernels=(), strides=(), normalisation=(), masked=False)
+    plan = Plan((1.0, 1.0), (32, 32), 2, kernels=(), strides=(), normalisation=(), masked=False)
     with pytest.raises(
         BadInput, match=r"^model\.encoder\.size is no setting of medseg\.models\.encoders\.timm\.Timm; "
     ):
-        build.network(model, plan, Bare(1).spec)
+        network(model, plan, Bare(1).spec)
 
 
 @pytest.mark.parametrize("how, known", [("quick", True), ("full", False)])
 def test_files_are_read_again_where_that_is_asked_for(how: str, known: bool, tmp_path: Path) -> None:
     cfg = compose("train", [*SCENES, f"data.root={tmp_path}/raw", f"cache_dir={tmp_path}/cache", f"verify_files={how}"])
-    source = build.dataset(cfg)
-    record = build.store_dir(cfg, source) / "digests.json"
-    build.plan(cfg, source, source.cases())
+    source = build_dataset(cfg)
+    record = store_dir(cfg, source) / "digests.json"
+    build_plan(cfg, source, source.cases())
     record.write_text('{"a file of before": "0"}')
-    build.plan(cfg, source, source.cases())
+    build_plan(cfg, source, source.cases())
     assert (record.exists() and "a file of before" in record.read_text(encoding="utf-8")) is known

@@ -12,9 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 from medseg.cli.plan import write
 from medseg.data.dataset import Dataset
 from medseg.errors import BadInput
-from medseg.factory import run as build
+from medseg.factory.dataset import build_dataset
+from medseg.factory.instantiate import instantiate
 from medseg.factory.settings import check_parts, check_values
-from medseg.hydra_app.app import compose, conf_dir
+from medseg.factory.transform import build_transform
+from medseg.hydra_app.compose import compose
+from medseg.hydra_app.conf import conf_dir
 from medseg.training.train import train
 from tests.tiny import SMALL, write_nnunet
 
@@ -53,17 +56,17 @@ def composed(*overrides: str) -> DictConfig:
 
 @lru_cache
 def dataset(name: str) -> Dataset:
-    return build.dataset(composed(f"data={name}"))
+    return build_dataset(composed(f"data={name}"))
 
 
 def check(cfg: DictConfig, source: Dataset) -> None:
-    """What ``build.run`` does before it asks for cases."""
+    """What ``assemble`` does before it asks for cases."""
     check_values(cfg)
     if cfg.get("peft") is not None:
-        build.instantiate(cfg.peft)
+        instantiate(cfg.peft)
     for callback in cfg.callbacks.values():
-        build.instantiate(callback)
-    check_parts(cfg, source.spec, build.transform, labelled=True)
+        instantiate(callback)
+    check_parts(cfg, source.spec, build_transform, labelled=True)
 
 
 @pytest.mark.parametrize("group", [*GROUPS, *SLOW])

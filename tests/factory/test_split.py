@@ -8,9 +8,9 @@ import pytest
 
 from medseg import formats
 from medseg.errors import BadInput
-from medseg.factory import run as build
-from medseg.factory import split as folds
-from medseg.hydra_app.app import compose
+from medseg.factory import split
+from medseg.factory.dataset import build_dataset
+from medseg.hydra_app.compose import compose
 from medseg.training.train import train
 from tests.tiny import SMALL, write_nnunet, write_planar
 
@@ -27,9 +27,9 @@ OWN = ["data.channels=[B4,B8]", "data.labels={background: 0, road: 1}"]
 def parts(root: Path, *overrides: str) -> tuple[list[str], list[str], list[str]]:
     """Ids of training, validation and judged cases."""
     cfg = compose("train", ["data=rasters", f"data.root={root}", *OWN, *overrides])
-    source = build.dataset(cfg)
-    train, val = folds.halves(cfg, source)
-    ids: Any = tuple([case.id for case in cases] for cases in (train, val, folds.judged(cfg, source)))
+    source = build_dataset(cfg)
+    train, val = split.halves(cfg, source)
+    ids: Any = tuple([case.id for case in cases] for cases in (train, val, split.judged(cfg, source)))
     return ids
 
 
@@ -70,18 +70,18 @@ def test_what_validation_shares_with_training_is_told(root: Path) -> None:
         names=["B4", "B8"],
     )
     cfg = compose("train", ["data=rasters", f"data.root={root}", *OWN, "data.val_cases=[case_0]"])
-    source = build.dataset(cfg)
-    lines = folds.leakage(*folds.halves(cfg, source), source)
+    source = build_dataset(cfg)
+    lines = split.leakage(*split.halves(cfg, source), source)
     assert any("case_0" in line and "case_1" in line for line in lines)
     assert all(len(line.splitlines()) == 1 for line in lines)
 
 
 def test_leakage_of_fold_all_is_not_told(root: Path) -> None:
     cfg = compose("train", ["data=rasters", f"data.root={root}", *OWN, "data.fold=all"])
-    source = build.dataset(cfg)
-    train, val = folds.halves(cfg, source)
+    source = build_dataset(cfg)
+    train, val = split.halves(cfg, source)
     assert train == val
-    assert folds.leakage(train, val, source) == []
+    assert split.leakage(train, val, source) == []
 
 
 def nnunet(root: Path, *overrides: str) -> Any:
@@ -120,9 +120,9 @@ def test_fewer_groups_than_folds_give_as_many_folds_unless_a_number_is_set(
 ) -> None:
     root = write_nnunet(tmp_path / "raw", n_cases=3)
     cfg = nnunet(root)
-    train_cases, val = folds.halves(cfg, build.dataset(cfg))
+    train_cases, val = split.halves(cfg, build_dataset(cfg))
     assert (len(train_cases), len(val)) == (2, 1)
     assert "note: 3 folds instead of 5, as there are 3 groups of cases" in capsys.readouterr().err
     cfg = nnunet(root, "data.n_folds=5")
     with pytest.raises(BadInput, match=r"5 folds of 3 group\(s\) of cases: expected 2 to 3 folds"):
-        folds.halves(cfg, build.dataset(cfg))
+        split.halves(cfg, build_dataset(cfg))

@@ -16,7 +16,8 @@ import medseg
 from medseg.errors import BadInput
 from medseg.factory import trust
 from medseg.geometry.grid import PIXEL, Grid
-from medseg.hydra_app.app import compose, conf_dir
+from medseg.hydra_app.compose import compose
+from medseg.hydra_app.conf import conf_dir
 from medseg.models.unet import UNet
 from medseg.prediction import predict, restore
 from medseg.training.train import train

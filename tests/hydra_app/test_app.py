@@ -14,13 +14,13 @@ import pytest
 import medseg
 from medseg.errors import BadInput
 from medseg.hydra_app import app as commands
-from medseg.hydra_app.app import conf_dir
+from medseg.hydra_app.conf import conf_dir
 
 CONF = conf_dir()
 
 
 def run(command: str, *arguments: str, cwd: Path, **given: str) -> subprocess.CompletedProcess[str]:
-    code = f"import sys; sys.argv[0] = 'medseg-{command}'; from medseg.{command} import main; "
+    code = f"import sys; sys.argv[0] = 'medseg-{command}'; from medseg.cli.{command} import main; "
     code += "import atexit; say = lambda: print('torch imported:', 'torch' in sys.modules, file=sys.stderr); "
     code += "atexit.register(say); main()"
     paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -171,7 +171,7 @@ def test_shell_is_offered_what_fits(
 
 def test_completion_in_bash(tmp_path: Path) -> None:
     script = tmp_path / "medseg-train"
-    script.write_text(f"#!{sys.executable}\nimport sys\nfrom medseg.training.train import main\nsys.exit(main())\n")
+    script.write_text(f"#!{sys.executable}\nimport sys\nfrom medseg.cli.train import main\nsys.exit(main())\n")
     script.chmod(0o755)
     typed = 'eval "$(medseg-train -sc install=bash)"; COMP_LINE="medseg-train loss=lo" COMP_POINT=20 COMP_CWORD=1; '
     typed += 'complete -p medseg-train; hydra_bash_completion; echo "${COMPREPLY[@]}"'

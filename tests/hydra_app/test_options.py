@@ -7,7 +7,7 @@ import pytest
 
 from medseg.errors import BadInput
 from medseg.hydra_app import options
-from medseg.hydra_app.app import conf_dir
+from medseg.hydra_app.conf import conf_dir
 from scripts import write_choices
 
 CONF = conf_dir()

@@ -7,7 +7,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from medseg.errors import BadInput
-from medseg.hydra_app.app import compose, conf_dir
+from medseg.hydra_app.compose import compose
+from medseg.hydra_app.conf import conf_dir
 
 EMPTY = re.compile(r"^( *)(\w+): *\{\}", re.MULTILINE)
 

@@ -19,7 +19,7 @@ from medseg.methods.schedules import Constant
 from medseg.methods.supervised import Supervised
 from medseg.methods.val_patches import fixed_patches
 from medseg.metrics import overlap
-from medseg.runtime import verbosity as quiet
+from medseg.runtime import verbosity
 from medseg.sample import Batch
 
 TABLE = LabelTable.declare({"background": 0, "disc": 1, "bar": 2})
@@ -28,7 +28,7 @@ TABLE = LabelTable.declare({"background": 0, "disc": 1, "bar": 2})
 @pytest.fixture(autouse=True)
 def settled() -> None:
     """Warnings that every training drops, in Lightning's own code."""
-    quiet.settle()
+    verbosity.settle()
 
 
 def supervised(network: nn.Module, **changed: Any) -> Supervised:

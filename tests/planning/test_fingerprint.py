@@ -11,8 +11,9 @@ from medseg.data.case import Case
 from medseg.data.datasets.nnunet import NnunetDataset
 from medseg.data.reading.open_case import OpenCase
 from medseg.data.reading.options import Reading
-from medseg.factory import run as build
-from medseg.hydra_app.app import compose
+from medseg.factory.dataset import build_dataset
+from medseg.factory.plan import build_plan
+from medseg.hydra_app.compose import compose
 from medseg.labels import LabelTable
 from medseg.planning.fingerprint import fingerprint, scene_facts
 from medseg.sample import Channel, DataSpec
@@ -50,8 +51,8 @@ def test_one_line_for_each_oddity_with_its_cases(odd: Path, tmp_path: Path) -> N
 
 def test_planning_warns(odd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cfg = compose("train", [*SMALL, f"data.root={odd}", f"cache_dir={tmp_path}/cache"])
-    source = build.dataset(cfg)
-    build.plan(cfg, source, source.cases())
+    source = build_dataset(cfg)
+    build_plan(cfg, source, source.cases())
     warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == 3
     assert f"warning: 2 of 6 training cases: {NO_CODE}: c1, c2" in warnings

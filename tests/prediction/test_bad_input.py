@@ -15,8 +15,8 @@ import medseg
 from medseg import checkpoint, formats
 from medseg.data.store.stored_case import StoredCase
 from medseg.errors import BadInput
-from medseg.factory import run as build
-from medseg.hydra_app.app import compose
+from medseg.factory.dataset import build_dataset
+from medseg.hydra_app.compose import compose
 from medseg.prediction.predict import predict
 from medseg.prediction.record import RECORD
 from medseg.runtime import integrity
@@ -468,14 +468,14 @@ def test_lists_that_the_shell_took_apart_are_told(override: str, told: str, tmp_
     usual = {"data.labels": "{background: 0, liver: 1}", "data.channels": "[CT]"} | dict([override.split("=")])
     cfg = compose("train", ["data=volumes", f"data.root={tmp_path}", *(f"{k}={v}" for k, v in usual.items())])
     with pytest.raises(BadInput, match=told):
-        build.dataset(cfg)
+        build_dataset(cfg)
 
 
 def test_vectors_that_lie_where_masks_are_missing_are_named(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     given = ["data=rasters", f"data.root={tmp_path}", "data.channels=[B4]", "data.labels={a: 0, b: 1}"]
     with pytest.raises(BadInput, match=r"/masks: no such folder or file of masks; name it by data\.masks$"):
-        build.dataset(compose("train", given)).cases()
+        build_dataset(compose("train", given)).cases()
     (tmp_path / "habitats.gpkg").touch()
     with pytest.raises(BadInput, match=r"name it by data\.masks, such as data\.masks=habitats\.gpkg$"):
-        build.dataset(compose("train", given)).cases()
+        build_dataset(compose("train", given)).cases()

@@ -11,8 +11,9 @@ import rasterio
 import medseg
 from medseg import formats
 from medseg.errors import BadInput
-from medseg.hydra_app.app import compose
-from medseg.prediction.predict import find_cases, predict
+from medseg.hydra_app.compose import compose
+from medseg.prediction.inputs import find_cases
+from medseg.prediction.predict import predict
 from medseg.training.train import train
 from tests.tiny import SMALL, write_nnunet, write_planar
 

@@ -16,7 +16,7 @@ from medseg.errors import BadInput
 from medseg.evaluation.evaluate import evaluate
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
-from medseg.hydra_app.app import compose
+from medseg.hydra_app.compose import compose
 from medseg.prediction.predict import predict
 from medseg.training.train import train
 from tests.tiny import utm_grid, write_planar

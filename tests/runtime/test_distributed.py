@@ -15,8 +15,8 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 
 from medseg.errors import BadInput
-from medseg.hydra_app.app import compose
-from medseg.runtime import distributed as processes
+from medseg.hydra_app.compose import compose
+from medseg.runtime import distributed
 from medseg.training.train import run_folder, train
 
 ROOT = Path(__file__).parents[2]
@@ -73,7 +73,7 @@ def seen(folder: Path, rank: int) -> Any:
 
 def launch(by: list[str], overrides: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
     script = cwd / "medseg-train"
-    script.write_text("import sys\nfrom medseg.training.train import main\nsys.exit(main())\n")
+    script.write_text("import sys\nfrom medseg.cli.train import main\nsys.exit(main())\n")
     variables = {"PYTHONPATH": str(ROOT), "SPY": str(cwd), "OMP_NUM_THREADS": "1", "MEDSEG_CACHE": str(cwd / "cache")}
     return subprocess.run(
         [sys.executable, *by, script, *overrides], cwd=cwd, env=os.environ | variables, capture_output=True, text=True,
@@ -167,40 +167,40 @@ def test_processes_that_nobody_takes_are_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(BadInput, match=r"torchrun started 4 processes, the trainer takes 1; add trainer=ddp"):
-        processes.check(trainer(1, externally=True), sweeps=False)
-    processes.check(trainer(4, externally=True), sweeps=True)
+        distributed.check(trainer(1, externally=True), sweeps=False)
+    distributed.check(trainer(4, externally=True), sweeps=True)
     monkeypatch.delenv("TORCHELASTIC_RUN_ID")
-    processes.check(trainer(1, externally=True), sweeps=False)
+    distributed.check(trainer(1, externally=True), sweeps=False)
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
     with pytest.raises(BadInput, match=r"srun started 2 processes, the trainer takes 4"):
-        processes.check(trainer(4, externally=True), sweeps=False)
+        distributed.check(trainer(4, externally=True), sweeps=False)
 
 
 def test_sweep_over_several_devices_is_refused_before_it_starts() -> None:
     with pytest.raises(BadInput, match=r"can't start others for 2 devices; choose trainer.devices=1"):
-        processes.check(trainer(2, externally=False), sweeps=True)
-    processes.check(trainer(2, externally=False), sweeps=False)
-    processes.check(trainer(1, externally=False), sweeps=True)
+        distributed.check(trainer(2, externally=False), sweeps=True)
+    distributed.check(trainer(2, externally=False), sweeps=False)
+    distributed.check(trainer(1, externally=False), sweeps=True)
 
 
 def test_run_folder_is_handed_to_processes_that_are_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = compose("train", ["run_dir=another"])
     resumed = tmp_path / "last.ckpt"
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    with processes.handing(trainer(2, externally=False), tmp_path, resumed):
+    with distributed.handing(trainer(2, externally=False), tmp_path, resumed):
         assert json.loads(os.environ["MEDSEG_RUN"]) == [str(tmp_path), str(resumed)]
         assert run_folder(cfg) == (Path("another"), None), "the first process itself"
         os.environ["LOCAL_RANK"] = "1"
         assert run_folder(cfg) == (tmp_path, resumed)
     assert "MEDSEG_RUN" not in os.environ
     assert "LOCAL_RANK" not in os.environ, "the next training of this process would take it for an order"
-    with processes.handing(trainer(2, externally=True), tmp_path, None):
+    with distributed.handing(trainer(2, externally=True), tmp_path, None):
         assert "MEDSEG_RUN" not in os.environ, "those that were started together agree otherwise"
 
 
 def test_nothing_is_left_of_a_training_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next training of this Python begins as the first one did."""
-    with processes.handing(trainer(1, externally=False), Path("run"), None):
+    with distributed.handing(trainer(1, externally=False), Path("run"), None):
         torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
         monkeypatch.setenv("WORLD_SIZE", "1")
     assert not torch.distributed.is_initialized()

@@ -5,7 +5,7 @@ from contextlib import redirect_stdout
 
 import pytest
 
-from medseg.runtime import progress as watching
+from medseg.runtime import progress
 from medseg.runtime.progress import Watch, watched
 
 
@@ -13,7 +13,7 @@ from medseg.runtime.progress import Watch, watched
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time, to be moved by hand."""
     now = [1000.0]
-    monkeypatch.setattr(watching.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     return now
 
 

@@ -12,10 +12,13 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
+from medseg.cli import train as command
 from medseg.errors import BadInput
-from medseg.hydra_app.app import compose, conf_dir
+from medseg.hydra_app.compose import compose
+from medseg.hydra_app.conf import conf_dir
+from medseg.sweeps import trials
 from medseg.sweeps.optuna import Sweep
-from medseg.training import train as training
+from medseg.training.train import train
 
 pytest.importorskip("optuna")
 
@@ -136,7 +139,7 @@ def test_what_does_not_go_together_with_a_sweep_is_told(tmp_path: Path, monkeypa
     def refused(*overrides: str) -> str:
         words = ["sweep=rate", f"sweep.folder={tmp_path}/none", *overrides]
         with pytest.raises(BadInput) as caught:
-            training.sweep(compose("train", words), words)
+            trials.sweep(compose("train", words), words)
         return str(caught.value)
 
     assert "run_dir is that of each trial" in refused("run_dir=x")
@@ -145,7 +148,7 @@ def test_what_does_not_go_together_with_a_sweep_is_told(tmp_path: Path, monkeypa
     assert "sweep.space is empty" in refused("sweep.space.lr=null")
     assert "optimizer.rate is no key" in refused("sweep.space.lr.key=optimizer.rate")
     with pytest.raises(BadInput, match=r"leave it out to train once"):
-        training.train(compose("train", ["sweep=rate"]))
+        train(compose("train", ["sweep=rate"]))
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert "pip install 'medseg[optuna]'" in refused()
     assert not (tmp_path / "none").exists()
@@ -161,7 +164,7 @@ def test_command_leaves_a_run_for_each_trial(tmp_path: Path, monkeypatch: pytest
         f"cache_dir={tmp_path}/cache",
     ]  # fmt: skip
     monkeypatch.setattr(sys, "argv", ["medseg-train", *words])
-    training.main()
+    command.main()
     folder = tmp_path / "runs/phantom_volumes/sweep"
     rates = []
     for number, row in enumerate(table(folder)):

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback
 from medseg import checkpoint
 from medseg.errors import BadInput
 from medseg.factory.trainer import early_stop, monitored
-from medseg.hydra_app.app import compose
+from medseg.hydra_app.compose import compose
 from medseg.labels import LabelTable
 from medseg.methods.mae import Mae
 from medseg.methods.supervised import Supervised

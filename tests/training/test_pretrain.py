@@ -11,8 +11,9 @@ from PIL import Image
 import medseg
 from medseg import checkpoint
 from medseg.errors import BadInput
-from medseg.factory import run as build
-from medseg.hydra_app.app import check_given, compose
+from medseg.factory.run import assemble
+from medseg.hydra_app.checks import check_given
+from medseg.hydra_app.compose import compose
 from medseg.training.train import train
 from tests.tiny import write_nnunet
 
@@ -62,14 +63,14 @@ def test_a_resumed_pretraining_equals_one_in_a_piece(pretrained: Path, tmp_path:
 
 
 def test_labels_are_not_read(tmp_path: Path) -> None:
-    run = build.run(compose("train", [*MAE, f"cache_dir={tmp_path}/cache"]), tmp_path)
+    run = assemble(compose("train", [*MAE, f"cache_dir={tmp_path}/cache"]), tmp_path)
     assert {case.label for part in run.datamodule.cases.values() for case in part} == {None}
     assert not run.method.stored["segments"]  # type: ignore[index]
 
 
 def cases_of(overrides: Sequence[str], folder: Path) -> tuple[list[str], list[str]]:
     cfg = compose("train", [*COMMON, *VOLUMES, *NETWORK, *overrides, f"cache_dir={folder}/cache"])
-    cases = build.run(cfg, folder).datamodule.cases
+    cases = assemble(cfg, folder).datamodule.cases
     return [c.id for c in cases["train"]], [c.id for c in cases["val"]]
 
 
@@ -115,7 +116,7 @@ def test_a_training_begins_with_all_of_a_pretrained_network_but_its_last_layer(
 ) -> None:
     best = pretrained / "checkpoints" / "best.ckpt"
     few = [*COMMON, *VOLUMES, *NETWORK, f"cache_dir={pretrained.parent}/cache", "data.n_labelled=2"]
-    run = build.run(compose("train", [*few, f"weights={best}"]), tmp_path)
+    run = assemble(compose("train", [*few, f"weights={best}"]), tmp_path)
     came = checkpoint.network_state(checkpoint.read(best))
     own = run.method.network.state_dict()  # type: ignore[union-attr, operator]
     same = {key for key, tensor in own.items() if key in came and torch.equal(tensor, came[key])}

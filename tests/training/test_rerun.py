@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from medseg.errors import BadInput
-from medseg.hydra_app.app import compose
+from medseg.hydra_app.compose import compose
 from medseg.training import rerun
 
 

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from medseg import checkpoint
 from medseg.errors import BadInput
-from medseg.hydra_app.app import compose
+from medseg.hydra_app.compose import compose
 from medseg.training.resume import check, differences
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from medseg.errors import BadInput
-from medseg.hydra_app.app import compose
+from medseg.hydra_app.compose import compose
 from medseg.training.run_directory import owned, run_folder
 
 DATE, LATER = "2026-01-31_12-00-00", "2026-02-01_12-00-00"

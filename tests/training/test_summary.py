@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from medseg.labels import LabelTable
-from medseg.training import summary as announcement
+from medseg.training import summary
 from medseg.training.summary import announce, listed, shortened
 
 TOLD = [
@@ -126,7 +126,7 @@ def test_command_to_resume_quotes_what_the_shell_would_read(capsys: pytest.Captu
 def test_long_texts_keep_both_ends() -> None:
     text = "".join(chr(97 + i % 26) for i in range(500))
     short = shortened(text)
-    assert len(short) <= 2 * announcement.WIDTH
+    assert len(short) <= 2 * summary.WIDTH
     before, after = short.split("…")
     assert text.startswith(before)
     assert text.endswith(after)

@@ -7,8 +7,8 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 
 from medseg.errors import BadInput
-from medseg.hydra_app import app as command
-from medseg.hydra_app.app import compose
+from medseg.hydra_app.compose import compose
+from medseg.hydra_app.conf import composed
 from medseg.loggers.wandb_run import WandbRun
 from medseg.training import tracking
 from medseg.training.tracking import describe
@@ -64,7 +64,7 @@ def test_what_the_user_calls_a_run_stays() -> None:
 def test_run_of_a_sweep_by_wandb_is_called_after_what_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
     monkeypatch.setattr("sys.argv", ["medseg-train", "optimizer.lr=0.5", "seed=2"])
-    whole = command._compose("train", ["optimizer.lr=0.5", "seed=2"], whole=True)
+    whole = composed("train", ["optimizer.lr=0.5", "seed=2"], whole=True)
     monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
     HydraConfig.instance().set_config(whole)
     cfg = compose("train", ["optimizer.lr=0.5", "seed=2"])
@@ -131,16 +131,16 @@ def test_final_scores_are_named_after_the_cases_that_they_are_of(cases: str, par
 def test_missing_package_is_told_with_the_way_to_it(
     option: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from medseg.factory import run as build
+    from medseg.factory import trainer as parts
 
     monkeypatch.setattr(f"medseg.callbacks.{option}_run.find_spec", lambda name: None)
     cfg = compose("train", [f"logger={option}"])
     with pytest.raises(BadInput, match=rf"^logger={option}: .* is not installed; pip install 'medseg\[{option}\]'$"):
-        build.loggers(cfg, tmp_path)
+        parts.loggers(cfg, tmp_path)
 
 
 def test_logger_that_is_no_logger_is_refused(tmp_path: Path) -> None:
-    from medseg.factory import run as build
+    from medseg.factory import trainer as parts
 
     with pytest.raises(BadInput, match=r"logger\.offline=False: expected a logger by its name"):
-        build.loggers(compose("train", ["+logger.offline=false"]), tmp_path)
+        parts.loggers(compose("train", ["+logger.offline=false"]), tmp_path)

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 import medseg
 from medseg import checkpoint, formats
 from medseg.errors import BadInput
-from medseg.hydra_app.app import conf_dir
+from medseg.hydra_app.conf import conf_dir
 from medseg.prediction.predict import predict
 from medseg.training.train import train
 

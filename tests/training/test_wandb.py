@@ -13,7 +13,7 @@ import yaml
 from lightning.pytorch import Callback
 from PIL import Image
 
-from medseg.hydra_app.app import compose
+from medseg.hydra_app.compose import compose
 from medseg.training.train import train
 from tests.tiny import LABELS, SMALL, write_nnunet
 from tests.wandb_file import Offline, only_part, parts

@@ -10,7 +10,7 @@ import torch
 from hydra.utils import instantiate
 
 from medseg.errors import BadInput
-from medseg.hydra_app.app import compose as composed
+from medseg.hydra_app.compose import compose as composed
 from medseg.labels import IGNORE
 from medseg.sample import Batch
 from medseg.transforms.compose import Compose, fold, unfold

@@ -15,8 +15,7 @@ from medseg.errors import BadInput
 from medseg.models.encoders.encoder import Encoder, Feature
 from medseg.models.encoders.vit import choose
 from medseg.models.huggingface import config as hf_config
-from medseg.models.huggingface import hooks as hf_hooks
-from medseg.models.huggingface import state_names as hf_names
+from medseg.models.huggingface import hooks, state_names
 from medseg.models.huggingface.features import FAMILIES, Family, blocks, sam, sam2
 from medseg.models.huggingface.sizes import SIZES
 from medseg.models.network import Facts
@@ -87,7 +86,7 @@ class Transformers(Encoder):
         chosen = _indices(hf_config.make(described, "model.encoder"), kind, indices)
         cut = {"num_hidden_layers": chosen[-1] + 1} if kind.read in (blocks, sam) else {}
         made = kind.prepare(hf_config.make({**described, **cut}, "model.encoder"))
-        made = hf_names.with_channels(made, facts.in_channels)
+        made = state_names.with_channels(made, facts.in_channels)
         with hf_config.refusing("model.encoder", name):
             features, divisor = _declare(kind, made, chosen, facts.in_channels)
             net = kind.build(made)
@@ -111,7 +110,7 @@ class Transformers(Encoder):
     @property
     def stem(self) -> str | None:
         """Its first convolution."""
-        return hf_hooks.first_convolution(self.net)
+        return hooks.first_convolution(self.net)
 
     def fetch(self, source: str) -> Pretrained:
         """Weights of a folder, of the hub or of a file, under the names that they have in ``trunk``.
@@ -122,14 +121,14 @@ class Transformers(Encoder):
         found = read(source)
         described = hf_config.saved(SIZES, source, self._described, "model.encoder")
         config = self.kind.prepare(hf_config.make(described, "model.encoder"))
-        return found.with_state(hf_names.current(found.state, self.kind.source, config))
+        return found.with_state(state_names.current(found.state, self.kind.source, config))
 
     def forward(self, image: Float[Tensor, "b c *s"]) -> list[Tensor]:
         """The declared features."""
         return self.kind.read(self.net, image, self.kind, self.indices)
 
     def __getstate__(self) -> Any:
-        hf_hooks.release(self.net)
+        hooks.release(self.net)
         return super().__getstate__()
 
 

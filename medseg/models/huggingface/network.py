@@ -15,8 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from medseg.errors import BadInput, told_as
 from medseg.models.huggingface import config as hf_config
-from medseg.models.huggingface import hooks as hf_hooks
-from medseg.models.huggingface import state_names as hf_names
+from medseg.models.huggingface import hooks, state_names
 from medseg.models.huggingface.features import FAMILIES, stages
 from medseg.models.huggingface.sizes import SIZES
 from medseg.models.network import Facts, Network
@@ -98,7 +97,7 @@ class HfNetwork(Network):
             Channel(f"channel{i}") for i in range(facts.in_channels)
         )
         self.loading = WeightOptions(weights=weights, **loading)
-        made = hf_names.with_channels(self._prepare(self._described), facts.in_channels)
+        made = state_names.with_channels(self._prepare(self._described), facts.in_channels)
         made.num_labels = facts.out_channels
         with hf_config.refusing("model", self.kind):
             self.net: PreTrainedModel = getattr(transformers, self.source)(made)
@@ -141,7 +140,7 @@ class HfNetwork(Network):
                 report = load.load(
                     self.net,
                     found.with_state({name: t for name, t in found.state.items() if name not in of_head}),
-                    stem=hf_hooks.first_convolution(self.net),
+                    stem=hooks.first_convolution(self.net),
                     channels=self.channels,
                     options=self.loading,
                     statistics=statistics,
@@ -181,10 +180,10 @@ class HfNetwork(Network):
         else:
             family = FAMILIES[described["model_type"]]
             network, config = family.source, family.prepare(hf_config.make(described, "model"))
-        return found.with_state(hf_names.current(found.state, network, config))
+        return found.with_state(state_names.current(found.state, network, config))
 
     def __getstate__(self) -> Any:
-        hf_hooks.release(self.net)
+        hooks.release(self.net)
         return super().__getstate__()
 
 

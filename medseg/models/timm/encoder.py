@@ -15,8 +15,7 @@ from medseg.errors import BadInput
 from medseg.models.encoders.encoder import Encoder
 from medseg.models.network import Facts
 from medseg.models.require_2d import refuse_volumes
-from medseg.models.timm import hub as timm_hub
-from medseg.models.timm import probe as timm_probe
+from medseg.models.timm import hub, probe
 from medseg.weights.positions import Grids
 from medseg.weights.pretrained import Pretrained
 
@@ -64,10 +63,10 @@ class Timm(Encoder):
         **loading: Any,
     ) -> None:
         refuse_volumes(f"encoder {name} of timm", facts)
-        timm_hub.check_name(name)
+        hub.check_name(name)
         if norm not in (True, False, "auto"):
             raise BadInput(f"model.encoder.norm={norm}: expected true, false or auto")
-        found = timm_probe.probe(facts, name, indices, norm, dict(settings or {}))
+        found = probe.probe(facts, name, indices, norm, dict(settings or {}))
         super().__init__(
             facts,
             found.features,
@@ -76,7 +75,7 @@ class Timm(Encoder):
             **loading,
         )
         self.name, self._settings = name, dict(found.settings)
-        self.net, self._taps = timm_probe.create(name, facts.in_channels, found.settings, found.taps)
+        self.net, self._taps = probe.create(name, facts.in_channels, found.settings, found.taps)
         self._stem = found.stem
         self._whole: frozenset[str] = frozenset()  # names of the network with all its layers, once weights are read
 
@@ -117,7 +116,7 @@ class Timm(Encoder):
         Raises:
             BadInput: See ``Encoder.fetch``; timm has none under this name, or they can't be downloaded.
         """
-        return timm_hub.fetch(self.name) if source == "pretrained" else super().fetch(source)
+        return hub.fetch(self.name) if source == "pretrained" else super().fetch(source)
 
     def rename(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The tensors of a file under timm's names.

@@ -16,7 +16,7 @@ from medseg.models.encoders.encoder import Encoder, Feature
 from medseg.models.encoders.vit import Size, choose, sized
 from medseg.models.network import Facts
 from medseg.models.require_2d import refuse_volumes
-from medseg.models.torchgeo import bands as torchgeo_bands
+from medseg.models.torchgeo import bands
 from medseg.models.torchgeo.spectrum import polarisation
 from medseg.models.torchgeo.weights import fetch_published
 from medseg.sample import Channel
@@ -34,9 +34,7 @@ _JOINT = "joint_encoder"
 _PREPARATION = "mean - 2 std of each channel to 0, mean + 2 std to 1, clipped"
 TRAINED = {
     "radar": (Channel("VV"), Channel("VH")),
-    "optical": tuple(
-        Channel(n, wavelength_nm=nm) for n, nm in torchgeo_bands.SENSORS["SENTINEL2"].items() if n != "B10"
-    ),
+    "optical": tuple(Channel(n, wavelength_nm=nm) for n, nm in bands.SENSORS["SENTINEL2"].items() if n != "B10"),
 }
 """Channels of the weights of each modality, in order."""
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchgeo.models import get_model_weights, list_models
 
 from medseg.errors import BadInput, told_as
-from medseg.models.torchgeo import bands as torchgeo_bands
+from medseg.models.torchgeo import bands
 from medseg.weights.pretrained import Pretrained, read
 
 _ELSEWHERE = {
@@ -100,7 +100,7 @@ def fetch(name: str, *, file: str | None, way: str) -> Pretrained:
             state, source = read(file).state, f"{name} in {file}"
     else:
         state, source = _download(weight, way), name
-    return Pretrained(state, source, channels=torchgeo_bands.bands(weight), **torchgeo_bands.preparation(weight))
+    return Pretrained(state, source, channels=bands.bands(weight), **bands.preparation(weight))
 
 
 def fetch_published(source: str, published: Mapping[str, str], size: str, normalisation: str = "") -> Pretrained:
@@ -123,8 +123,8 @@ def fetch_published(source: str, published: Mapping[str, str], size: str, normal
         if found.channels or found.mean or found.normalisation:
             return found
         weight = known[next(iter(published.values()))][1]
-        told = {"normalisation": normalisation} | torchgeo_bands.preparation(weight)
-        return replace(found, channels=torchgeo_bands.bands(weight), **told)
+        told = {"normalisation": normalisation} | bands.preparation(weight)
+        return replace(found, channels=bands.bands(weight), **told)
     if size not in published:
         raise BadInput(
             f"model.encoder.weights=pretrained: there are none of size {size}; choose model.encoder.size="

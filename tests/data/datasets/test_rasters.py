@@ -8,16 +8,16 @@ import pytest
 
 from medseg import formats
 from medseg.errors import BadInput
-from medseg.factory import run as build
+from medseg.factory.dataset import build_dataset
 from medseg.geometry.grid import PIXEL, Grid
-from medseg.hydra_app.app import compose
+from medseg.hydra_app.compose import compose
 
 GRID = Grid((6, 8), np.eye(3), PIXEL)
 
 
 def dataset(root: Path, *overrides: str, kind: str = "rasters") -> Any:
     labels = [] if any(o.startswith("data.labels") for o in overrides) else ["data.labels={background: 0, road: 1}"]
-    return build.dataset(compose("train", [f"data={kind}", f"data.root={root}", *labels, *overrides]))
+    return build_dataset(compose("train", [f"data={kind}", f"data.root={root}", *labels, *overrides]))
 
 
 @pytest.mark.parametrize("kind", ["rasters", "volumes"])

@@ -6,7 +6,7 @@ from medseg.data.layout.dates import Dates
 from medseg.data.layout.pairing import by_stem, pair
 from medseg.data.layout.patterns import FileNames
 from medseg.errors import BadInput
-from medseg.hydra_app.app import compose
+from medseg.hydra_app.compose import compose
 
 
 def touch(folder: Path, *names: str) -> Path:

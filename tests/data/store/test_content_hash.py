@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from medseg.data.store import content_hash as digests
+from medseg.data.store import content_hash
 from medseg.data.store.content_hash import Digests, content_key, quick_hash
 
 
@@ -62,7 +62,7 @@ def test_nothing_is_read_twice_but_the_blocks(tmp_path: Path, monkeypatch: pytes
     path, memory = tmp_path / "image.nii", {}
     path.write_bytes(b"abc")
     before = key(path, memory)
-    monkeypatch.setattr(digests, "sha256_of", lambda path: pytest.fail("read again"))
+    monkeypatch.setattr(content_hash, "sha256_of", lambda path: pytest.fail("read again"))
     assert key(path, memory) == before
 
 

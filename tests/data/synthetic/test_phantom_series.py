@@ -11,7 +11,7 @@ from medseg.data.reading.options import Reading
 from medseg.data.synthetic.phantom_series import PhantomSeries
 from medseg.data.synthetic.series import BANDS, LABELS, NODATA, draw_series
 from medseg.errors import BadInput
-from medseg.hydra_app.app import compose
+from medseg.hydra_app.compose import compose
 
 SMALL: dict[str, Any] = {"n_scenes": 4, "n_test": 1, "shape": (40, 48), "reading": Reading(nonfinite="mask")}
 

@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from torch import nn
 
 from medseg.errors import BadInput
-from medseg.hydra_app.app import compose
+from medseg.hydra_app.compose import compose
 from medseg.models.encoders.encoder import check_features
 from medseg.models.encoders.inflated import Inflated
 from medseg.models.encoders.slice_wise import Sliced

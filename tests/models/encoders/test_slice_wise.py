@@ -8,7 +8,7 @@ import torch
 from hydra.utils import instantiate
 
 from medseg.errors import BadInput
-from medseg.hydra_app.app import compose
+from medseg.hydra_app.compose import compose
 from medseg.models.encoders.encoder import check_features
 from medseg.models.encoders.slice_wise import Sliced, fold, unfold
 from medseg.models.monai.vit_encoder import MonaiViT

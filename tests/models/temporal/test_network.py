@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from medseg.errors import BadInput
-from medseg.hydra_app.app import compose
+from medseg.hydra_app.compose import compose
 from medseg.models.monai.segresnet import SegResNet
 from medseg.models.network import Facts, Network
 from medseg.models.smp.network import Smp

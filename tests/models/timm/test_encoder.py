@@ -13,7 +13,7 @@ from medseg.errors import BadInput
 from medseg.models.decoders.neck import to_grid
 from medseg.models.encoders.encoder import check_features
 from medseg.models.network import Facts
-from medseg.models.timm import hub as timm_hub
+from medseg.models.timm import hub
 from medseg.models.timm.encoder import Timm
 from medseg.sample import Channel
 from medseg.weights.pretrained import Pretrained
@@ -285,7 +285,7 @@ def test_pretrained_are_those_of_the_tag_with_what_their_images_were(
         asked.append(source)
         return Pretrained(net.state_dict(), source)
 
-    monkeypatch.setattr(timm_hub, "read", found)
+    monkeypatch.setattr(hub, "read", found)
     name, settings = FAMILIES["mae"]
     encoder = Timm(facts(), name=name, settings=settings, weights="pretrained")
     assert asked == []  # building never reads weights
@@ -305,7 +305,7 @@ def test_pretrained_from_the_address_of_the_authors(folder: Path, monkeypatch: p
     told.hf_hub_id, told.url = None, "https://example.org/resnet10t.pth"
     monkeypatch.setattr(timm, "get_pretrained_cfg", lambda _: told)
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *_, **__: net.state_dict())
-    assert timm_hub.fetch("resnet10t").state.keys() == net.state_dict().keys()
+    assert hub.fetch("resnet10t").state.keys() == net.state_dict().keys()
 
     def refuse(*_: object, **__: object) -> None:
         raise OSError("no route to host")
@@ -314,7 +314,7 @@ def test_pretrained_from_the_address_of_the_authors(folder: Path, monkeypatch: p
     with pytest.raises(
         BadInput, match=r"resnet10t\.pth can't be downloaded \(OSError\); .*model\.encoder\.weights=FILE"
     ):
-        timm_hub.fetch("resnet10t")
+        hub.fetch("resnet10t")
 
 
 def test_without_a_network_the_line_names_a_file(monkeypatch: pytest.MonkeyPatch) -> None:

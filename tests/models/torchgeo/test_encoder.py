@@ -10,12 +10,12 @@ from torchvision.models import _api
 from medseg.errors import BadInput
 from medseg.models.encoders.encoder import check_features
 from medseg.models.torchgeo import bands as torchgeo_bands
-from medseg.models.torchgeo import weights as torchgeo_weights
+from medseg.models.torchgeo import weights
 from medseg.sensors.bands import bands_of
 from tests.models.encoders import spectral as s
 
-ENTRIES = torchgeo_weights.entries()
-USABLE = {name: entry for name, entry in ENTRIES.items() if torchgeo_weights.refusal(entry[0]) is None}
+ENTRIES = weights.entries()
+USABLE = {name: entry for name, entry in ENTRIES.items() if weights.refusal(entry[0]) is None}
 MODELS = sorted({model for model, _ in USABLE.values()})
 QUICK = {"resnet18", "vit_small_patch16_224", "swin_t"}
 RESNET, VIT = "ResNet18_Weights.SENTINEL2_ALL_MOCO", "ViTSmall16_Weights.SENTINEL2_ALL_MOCO"

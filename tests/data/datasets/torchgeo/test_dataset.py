@@ -17,11 +17,11 @@ from medseg.data.datasets.torchgeo.recipe import quiet
 from medseg.data.datasets.torchgeo.samples import Samples
 from medseg.data.store.content_hash import content_key
 from medseg.errors import BadInput
-from medseg.factory import run as build
 from medseg.factory import split as folds
+from medseg.factory.dataset import build_dataset
 from medseg.geometry.box import Box
 from medseg.geometry.grid import PIXEL
-from medseg.hydra_app.app import compose
+from medseg.hydra_app.compose import compose
 from medseg.labels import IGNORE
 from medseg.training.train import train
 from tests import torchgeo_layouts as layouts
@@ -45,7 +45,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path,
 
 
 def built(option: str, cache: Path, *overrides: str) -> Dataset:
-    return build.dataset(compose("train", [f"data={option}", *overrides, f"cache_dir={cache}"]))
+    return build_dataset(compose("train", [f"data={option}", *overrides, f"cache_dir={cache}"]))
 
 
 def digests_of(dataset: Dataset) -> dict[str, str]:
@@ -120,7 +120,7 @@ def test_official_splits_are_kept(
     option: str, train_ids: list[str], val_ids: list[str], test_ids: list[str], raw: Any, tmp_path: Path
 ) -> None:
     cfg = compose("train", [f"data={option}", *raw(option)[1], f"cache_dir={tmp_path}"])
-    dataset = build.dataset(cfg)
+    dataset = build_dataset(cfg)
     halves = folds.halves(cfg, dataset)
     assert [[case.id for case in half] for half in halves] == [train_ids, val_ids]
     assert [case.id for case in folds.judged(cfg, dataset)] == test_ids

@@ -9,9 +9,9 @@ from torchgeo.datasets import NonGeoDataset
 
 from medseg.data.dataset import Dataset
 from medseg.errors import BadInput
-from medseg.factory import run as build
+from medseg.factory.dataset import build_dataset
 from medseg.geometry.box import Box
-from medseg.hydra_app.app import compose
+from medseg.hydra_app.compose import compose
 from medseg.prediction.restore import open_image
 
 SHAPE = (9, 7)
@@ -37,7 +37,7 @@ class Years(NonGeoDataset):
 
 def built(root: Path, *overrides: str) -> Dataset:
     own = ["data=torchgeo", f"data.class_path={__name__}.Years", f"data.root={root}", "data.bands=[B4,B8]"]
-    return build.dataset(compose("train", [*own, *overrides, f"cache_dir={root}/cache"]))
+    return build_dataset(compose("train", [*own, *overrides, f"cache_dir={root}/cache"]))
 
 
 def test_samples_with_dates_are_series_with_slots_for_the_longest(tmp_path: Path) -> None:

@@ -1,0 +1,30 @@
+"""The augmentation that a configuration names, for a plan and its data."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from omegaconf import DictConfig, open_dict
+
+from medseg.factory.instantiate import instantiate
+from medseg.factory.mirrors import mirrors
+from medseg.planning.plan import Plan
+from medseg.sample import DataSpec
+
+
+def build_transform(cfg: DictConfig, planned: Plan, spec: DataSpec) -> Any:
+    """The augmentation of ``cfg.transform`` for this plan and data."""
+    allowed, settings = mirrors(cfg, planned, spec), copy.deepcopy(cfg.transform)
+    if settings.get("mirror"):
+        with open_dict(settings):
+            settings.mirror.axes = list(allowed.axes)
+    return instantiate(
+        settings,
+        patch_shape=planned.patch,
+        spacing=planned.spacing,
+        lateral_axis=allowed.lateral_axis,
+        mirror_classes=spec.labels.mirror(),
+        wavelengths_nm=[c.wavelength_nm for c in spec.channels],
+        **({"dates": spec.dates} if spec.dates else {}),
+    )

@@ -1,0 +1,75 @@
+"""What a composed configuration lacks, or has of another kind than its defaults."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from medseg.errors import BadInput
+from medseg.hydra_app.conf import composed, conf_dir, flattened
+
+
+def check_given(cfg: DictConfig, choices: Mapping[str, Any], config_name: str) -> None:
+    """Refuse a configuration in which keys that have no usual value were left out.
+
+    Args:
+        cfg: The configuration.
+        choices: Option of each group, as ``data`` and ``volumes``.
+        config_name: Without ``.yaml``.
+
+    Raises:
+        BadInput: Names all of these keys, and what stands beside each in its file.
+    """
+    absent = [key for key, value in flattened(OmegaConf.to_container(cfg, resolve=False)) if value == MISSING]
+    if not needs_labels(cfg):
+        absent = [key for key in absent if key != "data.labels"]
+    if absent:
+        verb, past = ("is", "was") if len(absent) == 1 else ("are", "were")
+        told = " and ".join(f"{key}=...{_purpose(key, choices, config_name)}" for key in absent)
+        raise BadInput(f"{' and '.join(absent)} {verb} needed and {past} not given; add {told} to the command")
+
+
+def check_numbers(cfg: DictConfig, overrides: Sequence[str], config_name: str) -> None:
+    """Refuse a word where the configuration has a number; ``auto`` and ``all`` may stand for one.
+
+    Raises:
+        BadInput: Names the key, what came and the number that stands there by itself.
+    """
+    keys = [o.partition("=")[0].lstrip("+") for o in overrides]
+    words = {key: OmegaConf.select(cfg, key) for key in keys if "." in key or key in cfg}
+    words = {key: w for key, w in words.items() if isinstance(w, str) and w not in ("auto", "all")}
+    if not words:
+        return
+    usual = composed(config_name, [o for o in overrides if o.partition("=")[0] not in words])
+    for key, word in words.items():
+        number = OmegaConf.select(usual, key, throw_on_missing=False)
+        if isinstance(number, (int, float)):
+            raise BadInput(f"{key}={word}: expected a number such as {number}; mend it or leave it out")
+
+
+def needs_labels(cfg: DictConfig) -> bool:
+    """Whether the method of a training reads labels; pretraining does not."""
+    target = OmegaConf.select(cfg, "method._target_", default="")
+    return not target.startswith("medseg.methods.") or target.endswith(".Supervised")
+
+
+def leave_out_labels(cfg: DictConfig) -> None:
+    """Set ``data.labels`` to null where it was not given and no label is read."""
+    if OmegaConf.is_missing(cfg.data, "labels") and not needs_labels(cfg):
+        cfg.data.labels = None
+
+
+def _purpose(key: str, choices: Mapping[str, Any], config_name: str) -> str:
+    """The comment of a key without a value, in brackets; empty where there is none."""
+    group, _, inner = key.partition(".")
+    for path, name in ((f"{config_name}.yaml", key), (f"{group}/{choices.get(group)}.yaml", inner)):
+        if (conf_dir() / path).is_file():
+            found = re.search(
+                rf"^{re.escape(name)}: +\?\?\? +# *(.+)$", (conf_dir() / path).read_text(encoding="utf-8"), re.MULTILINE
+            )
+            if found:
+                return f" ({found[1]})"
+    return ""

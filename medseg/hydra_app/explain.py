@@ -1,0 +1,76 @@
+"""One line for a configuration that does not compose, with the nearest right names."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from omegaconf import OmegaConf
+
+from medseg.hydra_app.conf import composed, conf_dir, flattened
+from medseg.hydra_app.overrides import from_data
+
+
+def explain(error: Exception, config_name: str, overrides: Sequence[str]) -> str:
+    """One line for a configuration that does not compose, with the nearest right names."""
+    text = str(error)
+    if isinstance(error, MissingConfigException):
+        wanted = error.missing_cfg_file or ""
+        group, _, option = wanted.rpartition("/")
+        return f"{group}={option} is no option; {_nearest(option, error.options or [])}"
+    if isinstance(error, ConfigCompositionException):
+        key = _first(r"Could not override '([^']+)'", text) or _first(r"full_key: (\S+)", f"{text} {error.__cause__}")
+        if key:
+            bringing = _options_with(key)
+            if bringing:
+                return f"{key} is no choice here, it comes with {' or '.join(bringing)}; choose that too"
+            if from_data(key):
+                return f"{key} is no key of the configuration: it comes from {from_data(key)}; leave it out"
+            known = _keys(config_name, overrides, key)
+            inner = _first(r"full_key: (\S+)", f"{text} {error.__cause__}")
+            key = inner if key in known and inner else key
+            return f"{key} is no key of the configuration; {_nearest(key, known)}"
+    if "LexerNoViableAlt" in text or "mismatched input" in text or "viable alternative" in text:
+        return (
+            f"an override could not be read, expected key=value (quote what holds spaces, commas or brackets): {text}"
+        )
+    return text
+
+
+def _first(pattern: str, text: str) -> str | None:
+    match = re.search(pattern, text)
+    return match.group(1).lstrip("+~") if match else None
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    names = list(dict.fromkeys(known))
+    near = [n for n in names if n.rpartition(".")[2] == name][:3]  # right, but it lives in a group
+    near = near or difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    return f"did you mean {', '.join(near)}?" if near else f"known are: {', '.join(names)}"
+
+
+def _keys(config_name: str, overrides: Sequence[str], wrong: str) -> list[str]:
+    """Every key of the configuration under these choices of groups, and the groups that it has; not ``wrong``."""
+    folder = conf_dir()
+    groups = {p.parent.relative_to(folder).as_posix() for p in folder.glob("*/**/*.yaml")} - {wrong}
+    try:
+        config = composed(config_name, [o for o in overrides if o.partition("=")[0] in groups], whole=True)
+    except HydraException:  # another choice is wrong as well
+        config = composed(config_name, [], whole=True)
+    own = [group for group in config.hydra.runtime.choices if not group.startswith("hydra/")]
+    content = OmegaConf.to_container(config, resolve=False)
+    return [*(key for key, _ in flattened(content) if key.partition(".")[0] != "hydra"), *own]
+
+
+def _options_with(group: str) -> list[str]:
+    """Options of the group above that bring ``group`` along: ``model=segmenter`` for ``model/encoder``."""
+    above, _, name = group.rpartition("/")
+    found = []
+    for path in sorted((conf_dir() / above).glob("*.yaml")) if above else ():
+        defaults: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        if any(isinstance(entry, dict) and name in entry for entry in defaults.get("defaults", ())):
+            found.append(f"{above}={path.stem}")
+    return found

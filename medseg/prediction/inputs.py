@@ -1,0 +1,121 @@
+"""The cases of an input: files and folders, found as the training found its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from medseg.errors import BadInput
+
+if TYPE_CHECKING:
+    from medseg.data.case import Case
+    from medseg.data.layout.dates import Dates
+    from medseg.prediction.restore import Layout
+    from medseg.sample import DataSpec
+
+
+def check_input(sources: Sequence[Path]) -> None:
+    """Raise if an input is missing, or a file is one of several."""
+    absent = [str(source) for source in sources if not source.exists()]
+    if absent or not sources:
+        raise BadInput(f"input={', '.join(absent) or '[]'}: no such file or folder")
+    files = [str(source) for source in sources if source.is_file()]
+    if files and len(sources) > 1:
+        raise BadInput(
+            f"input: the file {files[0]} came in a list, expected folders, each with some of the bands of every case; "
+            "give one file by itself, or put the files of a case under one name into folders"
+        )
+
+
+def chosen_cases(cfg: DictConfig, sources: list[Path], spec: DataSpec, layout: Layout) -> list[Case]:
+    """The cases of the input, found as the training found its own; with ``mosaic``, one."""
+    from medseg.data.case import Case
+
+    if spec.ndim == 2 and sources[0].is_dir():
+        sources = image_folders(sources, layout.folders)
+    dates = layout.reading.dates if spec.dates else None
+    cases = layout.names.images_in(sources[0]) if layout.names and sources[0].is_dir() and len(sources) == 1 else []
+    cases = cases or find_cases(sources, len(spec.channels), spec.ndim, dates)
+    if cfg.mosaic and spec.dates:
+        raise BadInput(f"mosaic={cfg.mosaic} joins tiles of single images, the network takes time series; leave it out")
+    if cfg.mosaic and len(sources) > 1:
+        raise BadInput(
+            f"mosaic={cfg.mosaic} joins the tiles of one folder, input names {len(sources)}; join those of each folder "
+            "into a file first (gdalbuildvrt), or leave mosaic out"
+        )
+    if cfg.mosaic:
+        return [Case(cfg.mosaic, tuple(path for case in cases for path in case.images), None, cfg.mosaic)]
+    return cases
+
+
+def image_folders(sources: Sequence[Path], trained: Sequence[str]) -> list[Path]:
+    """The folders that together hold the bands of each case.
+
+    Args:
+        sources: Folders that were named.
+        trained: Sub-folders that the training took the images from.
+
+    Returns:
+        ``sources``; or, where that is one folder with some of those sub-folders in it, all of these.
+
+    Raises:
+        BadInput: Some of the sub-folders are there, but not all.
+    """
+    within = [sources[0] / name for name in trained]
+    if len(sources) > 1 or len(trained) < 2 or not any(folder.is_dir() for folder in within):
+        return list(sources)
+    absent = [folder.name for folder in within if not folder.is_dir()]
+    if absent:
+        raise BadInput(
+            f"input={sources[0]}: no folder {', '.join(absent)} in it; the training took the bands of each case from "
+            f"{', '.join(trained)}"
+        )
+    return within
+
+
+def find_cases(sources: Sequence[Path], n_channels: int, ndim: int = 3, dates: Dates | None = None) -> list[Case]:
+    """The cases of a folder of images, of one image file (with its sibling channels), or of one DICOM series.
+
+    Several folders hold some of the bands of every case each, in files of one name, as ``RastersDataset``
+    takes them; of time series the files of each date.
+    """
+    from medseg import formats
+    from medseg.data.case import Case
+    from medseg.data.layout.pairing import by_stem, pair
+
+    source = sources[0]
+    if ndim == 2:
+        endings = (*formats.RASTERS, *formats.IMAGES)
+        if source.is_file() and formats.suffix(source) in endings:
+            return [Case(formats.stem(source), (source,), None, formats.stem(source))]
+        if source.is_dir():
+            return by_stem(sources, None, endings=endings, label_endings=(), dates=dates)
+    if len(sources) > 1:
+        raise BadInput(
+            f"input: {len(sources)} folders came, expected one; the channels of a volume lie in one folder, named "
+            "case_0000, case_0001 and so on"
+        )
+    if source.is_file() and source.suffix.lower() == ".dcm":
+        raise BadInput(f"input={source}: is one slice of a DICOM series; give its folder, input={source.parent}")
+    if source.is_file():
+        cases = [c for c in _paired(source.parent, n_channels, formats.suffix(source)) if source in c.images]
+        if not cases:
+            names = formats.VOLUMES if ndim == 3 else (*formats.RASTERS, *formats.IMAGES)
+            raise BadInput(f"input={source}: is not an image that this network takes, known are {', '.join(names)}")
+        return cases
+    entries = list(source.iterdir())
+    files = [p for p in entries if p.is_file() and not p.name.startswith(".")]
+    known = [p for p in files if formats.suffix(p) in formats.VOLUMES]
+    if files and not known and not any(p.is_dir() for p in entries):
+        return [Case(source.name, (source,), None, source.name)]
+    return pair(source, None, n_channels, folders=True)
+
+
+def _paired(folder: Path, n_channels: int, suffix: str) -> list[Case]:
+    from medseg import formats
+    from medseg.data.layout.pairing import pair
+
+    return pair(folder, None, n_channels, endings=[suffix]) if suffix in formats.VOLUMES else []

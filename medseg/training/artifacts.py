@@ -1,0 +1,61 @@
+"""The files of a run folder, next to checkpoints and scores."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from medseg.runtime.atomic import write_whole
+from medseg.training import tracking
+
+if TYPE_CHECKING:
+    from medseg.factory.run import Run
+
+
+def keep_weights_report(run: Run, resumed: Path) -> None:
+    """Where the weights came from that a training began with, which its checkpoint tells when it is resumed."""
+    from medseg import checkpoint
+
+    earlier = checkpoint.read(resumed)["medseg"]["provenance"]
+    run.method.stored["provenance"] |= {"weights": earlier["weights"]} if "weights" in earlier else {}
+
+
+def write_run_files(run: Run, run_dir: Path) -> None:
+    """Configuration, provenance, plan and weights report, before the first step; loggers get theirs."""
+    from medseg.planning.plan import write_plan
+
+    stored = run.method.stored
+    write_whole(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(stored["config"])))
+    manifest = tracking.manifest(run)
+    files = {case: digest for part in ("train", "val") for case, digest in manifest[part].items()}
+    stored["provenance"]["data"] |= {"name": manifest["name"], "digest": manifest["digest"], "files": files}
+    provenance = stored["provenance"] | {"config": stored["config"]}
+    write_whole(run_dir / "provenance.json", json.dumps(provenance, indent=1) + "\n")
+    write_plan(run_dir / "plan.yaml", run.plan)
+    if run.report is not None:
+        write_whole(run_dir / "weights.txt", run.report.table(full=True) + "\n")
+    tracking.begin(run)
+
+
+def save_adapters(cfg: DictConfig, run: Run, run_dir: Path) -> None:
+    """Beside a frozen encoder: what the judged checkpoint learned, alone, in ``checkpoints/adapters.safetensors``."""
+    from medseg.finetuning import adapters
+    from medseg.prediction import restore
+
+    tuning: Any = run.method.tuning
+    if tuning is not None and tuning.keeps:
+        predictor = restore.predictor(
+            run_dir / "checkpoints" / f"{cfg.judged}.ckpt", device="cpu", trust=trusted_names(cfg)
+        )
+        adapters.save(predictor.network, run_dir / "checkpoints" / "adapters.safetensors")
+
+
+def trusted_names(cfg: DictConfig) -> tuple[str, ...]:
+    """What the run's own checkpoint may name: the classes that its configuration named, and trusted modules."""
+    from medseg.factory import trust
+
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    return (*trust.names(cfg.get("trust") or ()), *trust.targets(config))

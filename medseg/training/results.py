@@ -1,0 +1,94 @@
+"""The end of a training: its checkpoint scored on whole cases, and what the terminal shows of it."""
+
+from __future__ import annotations
+
+import json
+import resource
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from medseg.training import tracking
+from medseg.training.artifacts import trusted_names
+
+if TYPE_CHECKING:
+    from medseg.factory.run import Run
+
+
+def score_checkpoint(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]:
+    """Predict whole cases with the checkpoint ``cfg.judged``: those of the test set, else of the validation fold.
+
+    Writes ``metrics.json``, ``cases.csv`` and ``report.html``.
+
+    Returns:
+        The content of ``metrics.json``.
+    """
+    from medseg import checkpoint
+    from medseg.evaluation.predictor import judge
+    from medseg.factory import split
+    from medseg.factory.instantiate import instantiate
+    from medseg.metrics.accumulate import tables
+    from medseg.prediction import restore
+    from medseg.report.html import write_run_report
+    from medseg.runtime.progress import watched
+
+    chosen = run_dir / "checkpoints" / f"{cfg.judged}.ckpt"
+    predictor = restore.predictor(chosen, device=run.trainer.strategy.root_device.type, trust=trusted_names(cfg))
+    test = split.judged(cfg, run.dataset)
+    cases, which = (test, split.TEST_SET) if test else (run.datamodule.cases["val"], f"validation fold {cfg.data.fold}")
+    scores = instantiate(cfg.metric)(labels=run.dataset.spec.labels)
+    shown = judge(
+        predictor, cases, run.dataset.read, scores, watch=lambda c: watched(c, f"judging {which}", so_far=scores.glance)
+    )
+    result = scores.result()
+    result["policy"] |= {"cases": which, "checkpoint": cfg.judged, "step": str(checkpoint.read(chosen)["global_step"])}
+    write_run_report(run_dir, result, shown, run.dataset.spec, run.method.stored, tables=tables(result))
+    tracking.log_scores(run, result, shown)
+    return result
+
+
+def print_results(run_dir: Path, spent: float, *, segments: bool) -> None:
+    """Score, time and memory of a training, and the command that comes next.
+
+    Args:
+        run_dir: Folder of the run.
+        spent: Seconds of training.
+        segments: Whether its network segments; False after pretraining.
+    """
+    from rich.console import Console
+
+    from medseg.runtime.progress import clock
+
+    console = Console(highlight=False)
+    scored = run_dir / "metrics.json"
+    if scored.exists():
+        result = json.loads(scored.read_text(encoding="utf-8"))
+        console.print(score_line(result), soft_wrap=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
+    best = f"{run_dir}/checkpoints/best.ckpt"
+    held = "report.html, checkpoints/best.ckpt" if scored.exists() else "checkpoints/best.ckpt"
+    console.print(
+        f"Trained for {clock(spent)}, peak memory {peak:.1f} GiB. Everything is in {run_dir} ({held}).", soft_wrap=True
+    )
+    after = (
+        f"medseg-predict checkpoint={best} input=DIR_OR_FILE output=predictions"
+        if segments
+        else f"medseg-train ... model.encoder.weights={best} (or weights={best} for all of the network)"
+    )
+    console.print(f"Next: {after}", soft_wrap=True)
+
+
+def score_line(result: dict[str, Any]) -> str:
+    """The score of a run in one line: its leading metric, over all and by class."""
+    from medseg.metrics.summary import headline
+
+    key = headline(result)
+    if key is None:
+        return "The scores are in metrics.json"
+    parts = [f"{name} {c[key]['mean']:.4f}" for name, c in result["classes"].items() if c[key]["mean"] is not None]
+    mean, further = result["summary"][key], result["summary"].get("miou")
+    title = {"dice": "Dice", "iou": "IoU", "f1": "F1"}.get(key, key)
+    more = f", mIoU {further['mean']:.4f}" if further and further["mean"] is not None else ""
+    score = "none" if mean["mean"] is None else f"{mean['mean']:.4f}"
+    return f"{title} {score}{more} on {mean['cases']} cases of {result['policy']['cases']} ({', '.join(parts)})"
