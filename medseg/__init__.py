@@ -2,7 +2,7 @@
 
 The map of the package:
 
-    errors.py       BadInput, the one error that commands print without a traceback
+    errors.py       InputError, the one error that commands print without a traceback
     values.py       what a file holds, held to type and range
     labels/         IGNORE and LabelTable: what label values mean
     wavelengths.py  bands of satellites, in nanometres
@@ -70,19 +70,19 @@ def compose(command: str, *overrides: str, config_dir: str | Path | None = None)
         config_dir: Folder with options of your own (``data/mine.yaml``), as ``--config-dir`` takes it.
 
     Raises:
-        medseg.errors.BadInput: A key or an option that does not exist, which names the nearest right one; or
+        medseg.errors.InputError: A key or an option that does not exist, which names the nearest right one; or
             no such folder.
 
     Example:
         >>> compose("train", "optimizer=sgd").optimizer.momentum
         0.99
     """
-    from medseg.errors import BadInput
+    from medseg.errors import InputError
     from medseg.hydra_app.compose import compose as composed
 
     if not all(isinstance(word, str) for word in overrides):
         wrong = next(word for word in overrides if not isinstance(word, str))
-        raise BadInput(
+        raise InputError(
             f"compose: got {str(wrong)[:80]}, expected words such as 'data=nnunet'; write *words to give a list"
         )
     return composed(command, list(overrides), config_dir=config_dir)
@@ -100,7 +100,7 @@ def load(checkpoint: str | Path, *, device: str = "auto", trust: Sequence[str] |
             it is built from medseg's own classes alone, so that a file from elsewhere runs no code.
 
     Raises:
-        medseg.errors.BadInput: Not a checkpoint of medseg, one that is damaged or names other classes, or no such
+        medseg.errors.InputError: Not a checkpoint of medseg, one that is damaged or names other classes, or no such
             device.
     """
     from medseg.prediction.restore import predictor

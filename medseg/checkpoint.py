@@ -12,7 +12,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 import medseg
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.runtime import integrity, moved
 from medseg.runtime.provenance import provenance
 from medseg.runtime.values import mapped, shown, whole
@@ -40,7 +40,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Load under ``weights_only=True``, whatever was asked.
 
         Raises:
-            BadInput: It has changed since it was written.
+            InputError: It has changed since it was written.
         """
         loaded: dict[str, Any] = super().load_checkpoint(path, map_location, weights_only=True)
         integrity.check(loaded, f"checkpoint={path}")
@@ -83,21 +83,21 @@ def read(path: Path | str) -> dict[str, Any]:
     ``torch.load`` without any check (64 ms and 119 ms on an Intel Xeon; ``scripts/bench_checkpoint.py``).
 
     Raises:
-        BadInput: No such file, not a checkpoint, one that holds code, one of another program, one of a newer
+        InputError: No such file, not a checkpoint, one that holds code, one of another program, one of a newer
             medseg, or one that has changed since it was written.
     """
     source = Path(path)
     if not source.is_file():
-        raise BadInput(f"checkpoint={source}: no such file; a run keeps its own in <run_dir>/checkpoints/best.ckpt")
+        raise InputError(f"checkpoint={source}: no such file; a run keeps its own in <run_dir>/checkpoints/best.ckpt")
     try:
         loaded = torch.load(source, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises many kinds for a file it can't read
-        raise BadInput(
+        raise InputError(
             f"checkpoint={source}: can't be read as tensors and plain values ({type(error).__name__}); "
             "it is cut short, no checkpoint, or holds pickled code, which medseg never executes"
         ) from error
     if not isinstance(loaded, dict) or "medseg" not in loaded:
-        raise BadInput(f"checkpoint={source}: not written by medseg (no 'medseg' entry); give a run's best.ckpt")
+        raise InputError(f"checkpoint={source}: not written by medseg (no 'medseg' entry); give a run's best.ckpt")
     integrity.check(loaded, f"checkpoint={source}", ["medseg", "state_dict"])
     with damaged(source):
         _check_form(loaded)
@@ -109,12 +109,12 @@ def damaged(path: Path | str) -> Iterator[None]:
     """Around what uses the contents of a checkpoint: what is wrong with them becomes one line that names the file.
 
     Raises:
-        BadInput: That of the code within, which names the key.
+        InputError: That of the code within, which names the key.
     """
     try:
         yield
-    except BadInput as error:
-        raise BadInput(
+    except InputError as error:
+        raise InputError(
             f"checkpoint={path}: damaged, or edited by hand ({error}); take another checkpoint of the run"
         ) from error
 
@@ -126,14 +126,14 @@ def _check_form(loaded: Mapping[str, Any]) -> None:
         mapped(stored[key], f"medseg.{key}")
     for name, tensor in mapped(loaded.get("state_dict"), "state_dict").items():
         if not isinstance(tensor, torch.Tensor) or tensor.layout is not torch.strided:
-            raise BadInput(f"state_dict.{shown(name)}: got a {type(tensor).__name__}, expected a dense tensor")
+            raise InputError(f"state_dict.{shown(name)}: got a {type(tensor).__name__}, expected a dense tensor")
 
 
 def _migrate(loaded: dict[str, Any], source: Path) -> dict[str, Any]:
     stored = loaded["medseg"]
     if stored["format"] > FORMAT:
         version = shown(stored["provenance"].get("medseg"))
-        raise BadInput(
+        raise InputError(
             f"checkpoint={source}: format {stored['format']}, written by medseg {version}; medseg "
             f"{medseg.__version__} reads formats up to {FORMAT}: upgrade medseg"
         )

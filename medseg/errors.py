@@ -1,4 +1,4 @@
-"""BadInput: the error for what the user can mend. Commands print it as one line and exit with 2."""
+"""InputError: the error for what the user can mend. Commands print it as one line and exit with 2."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class BadInput(ValueError):
+class InputError(ValueError):
     """Input, configuration or file that medseg refuses, told in one line.
 
     The message says what came, what was expected and the way out. Commands print it without a
@@ -15,26 +15,26 @@ class BadInput(ValueError):
 
 
 @contextmanager
-def told_as(*words: tuple[str, str]) -> Iterator[None]:
+def rename_keys(*words: tuple[str, str]) -> Iterator[None]:
     """Around code whose messages name a key of the configuration that is called otherwise where it is used.
 
     Args:
         words: What the messages say, and what is told instead, in this order.
 
     Raises:
-        BadInput: That of the code within, in these words.
+        InputError: That of the code within, in these words.
 
     Example:
-        >>> with told_as(("model.encoder.weights", "weights")):
-        ...     raise BadInput("model.encoder.weights=a.pt: no such file")
+        >>> with rename_keys(("model.encoder.weights", "weights")):
+        ...     raise InputError("model.encoder.weights=a.pt: no such file")
         Traceback (most recent call last):
         ...
-        medseg.errors.BadInput: weights=a.pt: no such file
+        medseg.errors.InputError: weights=a.pt: no such file
     """
     try:
         yield
-    except BadInput as error:
+    except InputError as error:
         line = str(error)
         for said, told in words:
             line = line.replace(said, told)
-        raise BadInput(line) from error
+        raise InputError(line) from error

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.grid import Grid
 from medseg.labels import LabelTable
 from medseg.runtime.values import listed, mapped, number, text, whole
@@ -65,12 +65,12 @@ class DataSpec:
         """Rebuild what ``to_dict`` gave.
 
         Raises:
-            BadInput: Something that ``to_dict`` does not give; names the key.
+            InputError: Something that ``to_dict`` does not give; names the key.
         """
         held = mapped(stored, "spec", ["channels", "labels", "ndim"])
         channels = tuple(_channel_of(c) for c in listed(held["channels"], "spec.channels"))
         if not channels:
-            raise BadInput("spec.channels=[]: expected one channel or more")
+            raise InputError("spec.channels=[]: expected one channel or more")
         return cls(
             channels=channels,
             labels=LabelTable.from_dict(mapped(held["labels"], "spec.labels")),

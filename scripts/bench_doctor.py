@@ -24,7 +24,7 @@ from damage_data import KINDS, damaged, linked
 from stored_cells import DoesNotApply
 
 from medseg.doctor import Finding, examine
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.factory.dataset import build_dataset
 from medseg.hydra_app.compose import compose
 
@@ -90,7 +90,7 @@ def of_set(name: str, root: Path, n_cases: int, folder: Path) -> dict[str, Any]:
         try:
             after, _, took = found_in([*options, f"data.root={target}"])
             by, alarms = judged(few, after, case)
-        except BadInput:  # the dataset cannot be listed: the command ends with one line
+        except InputError:  # the dataset cannot be listed: the command ends with one line
             took, by, alarms = 0.0, ["refused"], []
         result["damage"][kind] = {"case": case, "found_by": by, "false_alarms": alarms, "seconds": took}
         print(

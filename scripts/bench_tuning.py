@@ -106,7 +106,7 @@ def apart(overrides: list[str]) -> dict[str, Any]:
     command = [sys.executable, __file__, "--root", "-", "--one", json.dumps(overrides)]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
     if done.returncode:
-        _, refusal, why = done.stderr.strip().rpartition("\nmedseg.errors.BadInput: ")
+        _, refusal, why = done.stderr.strip().rpartition("\nmedseg.errors.InputError: ")
         if not refusal:
             raise RuntimeError(done.stderr)
         return {"refused": why}

@@ -80,7 +80,7 @@ TABLE = (
         ("tests/hydra_app/test_overrides.py::test_other_mappings_stay_closed",),
     ),
     Defect(
-        "nearest-name-not-told", "a misspelt key is told the nearest name", "medseg/hydra_app/app.py",
+        "nearest-name-not-told", "a misspelt key is told the nearest name", "medseg/hydra_app/explain.py",
         "near = near or difflib.get_close_matches(name, names, n=3, cutoff=0.5)", "near = near or []",
         ("tests/hydra_app/test_overrides.py::test_other_mappings_stay_closed",),
     ),
@@ -153,7 +153,7 @@ TABLE = (
     ),
     Defect(
         "doctor-stops-at-a-broken-file", "the doctor goes on behind a broken file", "medseg/doctor/survey.py",
-        "_DAMAGE = (BadInput, OSError, ValueError, EOFError)", "_DAMAGE = (OSError, EOFError)",
+        "_DAMAGE = (InputError, OSError, ValueError, EOFError)", "_DAMAGE = (OSError, EOFError)",
         (f"{DOCTOR}/checks/test_files.py::test_broken_files_are_findings_and_the_others_are_examined",),
     ),
 )

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from medseg import checkpoint, formats
 from medseg.data.case import Case, first_five
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.factory import split
 from medseg.factory.dataset import build_dataset
 from medseg.prediction import restore
@@ -33,11 +33,13 @@ def row(path: Path, name: str) -> tuple[str, Panels]:
     seen = {case.id for case in train}
     held_out = {case.id: case for case in [*split.judged(cfg, source), *val] if case.id not in seen}
     if not held_out or (name and name not in held_out):
-        raise BadInput(f"{path}:{name}: held out of its training are {first_five(list(held_out)) or 'none'}; name one")
+        raise InputError(
+            f"{path}:{name}: held out of its training are {first_five(list(held_out)) or 'none'}; name one"
+        )
     case = held_out[name or next(iter(held_out))]
     sample = source.read(case)
     if sample.label is None:
-        raise BadInput(f"{path}:{case.id}: it has no label to draw; name another case")
+        raise InputError(f"{path}:{case.id}: it has no label to draw; name another case")
     pred = restore.predictor(path).index(sample)
     image, channels = shown(case, cfg, source.spec, sample.picture)
     panels = Panels.of(
@@ -72,5 +74,5 @@ def main(target: str, *checkpoints: str) -> None:
 if __name__ == "__main__":
     try:
         main(*sys.argv[1:])
-    except BadInput as error:
+    except InputError as error:
         sys.exit(f"error: {error}")

@@ -60,13 +60,13 @@ def put(files: dict[str, bytes], folder: Path) -> None:
 
 def judge(family: str, path: Path) -> tuple[str, str]:
     """Read a case; the outcome, and where it comes from."""
-    from medseg.errors import BadInput
+    from medseg.errors import InputError
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             fuzz_families.FAMILIES[family].read(path)
-    except BadInput as error:
+    except InputError as error:
         return ("exception", "a message of several lines") if "\n" in str(error) else ("refused", "")
     except BaseException as error:
         frames = [f for f in traceback.extract_tb(error.__traceback__) if "medseg" in f.filename]

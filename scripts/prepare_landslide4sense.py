@@ -20,7 +20,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from medseg import formats
 from medseg.data.case import refuse
 from medseg.data.conversion.preparation import Work, expected, run
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.grid import PIXEL, Grid
 
 BANDS = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B9", "B10", "B11", "B12", "slope", "DEM")
@@ -66,7 +66,7 @@ def work(names: tuple[str, str], image: Path, mask: Path) -> Work:
         cells = np.moveaxis(dataset_of(image, "img"), -1, 0)
         label = dataset_of(mask, "mask")
         if len(cells) != len(BANDS) or label.shape != cells.shape[1:]:
-            raise BadInput(
+            raise InputError(
                 f"{image}: img has {len(cells)} channels of {cells.shape[1:]} cells and its mask {label.shape}; "
                 "expected were 14 channels of as many cells; fetch both anew"
             )
@@ -85,7 +85,7 @@ def dataset_of(path: Path, name: str) -> np.ndarray:
             with rasterio.open(f'HDF5:"{path}"://{name}') as opened:
                 cells = opened.read()
     except RasterioError as error:
-        raise BadInput(f"{path}: no array {name!r} can be read ({error}); fetch the file anew") from error
+        raise InputError(f"{path}: no array {name!r} can be read ({error}); fetch the file anew") from error
     return cells[0] if len(cells) == 1 else cells
 
 

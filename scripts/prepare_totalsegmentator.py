@@ -20,7 +20,7 @@ import numpy as np
 from medseg import formats
 from medseg.data.case import refuse
 from medseg.data.conversion.preparation import Work, expected, run, text_work
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 
 def sides(*names: str, first: str = "left") -> list[str]:
@@ -78,7 +78,7 @@ def split_of(table: Path) -> dict[str, str]:
     parts = {row.get("image_id") or "": row.get("split") for row in rows}
     found = {case: part for case, part in sorted(parts.items()) if part in ("train", "val", "test")}
     if len(found) != len(rows) or not {"train", "val"} <= set(found.values()):
-        raise BadInput(
+        raise InputError(
             f"{table}: {len(found)} of {len(rows)} lines have an image_id and a split of train, val or test; expected "
             "all of them, divided by ';', as in version 2"
         )
@@ -98,7 +98,7 @@ def merging(case: Path, names: list[str], *, test: bool) -> Work:
         for name, path in masks.items():
             source = formats.open(path)
             if source.grid.shape != grid.shape:
-                raise BadInput(f"{path}: has shape {source.grid.shape}, {image} {grid.shape}; fetch the scan anew")
+                raise InputError(f"{path}: has shape {source.grid.shape}, {image} {grid.shape}; fetch the scan anew")
             merged[source.read()[0] > 0] = VALUES[name]
         shutil.copyfile(image, image_draft)
         formats.write(label_draft, merged, grid, like=image)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medseg import checkpoint
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 
 def test_contents_load_without_unpickling(tmp_path: Path) -> None:
@@ -38,19 +38,19 @@ class _Evil:
 
 def test_bad_checkpoints_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BadInput, match="no such file"):
+    with pytest.raises(InputError, match="no such file"):
         checkpoint.read(tmp_path / "none.ckpt")
     (tmp_path / "short.ckpt").write_bytes(b"PK\x03\x04 cut")
-    with pytest.raises(BadInput, match="can't be read as tensors"):
+    with pytest.raises(InputError, match="can't be read as tensors"):
         checkpoint.read(tmp_path / "short.ckpt")
     torch.save({"medseg": _Evil()}, tmp_path / "code.ckpt")
-    with pytest.raises(BadInput, match="never executes"):
+    with pytest.raises(InputError, match="never executes"):
         checkpoint.read(tmp_path / "code.ckpt")
     assert not (tmp_path / "evil").exists()
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
-    with pytest.raises(BadInput, match="not written by medseg"):
+    with pytest.raises(InputError, match="not written by medseg"):
         checkpoint.read(tmp_path / "other.ckpt")
     stored = checkpoint.contents(config={}, spec={}, plan={}, data={}) | {"format": checkpoint.FORMAT + 1}
     torch.save({"state_dict": {}, "medseg": stored}, tmp_path / "newer.ckpt")
-    with pytest.raises(BadInput, match=r"format 3.*reads formats up to 2: upgrade"):
+    with pytest.raises(InputError, match=r"format 3.*reads formats up to 2: upgrade"):
         checkpoint.read(tmp_path / "newer.ckpt")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
 from medseg.training.train import train
 from medseg.viz import figures
@@ -63,8 +63,8 @@ def test_a_row_for_each_checkpoint(
 
 
 def test_a_case_of_the_training_is_refused(script: ModuleType, last: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"last\.ckpt:case_0: held out of its training are case_1, case_2; name one"):
+    with pytest.raises(InputError, match=r"last\.ckpt:case_0: held out of its training are case_1, case_2; name one"):
         script.main(str(tmp_path / "out.png"), f"{last}:case_0")
-    with pytest.raises(BadInput, match=r"none\.ckpt: no such file"):
+    with pytest.raises(InputError, match=r"none\.ckpt: no such file"):
         script.main(str(tmp_path / "out.png"), str(tmp_path / "none.ckpt"))
     assert not (tmp_path / "out.png").exists()

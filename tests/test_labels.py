@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.labels import IGNORE, LabelClass, LabelTable, Region
 
 BRATS = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3}
@@ -53,14 +53,14 @@ def test_to_saved_undoes_to_index(raw):
 
 
 def test_unknown_values_are_named_with_their_cells_and_the_way_out(kidneys):
-    with pytest.raises(BadInput) as told:
+    with pytest.raises(InputError) as told:
         kidneys.to_index(np.array([0, 3, 3, 8, 1]), where="case_7.nii.gz")
     assert str(told.value).startswith(
         "case_7.nii.gz: label values {3: 2, 8: 1} (value: cells) are not in the label table"
     )
     assert "'tumour': [7]" in str(told.value)
     assert str(told.value).endswith("add them to data.labels, or to its ignore list")
-    with pytest.raises(BadInput, match=r"label: label values \{0\.5: 1\}"):
+    with pytest.raises(InputError, match=r"label: label values \{0\.5: 1\}"):
         kidneys.to_index(np.array([0.5, 1.0]))
 
 
@@ -90,12 +90,12 @@ def test_values_without_a_name_are_called_after_their_smallest_region(brats, kid
 
 @pytest.mark.parametrize("order", [None, [1, 2], [1, 2, 3, 3]])
 def test_regions_need_an_order_each(order):
-    with pytest.raises(BadInput, match=r"regions .* need regions_class_order with 3 raw values .* came"):
+    with pytest.raises(InputError, match=r"regions .* need regions_class_order with 3 raw values .* came"):
         LabelTable.declare(BRATS, regions_class_order=order)
 
 
 def test_regions_class_order_must_name_raw_values():
-    with pytest.raises(BadInput, match=r"regions_class_order names \[4\], raw values are \[0, 1, 2, 3\]"):
+    with pytest.raises(InputError, match=r"regions_class_order names \[4\], raw values are \[0, 1, 2, 3\]"):
         LabelTable.declare(BRATS, regions_class_order=[1, 2, 4])
 
 
@@ -110,7 +110,7 @@ def test_mirror_of_regions():
     classes = tuple(LabelClass(n, (i,), i, (0, 0, i)) for i, n in enumerate(("background", "left", "right")))
     both, left, right = Region("both", (1, 2), 1), Region("left", (1,), 1), Region("right", (2,), 2)
     assert LabelTable(classes, regions=(both, left, right), pairs=((1, 2),)).mirror_outputs() == (0, 2, 1)
-    with pytest.raises(BadInput, match="region 'left' has no mirror image among the regions"):
+    with pytest.raises(InputError, match="region 'left' has no mirror image among the regions"):
         LabelTable(classes, regions=(both, left), pairs=((1, 2),)).mirror_outputs()
 
 
@@ -154,15 +154,15 @@ def test_a_list_of_names_counts_from_zero():
     ],
 )
 def test_declare_refuses(labels, words):
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(InputError, match=words):
         LabelTable.declare(labels)
 
 
 def test_names_must_be_unique_and_pairs_known():
     twins = tuple(LabelClass("a", (v,), v, (0, 0, 0)) for v in (0, 1))
-    with pytest.raises(BadInput, match="class names must be unique"):
+    with pytest.raises(InputError, match="class names must be unique"):
         LabelTable(twins)
-    with pytest.raises(BadInput, match=r"left/right pairs name \['kidney'\]"):
+    with pytest.raises(InputError, match=r"left/right pairs name \['kidney'\]"):
         LabelTable.declare({"background": 0, "left": 1}, pairs=[("left", "kidney")])
 
 
@@ -184,7 +184,7 @@ def test_background_wins_its_name_over_the_value_zero() -> None:
 
 def test_nan_in_a_label_is_counted() -> None:
     table = LabelTable.declare({"background": 0, "organ": 1})
-    with pytest.raises(BadInput, match=r"\{nan: 2\}"):
+    with pytest.raises(InputError, match=r"\{nan: 2\}"):
         table.to_index(np.array([0.0, np.nan, np.nan]))
 
 
@@ -226,7 +226,7 @@ def test_background_by_name_comes_first() -> None:
 )
 @pytest.mark.usefixtures("unchecked")
 def test_values_that_no_label_file_holds_are_refused(labels, words):
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(InputError, match=words):
         LabelTable.declare(labels)
 
 
@@ -237,5 +237,5 @@ def test_text_of_a_number_is_a_value():
 
 @pytest.mark.usefixtures("unchecked")
 def test_regions_class_order_holds_values():
-    with pytest.raises(BadInput, match=r"regions_class_order names \[\[2\]\]"):
+    with pytest.raises(InputError, match=r"regions_class_order names \[\[2\]\]"):
         LabelTable.declare(BRATS, regions_class_order=[1, [2], 3])

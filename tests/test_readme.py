@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from medseg.cli.plan import write as write_plan
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.factory.dataset import build_dataset
 from medseg.hydra_app import app
 from medseg.hydra_app.compose import compose
@@ -146,7 +146,7 @@ def test_listings_tell(text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytes
 
 @pytest.mark.parametrize("text", shown("refused"))
 def test_a_misspelt_key_is_refused(text: str) -> None:
-    with pytest.raises(BadInput, match=r"did you mean data\.root"):
+    with pytest.raises(InputError, match=r"did you mean data\.root"):
         compose("train", overrides_of(text))
 
 

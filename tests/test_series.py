@@ -13,7 +13,7 @@ import torch
 import medseg
 from medseg import formats
 from medseg.data.sampling.patch_dataset import CaseDataset
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.evaluation.evaluate import evaluate
 from medseg.factory.dataset import build_dataset
 from medseg.factory.plan import build_plan
@@ -177,7 +177,7 @@ def test_all_dates_in_one_file(run: Path, images: Path, tmp_path: Path) -> None:
     formats.write_image(tmp_path / "files/cube.tif", cube, sources[0].grid, nodata=0)
     (path,) = predicted(run, tmp_path / "files", tmp_path / "maps", f"data.dates={{in_file: {len(sources)}}}")
     assert path.name == "cube.tif"
-    with pytest.raises(BadInput, match=r"expected a multiple of its 7 dates"):
+    with pytest.raises(InputError, match=r"expected a multiple of its 7 dates"):
         predicted(run, tmp_path / "files", tmp_path / "other", "data.dates={in_file: 7}")
 
 
@@ -222,13 +222,13 @@ def test_what_stands_in_missing_slots_is_of_no_account_to_a_map(run: Path) -> No
 
 def test_mistakes_are_told_in_a_line(run: Path, images: Path, tmp_path: Path) -> None:
     undated = copied(images, tmp_path / "undated", lambda name: f"x{name[-5:]}")
-    with pytest.raises(BadInput, match="without a date in their names"):
+    with pytest.raises(InputError, match="without a date in their names"):
         predicted(run, undated, tmp_path / "maps")
-    with pytest.raises(BadInput, match="joins tiles of single images, the network takes time series"):
+    with pytest.raises(InputError, match="joins tiles of single images, the network takes time series"):
         predicted(run, images, tmp_path / "maps", "mosaic=all")
-    with pytest.raises(BadInput, match="pretraining takes single images, and the data are time series"):
+    with pytest.raises(InputError, match="pretraining takes single images, and the data are time series"):
         train(configured(run, "method=mae", name="pretrained"))
-    with pytest.raises(BadInput, match=r"the days of two series differ"):
+    with pytest.raises(InputError, match=r"the days of two series differ"):
         train(configured(run, "transform=scene", "transform.cutmix.p=0.5", name="mixed"))
     assert not (tmp_path / "maps").exists()
 

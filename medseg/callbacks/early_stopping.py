@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 
 class EarlyStop(EarlyStopping):
@@ -23,14 +23,14 @@ class EarlyStop(EarlyStopping):
         min_delta: A score is better if it is by more than this.
 
     Raises:
-        BadInput: Numbers outside their ranges.
+        InputError: Numbers outside their ranges.
     """
 
     def __init__(self, *, monitor: str, mode: str, patience: float, min_delta: float = 0.0) -> None:
         if patience < 1 or patience != int(patience):
-            raise BadInput(f"early_stopping.patience={patience}: expected a number of validations from 1 on, or null")
+            raise InputError(f"early_stopping.patience={patience}: expected a number of validations from 1 on, or null")
         if not min_delta >= 0:
-            raise BadInput(f"early_stopping.min_delta={min_delta}: expected a difference of scores from 0 on")
+            raise InputError(f"early_stopping.min_delta={min_delta}: expected a difference of scores from 0 on")
         super().__init__(
             monitor,
             min_delta=min_delta,

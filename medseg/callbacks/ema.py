@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 
 def decay_at(n: int, decay: float, share: float) -> float:
@@ -37,7 +37,7 @@ class EMA(WeightAveraging):
         share: Of the steps so far, in (0, 1].
 
     Raises:
-        BadInput: Numbers outside their ranges.
+        InputError: Numbers outside their ranges.
 
     References:
         TensorFlow's ``ExponentialMovingAverage`` with ``num_updates`` has the rising decay with a share of 1/9.
@@ -47,11 +47,11 @@ class EMA(WeightAveraging):
 
     def __init__(self, decay: float = 0.99, share: float = 1 / 9) -> None:
         if not 0 <= decay < 1:
-            raise BadInput(
+            raise InputError(
                 f"callbacks.ema.decay={decay}: expected 0 <= decay < 1, such as 0.99 (none: callbacks.ema=null)"
             )
         if not 0 < share <= 1:
-            raise BadInput(f"callbacks.ema.share={share}: expected 0 < share <= 1, such as 0.1")
+            raise InputError(f"callbacks.ema.share={share}: expected 0 < share <= 1, such as 0.1")
         self.decay, self.share = decay, share
         super().__init__(use_buffers=True, multi_avg_fn=self._average)
 

@@ -11,13 +11,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 _STEPS = 3
 
 
 class FiniteCheck(Callback):
-    """Ends the training by ``BadInput`` when it has diverged.
+    """Ends the training by ``InputError`` when it has diverged.
 
     Either the loss was not finite in three optimiser steps in a row (a single one is normal in 16-mixed precision,
     whose gradient scaler skips that step), or a weight of the network is not finite when a validation begins or a
@@ -78,7 +78,7 @@ def check_network(trainer: Trainer, pl_module: LightningModule) -> None:
     """Refuse a network whose weights, or statistics of normalisation, are not finite; on all ranks alike.
 
     Raises:
-        BadInput: It has diverged.
+        InputError: It has diverged.
     """
     if trainer.strategy.reduce_boolean_decision(not is_finite(pl_module), all=False):
         raise diverged(trainer, f"the network has weights that are not finite after step {trainer.global_step}")
@@ -91,7 +91,7 @@ def is_finite(module: nn.Module) -> bool:
     return not tensors or bool(torch.stack([torch.isfinite(t).all() for t in tensors]).all())
 
 
-def diverged(trainer: Trainer, found: str) -> BadInput:
+def diverged(trainer: Trainer, found: str) -> InputError:
     """The error that ends the training: what was found, what may help, and what best.ckpt holds."""
     group = trainer.optimizers[0].param_groups[0] if trainer.optimizers else {}
     rate = group.get("base_lr", group.get("lr"))
@@ -100,7 +100,7 @@ def diverged(trainer: Trainer, found: str) -> BadInput:
         advice.append(f"take trainer.precision=bf16-mixed or 32-true ({trainer.precision})")
     clip = trainer.gradient_clip_val
     advice.append("set trainer.gradient_clip_val=1" if clip is None else f"lower trainer.gradient_clip_val ({clip:g})")
-    return BadInput(f"{found}: the training diverged; {', '.join(advice)}; {_best(trainer)}")
+    return InputError(f"{found}: the training diverged; {', '.join(advice)}; {_best(trainer)}")
 
 
 def _best(trainer: Trainer) -> str:

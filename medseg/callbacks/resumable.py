@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.runtime import signals
 
 _BEFORE_FIRST = {
@@ -39,12 +39,12 @@ class Resumable(Checkpoint):
         minutes: Wall-clock time between two checkpoints, above 0; None saves for signals only.
 
     Raises:
-        BadInput: ``minutes`` is not a positive number.
+        InputError: ``minutes`` is not a positive number.
     """
 
     def __init__(self, path: Path, minutes: float | None) -> None:
         if minutes is not None and not (isinstance(minutes, int | float) and minutes > 0):
-            raise BadInput(f"checkpoint_minutes={minutes}: expected minutes above 0, such as 30, or null")
+            raise InputError(f"checkpoint_minutes={minutes}: expected minutes above 0, such as 30, or null")
         self.path, self.minutes = path, minutes
         self.saved_step: int | None = None
         self._saved_at = time.monotonic()

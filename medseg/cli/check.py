@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.hydra_app import app
 
 if TYPE_CHECKING:
@@ -36,12 +36,12 @@ def check(cfg: DictConfig) -> list[Finding]:
         The findings, errors first.
 
     Raises:
-        BadInput: Anything in the configuration that the user can fix, or no case at all.
+        InputError: Anything in the configuration that the user can fix, or no case at all.
     """
     OmegaConf.resolve(cfg)
     output = None if cfg.output is None else Path(cfg.output)
     if cfg.fix and output is None:
-        raise BadInput("fix=true: the corrected copy needs a place; add output=DIR (it is written to DIR/fixed)")
+        raise InputError("fix=true: the corrected copy needs a place; add output=DIR (it is written to DIR/fixed)")
     from medseg.factory.dataset import build_dataset
     from medseg.runtime import verbosity
 

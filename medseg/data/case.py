@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.box import Box
 
 
@@ -80,7 +80,7 @@ def refusals() -> Iterator[list[Refused]]:
 
 
 def refuse(offenders: Sequence[str], what: str, way_out: str) -> None:
-    """Raise ``BadInput`` that counts the offenders and names the first five; silent if there are none.
+    """Raise ``InputError`` that counts the offenders and names the first five; silent if there are none.
 
     Within ``refusals`` it is collected instead, so callers leave out the offenders in what follows.
     """
@@ -88,7 +88,7 @@ def refuse(offenders: Sequence[str], what: str, way_out: str) -> None:
     if offenders and found is not None:
         found.append(Refused(tuple(offenders), what, way_out))
     elif offenders:
-        raise BadInput(f"{len(offenders)} {what}: {first_five(offenders)}; {way_out}")
+        raise InputError(f"{len(offenders)} {what}: {first_five(offenders)}; {way_out}")
 
 
 def first_five(names: Sequence[str]) -> str:

@@ -25,7 +25,7 @@ from medseg.data.sampling.workers import processes
 from medseg.data.store.content_hash import Digests, content_key
 from medseg.data.store.stored_case import DRAFT, DamagedEntry, StoredCase, write_case
 from medseg.data.store.streamed_case import FiledCase
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.runtime.cpu import cores
 from medseg.runtime.drafts import remove_dead_folders
 from medseg.sample import Batch, DataSpec
@@ -56,7 +56,7 @@ class DataModule(LightningDataModule):
         in_store: Store prepared cells, to be read while training; if not, windows come from the files.
 
     Raises:
-        BadInput: ``in_store`` is off, and the preprocessing needs whole cases.
+        InputError: ``in_store`` is off, and the preprocessing needs whole cases.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class DataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         if not in_store and (preprocess.spacing is not None or preprocess.per_image):
-            raise BadInput(
+            raise InputError(
                 "data.store=false reads windows from the files, but the plan resamples cases, or normalises each by "
                 "statistics of its own; set data.store=true, or plan.normalisation to standard for each channel"
             )
@@ -209,7 +209,7 @@ class DataModule(LightningDataModule):
     def val_dataloader(self) -> DataLoader[Any]:
         """Whole cases, one a batch; large scenes in tiles."""
         if not self.stored["val"]:
-            raise BadInput("no validation case came; set data.fold to 0..n_folds-1, or give data.split_file")
+            raise InputError("no validation case came; set data.fold to 0..n_folds-1, or give data.split_file")
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         own = self.stored["val"][rank::world] or self.stored["val"][:1]  # none may be without, as all end together
         mine = CaseDataset(own, largest=LARGEST // max(1, self.spec.dates))

@@ -11,7 +11,7 @@ from medseg.data.case import first_five as first_five
 from medseg.data.case import refuse as refuse
 from medseg.data.reading.open_case import OpenCase
 from medseg.data.reading.options import Reading
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.labels import LabelTable
 from medseg.sample import Channel, DataSpec, Sample
 
@@ -80,10 +80,10 @@ def check_names(names: Sequence[Any]) -> None:
     """Refuse channels that are numbered instead of named.
 
     Raises:
-        BadInput: A number among them.
+        InputError: A number among them.
     """
     if any(isinstance(name, (int, float)) for name in names):
-        raise BadInput(
+        raise InputError(
             f"data.channels={list(names)}: got numbers, expected names, such as [CT] or [B4, B3, B2]; bands are found "
             "by the names in the file, and where it has none, data.bands names all of its bands in their order"
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from medseg.data.case import first_five
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 _SHOWN = 20
 
@@ -21,7 +21,7 @@ class Problems:
     Example:
         >>> problems = Problems()
         >>> with problems.of("c1"):
-        ...     raise BadInput("case c1: no such file")
+        ...     raise InputError("case c1: no such file")
         >>> problems.found
         {'c1': 'case c1: no such file'}
     """
@@ -31,10 +31,10 @@ class Problems:
 
     @contextmanager
     def of(self, case_id: str) -> Iterator[None]:
-        """Around what is done with a case: keeps its ``BadInput``; every other exception goes through."""
+        """Around what is done with a case: keeps its ``InputError``; every other exception goes through."""
         try:
             yield
-        except BadInput as error:
+        except InputError as error:
             self.found[case_id] = str(error)  # without the traceback, which would keep the arrays of the case
 
     def check(self, total: int) -> None:
@@ -44,16 +44,16 @@ class Problems:
             total: Number of the cases that were looked at.
 
         Raises:
-            BadInput: The problem of a single case, or how many cases have one.
+            InputError: The problem of a single case, or how many cases have one.
         """
         if not self.found:
             return
         if len(self.found) == 1:
-            raise BadInput(*self.found.values())
+            raise InputError(*self.found.values())
         for case_id, message in list(self.found.items())[:_SHOWN]:
             where = "" if case_id in message else f"case {case_id}: "
             print(f"warning: {where}{message}", file=sys.stderr)  # noqa: T201  the command's voice
-        raise BadInput(
+        raise InputError(
             f"{len(self.found)} of {total} cases cannot be used: {first_five(list(self.found))}; fix their files, or "
             "take them out (medseg-check data=... lists all problems)"
         )

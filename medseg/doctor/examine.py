@@ -51,7 +51,7 @@ def examine(
         What is known of every case, and the findings, errors first.
 
     Raises:
-        BadInput: There is no case at all.
+        InputError: There is no case at all.
     """
     cases, tests, found = listed(dataset)
     with refusals():  # the slots of a time series are counted over its cases
@@ -76,7 +76,7 @@ def fast(dataset: Dataset, *, wishes: Mapping[str, Any] | None = None) -> list[F
         Findings, errors first; those of severity ``error`` are what a training would refuse.
 
     Raises:
-        BadInput: There is no case at all.
+        InputError: There is no case at all.
     """
     return examine(dataset, wishes=wishes, contents=False)[1]
 

@@ -13,7 +13,7 @@ from medseg import formats
 from medseg.data.dataset import Dataset
 from medseg.doctor.finding import Finding, Repair
 from medseg.doctor.survey import CaseFacts, Survey, root_of
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.grid import reorient
 
 _LEFT_OUT = ("unreadable",)
@@ -33,15 +33,15 @@ def write_fixed(dataset: Dataset, survey: Survey, findings: Sequence[Finding], t
         target: Folder of the copy, which must be empty or absent.
 
     Raises:
-        BadInput: The dataset has no folder, the target is not empty, or lies in the dataset.
+        InputError: The dataset has no folder, the target is not empty, or lies in the dataset.
     """
     root = root_of(dataset)
     if root is None or not root.is_dir():
-        raise BadInput("fix=true copies the files below data.root, and this dataset has none; choose another data=")
+        raise InputError("fix=true copies the files below data.root, and this dataset has none; choose another data=")
     if target.exists() and any(target.iterdir()):
-        raise BadInput(f"{target}: the copy needs an empty folder; delete it, or choose another output=DIR")
+        raise InputError(f"{target}: the copy needs an empty folder; delete it, or choose another output=DIR")
     if target.resolve().is_relative_to(root.resolve()):
-        raise BadInput(f"{target}: lies in the dataset itself; choose an output=DIR outside of {root}")
+        raise InputError(f"{target}: lies in the dataset itself; choose an output=DIR outside of {root}")
     lost = {case for f in findings if f.check in _LEFT_OUT for case in f.cases}
     kept = [facts for facts in survey.cases if facts.id not in lost]
     repairs: dict[Path, list[Repair]] = {}
@@ -65,7 +65,7 @@ def _files(root: Path, kept: Iterable[CaseFacts]) -> list[Path]:
     of_cases = {path for facts in kept for path in facts.case.files}
     outside = [path for path in of_cases if not path.is_relative_to(root)]
     if outside:
-        raise BadInput(f"{outside[0]}: lies outside of {root}, so fix=true can't copy it; move it there")
+        raise InputError(f"{outside[0]}: lies outside of {root}, so fix=true can't copy it; move it there")
     others = [p for p in root.iterdir() if p.is_file() and p.suffix.lower() in (".json", ".csv", ".txt", ".md")]
     return sorted(of_cases | set(others))
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from medseg import formats
 from medseg.data.case import Case
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.formats.source import Source
 from medseg.geometry.grid import Grid
 
@@ -80,7 +80,7 @@ def _header(path: Path, role: Role, *, alpha: bool = True) -> Header:
     try:
         source = formats.open(path, alpha=alpha)
         forms = _forms(path, source.grid) if formats.suffix(path) in (".nii", ".nii.gz") else None
-    except (BadInput, OSError, ValueError) as error:
+    except (InputError, OSError, ValueError) as error:
         return Header(path, role, None, " ".join(str(error).split()))
     return Header(path, role, source, forms=forms)
 
@@ -100,5 +100,5 @@ def _forms(path: Path, grid: Grid) -> Forms:
 def _between(shape: Sequence[int], one: Any, other: Any) -> float:
     try:
         return Grid(tuple(shape), np.array(one)).offset_from(Grid(tuple(shape), np.array(other)))
-    except BadInput:  # one of them is singular
+    except InputError:  # one of them is singular
         return float("inf")

@@ -8,19 +8,19 @@ from collections.abc import Callable, Sequence
 from medseg.data.case import Case, Refused, refusals
 from medseg.data.dataset import Dataset
 from medseg.doctor.finding import Finding
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 
 def listed(dataset: Dataset) -> tuple[list[Case], list[Case], list[Finding]]:
     """Cases for training and validation, cases of the test set, and what could not be paired.
 
     Raises:
-        BadInput: There is no case at all, for a reason that no file has by itself: a missing folder, a wrong pattern.
+        InputError: There is no case at all, for a reason that no file has by itself: a missing folder, a wrong pattern.
     """
     cases, found = _part(dataset.cases)
     tests, more = _part(dataset.test_cases)
     if not cases and not tests and all(not finding.cases for finding in found + more):
-        raise BadInput(found[0].message if found else "data: no case was found; check data.root")
+        raise InputError(found[0].message if found else "data: no case was found; check data.root")
     doubles = sorted({c.id for c in cases} & {c.id for c in tests})
     if doubles:
         more.append(
@@ -36,7 +36,7 @@ def _part(cases: Callable[[], list[Case]]) -> tuple[list[Case], list[Finding]]:
     try:
         with refusals() as refused:
             found = cases()
-    except BadInput as error:
+    except InputError as error:
         return [], [*_orphans(refused), Finding("files", "error", (), str(error), "see the message")]
     return found, _orphans(refused)
 

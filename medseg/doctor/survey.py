@@ -21,7 +21,7 @@ from medseg.doctor.contents import ChannelFacts, ChannelTally, LabelFacts, Label
 from medseg.doctor.headers import Header, headers_of
 from medseg.doctor.samples import SampleSource
 from medseg.doctor.thumbnail import Thumbnail, ThumbnailTally
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.formats.colours import ColourMask
 from medseg.formats.source import Source
 from medseg.formats.vector import rasterised
@@ -31,7 +31,7 @@ from medseg.labels import IGNORE, LabelTable
 from medseg.sample import DataSpec
 from medseg.sensors.formula import Formula
 
-_DAMAGE = (BadInput, OSError, ValueError, EOFError)
+_DAMAGE = (InputError, OSError, ValueError, EOFError)
 
 
 @dataclass(frozen=True)

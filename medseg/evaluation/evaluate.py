@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from medseg.errors import BadInput, told_as
+from medseg.errors import InputError, rename_keys
 
 if TYPE_CHECKING:
     from medseg.labels import LabelTable
@@ -26,7 +26,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         The content of ``metrics.json``.
 
     Raises:
-        BadInput: Files without a partner, on other grids, or with values outside the table.
+        InputError: Files without a partner, on other grids, or with values outside the table.
     """
     from medseg.runtime import verbosity
 
@@ -35,7 +35,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     from medseg.evaluation.pairs import Shapes
 
     output, table = Path(cfg.output), _table(cfg)
-    with told_as((_ADD_IN_TRAINING, _ADD_HERE), ("data.labels", "names")):
+    with rename_keys((_ADD_IN_TRAINING, _ADD_HERE), ("data.labels", "names")):
         result = evaluate_folders(
             Path(cfg.predictions),
             Path(cfg.labels),
@@ -65,13 +65,13 @@ def _table(cfg: DictConfig) -> LabelTable | None:
 
     if cfg.names is not None:
         declared: Any = OmegaConf.to_container(cfg.names)
-        with told_as(("data.labels", "names")):
+        with rename_keys(("data.labels", "names")):
             names = by_name(declared)
         background = _background(cfg, list(names))
         if not _overlap(names):
             return LabelTable.declare(names, merge=True, background=background)
         if background is None:
-            raise BadInput(
+            raise InputError(
                 "names: classes that share values are regions, which need a background; add background: 0 to names"
             )
         painted = [_values(v)[0] for n, v in names.items() if n not in (background, "ignore")]
@@ -83,12 +83,12 @@ def _table(cfg: DictConfig) -> LabelTable | None:
 
             table = declared_spec(read_declaration(path, ["labels"]), path).labels
             if cfg.background not in ("auto", None, table.names[0]):
-                raise BadInput(
+                raise InputError(
                     f"background={cfg.background}: in {path} it is {table.names[0]}; give names= to change it"
                 )
             return table if cfg.background is not None else replace(table, background=False)
     if cfg.background not in ("auto", None):
-        raise BadInput(
+        raise InputError(
             f"background={cfg.background} names a class, but there are none; give names={{NAME: value, ...}}"
         )
     return None
@@ -110,7 +110,7 @@ def _background(cfg: DictConfig, names: list[str]) -> str | None:
     from medseg.evaluation.pairs import label_files
 
     if cfg.background not in ("auto", None, *names):
-        raise BadInput(f"background={cfg.background} is no class, the names are {names}; choose one, auto or null")
+        raise InputError(f"background={cfg.background} is no class, the names are {names}; choose one, auto or null")
     if cfg.background != "auto":
         return cfg.background
     labels = Path(cfg.labels)

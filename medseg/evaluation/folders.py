@@ -15,7 +15,7 @@ from rich.console import Console
 import medseg
 from medseg import formats
 from medseg.data.case import first_five
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.evaluation.pairs import BURNED, Files, Shapes, accompanied, check_grid, found_table, paired, read
 from medseg.formats.reoriented import on_axes_of
 from medseg.geometry.tolerance import GRID_TOLERANCE, checked_tolerance
@@ -88,10 +88,10 @@ def evaluate_folders(
         The content of ``metrics.json``.
 
     Raises:
-        BadInput: Unpaired files, unequal grids, values outside the table, or no cases.
+        InputError: Unpaired files, unequal grids, values outside the table, or no cases.
     """
     if scores not in ("auto", *_METRICS):
-        raise BadInput(f"scores={scores} came, expected auto, {' or '.join(_METRICS)}")
+        raise InputError(f"scores={scores} came, expected auto, {' or '.join(_METRICS)}")
     checked_tolerance(grid_tolerance, "grid_tolerance")
     cases, left_out = paired(Path(predictions), Path(labels), missing)
     cases = accompanied(cases, Path(valid) if valid else None, Path(images) if images else None)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from jaxtyping import Bool, Int
 
 from medseg import formats
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.formats.reoriented import on_axes_of
 from medseg.formats.vector import rasterised
 from medseg.geometry.grid import PIXEL, RAS_MM, Grid
@@ -91,10 +91,10 @@ def label_files(folder: Path, *, shapes: bool = False) -> dict[str, Path]:
         shapes: Take files of shapes as well.
 
     Raises:
-        BadInput: No such folder, or two files of one case.
+        InputError: No such folder, or two files of one case.
     """
     if not folder.is_dir():
-        raise BadInput(
+        raise InputError(
             f"{folder}: no such folder; a folder of label files ({', '.join(formats.SUFFIXES)}) was expected"
         )
     found: dict[str, Path] = {}
@@ -104,7 +104,7 @@ def label_files(folder: Path, *, shapes: bool = False) -> dict[str, Path]:
             continue
         other = found.setdefault(formats.stem(path), path)
         if other != path:
-            raise BadInput(f"{folder}: {other.name} and {path.name} are the same case; keep one of them")
+            raise InputError(f"{folder}: {other.name} and {path.name} are the same case; keep one of them")
     return found
 
 
@@ -117,10 +117,10 @@ def paired(predictions: Path, labels: Path, missing: str) -> tuple[dict[str, Fil
         missing: ``error`` or ``skip``: what becomes of cases that lack one of them.
 
     Raises:
-        BadInput: Unpaired files, or no pair.
+        InputError: Unpaired files, or no pair.
     """
     if missing not in ("error", "skip"):
-        raise BadInput(f"missing={missing} came, expected error or skip")
+        raise InputError(f"missing={missing} came, expected error or skip")
     preds = label_files(predictions)
     one_for_all = labels.is_file() and formats.suffix(labels) in formats.VECTORS
     truths = dict.fromkeys(preds, labels) if one_for_all else label_files(labels, shapes=True)
@@ -131,10 +131,10 @@ def paired(predictions: Path, labels: Path, missing: str) -> tuple[dict[str, Fil
     orphans = {kind: names for kind, names in orphans.items() if names}
     if orphans and missing == "error":
         told = "; ".join(f"{len(names)} {kind}: {', '.join(names[:5])}" for kind, names in orphans.items())
-        raise BadInput(f"{told} ({predictions} against {labels}); add the files, or leave them out with missing=skip")
+        raise InputError(f"{told} ({predictions} against {labels}); add the files, or leave them out with missing=skip")
     pairs = {case: Files(preds[case], truths[case]) for case in truths if case in preds}
     if not pairs:
-        raise BadInput(f"no case stands in both {predictions} and {labels}; files of a case must be named alike")
+        raise InputError(f"no case stands in both {predictions} and {labels}; files of a case must be named alike")
     return pairs, orphans
 
 
@@ -142,17 +142,17 @@ def accompanied(cases: Mapping[str, Files], valid: Path | None, images: Path | N
     """The cases with their fields of view and images, of folders where there are such.
 
     Raises:
-        BadInput: A case has none in a folder that is there.
+        InputError: A case has none in a folder that is there.
     """
     views = label_files(valid) if valid else {}
     pictures = label_files(images) if images else {}
     made = {}
     for case, files in cases.items():
         if valid and case not in views:
-            raise BadInput(f"{valid}: no field of view of case {case}; add it, or drop valid")
+            raise InputError(f"{valid}: no field of view of case {case}; add it, or drop valid")
         image = pictures.get(case) or pictures.get(case + _CHANNEL)
         if images and image is None:
-            raise BadInput(f"{images}: no image of case {case} ({case} or {case}{_CHANNEL}); add it, or drop images")
+            raise InputError(f"{images}: no image of case {case} ({case} or {case}{_CHANNEL}); add it, or drop images")
         made[case] = replace(files, valid=views.get(case), image=image)
     return made
 
@@ -180,7 +180,7 @@ def _read_labels(path: Path, expected: Grid | None = None) -> _Raster:
     source = opened if expected is None else on_axes_of(opened, expected)
     cells, known = source.read_valid()
     if cells.shape[0] != 1:
-        raise BadInput(
+        raise InputError(
             f"{path}: holds {cells.shape[0]} channels, a label file of one was expected; turn colours into class values"
         )
     if source.grid.frame != RAS_MM:
@@ -197,19 +197,19 @@ def found_table(cases: Mapping[str, Files], ignore: int | None, *, background: b
         background: Whether 0 is the background.
 
     Raises:
-        BadInput: Values that are not integral, or too many to be classes; shapes.
+        InputError: Values that are not integral, or too many to be classes; shapes.
     """
     found: set[float] = set()
     for path in (path for files in cases.values() for path in (files.prediction, files.label)):
         if formats.suffix(path) in formats.VECTORS:
-            raise BadInput(
+            raise InputError(
                 f"{path}: shapes came as labels, so name their classes: 'names={{ignore: 0, water: 1, reed: 2}}' "
                 "(0 is what no shape covers), and by attribute= where the shapes have them"
             )
         found_in = _read_labels(path)
         values = np.unique(nearly_integral(found_in.cells[found_in.known])).tolist()
         if len(values) > 256 or any(v != int(v) for v in values):
-            raise BadInput(
+            raise InputError(
                 f"{path}: holds {len(values)} values from {values[0]} to {values[-1]}, label values expected"
             )
         found |= set(values)
@@ -229,7 +229,7 @@ def read(files: Files, table: LabelTable, tolerance: float, shapes: Shapes = BUR
         shapes: How labels that are vectors are read.
 
     Raises:
-        BadInput: Other grids, or values outside the table.
+        InputError: Other grids, or values outside the table.
     """
     if formats.suffix(files.label) in formats.VECTORS:
         pred = _read_labels(files.prediction)
@@ -281,7 +281,7 @@ def check_grid(path: Path, grid: Grid, label: Path, expected: Grid, tolerance: f
     One of two scenes may lack its georeference.
 
     Raises:
-        BadInput: They are not the same places: another shape, another frame, or displaced beyond the tolerance.
+        InputError: They are not the same places: another shape, another frame, or displaced beyond the tolerance.
     """
     frames = {grid.frame, expected.frame}
     if grid.shape == expected.shape and PIXEL in frames and RAS_MM not in frames:
@@ -290,7 +290,7 @@ def check_grid(path: Path, grid: Grid, label: Path, expected: Grid, tolerance: f
     if offset <= tolerance:
         return offset
     if np.isfinite(offset):
-        raise BadInput(
+        raise InputError(
             f"{path}: its grid is {offset:.3g} voxels off (tolerance {tolerance:g} voxels) against {label}; "
             f"{way_out(offset, 'grid_tolerance', model='the label')}"
         )
@@ -298,4 +298,4 @@ def check_grid(path: Path, grid: Grid, label: Path, expected: Grid, tolerance: f
         came = f"has shape {grid.shape}, the label {expected.shape}"
     else:
         came = f"is in the frame {grid.frame[:60]}…, the label in {expected.frame[:60]}…"
-    raise BadInput(f"{path}: its grid {came} against {label}; resample it onto the label's grid")
+    raise InputError(f"{path}: its grid {came} against {label}; resample it onto the label's grid")

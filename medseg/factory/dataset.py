@@ -9,7 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig, open_dict
 
 from medseg.data.dataset import Dataset, check_names
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.factory.instantiate import instantiate
 
 
@@ -19,11 +19,11 @@ def build_dataset(cfg: DictConfig) -> Dataset:
     How files are read is given to its constructor (``reading``), or set after it where that takes no such argument.
 
     Raises:
-        BadInput: A word where names are listed, or whatever the dataset refuses.
+        InputError: A word where names are listed, or whatever the dataset refuses.
     """
     _refuse_words(cfg.data)
     if (axis := cfg.data.get("lateral_axis")) not in (None, 0, 1):
-        raise BadInput(f"data.lateral_axis={axis}: choose 0 (rows), 1 (columns), or null where it is unknown")
+        raise InputError(f"data.lateral_axis={axis}: choose 0 (rows), 1 (columns), or null where it is unknown")
     settings = cfg.data.dataset
     taken = inspect.signature(instantiate(settings, _partial_=True).func).parameters.values()
     named = any(p.name == "reading" or p.kind is p.VAR_KEYWORD for p in taken)
@@ -45,7 +45,7 @@ def _refuse_words(data: DictConfig) -> None:
         ("channels", "a list", "'data.channels=[CT]'"),
     ):
         if isinstance(data.get(key), str):
-            raise BadInput(
+            raise InputError(
                 f"data.{key}={data[key]}: expected {kind}, in quotes, as the shell has its own use for brackets "
                 f"and braces: {example}"
             )

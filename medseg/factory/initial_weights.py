@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig
 
 from medseg.data.preprocessing.normalise import POOLED, Normalisation
-from medseg.errors import BadInput, told_as
+from medseg.errors import InputError, rename_keys
 from medseg.finetuning.strategy import Tuning
 from medseg.models.network import Network
 from medseg.planning.plan import Plan, read_plan
@@ -49,7 +49,7 @@ def rehearse(
         tuning: The way of tuning, if there is one.
 
     Raises:
-        BadInput: See ``Segmenter``, ``weights.load.load`` and ``Tuning.attach``.
+        InputError: See ``Segmenter``, ``weights.load.load`` and ``Tuning.attach``.
     """
     patch = _patch(cfg, spec.ndim)
     if planned or len(patch) != spec.ndim:  # which the plan refuses
@@ -62,7 +62,7 @@ def rehearse(
         try:
             with torch.device("meta"):
                 net = make(sketch)
-        except BadInput as refused:
+        except InputError as refused:
             if not isinstance(refused.__cause__, _COMPUTES):
                 raise
             net = make(sketch)  # a library could not compute without memory, or what is wrong is told again
@@ -80,7 +80,7 @@ def _try(tuning: Tuning, net: Network) -> None:
     try:
         with torch.device("meta"):
             tuning.attach(net)
-    except BadInput:
+    except InputError:
         raise
     except _COMPUTES:
         return
@@ -101,7 +101,7 @@ def begin(cfg: DictConfig, net: Network, spec: DataSpec, rules: Sequence[Normali
         What came from where; None if nothing was asked for.
 
     Raises:
-        BadInput: See ``weights.load.load``.
+        InputError: See ``weights.load.load``.
     """
     known = None if rules is None else statistics(rules)
     if not cfg.get("weights"):
@@ -119,7 +119,7 @@ def begin(cfg: DictConfig, net: Network, spec: DataSpec, rules: Sequence[Normali
 
 def _of_all() -> AbstractContextManager[None]:
     """Around loading all of a network, of which messages shall not tell as of an encoder."""
-    return told_as(
+    return rename_keys(
         ("or choose that model.encoder", "or choose that model"),
         ("model.encoder.", ""),
         ("the encoder", "the network"),

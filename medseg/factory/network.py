@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.factory.instantiate import instantiate
 from medseg.models.network import Facts, Network
 from medseg.planning.plan import Plan
@@ -29,7 +29,7 @@ def network(
         logits: Of each cell; None for those of the label table.
 
     Raises:
-        BadInput: A setting that there is not, or data with dates without a way to bring them together.
+        InputError: A setting that there is not, or data with dates without a way to bring them together.
     """
     facts = Facts(
         in_channels=len(spec.channels),
@@ -43,7 +43,7 @@ def network(
     if not spec.dates:
         return _made(facts, model)
     if series is None:
-        raise BadInput("the data are time series; choose series=stack, mean, max, concat or attention")
+        raise InputError("the data are time series; choose series=stack, mean, max, concat or attention")
     made: Network = instantiate(series)(facts, partial(_made, model=model), dates=spec.dates)
     return made
 
@@ -61,14 +61,14 @@ def _made(facts: Facts, model: DictConfig) -> Network:
     return built
 
 
-def _misnamed(model: DictConfig, told: str) -> BadInput:
+def _misnamed(model: DictConfig, told: str) -> InputError:
     """The error for a setting that a part of the network does not take, of which Python told by the part's name."""
     key = told.rpartition("argument ")[2].strip("'")
     part = told.partition("(")[0].removesuffix(".__init__")
     holding = [(at, str(node.get("_target_"))) for at, node in _parts(model, "model") if key in node]
     named = [pair for pair in holding if pair[1].rpartition(".")[2] == part]
     at, target = (named or holding or [("model", str(model._target_))])[0]
-    return BadInput(
+    return InputError(
         f"{at}.{key} is no setting of {target}; where an experiment sets it for another network, "
         f"drop it by '~{at}.{key}'"
     )

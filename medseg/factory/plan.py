@@ -15,7 +15,7 @@ from medseg.data.case import Case
 from medseg.data.dataset import Dataset
 from medseg.data.store.content_hash import Digests
 from medseg.doctor.at_start import warn_of_headers
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.factory.dataset import store_dir
 from medseg.factory.network import follows_plan
 from medseg.planning.cost import UNetCost
@@ -28,7 +28,7 @@ def build_plan(cfg: DictConfig, source: Dataset, cases: Sequence[Case], further:
     """The plan of ``cfg.plan.file``, or one made from the training cases; headers of ``further`` cases are checked too.
 
     Raises:
-        BadInput: A plan file together with wishes of one's own, or one that does not fit the data.
+        InputError: A plan file together with wishes of one's own, or one that does not fit the data.
     """
     if cfg.get("verify_files") == "full":
         Digests.forget(store_dir(cfg, source) / "digests.json")
@@ -36,7 +36,7 @@ def build_plan(cfg: DictConfig, source: Dataset, cases: Sequence[Case], further:
     if cfg.plan.file is not None:
         set_too = [k for k, v in wishes.items() if v is not None and k != "memory_gb"]
         if set_too:
-            raise BadInput(f"plan.file and plan.{set_too[0]} are both set; edit the value in the file instead")
+            raise InputError(f"plan.file and plan.{set_too[0]} are both set; edit the value in the file instead")
         return _fitting(read_plan(Path(cfg.plan.file)), source.spec, cfg.plan.file)
     settled: dict[str, Any] = {k: OmegaConf.to_object(v) if OmegaConf.is_config(v) else v for k, v in wishes.items()}
     chosen = Wishes(**settled)
@@ -59,7 +59,7 @@ def _fitting(read: Plan, spec: DataSpec, path: str) -> Plan:
     came = (len(read.spacing), len(read.patch), len(read.normalisation))
     expected = (spec.ndim, spec.ndim, len(spec.channels))
     if came != expected:
-        raise BadInput(
+        raise InputError(
             f"plan.file={path}: spacing, patch and normalisation have {came} values, the data needs {expected}"
         )
     return read

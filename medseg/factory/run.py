@@ -20,7 +20,7 @@ from medseg import checkpoint
 from medseg.data.case import Case
 from medseg.data.datamodule import DataModule
 from medseg.data.dataset import Dataset
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.factory.datamodule import build_datamodule
 from medseg.factory.dataset import build_dataset
 from medseg.factory.initial_weights import begin, rehearse
@@ -76,7 +76,7 @@ def assemble(cfg: DictConfig, run_dir: str | Path) -> Run:
         run_dir: Folder of the run.
 
     Raises:
-        BadInput: Anything in the configuration or the data that the user can fix.
+        InputError: Anything in the configuration or the data that the user can fix.
     """
     run_dir = Path(run_dir)
     verbosity.settle(tracker=online(cfg))
@@ -153,7 +153,7 @@ def _checked_dataset(cfg: DictConfig, *, pretrains: bool) -> Dataset:
     """The dataset, to which the other settings fit."""
     source = build_dataset(cfg)
     if pretrains and source.spec.dates:
-        raise BadInput(
+        raise InputError(
             "pretraining takes single images, and the data are time series; take each date as a case of its own "
             "(data.dates=null)"
         )

@@ -13,7 +13,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.factory.instantiate import instantiate
 from medseg.factory.network import follows_plan, network
 from medseg.hydra_app.local_paths import check_local
@@ -39,7 +39,7 @@ def check_values(cfg: DictConfig) -> None:
     Where a class says that it takes a number, it gets a finite one, and an integer where it says so.
 
     Raises:
-        BadInput: Names the key, its value and what was expected.
+        InputError: Names the key, its value and what was expected.
     """
     check_local(cfg)
     check_ranges(cfg)
@@ -63,7 +63,7 @@ def check_parts(
         labelled: Whether labels are read; if not, loss and metric are not used.
 
     Raises:
-        BadInput: In one line, what a part does not take.
+        InputError: In one line, what a part does not take.
     """
     if labelled:
         with _one_line("loss"):
@@ -87,7 +87,7 @@ def sketched(cfg: DictConfig, spec: DataSpec) -> Plan:
     d = spec.ndim
     wished = cfg.plan.patch
     if wished is not None and len(wished) != d:
-        raise BadInput(f"plan.patch={list(wished)} has {len(wished)} values, the data has {d} axes")
+        raise InputError(f"plan.patch={list(wished)} has {len(wished)} values, the data has {d} axes")
     return Plan(
         spacing=(1.0,) * d,
         patch=tuple(wished or (_PATCH[d],) * d),
@@ -104,17 +104,17 @@ def _one_line(part: str) -> Iterator[None]:
     """Around the construction of a part: what a class of somebody else says about its settings is bad input."""
     try:
         yield
-    except BadInput:
+    except InputError:
         raise
     except (TypeError, ValueError, KeyError) as error:
-        raise BadInput(f"{part} can't be built: {error}; check the keys under {part}") from error
+        raise InputError(f"{part} can't be built: {error}; check the keys under {part}") from error
 
 
 @contextmanager
 def _ignored_computation() -> Iterator[None]:
     try:
         yield
-    except BadInput:
+    except InputError:
         raise
     except _COMPUTES:
         return
@@ -144,10 +144,10 @@ def _check_annotated(at: str, node: dict[str, Any]) -> None:
         if kinds - {"None"} <= _BY_NAME:
             wrong = {k: v for k, v in dict(value).items() if not _is_number(v, integer=False)}
             if wrong:
-                raise BadInput(f"{at}.{key}={wrong}: expected a number for each name")
+                raise InputError(f"{at}.{key}={wrong}: expected a number for each name")
         elif kinds <= _NUMERIC and not _is_number(value, integer="float" not in kinds):
             expected = "a number" if "float" in kinds else "an integer"
-            raise BadInput(f"{at}.{key}={value}: expected {expected}")
+            raise InputError(f"{at}.{key}={value}: expected {expected}")
 
 
 def _is_number(value: Any, *, integer: bool) -> bool:
@@ -161,6 +161,6 @@ def _check_network_number(key: str, value: Any) -> None:
         return
     name = key.rpartition(".")[2]
     if value < 0 and name not in _FROM_THE_END:
-        raise BadInput(f"{key}={value}: expected a number >= 0")
+        raise InputError(f"{key}={value}: expected a number >= 0")
     if ("drop" in name or "share" in name) and value > 1:
-        raise BadInput(f"{key}={value}: expected a number from 0 to 1")
+        raise InputError(f"{key}={value}: expected a number from 0 to 1")

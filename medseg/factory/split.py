@@ -16,7 +16,7 @@ from medseg.data.splits.blocks import blocks, runs
 from medseg.data.splits.folds import USUAL, Files, held_out, number_of_folds, split
 from medseg.data.splits.leakage import leaks
 from medseg.data.store.content_hash import content_key
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 TEST_SET = "the test set"
 """What a run's scores are said to be of, in ``policy`` of ``metrics.json``, if there is a test set."""
@@ -49,7 +49,7 @@ def halves(cfg: DictConfig, source: Dataset) -> tuple[list[Case], list[Case]]:
         val = named(cases, data.val_cases, "data.val_cases")
         train = [i for i in cases if i not in set(val)]
         if not train:
-            raise BadInput(f"data.val_cases={list(data.val_cases)}: every case validates, and none is left to train")
+            raise InputError(f"data.val_cases={list(data.val_cases)}: every case validates, and none is left to train")
     else:
         gap, files, listed = data.get("gap", 0), _files(cfg), list(cases.values())
         n_folds = number_of_folds(listed, data.n_folds)
@@ -67,13 +67,13 @@ def labelled_halves(cfg: DictConfig, source: Dataset) -> tuple[list[Case], list[
     smaller number among those of a larger.
 
     Raises:
-        BadInput: More are asked for than there are, or a case has no label.
+        InputError: More are asked for than there are, or a case has no label.
     """
     train, val = halves(cfg, source)
     n = cfg.data.get("n_labelled")
     if n is not None:
         if not 1 <= n <= len(train):
-            raise BadInput(f"data.n_labelled={n}: expected 1 to {len(train)}, the training cases of the fold")
+            raise InputError(f"data.n_labelled={n}: expected 1 to {len(train)}, the training cases of the fold")
         order = np.random.default_rng([cfg.data.split_seed, 4]).permutation(len(train))
         train = [train[i] for i in sorted(order[:n])]
     refuse(
@@ -104,12 +104,12 @@ def named(cases: Iterable[str], patterns: Sequence[str] | None, key: str) -> lis
     """Cases whose names match one of the patterns (``*`` stands for anything).
 
     Raises:
-        BadInput: A pattern that no case matches.
+        InputError: A pattern that no case matches.
     """
     ids = list(cases)
     for pattern in patterns or ():
         if not fnmatch.filter(ids, pattern):
-            raise BadInput(f"{key}: no case is named {pattern!r}, cases are {first_five(sorted(ids))}; mend the name")
+            raise InputError(f"{key}: no case is named {pattern!r}, cases are {first_five(sorted(ids))}; mend the name")
     return [i for i in ids if any(fnmatch.fnmatchcase(i, pattern) for pattern in patterns or ())]
 
 

@@ -15,7 +15,7 @@ from torch.nn.modules import module as registry
 
 from medseg.data.layout.patterns import FileNames
 from medseg.data.reading.options import Reading
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.factory.instantiate import instantiate
 from medseg.factory.network import network
 from medseg.models.network import Network
@@ -64,11 +64,11 @@ class Held:
         The classes that it names have to be checked before (``trust.check``); they are built by ``rebuilt`` only.
 
         Raises:
-            BadInput: A part that is missing, of another kind, out of range, or at odds with another; names it.
+            InputError: A part that is missing, of another kind, out of range, or at odds with another; names it.
         """
         spec, plan = DataSpec.from_dict(stored["spec"]), Plan.from_dict(stored["plan"])
         if len(plan.spacing) != spec.ndim or len(plan.normalisation) != len(spec.channels):
-            raise BadInput(
+            raise InputError(
                 f"plan of {len(plan.spacing)} axes and {len(plan.normalisation)} channels, "
                 f"spec of {spec.ndim} and {len(spec.channels)}"
             )
@@ -92,7 +92,7 @@ def rebuilt(held: Held, state: Mapping[str, Tensor]) -> Network:
     """The network of a checkpoint with its weights.
 
     Raises:
-        BadInput: Settings and tensors that do not fit each other.
+        InputError: Settings and tensors that do not fit each other.
     """
     cfg = held.config
     try:
@@ -101,11 +101,11 @@ def rebuilt(held: Held, state: Mapping[str, Tensor]) -> Network:
             if "peft" in cfg:  # checkpoints from before it have everything tuned
                 instantiate(cfg.peft).attach(net)
         net.load_state_dict(dict(state))
-    except BadInput:
+    except InputError:
         raise
     except _MISFITS as error:
         told = " ".join(str(error).split())
-        raise BadInput(f"the network can't be rebuilt: {type(error).__name__}: {told[:200]}") from error
+        raise InputError(f"the network can't be rebuilt: {type(error).__name__}: {told[:200]}") from error
     return net
 
 
@@ -121,7 +121,7 @@ def _no_larger_than(state: Mapping[str, Tensor]) -> Iterator[None]:
         entries -= 1
         values -= added.numel() if isinstance(added, nn.Parameter) and not added.is_meta else 0
         if entries < 0 or values < 0:
-            raise BadInput("model: its settings make a network far larger than the tensors of the checkpoint")
+            raise InputError("model: its settings make a network far larger than the tensors of the checkpoint")
 
     hooks = [
         registry.register_module_parameter_registration_hook(count),
@@ -139,7 +139,7 @@ def _windows(config: Mapping[str, Any], ndim: int) -> dict[str, Any]:
     given = mapped(config["inference"], "inference", ["overlap", "batch_size", "flips"])
     overlap = number(given["overlap"], "inference.overlap", most=0.99)
     if overlap < 0:
-        raise BadInput(f"inference.overlap={overlap}: expected a share from 0 to 0.99")
+        raise InputError(f"inference.overlap={overlap}: expected a share from 0 to 0.99")
     batch_size = whole(given["batch_size"], "inference.batch_size", 1, 1_000_000)
     precision = mapped(config["trainer"], "trainer", ["precision"])["precision"]
     transform = mapped(config.get("transform") or {}, "transform")

@@ -16,7 +16,7 @@ from medseg import checkpoint
 from medseg.callbacks.early_stopping import EarlyStop
 from medseg.callbacks.finite import FiniteCheck
 from medseg.callbacks.resumable import Resumable
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.factory.instantiate import instantiate
 from medseg.labels import LabelTable
 from medseg.loggers.csv_file import MetricsFile
@@ -28,11 +28,11 @@ def loggers(cfg: DictConfig, run_dir: Path) -> list[Logger]:
     """``metrics.csv``, and the loggers of ``cfg.logger``.
 
     Raises:
-        BadInput: A logger that needs what is not there.
+        InputError: A logger that needs what is not there.
     """
     for key, entry in cfg.logger.items():
         if not (entry is None or (OmegaConf.is_dict(entry) and "_target_" in entry)):
-            raise BadInput(f"logger.{key}={entry}: expected a logger by its name, such as logger=[wandb,tensorboard]")
+            raise InputError(f"logger.{key}={entry}: expected a logger by its name, such as logger=[wandb,tensorboard]")
     return [MetricsFile(run_dir), *(instantiate(entry) for entry in cfg.logger.values() if entry is not None)]
 
 
@@ -47,7 +47,7 @@ def monitored(cfg: DictConfig, method: type[Method], labels: LabelTable | None =
         labels: The label table, if it is known already; without it, keys of single classes are not checked.
 
     Raises:
-        BadInput: No validation logs the key.
+        InputError: No validation logs the key.
     """
     pooled = bool(cfg.metric.get("pooled", False))
     names = (
@@ -60,7 +60,7 @@ def monitored(cfg: DictConfig, method: type[Method], labels: LabelTable | None =
     metric, _, of_class = key.removeprefix("val/").partition("/")
     scored = "val/dice" in valid and metric in overlap.class_metrics(pooled=pooled)
     if key not in valid and not (labels is None and of_class and scored):
-        raise BadInput(f"monitor={key}: no validation logs it; expected one of {', '.join(valid)}, or null")
+        raise InputError(f"monitor={key}: no validation logs it; expected one of {', '.join(valid)}, or null")
     return key, method.monitor[1] if key == method.monitor[0] else "min" if key == "val/loss" else "max"
 
 
@@ -68,13 +68,13 @@ def early_stop(cfg: DictConfig, monitor: tuple[str, str]) -> list[EarlyStop]:
     """The callback of ``cfg.early_stopping``; none where its patience is null.
 
     Raises:
-        BadInput: Settings out of range, or a training that validates on its own training cases.
+        InputError: Settings out of range, or a training that validates on its own training cases.
     """
     settings = cfg.early_stopping
     if settings.patience is None:
         return []
     if str(cfg.data.get("fold")) == "all" and not cfg.data.get("val_cases"):
-        raise BadInput(
+        raise InputError(
             f"early_stopping.patience={settings.patience} with data.fold=all, which validates on the training cases; "
             "choose a fold, or early_stopping.patience=null"
         )
@@ -114,5 +114,5 @@ def trainer(
             enable_model_summary=False,
         )
     except (MisconfigurationException, TypeError) as error:
-        raise BadInput(f"trainer can't be built: {error}; check the keys under trainer") from error
+        raise InputError(f"trainer can't be built: {error}; check the keys under trainer") from error
     return made

@@ -8,7 +8,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, get_type_hints
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.finetuning.strategy import Tuning
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Encoder
@@ -49,14 +49,14 @@ def check(config: Mapping[str, Any], source: str, trust: Sequence[str] | str = (
             that alone, wherever it is defined.
 
     Raises:
-        BadInput: Names the key, what it names, and the way to trust it.
+        InputError: Names the key, what it names, and the way to trust it.
     """
     trusted = names(trust)
     for part in PARTS:
         if config.get(part) is None:
             continue
         if not isinstance(config[part], Mapping) or not isinstance(config[part].get("_target_"), str):
-            raise BadInput(f"{source}: {part}={shown(config[part])}: expected the settings of a class (_target_)")
+            raise InputError(f"{source}: {part}={shown(config[part])}: expected the settings of a class (_target_)")
         for key, node in nodes(config[part], part, source):
             if isinstance(node, Mapping):
                 _check_directives(node, key, source)
@@ -74,7 +74,7 @@ def names(trust: Sequence[str] | str) -> tuple[str, ...]:
     """The trusted modules of a setting, which may be a single one.
 
     Raises:
-        BadInput: Something that is no name of a module.
+        InputError: Something that is no name of a module.
 
     Example:
         >>> names("my_package"), names(["one", "two.nets"])
@@ -83,7 +83,7 @@ def names(trust: Sequence[str] | str) -> tuple[str, ...]:
     listed = (trust,) if isinstance(trust, str) else tuple(trust)
     for name in listed:
         if not isinstance(name, str) or not all(word.isidentifier() for word in name.split(".")):
-            raise BadInput(f"trust={shown(name)}: expected names of modules, such as trust=[my_package]")
+            raise InputError(f"trust={shown(name)}: expected names of modules, such as trust=[my_package]")
     return listed
 
 
@@ -91,25 +91,27 @@ def nodes(value: Any, key: str, source: str) -> Iterator[tuple[str, Any]]:
     """Every mapping, list and plain value below a stored value, with its key; the value itself first.
 
     Raises:
-        BadInput: Another kind of value, a key that is no word, an interpolation, or more than a configuration holds.
+        InputError: Another kind of value, a key that is no word, an interpolation, or more than a configuration holds.
     """
     waiting, count = [(key, value, 0)], 0
     while waiting:
         key, value, level = waiting.pop()
         count += 1
         if level > _MOST_LEVELS or count > _MOST_NODES:
-            raise BadInput(f"{source}: {key[:80]}: nested too deeply or too large for a configuration")
+            raise InputError(f"{source}: {key[:80]}: nested too deeply or too large for a configuration")
         if isinstance(value, str) and "${" in value:
-            raise BadInput(f"{source}: {key}={shown(value)}: a stored configuration holds values, no interpolations")
+            raise InputError(f"{source}: {key}={shown(value)}: a stored configuration holds values, no interpolations")
         yield key, value
         if isinstance(value, Mapping):
             if strange := [k for k in value if not isinstance(k, (str, int))]:
-                raise BadInput(f"{source}: {key}: got the key {shown(strange[0])}, expected a word")
+                raise InputError(f"{source}: {key}: got the key {shown(strange[0])}, expected a word")
             waiting += [(f"{key}.{k}", v, level + 1) for k, v in reversed(list(value.items()))]
         elif isinstance(value, (list, tuple)):
             waiting += [(f"{key}[{i}]", v, level + 1) for i, v in reversed(list(enumerate(value)))]
         elif not isinstance(value, (str, int, float, type(None))):
-            raise BadInput(f"{source}: {key}: got a {type(value).__name__}, expected text, numbers, lists or mappings")
+            raise InputError(
+                f"{source}: {key}: got a {type(value).__name__}, expected text, numbers, lists or mappings"
+            )
 
 
 def _check_directives(node: Mapping[Any, Any], key: str, source: str) -> None:
@@ -118,26 +120,28 @@ def _check_directives(node: Mapping[Any, Any], key: str, source: str) -> None:
         name = str(word)
         directive = name.startswith("_") and name.endswith("_") and name != "_target_"
         if directive and not any(type(value) is type(v) and value == v for v in _DIRECTIVES.get(name, ())):
-            raise BadInput(f"{source}: {key}.{name}={shown(value)}: {_MADE_FROM}, and this is no setting of one")
+            raise InputError(f"{source}: {key}.{name}={shown(value)}: {_MADE_FROM}, and this is no setting of one")
         if name in _FILES and value not in (None, False, ""):
-            raise BadInput(f"{source}: {key}.{name}={shown(value)}: a stored configuration may not name files to load")
+            raise InputError(
+                f"{source}: {key}.{name}={shown(value)}: a stored configuration may not name files to load"
+            )
 
 
 def _check_target(target: Any, key: str, source: str, trusted: Sequence[str]) -> None:
     """Refuse a ``_target_`` that is neither one of medseg's parts of networks nor trusted."""
     start = f"{source}: {key}._target_={shown(target)}"
     if not isinstance(target, str) or not all(word.isidentifier() for word in target.split(".")):
-        raise BadInput(f"{start}: {_MADE_FROM}; expected the path of one of their classes")
+        raise InputError(f"{start}: {_MADE_FROM}; expected the path of one of their classes")
     if target in trusted:
         return
     kinds = (PARTS[key],) if key in PARTS else _KINDS
     if target.startswith(_ROOMS):
         if not _is_kind(_defined(target), kinds):
-            raise BadInput(f"{start}: {_MADE_FROM}, and this is none ({', '.join(k.__name__ for k in kinds)})")
+            raise InputError(f"{start}: {_MADE_FROM}, and this is none ({', '.join(k.__name__ for k in kinds)})")
     elif not _below(target, trusted):
-        raise BadInput(f"{start}: {_MADE_FROM}; if this is your own class, add trust=[{target.partition('.')[0]}]")
+        raise InputError(f"{start}: {_MADE_FROM}; if this is your own class, add trust=[{target.partition('.')[0]}]")
     elif not (_below(str(getattr(found := _located(target, start), "__module__", "")), trusted) and callable(found)):
-        raise BadInput(f"{start}: trust={list(trusted)} holds for what is defined in these modules, and this is not")
+        raise InputError(f"{start}: trust={list(trusted)} holds for what is defined in these modules, and this is not")
 
 
 def _below(path: str, trusted: Sequence[str]) -> bool:
@@ -148,7 +152,7 @@ def _defined(target: str) -> Any:
     """What a module of medseg defines under a name; None for what it imports, or lacks.
 
     Raises:
-        BadInput: A package that the module needs is not installed.
+        InputError: A package that the module needs is not installed.
     """
     place, _, name = target.rpartition(".")
     try:
@@ -156,7 +160,7 @@ def _defined(target: str) -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "medseg":
             return None
-        raise BadInput(f"{target} can't be built: {error}; install that package") from error
+        raise InputError(f"{target} can't be built: {error}; install that package") from error
     at = (getattr(found, "__module__", None), getattr(found, "__qualname__", None))
     return found if at == (place, name) else None
 
@@ -171,7 +175,7 @@ def _located(target: str, start: str) -> Any:
     """What stands under the path of a trusted module, found without leaving it; None if a module is another's.
 
     Raises:
-        BadInput: It can't be imported.
+        InputError: It can't be imported.
     """
     found: Any = None
     words = target.split(".")
@@ -182,7 +186,9 @@ def _located(target: str, start: str) -> Any:
             try:
                 inner = import_module(path)
             except ImportError as error:
-                raise BadInput(f"{start}: can't be imported ({error}); make it importable where you load it") from error
+                raise InputError(
+                    f"{start}: can't be imported ({error}); make it importable where you load it"
+                ) from error
         if isinstance(inner, ModuleType) and inner.__name__ != path:
             return None
         found = inner

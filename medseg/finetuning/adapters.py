@@ -13,7 +13,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.finetuning.strategy import part_of
 
 
@@ -46,12 +46,12 @@ def load(network: nn.Module, path: Path) -> None:
     """Put what ``save`` wrote into a network that was built, initialised and attached to in the same way.
 
     Raises:
-        BadInput: Not such a file, or of another network; nothing is changed then.
+        InputError: Not such a file, or of another network; nothing is changed then.
     """
     try:
         found = safetensors.torch.load_file(path)
     except Exception as error:  # the library raises its own kinds, and those of the file system
-        raise BadInput(
+        raise InputError(
             f"{path}: no readable adapters ({error}); expected a file that peft.adapters.save wrote"
         ) from error
     wanted = learned(network)
@@ -59,7 +59,7 @@ def load(network: nn.Module, path: Path) -> None:
         k for k in found if k not in wanted
     ]
     if misfit:
-        raise BadInput(
+        raise InputError(
             f"{path}: {len(misfit)} tensors do not fit the network, such as {misfit[0]}; attach the same peft to the "
             "same model first"
         )

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.finetuning.strategy import Tuning, need_encoder
 
 
@@ -14,7 +14,7 @@ class Frozen(Tuning):
     """The decoder learns alone; the encoder's normalisation and dropout stay in evaluation mode too.
 
     Raises:
-        BadInput: In ``attach``, for a network without an encoder.
+        InputError: In ``attach``, for a network without an encoder.
     """
 
     keeps = True
@@ -30,7 +30,7 @@ class LinearProbe(Frozen):
     """``Frozen``, held to a linear decoder: what is measured is what the encoder knows by itself.
 
     Raises:
-        BadInput: In ``attach``, for another decoder.
+        InputError: In ``attach``, for another decoder.
     """
 
     option = "linear_probe"
@@ -40,4 +40,4 @@ class LinearProbe(Frozen):
         super().change(network)
         decoder = getattr(network, "decoder", None)
         if type(decoder).__name__ != "Linear":
-            raise BadInput(f"peft=linear_probe: the decoder is {type(decoder).__name__}; set model/decoder=linear")
+            raise InputError(f"peft=linear_probe: the decoder is {type(decoder).__name__}; set model/decoder=linear")

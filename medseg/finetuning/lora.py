@@ -9,7 +9,7 @@ from typing import Any
 import peft
 from torch import nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.finetuning.strategy import Tuning, part_of
 
 KINDS = {
@@ -37,7 +37,7 @@ class Lora(Tuning):
         pace: What every ``Tuning`` takes; rates hold for the adapters too.
 
     Raises:
-        BadInput: Unknown targets; in ``attach``, no layer of such a kind.
+        InputError: Unknown targets; in ``attach``, no layer of such a kind.
 
     References:
         Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2022.
@@ -57,7 +57,7 @@ class Lora(Tuning):
         super().__init__(**pace)
         check_targets(targets)
         if rank < 1:
-            raise BadInput(f"peft.rank={rank}: expected 1 or more")
+            raise InputError(f"peft.rank={rank}: expected 1 or more")
         self.rank, self.alpha, self.dropout, self.targets = rank, alpha, dropout, tuple(targets)
 
     def change(self, network: nn.Module) -> None:
@@ -86,24 +86,24 @@ def check_targets(targets: Sequence[str]) -> None:
     """Refuse targets that are none.
 
     Raises:
-        BadInput: Names them and what there is.
+        InputError: Names them and what there is.
     """
     known = {*KINDS, "convolution", "linear"}
     unknown = [t for t in targets if t not in known]
     if unknown or not targets:
-        raise BadInput(f"peft.targets={list(targets)}: choose from {', '.join(sorted(known))}")
+        raise InputError(f"peft.targets={list(targets)}: choose from {', '.join(sorted(known))}")
 
 
 def layers_of(part: nn.Module, targets: Sequence[str]) -> list[str]:
     """Names of the layers of the kinds asked for.
 
     Raises:
-        BadInput: There are none; says which kinds there are.
+        InputError: There are none; says which kinds there are.
     """
     found = [name for name, module in part.named_modules() if kind_of(name, module) & set(targets)]
     if not found:
         there = sorted({kind for name, module in part.named_modules() for kind in kind_of(name, module)})
-        raise BadInput(f"peft.targets={list(targets)}: no such layer in {type(part).__name__}; it has {there}")
+        raise InputError(f"peft.targets={list(targets)}: no such layer in {type(part).__name__}; it has {there}")
     return found
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.finetuning.lora import check_targets, layers_of
 from medseg.finetuning.strategy import Tuning, part_of
 
@@ -26,7 +26,7 @@ class _Reparametrised(Tuning):
         super().__init__(**pace)
         check_targets(targets)
         if rank < 1:
-            raise BadInput(f"peft.rank={rank}: expected 1 or more")
+            raise InputError(f"peft.rank={rank}: expected 1 or more")
         self.rank, self.targets = rank, tuple(targets)
 
     def change(self, network: nn.Module) -> None:
@@ -88,7 +88,7 @@ class Nola(_Reparametrised):
     ) -> None:
         super().__init__(rank=rank, targets=targets, **pace)
         if bases < 1:
-            raise BadInput(f"peft.bases={bases}: expected 1 or more")
+            raise InputError(f"peft.bases={bases}: expected 1 or more")
         self.bases, self.seed = bases, seed
 
     def of(self, weight: Tensor, number: int) -> nn.Module:

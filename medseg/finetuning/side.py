@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.finetuning.strategy import Tuning, need_encoder
 from medseg.models.layers import CONV, CellNorm
 
@@ -38,7 +38,7 @@ class SideTuning(Tuning):
     def __init__(self, *, width: int = 48, **pace: float) -> None:
         super().__init__(**pace)
         if width < 1:
-            raise BadInput(f"peft.width={width}: expected 1 or more")
+            raise InputError(f"peft.width={width}: expected 1 or more")
         self.width = width
 
     def change(self, network: nn.Module) -> None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.finetuning.depth import depths
 
 
@@ -29,7 +29,7 @@ class Tuning(ABC):
         thaw: Share of the budget after that, over which layers start to learn one after the other, the last first.
 
     Raises:
-        BadInput: Values out of range.
+        InputError: Values out of range.
 
     References:
         Clark et al., ELECTRA, 2020, and Bao et al., BEiT, 2022 (layer-wise decay). Howard and Ruder, Universal
@@ -43,16 +43,18 @@ class Tuning(ABC):
         self, *, rate: float = 1.0, layer_decay: float = 1.0, head_first: float = 0.0, thaw: float = 0.0
     ) -> None:
         if rate < 0 or not 0 < layer_decay <= 1:
-            raise BadInput(f"peft: rate={rate}, layer_decay={layer_decay} came, expected rate >= 0 and 0 < decay <= 1")
+            raise InputError(
+                f"peft: rate={rate}, layer_decay={layer_decay} came, expected rate >= 0 and 0 < decay <= 1"
+            )
         if not (0 <= head_first <= 1 and 0 <= thaw <= 1 and head_first + thaw <= 1):
-            raise BadInput(f"peft: head_first={head_first}, thaw={thaw}: expected shares whose sum is at most 1")
+            raise InputError(f"peft: head_first={head_first}, thaw={thaw}: expected shares whose sum is at most 1")
         self.rate, self.layer_decay, self.head_first, self.thaw = rate, layer_decay, head_first, thaw
 
     def attach(self, network: nn.Module) -> None:
         """Change the network: freeze what stays, add what learns.
 
         Raises:
-            BadInput: The network has no place for it.
+            InputError: The network has no place for it.
         """
         if self.keeps:
             part_of(network).requires_grad_(False)
@@ -104,11 +106,11 @@ def need_encoder(network: nn.Module, way: str) -> Any:
     """The encoder of a segmenter.
 
     Raises:
-        BadInput: There is none.
+        InputError: There is none.
     """
     part: Any = part_of(network)
     if part is network:
-        raise BadInput(
+        raise InputError(
             f"peft={way} needs an encoder that declares its features, {type(network).__name__} has none; "
             "take model=segmenter, or peft=full or lora"
         )

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.formats.source import Source
 from medseg.geometry.grid import PIXEL, RAS_MM, Grid
 from medseg.labels import LabelTable
@@ -88,7 +88,7 @@ def open(path: Path | str, *, series: str | None = None, alpha: bool = True) -> 
             (near infrared is tagged so by mistake, see ``GeoTiffSource``).
 
     Raises:
-        BadInput: Missing, unknown suffix, unreadable header, or a DICOM folder that is not one volume.
+        InputError: Missing, unknown suffix, unreadable header, or a DICOM folder that is not one volume.
     """
     path = Path(path)
     check_regular(path)
@@ -97,7 +97,7 @@ def open(path: Path | str, *, series: str | None = None, alpha: bool = True) -> 
 
         return dicom.open(path, series=series)
     if series is not None:
-        raise BadInput(f"{path}: series={series} chooses among DICOM series in a folder, but this is a file; drop it")
+        raise InputError(f"{path}: series={series} chooses among DICOM series in a folder, but this is a file; drop it")
     module = _module(path)
     options = {"alpha": alpha} if module == "geotiff" else {}
     return import_module(f"medseg.formats.{module}").open(path, **options)
@@ -107,17 +107,19 @@ def check_regular(path: Path) -> None:
     """Refuse what is neither a file nor a folder: opening a named pipe waits for ever, a device may never end.
 
     Raises:
-        BadInput: Missing, a name that no file can have, a pipe, socket or device.
+        InputError: Missing, a name that no file can have, a pipe, socket or device.
     """
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        raise BadInput(f"{path}: no such file or folder; mend the path") from None
+        raise InputError(f"{path}: no such file or folder; mend the path") from None
     except (OSError, ValueError) as error:  # a name that is too long or holds a NUL
         reason = getattr(error, "strerror", None) or error
-        raise BadInput(f"{str(path)[:300]}: cannot be opened ({reason}), expected a file or folder") from error
+        raise InputError(f"{str(path)[:300]}: cannot be opened ({reason}), expected a file or folder") from error
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise BadInput(f"{path}: is a named pipe, socket or device, expected a file or folder; copy it to a file first")
+        raise InputError(
+            f"{path}: is a named pipe, socket or device, expected a file or folder; copy it to a file first"
+        )
 
 
 def write(
@@ -147,7 +149,7 @@ def write(
         nodata: Value for the nodata tag of a GeoTIFF; the others have none.
 
     Raises:
-        BadInput: Unknown or unwritable suffix, missing folder, a grid that the format does not hold, or
+        InputError: Unknown or unwritable suffix, missing folder, a grid that the format does not hold, or
             values that it does not hold.
     """
     path = Path(path)
@@ -181,12 +183,12 @@ def write_image(
         nodata: Value for the nodata tag of a GeoTIFF, NaN included.
 
     Raises:
-        BadInput: As ``write``.
+        InputError: As ``write``.
     """
     path = Path(path)
     module = _writable(path, image.shape[1:], grid)
     if module not in ("geotiff", "image"):
-        raise BadInput(f"{path}: images of several channels are written to {', '.join((*RASTERS, '.png'))} only")
+        raise InputError(f"{path}: images of several channels are written to {', '.join((*RASTERS, '.png'))} only")
     stored = _storable(image)
     options: dict[str, Any] = {}
     if module == "geotiff":
@@ -214,24 +216,26 @@ def _writable(path: Path, shape: tuple[int, ...], grid: Grid) -> str:
     kind = suffix(path)
     if len(os.fsencode(path.name)) > _LONGEST_NAME:
         length = len(os.fsencode(path.name))
-        raise BadInput(f"{path}: its name has {length} bytes, files may have {_LONGEST_NAME}; shorten the case's name")
+        raise InputError(
+            f"{path}: its name has {length} bytes, files may have {_LONGEST_NAME}; shorten the case's name"
+        )
     if path.is_dir() or kind == ".dcm":
-        raise BadInput(f"{path}: DICOM is read but not written; write to {stem(path)}.nii.gz")
+        raise InputError(f"{path}: DICOM is read but not written; write to {stem(path)}.nii.gz")
     module = _module(path)
     if kind in _DETACHED:
         whole = {".nhdr": ".nrrd", ".mhd": ".mha"}[kind]
-        raise BadInput(f"{path}: headers with detached data are read but not written; write to {stem(path)}{whole}")
+        raise InputError(f"{path}: headers with detached data are read but not written; write to {stem(path)}{whole}")
     if module == "image" and kind != ".png":
-        raise BadInput(f"{path}: {kind} is read but not written, as it may change values; write to {stem(path)}.png")
+        raise InputError(f"{path}: {kind} is read but not written, as it may change values; write to {stem(path)}.png")
     if not path.parent.is_dir():
-        raise BadInput(f"{path}: the folder {path.parent} does not exist; make it first")
+        raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
     came = f"{path}: a grid of {grid.ndim} axes in frame {grid.frame[:40]!r} came"
     if kind in VOLUMES and (grid.ndim != 3 or grid.frame != RAS_MM):
-        raise BadInput(f"{came}, volume files hold 3 axes in {RAS_MM!r}; write to an image format")
+        raise InputError(f"{came}, volume files hold 3 axes in {RAS_MM!r}; write to an image format")
     if kind not in VOLUMES and (grid.ndim != 2 or grid.frame == RAS_MM):
-        raise BadInput(f"{came}, {kind} holds 2 axes in a CRS or {PIXEL!r}; write to {stem(path)}.nii.gz")
+        raise InputError(f"{came}, {kind} holds 2 axes in a CRS or {PIXEL!r}; write to {stem(path)}.nii.gz")
     if kind == ".png" and grid.frame != PIXEL:
-        raise BadInput(f"{came}, which PNG cannot keep; write to {stem(path)}.tif")
+        raise InputError(f"{came}, which PNG cannot keep; write to {stem(path)}.tif")
     if shape != grid.shape:
         raise ValueError(f"an array {shape} came with a grid of {grid.shape}")
     return module
@@ -245,12 +249,14 @@ def _check_nodata(path: Path, nodata: float | None, dtype: np.dtype[Any]) -> Non
     if nodata is None or dtype.kind == "f":
         return
     if not np.iinfo(dtype).min <= nodata <= np.iinfo(dtype).max:
-        raise BadInput(f"{path}: nodata {nodata} came for cells of {dtype}, which do not hold it; choose another value")
+        raise InputError(
+            f"{path}: nodata {nodata} came for cells of {dtype}, which do not hold it; choose another value"
+        )
 
 
 def _module(path: Path) -> str:
     if suffix(path) not in _MODULES:
-        raise BadInput(
+        raise InputError(
             f"{path}: unknown suffix {suffix(path)!r}; known are {', '.join(SUFFIXES)}, or a folder of DICOM slices; "
             f"masks of scenes may also be vectors ({', '.join(VECTORS)})"
         )

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Bool, Float, Shaped
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.formats.georeference import same_frame, whole_cells
 from medseg.formats.mosaic import Mosaic
 from medseg.formats.source import Source
@@ -40,13 +40,13 @@ def aligned(source: Source, grid: Grid, *, order: Literal["nearest", "linear"]) 
             are valid and not NaN.
 
     Raises:
-        BadInput: Frames between which nothing leads, such as ``PIXEL`` and a CRS.
+        InputError: Frames between which nothing leads, such as ``PIXEL`` and a CRS.
     """
     if whole_cells(source.grid, grid) is not None:
         return Mosaic([source], grid)
     frames = (source.grid.frame, grid.frame)
     if not same_frame(*frames) and {PIXEL, RAS_MM} & {*frames}:
-        raise BadInput(
+        raise InputError(
             f"{source.path}: lies in {frames[0][:40]!r} and cannot be brought to {frames[1][:40]!r}; "
             "give both files a CRS and transform (gdal_edit), or neither"
         )

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Shaped
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.formats.source import Source
 from medseg.geometry.box import Box
 from medseg.labels import LabelTable
@@ -22,7 +22,7 @@ def colours_by_name(given: Mapping[str, Sequence[Any]]) -> Colours:
     """Colours of a configuration: a class has one (``[255, 0, 0]``) or several (``[[255, 0, 0], [250, 5, 5]]``).
 
     Raises:
-        BadInput: Something else than three numbers from 0 to 255, or a colour of two classes.
+        InputError: Something else than three numbers from 0 to 255, or a colour of two classes.
 
     Example:
         >>> colours_by_name({"car": [255, 255, 0]})
@@ -32,10 +32,10 @@ def colours_by_name(given: Mapping[str, Sequence[Any]]) -> Colours:
     every = [tuple(colour) for colours in listed.values() for colour in colours]
     for colour in every:
         if len(colour) != 3 or not all(isinstance(v, int) and 0 <= v <= 255 for v in colour):
-            raise BadInput(f"data.mask_colours: {list(colour)} is no colour, expected [red, green, blue] of 0 to 255")
+            raise InputError(f"data.mask_colours: {list(colour)} is no colour, expected [red, green, blue] of 0 to 255")
     twice = sorted({colour for colour in every if every.count(colour) > 1})
     if twice:
-        raise BadInput(f"data.mask_colours: {list(twice[0])} came more than once; a colour stands for one class")
+        raise InputError(f"data.mask_colours: {list(twice[0])} came more than once; a colour stands for one class")
     return tuple((name, tuple(tuple(colour) for colour in colours)) for name, colours in listed.items())
 
 
@@ -50,13 +50,13 @@ class ColourMask(Source):
         labels: Gives a class its raw value, the first if it has several.
 
     Raises:
-        BadInput: The file has no three channels of 8 bits, or a colour is of no class; ``read`` raises it
+        InputError: The file has no three channels of 8 bits, or a colour is of no class; ``read`` raises it
             for colours in the file that are of no class.
     """
 
     def __init__(self, source: Source, colours: Colours, labels: LabelTable) -> None:
         if source.n_channels != 3 or source.dtype != np.uint8:
-            raise BadInput(
+            raise InputError(
                 f"{source.path}: {source.n_channels} channel(s) of {source.dtype} came, but data.mask_colours expects "
                 "3 of uint8 that show classes as colours; drop that setting if the mask holds class values"
             )
@@ -64,7 +64,7 @@ class ColourMask(Source):
         value_of |= dict(zip(["ignore"], labels.ignore_values))
         unknown = [name for name, _ in colours if name not in value_of]
         if unknown:
-            raise BadInput(f"data.mask_colours names {unknown}, classes are {list(value_of)}; mend the names")
+            raise InputError(f"data.mask_colours names {unknown}, classes are {list(value_of)}; mend the names")
         self.path, self.grid, self.dtype = source.path, source.grid, np.dtype(np.int32)
         self.n_channels = 1
         self._source = source
@@ -80,7 +80,7 @@ class ColourMask(Source):
             found, counts = np.unique(codes[strange], return_counts=True)
             most = np.argsort(-counts)[:5]
             told = {(int(c) >> 16, int(c) >> 8 & 255, int(c) & 255): int(n) for c, n in zip(found[most], counts[most])}
-            raise BadInput(
+            raise InputError(
                 f"{self.path}: {len(found)} colour(s) of no class, such as {told} (RGB: cells); add them to "
                 "data.mask_colours, where a class may have several, or under the name ignore"
             )

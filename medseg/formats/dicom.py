@@ -19,7 +19,7 @@ from pydicom.misc import is_dicom
 from pydicom.multival import MultiValue
 from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.formats.source import LPS_TO_RAS, Source, damage_told, file_grid, read_dtype
 from medseg.geometry.box import Box
 
@@ -78,7 +78,7 @@ class Slice:
         """From the header of a file, of which every tag is decoded here: pydicom decodes them when they are asked for.
 
         Raises:
-            BadInput: A tag that cannot be decoded, or has other values than one slice has.
+            InputError: A tag that cannot be decoded, or has other values than one slice has.
         """
         with damage_told(Path(header.filename), *_DAMAGE):
             down, along = _numbers(header, "PixelSpacing", 2)
@@ -175,14 +175,14 @@ def _headers(folder: Path) -> list[Any]:
         try:
             with damage_told(path, *_DAMAGE):
                 header = _header(path)
-        except BadInput:
+        except InputError:
             if path.suffix.lower() == ".dcm":
                 raise
             continue
         if header is None:
             continue
         if "SeriesInstanceUID" not in header:
-            raise BadInput(f"{path}: lacks SeriesInstanceUID, so it is no whole slice; remove it or copy it again")
+            raise InputError(f"{path}: lacks SeriesInstanceUID, so it is no whole slice; remove it or copy it again")
         headers.append(header)
     return headers
 
@@ -224,14 +224,14 @@ def _choose(folder: Path, headers: Sequence[Any], series: str | None) -> list[An
     # series without any pixels are reports and annotations
     groups = {uid: group for uid, group in groups.items() if any("Rows" in h for h in group)}
     if not groups:
-        raise BadInput(f"{folder}: no DICOM image in this folder (subfolders are not searched); {_deeper(folder)}")
+        raise InputError(f"{folder}: no DICOM image in this folder (subfolders are not searched); {_deeper(folder)}")
     if series is None and len(groups) == 1:
         return next(iter(groups.values()))
     if series in groups:
         return groups[series]
     found = "; ".join(f"{u} ({len(g)} files, {g[0].get('SeriesDescription', '')!s})" for u, g in groups.items())
     came = f"{len(groups)} series, one was expected" if series is None else f"no series {series}"
-    raise BadInput(
+    raise InputError(
         f"{folder}: holds {came}; move each series into a folder of its own, or choose one in medseg-predict with "
         f"data.series=UID among {found}"
     )
@@ -248,7 +248,7 @@ def _slices(headers: Sequence[Any]) -> list[Slice]:
         for tag, tolerance in _ALIKE.items():
             one, other = (np.array(h[tag].value, dtype=np.float64) for h in (first, header))
             if not np.allclose(one, other, rtol=0, atol=tolerance):
-                raise BadInput(
+                raise InputError(
                     f"{header.filename}: {tag} is {other.tolist()}, but {one.tolist()} in {first.filename}; "
                     "keep the files of one volume in a folder"
                 )
@@ -260,13 +260,13 @@ def _check_kind(header: Any) -> None:
     path = header.filename
     missing = [tag for tag in _NEEDED if header.get(tag) in (None, "")]
     if int(header.get("NumberOfFrames") or 1) > 1:
-        raise BadInput(f"{path}: holds many frames, one slice a file was expected; convert to .nii.gz (dcm2niix)")
+        raise InputError(f"{path}: holds many frames, one slice a file was expected; convert to .nii.gz (dcm2niix)")
     if missing:
-        raise BadInput(f"{path}: lacks {', '.join(missing)}, so it is no whole slice; remove it or copy it again")
+        raise InputError(f"{path}: lacks {', '.join(missing)}, so it is no whole slice; remove it or copy it again")
     if int(header.get("SamplesPerPixel") or 1) != 1:
-        raise BadInput(f"{path}: holds colours, real numbers were expected; remove it or choose another series")
+        raise InputError(f"{path}: holds colours, real numbers were expected; remove it or choose another series")
     if "ModalityLUTSequence" in header:
-        raise BadInput(f"{path}: values go through a table (ModalityLUTSequence); convert the series to .nii.gz")
+        raise InputError(f"{path}: values go through a table (ModalityLUTSequence); convert the series to .nii.gz")
 
 
 def _step(
@@ -275,17 +275,17 @@ def _step(
     """Vector from each slice to the next, in LPS millimetres; slices are in order.
 
     Raises:
-        BadInput: Two slices in one place, a missing slice, or unequal steps.
+        InputError: Two slices in one place, a missing slice, or unequal steps.
     """
     names = [piece.path.name for piece in slices]
     if len(slices) == 1:
         if not slices[0].thickness:
-            raise BadInput(f"{folder}: one slice without SliceThickness has no voxel size; convert it to .nii.gz")
+            raise InputError(f"{folder}: one slice without SliceThickness has no voxel size; convert it to .nii.gz")
         return normal * slices[0].thickness
     gaps = np.diff(places @ normal)
     closest = int(gaps.argmin())
     if gaps[closest] < 1e-3:
-        raise BadInput(
+        raise InputError(
             f"{folder}: {names[closest]} and {names[closest + 1]} lie in the same place; "
             "keep one time point or echo in a folder"
         )
@@ -295,11 +295,11 @@ def _step(
         return step
     typical, widest = float(np.median(gaps)), int(gaps.argmax())
     if gaps[widest] > 1.5 * typical:
-        raise BadInput(
+        raise InputError(
             f"{folder}: slices are missing between {names[widest]} and {names[widest + 1]}, {gaps[widest]:.4g} mm "
             f"apart where {typical:.4g} mm is usual; copy the series again"
         )
-    raise BadInput(
+    raise InputError(
         f"{folder}: slices lie {gaps.min():.4g} to {gaps.max():.4g} mm apart, equal steps were expected; "
         "resample the series to a regular .nii.gz"
     )

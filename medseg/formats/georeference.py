@@ -12,7 +12,7 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.grid import PIXEL, RAS_MM, Grid
 
 WHOLE = 0.01
@@ -23,7 +23,7 @@ def grid_of(path: Path, shape: Sequence[int], transform: Affine, crs: CRS | None
     """Grid of (row, column) cells from rasterio's ``transform``, which maps (column, row) of cell corners.
 
     Raises:
-        BadInput: The transform is singular; names the file.
+        InputError: The transform is singular; names the file.
     """
     frame = crs.to_wkt() if crs else PIXEL
     a, b, c, d, e, f = transform[:6]
@@ -35,8 +35,8 @@ def grid_of(path: Path, shape: Sequence[int], transform: Affine, crs: CRS | None
         grid = Grid(tuple(shape), affine, frame)
         grid.spacing  # noqa: B018  fails for a CRS without a unit of length
         return grid
-    except (BadInput, CRSError) as error:
-        raise BadInput(f"{path}: {error}") from error
+    except (InputError, CRSError) as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def transform_of(grid: Grid) -> Affine | None:

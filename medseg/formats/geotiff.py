@@ -22,7 +22,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.formats.georeference import crs_of, grid_of, transform_of, whole_cells
 from medseg.formats.nodata import comparable, with_data
 from medseg.formats.source import Source, damage_told, read_dtype
@@ -78,10 +78,10 @@ class GeoTiffSource(Source):
         with damage_told(path, *DAMAGE):
             scene = _handle(path, _stamp(path), os.getpid(), threading.get_ident())
             if scene.count > MOST_BANDS:
-                raise BadInput(f"{path}: has {scene.count} bands, expected at most {MOST_BANDS}; check the file")
+                raise InputError(f"{path}: has {scene.count} bands, expected at most {MOST_BANDS}; check the file")
             if len(scene.subdatasets) > 1:
                 pages = len(scene.subdatasets)
-                raise BadInput(f"{path}: holds {pages} pages, one was expected; save each as its own file")
+                raise InputError(f"{path}: holds {pages} pages, one was expected; save each as its own file")
             # rasterio computes these for all bands whenever one is asked for
             indexes, interpretation, flags = scene.indexes, scene.colorinterp, scene.mask_flag_enums
             descriptions, scales, offsets, nodata = scene.descriptions, scene.scales, scene.offsets, scene.nodatavals
@@ -90,7 +90,7 @@ class GeoTiffSource(Source):
         tagged = [b for b, kind in zip(indexes, interpretation) if kind == ColorInterp.alpha] if alpha else []
         bands = [b for b in indexes if b not in set(tagged)]
         if not bands:
-            raise BadInput(f"{path}: holds an alpha band only, channels were expected; save it without alpha")
+            raise InputError(f"{path}: holds an alpha band only, channels were expected; save it without alpha")
         kept = [b - 1 for b in bands]
         self.n_channels = len(bands)
         self.names = _names([descriptions[i] for i in kept])

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from jaxtyping import Shaped
 from PIL import Image, UnidentifiedImageError
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.formats.source import Source, damage_told
 from medseg.geometry.box import Box
 from medseg.geometry.grid import PIXEL, Grid
@@ -44,9 +44,11 @@ class ImageSource(Source):
         with damage_told(path, *_DAMAGE), _open(path) as picture:
             mode, raw, (width, height) = picture.mode, _raw_mode(picture), picture.size
         if mode not in _KINDS:
-            raise BadInput(f"{path}: holds colours of kind {mode}, expected a palette, grey or RGB; convert it to RGB")
+            raise InputError(
+                f"{path}: holds colours of kind {mode}, expected a palette, grey or RGB; convert it to RGB"
+            )
         if _KINDS[mode][1] == "uint8" and ";16" in raw:
-            raise BadInput(
+            raise InputError(
                 f"{path}: holds colours of 16 bits, which PIL cuts to 8; convert it to .tif (gdal_translate)"
             )
         self.path = path
@@ -79,15 +81,15 @@ def open(path: Path) -> ImageSource:
 
 
 def refuse(path: Path, image: Shaped[np.ndarray, "c h w"]) -> None:
-    """Raise BadInput for values that PNG does not hold."""
+    """Raise InputError for values that PNG does not hold."""
     if len(image) not in (1, 3):
-        raise BadInput(f"{path}: {len(image)} channels came, PNG holds 1 or 3; write to {path.stem}.tif")
+        raise InputError(f"{path}: {len(image)} channels came, PNG holds 1 or 3; write to {path.stem}.tif")
     top = 65535 if len(image) == 1 else 255
     whole = image.dtype.kind in "iu"
     low, high = image.min(initial=0), image.max(initial=0)
     if not whole or low < 0 or high > top:
         came = f"integers of {low} to {high}" if whole else image.dtype.name
-        raise BadInput(f"{path}: {came} came, PNG holds 0 to {top} here; write to {path.stem}.tif")
+        raise InputError(f"{path}: {came} came, PNG holds 0 to {top} here; write to {path.stem}.tif")
 
 
 def write(path: Path, image: Shaped[np.ndarray, "c h w"], grid: Grid, *, labels: LabelTable | None = None) -> None:
@@ -126,7 +128,7 @@ def _open(path: Path) -> Image.Image:
         try:
             return Image.open(path, formats=("PNG", "JPEG", "BMP"))
         except Image.DecompressionBombError as error:
-            raise BadInput(
+            raise InputError(
                 f"{path}: too large to decode whole ({error}); convert it to a tiled .tif (gdal_translate)"
             ) from error
 

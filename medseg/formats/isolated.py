@@ -16,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 MEMORY_BYTES = 8 << 30
 """Address space of the process; libraries alone take about one GB."""
@@ -34,7 +34,7 @@ def probe(path: Path, *, cells: bool = False, memory: int = MEMORY_BYTES, second
         seconds: CPU time that it may take.
 
     Raises:
-        BadInput: The file is refused there, or reading it crashes, takes too long or too much memory.
+        InputError: The file is refused there, or reading it crashes, takes too long or too much memory.
     """
     if _INSIDE in os.environ:  # this is that process
         return
@@ -48,12 +48,12 @@ def probe(path: Path, *, cells: bool = False, memory: int = MEMORY_BYTES, second
             env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=2 * seconds, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
-        raise BadInput(f"{path}: reading it had not ended after {2 * seconds} s; convert it again") from error
+        raise InputError(f"{path}: reading it had not ended after {2 * seconds} s; convert it again") from error
     refused = done.stdout.decode(errors="replace").strip()
     if done.returncode == _REFUSED and refused:
-        raise BadInput(refused.splitlines()[-1])
+        raise InputError(refused.splitlines()[-1])
     if done.returncode != 0:
-        raise BadInput(
+        raise InputError(
             f"{path}: reading it ended its process ({_reason(done.returncode, done.stderr)}), "
             "expected a readable file; convert it again"
         )
@@ -83,7 +83,7 @@ def _answer(question: str) -> int:
         source = formats.open(asked["path"])
         if asked["cells"]:
             source.read()
-    except BadInput as error:
+    except InputError as error:
         print(error)  # noqa: T201  the answer to the process that asks
         return _REFUSED
     return 0

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from jaxtyping import Shaped
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.formats import isolated
 from medseg.formats.itk_header import HeaderError, read_header
 from medseg.formats.source import LPS_TO_RAS, Source, damage_told, file_grid, read_dtype
@@ -45,10 +45,10 @@ class ItkSource(Source):
             reader.ReadImageInformation()
         size, axes = reader.GetSize(), reader.GetDimension()
         if axes not in (2, 3):
-            raise BadInput(f"{path}: came with {axes} axes, expected 2 or 3 (channels as components of a vector)")
+            raise InputError(f"{path}: came with {axes} axes, expected 2 or 3 (channels as components of a vector)")
         if reader.GetPixelID() not in _DTYPES:
             kind = sitk.GetPixelIDValueAsString(reader.GetPixelID())
-            raise BadInput(f"{path}: holds cells of type {kind!r}, real numbers were expected; convert it")
+            raise InputError(f"{path}: holds cells of type {kind!r}, real numbers were expected; convert it")
         affine = np.eye(4)
         direction = np.array(reader.GetDirection()).reshape(axes, axes)
         affine[:axes, :axes] = direction * np.array(reader.GetSpacing())

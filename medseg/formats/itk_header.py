@@ -79,7 +79,7 @@ def read_header(path: Path) -> ItkHeader:
     Raises:
         HeaderError: Not such a header, or one that contradicts itself or the size of the data.
         OSError: The file or its data cannot be read.
-        BadInput: Data that would take an absurd amount of memory.
+        InputError: Data that would take an absurd amount of memory.
     """
     with path.open("rb") as file:
         return (_nrrd if path.suffix.lower() in (".nrrd", ".nhdr") else _meta)(path, file)

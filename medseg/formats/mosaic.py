@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Shaped
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.formats.georeference import WHOLE, whole_cells
 from medseg.formats.source import Source
 from medseg.geometry.box import Box
@@ -31,7 +31,7 @@ class Mosaic(Source):
         grid: What to show, of the same cells; None shows the smallest box around all tiles.
 
     Raises:
-        BadInput: Cells that do not coincide (by more than 0.01 cell), or other channels; names two files.
+        InputError: Cells that do not coincide (by more than 0.01 cell), or other channels; names two files.
 
     Example:
         ``Mosaic([formats.open(path) for path in sorted(folder.glob("*.tif"))])``
@@ -39,7 +39,7 @@ class Mosaic(Source):
 
     def __init__(self, sources: Sequence[Source], grid: Grid | None = None) -> None:
         if not sources:
-            raise BadInput("mosaic: no tile came, at least one was expected; check the folder and its suffixes")
+            raise InputError("mosaic: no tile came, at least one was expected; check the folder and its suffixes")
         first = sources[0]
         boxes = [_place(grid or first.grid, source, first) for source in sources]
         start, stop = (np.array([getattr(box, end) for box in boxes]) for end in ("start", "stop"))
@@ -49,7 +49,7 @@ class Mosaic(Source):
             start, stop = start - corner, stop - corner
         for source in sources:
             if (source.n_channels, source.names) != (first.n_channels, first.names):
-                raise BadInput(
+                raise InputError(
                     f"{source.path}: has {_channels(source)}, but {first.path} has {_channels(first)}; "
                     "keep tiles of the same channels together"
                 )
@@ -104,7 +104,7 @@ class Mosaic(Source):
 def _place(grid: Grid, source: Source, first: Source) -> Box:
     start = whole_cells(grid, source.grid)
     if start is None:
-        raise BadInput(
+        raise InputError(
             f"{source.path}: its cells are not those of {first.path} (other CRS, cell size, or shifted by a part of a "
             f"cell, more than {WHOLE}); warp it to that grid first (gdalwarp -t_srs -tr -tap)"
         )

@@ -18,7 +18,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.nifti1 import data_type_codes
 from nibabel.spatialimages import HeaderDataError
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.formats.sizes import check_size
 from medseg.formats.source import Source, damage_told, file_grid, read_dtype
 from medseg.geometry.box import Box
@@ -52,7 +52,7 @@ class NiftiSource(Source):
             affine = np.array(image.affine, dtype=np.float64)
         shape = image.dataobj.shape
         if len(shape) < 2 or sum(n != 1 for n in shape[3:]) > 1:
-            raise BadInput(f"{path}: came with shape {shape}, expected 2 or 3 axes and at most one of channels")
+            raise InputError(f"{path}: came with shape {shape}, expected 2 or 3 axes and at most one of channels")
         affine[:3] *= _MM_PER_UNIT.get(int(image.header["xyzt_units"]) & 7, 1.0)
         proxy = image.dataobj
         self.path = path
@@ -138,7 +138,7 @@ def _checked_kind(path: Path) -> Any:
     Raises:
         ValueError: No NIfTI header, or one that the file cannot keep.
         struct.error: The file is shorter than a header.
-        BadInput: A decompression bomb.
+        InputError: A decompression bomb.
     """
     compressed = path.name.lower().endswith(".gz")
     with gzip.open(path) if compressed else path.open("rb") as file:

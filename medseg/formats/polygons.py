@@ -18,7 +18,7 @@ import shapely
 from jaxtyping import Float
 from rasterio.features import shapes
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.formats.geotiff import DAMAGE, unreferenced_unsaid
 from medseg.formats.source import damage_told
 from medseg.labels import LabelTable
@@ -48,7 +48,7 @@ def polygons(raster: Path | str, target: Path | str, labels: LabelTable, *, min_
         Number of polygons.
 
     Raises:
-        BadInput: Unreadable raster, one of a type that GDAL does not outline, values without a class,
+        InputError: Unreadable raster, one of a type that GDAL does not outline, values without a class,
             or a least area for a raster without CRS.
     """
     raster, target = Path(raster), Path(target)
@@ -59,9 +59,9 @@ def polygons(raster: Path | str, target: Path | str, labels: LabelTable, *, min_
             scene = rasterio.open(raster)
         with scene:
             if scene.dtypes[0] not in _TYPES:
-                raise BadInput(f"{raster}: holds {scene.dtypes[0]}, labels were expected in {', '.join(_TYPES)}")
+                raise InputError(f"{raster}: holds {scene.dtypes[0]}, labels were expected in {', '.join(_TYPES)}")
             if scene.crs is None and min_area_m2 > 0:
-                raise BadInput(f"{raster}: has no CRS, so no area in m2; drop min_area_m2={min_area_m2}")
+                raise InputError(f"{raster}: has no CRS, so no area in m2; drop min_area_m2={min_area_m2}")
             found = _found(scene, raster, labels, min_area_m2)
             count = 0
             while (batch := list(islice(found, _AT_ONCE))) or not building.exists():  # a file without any, too
@@ -82,7 +82,9 @@ def _found(scene: Any, raster: Path, labels: LabelTable, least: float) -> Iterat
         if value in without:
             continue
         if value not in names:
-            raise BadInput(f"{raster}: holds the value {value}, the classes are {names}; give the table of this raster")
+            raise InputError(
+                f"{raster}: holds the value {value}, the classes are {names}; give the table of this raster"
+            )
         area = _area(outline["coordinates"], scene.crs)
         if area >= least:
             polygon = shapely.Polygon(outline["coordinates"][0], outline["coordinates"][1:])

@@ -18,7 +18,7 @@ import rasterio
 import rasterio.shutil
 from jaxtyping import Shaped
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.formats.geotiff import profile
 from medseg.geometry.grid import Grid
 from medseg.labels import LabelTable
@@ -51,7 +51,7 @@ class RasterSink:
         like: File of the same grid whose CRS and transform are copied bit for bit; else they are the grid's.
 
     Raises:
-        BadInput: Missing folder, or another process is at work on the same target.
+        InputError: Missing folder, or another process is at work on the same target.
         ValueError: ``like`` has another grid.
     """
 
@@ -74,14 +74,14 @@ class RasterSink:
         self._placed = profile(grid, self.dtype, n_bands, nodata=nodata, like=like)
         self._row_bytes = n_bands * grid.shape[1] * self.dtype.itemsize
         if not self.target.parent.is_dir():
-            raise BadInput(f"{target}: the folder {self.target.parent} does not exist; make it first")
+            raise InputError(f"{target}: the folder {self.target.parent} does not exist; make it first")
         # O_APPEND and no buffer: what is written is the kernel's at once, and outlives this process
         self._part = open(self._beside("part"), "ab", buffering=0)  # noqa: SIM115  open as long as the sink
         try:
             fcntl.flock(self._part, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._part.close()
-            raise BadInput(f"{target}: another process is writing it; wait for that one, or end it") from None
+            raise InputError(f"{target}: another process is writing it; wait for that one, or end it") from None
         except OSError:  # a file system without locks
             pass
         state = {"key": key, "shape": list(grid.shape), "bands": n_bands, "dtype": self.dtype.name}

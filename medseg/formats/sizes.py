@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 DEFLATE_RATIO = 1040
 """Bytes that one byte of gzip can become: 1032, and some for short files."""
@@ -27,7 +27,7 @@ def check_size(
         error: Raised for a promise that the file cannot keep, with the reason only.
 
     Raises:
-        BadInput: A decompression bomb, or more than the memory of this machine.
+        InputError: A decompression bomb, or more than the memory of this machine.
     """
     if not compressed and promised > stored:
         raise error(f"its header promises {promised} bytes of cells, but {max(stored, 0)} are stored")
@@ -36,7 +36,7 @@ def check_size(
             f"its header promises {promised} bytes of cells, which {max(stored, 0)} compressed bytes cannot hold"
         )
     if compressed and promised > max(SUSPICIOUS_BYTES, SUSPICIOUS_RATIO * stored):
-        raise BadInput(
+        raise InputError(
             f"{path}: {stored / 1e6:.3g} MB would expand to {promised / 1e9:.3g} GB, like a decompression bomb; "
             f"expected at most {SUSPICIOUS_RATIO} times as much, or {SUSPICIOUS_BYTES >> 30} GiB; "
             "store it uncompressed, or in a smaller type"
@@ -47,11 +47,11 @@ def check_memory(path: Path, wanted: int) -> None:
     """Refuse to read more bytes at once than this machine has memory.
 
     Raises:
-        BadInput: More; names the file.
+        InputError: More; names the file.
     """
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if wanted > memory:
-        raise BadInput(
+        raise InputError(
             f"{path}: the cells to be read take {wanted / 1e9:.4g} GB, this machine has {memory / 1e9:.4g} GB of "
             "memory; check the shape in the header, or cut the file into parts"
         )

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Bool, Shaped
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.formats.sizes import check_memory
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
@@ -50,7 +50,7 @@ class Source(ABC):
             channels: Which channels, in this order; None reads all.
 
         Raises:
-            BadInput: The box overhangs the grid, or the file is truncated or damaged.
+            InputError: The box overhangs the grid, or the file is truncated or damaged.
         """
         return self._decoded(*self._asked(box, channels))
 
@@ -77,7 +77,7 @@ class Source(ABC):
         """Window and channels to read, the window inside the grid."""
         box = box or Box.whole(self.grid.shape)
         if len(box.shape) != self.grid.ndim or box.clip(self.grid.shape) != box:
-            raise BadInput(
+            raise InputError(
                 f"{self.path}: the window {box.start} to {box.stop} is not inside the grid {self.grid.shape}; "
                 "clip it first"
             )
@@ -111,7 +111,7 @@ def _refuse_overflow(path: Path, exact: npt.NDArray[np.float64], narrow: npt.NDA
     lost = np.isinf(narrow)
     if lost.any() and np.isfinite(exact[lost]).any():
         largest = exact[lost][np.isfinite(exact[lost])][0]
-        raise BadInput(
+        raise InputError(
             f"{path}: holds the value {largest:.4g}, which overflows float32 (largest 3.4e38); "
             "expected smaller values; scale them, or set such cells to the nodata value or 0"
         )
@@ -119,14 +119,14 @@ def _refuse_overflow(path: Path, exact: npt.NDArray[np.float64], narrow: npt.NDA
 
 @contextmanager
 def damage_told(path: Path, *kinds: type[Exception]) -> Iterator[None]:
-    """Turn the exceptions by which a library reports a bad file into one line of ``BadInput``."""
+    """Turn the exceptions by which a library reports a bad file into one line of ``InputError``."""
     try:
         yield
-    except BadInput:
+    except InputError:
         raise
     except kinds as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise BadInput(
+        raise InputError(
             f"{path}: cannot be read, a whole and readable file was expected; copy or convert it again "
             f"({reason[-300:]})"
         ) from error
@@ -136,23 +136,23 @@ def read_dtype(path: Path, stored: np.dtype[Any], *, scaled: bool) -> np.dtype[A
     """Type that ``Source.read`` gives for a stored type.
 
     Raises:
-        BadInput: Complex numbers or colours.
+        InputError: Complex numbers or colours.
     """
     if stored.kind not in "iuf":
         what = "complex numbers" if stored.kind == "c" else "colours (RGB)"
-        raise BadInput(f"{path}: holds {what}, real numbers were expected; save each part as a channel of its own")
+        raise InputError(f"{path}: holds {what}, real numbers were expected; save each part as a channel of its own")
     return np.dtype(np.float32) if scaled or stored.kind == "f" else stored.newbyteorder("=")
 
 
 def file_grid(path: Path, shape: Sequence[int], affine: npt.NDArray[np.float64]) -> Grid:
     """``Grid`` in ``RAS_MM`` of at least one cell, whose error names the file."""
     if min(shape) < 1:
-        raise BadInput(
+        raise InputError(
             f"{path}: got the shape {tuple(shape)}, expected at least one cell on each axis; convert it again"
         )
     try:
         grid = Grid(tuple(shape), affine)
         np.linalg.inv(grid.affine)
         return grid
-    except (BadInput, np.linalg.LinAlgError) as error:
-        raise BadInput(f"{path}: {error}") from error
+    except (InputError, np.linalg.LinAlgError) as error:
+        raise InputError(f"{path}: {error}") from error

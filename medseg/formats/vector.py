@@ -21,7 +21,7 @@ from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError, ProjError
 from rasterio.features import rasterize
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.formats.source import Source, damage_told
 from medseg.formats.vector_content import DRIVERS, checked_source
 from medseg.geometry.box import Box
@@ -70,17 +70,17 @@ def rasterised(
         all_touched: Draw every cell that a shape touches.
 
     Raises:
-        BadInput: Unreadable file, several layers or an unknown one, no shapes in it, no CRS, an unknown
+        InputError: Unreadable file, several layers or an unknown one, no shapes in it, no CRS, an unknown
             attribute, values that are missing, unknown or no integers, or a grid without CRS.
     """
     path = Path(path)
     if grid.frame in (PIXEL, RAS_MM):
-        raise BadInput(
+        raise InputError(
             f"{path}: shapes of a map came for an image in frame {grid.frame!r}, which has no CRS; give the image one "
             "(gdal_edit -a_srs -a_ullr)"
         )
     if not path.is_file():
-        raise BadInput(f"{path}: no such file; mend the path")
+        raise InputError(f"{path}: no such file; mend the path")
     with damage_told(path, *_DAMAGE):
         state = os.stat(path)
         shapes = _load(path, state.st_mtime_ns, state.st_size, layer, attribute)
@@ -109,7 +109,7 @@ class _Rasterised(Source):
         low, high = min(0, int(numbers.min())), int(numbers.max())
         kinds = [k for k in _TYPES if np.iinfo(k).min <= low and high <= np.iinfo(k).max]
         if not kinds:
-            raise BadInput(
+            raise InputError(
                 f"{path}: values from {low} to {high} came, masks hold 32 bits; map them with smaller values"
             )
         height, width = grid.shape
@@ -143,25 +143,27 @@ def _load(path: Path, changed: int, size: int, layer: str | None, attribute: str
     source = checked_source(path)
     known = [str(name) for name, kind in pyogrio.list_layers(source) if kind is not None]
     if layer is not None and layer not in known:
-        raise BadInput(f"{path}: no layer {layer!r}; its layers of shapes are {known}")
+        raise InputError(f"{path}: no layer {layer!r}; its layers of shapes are {known}")
     if layer is None and len(known) != 1:
-        raise BadInput(f"{path}: holds {len(known)} layers of shapes {known}, one was expected; choose one with layer=")
+        raise InputError(
+            f"{path}: holds {len(known)} layers of shapes {known}, one was expected; choose one with layer="
+        )
     layer = layer or known[0]
     header = pyogrio.read_info(source, layer=layer)
     if header["driver"] != DRIVERS[path.suffix.lower()]:
-        raise BadInput(f"{path}: is a file of kind {header['driver']}, expected {DRIVERS[path.suffix.lower()]}")
+        raise InputError(f"{path}: is a file of kind {header['driver']}, expected {DRIVERS[path.suffix.lower()]}")
     if not header["crs"]:
-        raise BadInput(
+        raise InputError(
             f"{path}: has no CRS, so its shapes lie nowhere; add one (ogr2ogr -a_srs, or the .prj of a .shp)"
         )
     if attribute is not None and attribute not in header["fields"]:
-        raise BadInput(f"{path}: no attribute {attribute!r}; shapes have {header['fields'].tolist()}")
+        raise InputError(f"{path}: no attribute {attribute!r}; shapes have {header['fields'].tolist()}")
     wanted = [] if attribute is None else [attribute]
     _, _, encoded, fields = pyogrio.raw.read(source, layer=layer, columns=wanted)
     geometry = shapely.from_wkb(encoded)
     kept = ~(shapely.is_missing(geometry) | shapely.is_empty(geometry))
     if not kept.any():
-        raise BadInput(
+        raise InputError(
             f"{path}: layer {layer!r} holds no shapes, at least one was expected; drop the file or draw some"
         )
     return _Shapes(geometry[kept], header["crs"], fields[0][kept] if wanted else None)
@@ -176,7 +178,7 @@ def _on_grid(path: Path, shapes: _Shapes, grid: Grid) -> npt.NDArray[Any]:
         world = np.stack(change.transform(*points.T), axis=1)
         lost = int((~np.isfinite(world).all(axis=1)).sum())
         if lost:
-            raise BadInput(
+            raise InputError(
                 f"{path}: {lost} points of its shapes do not exist in the CRS of the image; "
                 "cut the shapes to the area of the images first (ogr2ogr -spat)"
             )
@@ -196,7 +198,7 @@ def _numbers(
     if unknown:
         few = dict(list(unknown.items())[:5])
         expected = f"integers or one of {sorted(values)}; mend it" if values else "integers; name texts by values="
-        raise BadInput(f"{path}: attribute {attribute!r} holds {few} (text: shapes), expected {expected}")
+        raise InputError(f"{path}: attribute {attribute!r} holds {few} (text: shapes), expected {expected}")
     return np.array(numbers, dtype=np.int64)
 
 

@@ -11,7 +11,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".shp": "ESRI Shapefile"}
 """GDAL's driver of each suffix."""
@@ -25,19 +25,19 @@ def checked_source(path: Path) -> str:
     """What to give to pyogrio so that the driver of the suffix, and no other, opens the file.
 
     Raises:
-        BadInput: Content of another kind, or one that refers to other places.
+        InputError: Content of another kind, or one that refers to other places.
         OSError: The file cannot be read.
     """
     kind = path.suffix.lower()
     if kind not in DRIVERS:
-        raise BadInput(f"{path}: unknown suffix {kind!r} of a vector file, expected one of {', '.join(DRIVERS)}")
+        raise InputError(f"{path}: unknown suffix {kind!r} of a vector file, expected one of {', '.join(DRIVERS)}")
     with path.open("rb") as file:
         head = file.read(100)
     if kind == ".geojson":
         _check_geojson(path, head)
         return f"GeoJSON:{path.absolute()}"
     if not head.startswith(_MAGIC[kind]):
-        raise BadInput(f"{path}: does not start as a {DRIVERS[kind]} file does; convert it (ogr2ogr)")
+        raise InputError(f"{path}: does not start as a {DRIVERS[kind]} file does; convert it (ogr2ogr)")
     if kind == ".gpkg":
         _check_geopackage(path)
     return str(path.absolute())
@@ -46,18 +46,18 @@ def checked_source(path: Path) -> str:
 def _check_geojson(path: Path, head: bytes) -> None:
     """Refuse what is no JSON object in the strict sense, and a CRS that has to be fetched."""
     if not head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
-        raise BadInput(f"{path}: does not start with a JSON object, as GeoJSON does; convert it (ogr2ogr)")
+        raise InputError(f"{path}: does not start with a JSON object, as GeoJSON does; convert it (ogr2ogr)")
     if path.stat().st_size > _MOST_JSON:
-        raise BadInput(f"{path}: is larger than {_MOST_JSON >> 30} GiB; convert it to .gpkg (ogr2ogr)")
+        raise InputError(f"{path}: is larger than {_MOST_JSON >> 30} GiB; convert it to .gpkg (ogr2ogr)")
     try:
         json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=_refuse_linked_crs)
     except _LinkedCrs as error:
-        raise BadInput(
+        raise InputError(
             f"{path}: its CRS is {error}, expected one by name, such as urn:ogc:def:crs:EPSG::32633; "
             "convert it (ogr2ogr -t_srs)"
         ) from None
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: is not valid JSON ({str(error)[:200]}); convert it (ogr2ogr)") from error
+        raise InputError(f"{path}: is not valid JSON ({str(error)[:200]}); convert it (ogr2ogr)") from error
 
 
 class _LinkedCrs(Exception):
@@ -84,7 +84,7 @@ def _check_geopackage(path: Path) -> None:
     try:
         rows = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
     except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: is not a readable SQLite file ({error}); convert it again (ogr2ogr)") from error
+        raise InputError(f"{path}: is not a readable SQLite file ({error}); convert it again (ogr2ogr)") from error
     finally:
         connection.close()
     for kind, name, sql in rows:
@@ -92,6 +92,6 @@ def _check_geopackage(path: Path) -> None:
         virtual = words[:2] == ["CREATE", "VIRTUAL"] and "RTREE" not in " ".join(words).split("USING", 1)[-1][:8]
         if kind == "view" or virtual:
             what = "view" if kind == "view" else "virtual table"
-            raise BadInput(
+            raise InputError(
                 f"{path}: holds the {what} {str(name)[:60]!r}, expected plain tables of shapes; convert it (ogr2ogr)"
             )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Box:
 
     def __post_init__(self) -> None:
         if len(self.start) != len(self.stop) or any(map(gt, self.start, self.stop)):
-            raise BadInput(f"box start {self.start} must not exceed its stop {self.stop}")
+            raise InputError(f"box start {self.start} must not exceed its stop {self.stop}")
 
     @property
     def shape(self) -> tuple[int, ...]:

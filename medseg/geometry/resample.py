@@ -10,7 +10,7 @@ import numpy.typing as npt
 from jaxtyping import Float, Int
 from scipy import ndimage
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.grid import Grid
 
 ANISOTROPIC = 3.0
@@ -64,14 +64,14 @@ def resampled_grid(source: Grid, spacing: Sequence[float], *, case: str) -> Grid
         case: Named in the message.
 
     Raises:
-        BadInput: More than ``MOST_CELLS``, and more than ``source`` has.
+        InputError: More than ``MOST_CELLS``, and more than ``source`` has.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         wanted = np.maximum(1, np.asarray(source.spacing) / np.asarray(spacing, dtype=np.float64) * source.shape)
         cells = float(np.prod(wanted))
     if not cells <= max(MOST_CELLS, np.prod(source.shape, dtype=np.float64)):
         came, target = ([float(f"{mm:.4g}") for mm in s] for s in (source.spacing, spacing))
-        raise BadInput(
+        raise InputError(
             f"case {case}: its shape is {source.shape} and its spacing {came} {source.unit}, which at the plan's "
             f"spacing {target} would become {cells:.2g} cells (at most {MOST_CELLS:.0e}); check the spacing in the "
             "header of its file, or set plan.spacing"
@@ -111,11 +111,11 @@ def resample_image(
         float32; the very array if it is float32 and has this shape.
 
     Raises:
-        BadInput: Unknown order, or NaN or infinite values, which a spline would spread.
+        InputError: Unknown order, or NaN or infinite values, which a spline would spread.
     """
     _check(image.shape[1:], source)
     if order not in (0, 1, 3):
-        raise BadInput(f"resampling: spline order {order} came, choose 0 (nearest), 1 (linear) or 3 (cubic)")
+        raise InputError(f"resampling: spline order {order} came, choose 0 (nearest), 1 (linear) or 3 (cubic)")
     if tuple(shape) == source.shape:
         return image.astype(np.float32, copy=False)
     orders = _orders(source, shape, order, separate)
@@ -124,7 +124,7 @@ def resample_image(
         cells = channel.astype(np.float32, copy=False)
         low, high = cells.min(), cells.max()
         if not np.isfinite(low) or not np.isfinite(high):
-            raise BadInput(
+            raise InputError(
                 f"resampling: channel {number} holds NaN or infinite values, finite ones were expected; "
                 "replace or mask them first"
             )

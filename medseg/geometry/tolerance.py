@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 GRID_TOLERANCE = 0.01
 """Displacement in cells that rounding of headers explains."""
@@ -21,11 +21,11 @@ def checked_tolerance(value: Any, key: str) -> float:
         key: Named in the error.
 
     Raises:
-        BadInput: No number in [0, ``LARGEST_GRID_TOLERANCE``].
+        InputError: No number in [0, ``LARGEST_GRID_TOLERANCE``].
     """
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not 0 <= value <= LARGEST_GRID_TOLERANCE:
-        raise BadInput(
+        raise InputError(
             f"{key}={value}: expected a displacement of 0 to {LARGEST_GRID_TOLERANCE:g} voxels; for a larger one, copy "
             "the geometry of the image if only a header is wrong, or resample the file"
         )

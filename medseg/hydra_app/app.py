@@ -19,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.hydra_app import options
 from medseg.hydra_app.checks import check_given, check_numbers
 from medseg.hydra_app.conf import composed, conf_dir
@@ -33,7 +33,7 @@ from medseg.runtime import disk, signals
 def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
     """Compose ``conf/<config_name>.yaml`` with the command line's overrides and run ``task`` on it.
 
-    Bad input (``BadInput``, every error of the configuration, a disk that is full or can't be written) is printed as
+    Bad input (``InputError``, every error of the configuration, a disk that is full or can't be written) is printed as
     one line and ends the process with 2. A signal (SIGINT, SIGTERM, SIGUSR1) ends it with 128 + its number. Other
     exceptions are defects and keep their traceback.
 
@@ -55,7 +55,7 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
             check_local(cfg)
             check_ranges(cfg)
             task(cfg)
-        except BadInput as error:  # here, before Hydra announces a failed job
+        except InputError as error:  # here, before Hydra announces a failed job
             _refuse_job(str(error), failed)
         except OmegaConfBaseException as error:
             _refuse_job(explain(error, config_name, sys.argv[1:]), failed)
@@ -111,7 +111,7 @@ def _list_options(config_name: str, words: Sequence[str]) -> None:
             wanted = value or ("" if after.startswith("-") or "=" in after else after) or None
     try:
         options.show(config_name, wanted, _folders(words))
-    except BadInput as error:
+    except InputError as error:
         _refuse(str(error))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.hydra_app.conf import composed, conf_dir, flattened
 
 
@@ -21,7 +21,7 @@ def check_given(cfg: DictConfig, choices: Mapping[str, Any], config_name: str) -
         config_name: Without ``.yaml``.
 
     Raises:
-        BadInput: Names all of these keys, and what stands beside each in its file.
+        InputError: Names all of these keys, and what stands beside each in its file.
     """
     absent = [key for key, value in flattened(OmegaConf.to_container(cfg, resolve=False)) if value == MISSING]
     if not needs_labels(cfg):
@@ -29,14 +29,14 @@ def check_given(cfg: DictConfig, choices: Mapping[str, Any], config_name: str) -
     if absent:
         verb, past = ("is", "was") if len(absent) == 1 else ("are", "were")
         told = " and ".join(f"{key}=...{_purpose(key, choices, config_name)}" for key in absent)
-        raise BadInput(f"{' and '.join(absent)} {verb} needed and {past} not given; add {told} to the command")
+        raise InputError(f"{' and '.join(absent)} {verb} needed and {past} not given; add {told} to the command")
 
 
 def check_numbers(cfg: DictConfig, overrides: Sequence[str], config_name: str) -> None:
     """Refuse a word where the configuration has a number; ``auto`` and ``all`` may stand for one.
 
     Raises:
-        BadInput: Names the key, what came and the number that stands there by itself.
+        InputError: Names the key, what came and the number that stands there by itself.
     """
     keys = [o.partition("=")[0].lstrip("+") for o in overrides]
     words = {key: OmegaConf.select(cfg, key) for key in keys if "." in key or key in cfg}
@@ -47,7 +47,7 @@ def check_numbers(cfg: DictConfig, overrides: Sequence[str], config_name: str) -
     for key, word in words.items():
         number = OmegaConf.select(usual, key, throw_on_missing=False)
         if isinstance(number, (int, float)):
-            raise BadInput(f"{key}={word}: expected a number such as {number}; mend it or leave it out")
+            raise InputError(f"{key}={word}: expected a number such as {number}; mend it or leave it out")
 
 
 def needs_labels(cfg: DictConfig) -> bool:

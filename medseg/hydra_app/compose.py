@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.hydra_app.conf import composed, conf_dir
 from medseg.hydra_app.explain import explain
 from medseg.hydra_app.overrides import with_open_mappings
@@ -25,14 +25,16 @@ def compose(config_name: str, overrides: Sequence[str], *, config_dir: str | Pat
         config_dir: Folder with further options, as ``--config-dir`` takes it.
 
     Raises:
-        BadInput: In one line, what a command would print.
+        InputError: In one line, what a command would print.
     """
     if config_dir is not None:
         if not Path(config_dir).is_dir():
-            raise BadInput(f"config_dir={config_dir}: no such folder; expected one with options such as data/mine.yaml")
+            raise InputError(
+                f"config_dir={config_dir}: no such folder; expected one with options such as data/mine.yaml"
+            )
         overrides = [f"hydra.searchpath=['file://{Path(config_dir).resolve()}']", *overrides]
     folders = [conf_dir(), *([Path(config_dir)] if config_dir is not None else [])]
     try:
         return composed(config_name, with_open_mappings(overrides, folders, partial(composed, config_name)))
     except (HydraException, OmegaConfBaseException) as error:
-        raise BadInput(explain(error, config_name, overrides)) from error
+        raise InputError(explain(error, config_name, overrides)) from error

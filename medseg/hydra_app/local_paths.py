@@ -6,7 +6,7 @@ import re
 
 from omegaconf import DictConfig, OmegaConf
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|/vsi\w+/")
 _KEYS = (
@@ -23,13 +23,13 @@ def check_local(cfg: DictConfig) -> None:
         cfg: Of any command.
 
     Raises:
-        BadInput: Names the key, and the path as it was given.
+        InputError: Names the key, and the path as it was given.
     """
     for key in _KEYS:
         value = OmegaConf.select(cfg, key, throw_on_missing=False)
         for path in value if OmegaConf.is_list(value) else [value]:
             if isinstance(path, str) and _REMOTE.match(path):
-                raise BadInput(
+                raise InputError(
                     f"{key}={path}: remote and virtual paths are not read; download the files, or mount the storage, "
                     "and give the local path"
                 )

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 _CHOICE = re.compile(r"^\s*- (?P<group>[a-z]\w*): (?P<usual>\w+)(?:\s+# (?P<told>.+))?$")
 SHARED = "_defaults"
@@ -96,13 +96,13 @@ def show(command: str, wanted: str | None, folders: Sequence[Path]) -> None:
     """Print the options of a group (with the groups within it), or of all; folded and in bold on a terminal only.
 
     Raises:
-        BadInput: No such group; names those that there are.
+        InputError: No such group; names those that there are.
     """
     known = groups(command, folders)
     chosen = [g for g in known if wanted is None or g.name == wanted or g.name.startswith(f"{wanted}/")]
     if not chosen:
         there = f"known are: {', '.join(g.name for g in known)}" if known else f"medseg-{command} has none"
-        raise BadInput(f"{f'--options {wanted}' if wanted else '--options'}: no such group of choices; {there}")
+        raise InputError(f"{f'--options {wanted}' if wanted else '--options'}: no such group of choices; {there}")
     from rich.console import Console
     from rich.text import Text
 

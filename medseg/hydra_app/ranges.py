@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -167,20 +167,20 @@ def check_ranges(cfg: DictConfig) -> None:
         cfg: Of any command.
 
     Raises:
-        BadInput: Names the key, its value and what was expected.
+        InputError: Names the key, its value and what was expected.
     """
     content: Any = OmegaConf.to_container(cfg, resolve=False)
     for key, value in leaves(content, ""):
         if isinstance(value, float) and not math.isfinite(value) and key not in _NOT_FINITE:
-            raise BadInput(f"{key}={value}: expected a finite number")
+            raise InputError(f"{key}={value}: expected a finite number")
     for key, allowed in NUMBERS.items():
         for value in _values(cfg, key):
             if not allowed.holds(value):
-                raise BadInput(f"{key}={_shown(cfg, key)}: expected {allowed.expected}")
+                raise InputError(f"{key}={_shown(cfg, key)}: expected {allowed.expected}")
     for key, words in WORDS.items():
         for value in _values(cfg, key):
             if value not in words:
-                raise BadInput(f"{key}={_shown(cfg, key)}: expected one of {', '.join(words)}")
+                raise InputError(f"{key}={_shown(cfg, key)}: expected one of {', '.join(words)}")
 
 
 def leaves(node: Any, at: str) -> Iterator[tuple[str, Any]]:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.labels import LabelTable
 
 
@@ -22,10 +22,10 @@ def decide(logits: Float[Tensor, "k *s"], labels: LabelTable) -> Int[Tensor, " *
     exceeds 0 (probability above one half) is painted in the table's order; the rest is background.
 
     Raises:
-        BadInput: The number of logits is not the table's number of outputs.
+        InputError: The number of logits is not the table's number of outputs.
     """
     if len(logits) != labels.n_outputs:
-        raise BadInput(f"{len(logits)} logits came for {labels.n_outputs} outputs of the label table")
+        raise InputError(f"{len(logits)} logits came for {labels.n_outputs} outputs of the label table")
     if not labels.regions:
         return logits.max(0).indices  # the first on a tie, as argmax, which takes eight times as long on a CPU
     index = torch.zeros(logits.shape[1:], dtype=torch.int64, device=logits.device)

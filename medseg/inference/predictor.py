@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
 from medseg.inference.dates import at_dates
@@ -110,7 +110,7 @@ class Predictor:
         image = torch.from_numpy(np.ascontiguousarray(prepared.planes)).to(self.device)
         given = self.tiling.logits(image, at_dates(self.network, prepared))
         if not torch.isfinite(given).all():
-            raise BadInput(
+            raise InputError(
                 f"case {sample.case}: the network gives values that are not finite, whatever the image holds; its "
                 "training diverged, or the checkpoint is damaged: take another one, such as the run's best.ckpt"
             )
@@ -135,16 +135,18 @@ class Predictor:
                 it knew no days.
 
         Raises:
-            BadInput: The image does not fit its grid, or has other channels than the training had.
+            InputError: The image does not fit its grid, or has other channels than the training had.
         """
         series = self.spec.dates > 0
         image = image[None] if image.ndim == grid.ndim + series else image
         if image.shape[1 + series :] != grid.shape:
             expected = "[dates, channels, *s]" if series else "[c, *s]"
-            raise BadInput(f"image of shape {image.shape} came with a grid of shape {grid.shape}; expected {expected}")
+            raise InputError(
+                f"image of shape {image.shape} came with a grid of shape {grid.shape}; expected {expected}"
+            )
         if image.shape[series] != len(self.spec.channels):
             names = [c.name for c in self.spec.channels]
-            raise BadInput(f"image with {image.shape[series]} channels came, the network takes {len(names)}: {names}")
+            raise InputError(f"image with {image.shape[series]} channels came, the network takes {len(names)}: {names}")
         finite = np.isfinite(image).all(axis=int(series))
         if series:
             sample = self._series(image, finite, grid, range(len(image)) if days is None else days)
@@ -154,7 +156,7 @@ class Predictor:
 
     def _series(self, image: npt.NDArray[Any], known: npt.NDArray[np.bool_], grid: Grid, days: Sequence[int]) -> Sample:
         if len(days) != len(image):
-            raise BadInput(f"{len(days)} days came with a time series of {len(image)} dates; give each date its day")
+            raise InputError(f"{len(days)} days came with a time series of {len(image)} dates; give each date its day")
         kept = evenly_spaced(len(image), self.spec.dates)
         cells = np.where(known[:, None], image, np.nan).astype(np.float32)[kept]
         slots, told, present = in_slots(cells, [days[i] for i in kept], self.spec.dates)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.box import Box
 
 Network = Callable[[Tensor], Tensor]
@@ -52,16 +52,16 @@ def window_batches(
     ``first``, batches that touch no row from there on are left out; the others are those of a whole run.
 
     Raises:
-        BadInput: Window and image differ in their number of axes, or overlap is out of range.
+        InputError: Window and image differ in their number of axes, or overlap is out of range.
 
     Example:
         >>> [[box.start for box in batch] for batch in window_batches((6, 3), window=(4, 5), overlap=0, batch_size=1)]
         [[(0, -1)], [(2, -1)]]
     """
     if len(shape) != len(window):
-        raise BadInput(f"window {tuple(window)} has {len(window)} axes, the image {tuple(shape)} has {len(shape)}")
+        raise InputError(f"window {tuple(window)} has {len(window)} axes, the image {tuple(shape)} has {len(shape)}")
     if not 0 <= overlap < 1:
-        raise BadInput(f"inference.overlap={overlap} is out of range; choose 0 <= overlap < 1")
+        raise InputError(f"inference.overlap={overlap} is out of range; choose 0 <= overlap < 1")
     before = [max(w - s, 0) // 2 for s, w in zip(shape, window, strict=True)]
     starts = product(*[window_starts(s, w, overlap) for s, w in zip(shape, window, strict=True)])
     boxes = [Box.at(start, window).shift([-b for b in before]) for start in starts]
@@ -192,7 +192,7 @@ def slabs(
         First row, and the logits of a few whole rows from there on, without gaps.
 
     Raises:
-        BadInput: Window and image differ in their number of axes, or overlap is out of range.
+        InputError: Window and image differ in their number of axes, or overlap is out of range.
     """
     batches = window_batches(shape, window=window, overlap=overlap, batch_size=batch_size, first=first)
     blend = _Blend(shape, window, first, n_outputs)
@@ -232,7 +232,7 @@ def sliding_window(
         batch_size: Windows per call.
 
     Raises:
-        BadInput: Window and image differ in their number of axes, or overlap is out of range.
+        InputError: Window and image differ in their number of axes, or overlap is out of range.
     """
     space = tuple(image.shape[1:])
     tiles: dict[str, Any] = {"window": window, "overlap": overlap, "batch_size": batch_size}
@@ -242,7 +242,7 @@ def sliding_window(
             whole = logits.new_empty((len(logits), *space))
         whole[:, row : row + logits.shape[1]] = logits
     if whole is None:
-        raise BadInput(f"the image is empty: {tuple(image.shape)}")
+        raise InputError(f"the image is empty: {tuple(image.shape)}")
     return whole
 
 

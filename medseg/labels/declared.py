@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.labels.classes import Region
 from medseg.labels.laterality import laterality
 from medseg.runtime.values import shown
@@ -22,34 +22,34 @@ def by_name(labels: Mapping[Any, Any] | Sequence[str]) -> dict[str, int | Sequen
     ``{background: 0, liver: 1}``.
 
     Raises:
-        BadInput: A name that stands for two values, or what is neither names with integers nor integers with names.
+        InputError: A name that stands for two values, or what is neither names with integers nor integers with names.
 
     Example:
         >>> by_name({0: "background", 1: "liver"}) == by_name(["background", "liver"])
         True
     """
     if isinstance(labels, (str, bytes)) or not isinstance(labels, (Mapping, Sequence)):
-        raise BadInput(f"label table: got {shown(labels)}, expected names with values, such as {_SUCH}")
+        raise InputError(f"label table: got {shown(labels)}, expected names with values, such as {_SUCH}")
     if not isinstance(labels, Mapping):
         labels = dict(enumerate(labels))
     keys, values = list(labels), list(labels.values())
     if keys and all(_is_whole(k) for k in keys) and all(isinstance(v, str) and not _is_whole(v) for v in values):
         twice = sorted({v for v in values if values.count(v) > 1})
         if twice:
-            raise BadInput(
+            raise InputError(
                 f"data.labels: {twice} stand for more than one value in {dict(labels)}; list the values of a class, "
                 f"as in {{{twice[0]}: [1, 2]}}"
             )
         return {name: int(value) for value, name in labels.items()}
     if unnamed := {name: value for name, value in labels.items() if not isinstance(name, str)}:
-        raise BadInput(
+        raise InputError(
             f"data.labels: got {shown(unnamed)}, expected class names with integer values, such as {_SUCH}, or "
             "integers with class names, such as {0: background, 1: liver}"
         )
     for name, value in labels.items():
         listed = list(value) if _is_list(value) else [value]
         if not listed or not all(_is_whole(v) for v in listed):
-            raise BadInput(
+            raise InputError(
                 f"label table: {name} has the value {shown(value)}, expected a whole number or a list of them, such as "
                 f"{_SUCH}"
             )
@@ -76,7 +76,7 @@ def grouped(
     Arguments are those of ``LabelTable.declare``.
 
     Raises:
-        BadInput: No such background, or an incomplete region order.
+        InputError: No such background, or an incomplete region order.
     """
     entries = {name: _values(value) for name, value in by_name(labels).items()}
     ignore = tuple(v for name, values in entries.items() if name == "ignore" for v in values)
@@ -86,7 +86,7 @@ def grouped(
         zero = next((n for n, v in entries.items() if v == (0,)), None)
         first = background if background in entries else zero
         if first is None:
-            raise BadInput(f"label table: no background (value 0) among {by_name(labels)}")
+            raise InputError(f"label table: no background (value 0) among {by_name(labels)}")
         groups[first] = entries.pop(first)
     if merge or all(len(v) == 1 for v in entries.values()):
         groups |= dict(sorted(entries.items(), key=lambda item: item[1]))
@@ -119,14 +119,14 @@ def _regions(
     entries: Mapping[str, tuple[int, ...]], groups: list[tuple[int, ...]], order: Sequence[int] | None
 ) -> tuple[Region, ...]:
     if not isinstance(order, Sequence) or isinstance(order, str) or len(order) != len(entries):
-        raise BadInput(
+        raise InputError(
             f"label table: regions {list(entries)} need regions_class_order with {len(entries)} raw values "
             f"(the value each region paints, in order), came {shown(order)}"
         )
     index = {v: i for i, values in enumerate(groups) for v in values}
     missing = [v for v in order if not isinstance(v, (int, np.integer)) or v not in index]
     if missing:
-        raise BadInput(f"label table: regions_class_order names {missing}, raw values are {sorted(index)}")
+        raise InputError(f"label table: regions_class_order names {missing}, raw values are {sorted(index)}")
     return tuple(
         Region(n, tuple(index[v] for v in vs), index[p]) for (n, vs), p in zip(entries.items(), order, strict=True)
     )
@@ -136,15 +136,15 @@ def declared_pairs(pairs: Sequence[Sequence[str]], names: Sequence[str]) -> tupl
     """Training indices of (left, right) class names.
 
     Raises:
-        BadInput: No class of such a name, not two of them, or a class in two pairs.
+        InputError: No class of such a name, not two of them, or a class in two pairs.
     """
     entries = [[pair] if isinstance(pair, str) else list(pair) for pair in pairs]
     unknown = [n for pair in entries for n in pair if n not in names]
     if unknown:
-        raise BadInput(f"label table: left/right pairs name {unknown}, classes are {list(names)}")
+        raise InputError(f"label table: left/right pairs name {unknown}, classes are {list(names)}")
     every = [n for pair in entries for n in pair]
     if any(len(pair) != 2 for pair in entries) or len(set(every)) != len(every):
-        raise BadInput(
+        raise InputError(
             f"label table: left/right pairs are {entries}, expected two class names in each and each name once, as in "
             "[[left kidney, right kidney]]"
         )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.labels.classes import IGNORE, PALETTE, LabelClass, Region
 from medseg.labels.declared import declared_pairs, detected, grouped
 from medseg.labels.laterality import laterality
@@ -67,23 +67,23 @@ class LabelTable:
     def __post_init__(self) -> None:
         names = [c.name for c in self.classes]
         if len(set(names)) != len(names):
-            raise BadInput(f"label table: class names must be unique, came {names}")
+            raise InputError(f"label table: class names must be unique, came {names}")
         values = [v for c in self.classes for v in c.values] + list(self.ignore_values)
         if len(set(values)) != len(values):
-            raise BadInput(f"label table: a raw value may belong to one class only, came {sorted(values)}")
+            raise InputError(f"label table: a raw value may belong to one class only, came {sorted(values)}")
         if len(self.classes) < 2:
-            raise BadInput(
+            raise InputError(
                 f"label table: got {names}, expected at least two classes, of which one may be the background; medseg "
                 "segments classes, and does not predict continuous values (regression)"
             )
         self._check_limits()
         if self.regions and not self.background:
-            raise BadInput("label table: regions need a background, which cells outside of all of them get")
+            raise InputError("label table: regions need a background, which cells outside of all of them get")
 
     def _check_limits(self) -> None:
         """Refuse values that no label file holds, and more classes than there are training indices."""
         if len(self.classes) > _MOST_CLASSES:
-            raise BadInput(
+            raise InputError(
                 f"label table: got {len(self.classes):,} classes, expected at most {_MOST_CLASSES:,}; merge some"
             )
         least, most = _SAVED
@@ -91,7 +91,7 @@ class LabelTable:
             most = (1 << 31) - 1
         for c in self.classes:
             if not least <= c.saved <= most:
-                raise BadInput(
+                raise InputError(
                     f"label table: class {shown(c.name, repr)} has the value {shown(c.saved)}, expected whole numbers "
                     f"from {least} to {most}, which label files can hold; write smaller values"
                 )
@@ -167,7 +167,7 @@ class LabelTable:
         """Permutation of the network's outputs under a mirror across the body.
 
         Raises:
-            BadInput: A region's mirror image is not itself a region.
+            InputError: A region's mirror image is not itself a region.
         """
         swap = self.mirror()
         if not self.regions:
@@ -177,7 +177,7 @@ class LabelTable:
         for region in self.regions:
             image = frozenset(swap[m] for m in region.members)
             if image not in members:
-                raise BadInput(
+                raise InputError(
                     f"region {region.name!r} has no mirror image among the regions; declare it or drop left/right pairs"
                 )
             order.append(members.index(image))
@@ -198,7 +198,7 @@ class LabelTable:
             where: Named in the error, usually the file.
 
         Raises:
-            BadInput: A value is not integral or belongs to no class; names values and cell counts.
+            InputError: A value is not integral or belongs to no class; names values and cell counts.
         """
         known = {v: i for i, c in enumerate(self.classes) for v in c.values} | dict.fromkeys(self.ignore_values, IGNORE)
         if raw.dtype.kind in "iu" and raw.size and int(raw.max()) - int(raw.min()) < _TABLE:
@@ -215,7 +215,7 @@ class LabelTable:
         unknown = [(i, v) for i, v in enumerate(values.tolist()) if v not in known]
         if unknown:
             cells = np.bincount(inverse.ravel(), minlength=len(values))
-            raise BadInput(f"{where}: {self._unknown_message({v: int(cells[i]) for i, v in unknown})}")
+            raise InputError(f"{where}: {self._unknown_message({v: int(cells[i]) for i, v in unknown})}")
         of_value = np.array([known[v] for v in values.tolist()], dtype=np.int16)
         return of_value[inverse].reshape(raw.shape)
 
@@ -264,7 +264,7 @@ class LabelTable:
         """Rebuild what ``to_dict`` gave.
 
         Raises:
-            BadInput: Something that ``to_dict`` does not give; names the key.
+            InputError: Something that ``to_dict`` does not give; names the key.
         """
         held = mapped(stored, "labels", ["classes", "ignore_values", "regions", "pairs"])
         classes = tuple(_class_of(c) for c in listed(held["classes"], "labels.classes"))
@@ -305,7 +305,7 @@ class LabelTable:
                 name. None if every class counts; they are then in the order of their raw values.
 
         Raises:
-            BadInput: No such background, unknown names in ``pairs``, or an incomplete region order.
+            InputError: No such background, unknown names in ``pairs``, or an incomplete region order.
 
         Example:
             >>> LabelTable.declare({"background": 0, "liver": 1, "ignore": 9}).ignore_values
@@ -332,7 +332,7 @@ def _class_of(stored: object) -> LabelClass:
     held = mapped(stored, "labels.classes", ["name", "values", "saved", "colour"])
     values = _wholes(held["values"], "labels.classes.values", *_RAW)
     if not values:
-        raise BadInput(f"labels.classes: {shown(held['name'])} has no value")
+        raise InputError(f"labels.classes: {shown(held['name'])} has no value")
     red, green, blue = _wholes(held["colour"], "labels.classes.colour", 0, 255, length=(3,))
     saved = whole(held["saved"], "labels.classes.saved", *_SAVED)
     return LabelClass(text(held["name"], "labels.classes.name"), values, saved, (red, green, blue))

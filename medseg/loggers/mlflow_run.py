@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.loggers.image_logger import PictureLogger
 from medseg.viz.logged_images import Picture
 
@@ -26,12 +26,12 @@ class MlflowRun(MLFlowLogger, PictureLogger):
         settings: Of Lightning's logger, such as experiment_name, run_name and tags.
 
     Raises:
-        BadInput: MLflow is not installed.
+        InputError: MLflow is not installed.
     """
 
     def __init__(self, *, tracking_uri: str, **settings: Any) -> None:
         if find_spec("mlflow") is None:
-            raise BadInput("logger=mlflow: MLflow is not installed; pip install 'medseg[mlflow]'")
+            raise InputError("logger=mlflow: MLflow is not installed; pip install 'medseg[mlflow]'")
         if tracking_uri.startswith(_FILE):
             folder = Path(tracking_uri.removeprefix(_FILE)).absolute().parent
             folder.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from typing import Any
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.loggers.image_logger import PictureLogger
 from medseg.viz.logged_images import Picture
 
@@ -24,12 +24,12 @@ class TensorBoardRun(TensorBoardLogger, PictureLogger):
         metrics: Keys that stand next to the settings on the page of hyper-parameters; None takes what ``show`` names.
 
     Raises:
-        BadInput: TensorBoard is not installed.
+        InputError: TensorBoard is not installed.
     """
 
     def __init__(self, *, save_dir: str, metrics: Sequence[str] | None = None) -> None:
         if find_spec("tensorboard") is None:
-            raise BadInput("logger=tensorboard: TensorBoard is not installed; pip install 'medseg[tensorboard]'")
+            raise InputError("logger=tensorboard: TensorBoard is not installed; pip install 'medseg[tensorboard]'")
         self._metrics = () if metrics is None else tuple(metrics)
         self._chosen = metrics is not None
         super().__init__(save_dir=save_dir, name="tensorboard", version="", default_hp_metric=False)

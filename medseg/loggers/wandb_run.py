@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.loggers import wandb_artifacts, wandb_media
 from medseg.loggers.image_logger import PictureLogger
 from medseg.runtime.atomic import write_whole
@@ -32,7 +32,7 @@ class WandbRun(WandbLogger, PictureLogger):
         settings: Of ``wandb.init``, such as project, entity, name, group, tags, job_type and notes.
 
     Raises:
-        BadInput: Online without an account, or an artifact that there is not.
+        InputError: Online without an account, or an artifact that there is not.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class WandbRun(WandbLogger, PictureLogger):
     ) -> None:
         unknown = [kind for kind in artifacts if kind not in wandb_artifacts.KINDS]
         if unknown:
-            raise BadInput(f"logger.wandb.artifacts: came {unknown}, expected some of {list(wandb_artifacts.KINDS)}")
+            raise InputError(f"logger.wandb.artifacts: came {unknown}, expected some of {list(wandb_artifacts.KINDS)}")
         mode = os.environ.get("WANDB_MODE") or ("offline" if offline else "online")
         if mode == "online":
             _require_account()
@@ -59,7 +59,7 @@ class WandbRun(WandbLogger, PictureLogger):
         """The run, begun when first asked for.
 
         Raises:
-            BadInput: W&B can't be reached, or refuses.
+            InputError: W&B can't be reached, or refuses.
         """
         began = self._experiment is not None
         import wandb
@@ -68,7 +68,7 @@ class WandbRun(WandbLogger, PictureLogger):
         try:
             run = super().experiment
         except wandb.Error as error:
-            raise BadInput(
+            raise InputError(
                 f"logger=wandb: no run could begin: {error}; logger.wandb.offline=true needs none"
             ) from error
         if not began and getattr(rank_zero_only, "rank", 0) == 0:
@@ -130,16 +130,16 @@ def _require_account() -> None:
     """Ask for the key of an account where nobody has given one, as ``wandb login`` does; refuse where nobody is there.
 
     Raises:
-        BadInput: No account, or a key that W&B does not take.
+        InputError: No account, or a key that W&B does not take.
     """
     import wandb
 
     try:
         known = wandb.login()
     except wandb.Error as error:
-        raise BadInput(
+        raise InputError(
             f"logger.wandb.offline=false: {error} Set WANDB_API_KEY, or leave the run offline and send it later "
             "by wandb sync"
         ) from error
     if not known:
-        raise BadInput("logger.wandb.offline=false: no account was given; run wandb login, or leave the run offline")
+        raise InputError("logger.wandb.offline=false: no account was given; run wandb login, or leave the run offline")

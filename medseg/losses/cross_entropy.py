@@ -135,7 +135,7 @@ class CrossEntropyLoss(nn.Module):
             class_weights: Weight by class name (with regions: region name); 1 for those not named.
 
         Raises:
-            BadInput: A name is unknown, or a weight is negative.
+            InputError: A name is unknown, or a weight is negative.
         """
         super().__init__()
         self.labels = labels

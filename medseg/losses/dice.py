@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.labels import LabelTable
 from medseg.losses.ranks import sum_over_ranks
 from medseg.losses.targets import blank_uncounted, classes_or_regions, counted_cells, memberships, or_one, target_of
@@ -113,7 +113,7 @@ class DiceLoss(nn.Module):
     ) -> None:
         super().__init__()
         if not smooth > 0:
-            raise BadInput(f"loss dice: smooth must be positive (an absent class would give 0/0), came {smooth}")
+            raise InputError(f"loss dice: smooth must be positive (an absent class would give 0/0), came {smooth}")
         self.labels, self.smooth, self.batch, self.background = labels, smooth, batch, background
         self.register_buffer("members", memberships(labels), persistent=False)
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.labels import LabelTable
 from medseg.losses.cross_entropy import cell_cross_entropy, mean_of_regions, ratio, region_cell_cross_entropy
 from medseg.losses.targets import classes_or_regions, counted_cells, memberships, output_weights
@@ -107,11 +107,11 @@ class FocalLoss(nn.Module):
             class_weights: Weight by class name (with regions: region name); 1 for those not named.
 
         Raises:
-            BadInput: A name is unknown, or gamma or a weight is negative.
+            InputError: A name is unknown, or gamma or a weight is negative.
         """
         super().__init__()
         if not gamma >= 0:
-            raise BadInput(f"loss focal: gamma must not be negative, came {gamma}")
+            raise InputError(f"loss focal: gamma must not be negative, came {gamma}")
         self.labels, self.gamma = labels, gamma
         weight = output_weights(labels, class_weights, loss="focal")
         self.register_buffer("weight", weight, persistent=False)

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.labels import IGNORE, LabelTable
 
 
@@ -47,13 +47,13 @@ def output_weights(
         loss: Named in the error.
 
     Raises:
-        BadInput: A name is unknown, or a weight is negative.
+        InputError: A name is unknown, or a weight is negative.
     """
     names = [r.name for r in labels.regions] or list(labels.names)
     chosen = dict(class_weights or {})
     wrong = {n: w for n, w in chosen.items() if n not in names or isinstance(w, str) or not w >= 0}
     if wrong:
-        raise BadInput(f"loss {loss}: class_weights {wrong}: expected weights >= 0 for names among {names}")
+        raise InputError(f"loss {loss}: class_weights {wrong}: expected weights >= 0 for names among {names}")
     return torch.tensor([float(chosen.get(n, 1.0)) for n in names]) if chosen else None
 
 

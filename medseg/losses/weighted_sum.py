@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.labels import LabelTable
 from medseg.losses.deep_supervision import coarsen, level_weights
 
@@ -42,15 +42,15 @@ class WeightedSum(nn.Module):
             weights: By name; 1 for those not named.
 
         Raises:
-            BadInput: There are no terms, or a weight is negative or names no term.
+            InputError: There are no terms, or a weight is negative or names no term.
         """
         super().__init__()
         if not terms:
-            raise BadInput("loss: no terms came, expected at least one under loss.terms")
+            raise InputError("loss: no terms came, expected at least one under loss.terms")
         chosen = dict(weights or {})
         wrong = {n: w for n, w in chosen.items() if n not in terms or isinstance(w, str) or not w >= 0}
         if wrong:
-            raise BadInput(f"loss: weights {wrong}: expected numbers >= 0 for terms among {list(terms)}")
+            raise InputError(f"loss: weights {wrong}: expected numbers >= 0 for terms among {list(terms)}")
         self.terms = nn.ModuleDict({name: build(labels=labels) for name, build in terms.items()})
         self.weights = {name: float(chosen.get(name, 1.0)) for name in terms}
 

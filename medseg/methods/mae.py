@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.methods.masking import blocks_of, from_blocks, hidden_blocks, spread, standardised
 from medseg.methods.pretraining import Pretraining, Seen, mean_where
 from medseg.sample import Batch
@@ -40,7 +40,7 @@ class Mae(Pretraining):
         shared: What every ``Pretraining`` takes.
 
     Raises:
-        BadInput: Blocks that do not divide the patch, or a share that is none.
+        InputError: Blocks that do not divide the patch, or a share that is none.
 
     References:
         He et al., Masked Autoencoders Are Scalable Vision Learners, 2022. Wald et al., Revisiting MAE
@@ -61,7 +61,7 @@ class Mae(Pretraining):
     ) -> None:
         super().__init__(network, patch=patch, **shared)
         if not 0 < share < 1:
-            raise BadInput(f"method.share={share}: expected a share between 0 and 1, such as 0.75")
+            raise InputError(f"method.share={share}: expected a share between 0 and 1, such as 0.75")
         encoder: Any = getattr(network, "encoder", None)
         self.plain = hasattr(encoder, "embed") and hasattr(encoder, "attend")
         sizes = encoder.features[0].stride if self.plain else [block] * len(patch) if isinstance(block, int) else block

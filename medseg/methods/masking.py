@@ -10,24 +10,24 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 
 def blocks_of(patch: Sequence[int], block: Sequence[int]) -> tuple[int, ...]:
     """Number of blocks on each axis.
 
     Raises:
-        BadInput: The block does not divide the patch, or there is a single block.
+        InputError: The block does not divide the patch, or there is a single block.
     """
     block = tuple(block)
     if len(block) != len(patch) or any(p % b for p, b in zip(patch, block, strict=True)):
-        raise BadInput(
+        raise InputError(
             f"method.block={list(block)}: the patch {list(patch)} is no multiple of it; choose one that divides it, "
             "or another plan.patch"
         )
     grid = tuple(p // b for p, b in zip(patch, block, strict=True))
     if int(np.prod(grid)) < 2:
-        raise BadInput(f"method.block={list(block)}: {list(patch)} holds one block only; choose a smaller one")
+        raise InputError(f"method.block={list(block)}: {list(patch)} holds one block only; choose a smaller one")
     return grid
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.methods.pretraining import Pretraining, Seen
 from medseg.methods.simmim import encoder_of
 from medseg.sample import Batch
@@ -31,7 +31,7 @@ class Rotation(Pretraining):
         shared: What every ``Pretraining`` takes.
 
     Raises:
-        BadInput: A network without an encoder.
+        InputError: A network without an encoder.
 
     References:
         Gidaris et al., Unsupervised Representation Learning by Predicting Image Rotations, 2018; Taleb et al.,
@@ -44,7 +44,7 @@ class Rotation(Pretraining):
         divisor = max(encoder.divisor)
         self.edge = min(self.patch) // divisor * divisor
         if self.edge == 0 or (encoder.fixed_shape and set(encoder.fixed_shape) != {self.edge}):
-            raise BadInput(
+            raise InputError(
                 f"method=rotation: the encoder takes {encoder.fixed_shape or f'multiples of {divisor}'}, and the patch "
                 f"{list(patch)} has no such square or cube; set plan.patch to one"
             )

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.methods.masking import blocks_of, from_blocks, hidden_blocks, spread
 from medseg.methods.pretraining import Pretraining, Seen, mean_where
 from medseg.sample import Batch
@@ -30,7 +30,7 @@ class SimMim(Pretraining):
         shared: What every ``Pretraining`` takes.
 
     Raises:
-        BadInput: A network without an encoder, blocks that do not divide the patch, or a share that is none.
+        InputError: A network without an encoder, blocks that do not divide the patch, or a share that is none.
 
     References:
         Xie et al., SimMIM: A Simple Framework for Masked Image Modeling, 2022.
@@ -48,7 +48,7 @@ class SimMim(Pretraining):
         super().__init__(network, patch=patch, **shared)
         encoder = encoder_of(network, "simmim")
         if not 0 < share < 1:
-            raise BadInput(f"method.share={share}: expected a share between 0 and 1, such as 0.6")
+            raise InputError(f"method.share={share}: expected a share between 0 and 1, such as 0.6")
         stride = encoder.features[-1].stride
         sizes = stride if block is None else [block] * len(patch) if isinstance(block, int) else block
         self.share = share
@@ -76,11 +76,11 @@ def encoder_of(network: nn.Module, method: str) -> Any:
     """The encoder of a segmenter.
 
     Raises:
-        BadInput: The network has none with declared features.
+        InputError: The network has none with declared features.
     """
     encoder = getattr(network, "encoder", None)
     if not hasattr(encoder, "features"):
-        raise BadInput(
+        raise InputError(
             f"method={method} needs model=segmenter, whose encoder declares its features; came "
             f"{type(network).__name__}; choose that, or method=mae, which takes any network"
         )

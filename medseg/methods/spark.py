@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.methods.mae import first
 from medseg.methods.masking import at, blocks_of, hidden_blocks, spread, standardised
 from medseg.methods.pretraining import Pretraining, Seen, mean_where
@@ -43,7 +43,7 @@ class Spark(Pretraining):
         shared: What every ``Pretraining`` takes.
 
     Raises:
-        BadInput: A network without an encoder, an encoder of tokens, blocks that do not fit, or a share that
+        InputError: A network without an encoder, an encoder of tokens, blocks that do not fit, or a share that
             is none.
 
     References:
@@ -63,13 +63,15 @@ class Spark(Pretraining):
         super().__init__(network, patch=patch, **shared)
         encoder = encoder_of(network, "spark")
         if any(feature.tokens for feature in encoder.features):
-            raise BadInput("method=spark is for convolutional encoders; this one gives tokens, take method=mae")
+            raise InputError("method=spark is for convolutional encoders; this one gives tokens, take method=mae")
         if not 0 < share < 1:
-            raise BadInput(f"method.share={share}: expected a share between 0 and 1, such as 0.6")
+            raise InputError(f"method.share={share}: expected a share between 0 and 1, such as 0.6")
         stride = encoder.features[-1].stride
         sizes = list(stride) if block is None else [block] * len(patch) if isinstance(block, int) else list(block)
         if any(size % s for size, s in zip(sizes, stride, strict=True)):
-            raise BadInput(f"method.block={sizes}: expected a multiple of the encoder's coarsest stride {list(stride)}")
+            raise InputError(
+                f"method.block={sizes}: expected a multiple of the encoder's coarsest stride {list(stride)}"
+            )
         self.share, self.normalise = share, normalise
         self.grid = blocks_of(patch, sizes)
         self.filling = nn.ParameterList(nn.Parameter(torch.randn(f.channels) * 0.02) for f in encoder.features)
@@ -118,7 +120,7 @@ def _shown(feature: Tensor, visible: Tensor) -> Tensor:
     if feature.ndim != visible.ndim + 1:
         return feature  # pooled to a vector
     if len(feature) != len(visible):
-        raise BadInput("method=spark: the encoder folds slices into its batch; take method=simmim or mae")
+        raise InputError("method=spark: the encoder folds slices into its batch; take method=simmim or mae")
     return feature * at(visible, feature.shape[2:])[:, None].to(feature.dtype)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.labels import LabelTable
 from medseg.metrics import policy
 from medseg.metrics.pooled import POOLED, pool
@@ -57,15 +57,17 @@ class CaseScores:
         unknown = [m for m in metrics if m not in METRICS]
         if unknown or not metrics:
             hint = "; auc has a key of its own, metric.auc" if "auc" in unknown else ""
-            raise BadInput(f"metrics {list(metrics)}: {unknown or 'none'} came, expected some of {list(METRICS)}{hint}")
+            raise InputError(
+                f"metrics {list(metrics)}: {unknown or 'none'} came, expected some of {list(METRICS)}{hint}"
+            )
         if not nsd_tolerance >= 0:
-            raise BadInput(f"metrics: nsd_tolerance must be a distance >= 0, came {nsd_tolerance}")
+            raise InputError(f"metrics: nsd_tolerance must be a distance >= 0, came {nsd_tolerance}")
         if not boundary_width > 0:
-            raise BadInput(
+            raise InputError(
                 f"metrics: boundary_width must be cells, or a share of the diagonal > 0, came {boundary_width}"
             )
         if any(name == ALL for name, _ in labels.targets):
-            raise BadInput(f"label table: {ALL!r} stands for all classes together; rename the class")
+            raise InputError(f"label table: {ALL!r} stands for all classes together; rename the class")
         self.labels, self.metrics, self.pooled = labels, tuple(metrics), pooled
         self.nsd_tolerance, self.boundary_width, self.auc = nsd_tolerance, boundary_width, auc
         self.resamples, self.seed = resamples, seed

@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.decoders.blocks import resize
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Encoder, check_features
@@ -30,7 +30,7 @@ class Segmenter(Network):
         decoder: Makes the decoder from the facts and the features that the encoder declares.
 
     Raises:
-        BadInput: Encoder and decoder do not fit each other, or the data; the encoder is too deep for the patch.
+        InputError: Encoder and decoder do not fit each other, or the data; the encoder is too deep for the patch.
     """
 
     def __init__(self, facts: Facts, *, encoder: Callable[[Facts], Encoder], decoder: Callable[..., Decoder]) -> None:
@@ -46,33 +46,33 @@ class Segmenter(Network):
         """The shape of images that holds a patch.
 
         Raises:
-            BadInput: A stage would see less than one of its cells, or the encoder takes one shape that is another.
+            InputError: A stage would see less than one of its cells, or the encoder takes one shape that is another.
         """
         name = getattr(self.encoder, "name", type(self.encoder).__name__)
         coarsest = [max(strides) for strides in zip(*(f.stride for f in self.encoder.features), strict=True)]
         shape = self.fixed_shape or self.nearest(patch)
         way = f"set plan.patch=[{','.join(map(str, shape))}]"
         if any(p < c for p, c in zip(patch, coarsest, strict=True)):
-            raise BadInput(
+            raise InputError(
                 f"encoder {name} is too deep for the patch: its coarsest feature has cells of {tuple(coarsest)}, the "
                 f"patch is {tuple(patch)}; {way} or larger, or take fewer of its features"
             )
         if any(p > s for p, s in zip(patch, shape, strict=True)):
-            raise BadInput(f"encoder {name} takes images of {shape} only, the patch is {tuple(patch)}; {way}")
+            raise InputError(f"encoder {name} takes images of {shape} only, the patch is {tuple(patch)}; {way}")
         return shape
 
     def _drop_idle(self, facts: Facts, shape: Sequence[int]) -> None:
         """Drop what no logit depends on, in training or after it; freeze what can't be taken out.
 
         Raises:
-            BadInput: The decoder gives other logits than of each class at the image's resolution.
+            InputError: The decoder gives other logits than of each class at the image's resolution.
         """
         image = (2, facts.in_channels, *shape)  # of two, which batch normalisation takes where one cell is left
         given, used = trace(self, image)
         expected = (2, facts.out_channels, *shape)
         if given != expected:
             name = type(self.decoder).__name__
-            raise BadInput(f"decoder {name}: logits of shape {given} came, expected {expected}")
+            raise InputError(f"decoder {name}: logits of shape {given} came, expected {expected}")
         used |= trace(self, image, training=True)[1]
         dropped = drop_idle(self, used)
         try:
@@ -98,7 +98,7 @@ class Segmenter(Network):
         """The features of the encoder.
 
         Raises:
-            BadInput: See ``check``; or, in training, a layer is to normalise a batch of one value.
+            InputError: See ``check``; or, in training, a layer is to normalise a batch of one value.
         """
         self.check(image)
         with refuse_lone_cell(f"encoder {type(self.encoder).__name__}", image.shape[2:]):

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.sample import Channel
 from medseg.weights.report import Report
 
@@ -89,7 +89,7 @@ class Network(nn.Module, ABC):
         first has the resolution of the image, the others that of their stage.
 
         Raises:
-            BadInput: See ``check``.
+            InputError: See ``check``.
         """
 
     def initialise(self, statistics: Mapping[str, Sequence[float]] | None = None) -> Report | None:
@@ -102,7 +102,7 @@ class Network(nn.Module, ABC):
             What came from where; None if nothing was asked for.
 
         Raises:
-            BadInput: See ``weights.load.load``.
+            InputError: See ``weights.load.load``.
         """
         del statistics
         return None
@@ -118,23 +118,23 @@ class Network(nn.Module, ABC):
         """Refuse an image that the network cannot take.
 
         Raises:
-            BadInput: Channels or axes differ from what the network was built for, or the shape does
+            InputError: Channels or axes differ from what the network was built for, or the shape does
                 not fit; names the nearest shape that does.
         """
         name, (channels, *shape) = type(self).__name__, image.shape[1:]
         if channels != self.in_channels or len(shape) != len(self.divisor):
-            raise BadInput(
+            raise InputError(
                 f"{name}: an image of {channels} channels and {len(shape)} spatial axes came, the network was built "
                 f"for {self.in_channels} and {len(self.divisor)}; give it the channels it was trained on"
             )
         if self.fixed_shape is not None and tuple(shape) != self.fixed_shape:
-            raise BadInput(
+            raise InputError(
                 f"{name}: an image of shape {tuple(shape)} came, but its positions are learned for "
                 f"{self.fixed_shape} only; cut or pad to {self.fixed_shape}, as the sliding window does"
             )
         right = self.nearest(shape)
         if right != tuple(shape):
-            raise BadInput(
+            raise InputError(
                 f"{name}: an image of shape {tuple(shape)} came, expected multiples of {self.divisor}"
                 f"{' and two or more of them' if self.min_cells > 1 else ''}; pad to {right}"
             )
@@ -150,14 +150,14 @@ def refuse_lone_cell(name: str, shape: Sequence[int], instead: str = "") -> Iter
         instead: Another way out, added to the message.
 
     Raises:
-        BadInput: Batch normalisation met one image of which one cell was left.
+        InputError: Batch normalisation met one image of which one cell was left.
     """
     try:
         yield
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
-        raise BadInput(
+        raise InputError(
             f"{name}: a batch of 1 image of shape {tuple(shape)} came in training, but it is normalised where one "
             f"cell of it is left; expected 2 or more, as with plan.batch_size=2{instead}"
         ) from error

@@ -1,6 +1,6 @@
 """The refusal of volumes by networks that know images only."""
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.network import Facts
 
 
@@ -8,10 +8,10 @@ def refuse_volumes(name: str, facts: Facts) -> None:
     """Refuse data of other than two spatial axes.
 
     Raises:
-        BadInput: Names the networks for volumes.
+        InputError: Names the networks for volumes.
     """
     if facts.ndim != 2:
-        raise BadInput(
+        raise InputError(
             f"{name} takes images of 2 spatial axes, the data has {facts.ndim}; choose a network for volumes: "
             f"model=unet, residual_unet, segresnet, mednext, swin_unetr or unetr"
         )

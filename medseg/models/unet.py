@@ -8,7 +8,7 @@ from math import prod
 from jaxtyping import Float
 from torch import Tensor, cat, nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.layers import CONV, CONV_TRANSPOSED, NORMS, ConvBlock, ResidualBlock, init_he, stack
 from medseg.models.network import Facts, Network
 
@@ -34,7 +34,7 @@ class UNet(Network):
         deep_supervision: In training, logits of every decoder stage instead of the finest only.
 
     Raises:
-        BadInput: The plan has a single stage, settings are not positive, or an unknown norm.
+        InputError: The plan has a single stage, settings are not positive, or an unknown norm.
 
     References:
         Isensee et al., nnU-Net, Nature Methods 2021, and nnU-Net Revisited, 2024 (residual encoder).
@@ -58,13 +58,13 @@ class UNet(Network):
         super().__init__(facts.in_channels, divisor, min_cells=2)
         n = len(facts.strides)
         if n < 2 or min(base_features, *encoder_blocks, *decoder_blocks) < 1:
-            raise BadInput(
+            raise InputError(
                 f"UNet: expected two stages or more and positive features and blocks, came {n} stages for the patch "
                 f"{facts.patch_shape}, base_features={base_features}, encoder_blocks={list(encoder_blocks)}, "
                 f"decoder_blocks={list(decoder_blocks)}; plan a patch of at least 12 cells on some axis"
             )
         if norm not in NORMS:
-            raise BadInput(f"model.norm={norm}: expected one of {', '.join(NORMS)}")
+            raise InputError(f"model.norm={norm}: expected one of {', '.join(NORMS)}")
         most = max_features or (320 if facts.ndim == 3 else 512)
         features = [min(base_features * 2**i, most) for i in range(n)]
         ones = (1,) * facts.ndim

@@ -20,7 +20,7 @@ from medseg.data.preprocessing.windows import tiles
 from medseg.data.problems import Problems
 from medseg.data.reading.open_case import OpenCase
 from medseg.data.store.content_hash import Digests, content_key
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.labels import IGNORE, LabelTable
 from medseg.runtime.atomic import write_whole
 from medseg.runtime.progress import watched
@@ -152,7 +152,7 @@ def scene_facts(opened: OpenCase, *, draw: int, seed: int) -> CaseFacts:
         seed: Of the draw.
 
     Raises:
-        BadInput: The case has no valid cell.
+        InputError: The case has no valid cell.
     """
     table, dates = opened.spec.labels, max(1, opened.spec.dates)
     boxes = tiles(opened.shape, (256,) * opened.grid.ndim, opened.spec.dates)
@@ -174,7 +174,7 @@ def scene_facts(opened: OpenCase, *, draw: int, seed: int) -> CaseFacts:
             counts += np.bincount(counted, minlength=table.n_classes)
     if not n_valid:
         files = ", ".join(map(str, opened.case.images))
-        raise BadInput(f"case {opened.case.id}: {files} has no valid cell, all is nodata; take it out of the dataset")
+        raise InputError(f"case {opened.case.id}: {files} has no valid cell, all is nodata; take it out of the dataset")
     drawn_cells = np.concatenate(cells, axis=1)
     found = (tuple(int(n) for n in counts), tuple(int(i) for i in np.flatnonzero(low == high)))
     return CaseFacts(opened.case.id, opened.grid.spacing, opened.shape, 1.0, drawn_cells, *found)
@@ -198,13 +198,13 @@ def pool(facts: Sequence[CaseFacts], labels: LabelTable, *, labelled: bool = Tru
         labelled: Whether the cases have labels; if not, none is missed.
 
     Raises:
-        BadInput: No case, or no labelled case with foreground.
+        InputError: No case, or no labelled case with foreground.
     """
     if not facts:
-        raise BadInput("no training case came; a plan needs at least one")
+        raise InputError("no training case came; a plan needs at least one")
     counts, first = np.sum([f.counts for f in facts], axis=0), int(labels.background)
     if labelled and not counts[first:].sum():
-        raise BadInput(f"none of the {len(facts)} cases has any foreground; check the label files and data.labels")
+        raise InputError(f"none of the {len(facts)} cases has any foreground; check the label files and data.labels")
     intensities = []
     for channel in np.concatenate([f.cells for f in facts], axis=1).astype(np.float64):
         low, high = np.percentile(channel, [0.5, 99.5])
@@ -247,7 +247,7 @@ def fingerprint(
         first: Called with the dataset before its cases are read; not called where the store has the fingerprint.
 
     Raises:
-        BadInput: Cases can't be read, see ``Problems``, or none has foreground.
+        InputError: Cases can't be read, see ``Problems``, or none has foreground.
     """
     digests = Digests(store / "digests.json")
     files = [path for case in cases for path in case.files]

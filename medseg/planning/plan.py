@@ -12,7 +12,7 @@ import yaml
 
 from medseg.data.preprocessing.normalise import POOLED, Normalisation
 from medseg.data.preprocessing.preprocess import Preprocess
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.planning.cost import Budget, UNetCost, convolution_outputs, estimated_gb
 from medseg.planning.fingerprint import Fingerprint
 from medseg.planning.rules import patch_and_batch, resampled_shape, target_spacing, topology
@@ -79,7 +79,7 @@ class Plan:
         """Rebuild what ``to_dict`` gave (reasons may be left out).
 
         Raises:
-            BadInput: Something that ``to_dict`` does not give; names the key.
+            InputError: Something that ``to_dict`` does not give; names the key.
         """
         return cls(**fields_of(stored))
 
@@ -110,9 +110,9 @@ class Wishes:
         for name in ("spacing", "patch"):
             wish = getattr(self, name)
             if wish is not None and not all(v > 0 for v in wish):
-                raise BadInput(f"plan.{name}={list(wish)}: expected positive numbers, one an axis")
+                raise InputError(f"plan.{name}={list(wish)}: expected positive numbers, one an axis")
         if self.batch_size is not None and self.batch_size < 1:
-            raise BadInput(f"plan.batch_size={self.batch_size}: expected at least 1")
+            raise InputError(f"plan.batch_size={self.batch_size}: expected at least 1")
 
 
 def make_plan(
@@ -128,7 +128,7 @@ def make_plan(
         cost: The kind of U-Net that memory is planned for.
 
     Raises:
-        BadInput: A wish has another number of axes or channels than the data.
+        InputError: A wish has another number of axes or channels than the data.
     """
     reasons = {}
     native = spec.ndim == 2 and wishes.spacing is None
@@ -195,12 +195,12 @@ def _own_cells(fingerprint: Fingerprint) -> tuple[tuple[float, ...], str]:
     """Median cell of images that are not resampled.
 
     Raises:
-        BadInput: Cells differ so much from case to case that one network would not do.
+        InputError: Cells differ so much from case to case that one network would not do.
     """
     spacings = np.array(fingerprint.spacings)
     low, high = spacings.min(), spacings.max()
     if high > _ALIKE * low:
-        raise BadInput(
+        raise InputError(
             f"cells are {low:.3g} to {high:.3g} in size; set plan.spacing=[{high:.3g},{high:.3g}] to resample every "
             "case to one size, or train on cases of one resolution"
         )
@@ -213,7 +213,7 @@ def _rules(
     chosen = list(schemes if wishes.normalisation is None else wishes.normalisation)
     names = [c.name for c in spec.channels]
     if len(chosen) != len(names):
-        raise BadInput(f"plan.normalisation={chosen}: {len(chosen)} schemes for {len(names)} channels {names}")
+        raise InputError(f"plan.normalisation={chosen}: {len(chosen)} schemes for {len(names)} channels {names}")
     rules = tuple(
         Normalisation(scheme, i.mean, i.std, i.percentile_00_5, i.percentile_99_5)
         if scheme in POOLED
@@ -224,10 +224,10 @@ def _rules(
         if values is None:
             continue
         if len(values) != len(names):
-            raise BadInput(f"plan.{key}={list(values)}: {len(values)} numbers for {len(names)} channels {names}")
+            raise InputError(f"plan.{key}={list(values)}: {len(values)} numbers for {len(names)} channels {names}")
         unused = [n for n, r in zip(names, rules, strict=True) if r.scheme not in ("ct", "standard")]
         if unused:
-            raise BadInput(f"plan.{key} is set, but {unused} use no mean and std; choose plan.normalisation=standard")
+            raise InputError(f"plan.{key} is set, but {unused} use no mean and std; choose plan.normalisation=standard")
         rules = tuple(Normalisation(**vars(r) | {key: float(v)}) for r, v in zip(rules, values, strict=True))
     if wishes.normalisation is not None:
         return rules, "set by plan.normalisation"
@@ -237,7 +237,7 @@ def _rules(
 
 def _check_axes(name: str, wish: Sequence[float], spec: DataSpec) -> None:
     if len(wish) != spec.ndim:
-        raise BadInput(f"plan.{name}={list(wish)} has {len(wish)} values, the data has {spec.ndim} axes")
+        raise InputError(f"plan.{name}={list(wish)} has {len(wish)} values, the data has {spec.ndim} axes")
 
 
 def write_plan(path: Path, plan: Plan) -> None:
@@ -256,15 +256,15 @@ def read_plan(path: Path) -> Plan:
     """Read a plan that ``write_plan`` wrote and somebody may have edited.
 
     Raises:
-        BadInput: No such file, no YAML, a missing or a wrong key.
+        InputError: No such file, no YAML, a missing or a wrong key.
     """
     try:
         stored = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, no such date
-        raise BadInput(
+        raise InputError(
             f"plan.file={path}: can't be read ({' '.join(str(error).split())[:200]}); write one by medseg-plan"
         ) from error
     try:
         return Plan.from_dict(stored)
-    except BadInput as error:
-        raise BadInput(f"plan.file={path}: is no plan ({error}); it needs {', '.join(KEYS)}") from error
+    except InputError as error:
+        raise InputError(f"plan.file={path}: is no plan ({error}); it needs {', '.join(KEYS)}") from error

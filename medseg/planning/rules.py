@@ -16,7 +16,7 @@ from math import ceil, prod
 
 import numpy as np
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.planning.cost import Budget, UNetCost, convolution_outputs
 
 MIN_EDGE = 4
@@ -92,14 +92,14 @@ def target_spacing(spacings: Sequence[Sequence[float]], shapes: Sequence[Sequenc
         shapes: Cells of the same cases, after cropping.
 
     Raises:
-        BadInput: No cases, or rows that do not match.
+        InputError: No cases, or rows that do not match.
 
     Example:
         >>> target_spacing([(1, 1, 1), (1, 1, 3)], [(40, 40, 40), (40, 40, 20)]).spacing
         (1.0, 1.0, 2.0)
     """
     if not len(spacings) or np.shape(spacings) != np.shape(shapes):
-        raise BadInput(
+        raise InputError(
             f"plan: expected a spacing and a shape per case, came {np.shape(spacings)} and {np.shape(shapes)}"
         )
     spacing, shape = np.median(spacings, axis=0), np.median(shapes, axis=0)
@@ -185,7 +185,7 @@ def patch_and_batch(
         budget: Default: 8 GB.
 
     Raises:
-        BadInput: Not even the smallest patch fits.
+        InputError: Not even the smallest patch fits.
     """
     cost = cost or UNetCost()
     budget = budget or Budget.for_memory(len(spacing), residual=cost.residual)
@@ -233,7 +233,7 @@ def _shrink(spacing: Sequence[float], stages: Topology, median_shape: Sequence[f
             smaller = topology(spacing, [n - step if a == axis else n for a, n in enumerate(stages.patch)])
             options.append((cells / median_shape[axis], axis, smaller))
     if not options:
-        raise BadInput(
+        raise InputError(
             f"plan: not even a patch of {list(stages.patch)} fits the memory; raise the budget or use fewer features"
         )
     return max(options, key=lambda option: option[:2])[2]

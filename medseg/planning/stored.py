@@ -8,7 +8,7 @@ from math import prod
 from typing import Any
 
 from medseg.data.preprocessing.normalise import Normalisation
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.runtime.values import listed, mapped, number, text, truth, whole
 
 KEYS = ("spacing", "patch", "batch_size", "kernels", "strides", "normalisation", "masked")
@@ -24,7 +24,7 @@ def fields_of(stored: object) -> dict[str, Any]:
     """The fields of a ``Plan``, from what ``Plan.to_dict`` gave and somebody may have edited.
 
     Raises:
-        BadInput: A key that is missing, another kind of value, one out of range, or another number of axes or
+        InputError: A key that is missing, another kind of value, one out of range, or another number of axes or
             stages than the others; names the key.
     """
     held = mapped(stored, "plan", KEYS)
@@ -34,7 +34,7 @@ def fields_of(stored: object) -> dict[str, Any]:
     kernels = listed(held["kernels"], "kernels", (len(strides),))
     patch = tuple(whole(v, "patch", 1, _MOST_CELLS) for v in listed(held["patch"], "patch", ndim))
     if prod(patch) > _MOST_IN_PATCH:
-        raise BadInput(f"patch={list(patch)}: expected at most {_MOST_IN_PATCH} cells in all")
+        raise InputError(f"patch={list(patch)}: expected at most {_MOST_IN_PATCH} cells in all")
     reasons = held.get("reasons")
     return {
         "spacing": spacing,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 if TYPE_CHECKING:
     from medseg.data.case import Case
@@ -21,10 +21,10 @@ def check_input(sources: Sequence[Path]) -> None:
     """Raise if an input is missing, or a file is one of several."""
     absent = [str(source) for source in sources if not source.exists()]
     if absent or not sources:
-        raise BadInput(f"input={', '.join(absent) or '[]'}: no such file or folder")
+        raise InputError(f"input={', '.join(absent) or '[]'}: no such file or folder")
     files = [str(source) for source in sources if source.is_file()]
     if files and len(sources) > 1:
-        raise BadInput(
+        raise InputError(
             f"input: the file {files[0]} came in a list, expected folders, each with some of the bands of every case; "
             "give one file by itself, or put the files of a case under one name into folders"
         )
@@ -40,9 +40,11 @@ def chosen_cases(cfg: DictConfig, sources: list[Path], spec: DataSpec, layout: L
     cases = layout.names.images_in(sources[0]) if layout.names and sources[0].is_dir() and len(sources) == 1 else []
     cases = cases or find_cases(sources, len(spec.channels), spec.ndim, dates)
     if cfg.mosaic and spec.dates:
-        raise BadInput(f"mosaic={cfg.mosaic} joins tiles of single images, the network takes time series; leave it out")
+        raise InputError(
+            f"mosaic={cfg.mosaic} joins tiles of single images, the network takes time series; leave it out"
+        )
     if cfg.mosaic and len(sources) > 1:
-        raise BadInput(
+        raise InputError(
             f"mosaic={cfg.mosaic} joins the tiles of one folder, input names {len(sources)}; join those of each folder "
             "into a file first (gdalbuildvrt), or leave mosaic out"
         )
@@ -62,14 +64,14 @@ def image_folders(sources: Sequence[Path], trained: Sequence[str]) -> list[Path]
         ``sources``; or, where that is one folder with some of those sub-folders in it, all of these.
 
     Raises:
-        BadInput: Some of the sub-folders are there, but not all.
+        InputError: Some of the sub-folders are there, but not all.
     """
     within = [sources[0] / name for name in trained]
     if len(sources) > 1 or len(trained) < 2 or not any(folder.is_dir() for folder in within):
         return list(sources)
     absent = [folder.name for folder in within if not folder.is_dir()]
     if absent:
-        raise BadInput(
+        raise InputError(
             f"input={sources[0]}: no folder {', '.join(absent)} in it; the training took the bands of each case from "
             f"{', '.join(trained)}"
         )
@@ -94,17 +96,17 @@ def find_cases(sources: Sequence[Path], n_channels: int, ndim: int = 3, dates: D
         if source.is_dir():
             return by_stem(sources, None, endings=endings, label_endings=(), dates=dates)
     if len(sources) > 1:
-        raise BadInput(
+        raise InputError(
             f"input: {len(sources)} folders came, expected one; the channels of a volume lie in one folder, named "
             "case_0000, case_0001 and so on"
         )
     if source.is_file() and source.suffix.lower() == ".dcm":
-        raise BadInput(f"input={source}: is one slice of a DICOM series; give its folder, input={source.parent}")
+        raise InputError(f"input={source}: is one slice of a DICOM series; give its folder, input={source.parent}")
     if source.is_file():
         cases = [c for c in _paired(source.parent, n_channels, formats.suffix(source)) if source in c.images]
         if not cases:
             names = formats.VOLUMES if ndim == 3 else (*formats.RASTERS, *formats.IMAGES)
-            raise BadInput(f"input={source}: is not an image that this network takes, known are {', '.join(names)}")
+            raise InputError(f"input={source}: is not an image that this network takes, known are {', '.join(names)}")
         return cases
     entries = list(source.iterdir())
     files = [p for p in entries if p.is_file() and not p.name.startswith(".")]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from medseg import formats
 from medseg.data.case import Case
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.formats.polygons import polygons
 from medseg.inference.predictor import Predictor
 from medseg.prediction.record import OTHER_CHECKPOINT, Finding, Record
@@ -98,13 +98,13 @@ def check_conflicts(jobs: Sequence[Job], output: Path) -> None:
     """Refuse files that are there and are not what this command would write.
 
     Raises:
-        BadInput: Says how many, and why.
+        InputError: Says how many, and why.
     """
     counts = Counter(job.finding.conflict for job in jobs if job.finding.conflict)
     if counts:
         reasons = ", ".join(f"{number} {reason}" for reason, number in counts.most_common())
         first = next(job.label for job in jobs if job.finding.conflict)
-        raise BadInput(
+        raise InputError(
             f"output={output}: {sum(counts.values())} of {len(jobs)} label files are there already and can't be kept: "
             f"{reasons} (such as {first}); overwrite=true replaces them, or choose another output"
         )
@@ -136,7 +136,7 @@ def run_jobs(
         overwrite: Write everything anew.
 
     Raises:
-        BadInput: Some cases could not be predicted; they are listed on stderr if there are several.
+        InputError: Some cases could not be predicted; they are listed on stderr if there are several.
     """
     todo = [job for job in jobs if overwrite or set(request.outputs(job.label)) - job.finding.valid]
     failed: dict[str, str] = {}
@@ -146,7 +146,7 @@ def run_jobs(
             valid = frozenset() if overwrite else job.finding.valid
             try:
                 completed += not _run(job, valid, predictor, record, request, watch)
-            except BadInput as error:
+            except InputError as error:
                 failed[job.case.id] = str(error)
                 record.abandon(request.outputs(job.label))
             watch.advance()
@@ -177,10 +177,10 @@ def _raise_failed(failed: Mapping[str, str], total: int, folder: Path) -> None:
     done = f"the other {total - len(failed)} of {total} cases are in {folder}" if total > len(failed) else ""
     if len(failed) == 1:
         (message,) = failed.values()
-        raise BadInput(f"{message} ({done})" if done else message)
+        raise InputError(f"{message} ({done})" if done else message)
     for case, message in failed.items():
         print(f"failed: {case}: {message}", file=sys.stderr)  # noqa: T201
-    raise BadInput(
+    raise InputError(
         f"{len(failed)} of {total} cases could not be predicted and are listed above"
         + (f"; {done}" if done else f"; the first: {next(iter(failed.values()))}")
     )

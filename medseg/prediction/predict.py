@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.prediction.inputs import check_input, chosen_cases
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def predict(cfg: DictConfig) -> list[Path]:
         The label files, those that existed already included.
 
     Raises:
-        BadInput: The checkpoint, the input or one of its images is not what it should be; or the output holds files
+        InputError: The checkpoint, the input or one of its images is not what it should be; or the output holds files
             that this command would not write. Other images are predicted before a bad one is reported.
     """
     checkpoint, target = _checkpoint(cfg.checkpoint), Path(cfg.output)
@@ -95,7 +95,7 @@ def _print_end(written: Written, total: int, target: Path, after: str) -> None:
 
 def _checkpoint(given: Any) -> Path:
     if not isinstance(given, str):
-        raise BadInput(
+        raise InputError(
             f"checkpoint: got a list of {len(given)}, expected one file; ensembles of several checkpoints are not "
             "supported yet, so predict with each of them into a folder of its own"
         )

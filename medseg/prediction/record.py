@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg.data.conversion.preparation import digest_of
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.runtime.atomic import write_whole
 
 RECORD = "predictions.json"
@@ -69,7 +69,7 @@ class Record:
         origin: What makes the files of this command.
 
     Raises:
-        BadInput: The record is not readable.
+        InputError: The record is not readable.
     """
 
     def __init__(self, folder: Path, origin: Origin) -> None:
@@ -174,12 +174,12 @@ class Record:
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
             if stored["format"] > _FORMAT:
-                raise BadInput(f"{path}: was written by a newer medseg; upgrade, or choose another output")
+                raise InputError(f"{path}: was written by a newer medseg; upgrade, or choose another output")
             return _checked(stored)
         except FileNotFoundError:
             return {"cases": {}, "origins": {}}
         except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise BadInput(
+            raise InputError(
                 f"{path}: is not a readable record of predictions ({type(error).__name__}); delete it and use "
                 "overwrite=true, or choose another output"
             ) from error

@@ -18,7 +18,7 @@ from medseg.data.layout.dates import dated
 from medseg.data.layout.patterns import FileNames
 from medseg.data.reading.open_case import OpenCase
 from medseg.data.reading.options import Reading
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.factory import trust as trusted
 from medseg.factory.stored import Held, rebuilt
 from medseg.factory.tiling import build_tiling
@@ -61,12 +61,12 @@ def predictor(
         loaded: What ``checkpoint.read`` gave for this path, if it was read already.
 
     Raises:
-        BadInput: Not a checkpoint of medseg, one that is damaged or names other classes, or no such device.
+        InputError: Not a checkpoint of medseg, one that is damaged or names other classes, or no such device.
     """
     loaded = checkpoint.read(path) if loaded is None else loaded
     stored = loaded["medseg"]
     if not stored.get("segments", True):
-        raise BadInput(
+        raise InputError(
             f"checkpoint={path}: its network was pretrained without labels and segments nothing; fine-tune it by "
             f"medseg-train ... model.encoder.weights={path} (or weights={path} for a network without an encoder)"
         )
@@ -125,7 +125,7 @@ def layout(
         loaded: What ``checkpoint.read`` gave for this path, if it was read already.
 
     Raises:
-        BadInput: Not a checkpoint of medseg, or one that is damaged.
+        InputError: Not a checkpoint of medseg, or one that is damaged.
     """
     loaded = checkpoint.read(path) if loaded is None else loaded
     with checkpoint.damaged(path):
@@ -146,7 +146,7 @@ def open_image(
     case = Case(formats.stem(files[0]), tuple(files), None, "")
     if spec.dates:
         if reading.dates is None:
-            raise BadInput(
+            raise InputError(
                 f"{files[0]}: the network takes time series of up to {spec.dates} dates; say how they lie in files, as "
                 "in data.dates={in_file: 12}, or data.dates={} for case_20200131.tif"
             )

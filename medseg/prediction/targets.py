@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medseg import formats
 from medseg.data.case import Case
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 _VOLUMES = (".nii.gz", ".nii", ".nrrd", ".mha")  # that are written
 
@@ -21,19 +21,19 @@ def names_label_file(target: Path, sources: Sequence[Path], mosaic: str | None) 
         mosaic: Name of a mosaic of the images of a folder, if one is asked for.
 
     Raises:
-        BadInput: It names a file and the input is more than one image; or it is a file and no label file.
+        InputError: It names a file and the input is more than one image; or it is a file and no label file.
     """
     if target.is_dir():
         return False
     if formats.suffix(target) not in formats.SUFFIXES:
         if target.exists():
-            raise BadInput(f"output={target} is a file; give a folder, in which each case gets a file of its name")
+            raise InputError(f"output={target} is a file; give a folder, in which each case gets a file of its name")
         return False
     series = sources[0].is_dir() and not any(
         p.is_dir() or formats.suffix(p) in formats.SUFFIXES for p in sources[0].iterdir()
     )
     if mosaic or len(sources) > 1 or not (sources[0].is_file() or series):
-        raise BadInput(
+        raise InputError(
             f"output={target} names a file, and input={sources[0]} is a folder; give a folder, in which each case gets "
             "a file of its name, or one image file as input"
         )
@@ -50,21 +50,21 @@ def check_labels(cases: Sequence[Case], labels: Sequence[str], folder: Path, *, 
         georeferenced: Whether outputs are asked for that only GeoTIFF scenes have.
 
     Raises:
-        BadInput: Names the first such file.
+        InputError: Names the first such file.
     """
     kinds = (_VOLUMES, formats.RASTERS, (".png",))
     for case, label in zip(cases, labels, strict=True):
         own, chosen = ending(case.images[0]), formats.suffix(label)
         fitting = next((kind for kind in kinds if own in kind), (own,))
         if chosen not in fitting:
-            raise BadInput(
+            raise InputError(
                 f"output={folder / label}: ends in {chosen}, expected {' or '.join(fitting)} for {case.images[0].name}"
             )
         if (folder / label).resolve() in {path.resolve() for path in case.images}:
-            raise BadInput(f"output={folder}: {label} would replace the image itself; choose another folder")
+            raise InputError(f"output={folder}: {label} would replace the image itself; choose another folder")
     others = [label for label in labels if formats.suffix(label) not in formats.RASTERS]
     if georeferenced and others:
-        raise BadInput(
+        raise InputError(
             f"probabilities, polygons and mosaic are for GeoTIFF scenes, {others[0]} is none; leave them out"
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.runtime.cpu import has_bf16
 
 
@@ -29,12 +29,12 @@ def device_of(wish: str) -> str:
     """``cuda`` or ``cpu`` for ``auto``, else the wish itself.
 
     Raises:
-        BadInput: A device that this machine lacks.
+        InputError: A device that this machine lacks.
     """
     if wish in ("auto", "gpu", "cuda"):
         if torch.cuda.is_available():
             return "cuda"
         if wish != "auto":
-            raise BadInput(f"device {wish!r}: this machine shows no CUDA device to torch; choose auto or cpu")
+            raise InputError(f"device {wish!r}: this machine shows no CUDA device to torch; choose auto or cpu")
         return "cpu"
     return wish

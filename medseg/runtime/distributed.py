@@ -19,7 +19,7 @@ import torch.distributed as dist
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import ParallelStrategy
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 _HANDED = "MEDSEG_RUN"
 """Variable that tells processes which Lightning starts what the first one decided."""
@@ -45,17 +45,17 @@ def check(trainer: Trainer, *, sweeps: bool) -> None:
         sweeps: Whether this is one job of several that run in this process.
 
     Raises:
-        BadInput: Processes that were started for a trainer of one; a sweep whose jobs need further processes.
+        InputError: Processes that were started for a trainer of one; a sweep whose jobs need further processes.
     """
     by, key = ("torchrun", "WORLD_SIZE") if "TORCHELASTIC_RUN_ID" in os.environ else ("srun", "SLURM_STEP_NUM_TASKS")
     started, taken = int(os.environ.get(key, "1")), trainer.num_devices * trainer.num_nodes
     if 1 < started != taken:
-        raise BadInput(
+        raise InputError(
             f"{by} started {started} processes, the trainer takes {taken}; add trainer=ddp trainer.devices=N "
             f"trainer.num_nodes=M, as many on each of the machines as {by} was told"
         )
     if sweeps and trainer.world_size > 1 and _starts_others(trainer):
-        raise BadInput(
+        raise InputError(
             f"a sweep runs its jobs in this process, which can't start others for {trainer.world_size} devices; choose "
             "trainer.devices=1, or start the trainings one by one"
         )

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 KEY = "crc32"
 """Key of a checkpoint under which the checksums stand, one for each of its other keys."""
@@ -35,7 +35,7 @@ def check(checkpoint: Mapping[str, Any], source: str, only: Sequence[str] | None
         only: Keys that are looked at; None for all.
 
     Raises:
-        BadInput: Names the entries that have changed.
+        InputError: Names the entries that have changed.
     """
     sums = checkpoint.get(KEY)
     if not isinstance(sums, Mapping):
@@ -44,7 +44,7 @@ def check(checkpoint: Mapping[str, Any], source: str, only: Sequence[str] | None
     changed = [str(key) for key in wanted if key not in checkpoint or crc32(checkpoint[key]) != sums[key]]
     changed += [str(key) for key in checkpoint if key not in sums and key != KEY and (only is None or key in only)]
     if changed:
-        raise BadInput(
+        raise InputError(
             f"{source}: damaged since it was written ({', '.join(changed)[:80]} differs from its checksum); copy it "
             "again from where it was made, or take another checkpoint of the run"
         )
@@ -56,7 +56,7 @@ def crc32(value: Any) -> int:
     Other objects count by the name of their type alone.
 
     Raises:
-        BadInput: More entries than any training writes.
+        InputError: More entries than any training writes.
 
     Example:
         >>> crc32({"a": torch.zeros(2)}) == crc32({"a": torch.zeros(1, 2)})
@@ -67,7 +67,7 @@ def crc32(value: Any) -> int:
     while waiting:
         count += 1
         if count + len(waiting) > _MOST_NODES:
-            raise BadInput("a checkpoint of more entries than any training writes, or one that holds itself")
+            raise InputError("a checkpoint of more entries than any training writes, or one that holds itself")
         node = waiting.pop()
         if isinstance(node, Tensor):
             total = _of_tensor(node, total)

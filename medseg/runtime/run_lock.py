@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 _NAME = ".lock"
 
@@ -24,7 +24,7 @@ def locked(folder: Path) -> Iterator[None]:
     locks nothing is held.
 
     Raises:
-        BadInput: Another process holds it.
+        InputError: Another process holds it.
         OSError: The folder can't be written.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -56,7 +56,7 @@ def _acquired(lock: Path) -> TextIO:
             stream.seek(0)
             holder = stream.read().strip() or "another process"
             stream.close()
-            raise BadInput(
+            raise InputError(
                 f"run_dir={lock.parent}: another training writes into it ({holder[:300]}); wait for it, end it, or "
                 "choose another run_dir"
             ) from None

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 _WHOLE = (int, np.integer)
 _NUMBERS = (*_WHOLE, float, np.floating)
@@ -19,7 +19,7 @@ def number(value: Any, key: str, *, above: float = -math.inf, most: float = math
     """A number in (above, most]; with ``finite=False`` also an infinite one.
 
     Raises:
-        BadInput: Anything else, NaN included; names the key.
+        InputError: Anything else, NaN included; names the key.
 
     Example:
         >>> number(2, "plan.spacing", above=0)
@@ -31,40 +31,40 @@ def number(value: Any, key: str, *, above: float = -math.inf, most: float = math
         if within and (abs(amount) <= _LARGEST or (not finite and amount in (math.inf, -math.inf))):
             return float(amount)
     limits = "" if above == -math.inf and most == math.inf else f" above {above:g}, at most {most:g}"
-    raise BadInput(f"{key}={shown(value)}: expected a number{limits}")
+    raise InputError(f"{key}={shown(value)}: expected a number{limits}")
 
 
 def whole(value: Any, key: str, least: int, most: int) -> int:
     """A whole number in [least, most].
 
     Raises:
-        BadInput: Anything else; names the key.
+        InputError: Anything else; names the key.
     """
     if isinstance(value, _WHOLE) and not isinstance(value, bool) and least <= value <= most:
         return int(value)
-    raise BadInput(f"{key}={shown(value)}: expected a whole number from {least} to {most}")
+    raise InputError(f"{key}={shown(value)}: expected a whole number from {least} to {most}")
 
 
 def text(value: object, key: str) -> str:
     """Text.
 
     Raises:
-        BadInput: Anything else; names the key.
+        InputError: Anything else; names the key.
     """
     if isinstance(value, str):
         return value
-    raise BadInput(f"{key}={shown(value)}: expected text")
+    raise InputError(f"{key}={shown(value)}: expected text")
 
 
 def truth(value: object, key: str) -> bool:
     """True or false.
 
     Raises:
-        BadInput: Anything else; names the key.
+        InputError: Anything else; names the key.
     """
     if isinstance(value, bool):
         return value
-    raise BadInput(f"{key}={shown(value)}: expected true or false")
+    raise InputError(f"{key}={shown(value)}: expected true or false")
 
 
 def listed(value: object, key: str, length: Sequence[int] = ()) -> list[Any]:
@@ -76,12 +76,12 @@ def listed(value: object, key: str, length: Sequence[int] = ()) -> list[Any]:
         length: Numbers of entries that it may have; empty for any.
 
     Raises:
-        BadInput: Anything else; names the key.
+        InputError: Anything else; names the key.
     """
     if isinstance(value, (list, tuple)) and (not length or len(value) in length):
         return list(value)
     count = " of " + " or ".join(map(str, length)) if length else ""
-    raise BadInput(f"{key}={shown(value)}: expected a list{count}")
+    raise InputError(f"{key}={shown(value)}: expected a list{count}")
 
 
 def mapped(value: object, key: str, needed: Sequence[str] = (), known: Sequence[str] | None = None) -> dict[str, Any]:
@@ -94,14 +94,14 @@ def mapped(value: object, key: str, needed: Sequence[str] = (), known: Sequence[
         known: All keys that it may have; None for any.
 
     Raises:
-        BadInput: Anything else, a key that is missing, or one too many; names it.
+        InputError: Anything else, a key that is missing, or one too many; names it.
     """
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise BadInput(f"{key}={shown(value)}: expected keys and values")
+        raise InputError(f"{key}={shown(value)}: expected keys and values")
     if missing := [name for name in needed if name not in value]:
-        raise BadInput(f"{key}: {shown(missing[0], repr)} is missing")
+        raise InputError(f"{key}: {shown(missing[0], repr)} is missing")
     if known is not None and (strange := [name for name in value if name not in known]):
-        raise BadInput(f"{key}: {shown(strange[0], repr)} is no key of it, expected {', '.join(known)}")
+        raise InputError(f"{key}: {shown(strange[0], repr)} is no key of it, expected {', '.join(known)}")
     return dict(value)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.sample import Channel
 from medseg.sensors.wavelengths import ADS, ETM, MSI, OLI, TM
 
@@ -79,7 +79,7 @@ def bands_of(names: Sequence[str], sensor: str | None = None) -> tuple[Channel, 
         sensor: One of ``SENSORS``, also as ``S2`` or ``Landsat 8``.
 
     Raises:
-        BadInput: The sensor is not known, or a name comes twice.
+        InputError: The sensor is not known, or a name comes twice.
 
     Example:
         >>> [band.wavelength_nm for band in bands_of(["B08", "B12", "DEM"])]
@@ -89,7 +89,7 @@ def bands_of(names: Sequence[str], sensor: str | None = None) -> tuple[Channel, 
     """
     repeated = sorted({name for name in names if list(names).count(name) > 1})
     if repeated:
-        raise BadInput(f"bands {repeated} come twice in {list(names)}; a band needs a name of its own")
+        raise InputError(f"bands {repeated} come twice in {list(names)}; a band needs a name of its own")
     table = _guess(names) if sensor is None else _SENSORS[_sensor(sensor)]
     return tuple(Channel(name, unit=_unit(name), wavelength_nm=table.get(_plain(name))) for name in names)
 
@@ -145,7 +145,7 @@ def _sensor(sensor: str) -> str:
     for known in _SENSORS:
         if known.replace("-", "") == asked:
             return known
-    raise BadInput(f"sensor {sensor!r} is not known, expected one of {', '.join(SENSORS)}; or leave it out (null)")
+    raise InputError(f"sensor {sensor!r} is not known, expected one of {', '.join(SENSORS)}; or leave it out (null)")
 
 
 def _guess(names: Sequence[str]) -> dict[str, float]:

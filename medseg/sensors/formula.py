@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.sample import Channel
 from medseg.sensors.bands import roles
 
@@ -83,12 +83,12 @@ class Formula:
         """Parse a formula.
 
         Raises:
-            BadInput: Anything but the arithmetic above; tells what and where.
+            InputError: Anything but the arithmetic above; tells what and where.
         """
         steps = tuple(_program(text))
         names = tuple(dict.fromkeys(step for step in steps if isinstance(step, str)))
         if not names:
-            raise BadInput(f"formula {text!r} uses no band; write it in terms of the file's bands")
+            raise InputError(f"formula {text!r} uses no band; write it in terms of the file's bands")
         return cls(text, names, steps)
 
     def __call__(self, bands: Mapping[str, Float[np.ndarray, " *s"]]) -> Float[np.ndarray, " *s"]:
@@ -128,7 +128,7 @@ def index_formula(name: str, channels: Sequence[Channel], *, one: float | None =
         None if there is no such index, or no band for a part of it.
 
     Raises:
-        BadInput: ``one`` is needed and unknown.
+        InputError: ``one`` is needed and unknown.
 
     Example:
         >>> from medseg.sensors.bands import bands_of
@@ -144,7 +144,7 @@ def index_formula(name: str, channels: Sequence[Channel], *, one: float | None =
     if "ONE" in used:
         unit = {channel.name: channel.unit for channel in channels}
         if one is None and any(unit[bands[role]] != "reflectance" for role in used - {"ONE"}):
-            raise BadInput(
+            raise InputError(
                 f"{name} needs the raw value that means a reflectance of 1, which the bands do not tell; write its "
                 f"formula out: {re.sub('ONE', '10000', _in_terms(index, played))} if it is 10000"
             )
@@ -164,23 +164,25 @@ def _program(text: str) -> list[_Step]:
     """Postfix program of a formula."""
     line = " ".join(text.split())
     if not line or len(line) > _LONGEST:
-        raise BadInput(f"formula of {len(line)} characters; expected 1 to {_LONGEST}, such as (B8 - B12) / (B8 + B12)")
+        raise InputError(
+            f"formula of {len(line)} characters; expected 1 to {_LONGEST}, such as (B8 - B12) / (B8 + B12)"
+        )
     if "#" in re.sub(r"'[^']*'|\"[^\"]*\"", "", line):
-        raise BadInput(f"formula {line!r} has a # outside quotes; a band with # in its name stands in quotes")
+        raise InputError(f"formula {line!r} has a # outside quotes; a band with # in its name stands in quotes")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the parser warns of what is refused below anyway
             tree = ast.parse(line, mode="eval")
         return _steps(tree.body, line)
     except SyntaxError as error:
-        raise BadInput(
+        raise InputError(
             f"formula {line!r} breaks off at character {error.offset or len(line)} ({error.msg}); names of bands that "
             "are no identifiers stand in quotes"
         ) from error
     except (ValueError, RecursionError, MemoryError) as error:
-        if isinstance(error, BadInput):
+        if isinstance(error, InputError):
             raise
-        raise BadInput(f"formula {line[:60]!r}... cannot be read ({error}); write it shorter") from error
+        raise InputError(f"formula {line[:60]!r}... cannot be read ({error}); write it shorter") from error
 
 
 def _steps(node: ast.expr, line: str) -> list[_Step]:
@@ -205,9 +207,9 @@ def _steps(node: ast.expr, line: str) -> list[_Step]:
     raise _refusal(node, line, f"bands, numbers, + - * / **, parentheses and {', '.join(_FUNCTIONS)}")
 
 
-def _refusal(node: ast.expr, line: str, expected: str) -> BadInput:
+def _refusal(node: ast.expr, line: str, expected: str) -> InputError:
     start = len(line.encode()[: node.col_offset].decode()) + 1  # the parser counts bytes
-    return BadInput(
+    return InputError(
         f"formula {line!r}: {ast.get_source_segment(line, node)!r} at character {start} is not allowed, expected "
         f"{expected}"
     )

@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 from hydra.experimental.callback import Callback
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.metrics.score import ALL
 from medseg.metrics.summary import headline
 from medseg.runtime.atomic import write_whole
@@ -65,11 +65,11 @@ def read_runs(folder: Path) -> list[Ended]:
     """The judged runs in a folder of a sweep, in the order of their jobs; jobs without ``metrics.json`` are left out.
 
     Raises:
-        BadInput: There are none.
+        InputError: There are none.
     """
     jobs = [p.parent for p in folder.glob("*/metrics.json") if (p.parent / "config.yaml").is_file()]
     if not jobs:
-        raise BadInput(f"{folder}: no judged runs (subfolders with metrics.json and config.yaml) to compare")
+        raise InputError(f"{folder}: no judged runs (subfolders with metrics.json and config.yaml) to compare")
     jobs.sort(key=lambda job: (not job.name.isdigit(), int(job.name) if job.name.isdigit() else 0, job.name))
     return [_ended(job) for job in jobs]
 
@@ -79,11 +79,11 @@ def _ended(job: Path) -> Ended:
         settings = yaml.safe_load((job / "config.yaml").read_text(encoding="utf-8"))
         result = json.loads((job / "metrics.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise BadInput(
+        raise InputError(
             f"{job}: config.yaml or metrics.json can't be read ({type(error).__name__}); judge it again"
         ) from error
     if not isinstance(settings, dict) or not isinstance(result, dict) or "summary" not in result:
-        raise BadInput(f"{job}: config.yaml or metrics.json is not what a training wrote; judge it again")
+        raise InputError(f"{job}: config.yaml or metrics.json is not what a training wrote; judge it again")
     return Ended(job, dict(_flat(settings)), result)
 
 
@@ -108,11 +108,11 @@ def compare(runs: Sequence[Ended]) -> dict[str, Any]:
         fold, mean) and ``differences``.
 
     Raises:
-        BadInput: A single arm on a single fold, or arms that share no seed.
+        InputError: A single arm on a single fold, or arms that share no seed.
     """
     metric = headline(runs[0].result)
     if metric is None or any(metric not in run.result["summary"] for run in runs):
-        raise BadInput(f"the runs have no metric in common; {runs[0].folder / 'metrics.json'} has {metric}")
+        raise InputError(f"the runs have no metric in common; {runs[0].folder / 'metrics.json'} has {metric}")
     keys = sorted({key for run in runs for key in run.settings})
     varied = [k for k in keys if k.split(".")[0] not in _OF_THE_RUN and len({str(r.settings.get(k)) for r in runs}) > 1]
     folds = _FOLD in varied
@@ -124,7 +124,7 @@ def compare(runs: Sequence[Ended]) -> dict[str, Any]:
         arms.setdefault(_name(run, named) or "all folds", {})[place[run.place]] = run
     first, *others = arms
     if not others and not folds:
-        raise BadInput("the runs differ in their seed alone; sweep a setting as well, such as model.encoder.weights")
+        raise InputError("the runs differ in their seed alone; sweep a setting as well, such as model.encoder.weights")
     return {
         "metric": metric,
         "varied": varied,
@@ -175,7 +175,7 @@ def _difference(
 ) -> dict[str, Any]:
     seeds = [seed for seed in arm if seed in base]
     if not seeds:
-        raise BadInput(f"{name} and {first} share no seed ({sorted(arm)}, {sorted(base)}); sweep both over the same")
+        raise InputError(f"{name} and {first} share no seed ({sorted(arm)}, {sorted(base)}); sweep both over the same")
     by_seed = {seed: arm[seed].score(metric) - base[seed].score(metric) for seed in seeds}
     mean, interval = paired(list(by_seed.values()))
     return {
@@ -244,7 +244,7 @@ class CompareRuns(Callback):
         folder = Path(config.hydra.sweep.dir)
         try:
             result = compare(read_runs(folder))
-        except BadInput as error:
+        except InputError as error:
             print(f"no comparison: {error}")  # noqa: T201  the command's voice
             return
         from medseg.report.comparison import lines, write_comparison

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
 from medseg.runtime.atomic import write_whole
 from medseg.sweeps.space import Dimension
@@ -42,18 +42,18 @@ class Sweep:
         space: Name to what ``Dimension.parse`` reads; null drops one.
 
     Raises:
-        BadInput: An empty space, or settings out of range.
+        InputError: An empty space, or settings out of range.
     """
 
     def __init__(
         self, folder: str, *, trials: int, startup: int, prune: bool, space: Mapping[str, Mapping[str, Any] | None]
     ) -> None:
         if trials < 1 or startup < 1:
-            raise BadInput(f"sweep.trials={trials} sweep.startup={startup}: expected 1 or more of each")
+            raise InputError(f"sweep.trials={trials} sweep.startup={startup}: expected 1 or more of each")
         self.folder, self.trials, self.startup, self.prune = Path(folder), trials, startup, prune
         self.space = [Dimension.parse(name, stated) for name, stated in space.items() if stated is not None]
         if not self.space:
-            raise BadInput("sweep.space is empty; give an entry such as {key: optimizer.lr, low: 1e-4, high: 1e-2}")
+            raise InputError("sweep.space is empty; give an entry such as {key: optimizer.lr, low: 1e-4, high: 1e-2}")
 
     def search(self, overrides: Sequence[str], train: Train, *, key: str, mode: str, seed: int = 0) -> Path:
         """Run the trials that the study lacks.
@@ -71,7 +71,7 @@ class Sweep:
             ``best.yaml`` of the study.
 
         Raises:
-            BadInput: Optuna is not there, another process is at work, the study is of another command, or
+            InputError: Optuna is not there, another process is at work, the study is of another command, or
                 no trial came to its end.
         """
         optuna = _optuna()
@@ -92,13 +92,13 @@ class Sweep:
         """Refuse, before the first trial, what can't be swept.
 
         Raises:
-            BadInput: Optuna is not there, a key is given as well, or the configuration does not take one.
+            InputError: Optuna is not there, a key is given as well, or the configuration does not take one.
         """
         _optuna()
         given = {word.partition("=")[0].lstrip("+") for word in overrides}
         for dimension in self.space:
             if dimension.key in given:
-                raise BadInput(f"{dimension.key} is swept, and given as well; leave it out, or out of sweep.space")
+                raise InputError(f"{dimension.key} is swept, and given as well; leave it out, or out of sweep.space")
             for example in dimension.examples():
                 compose("train", [*overrides, example])
 
@@ -116,7 +116,7 @@ class Sweep:
         before = study.user_attrs.get("asked", asked)
         if before != asked:
             changed = next(k for k in asked if asked[k] != before[k])
-            raise BadInput(
+            raise InputError(
                 f"sweep.folder={self.folder} holds a study with other {changed} ({before[changed]}); go on with those, "
                 "or give another folder"
             )
@@ -147,7 +147,7 @@ class Sweep:
             score, ended = train([*overrides, *own], told), state.COMPLETE
         except optuna.TrialPruned:
             ended = state.PRUNED
-        except (BadInput, OutOfMemoryError) as error:  # of these settings; others may do
+        except (InputError, OutOfMemoryError) as error:  # of these settings; others may do
             ended = state.FAIL
             _say(f"Trial {trial.number} failed: {' '.join(str(error).split())}")
         except Exception:  # a defect, or the machine's; not tried again when the sweep goes on
@@ -188,7 +188,7 @@ class Sweep:
 
         ranked = self._ranked(study)
         if not ranked:
-            raise BadInput(f"no trial of {self.folder} came to its end; see above why, and give another folder")
+            raise InputError(f"no trial of {self.folder} came to its end; see above why, and give another folder")
         table = Table("trial", key, *(d.key for d in self.space), box=None, padding=(0, 2, 0, 0))
         for t in ranked[:5]:
             shown = [t.params[d.key] for d in self.space]
@@ -217,7 +217,7 @@ def _optuna() -> Any:
     try:
         import optuna
     except ImportError:
-        raise BadInput("sweep= needs Optuna, which is not installed; pip install 'medseg[optuna]'") from None
+        raise InputError("sweep= needs Optuna, which is not installed; pip install 'medseg[optuna]'") from None
     return optuna
 
 
@@ -228,5 +228,7 @@ def _locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise BadInput(f"sweep.folder={folder}: another process is at work on it; wait, or name another") from None
+            raise InputError(
+                f"sweep.folder={folder}: another process is at work on it; wait, or name another"
+            ) from None
         yield

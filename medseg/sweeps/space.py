@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 
 @runtime_checkable
@@ -53,27 +53,27 @@ class Dimension:
         """Read ``{key: optimizer.lr, low: 1e-4, high: 1e-2, log: true}`` or ``{key: loss, choices: [ce, dice]}``.
 
         Raises:
-            BadInput: Anything else; names the entry and what was expected.
+            InputError: Anything else; names the entry and what was expected.
         """
         here = f"sweep.space.{name}={json.dumps(stated)}"
         if not isinstance(stated, Mapping) or not isinstance(stated.get("key"), str):
-            raise BadInput(f"{here}: expected {{key: optimizer.lr, low: 1e-4, high: 1e-2, log: true}}")
+            raise InputError(f"{here}: expected {{key: optimizer.lr, low: 1e-4, high: 1e-2, log: true}}")
         unknown = sorted(set(stated) - {"key", "choices", "low", "high", "log", "step"})
         if unknown:
-            raise BadInput(f"{here}: {unknown[0]} is unknown, expected key, and choices or low, high, log, step")
+            raise InputError(f"{here}: {unknown[0]} is unknown, expected key, and choices or low, high, log, step")
         if "choices" in stated:
             found = stated["choices"]
             if len(stated) != 2 or not isinstance(found, list) or len(found) < 2:
-                raise BadInput(f"{here}: expected a list of two choices or more, and no range beside it")
+                raise InputError(f"{here}: expected a list of two choices or more, and no range beside it")
             return cls(stated["key"], tuple(written(value) for value in found))
         bounds: list[Any] = [stated.get(field) for field in ("low", "high", "log", "step")]
         low, high, log, step = bounds
         if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (low, high)) or not low < high:
-            raise BadInput(f"{here}: expected numbers low < high")
+            raise InputError(f"{here}: expected numbers low < high")
         if log and (low <= 0 or step is not None):
-            raise BadInput(f"{here}: on a logarithmic scale low must be above 0, and there is no step")
+            raise InputError(f"{here}: on a logarithmic scale low must be above 0, and there is no step")
         if step is not None and not (isinstance(step, (int, float)) and 0 < step <= high - low):
-            raise BadInput(f"{here}: expected a step above 0 and within the range")
+            raise InputError(f"{here}: expected a step above 0 and within the range")
         return cls(stated["key"], (), low, high, bool(log), step)
 
     def propose(self, trial: Proposing) -> str:

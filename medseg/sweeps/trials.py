@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
 from medseg.training.train import train
 
@@ -26,21 +26,23 @@ def sweep(cfg: DictConfig, overrides: Sequence[str]) -> Path:
         ``best.yaml`` in the folder of the sweep.
 
     Raises:
-        BadInput: See ``Sweep``; or what does not go together with one.
+        InputError: See ``Sweep``; or what does not go together with one.
     """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
     from hydra.utils import get_class
 
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise BadInput("sweep= is a sweep by itself; leave out -m, or leave out sweep=")
+        raise InputError("sweep= is a sweep by itself; leave out -m, or leave out sweep=")
     for key in ("run_dir", "ckpt_path"):
         if any(word.partition("=")[0] == key for word in overrides):
-            raise BadInput(
+            raise InputError(
                 f"{key} is that of each trial; leave it out (sweep.folder is where a sweep lies and goes on)"
             )
     if str(cfg.trainer.devices) not in ("1", "[0]") or cfg.trainer.get("strategy", "auto") != "auto":
-        raise BadInput(f"a sweep trains on one device at a time, trainer.devices={cfg.trainer.devices} came; choose 1")
+        raise InputError(
+            f"a sweep trains on one device at a time, trainer.devices={cfg.trainer.devices} came; choose 1"
+        )
     shared = [word for word in overrides if word.lstrip("+~").split("=")[0].split(".")[0] != "sweep"]
     settings: Any = OmegaConf.to_container(cfg.sweep, resolve=True)
     made = get_class(settings.pop("_target_"))(**settings)
@@ -66,5 +68,5 @@ def _trial(overrides: Sequence[str], tell: Callable[[int, float], None], *, key:
         scores = [float(row[key]) for row in csv.DictReader(stream) if row.get(key)]
     scores = [score for score in scores if score == score]
     if not scores:
-        raise BadInput(f"{run_dir}/metrics.csv has no {key}; is there a validation within the budget?")
+        raise InputError(f"{run_dir}/metrics.csv has no {key}; is there a validation within the budget?")
     return scores[-1] if cfg.judged == "last" else max(scores) if mode == "max" else min(scores)

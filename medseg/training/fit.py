@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medseg.callbacks.resumable import Resumable
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.runtime import distributed, signals
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def fit(run: Run, run_dir: Path, resumed: Path | None, overrides: Sequence[str])
         overrides: Of the command, for the one that continues it; empty in Python.
 
     Raises:
-        BadInput: The weights of the checkpoint do not fit the network.
+        InputError: The weights of the checkpoint do not fit the network.
         EndedBySignal: A signal ended it, after a checkpoint was saved.
         SystemExit: Another process of the training ended, with 1; or this one was started by the first one, which
             says that a signal ended all, with 0.
@@ -46,7 +46,7 @@ def fit(run: Run, run_dir: Path, resumed: Path | None, overrides: Sequence[str])
         raise
     except RuntimeError as error:
         if resumed and "loading state_dict" in str(error):
-            raise BadInput(
+            raise InputError(
                 f"ckpt_path={resumed}: its weights do not fit the network of this command; leave model, plan and data "
                 "as they were (config.yaml and plan.yaml of the run have them), or train in another run_dir"
             ) from error

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.hydra_app.conf import conf_dir
 from medseg.runtime import moved
 
@@ -30,7 +30,7 @@ def configuration(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
         overrides: Of the command, such as ``rerun=runs/a`` and ``seed=1``.
 
     Raises:
-        BadInput: No such run; a configuration that names other classes than medseg's own options do, unless their
+        InputError: No such run; a configuration that names other classes than medseg's own options do, unless their
             module is in ``cfg.trust``; or an override that is no key of it, or a whole group.
     """
     file = Path(str(cfg.rerun)) / "config.yaml"
@@ -49,7 +49,7 @@ def configuration(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
         if key in _OWN:
             continue
         if key not in dict(_flat(stored)) or "/" in key:
-            raise BadInput(
+            raise InputError(
                 f"{key}: is no single key of {file}, whose options are those of the earlier run; override keys such "
                 "as seed or trainer.max_steps, or train without rerun"
             )
@@ -59,15 +59,17 @@ def configuration(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
 
 def _read(file: Path) -> dict[str, Any]:
     if not file.is_file():
-        raise BadInput(f"rerun={file.parent}: has no config.yaml; expected the folder of a run")
+        raise InputError(f"rerun={file.parent}: has no config.yaml; expected the folder of a run")
     try:
         stored = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise BadInput(
+        raise InputError(
             f"{file}: is no valid YAML ({type(error).__name__}); restore it, or train without rerun"
         ) from error
     if not isinstance(stored, dict) or not {"data", "model", "trainer"} <= stored.keys():
-        raise BadInput(f"{file}: is not the configuration of a training; expected keys such as data, model and trainer")
+        raise InputError(
+            f"{file}: is not the configuration of a training; expected keys such as data, model and trainer"
+        )
     return moved.updated(stored)
 
 
@@ -80,7 +82,7 @@ def check_targets(config: Mapping[str, Any], source: str, trust: Sequence[str] |
         trust: Modules of the user, whose classes it may name too.
 
     Raises:
-        BadInput: Names the key, what it names, and the way to trust it.
+        InputError: Names the key, what it names, and the way to trust it.
     """
     from medseg.factory import trust as trusting
 
@@ -90,13 +92,13 @@ def check_targets(config: Mapping[str, Any], source: str, trust: Sequence[str] |
             continue
         words = [str(word) for word in node]
         if strange := [w for w in words if w.startswith("_") and w.endswith("_") and w not in _DIRECTIVES]:
-            raise BadInput(
+            raise InputError(
                 f"{source}: {key}.{strange[0]}: is no setting of an option; take it out, or train without rerun"
             )
         target = node.get("_target_")
         below = any(target == name or str(target).startswith(f"{name}.") for name in trusted)
         if target is not None and target not in known and not below:
-            raise BadInput(
+            raise InputError(
                 f"{source}: {key}._target_={str(target)[:200]}: medseg's own options name no such class; if it is your "
                 f"own, add trust=[{str(target).partition('.')[0][:60]}]"
             )

@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from medseg import checkpoint
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 _NETWORK = ("model", "series", "peft")
 _FREE = re.compile(
@@ -37,7 +37,7 @@ def check(cfg: DictConfig, resumed: Path, *, tell: bool = True) -> None:
         tell: Print a warning about settings that differ, and a note where the budget is spent already.
 
     Raises:
-        BadInput: The file is no checkpoint of medseg, or that of another network.
+        InputError: The file is no checkpoint of medseg, or that of another network.
     """
     loaded = checkpoint.read(resumed)
     now: Any = OmegaConf.to_container(cfg, resolve=True)
@@ -45,7 +45,7 @@ def check(cfg: DictConfig, resumed: Path, *, tell: bool = True) -> None:
     network = [key for key in differing if key.partition(".")[0] in _NETWORK and not _LOADS_ALIKE.fullmatch(key)]
     if network:
         listed = "; ".join(_changed(key, differing[key]) for key in _leading(network)[:_SHOWN])
-        raise BadInput(
+        raise InputError(
             f"ckpt_path={resumed}: the run was trained with another network ({listed}); leave these settings as they "
             "were (config.yaml of the run has them), or train in another run_dir, with weights= to begin with these"
         )

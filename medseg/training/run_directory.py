@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.runtime import drafts
 from medseg.runtime.run_lock import locked
 
@@ -39,7 +39,7 @@ def run_folder(cfg: DictConfig) -> tuple[Path, Path | None]:
     a folder each inside ``run_dir``.
 
     Raises:
-        BadInput: No such checkpoint, or the folder already holds a training.
+        InputError: No such checkpoint, or the folder already holds a training.
     """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
@@ -59,9 +59,9 @@ def run_folder(cfg: DictConfig) -> tuple[Path, Path | None]:
         return run_dir, resumable(run_dir)
     resumed = None if cfg.ckpt_path is None else Path(cfg.ckpt_path)
     if resumed is not None and not resumed.is_file():
-        raise BadInput(f"ckpt_path={resumed}: no such file; expected a checkpoint, last, or null")
+        raise InputError(f"ckpt_path={resumed}: no such file; expected a checkpoint, last, or null")
     if (run_dir / LAST).exists() and (resumed is None or resumed.resolve().parent != (run_dir / LAST).resolve().parent):
-        raise BadInput(f"run_dir={run_dir} already holds a training; ckpt_path=last resumes it, or name another")
+        raise InputError(f"run_dir={run_dir} already holds a training; ckpt_path=last resumes it, or name another")
     return run_dir, resumed
 
 
@@ -102,14 +102,14 @@ def owned(run_dir: Path, resumed: Path | None) -> Iterator[None]:
     """Within, no other training writes into the folder; first, the drafts of killed ones are removed from it.
 
     Raises:
-        BadInput: Another process holds the folder, or has finished a checkpoint in it meanwhile.
+        InputError: Another process holds the folder, or has finished a checkpoint in it meanwhile.
     """
     if not is_first():
         yield
         return
     with locked(run_dir):
         if resumed is None and (run_dir / LAST).exists():
-            raise BadInput(f"run_dir={run_dir} already holds a training; ckpt_path=last resumes it, or name another")
+            raise InputError(f"run_dir={run_dir} already holds a training; ckpt_path=last resumes it, or name another")
         drafts.remove_files(run_dir)
         drafts.remove_files(run_dir / LAST.parent)
         yield

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.hydra_app.checks import leave_out_labels
 from medseg.training import tracking
 from medseg.training.run_directory import command_overrides, is_first, owned, run_folder
@@ -30,7 +30,7 @@ def train(cfg: DictConfig, watched_by: Sequence[Callback] = ()) -> Path:
         The run folder.
 
     Raises:
-        BadInput: Anything in the configuration or the data that the user can mend.
+        InputError: Anything in the configuration or the data that the user can mend.
     """
     run_dir, resumed = run_folder(cfg)
     cfg.run_dir = str(run_dir)  # before other keys take it over
@@ -40,9 +40,9 @@ def train(cfg: DictConfig, watched_by: Sequence[Callback] = ()) -> Path:
     leave_out_labels(cfg)
     OmegaConf.resolve(cfg)
     if cfg.get("sweep") is not None:
-        raise BadInput("sweep= is for the command, and for medseg.sweeps.trials.sweep; leave it out to train once")
+        raise InputError("sweep= is for the command, and for medseg.sweeps.trials.sweep; leave it out to train once")
     if cfg.judged not in ("best", "last"):
-        raise BadInput(f"judged={cfg.judged}: choose best or last")
+        raise InputError(f"judged={cfg.judged}: choose best or last")
     with owned(run_dir, resumed):
         return _train(cfg, run_dir, resumed, watched_by)
 

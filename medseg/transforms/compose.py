@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.sample import Batch
 from medseg.transforms.spatial import Elastic, Mirror, Rotation, Scale, Spatial
 from medseg.transforms.transform import Facts, Params, Transform
@@ -32,7 +32,7 @@ class Compose:
         dates: Slots of time series; 0 where there is no time axis.
 
     Raises:
-        BadInput: Something that is not a Transform, or is none for such data.
+        InputError: Something that is not a Transform, or is none for such data.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Compose:
         facts = Facts(spatial.patch_shape, spatial.spacing, spatial.coarse_axis, tuple(wavelengths_nm), dates)
         wrong = [name for name, t in intensity.items() if not (t is None or isinstance(t, Transform))]
         if wrong:
-            raise BadInput(f"transform: {wrong} are no transforms; give each a _target_, or null to switch it off")
+            raise InputError(f"transform: {wrong} are no transforms; give each a _target_, or null to switch it off")
         self.transforms: dict[str, Transform | None] = {
             "spatial": spatial,
             **{name: t.bind(facts) if t else None for name, t in intensity.items()},

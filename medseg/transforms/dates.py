@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.sample import Batch
 from medseg.transforms.spectral import check_drop, drop, without
 from medseg.transforms.transform import Facts, Params, Transform
@@ -39,10 +39,10 @@ class DateDrop(Transform):
         """The transform, for time series.
 
         Raises:
-            BadInput: The data has no time axis.
+            InputError: The data has no time axis.
         """
         if self.p and not facts.dates:
-            raise BadInput(
+            raise InputError(
                 "transform.date_drop: the data has no dates; switch it off by transform.date_drop=null, or say by "
                 "data.dates how dates lie in files"
             )

@@ -9,7 +9,7 @@ from types import EllipsisType
 import numpy as np
 from jaxtyping import Float
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.box import Box
 from medseg.sample import Batch
 from medseg.transforms.transform import Facts, Params, Transform, check_range
@@ -50,10 +50,10 @@ class CutMix(Transform):
         """The transform, for single images.
 
         Raises:
-            BadInput: Time series.
+            InputError: Time series.
         """
         if self.p and facts.dates:
-            raise BadInput("transform.cutmix: the days of two series differ; switch it off by transform.cutmix=null")
+            raise InputError("transform.cutmix: the days of two series differ; switch it off by transform.cutmix=null")
         return self
 
     def draw_one(self, rng: np.random.Generator, channels: int, space: tuple[int, ...]) -> Params:

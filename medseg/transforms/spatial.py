@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.box import Box
 from medseg.labels import IGNORE
 from medseg.sample import Batch
@@ -43,7 +43,7 @@ class Rotation:
         check_range("transform.rotation", self.p, 0, 0)
         for name in ("degrees", "degrees_in_plane", "degrees_elongated"):
             if not 0 <= getattr(self, name) <= 360:
-                raise BadInput(f"transform.rotation: {name}={getattr(self, name)}, expected an angle from 0 to 360")
+                raise InputError(f"transform.rotation: {name}={getattr(self, name)}, expected an angle from 0 to 360")
 
     def largest(self, patch_shape: Sequence[int], spacing: Sequence[float], coarse: int | None) -> float:
         """Largest angle for such a patch, in degrees."""
@@ -88,7 +88,7 @@ class Elastic:
     def __post_init__(self) -> None:
         check_range("transform.elastic", self.p, self.low, self.high, least=0)
         if self.knots < 4:
-            raise BadInput(f"transform.elastic: knots={self.knots} came, a cubic spline needs at least 4")
+            raise InputError(f"transform.elastic: knots={self.knots} came, a cubic spline needs at least 4")
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Spatial(Transform):
         anisotropy: Ratio from which an axis is coarse.
 
     Raises:
-        BadInput: Facts that contradict each other, such as a mirror axis that the patch has not.
+        InputError: Facts that contradict each other, such as a mirror axis that the patch has not.
     """
 
     patch_shape: tuple[int, ...]
@@ -151,21 +151,21 @@ class Spatial(Transform):
     def __post_init__(self) -> None:
         ndim = len(self.patch_shape)
         if ndim not in (2, 3) or len(self.spacing) != ndim:
-            raise BadInput(
+            raise InputError(
                 f"transform: patch_shape {self.patch_shape} and spacing {self.spacing} came, expected 2 or 3 of each"
             )
         named = [*self.mirror_axes, *([] if self.lateral_axis is None else [self.lateral_axis])]
         if any(a not in range(ndim) for a in named):
-            raise BadInput(
+            raise InputError(
                 f"transform: mirror axes {self.mirror_axes} and lateral axis {self.lateral_axis} came, a patch of "
                 f"{ndim} axes has {list(range(ndim))}; mend transform.mirror.axes"
             )
         if self.window_limit < 1:
-            raise BadInput(
+            raise InputError(
                 f"transform: window_limit={self.window_limit} came, a window is at least the patch: 1 or more"
             )
         if self.anisotropy < 1:
-            raise BadInput(f"transform: anisotropy={self.anisotropy}, expected a ratio of 1 or more, such as 3")
+            raise InputError(f"transform: anisotropy={self.anisotropy}, expected a ratio of 1 or more, such as 3")
 
     @property
     def mirror_axes(self) -> tuple[int, ...]:
@@ -223,11 +223,11 @@ class Spatial(Transform):
         """Patches of ``patch_shape``; image in the type that came.
 
         Raises:
-            BadInput: The windows are smaller than the patch.
+            InputError: The windows are smaller than the patch.
         """
         window = tuple(batch.image.shape[2:])
         if len(window) != len(self.patch_shape) or any(w < n for w, n in zip(window, self.patch_shape, strict=True)):
-            raise BadInput(
+            raise InputError(
                 f"transform: windows of {window} came, expected at least the patch {self.patch_shape}; "
                 f"read {self.window_shape} cells"
             )

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.sample import Batch
 from medseg.transforms.intensity import Intensity, mean_within, widen
 from medseg.transforms.transform import Facts, Params, Transform, check_range
@@ -62,11 +62,11 @@ def check_drop(where: str, p: float, most: float, what: str) -> None:
     """Refuse settings by which nothing can be dropped.
 
     Raises:
-        BadInput: No probability, or neither a number nor a share.
+        InputError: No probability, or neither a number nor a share.
     """
     check_range(where, p, 0, 0)
     if not (0 < most < 1 or (most >= 1 and most % 1 == 0)):
-        raise BadInput(
+        raise InputError(
             f"{where}: most={most} came, expected a whole number of {what}, or a share of them between 0 and 1 (p=0 "
             "switches it off)"
         )
@@ -131,12 +131,12 @@ class Gain(Intensity):
     def __post_init__(self) -> None:
         check_range("transform.gain", self.p, 0, 0)
         if not min(self.offset, self.common_offset) >= 0:
-            raise BadInput(
+            raise InputError(
                 f"transform.gain: offset={self.offset}, common_offset={self.common_offset}, expected 0 or more "
                 "(0 switches it off)"
             )
         if not min(self.factor, self.common_factor) >= 1:
-            raise BadInput(
+            raise InputError(
                 f"transform.gain: factor={self.factor}, common_factor={self.common_factor} came, "
                 "expected 1 or more (1 switches it off)"
             )
@@ -202,7 +202,7 @@ class Haze(Intensity):
     def __post_init__(self) -> None:
         check_range("transform.haze", self.p, self.low, self.high, least=0)
         if not 0 <= self.low_exponent <= self.high_exponent:
-            raise BadInput(
+            raise InputError(
                 f"transform.haze: low_exponent={self.low_exponent}, high_exponent={self.high_exponent}, expected "
                 "0 <= low_exponent <= high_exponent"
             )
@@ -211,10 +211,10 @@ class Haze(Intensity):
         """Learn the wavelengths.
 
         Raises:
-            BadInput: No channel has one.
+            InputError: No channel has one.
         """
         if self.p and not any(facts.wavelengths_nm):
-            raise BadInput(
+            raise InputError(
                 "transform.haze: no channel has a wavelength, and haze depends on it; switch it off by "
                 "transform.haze=null, or give the bands their wavelengths"
             )
@@ -241,7 +241,7 @@ class Haze(Intensity):
 
 def _one_each(facts: tuple[Any, ...], channels: int) -> tuple[Any, ...]:
     if len(facts) != channels:
-        raise BadInput(
+        raise InputError(
             f"transform: an image of {channels} channels came, wavelengths_nm names {len(facts)}; "
             "give one a channel, null for a channel without"
         )

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.sample import Batch
 
 Params = dict[str, np.ndarray]
@@ -84,12 +84,12 @@ def check_range(where: str, p: float, low: float, high: float, *, least: float =
     """Refuse settings that cannot be drawn from.
 
     Raises:
-        BadInput: Unless ``0 <= p <= 1`` and ``least <= low <= high``.
+        InputError: Unless ``0 <= p <= 1`` and ``least <= low <= high``.
     """
     if not 0 <= p <= 1:
-        raise BadInput(f"{where}: p={p} came, expected a probability between 0 and 1 (0 switches it off)")
+        raise InputError(f"{where}: p={p} came, expected a probability between 0 and 1 (0 switches it off)")
     if not least <= low <= high:
-        raise BadInput(f"{where}: low={low}, high={high} came, expected {least} <= low <= high")
+        raise InputError(f"{where}: low={low}, high={high} came, expected {least} <= low <= high")
 
 
 def draw_factor(rng: np.random.Generator, low: float, high: float, size: int) -> npt.NDArray[np.float64]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.sample import Batch
 from medseg.transforms.transform import Facts, Params, Transform, check_range
 from medseg.transforms.window import Planes, rotation_planes
@@ -42,7 +42,7 @@ class QuarterTurns(Transform):
     def __post_init__(self) -> None:
         check_range("transform.turns", self.p, 0, 0)
         if not self.stretch >= 1:
-            raise BadInput(f"transform.turns: stretch={self.stretch} came, expected 1 or more")
+            raise InputError(f"transform.turns: stretch={self.stretch} came, expected 1 or more")
 
     def bind(self, facts: Facts) -> QuarterTurns:
         """Find the planes, and which of them are square."""

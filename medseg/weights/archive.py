@@ -15,7 +15,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.runtime import integrity
 
 _HARMLESS: list[Any] = [
@@ -40,13 +40,13 @@ def open_file(path: Path) -> Mapping[str, Any]:
         path: An existing file.
 
     Raises:
-        BadInput: It holds pickled code or a program, is cut short, or is another kind of file.
+        InputError: It holds pickled code or a program, is cut short, or is another kind of file.
     """
     if path.suffix == ".safetensors" or _looks_safe(path):
         try:
             return safetensors.torch.load_file(path)
         except safetensors.SafetensorError as error:
-            raise BadInput(
+            raise InputError(
                 f"model.encoder.weights={path}: can't be read as safetensors ({_line(error)}); it is cut short or of "
                 "another kind: fetch it again"
             ) from error
@@ -60,7 +60,7 @@ def open_file(path: Path) -> Mapping[str, Any]:
     except Exception as error:  # torch raises many kinds for a file that it can't read
         raise _unreadable(path, error) from error
     if not isinstance(content, Mapping):
-        raise BadInput(
+        raise InputError(
             f"model.encoder.weights={path}: holds a {type(content).__name__}, expected tensors by name: save "
             "network.state_dict()"
         )
@@ -90,21 +90,21 @@ def _refuse_programs(path: Path) -> None:
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:  # ValueError: names not in UTF-8
         raise _unreadable(path, error) from error
     if "constants.pkl" in names and any(name.startswith("code/") for name in names):
-        raise BadInput(
+        raise InputError(
             f"model.encoder.weights={path}: is a program of TorchScript, which medseg never executes; where you trust "
             "it, save torch.jit.load(file).state_dict() with safetensors.torch.save_file"
         )
 
 
-def _unreadable(path: Path, error: Exception) -> BadInput:
+def _unreadable(path: Path, error: Exception) -> InputError:
     told = str(error)
     start = f"model.encoder.weights={path}"
     named = re.search(r"(?:GLOBAL|[Uu]nsupported class|function) ([\w.]+)", told)
     foreign = isinstance(error, pickle.UnpicklingError) and _begins(path, 1) == pickle.PROTO
     if named or foreign:
         what = f" ({named[1]})" if named else ""
-        return BadInput(f"{start}: holds pickled code{what}, which medseg never executes; {_SAFE}")
-    return BadInput(
+        return InputError(f"{start}: holds pickled code{what}, which medseg never executes; {_SAFE}")
+    return InputError(
         f"{start}: can't be read as tensors ({_line(error)}); it is cut short or of another kind: expected a file "
         "of torch or safetensors; fetch it again"
     )

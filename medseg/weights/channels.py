@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.sample import Channel
 from medseg.weights.bands import partners, with_wavelengths
 
@@ -70,7 +70,7 @@ def adapt(
         The kernel, and for each wanted channel where it is from.
 
     Raises:
-        BadInput: An unknown strategy, or one that finds nothing to go by.
+        InputError: An unknown strategy, or one that finds nothing to go by.
 
     Example:
         >>> kernel = torch.tensor([[[3.0], [6.0], [9.0]]])
@@ -101,10 +101,10 @@ def check_strategy(strategy: str) -> None:
     """Raise unless the name is one of ``STRATEGIES``.
 
     Raises:
-        BadInput: It is not.
+        InputError: It is not.
     """
     if strategy not in STRATEGIES:
-        raise BadInput(f"model.encoder.adapt={strategy} is no strategy; choose one of {', '.join(STRATEGIES)}")
+        raise InputError(f"model.encoder.adapt={strategy} is no strategy; choose one of {', '.join(STRATEGIES)}")
 
 
 def _parts(trained: Sequence[Channel], wanted: Sequence[Channel], strategy: str) -> list[_Part]:
@@ -130,7 +130,7 @@ def _parts(trained: Sequence[Channel], wanted: Sequence[Channel], strategy: str)
 def _need(met: bool, strategy: str, what: str, trained: Sequence[Channel], wanted: Sequence[Channel]) -> None:
     if not met:
         ours, theirs = (", ".join(c.name for c in channels) for channels in (wanted, trained))
-        raise BadInput(
+        raise InputError(
             f"model.encoder.adapt={strategy} needs {what}: the data has {ours}, the weights have {theirs}; "
             "choose mean, repeat or random"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import isfinite
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.sample import Channel
 from medseg.weights.bands import colour, partners
 from medseg.weights.pretrained import Pretrained
@@ -34,12 +34,12 @@ def trained_channels(found: Pretrained, count: int, wanted: Sequence[Channel]) -
         As many as ``count``, and a line that warns of a guess; empty if there is none.
 
     Raises:
-        BadInput: The user names another number of channels.
+        InputError: The user names another number of channels.
     """
     if len(found.channels) == count:
         return found.channels, ""
     if found.stated:
-        raise BadInput(
+        raise InputError(
             f"model.encoder.trained_on has {len(found.channels)} channels, the first kernel of {found.source} takes "
             f"{count}; name each of them, in order"
         )
@@ -76,7 +76,7 @@ def compare(
         by_name: Whether channels are placed by name, so that another order does no harm.
 
     Raises:
-        BadInput: Statistics of another number of channels.
+        InputError: Statistics of another number of channels.
     """
     same = partners(found.channels, wanted)
     lines = _order(found.channels, wanted, same, by_name)
@@ -84,7 +84,7 @@ def compare(
         return tuple(lines)
     mean, std = statistics.get("mean", ()), statistics.get("std", ())
     if {len(mean), len(std)} != {len(wanted)}:
-        raise BadInput(f"statistics of {len(mean)} means and {len(std)} stds came for {len(wanted)} channels")
+        raise InputError(f"statistics of {len(mean)} means and {len(std)} stds came for {len(wanted)} channels")
     known = len(found.mean) == len(found.std) == len(found.channels) > 0 and found.scale is not None
     if not known:
         return tuple(lines)

@@ -8,7 +8,7 @@ from math import floor
 
 from torch import Tensor
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.weights.check_inputs import preparation
 from medseg.weights.fit import Fitted, Rules, shape_of
 from medseg.weights.names import Match
@@ -89,7 +89,7 @@ def _origins(loading: Loading) -> tuple[tuple[str, str], ...]:
     return tuple((c.name, origin) for c, origin in zip(rules.wanted, told or nowhere, strict=True))
 
 
-def refuse_little(done: Report, pairs: Match, misfits: Mapping[str, str], least_share: float) -> BadInput:
+def refuse_little(done: Report, pairs: Match, misfits: Mapping[str, str], least_share: float) -> InputError:
     """The error for weights that cover too little of the module."""
     names = {how: [row.name for row in done.rows if row.how == how] for how in ("random", "unexpected")}
     missing = [name for name in names["random"] if name not in misfits]
@@ -108,10 +108,10 @@ def refuse_little(done: Report, pairs: Match, misfits: Mapping[str, str], least_
         "give the weights of this very network, or accept these by "
         f"model.encoder.least_share={floor(done.share * 100) / 100:g}"
     )
-    return BadInput("; ".join(parts))
+    return InputError("; ".join(parts))
 
 
-def refuse_nothing(own: Mapping[str, Tensor], found: Pretrained, by_name: Match, names: Sequence[str]) -> BadInput:
+def refuse_nothing(own: Mapping[str, Tensor], found: Pretrained, by_name: Match, names: Sequence[str]) -> InputError:
     """The error for weights of which nothing fits.
 
     Args:
@@ -125,8 +125,8 @@ def refuse_nothing(own: Mapping[str, Tensor], found: Pretrained, by_name: Match,
     if by_name.covered * 2 > sum(own[name].numel() for name in names):
         name = next(iter(by_name.pairs))
         shapes = f"{shape_of(found.state[by_name.pairs[name]])} in the file, {shape_of(own[name])} here"
-        return BadInput(f"{start}: names agree, but shapes do not, such as {name} {shapes}; {way}")
-    return BadInput(
+        return InputError(f"{start}: names agree, but shapes do not, such as {name} {shapes}; {way}")
+    return InputError(
         f"{start}: none of its {len(found.state)} names ({some(list(found.state))}) is one of the encoder's "
         f"{len(names)} ({some(names)}), whatever they begin with; {way}"
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 from torch import nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.weights.names import Match, dotted
 from medseg.weights.positions import ABSOLUTE, ALONG_AXIS, TABLE
 from medseg.weights.report import Report, some
@@ -71,11 +71,11 @@ def _parents(names: Sequence[str]) -> set[str]:
     return found
 
 
-def refuse(source: str, found: dict[str, list[str]]) -> BadInput:
+def refuse(source: str, found: dict[str, list[str]]) -> InputError:
     """The error for weights that lack essential parts, or continue where the encoder ends."""
     told = "; ".join(f"{some(names)}: {_RESULT[part]}" for part, names in found.items())
     fixes = ", ".join(dict.fromkeys(_FIX[part] for part in found))
-    return BadInput(
+    return InputError(
         f"model.encoder.weights={source}: {told}; {fixes}, or accept it by model.encoder.accept=[{','.join(found)}]"
     )
 

@@ -74,7 +74,7 @@ def fit(name: str, own: Tensor, tensor: Tensor, rules: Rules) -> Fitted | None:
     """The file's tensor as the module needs it; None if its shape cannot be brought there.
 
     Raises:
-        BadInput: See ``channels.adapt``.
+        InputError: See ``channels.adapt``.
     """
     if name in rules.stems:
         return _fit_stem(own, tensor, rules)

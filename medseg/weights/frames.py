@@ -9,7 +9,7 @@ from math import isqrt
 import torch
 from torch import Tensor
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.weights.positions import ABSOLUTE
 
 _PREFIXES = (0, 1, 5)
@@ -49,7 +49,7 @@ def without_time(
         frames: Frames of a clip; None to infer it: as many as make square grids, of the module's own size if possible.
 
     Raises:
-        BadInput: More than one number of frames is possible, or the given one does not divide the positions.
+        InputError: More than one number of frames is possible, or the given one does not divide the positions.
     """
     clips = [name for name in stems if name in pairs and _is_clip(state[pairs[name]], own[name])]
     changed, notes = dict(state), {}
@@ -79,11 +79,11 @@ def _mean(name: str, values: Tensor, own: Tensor, frames: int | None) -> tuple[T
     if not splits:
         if frames is None:
             return values, 1
-        raise BadInput(f"model.encoder.frames={frames}: {name} has {n} positions, which are not so many square grids")
+        raise InputError(f"model.encoder.frames={frames}: {name} has {n} positions, which are not so many square grids")
     prefix = min(prefix for prefix, _ in splits)
     counts = sorted({t for p, t in splits if p == prefix})
     if len(counts) > 1:
-        raise BadInput(
+        raise InputError(
             f"{name} has {n} positions, which may be those of {' or '.join(map(str, counts))} frames; set "
             "model.encoder.frames to the number that the weights were trained with"
         )

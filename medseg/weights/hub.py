@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.weights.metadata import SIDECARS
 from medseg.weights.resolve import INDEX, NAMES, listed
 
@@ -21,18 +21,18 @@ def fetch(name: str) -> Path:
         The file, with those that tell of its images beside it.
 
     Raises:
-        BadInput: Another form; no network; no such repository or file, or one that needs a licence.
+        InputError: Another form; no network; no such repository or file, or one that needs a licence.
     """
     owner, _, rest = name.removeprefix(PREFIX).partition("/")
     repository, _, file = rest.partition("/")
     repository, _, revision = repository.partition("@")
     if not owner or not repository:
-        raise BadInput(f"model.encoder.weights={name}: expected hf-hub:owner/name or hf-hub:owner/name/file")
+        raise InputError(f"model.encoder.weights={name}: expected hf-hub:owner/name or hf-hub:owner/name/file")
     files = (file,) if file else NAMES
     found = next((p for p in (_download(name, f"{owner}/{repository}", f, revision) for f in files) if p), None)
     if found is None:
         told = file or ", ".join(NAMES[:3])
-        raise BadInput(f"model.encoder.weights={name}: that repository has no {told}; name its file after it")
+        raise InputError(f"model.encoder.weights={name}: that repository has no {told}; name its file after it")
     if found.name.endswith(INDEX):
         for part in listed(found):
             _download(name, f"{owner}/{repository}", part, revision)
@@ -54,17 +54,17 @@ def _download(name: str, repository: str, file: str, revision: str) -> Path | No
     except errors.EntryNotFoundError:
         return None
     except errors.GatedRepoError as error:
-        raise BadInput(
+        raise InputError(
             f"model.encoder.weights={name}: {repository} asks you to accept its terms first; do so on its page and log "
             "in with 'hf auth login', or give a file by model.encoder.weights=FILE"
         ) from error
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
-        raise BadInput(
+        raise InputError(
             f"model.encoder.weights={name}: no such repository or revision ({type(error).__name__}); check the name, "
             "or give a file by model.encoder.weights=FILE"
         ) from error
     except (errors.HfHubHTTPError, OSError) as error:
-        raise BadInput(
+        raise InputError(
             f"model.encoder.weights={name}: {repository} can't be reached ({type(error).__name__}); fetch the file "
             "where there is a network, and give it by model.encoder.weights=FILE"
         ) from error
@@ -74,7 +74,7 @@ def _reach(name: str, repository: str, file: str, revision: str) -> None:
     """Ask once for a file that is not in the cache; the download itself would try a dead line for half a minute.
 
     Raises:
-        BadInput: The hub can't be reached.
+        InputError: The hub can't be reached.
         huggingface_hub.errors.HfHubHTTPError: It answers, and has not got the file, or does not give it.
     """
     import huggingface_hub
@@ -91,8 +91,8 @@ def _reach(name: str, repository: str, file: str, revision: str) -> None:
         raise _out_of_reach(name, repository) from error
 
 
-def _out_of_reach(name: str, repository: str) -> BadInput:
-    return BadInput(
+def _out_of_reach(name: str, repository: str) -> InputError:
+    return InputError(
         f"model.encoder.weights={name}: not in the cache, and {repository} can't be reached; fetch the file where "
         "there is a network, and give it by model.encoder.weights=FILE"
     )

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.sample import Channel
 from medseg.weights import essential, frames
 from medseg.weights import inflate as inflating
@@ -67,7 +67,7 @@ def load(
         What became of every tensor of the module, and of those of the file that it has no place for.
 
     Raises:
-        BadInput: No name fits, too few parameters or not all essential parts are covered, values are not finite or
+        InputError: No name fits, too few parameters or not all essential parts are covered, values are not finite or
             quantised, or the strategy has nothing to go by.
     """
     found = options.describe(found)
@@ -146,7 +146,7 @@ def _match(own: _Own, found: Pretrained, stems: frozenset[str]) -> Match:
     """Names of the module beside those of the file.
 
     Raises:
-        BadInput: No parameter has a partner of its shape.
+        InputError: No parameter has a partner of its shape.
     """
     numbers = own.parameters
     buffers = [name for name in own.tensors if name not in numbers]
@@ -213,12 +213,12 @@ def _finished(name: str, fitted: Fitted, own: _Own, found: Pretrained, pairs: Ma
     """A tensor in the module's dtype.
 
     Raises:
-        BadInput: It is quantised, or not finite in the file or in that dtype.
+        InputError: It is quantised, or not finite in the file or in that dtype.
     """
     mine, tensor = own.tensors[name], found.state[pairs.pairs[name]]
     start = f"model.encoder.weights={found.source}: {name} holds"
     if mine.is_floating_point() and not tensor.is_floating_point() and name in own.parameters:
-        raise BadInput(
+        raise InputError(
             f"{start} {_plain(tensor.dtype)}, expected floating numbers; the weights are quantised: give the file "
             "from before that"
         )
@@ -226,7 +226,7 @@ def _finished(name: str, fitted: Fitted, own: _Own, found: Pretrained, pairs: Ma
     for values in (tensor, cast):  # a stem mixes channels, so that one bad value would be many
         bad = int((~torch.isfinite(values)).sum())
         if bad:
-            raise BadInput(
+            raise InputError(
                 f"{start} {bad} values of {values.numel()} that are not finite as {_plain(values.dtype)}; the "
                 "training that wrote them diverged, or they are too large: give another file"
             )

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.weights.report import some
 
 _AVERAGED = ("teacher", "ema", "model_ema", "state_dict_ema", "ema_state_dict", "params_ema")
@@ -34,7 +34,7 @@ def weights_in(content: Mapping[str, Any], source: str, part: str | None = None)
         part: Keys that lead to the mapping, joined by dots, instead of the search.
 
     Raises:
-        BadInput: There are none; no such part.
+        InputError: There are none; no such part.
 
     Example:
         >>> import torch
@@ -44,13 +44,13 @@ def weights_in(content: Mapping[str, Any], source: str, part: str | None = None)
     parts = dict(_parts(content))
     if not parts:
         held = f"no tensors by name, but {some([str(key) for key in content], 5)}" if content else "nothing at all"
-        raise BadInput(
+        raise InputError(
             f"model.encoder.weights={source}: holds {held}, expected tensors by name: save network.state_dict()"
         )
     if part is not None:
         if part not in parts:
             near = difflib.get_close_matches(part, parts, n=3, cutoff=0.0)
-            raise BadInput(f"model.encoder.weights={source}::{part}: no such part; it has {some(near)}")
+            raise InputError(f"model.encoder.weights={source}::{part}: no such part; it has {some(near)}")
         return parts[part]
     own = {path: held for path, held in parts.items() if not _is_other(path)} or parts
     most = max(len(held) for held in own.values())
@@ -63,11 +63,11 @@ def refuse_adapters(names: Iterable[str], source: str) -> None:
     """Refuse weights that are changed by adapters, for which no new network has a place.
 
     Raises:
-        BadInput: Says how they become plain weights.
+        InputError: Says how they become plain weights.
     """
     first = next((name for name in names if _ADAPTER.search(name)), None)
     if first is not None:
-        raise BadInput(
+        raise InputError(
             f"model.encoder.weights={source}: holds adapters ({first}), expected plain weights; fold them in, by "
             "medseg.finetuning.adapters.merge(medseg.load(CHECKPOINT).network) for a checkpoint of medseg, and save "
             "the state_dict() of that"

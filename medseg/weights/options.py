@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.sample import Channel
 from medseg.weights.bands import of_sentinel2
 from medseg.weights.channels import check_strategy
@@ -31,7 +31,7 @@ class WeightOptions:
         accept: Parts that need not fit, of ``essential.PARTS``.
 
     Raises:
-        BadInput: An unknown strategy or part, a share outside [0, 1], or numbers that are not finite.
+        InputError: An unknown strategy or part, a share outside [0, 1], or numbers that are not finite.
     """
 
     weights: str | None = None
@@ -47,16 +47,16 @@ class WeightOptions:
     def __post_init__(self) -> None:
         check_strategy(self.adapt)
         if not 0 <= self.least_share <= 1:
-            raise BadInput(f"model.encoder.least_share={self.least_share}: expected a share from 0 to 1")
+            raise InputError(f"model.encoder.least_share={self.least_share}: expected a share from 0 to 1")
         unknown = [part for part in self.accept if part not in PARTS]
         if unknown or isinstance(self.accept, str):
-            raise BadInput(f"model.encoder.accept={self.accept}: expected a list with some of {', '.join(PARTS)}")
+            raise InputError(f"model.encoder.accept={self.accept}: expected a list with some of {', '.join(PARTS)}")
         if isinstance(self.trained_on, str):
-            raise BadInput(
+            raise InputError(
                 f"model.encoder.trained_on={self.trained_on}: expected a list of channels, such as [B2,B3,B4]"
             )
         if self.frames is not None and self.frames < 1:
-            raise BadInput(f"model.encoder.frames={self.frames}: expected a number of frames, at least 1, or null")
+            raise InputError(f"model.encoder.frames={self.frames}: expected a number of frames, at least 1, or null")
         for key in ("mean", "std", "scale"):
             self._check_numbers(key)
 
@@ -65,9 +65,9 @@ class WeightOptions:
         values = [] if given is None else [given] if key == "scale" else list(given)
         if not all(isfinite(v) and (key == "mean" or v > 0) for v in values):
             kind = "finite numbers" if key == "mean" else "numbers above 0"
-            raise BadInput(f"model.encoder.{key}={given}: expected {kind}")
+            raise InputError(f"model.encoder.{key}={given}: expected {kind}")
         if values and key != "scale" and self.trained_on is not None and len(values) != len(self.trained_on):
-            raise BadInput(
+            raise InputError(
                 f"model.encoder.{key} has {len(values)} values, model.encoder.trained_on has {len(self.trained_on)} "
                 "channels; give one value for each channel"
             )

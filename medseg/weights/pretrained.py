@@ -63,7 +63,7 @@ def read(source: str | Path) -> Pretrained:
         source: A path, or ``hf-hub:owner/name[@revision][/file]``; either with ``::part`` if wanted.
 
     Raises:
-        BadInput: No such file (with the nearest names), one that holds code, is cut short, has no tensors by
+        InputError: No such file (with the nearest names), one that holds code, is cut short, has no tensors by
             name, or has adapters among them; no network.
     """
     place, part = str(source), None

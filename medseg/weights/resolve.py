@@ -6,7 +6,7 @@ import difflib
 import json
 from pathlib import Path
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.weights.report import some
 
 NAMES = (
@@ -27,7 +27,7 @@ def file_at(path: Path) -> Path:
     """The file of weights at a path: itself, or the one in a folder.
 
     Raises:
-        BadInput: No such file, with the nearest names; a folder with none, or with several.
+        InputError: No such file, with the nearest names; a folder with none, or with several.
     """
     if path.is_file():
         return path
@@ -40,20 +40,20 @@ def file_at(path: Path) -> Path:
     if len(found) == 1:
         return path / found[0]
     told = f"holds {some(found, 5)}: name the one that is meant" if found else f"holds none of {', '.join(NAMES[::2])}"
-    raise BadInput(f"model.encoder.weights={path}: this folder {told}")
+    raise InputError(f"model.encoder.weights={path}: this folder {told}")
 
 
 def listed(index: Path) -> list[str]:
     """Names of the files in which the tensors of an index (``*.index.json``) lie.
 
     Raises:
-        BadInput: It is no index.
+        InputError: It is no index.
     """
     try:
         stored = json.loads(index.read_text(encoding="utf-8"))
         return sorted(set(stored["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(
+        raise InputError(
             f"model.encoder.weights={index}: can't be read as an index of weights ({type(error).__name__}); expected "
             "JSON with a weight_map, as Hugging Face writes it"
         ) from error
@@ -63,27 +63,27 @@ def parts_of(index: Path) -> list[Path]:
     """The files of an index, beside it.
 
     Raises:
-        BadInput: No index, or one of missing files.
+        InputError: No index, or one of missing files.
     """
     names = listed(index)
     missing = [name for name in names if not (index.parent / name).is_file()]
     if missing:
-        raise BadInput(
+        raise InputError(
             f"model.encoder.weights={index}: {len(missing)} of its {len(names)} files are missing "
             f"({some(missing)}); fetch them into {index.parent}"
         )
     return [index.parent / name for name in names]
 
 
-def _missing(path: Path) -> BadInput:
+def _missing(path: Path) -> InputError:
     start = f"model.encoder.weights={path}: no such file or folder"
     if str(path) == "pretrained":
-        return BadInput(
+        return InputError(
             f"{start}, and this network has no weights of its own to download; give a file, or hf-hub:owner/name"
         )
     if not path.parent.is_dir():
         there = next(p for p in path.parents if p.is_dir())
-        return BadInput(f"{start}; there is {there.absolute()}, but not {path.parent}")
+        return InputError(f"{start}; there is {there.absolute()}, but not {path.parent}")
     near = difflib.get_close_matches(path.name, [p.name for p in path.parent.iterdir()], n=3, cutoff=0.4)
     told = f"the nearest are {', '.join(near)}" if near else "nothing there has a name like it"
-    return BadInput(f"{start}; {told}; names of Hugging Face begin with hf-hub:")
+    return InputError(f"{start}; {told}; names of Hugging Face begin with hf-hub:")

@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
 from medseg.callbacks.finite import FiniteCheck, diverged, is_finite
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 BAD, GOOD = float("nan"), 1.0
 
@@ -33,7 +33,7 @@ def ended_at(losses: list[float], *, accumulate: int = 1) -> int | None:
         running.global_step = (index + 1) // accumulate
         try:
             check.on_train_batch_end(running, method, {"loss": torch.tensor(loss)}, None, index)
-        except BadInput:
+        except InputError:
             return running.global_step
     return None
 
@@ -84,7 +84,7 @@ def test_network_that_is_not_finite_is_neither_validated_nor_saved() -> None:
     net.inner = nn.Linear(1, 1)
     net.inner.weight.data[:] = BAD
     running = trainer(global_step=5, sanity_checking=False)
-    with pytest.raises(BadInput, match="weights that are not finite after step 5"):
+    with pytest.raises(InputError, match="weights that are not finite after step 5"):
         FiniteCheck().on_validation_start(running, net)
-    with pytest.raises(BadInput, match="weights that are not finite after step 5"):
+    with pytest.raises(InputError, match="weights that are not finite after step 5"):
         FiniteCheck().on_save_checkpoint(running, net, {})

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from medseg import checkpoint
 from medseg.callbacks.resumable import Resumable
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
 from medseg.runtime import signals
 from medseg.training.train import train
@@ -150,5 +150,5 @@ def test_after_some_minutes_a_checkpoint_is_due(minutes: float | None, batch: in
 
 
 def test_minutes_that_are_none_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="checkpoint_minutes=0: expected minutes above 0"):
+    with pytest.raises(InputError, match="checkpoint_minutes=0: expected minutes above 0"):
         Resumable(tmp_path / "last.ckpt", 0)

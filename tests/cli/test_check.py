@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from medseg.cli import check
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
 from tests.doctor.sets import write_volumes
 from tests.hydra_app.test_app import run
@@ -43,7 +43,7 @@ def test_bad_input_to_the_command_ends_with_2(tmp_path: Path) -> None:
 
 
 def test_missing_root_is_bad_input(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"nowhere/dataset.json: no such file"):
+    with pytest.raises(InputError, match=r"nowhere/dataset.json: no such file"):
         check.check(compose("check", ["data=nnunet", f"data.root={tmp_path}/nowhere"]))
 
 

@@ -9,7 +9,7 @@ from medseg.data.case import Case, refuse
 from medseg.data.dataset import named_channels, normalisation_scheme
 from medseg.data.reading.open_case import OpenCase
 from medseg.data.reading.options import Reading
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.labels import IGNORE, LabelTable
 from medseg.sample import DataSpec, Sample
 
@@ -77,13 +77,13 @@ def test_read_case_stacks_channels_of_several_files_and_of_one(tmp_path: Path) -
 
 
 def test_number_of_channels_is_checked(case: Case) -> None:
-    with pytest.raises(BadInput, match=r"case a: 1 channel\(s\) in .*a_0000\.nii\.gz, expected 2 \['T1', 'T2'\]"):
+    with pytest.raises(InputError, match=r"case a: 1 channel\(s\) in .*a_0000\.nii\.gz, expected 2 \['T1', 'T2'\]"):
         read_case(case, TWO)
 
 
 def test_number_of_axes_is_checked(case: Case) -> None:
     flat = DataSpec(channels=SPEC.channels, labels=TABLE, ndim=2)
-    with pytest.raises(BadInput, match=r"case a: image .* has 3 spatial axes \(shape \(4, 5, 6\)\), expected 2"):
+    with pytest.raises(InputError, match=r"case a: image .* has 3 spatial axes \(shape \(4, 5, 6\)\), expected 2"):
         read_case(case, flat)
 
 
@@ -92,7 +92,7 @@ def test_shifted_label_is_refused_with_the_displacement_in_voxels(
 ) -> None:
     write(tmp_path / "a.nii.gz", label, moved(0.5))
     with pytest.raises(
-        BadInput, match=r"a\.nii\.gz does not lie on the grid of .*a_0000\.nii\.gz: displaced by up to 0\.5 voxels"
+        InputError, match=r"a\.nii\.gz does not lie on the grid of .*a_0000\.nii\.gz: displaced by up to 0\.5 voxels"
     ) as error:
         read_case(case, SPEC)
     way_out = str(error.value).split("data.grid_tolerance=")[1].split(";")[0]
@@ -103,33 +103,35 @@ def test_shifted_label_is_refused_with_the_displacement_in_voxels(
 def test_rounding_of_headers_is_no_difference(case: Case, label: np.ndarray, tmp_path: Path) -> None:
     write(tmp_path / "a.nii.gz", label, moved(0.005))
     assert read_case(case, SPEC).label is not None
-    with pytest.raises(BadInput, match=r"allowed are 0\.001"):
+    with pytest.raises(InputError, match=r"allowed are 0\.001"):
         read_case(case, SPEC, grid_tolerance=0.001)
 
 
 def test_flipped_label_is_refused(case: Case, label: np.ndarray, tmp_path: Path) -> None:
     write(tmp_path / "a.nii.gz", label, AFFINE @ np.diag([-1.0, 1, 1, 1]))
-    with pytest.raises(BadInput, match="displaced by up to 3 voxels with its axes in the order LAS"):  # 0 to -3
+    with pytest.raises(InputError, match="displaced by up to 3 voxels with its axes in the order LAS"):  # 0 to -3
         read_case(case, SPEC)
 
 
 def test_other_shape_is_refused_whatever_the_tolerance(case: Case, label: np.ndarray, tmp_path: Path) -> None:
     write(tmp_path / "a.nii.gz", label[:, :, :5])
-    with pytest.raises(BadInput, match=r"shape \(4, 5, 5\) in ras_mm, expected shape \(4, 5, 6\) in ras_mm; resample"):
+    with pytest.raises(
+        InputError, match=r"shape \(4, 5, 5\) in ras_mm, expected shape \(4, 5, 6\) in ras_mm; resample"
+    ):
         read_case(case, SPEC, grid_tolerance=1.0)
 
 
 def test_channels_on_different_grids_are_refused(tmp_path: Path) -> None:
     first = write(tmp_path / "a_0000.nii.gz", image_of(3, 4, 5))
     second = write(tmp_path / "a_0001.nii.gz", image_of(3, 4, 5), moved(-1.0))
-    with pytest.raises(BadInput, match=r"case a: .*a_0001\.nii\.gz does not lie on the grid .* up to 1 voxels"):
+    with pytest.raises(InputError, match=r"case a: .*a_0001\.nii\.gz does not lie on the grid .* up to 1 voxels"):
         read_case(Case("a", (first, second), None, "a"), TWO)
 
 
 def test_label_value_outside_the_table_is_refused(case: Case, label: np.ndarray, tmp_path: Path) -> None:
     label[2, 2, :2] = 3
     path = write(tmp_path / "a.nii.gz", label)
-    with pytest.raises(BadInput, match=r"a\.nii\.gz: label values \{3: 2\} .*data\.labels"):
+    with pytest.raises(InputError, match=r"a\.nii\.gz: label values \{3: 2\} .*data\.labels"):
         read_case(Case("a", case.images, path, "a"), SPEC)
 
 
@@ -138,13 +140,13 @@ def test_float_labels_count_where_they_are_integral(case: Case, label: np.ndarra
     write(tmp_path / "a.nii.gz", label.astype(np.float32))
     np.testing.assert_array_equal(read_case(case, SPEC).label, expected)
     write(tmp_path / "a.nii.gz", label.astype(np.float32) + 0.5 * (label == 1))
-    with pytest.raises(BadInput, match=r"label values \{1\.5: 1\}"):
+    with pytest.raises(InputError, match=r"label values \{1\.5: 1\}"):
         read_case(case, SPEC)
 
 
 def test_label_of_several_channels_is_refused(case: Case, label: np.ndarray, tmp_path: Path) -> None:
     write(tmp_path / "a.nii.gz", np.stack([label, label], axis=-1))
-    with pytest.raises(BadInput, match=r"label .*a\.nii\.gz has 2 channels, expected 1"):
+    with pytest.raises(InputError, match=r"label .*a\.nii\.gz has 2 channels, expected 1"):
         read_case(case, SPEC)
 
 
@@ -155,7 +157,7 @@ def test_nonfinite_voxels_are_refused_or_masked(value: float, tmp_path: Path) ->
     files = (write(tmp_path / "a_0000.nii.gz", first), write(tmp_path / "a_0001.nii.gz", second))
     case = Case("a", files, None, "a")
     with pytest.raises(
-        BadInput, match=r"case a: 2 NaN or infinite .* first in channel 1 at \(1, 2, 3\); .*data\.nonfinite=mask"
+        InputError, match=r"case a: 2 NaN or infinite .* first in channel 1 at \(1, 2, 3\); .*data\.nonfinite=mask"
     ):
         read_case(case, TWO)
     sample = read_case(case, TWO, nonfinite="mask")
@@ -168,7 +170,7 @@ def test_truncated_file_is_refused(case: Case, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     path = write(tmp_path / "a_0000.nii.gz", rng.normal(size=(4, 5, 6)))
     path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(BadInput, match=r"a_0000\.nii\.gz"):
+    with pytest.raises(InputError, match=r"a_0000\.nii\.gz"):
         read_case(case, SPEC)
 
 
@@ -200,5 +202,5 @@ def test_channels_of_one_name_stay_apart_and_keep_their_scheme() -> None:
 
 def test_refusal_names_five_and_counts_all() -> None:
     refuse([], "case(s)", "never told")
-    with pytest.raises(BadInput, match=r"^7 case\(s\): a, b, c, d, e, \.\.\.; way out$"):
+    with pytest.raises(InputError, match=r"^7 case\(s\): a, b, c, d, e, \.\.\.; way out$"):
         refuse(list("abcdefg"), "case(s)", "way out")

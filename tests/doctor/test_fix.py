@@ -12,7 +12,7 @@ from medseg.data.dataset import Dataset
 from medseg.data.datasets.nnunet import NnunetDataset
 from medseg.doctor import examine
 from medseg.doctor.fix import write_fixed
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from tests.doctor.sets import found, label_of, relabel, scenes
 from tests.tiny import AFFINE
 
@@ -82,7 +82,7 @@ def test_copy_is_refused_where_something_lies(volume_root: Path, tmp_path: Path)
     source = NnunetDataset(volume_root)
     survey, findings = examine(source)
     shutil.copytree(volume_root, tmp_path / "there")
-    with pytest.raises(BadInput, match="the copy needs an empty folder"):
+    with pytest.raises(InputError, match="the copy needs an empty folder"):
         write_fixed(source, survey, findings, tmp_path / "there")
-    with pytest.raises(BadInput, match="lies in the dataset itself"):
+    with pytest.raises(InputError, match="lies in the dataset itself"):
         write_fixed(source, survey, findings, volume_root / "fixed")

@@ -4,7 +4,7 @@ import pytest
 
 from medseg.data.datasets.nnunet import NnunetDataset
 from medseg.doctor.listing import listed
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from tests.doctor.sets import named, scenes, volumes, write_volumes
 
 
@@ -38,5 +38,5 @@ def test_folder_that_is_missing_is_bad_input(tmp_path: Path) -> None:
     root = write_volumes(tmp_path / "set")
     for path in (root / "imagesTr").iterdir():
         path.unlink()
-    with pytest.raises(BadInput, match="imagesTr: no image among its 0 entries"):
+    with pytest.raises(InputError, match="imagesTr: no image among its 0 entries"):
         listed(NnunetDataset(root))

@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.evaluation.folders import evaluate_folders
 from medseg.labels import LabelTable
 
@@ -84,19 +84,19 @@ def test_images_and_other_files(folders):
     (folders / "predictions" / ".hidden.nii.gz").write_text("")
     assert evaluate(folders, images=folders / "images", figures=2)["summary"]["dice"]["cases"] == 2
     (folders / "images" / "p2.nii.gz").unlink()
-    with pytest.raises(BadInput, match="no image of case p2"):
+    with pytest.raises(InputError, match="no image of case p2"):
         evaluate(folders, images=folders / "images", figures=1)
 
 
 def test_orphans(folders):
     (folders / "predictions" / "p2.nii.gz").unlink()
     save(folders / "predictions" / "p3.nii.gz", cube())
-    with pytest.raises(BadInput, match=r"1 labels without prediction: p2; 1 predictions without label: p3"):
+    with pytest.raises(InputError, match=r"1 labels without prediction: p2; 1 predictions without label: p3"):
         evaluate(folders)
     assert not (folders / "out").exists()
     assert evaluate(folders, missing="skip")["summary"]["dice"]["cases"] == 1
     assert "p3" in (folders / "out" / "report.html").read_text(encoding="utf-8")
-    with pytest.raises(BadInput, match="missing=maybe"):
+    with pytest.raises(InputError, match="missing=maybe"):
         evaluate(folders, missing="maybe")
 
 
@@ -108,38 +108,38 @@ def test_shifted_grid(folders, shift, passes):
     if passes:
         assert evaluate(folders)["summary"]["dice"]["mean"] == 1.0
     else:
-        with pytest.raises(BadInput, match=r"p2.nii.gz: its grid is 0.06 voxels off \(tolerance 0.01 voxels\)"):
+        with pytest.raises(InputError, match=r"p2.nii.gz: its grid is 0.06 voxels off \(tolerance 0.01 voxels\)"):
             evaluate(folders)
         assert not (folders / "out").exists()
 
 
 def test_other_shape(folders):
     save(folders / "predictions" / "p2.nii.gz", cube()[:9])
-    with pytest.raises(BadInput, match=r"has shape \(9, 8, 8\), the label \(10, 8, 8\)"):
+    with pytest.raises(InputError, match=r"has shape \(9, 8, 8\), the label \(10, 8, 8\)"):
         evaluate(folders)
 
 
 def test_wrong_values(folders):
     save(folders / "predictions" / "p2.nii.gz", cube(value=7))
-    with pytest.raises(BadInput, match=r"predictions.p2.nii.gz: label values \{7: 64\}"):
+    with pytest.raises(InputError, match=r"predictions.p2.nii.gz: label values \{7: 64\}"):
         evaluate(folders, TABLE)
     save(folders / "predictions" / "p2.nii.gz", cube() * np.float32(0.5))
-    with pytest.raises(BadInput, match=r"values from 0.0 to 0.5, label values expected"):
+    with pytest.raises(InputError, match=r"values from 0.0 to 0.5, label values expected"):
         evaluate(folders)
 
 
 def test_wrong_files(folders):
     save(folders / "labels" / "p1.nii", cube())
-    with pytest.raises(BadInput, match=r"p1.nii and p1.nii.gz are the same case"):
+    with pytest.raises(InputError, match=r"p1.nii and p1.nii.gz are the same case"):
         evaluate(folders)
     (folders / "labels" / "p1.nii").unlink()
     save(folders / "labels" / "p1.nii.gz", np.zeros((10, 8, 8, 2), dtype=np.uint8))
-    with pytest.raises(BadInput, match="holds 2 channels"):
+    with pytest.raises(InputError, match="holds 2 channels"):
         evaluate(folders)
-    with pytest.raises(BadInput, match="no such folder"):
+    with pytest.raises(InputError, match="no such folder"):
         evaluate_folders(folders / "nowhere", folders / "labels", folders / "out")
     (folders / "empty").mkdir()
-    with pytest.raises(BadInput, match="no case stands in both"):
+    with pytest.raises(InputError, match="no case stands in both"):
         evaluate_folders(folders / "empty", folders / "labels", folders / "out", missing="skip")
 
 
@@ -166,7 +166,7 @@ def test_files_in_another_axis_order_are_the_same_cells(folders, capsys):
 def test_a_mirrored_prediction_is_not_taken_for_the_right_one(folders):
     save(folders / "predictions" / "p2.nii.gz", cube(3)[::-1], AFFINE @ np.diag([-1.0, 1, 1, 1]))
     with pytest.raises(
-        BadInput, match=r"voxels off .*copy the geometry of the label if only its header is wrong"
+        InputError, match=r"voxels off .*copy the geometry of the label if only its header is wrong"
     ) as error:
         evaluate(folders, grid_tolerance=1.0)
     assert "grid_tolerance=" not in str(error.value)
@@ -174,7 +174,7 @@ def test_a_mirrored_prediction_is_not_taken_for_the_right_one(folders):
 
 @pytest.mark.parametrize("tolerance", [61, 1.5, -1])
 def test_tolerances_above_a_voxel_are_refused(folders, tolerance):
-    with pytest.raises(BadInput, match=f"grid_tolerance={tolerance}: expected a displacement of 0 to 1 voxels"):
+    with pytest.raises(InputError, match=f"grid_tolerance={tolerance}: expected a displacement of 0 to 1 voxels"):
         evaluate(folders, grid_tolerance=tolerance)
 
 

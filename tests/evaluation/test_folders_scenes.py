@@ -11,7 +11,7 @@ from PIL import Image
 from rasterio.crs import CRS
 
 from medseg import formats
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.evaluation.evaluate import evaluate as command
 from medseg.evaluation.folders import evaluate_folders
 from medseg.geometry.grid import PIXEL, Grid
@@ -149,10 +149,10 @@ def test_field_of_view(folders):
     assert result["confusion"]["matrix"] == [[2, 1, 0], [0, 2, 0], [1, 0, 5]]
     assert "fov" in (folders / "out" / "report.html").read_text(encoding="utf-8")
     (folders / "fov" / f"s2{suffix}").unlink()
-    with pytest.raises(BadInput, match="no field of view of case s2"):
+    with pytest.raises(InputError, match="no field of view of case s2"):
         evaluate(folders, valid=folders / "fov")
     save(folders / "fov" / f"s2{suffix}", np.ones((3, 3), np.uint8))
-    with pytest.raises(BadInput, match=r"fov.s2.*has shape \(3, 3\), the label \(3, 2\)"):
+    with pytest.raises(InputError, match=r"fov.s2.*has shape \(3, 3\), the label \(3, 2\)"):
         evaluate(folders, valid=folders / "fov")
 
 
@@ -165,7 +165,7 @@ def test_metric_is_chosen_by_kind_or_by_name(folders):
     wide = evaluate(folders, boundary_width=9)
     assert wide["classes"]["road"]["boundary_iou"] == wide["classes"]["road"]["iou"]
     assert wide["policy"]["boundary_iou"]["width"] == "9 cells"
-    with pytest.raises(BadInput, match="scores=best came, expected auto, full or scene"):
+    with pytest.raises(InputError, match="scores=best came, expected auto, full or scene"):
         evaluate(folders, scores="best")
 
 
@@ -187,7 +187,7 @@ def test_prediction_that_lost_its_georeference_is_taken_by_its_shape(scenes):
 )
 def test_prediction_elsewhere_is_refused(scenes, settings, told):
     save(scenes / "predictions" / "s1.tif", PREDS["s1"], **settings)
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(InputError, match=told):
         evaluate(scenes)
     assert not (scenes / "out").exists()
 
@@ -195,7 +195,7 @@ def test_prediction_elsewhere_is_refused(scenes, settings, told):
 def test_masks_of_colours_are_refused(tmp_path):
     both(tmp_path, ".png")
     Image.fromarray(np.stack([LABELS["s1"]] * 3, axis=-1)).save(tmp_path / "labels" / "s1.png")
-    with pytest.raises(BadInput, match="holds 3 channels, a label file of one was expected; turn colours"):
+    with pytest.raises(InputError, match="holds 3 channels, a label file of one was expected; turn colours"):
         evaluate(tmp_path)
 
 
@@ -264,14 +264,14 @@ def test_background_of_a_dataset_json(scenes, undrawn):
     (scenes / "dataset.json").write_text(json.dumps(declared | {"numTraining": 2}))
     assert list(run(scenes, "ignore=255")["classes"]) == ["road", "water"]
     assert list(run(scenes, "ignore=255", "background=null")["classes"]) == ["land", "road", "water"]
-    with pytest.raises(BadInput, match=r"background=road: in .*dataset.json it is land"):
+    with pytest.raises(InputError, match=r"background=road: in .*dataset.json it is land"):
         run(scenes, "background=road")
 
 
 def test_background_that_is_no_class(scenes):
-    with pytest.raises(BadInput, match=r"background=sea is no class, the names are \['land'"):
+    with pytest.raises(InputError, match=r"background=sea is no class, the names are \['land'"):
         run(scenes, NAMES, "background=sea")
-    with pytest.raises(BadInput, match="background=sea names a class, but there are none"):
+    with pytest.raises(InputError, match="background=sea names a class, but there are none"):
         run(scenes, "background=sea")
 
 
@@ -310,5 +310,5 @@ def test_shapes_are_labels_on_the_grid_of_the_prediction(name: str, tmp_path: Pa
     result = command(compose("evaluate", [*given, "names={ignore: 0, road: 1, water: 2}"]))
     assert result["policy"]["unpredicted"] == "every labelled cell has a prediction"
     assert ious(result) == pytest.approx({"road": 1 / 2, "water": 4 / 5})
-    with pytest.raises(BadInput, match=r"shapes came as labels, so name their classes: 'names=\{ignore: 0"):
+    with pytest.raises(InputError, match=r"shapes came as labels, so name their classes: 'names=\{ignore: 0"):
         command(compose("evaluate", given))

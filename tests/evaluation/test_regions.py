@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.evaluation import folders as evaluation
 from medseg.evaluation.evaluate import evaluate
 from medseg.hydra_app.compose import compose
@@ -80,14 +80,16 @@ def test_a_single_region_judges_all_of_its_values(folders: Path) -> None:
 
 
 def test_values_that_names_lacks_are_told_in_its_words(folders: Path) -> None:
-    with pytest.raises(BadInput, match=r"label values \{2: \d+\}.* add them to names: .*background: \[0, 5\]") as error:
+    with pytest.raises(
+        InputError, match=r"label values \{2: \d+\}.* add them to names: .*background: \[0, 5\]"
+    ) as error:
         scores(folders, "names={background: 0, tumour core: [1, 3, 4]}")
     assert "data.labels" not in str(error.value)
     assert not (folders / "out").exists()
 
 
 def test_regions_need_a_background(folders: Path) -> None:
-    with pytest.raises(BadInput, match=r"names: classes that share values are regions, which need a background"):
+    with pytest.raises(InputError, match=r"names: classes that share values are regions, which need a background"):
         scores(folders, WORDS, "background=null")
 
 

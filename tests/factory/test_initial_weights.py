@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from medseg import checkpoint
 from medseg.data.preprocessing.normalise import Normalisation
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.factory.initial_weights import statistics
 from medseg.hydra_app.compose import compose
 from medseg.training.train import train
@@ -56,7 +56,7 @@ def trained(folder: Path, weights: Path) -> Path:
     ],
 )
 def test_what_does_not_fit_is_refused_before_a_case_is_read(tmp_path: Path, overrides: list[str], line: str) -> None:
-    with pytest.raises(BadInput, match=line):
+    with pytest.raises(InputError, match=line):
         run(tmp_path, "run", *overrides)
     assert not (tmp_path / "cache").exists()  # nothing was fingerprinted or prepared
     assert not (tmp_path / "run").exists()

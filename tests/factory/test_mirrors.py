@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from medseg.data.preprocessing.normalise import Normalisation
 from medseg.data.synthetic.phantom_volumes import PhantomVolumes
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.factory.dataset import build_dataset
 from medseg.factory.mirrors import mirrors
 from medseg.factory.run import assemble
@@ -97,7 +97,7 @@ def test_one_line_warns_where_sides_forbid_a_mirror() -> None:
 
 
 def test_an_axis_that_images_do_not_have_is_refused() -> None:
-    with pytest.raises(BadInput, match=r"data\.lateral_axis=2: choose 0 \(rows\), 1 \(columns\), or null"):
+    with pytest.raises(InputError, match=r"data\.lateral_axis=2: choose 0 \(rows\), 1 \(columns\), or null"):
         build_dataset(compose("train", ["data=phantom_scenes", "data.lateral_axis=2"]))
 
 

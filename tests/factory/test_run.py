@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from medseg.data.case import Case
 from medseg.data.dataset import Dataset
 from medseg.data.reading.options import Reading
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.factory.dataset import build_dataset, store_dir
 from medseg.factory.network import network
 from medseg.factory.plan import build_plan
@@ -72,7 +72,7 @@ def test_how_files_are_read_reaches_every_dataset(kind: type) -> None:
 
 
 def test_a_setting_that_a_dataset_does_not_take_is_refused() -> None:
-    with pytest.raises(BadInput, match=r"Bare can't be built: .*'depth'"):
+    with pytest.raises(InputError, match=r"Bare can't be built: .*'depth'"):
         build_dataset(configured(Bare, depth=2))
 
 
@@ -103,7 +103,7 @@ def test_settings_of_a_part_are_named_where_they_stand() -> None:
     )
     plan = Plan((1.0, 1.0), (32, 32), 2, kernels=(), strides=(), normalisation=(), masked=False)
     with pytest.raises(
-        BadInput, match=r"^model\.encoder\.size is no setting of medseg\.models\.encoders\.timm\.Timm; "
+        InputError, match=r"^model\.encoder\.size is no setting of medseg\.models\.encoders\.timm\.Timm; "
     ):
         network(model, plan, Bare(1).spec)
 

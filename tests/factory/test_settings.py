@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from medseg.cli.plan import write
 from medseg.data.dataset import Dataset
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.factory.dataset import build_dataset
 from medseg.factory.instantiate import instantiate
 from medseg.factory.settings import check_parts, check_values
@@ -99,7 +99,7 @@ def absurd_and_taken(cfg: DictConfig, key: str, source: Dataset) -> Iterator[str
         OmegaConf.update(changed, key, value)
         try:
             check(changed, source)
-        except BadInput as refused:
+        except InputError as refused:
             if len(str(refused).splitlines()) > 1 or name not in str(refused):
                 yield f"{key}={value}: {refused}"
         else:
@@ -125,7 +125,7 @@ def test_what_is_no_finite_number_is_refused(key: str, value: Any) -> None:
     cfg = composed().copy()
     OmegaConf.update(cfg, key, value)
     name = key.rpartition(".")[2]
-    with pytest.raises(BadInput, match=f"{name}=|{name}'"):
+    with pytest.raises(InputError, match=f"{name}=|{name}'"):
         check(cfg, dataset("phantom_volumes"))
 
 
@@ -165,7 +165,7 @@ def closed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_training_ends_before_a_case_is_opened(override: str, message: str, tmp_path: Path) -> None:
     root = write_nnunet(tmp_path / "raw")
     places = [f"data.root={root}", f"cache_dir={tmp_path}/cache", f"run_dir={tmp_path}/run"]
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(InputError, match=message):
         train(compose("train", [*SMALL, *places, override]))
     assert [p.name for p in tmp_path.iterdir()] == ["raw"]
 
@@ -174,6 +174,6 @@ def test_training_ends_before_a_case_is_opened(override: str, message: str, tmp_
 def test_plan_ends_before_a_case_is_opened(tmp_path: Path) -> None:
     root = write_nnunet(tmp_path / "raw")
     places = [f"data.root={root}", f"cache_dir={tmp_path}/cache", f"output={tmp_path}/plan.yaml"]
-    with pytest.raises(BadInput, match=r"plan\.memory_gb=0: expected a number > 0"):
+    with pytest.raises(InputError, match=r"plan\.memory_gb=0: expected a number > 0"):
         write(compose("plan", [*SMALL, *places, "plan.memory_gb=0"]))
     assert [p.name for p in tmp_path.iterdir()] == ["raw"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from medseg import formats
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.factory import split
 from medseg.factory.dataset import build_dataset
 from medseg.hydra_app.compose import compose
@@ -36,9 +36,9 @@ def parts(root: Path, *overrides: str) -> tuple[list[str], list[str], list[str]]
 def test_cases_are_held_out_by_name(root: Path) -> None:
     train, val, judged = parts(root, "data.val_cases=[case_5]", "data.test_cases=['case_[01]']")
     assert (train, val, judged) == (["case_2", "case_3", "case_4"], ["case_5"], ["case_0", "case_1"])
-    with pytest.raises(BadInput, match=r"data\.val_cases: no case is named 'town', cases are case_0, case_1"):
+    with pytest.raises(InputError, match=r"data\.val_cases: no case is named 'town', cases are case_0, case_1"):
         parts(root, "data.val_cases=[town]")
-    with pytest.raises(BadInput, match=r"none is left to train"):
+    with pytest.raises(InputError, match=r"none is left to train"):
         parts(root, "data.val_cases=['*']")
 
 
@@ -124,5 +124,5 @@ def test_fewer_groups_than_folds_give_as_many_folds_unless_a_number_is_set(
     assert (len(train_cases), len(val)) == (2, 1)
     assert "note: 3 folds instead of 5, as there are 3 groups of cases" in capsys.readouterr().err
     cfg = nnunet(root, "data.n_folds=5")
-    with pytest.raises(BadInput, match=r"5 folds of 3 group\(s\) of cases: expected 2 to 3 folds"):
+    with pytest.raises(InputError, match=r"5 folds of 3 group\(s\) of cases: expected 2 to 3 folds"):
         split.halves(cfg, build_dataset(cfg))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from medseg import checkpoint
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.grid import PIXEL, Grid
 from medseg.prediction import restore
 from tests import mutations, tiny_checkpoint
@@ -53,7 +53,7 @@ def outcome(changed: dict[str, Any], path: Path, monkeypatch: pytest.MonkeyPatch
         predictor = restore.predictor(path, device="cpu")
         predictor(IMAGE, GRID)
         restore.layout(path)
-    except BadInput as error:
+    except InputError as error:
         return str(error)
     return "read"
 
@@ -111,8 +111,8 @@ def test_messages_name_the_key(
     (tmp_path / "a.ckpt").touch()
     changed = mutations.changed(held, ("medseg", *at.split(".")), value)
     line = outcome(changed, tmp_path / "a.ckpt", monkeypatch)
-    with pytest.raises(BadInput, match=f"a.ckpt: damaged, or edited by hand .*{words}"):
-        raise BadInput(line)
+    with pytest.raises(InputError, match=f"a.ckpt: damaged, or edited by hand .*{words}"):
+        raise InputError(line)
 
 
 def test_a_prediction_reads_a_checkpoint_once(

@@ -13,7 +13,7 @@ import torch
 from omegaconf import OmegaConf
 
 import medseg
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.factory import trust
 from medseg.geometry.grid import PIXEL, Grid
 from medseg.hydra_app.compose import compose
@@ -105,7 +105,7 @@ def load_with(held: dict[str, Any], folder: Path, at: str, value: Any, **setting
 
 
 def refusal(held: dict[str, Any], folder: Path, at: str, value: Any, **settings: Any) -> str:
-    with pytest.raises(BadInput) as error:
+    with pytest.raises(InputError) as error:
         load_with(held, folder, at, value, **settings)
     line = str(error.value)
     assert len(line.splitlines()) == 1
@@ -134,7 +134,7 @@ def test_other_classes_in_a_file_never_run(held: dict[str, Any], place: Path, ta
     residual = {"_target_": "builtins.bool", "_args_": [{"_target_": target, **attacks(place)[target]}]}
     path = place / "best.ckpt"
     tiny_checkpoint.write(path, held, lambda own: own["medseg"]["config"]["model"].update(residual=residual))
-    with pytest.raises(BadInput, match=r"model\.residual\._args_=.*only medseg's own networks"):
+    with pytest.raises(InputError, match=r"model\.residual\._args_=.*only medseg's own networks"):
         medseg.load(path, device="cpu")
 
 
@@ -183,12 +183,12 @@ def test_settings_may_not_name_files_to_load(held: dict[str, Any], place: Path, 
 def test_structures_without_end_are_refused(held: dict[str, Any], tmp_path: Path) -> None:
     loop: list[Any] = []
     loop.append(loop)
-    with pytest.raises(BadInput, match="nested too deeply"):
+    with pytest.raises(InputError, match="nested too deeply"):
         trust.check({"model": {"_target_": "medseg.models.unet.UNet", "x": loop}}, "here")
     wide: list[Any] = []
     for _ in range(20):
         wide = [wide] * 10
-    with pytest.raises(BadInput, match="too large"):
+    with pytest.raises(InputError, match="too large"):
         trust.check({"model": {"_target_": "medseg.models.unet.UNet", "x": wide}}, "here")
 
 
@@ -262,7 +262,7 @@ def test_trust_holds_for_what_a_module_defines(held: dict[str, Any], package: Pa
 
 @pytest.mark.parametrize("names", [["a-b"], [""], "a b", ["a..b"]])
 def test_trust_names_modules(names: Any) -> None:
-    with pytest.raises(BadInput, match=r"trust=.*: expected names of modules"):
+    with pytest.raises(InputError, match=r"trust=.*: expected names of modules"):
         trust.names(names)
 
 
@@ -294,6 +294,6 @@ def test_a_training_trusts_the_classes_that_it_names_itself(tmp_path: Path) -> N
     run_dir = train(compose("train", [*words, "model._target_=tests.factory.test_trust.Own"]))
     assert (run_dir / "metrics.json").exists()
     best = run_dir / "checkpoints" / "best.ckpt"
-    with pytest.raises(BadInput, match=r"model\._target_=tests\.test_trust\.Own: .* add trust=\[tests\]"):
+    with pytest.raises(InputError, match=r"model\._target_=tests\.test_trust\.Own: .* add trust=\[tests\]"):
         medseg.load(best, device="cpu")
     assert type(medseg.load(best, device="cpu", trust="tests").network).__name__ == "Own"

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.finetuning import adapters
 from medseg.finetuning.depth import depths
 from medseg.finetuning.frozen import Frozen, LinearProbe
@@ -165,11 +165,11 @@ def test_adapters_of_another_network_are_refused_and_nothing_is_changed(tmp_path
     Lora(rank=3).attach(two)
     adapters.save(one, tmp_path / "a.safetensors")
     before = copy.deepcopy(two.state_dict())
-    with pytest.raises(BadInput, match="do not fit the network"):
+    with pytest.raises(InputError, match="do not fit the network"):
         adapters.load(two, tmp_path / "a.safetensors")
     assert all(torch.equal(before[k], v) for k, v in two.state_dict().items())
     (tmp_path / "b.safetensors").write_bytes(b"no")
-    with pytest.raises(BadInput, match="no readable adapters"):
+    with pytest.raises(InputError, match="no readable adapters"):
         adapters.load(two, tmp_path / "b.safetensors")
 
 
@@ -186,9 +186,9 @@ def test_a_frozen_encoder_keeps_its_statistics() -> None:
 def test_linear_probe_is_held_to_a_linear_decoder() -> None:
     network = segmenter()
     network.decoder = nn.Identity()  # type: ignore[assignment]
-    with pytest.raises(BadInput, match="model/decoder=linear"):
+    with pytest.raises(InputError, match="model/decoder=linear"):
         LinearProbe().attach(network)
-    with pytest.raises(BadInput, match="model=segmenter"):
+    with pytest.raises(InputError, match="model=segmenter"):
         Frozen().attach(unet())
 
 
@@ -264,5 +264,5 @@ def test_singular_values_are_those_of_the_weight() -> None:
     ],
 )
 def test_settings_that_do_not_fit_are_refused_in_a_line(make: Any, told: str) -> None:
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(InputError, match=told):
         make()

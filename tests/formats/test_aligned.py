@@ -9,7 +9,7 @@ from rasterio.crs import CRS
 from rasterio.enums import Resampling
 
 from medseg import formats
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.formats import aligned as module
 from medseg.formats.aligned import aligned
 from medseg.formats.georeference import grid_of
@@ -164,5 +164,5 @@ def test_far_away_nothing_is_valid(tmp_path):
 
 def test_frames_that_do_not_meet_are_refused(tmp_path):
     source = formats.open(save(tmp_path / "a.tif", noise((1, 9, 8), "uint8")))
-    with pytest.raises(BadInput, match=r"a\.tif: lies in 'PROJCS.*' and cannot be brought to 'pixel'; give both"):
+    with pytest.raises(InputError, match=r"a\.tif: lies in 'PROJCS.*' and cannot be brought to 'pixel'; give both"):
         aligned(source, Grid((9, 8), np.eye(3), PIXEL), order="nearest")

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from medseg import formats
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.formats.colours import ColourMask, colours_by_name
 from medseg.geometry.box import Box
 from medseg.labels import LabelTable
@@ -42,14 +42,14 @@ def test_colours_of_no_class_are_counted(tmp_path: Path) -> None:
     rgb[0], rgb[1, 0] = (9, 8, 7), (255, 255, 255)
     mask = ColourMask(formats.open(picture(tmp_path, rgb)), COLOURS, TABLE)
     with pytest.raises(
-        BadInput, match=r"mask\.png: 2 colour\(s\) of no class, such as \{\(9, 8, 7\): 3, \(255, 255, 255"
+        InputError, match=r"mask\.png: 2 colour\(s\) of no class, such as \{\(9, 8, 7\): 3, \(255, 255, 255"
     ):
         mask.read()
 
 
 def test_masks_of_values_are_refused(tmp_path: Path) -> None:
     grey = formats.open(picture(tmp_path, np.zeros((2, 2), np.uint8)))
-    with pytest.raises(BadInput, match=r"1 channel\(s\) of uint8 came, but data\.mask_colours expects 3"):
+    with pytest.raises(InputError, match=r"1 channel\(s\) of uint8 came, but data\.mask_colours expects 3"):
         ColourMask(grey, COLOURS, TABLE)
 
 
@@ -62,13 +62,13 @@ def test_masks_of_values_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_unsound_colours_are_refused(given: dict[str, Any], message: str) -> None:
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(InputError, match=message):
         colours_by_name(given)
 
 
 def test_unknown_classes_are_named(tmp_path: Path) -> None:
     source = formats.open(picture(tmp_path, np.zeros((2, 2, 3), np.uint8)))
     with pytest.raises(
-        BadInput, match=r"data\.mask_colours names \['sea'\], classes are \['land', 'water', 'ignore'\]"
+        InputError, match=r"data\.mask_colours names \['sea'\], classes are \['land', 'water', 'ignore'\]"
     ):
         ColourMask(source, colours_by_name({"sea": [1, 1, 1]}), TABLE)

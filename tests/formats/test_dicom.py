@@ -7,7 +7,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage, MR
 from scipy.spatial.transform import Rotation
 
 from medseg import formats
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.box import Box
 
 OBLIQUE = Rotation.from_euler("zyx", [12, -20, 30], degrees=True).as_matrix()
@@ -122,17 +122,17 @@ def test_missing_slice_names_the_gap(tmp_path, missing):
     folder = save_series(tmp_path / "series", slices=kept)
     names = np.random.default_rng(1).permutation(7)
     words = rf"between {names[missing - 1]}\.dcm and {names[missing + 1]}\.dcm, 5 mm apart where 2\.5 mm is usual"
-    with pytest.raises(BadInput, match=f"series: slices are missing {words}"):
+    with pytest.raises(InputError, match=f"series: slices are missing {words}"):
         formats.open(folder)
 
 
 def test_unequal_steps_and_equal_places_are_refused(tmp_path):
     for k, z in enumerate((0, 1, 2.2, 3.2)):
         save_slice(tmp_path / f"{k}", CELLS[:, :, 0], (0, 0, z), turn=np.eye(3))
-    with pytest.raises(BadInput, match=r"slices lie 1 to 1\.2 mm apart, equal steps were expected; resample"):
+    with pytest.raises(InputError, match=r"slices lie 1 to 1\.2 mm apart, equal steps were expected; resample"):
         formats.open(tmp_path)
     save_slice(tmp_path / "twin", CELLS[:, :, 1], (0, 0, 1), turn=np.eye(3))
-    with pytest.raises(BadInput, match="1 and twin lie in the same place; keep one time point or echo"):
+    with pytest.raises(InputError, match="1 and twin lie in the same place; keep one time point or echo"):
         formats.open(tmp_path)
 
 
@@ -141,11 +141,11 @@ def test_two_series_ask_which(tmp_path):
     for k in range(3):
         save_slice(tmp_path / "s" / f"other{k}", CELLS[:, :, k], place(k), series="9.9")
     words = r"s: holds 2 series, one was expected; .* with data.series=UID among 1\.2\.3 \(7 files, T1 post\); 9\.9 \(3"
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(InputError, match=words):
         formats.open(tmp_path / "s")
     np.testing.assert_array_equal(formats.open(tmp_path / "s", series="9.9").read()[0], CELLS[:, :, :3])
     assert formats.open(tmp_path / "s", series="1.2.3").grid.shape == (6, 5, 7)
-    with pytest.raises(BadInput, match=r"holds no series 4; .* with data.series=UID among 1\.2\.3"):
+    with pytest.raises(InputError, match=r"holds no series 4; .* with data.series=UID among 1\.2\.3"):
         formats.open(tmp_path / "s", series="4")
 
 
@@ -154,7 +154,7 @@ def test_a_tree_of_patients_and_studies_says_where_its_series_lie(tmp_path):
         (tmp_path / f"p/study{number}").mkdir(parents=True)
         save_series(tmp_path / f"p/study{number}/s")
     words = rf"\(subfolders are not searched\); series lie in {tmp_path}/p/study0/s, .*study2/s, \.\.\.; name one of"
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(InputError, match=words):
         formats.open(tmp_path / "p")
 
 
@@ -179,13 +179,13 @@ def test_files_that_are_no_images_are_passed_over(tmp_path):
 def test_file_named_dcm_must_be_dicom(tmp_path, content):
     folder = save_series(tmp_path / "series")
     (folder / "bad.dcm").write_bytes(content)
-    with pytest.raises(BadInput, match=r"bad\.dcm: cannot be read, a whole and readable file was expected"):
+    with pytest.raises(InputError, match=r"bad\.dcm: cannot be read, a whole and readable file was expected"):
         formats.open(folder)
 
 
 def test_folder_without_images_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing")
-    with pytest.raises(BadInput, match="no DICOM image in this folder"):
+    with pytest.raises(InputError, match="no DICOM image in this folder"):
         formats.open(tmp_path)
 
 
@@ -204,7 +204,7 @@ def test_folder_without_images_is_refused(tmp_path):
 def test_files_that_do_not_fit_are_named(tmp_path, tags, words):
     folder = save_series(tmp_path / "series", slices=range(6))
     save_slice(folder / "odd", CELLS[:, :, 6], place(6), **tags)
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(InputError, match=words):
         formats.open(folder)
 
 
@@ -212,12 +212,12 @@ def test_truncated_pixels_name_the_file(tmp_path):
     folder = save_series(tmp_path / "series")
     victim = folder / "3.dcm"
     victim.write_bytes(victim.read_bytes()[:-20])
-    with pytest.raises(BadInput, match=r"3\.dcm: cannot be read"):
+    with pytest.raises(InputError, match=r"3\.dcm: cannot be read"):
         formats.open(folder).read()
     whole = victim.read_bytes()
     for kept in (len(whole) - 60, 600, 400, 140, 20):  # a header that ends early, ever earlier
         victim.write_bytes(whole[:kept])
-        with pytest.raises(BadInput, match=r"3\.dcm: (cannot be read|lacks [A-Z])"):
+        with pytest.raises(InputError, match=r"3\.dcm: (cannot be read|lacks [A-Z])"):
             formats.open(folder)
 
 
@@ -227,7 +227,7 @@ def test_one_slice_takes_its_thickness(tmp_path):
     assert source.grid.spacing == pytest.approx((0.6, 0.8, 4))
     np.testing.assert_array_equal(source.read()[0, :, :, 0], CELLS[:, :, 0])
     save_slice(tmp_path / "a.dcm", CELLS[:, :, 0], (0, 0, 5), turn=np.eye(3))
-    with pytest.raises(BadInput, match="one slice without SliceThickness has no voxel size"):
+    with pytest.raises(InputError, match="one slice without SliceThickness has no voxel size"):
         formats.open(tmp_path)
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from medseg import formats
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.formats import geotiff, image, nifti
 from medseg.geometry.grid import PIXEL, Grid
 from tests.formats.scenes import UTM
@@ -49,13 +49,15 @@ def test_importing_formats_loads_no_library():
 
 
 def test_open_refuses_what_is_not_there_or_not_known(tmp_path):
-    with pytest.raises(BadInput, match=r"none\.nii\.gz: no such file or folder"):
+    with pytest.raises(InputError, match=r"none\.nii\.gz: no such file or folder"):
         formats.open(tmp_path / "none.nii.gz")
     (tmp_path / "a.gif").touch()
-    with pytest.raises(BadInput, match=r"a\.gif: unknown suffix '\.gif'; known are \.nii\.gz, \.nii, .*\.tif, .*DICOM"):
+    with pytest.raises(
+        InputError, match=r"a\.gif: unknown suffix '\.gif'; known are \.nii\.gz, \.nii, .*\.tif, .*DICOM"
+    ):
         formats.open(tmp_path / "a.gif")
     formats.write(tmp_path / "a.nii", CELLS, GRID)
-    with pytest.raises(BadInput, match=r"series=1\.2 chooses among DICOM series in a folder, but this is a file"):
+    with pytest.raises(InputError, match=r"series=1\.2 chooses among DICOM series in a folder, but this is a file"):
         formats.open(str(tmp_path / "a.nii"), series="1.2")
 
 
@@ -94,7 +96,7 @@ def test_open_refuses_what_is_not_there_or_not_known(tmp_path):
 )
 def test_write_refuses(tmp_path, name, grid, words):
     (tmp_path / "series").mkdir()
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(InputError, match=words):
         formats.write(tmp_path / name, np.zeros(grid.shape), grid)
     assert [p.name for p in tmp_path.iterdir()] == ["series"]
 
@@ -169,5 +171,5 @@ def test_a_failed_write_of_an_image_leaves_the_old_file_whole(tmp_path, monkeypa
 
 
 def test_volumes_of_several_channels_are_not_written(tmp_path):
-    with pytest.raises(BadInput, match=r"images of several channels are written to \.tif, \.tiff, \.png only"):
+    with pytest.raises(InputError, match=r"images of several channels are written to \.tif, \.tiff, \.png only"):
         formats.write_image(tmp_path / "a.nii", CELLS[None], GRID)

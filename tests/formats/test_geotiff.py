@@ -14,7 +14,7 @@ from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 
 from medseg import formats
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.formats import geotiff
 from medseg.geometry.box import Box
 from medseg.geometry.grid import PIXEL, Grid
@@ -54,7 +54,9 @@ def test_a_window_is_a_slice_of_the_whole(tmp_path):
         cells = source.read(box, channels)
         np.testing.assert_array_equal(cells, bands[channels or slice(None)][(slice(None), *box.slices)])
         assert cells.flags.c_contiguous
-    with pytest.raises(BadInput, match=r"a\.tif: the window \(0, 0\) to \(61, 70\) is not inside the grid \(60, 70\)"):
+    with pytest.raises(
+        InputError, match=r"a\.tif: the window \(0, 0\) to \(61, 70\) is not inside the grid \(60, 70\)"
+    ):
         source.read(Box((0, 0), (61, 70)))
 
 
@@ -69,7 +71,7 @@ def test_a_window_decodes_only_its_blocks(tmp_path):
     path.write_bytes(bytes(spoilt))
     source = formats.open(path)
     np.testing.assert_array_equal(source.read(Box((5, 5), (64, 60))), expected)
-    with pytest.raises(BadInput, match=r"a\.tif: cannot be read"):
+    with pytest.raises(InputError, match=r"a\.tif: cannot be read"):
         source.read(Box((5, 5), (65, 60)))
 
 
@@ -89,7 +91,7 @@ def test_complex_is_refused(tmp_path, stored):
     with rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", height=4, width=5, count=1, dtype=stored, crs=UTM,
                        transform=NORTH_UP):  # fmt: skip
         pass
-    with pytest.raises(BadInput, match=r"a\.tif: holds complex numbers"):
+    with pytest.raises(InputError, match=r"a\.tif: holds complex numbers"):
         formats.open(tmp_path / "a.tif")
 
 
@@ -197,13 +199,13 @@ def test_a_transform_without_crs_is_kept(tmp_path):
 
 
 def test_a_singular_transform_and_pages_are_refused(tmp_path):
-    with pytest.raises(BadInput, match=r"a\.tif: grid: the affine is singular"):
+    with pytest.raises(InputError, match=r"a\.tif: grid: the affine is singular"):
         formats.open(save(tmp_path / "a.tif", noise((1, 4, 5)), transform=Affine(1, 1, 0, 1, 1, 0)))
     from PIL import Image
 
     pages = [Image.fromarray(noise((4, 5), "uint8")) for _ in range(3)]
     pages[0].save(tmp_path / "b.tif", save_all=True, append_images=pages[1:])
-    with pytest.raises(BadInput, match=r"b\.tif: holds 3 pages, one was expected; save each as its own file"):
+    with pytest.raises(InputError, match=r"b\.tif: holds 3 pages, one was expected; save each as its own file"):
         formats.open(tmp_path / "b.tif")
 
 
@@ -212,7 +214,9 @@ def test_a_file_cut_short_is_told_in_one_line(tmp_path, keep, capfd):
     path = save(tmp_path / "a.tif", noise((3, 200, 200)), tiled=True, blockxsize=64, blockysize=64, compress="deflate")
     whole = path.read_bytes()
     path.write_bytes(whole[: int(keep * len(whole)) if keep < 1 else keep])
-    with pytest.raises(BadInput, match=r"a\.tif: cannot be read, a whole and readable file was expected; copy") as told:
+    with pytest.raises(
+        InputError, match=r"a\.tif: cannot be read, a whole and readable file was expected; copy"
+    ) as told:
         formats.open(path).read()
     assert "\n" not in str(told.value)
     assert capfd.readouterr() == ("", "")
@@ -220,7 +224,7 @@ def test_a_file_cut_short_is_told_in_one_line(tmp_path, keep, capfd):
 
 def test_what_is_no_tiff_is_refused(tmp_path, capfd):
     (tmp_path / "a.tif").write_bytes(b"<VRTDataset rasterXSize='5' rasterYSize='5'></VRTDataset>" * 20)
-    with pytest.raises(BadInput, match=r"a\.tif: cannot be read"):
+    with pytest.raises(InputError, match=r"a\.tif: cannot be read"):
         formats.open(tmp_path / "a.tif")
     assert capfd.readouterr() == ("", "")
 
@@ -235,10 +239,10 @@ def test_a_replaced_file_is_not_read_from_the_old_handle(tmp_path):
     np.testing.assert_array_equal(source.read(), second)
     save(tmp_path / "b.tif", noise((1, 20, 20)))
     os.replace(tmp_path / "b.tif", path)
-    with pytest.raises(BadInput, match=r"a\.tif: cannot be read, .*replaced by another image while in use"):
+    with pytest.raises(InputError, match=r"a\.tif: cannot be read, .*replaced by another image while in use"):
         source.read(Box((0, 0), (5, 5)))
     path.unlink()
-    with pytest.raises(BadInput, match=r"a\.tif: cannot be read"):
+    with pytest.raises(InputError, match=r"a\.tif: cannot be read"):
         source.read()
 
 
@@ -355,7 +359,7 @@ def test_labels_become_a_palette_class_names_and_nodata(tmp_path):
     formats.write(tmp_path / "c.tif", array.astype(np.uint16) * 9, grid, labels=TABLE)
     np.testing.assert_array_equal(formats.open(tmp_path / "c.tif").read()[0], array.astype(np.uint16) * 9)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tif", "b.tif", "c.tif"]
-    with pytest.raises(BadInput, match=r"d\.tif: nodata 256 came for cells of uint8, which do not hold it"):
+    with pytest.raises(InputError, match=r"d\.tif: nodata 256 came for cells of uint8, which do not hold it"):
         formats.write(tmp_path / "d.tif", array, grid, nodata=256)
 
 

@@ -19,7 +19,7 @@ import rasterio
 from rasterio.crs import CRS
 
 from medseg import formats
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.formats import geotiff, sizes
 from medseg.formats.vector import rasterised
 from medseg.geometry.grid import PIXEL, Grid
@@ -55,7 +55,7 @@ def asked() -> Iterator[tuple[str, list[str]]]:
 
 
 def refused(path: Path) -> str:
-    with pytest.raises(BadInput) as error:
+    with pytest.raises(InputError) as error:
         rasterised(path, MAP)
     assert "\n" not in str(error.value)
     return str(error.value)
@@ -129,15 +129,15 @@ def pipe(path: Path) -> Iterator[None]:
 def test_a_named_pipe_or_a_device_is_not_opened(tmp_path: Path) -> None:
     for ending in formats.SUFFIXES:
         words = rf"x\{ending}: is a named pipe, socket or device, expected a file or folder"
-        with pipe(tmp_path / f"x{ending}"), pytest.raises(BadInput, match=words):
+        with pipe(tmp_path / f"x{ending}"), pytest.raises(InputError, match=words):
             formats.open(tmp_path / f"x{ending}")
-    with pytest.raises(BadInput, match="/dev/zero: is a named pipe, socket or device"):
+    with pytest.raises(InputError, match="/dev/zero: is a named pipe, socket or device"):
         formats.open("/dev/zero")
 
 
 @pytest.mark.parametrize("name", ["a" * 300 + ".nii", "a\0b.nii"])
 def test_names_that_no_file_can_have(tmp_path: Path, name: str) -> None:
-    with pytest.raises(BadInput, match=r"cannot be opened \(.*\), expected a file or folder"):
+    with pytest.raises(InputError, match=r"cannot be opened \(.*\), expected a file or folder"):
         formats.open(tmp_path / name)
 
 
@@ -149,7 +149,7 @@ def test_names_of_250_letters_are_written(tmp_path: Path, ending: str) -> None:
     formats.write(path, np.ones(grid.shape, np.uint8), grid)
     assert formats.open(path).read().all()
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
-    with pytest.raises(BadInput, match=r"its name has \d+ bytes, files may have 255; shorten"):
+    with pytest.raises(InputError, match=r"its name has \d+ bytes, files may have 255; shorten"):
         formats.write(tmp_path / ("a" * 256 + ending), np.ones(grid.shape, np.uint8), grid)
 
 
@@ -181,7 +181,7 @@ def nifti(path: Path, edits: dict[int, tuple[str, float]], *, cells: int = 24) -
     ],
 )
 def test_nifti_headers_are_held_to_the_file(tmp_path: Path, ending: str, edits: Any, words: str) -> None:
-    with pytest.raises(BadInput, match=rf"a\{ending}: cannot be read.*{words}"):
+    with pytest.raises(InputError, match=rf"a\{ending}: cannot be read.*{words}"):
         formats.open(nifti(tmp_path / f"a{ending}", edits))
 
 
@@ -190,7 +190,7 @@ def test_a_bomb_is_not_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert formats.open(bomb).grid.shape == (300, 300, 300)  # 27 MB of zeros are an honest empty mask
     monkeypatch.setattr(sizes, "SUSPICIOUS_BYTES", 1 << 20)
     with pytest.raises(
-        BadInput, match=r"a\.nii\.gz: .* MB would expand to 0.027 GB, like a decompression bomb; expected"
+        InputError, match=r"a\.nii\.gz: .* MB would expand to 0.027 GB, like a decompression bomb; expected"
     ):
         formats.open(bomb)
 
@@ -211,7 +211,7 @@ def test_what_comes_behind_the_promised_cells_is_not_expanded(tmp_path: Path, mo
 def test_more_than_the_memory_of_the_machine_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(tmp_path / "a.tif", noise((1, 50, 40)))
     monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PHYS_PAGES": 1, "SC_PAGE_SIZE": 1024}[name])
-    with pytest.raises(BadInput, match=r"a\.tif: the cells to be read take .* GB, this machine has 1.024e-06 GB"):
+    with pytest.raises(InputError, match=r"a\.tif: the cells to be read take .* GB, this machine has 1.024e-06 GB"):
         formats.open(path).read()
 
 
@@ -219,7 +219,7 @@ def test_a_value_beyond_float32_is_not_called_nan(tmp_path: Path) -> None:
     cells = np.zeros((2, 3, 4))
     cells[1, 1, 1] = 1e300
     nib.Nifti1Image(cells, np.eye(4)).to_filename(tmp_path / "a.nii")
-    with pytest.raises(BadInput, match=r"a\.nii: holds the value 1e\+300, which overflows float32"):
+    with pytest.raises(InputError, match=r"a\.nii: holds the value 1e\+300, which overflows float32"):
         formats.open(tmp_path / "a.nii").read()
     cells[1, 1, 1] = np.inf
     nib.Nifti1Image(cells, np.eye(4)).to_filename(tmp_path / "b.nii")
@@ -258,7 +258,7 @@ def test_properties_of_all_bands_are_asked_for_once(tmp_path: Path, monkeypatch:
 
 def test_absurdly_many_bands_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(geotiff, "MOST_BANDS", 3)
-    with pytest.raises(BadInput, match=r"a\.tif: has 4 bands, expected at most 3"):
+    with pytest.raises(InputError, match=r"a\.tif: has 4 bands, expected at most 3"):
         formats.open(save(tmp_path / "a.tif", noise((4, 4, 5))))
 
 
@@ -276,13 +276,13 @@ def test_absurdly_many_bands_are_refused(tmp_path: Path, monkeypatch: pytest.Mon
 def test_damaged_tags_of_dicom_are_one_line(tmp_path: Path, tags: dict[str, Any], words: str) -> None:
     save_series(tmp_path / "in", slices=[0, 1])
     save_slice(tmp_path / "in" / "9.dcm", CELLS[:, :, 2], place(2), **tags)
-    with pytest.raises(BadInput, match=words) as error:
+    with pytest.raises(InputError, match=words) as error:
         formats.open(tmp_path / "in").read()
     assert "\n" not in str(error.value)
 
 
 def test_slices_without_a_column_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"in: got the shape \(0, 5, 2\), expected at least one cell on each axis"):
+    with pytest.raises(InputError, match=r"in: got the shape \(0, 5, 2\), expected at least one cell on each axis"):
         formats.open(save_series(tmp_path / "in", slices=[0, 1], Columns=0))
 
 
@@ -291,5 +291,7 @@ def test_a_slice_whose_cells_disagree_with_its_header(tmp_path: Path) -> None:
     source = formats.open(folder)
     for path in folder.iterdir():
         save_slice(path, CELLS[:3, :, 0], place(0))
-    with pytest.raises(BadInput, match=r"cannot be read.*its cells have the shape \(3, 5\), its header says \(6, 5\)"):
+    with pytest.raises(
+        InputError, match=r"cannot be read.*its cells have the shape \(3, 5\), its header says \(6, 5\)"
+    ):
         source.read()

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from medseg import formats
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.formats import image
 from medseg.geometry.box import Box
 from medseg.geometry.grid import PIXEL, Grid
@@ -72,7 +72,7 @@ def test_colours_and_alpha(tmp_path):
 
 @pytest.mark.parametrize(("kind", "row"), [(2, bytes(12)), (4, bytes(8)), (6, bytes(16))])
 def test_colours_of_16_bits_are_refused_not_cut(tmp_path, kind, row):
-    with pytest.raises(BadInput, match=r"a\.png: holds colours of 16 bits, which PIL cuts to 8; convert it to \.tif"):
+    with pytest.raises(InputError, match=r"a\.png: holds colours of 16 bits, which PIL cuts to 8; convert it to \.tif"):
         formats.open(png(tmp_path / "a.png", 16, kind, [row]))
 
 
@@ -102,7 +102,7 @@ def test_photographs_are_not_turned(tmp_path):
 
 def test_other_colours_are_refused(tmp_path):
     Image.fromarray(noise((4, 5, 4), "uint8"), mode="CMYK").save(tmp_path / "a.jpg")
-    with pytest.raises(BadInput, match=r"a\.jpg: holds colours of kind CMYK, expected a palette, grey or RGB"):
+    with pytest.raises(InputError, match=r"a\.jpg: holds colours of kind CMYK, expected a palette, grey or RGB"):
         formats.open(tmp_path / "a.jpg")
 
 
@@ -113,7 +113,9 @@ def test_a_picture_cut_short_is_told_in_one_line(tmp_path, ending, keep, capfd):
     Image.fromarray(noise((60, 50, 3), "uint8")).save(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(keep * len(whole)) if 0 < keep < 1 else keep])
-    with pytest.raises(BadInput, match=r"a\.\w+: cannot be read, a whole and readable file was expected; copy") as told:
+    with pytest.raises(
+        InputError, match=r"a\.\w+: cannot be read, a whole and readable file was expected; copy"
+    ) as told:
         formats.open(path).read()
     assert "\n" not in str(told.value)
     assert capfd.readouterr() == ("", "")
@@ -124,7 +126,7 @@ def test_pictures_too_large_for_memory_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 250)  # PIL warns from here on, and refuses at twice as much
     assert formats.open(tmp_path / "a.png").read().shape == (1, 20, 20)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 199)
-    with pytest.raises(BadInput, match=r"a\.png: too large to decode whole .*; convert it to a tiled \.tif"):
+    with pytest.raises(InputError, match=r"a\.png: too large to decode whole .*; convert it to a tiled \.tif"):
         formats.open(tmp_path / "a.png")
 
 
@@ -140,7 +142,7 @@ def test_windows_share_a_decoding_until_the_file_changes(tmp_path):
     formats.write(path, noise((9, 9), "uint8"), grid)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(source)).read()[0], noise((9, 9), "uint8"))
     formats.write(path, np.zeros((5, 5), np.uint8), Grid((5, 5), np.eye(3), PIXEL))
-    with pytest.raises(BadInput, match=r"a\.png: cannot be read, .*replaced by another image while in use"):
+    with pytest.raises(InputError, match=r"a\.png: cannot be read, .*replaced by another image while in use"):
         source.read()
 
 
@@ -178,7 +180,7 @@ def test_bits_are_those_that_values_need(tmp_path, cells, stored, labelled):
     ],
 )
 def test_values_that_png_does_not_hold(tmp_path, array, came):
-    with pytest.raises(BadInput, match=rf"{came} came, PNG holds 0 to 65535 here; write to .*\.tif"):
+    with pytest.raises(InputError, match=rf"{came} came, PNG holds 0 to 65535 here; write to .*\.tif"):
         formats.write(tmp_path / "a.png", array, Grid((1, 2), np.eye(3), PIXEL))
     assert list(tmp_path.iterdir()) == []
 
@@ -187,7 +189,7 @@ def test_colours_written_and_read_again(tmp_path):
     bands, grid = noise((3, 5, 7), "uint8"), Grid((5, 7), np.eye(3), PIXEL)
     formats.write_image(tmp_path / "a.png", bands, grid, names=("R", "G", "B"))
     np.testing.assert_array_equal(formats.open(tmp_path / "a.png").read(), bands)
-    with pytest.raises(BadInput, match=r"4 channels came, PNG holds 1 or 3; write to a\.tif"):
+    with pytest.raises(InputError, match=r"4 channels came, PNG holds 1 or 3; write to a\.tif"):
         formats.write_image(tmp_path / "a.png", noise((4, 5, 7), "uint8"), grid)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medseg import formats
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.formats import isolated
 from medseg.geometry.grid import Grid
 
@@ -31,7 +31,7 @@ def instead(monkeypatch: pytest.MonkeyPatch, body: str) -> None:
 def test_a_readable_file_passes_and_another_is_refused_in_its_own_words(volume: Path) -> None:
     isolated.probe(volume, cells=True)
     volume.write_bytes(volume.read_bytes()[:400])
-    with pytest.raises(BadInput, match=r"a\.nii: cannot be read.*promises 60 bytes of cells, but 48 are stored"):
+    with pytest.raises(InputError, match=r"a\.nii: cannot be read.*promises 60 bytes of cells, but 48 are stored"):
         isolated.probe(volume)
 
 
@@ -46,11 +46,11 @@ def test_a_readable_file_passes_and_another_is_refused_in_its_own_words(volume: 
 )
 def test_a_crash_or_a_hang_is_a_line(volume: Path, monkeypatch: pytest.MonkeyPatch, body: str, words: str) -> None:
     instead(monkeypatch, body)
-    with pytest.raises(BadInput, match=rf"a\.nii: reading it {words}") as refused:
+    with pytest.raises(InputError, match=rf"a\.nii: reading it {words}") as refused:
         isolated.probe(volume, seconds=0.1 if "sleep" in body else 60)
     assert "\n" not in str(refused.value)
 
 
 def test_memory_is_bounded(volume: Path) -> None:
-    with pytest.raises(BadInput, match=r"a\.nii: reading it ended its process"):
+    with pytest.raises(InputError, match=r"a\.nii: reading it ended its process"):
         isolated.probe(volume, memory=100 << 20)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medseg import formats
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.box import Box
 
 LPS = np.array([-1, -1, 1])
@@ -74,7 +74,7 @@ def test_detached_headers_are_read_but_not_written(tmp_path, grid, numbers, endi
     assert_same_grid(source.grid, grid)
     np.testing.assert_array_equal(source.read()[0], numbers)
     with pytest.raises(
-        BadInput, match=rf"c\{ending}: headers with detached data are read but not written; write to c\."
+        InputError, match=rf"c\{ending}: headers with detached data are read but not written; write to c\."
     ):
         formats.write(tmp_path / f"c{ending}", numbers, grid)
 
@@ -107,10 +107,10 @@ def test_two_axes_are_a_volume_of_one_slice(tmp_path):
 
 def test_four_axes_and_complex_numbers_are_refused(tmp_path):
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, 2, 2, 2), np.float32), isVector=False), str(tmp_path / "a.mha"))
-    with pytest.raises(BadInput, match=r"a\.mha: came with 4 axes, expected 2 or 3"):
+    with pytest.raises(InputError, match=r"a\.mha: came with 4 axes, expected 2 or 3"):
         formats.open(tmp_path / "a.mha")
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, 2, 2), np.complex64)), str(tmp_path / "b.nrrd"))
-    with pytest.raises(BadInput, match=r"b\.nrrd: holds cells of type 'complex.*', real numbers were expected"):
+    with pytest.raises(InputError, match=r"b\.nrrd: holds cells of type 'complex.*', real numbers were expected"):
         formats.open(tmp_path / "b.nrrd")
 
 
@@ -121,6 +121,6 @@ def test_damaged_files_are_named(tmp_path, ending, kept, capfd):
     sitk.WriteImage(sitk.GetImageFromArray(noise), str(tmp_path / f"a{ending}"), True)
     content = (tmp_path / f"a{ending}").read_bytes()
     (tmp_path / f"b{ending}").write_bytes(content[: int(kept * len(content)) if kept < 1 else kept])
-    with pytest.raises(BadInput, match=rf"b\{ending}: cannot be read, a whole and readable file") as told:
+    with pytest.raises(InputError, match=rf"b\{ending}: cannot be read, a whole and readable file") as told:
         formats.open(tmp_path / f"b{ending}").read()
     assert "\n" not in str(told.value)

@@ -6,7 +6,7 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from medseg import formats
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.formats.mosaic import Mosaic
 from medseg.geometry.box import Box
 from tests.formats.scenes import NORTH_UP, UTM, noise, save
@@ -50,7 +50,7 @@ def test_a_window_opens_only_the_tiles_that_it_touches(tmp_path):
         (tmp_path / f"{i}.tif").write_bytes(b"")
     np.testing.assert_array_equal(mosaic.read(Box((0, 0), (13, 18))), scene[:, :13, :18])
     np.testing.assert_array_equal(mosaic.read(Box((0, 0), (13, 22))), scene[:, :13, :22])  # behind a tile that is valid
-    with pytest.raises(BadInput, match=r"2\.tif: cannot be read"):
+    with pytest.raises(InputError, match=r"2\.tif: cannot be read"):
         mosaic.read(Box((0, 0), (13, 23)))
 
 
@@ -120,7 +120,7 @@ def test_other_cells_are_refused_with_both_names(tmp_path, transform, crs):
     first = tile(tmp_path, "a.tif", noise((1, 5, 5)), 0, 0)
     second = formats.open(save(tmp_path / "b.tif", noise((1, 5, 5)), transform=transform, crs=crs))
     with pytest.raises(
-        BadInput, match=r"b\.tif: its cells are not those of .*a\.tif \(other CRS, cell size, or shifted"
+        InputError, match=r"b\.tif: its cells are not those of .*a\.tif \(other CRS, cell size, or shifted"
     ):
         Mosaic([first, second])
 
@@ -129,8 +129,8 @@ def test_other_channels_and_no_tiles_are_refused(tmp_path):
     first = tile(tmp_path, "a.tif", noise((2, 5, 5)), 0, 0, names=("B2", "B3"))
     second = tile(tmp_path, "b.tif", noise((2, 5, 5)), 0, 5, names=("B2", "B4"))
     with pytest.raises(
-        BadInput, match=r"b\.tif: has 2 channels B2, B4, but .*a\.tif has 2 channels B2, B3; keep tiles"
+        InputError, match=r"b\.tif: has 2 channels B2, B4, but .*a\.tif has 2 channels B2, B3; keep tiles"
     ):
         Mosaic([first, second])
-    with pytest.raises(BadInput, match="mosaic: no tile came"):
+    with pytest.raises(InputError, match="mosaic: no tile came"):
         Mosaic([])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medseg import formats
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
 
@@ -85,7 +85,7 @@ def test_box_outside_the_grid_is_refused(tmp_path):
     path = tmp_path / "a.nii"
     formats.write(path, np.zeros((3, 4, 5), np.uint8), Grid.regular((3, 4, 5), (1, 1, 1)))
     for box in (Box((-1, 0, 0), (2, 2, 2)), Box((0, 0, 0), (3, 4, 6)), Box((0, 0), (1, 1))):
-        with pytest.raises(BadInput, match=r"a\.nii: the window .* is not inside the grid \(3, 4, 5\); clip it"):
+        with pytest.raises(InputError, match=r"a\.nii: the window .* is not inside the grid \(3, 4, 5\); clip it"):
             formats.open(path).read(box)
 
 
@@ -118,7 +118,7 @@ def test_shapes(tmp_path, stored, channels, space):
 
 def test_two_axes_of_channels_are_refused(tmp_path):
     nib.Nifti1Image(np.zeros((2, 2, 2, 3, 4), np.uint8), np.eye(4)).to_filename(tmp_path / "a.nii")
-    with pytest.raises(BadInput, match=r"a\.nii: came with shape \(2, 2, 2, 3, 4\), expected 2 or 3 axes"):
+    with pytest.raises(InputError, match=r"a\.nii: came with shape \(2, 2, 2, 3, 4\), expected 2 or 3 axes"):
         formats.open(tmp_path / "a.nii")
 
 
@@ -128,7 +128,7 @@ def test_two_axes_of_channels_are_refused(tmp_path):
 )
 def test_complex_numbers_and_colours_are_refused(tmp_path, dtype, words):
     nib.Nifti1Image(np.zeros((2, 2, 2), dtype), np.eye(4)).to_filename(tmp_path / "a.nii")
-    with pytest.raises(BadInput, match=rf"a\.nii: holds {words}.*real numbers were expected; save each part"):
+    with pytest.raises(InputError, match=rf"a\.nii: holds {words}.*real numbers were expected; save each part"):
         formats.open(tmp_path / "a.nii")
 
 
@@ -231,15 +231,17 @@ def test_damaged_files_are_named(tmp_path):
     }
     for name, content in bad.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(BadInput, match=rf"{name}: cannot be read, a whole and readable file was expected") as told:
+        with pytest.raises(
+            InputError, match=rf"{name}: cannot be read, a whole and readable file was expected"
+        ) as told:
             formats.open(tmp_path / name).read()
         assert "\n" not in str(told.value)
     source = formats.open(tmp_path / "half.nii.gz")  # only decoding shows where it ends
     np.testing.assert_array_equal(source.read(Box((0, 0, 0), (30, 30, 3)))[0], noise[:, :, :3])
-    with pytest.raises(BadInput, match=r"half\.nii\.gz: cannot be read"):
+    with pytest.raises(InputError, match=r"half\.nii\.gz: cannot be read"):
         source.read(Box((0, 0, 29), (30, 30, 30)))
     with pytest.raises(
-        BadInput, match=r"half\.nii: cannot be read.*promises 27000 bytes of cells, but 13324 are stored"
+        InputError, match=r"half\.nii: cannot be read.*promises 27000 bytes of cells, but 13324 are stored"
     ):
         formats.open(tmp_path / "half.nii")
 
@@ -248,7 +250,7 @@ def test_singular_affine_names_the_file(tmp_path):
     image = nib.Nifti1Image(np.zeros((2, 2, 2), np.uint8), None)
     image.header.set_sform(np.diag([1, 0, 1, 1.0]), code=1)
     image.to_filename(tmp_path / "a.nii")
-    with pytest.raises(BadInput, match=r"a\.nii: grid: the affine is singular"):
+    with pytest.raises(InputError, match=r"a\.nii: grid: the affine is singular"):
         formats.open(tmp_path / "a.nii")
 
 

@@ -9,7 +9,7 @@ from affine import Affine
 from pyproj import Geod
 from rasterio.features import rasterize
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.formats.geotiff import unreferenced_unsaid
 from medseg.formats.polygons import equal_area, polygons
 from medseg.labels import LabelTable
@@ -111,7 +111,7 @@ def test_images_without_a_world(tmp_path: Path) -> None:
     assert header["crs"] is None
     assert header["fields"].tolist() == ["class", "value", "area"]
     assert sorted(area for _, _, area in rows) == [1, 1, 9]
-    with pytest.raises(BadInput, match="has no CRS, so no area in m2; drop min_area_m2=5"):
+    with pytest.raises(InputError, match="has no CRS, so no area in m2; drop min_area_m2=5"):
         polygons(raster, tmp_path / "label.gpkg", TABLE, min_area_m2=5)
 
 
@@ -126,12 +126,12 @@ def test_many_polygons_are_written_in_parts(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_rasters_that_are_no_labels_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="holds the value 9, the classes are"):
+    with pytest.raises(InputError, match="holds the value 9, the classes are"):
         polygons(write(tmp_path / "a.tif", np.full((4, 4), 9, np.uint8), "EPSG:32611"), tmp_path / "a.gpkg", TABLE)
-    with pytest.raises(BadInput, match="holds float32, labels were expected in uint8"):
+    with pytest.raises(InputError, match="holds float32, labels were expected in uint8"):
         polygons(write(tmp_path / "b.tif", np.ones((4, 4), np.float32), "EPSG:32611"), tmp_path / "b.gpkg", TABLE)
     (tmp_path / "c.tif").write_bytes(b"no raster")
-    with pytest.raises(BadInput, match=r"c.tif: cannot be read"):
+    with pytest.raises(InputError, match=r"c.tif: cannot be read"):
         polygons(tmp_path / "c.tif", tmp_path / "c.gpkg", TABLE)
     assert not list(tmp_path.glob("*.gpkg"))
     assert not list(tmp_path.glob(".*"))

@@ -13,7 +13,7 @@ import rasterio
 from affine import Affine
 from rasterio.crs import CRS
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.formats.georeference import grid_of
 from medseg.formats.geotiff import unreferenced_unsaid
 from medseg.formats.sink import RasterSink, class_nodata
@@ -168,10 +168,10 @@ def test_rows_of_something_else_are_thrown_away(other: dict[str, Any], tmp_path:
 def test_one_writer_at_a_time(tmp_path: Path, grid: Grid) -> None:
     with (
         RasterSink(tmp_path / "scene.tif", grid, dtype="uint8", key="a"),
-        pytest.raises(BadInput, match=r"scene.tif: another process is writing it"),
+        pytest.raises(InputError, match=r"scene.tif: another process is writing it"),
     ):
         RasterSink(tmp_path / "scene.tif", grid, dtype="uint8", key="a")
-    with pytest.raises(BadInput, match=r"the folder .* does not exist"):
+    with pytest.raises(InputError, match=r"the folder .* does not exist"):
         RasterSink(tmp_path / "no" / "scene.tif", grid, dtype="uint8", key="a")
 
 

@@ -10,7 +10,7 @@ from rasterio.crs import CRS
 from rasterio.features import rasterize
 
 from medseg import formats
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.formats.georeference import grid_of
 from medseg.formats.vector import rasterised
 from medseg.geometry.box import Box
@@ -128,14 +128,14 @@ def test_layers(tmp_path):
     np.testing.assert_array_equal(rasterised(path, GRID, layer="lakes").read()[0], expected((1,) * 4))
     shapes()[:1].to_file(path, layer="fields")
     with pytest.raises(
-        BadInput, match=r"a\.gpkg: holds 2 layers of shapes \['lakes', 'fields'\], one was expected; .*layer="
+        InputError, match=r"a\.gpkg: holds 2 layers of shapes \['lakes', 'fields'\], one was expected; .*layer="
     ):
         rasterised(path, GRID)
     assert rasterised(path, GRID, layer="fields").read().sum() == 32
-    with pytest.raises(BadInput, match=r"a\.gpkg: no layer 'roads'; its layers of shapes are \['lakes', 'fields'\]"):
+    with pytest.raises(InputError, match=r"a\.gpkg: no layer 'roads'; its layers of shapes are \['lakes', 'fields'\]"):
         rasterised(path, GRID, layer="roads")
     shapes()[:0].to_file(path, layer="fields")
-    with pytest.raises(BadInput, match=r"a\.gpkg: layer 'fields' holds no shapes"):
+    with pytest.raises(InputError, match=r"a\.gpkg: layer 'fields' holds no shapes"):
         rasterised(path, GRID, layer="fields")
 
 
@@ -157,7 +157,7 @@ def test_layers(tmp_path):
 )
 def test_settings_that_do_not_fit_are_refused(tmp_path, settings, words):
     shapes().to_file(tmp_path / "a.gpkg")
-    with pytest.raises(BadInput, match=rf"a\.gpkg: {words}"):
+    with pytest.raises(InputError, match=rf"a\.gpkg: {words}"):
         rasterised(tmp_path / "a.gpkg", GRID, **settings)
 
 
@@ -169,25 +169,27 @@ def test_integers_with_gaps_may_be_named(tmp_path):
 
 def test_places_that_do_not_meet_are_refused(tmp_path):
     shapes().to_file(tmp_path / "a.shp")
-    with pytest.raises(BadInput, match=r"a\.shp: shapes of a map came for an image in frame 'pixel', which has no CRS"):
+    with pytest.raises(
+        InputError, match=r"a\.shp: shapes of a map came for an image in frame 'pixel', which has no CRS"
+    ):
         rasterised(tmp_path / "a.shp", Grid((4, 4), np.eye(3), PIXEL))
     (tmp_path / "a.prj").unlink()
-    with pytest.raises(BadInput, match=r"a\.shp: has no CRS, so its shapes lie nowhere; add one"):
+    with pytest.raises(InputError, match=r"a\.shp: has no CRS, so its shapes lie nowhere; add one"):
         rasterised(tmp_path / "a.shp", GRID)
     pole = gpd.GeoDataFrame(geometry=[shapely.box(-179, -95, 179, -89)], crs=4326)
     pole.to_file(tmp_path / "b.gpkg")
     mercator = grid_of(Path("c"), (9, 9), Affine(1000, 0, 0, 0, -1000, 0), CRS.from_epsg(3857))
-    with pytest.raises(BadInput, match=r"b\.gpkg: 3 points of its shapes do not exist in the CRS of the image; cut"):
+    with pytest.raises(InputError, match=r"b\.gpkg: 3 points of its shapes do not exist in the CRS of the image; cut"):
         rasterised(tmp_path / "b.gpkg", mercator)
 
 
 @pytest.mark.parametrize("ending", formats.VECTORS)
 def test_damaged_files_are_told_in_one_line(tmp_path, ending, capfd):
     path = tmp_path / f"a{ending}"
-    with pytest.raises(BadInput, match=r"a\.\w+: no such file"):
+    with pytest.raises(InputError, match=r"a\.\w+: no such file"):
         rasterised(path, GRID)
     path.write_bytes(b"nothing of this kind")
-    with pytest.raises(BadInput, match=r"a\.\w+: does not start (as a|with a JSON)") as told:
+    with pytest.raises(InputError, match=r"a\.\w+: does not start (as a|with a JSON)") as told:
         rasterised(path, GRID)
     assert "\n" not in str(told.value)
     assert capfd.readouterr() == ("", "")
@@ -197,7 +199,7 @@ def test_numbers_beyond_64_bits_are_named(tmp_path):
     frame = shapes()
     frame["code"] = [float(1 << 70)] * len(frame)
     frame.to_file(tmp_path / "a.geojson")
-    with pytest.raises(BadInput, match=r"attribute 'code' holds \{'1180591620717411303424': 4\}.*expected integers"):
+    with pytest.raises(InputError, match=r"attribute 'code' holds \{'1180591620717411303424': 4\}.*expected integers"):
         rasterised(tmp_path / "a.geojson", GRID, attribute="code")
 
 

@@ -3,14 +3,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.box import Box, bounding_box, read_padded
 
 
 def test_box_refuses_stop_before_start():
-    with pytest.raises(BadInput, match=r"start \(3,\) must not exceed its stop \(2,\)"):
+    with pytest.raises(InputError, match=r"start \(3,\) must not exceed its stop \(2,\)"):
         Box((3,), (2,))
-    with pytest.raises(BadInput, match="must not exceed"):
+    with pytest.raises(InputError, match="must not exceed"):
         Box((0, 0), (2,))
 
 

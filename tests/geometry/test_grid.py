@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.box import Box
 from medseg.geometry.grid import PIXEL, RAS_MM, Grid, reorient, reorient_back
 
@@ -65,7 +65,7 @@ def test_to_world_literals():
     ],
 )
 def test_grid_refuses_affines_that_are_none(shape, affine, words):
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(InputError, match=words):
         Grid(shape, affine)
 
 

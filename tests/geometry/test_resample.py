@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.grid import Grid
 from medseg.geometry.resample import coarse_axis, resample_image, resample_label, resampled_grid
 from medseg.labels import IGNORE
@@ -120,11 +120,11 @@ def test_separate_axis_takes_the_nearest_slice():
 
 def test_image_refuses_unknown_orders_and_values_that_spread():
     image = np.ones((2, 4, 4))
-    with pytest.raises(BadInput, match=r"spline order 2 came, choose 0 \(nearest\), 1 \(linear\) or 3 \(cubic\)"):
+    with pytest.raises(InputError, match=r"spline order 2 came, choose 0 \(nearest\), 1 \(linear\) or 3 \(cubic\)"):
         resample_image(image, unit_grid((4, 4)), (8, 8), order=2)
     for bad in (np.nan, np.inf, -np.inf):
         image[1, 2, 2] = bad
-        with pytest.raises(BadInput, match="channel 1 holds NaN or infinite values"):
+        with pytest.raises(InputError, match="channel 1 holds NaN or infinite values"):
             resample_image(image, unit_grid((4, 4)), (8, 8))
     with pytest.raises(ValueError, match=r"cells \(4, 4\) came with a grid of \(4, 5\)"):
         resample_image(image, unit_grid((4, 5)), (8, 8))
@@ -219,5 +219,5 @@ def test_a_case_may_shrink_from_any_size_and_grow_to_a_limit():
     assert resampled_grid(large, (2, 1, 1), case="a").shape == (2000, 4000, 4000)
     small = Grid.regular((10, 10, 10), (1, 1, 1))
     assert resampled_grid(small, (0.01, 0.01, 0.01), case="a").shape == (1000, 1000, 1000)
-    with pytest.raises(BadInput, match=r"case a: its shape is \(10, 10, 10\) .* would become 1\.4e\+09 cells"):
+    with pytest.raises(InputError, match=r"case a: its shape is \(10, 10, 10\) .* would become 1\.4e\+09 cells"):
         resampled_grid(small, (0.009, 0.009, 0.009), case="a")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.tolerance import checked_tolerance, way_out
 
 
@@ -16,7 +16,7 @@ def test_tolerances_up_to_a_voxel(value: float) -> None:
 @pytest.mark.parametrize("value", [61, 1.01, -0.1, math.nan, math.inf, "a", None, True])
 def test_other_tolerances_are_refused(value: object) -> None:
     with pytest.raises(
-        BadInput, match=rf"^data\.grid_tolerance={value}: expected a displacement of 0 to 1 voxels; .*copy"
+        InputError, match=rf"^data\.grid_tolerance={value}: expected a displacement of 0 to 1 voxels; .*copy"
     ):
         checked_tolerance(value, "data.grid_tolerance")
 

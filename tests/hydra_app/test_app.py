@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import medseg
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.hydra_app import app as commands
 from medseg.hydra_app.conf import conf_dir
 
@@ -209,9 +209,9 @@ def test_composed_with_options_of_ones_own(tmp_path: Path) -> None:
     (folder / "model/mine.yaml").write_text("_target_: mine.Net\nwidth: 3\n")
     cfg = medseg.compose("train", "model=mine", "model.width=5", "optimizer=sgd", config_dir=folder)
     assert (cfg.model._target_, cfg.model.width, cfg.optimizer.momentum) == ("mine.Net", 5, 0.99)
-    with pytest.raises(BadInput, match="model=mine is no option"):
+    with pytest.raises(InputError, match="model=mine is no option"):
         medseg.compose("train", "model=mine")
-    with pytest.raises(BadInput, match=r"config_dir=.*none: no such folder"):
+    with pytest.raises(InputError, match=r"config_dir=.*none: no such folder"):
         medseg.compose("train", config_dir=tmp_path / "none")
 
 
@@ -249,5 +249,7 @@ def test_a_signal_ends_a_command_with_one_line(
 
 @pytest.mark.usefixtures("unchecked")
 def test_a_list_of_overrides_in_python_is_told() -> None:
-    with pytest.raises(BadInput, match=r"compose: got \['a=b'\], expected words such as 'data=nnunet'; write \*words"):
+    with pytest.raises(
+        InputError, match=r"compose: got \['a=b'\], expected words such as 'data=nnunet'; write \*words"
+    ):
         medseg.compose("train", ["a=b"])  # type: ignore[arg-type]

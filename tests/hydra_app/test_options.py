@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.hydra_app import options
 from medseg.hydra_app.conf import conf_dir
 from scripts import write_choices
@@ -46,9 +46,11 @@ def test_listing_of_a_group_has_those_within_it(capsys: pytest.CaptureFixture[st
     assert re.findall(r"(?m)^(\S+): ", shown) == ["model", "model/encoder", "model/decoder"]
     assert "\n  unet               Plain U-Net whose stages" in shown
     assert "\x1b" not in shown
-    with pytest.raises(BadInput, match=r"--options modle: no such group of choices; known are: data, model, model/enc"):
+    with pytest.raises(
+        InputError, match=r"--options modle: no such group of choices; known are: data, model, model/enc"
+    ):
         options.show("train", "modle", [CONF])
-    with pytest.raises(BadInput, match=r"medseg-predict has none"):
+    with pytest.raises(InputError, match=r"medseg-predict has none"):
         options.show("predict", None, [CONF])
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
 from medseg.hydra_app.conf import conf_dir
 
@@ -48,7 +48,7 @@ def test_an_open_mapping_of_a_folder_of_ones_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("word", ["plan={pach: [8, 8]}", "plan.pach=[8,8]", "plan.pach={a: 8}"])
 def test_other_mappings_stay_closed(word: str) -> None:
-    with pytest.raises(BadInput, match=r"plan\.pach is no key of the configuration; did you mean plan\.patch"):
+    with pytest.raises(InputError, match=r"plan\.pach is no key of the configuration; did you mean plan\.patch"):
         compose("train", [word])
 
 
@@ -56,5 +56,5 @@ def test_other_mappings_stay_closed(word: str) -> None:
     ("key", "source"), [("model.num_classes=2", "data.labels"), ("model.in_channels=3", "data.cha")]
 )
 def test_what_comes_from_the_data_is_said(key: str, source: str) -> None:
-    with pytest.raises(BadInput, match=f"is no key of the configuration: it comes from {source}"):
+    with pytest.raises(InputError, match=f"is no key of the configuration: it comes from {source}"):
         compose("train", [key])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from medseg.data.preprocessing.normalise import Normalisation
 from medseg.data.preprocessing.preprocess import Preprocess
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
 from medseg.inference.predictor import Predictor, Tiling
@@ -87,7 +87,7 @@ class Diverged(Levels):
 
 def test_network_that_is_not_finite_is_named_and_not_the_data() -> None:
     grid = Grid(SHAPE, affine(np.eye(3)), "ras_mm")
-    with pytest.raises(BadInput, match=r"case array: the network gives values that are not finite.*diverged"):
+    with pytest.raises(InputError, match=r"case array: the network gives values that are not finite.*diverged"):
         predictor(Diverged(), spacing=(2.0, 2.0, 2.0))(np.ones((1, *SHAPE), np.float32), grid)
 
 
@@ -187,9 +187,9 @@ def test_a_cell_counts_only_if_all_its_channels_are_finite(index: np.ndarray) ->
 
 def test_image_that_does_not_fit_is_refused() -> None:
     grid = Grid.regular(SHAPE, (1, 1, 1))
-    with pytest.raises(BadInput, match=r"image of shape \(1, 5, 6, 8\) came with a grid of shape \(5, 6, 7\)"):
+    with pytest.raises(InputError, match=r"image of shape \(1, 5, 6, 8\) came with a grid of shape \(5, 6, 7\)"):
         predictor(Levels())(np.zeros((5, 6, 8), np.float32), grid)
-    with pytest.raises(BadInput, match=r"image with 2 channels came, the network takes 1: \['c0'\]"):
+    with pytest.raises(InputError, match=r"image with 2 channels came, the network takes 1: \['c0'\]"):
         predictor(Levels())(np.zeros((2, *SHAPE), np.float32), grid)
 
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.inference.sliding_window import gaussian_weight, sliding_window, window_starts
 
 
@@ -74,7 +74,7 @@ def test_sums_are_float32_under_half_precision() -> None:
 
 
 def test_bad_settings_are_refused() -> None:
-    with pytest.raises(BadInput, match=r"window \(4,\) has 1 axes, the image \(8, 8\) has 2"):
+    with pytest.raises(InputError, match=r"window \(4,\) has 1 axes, the image \(8, 8\) has 2"):
         sliding_window(torch.zeros(1, 8, 8), lambda patch: patch, window=(4,))
-    with pytest.raises(BadInput, match=r"inference.overlap=1.0 is out of range"):
+    with pytest.raises(InputError, match=r"inference.overlap=1.0 is out of range"):
         sliding_window(torch.zeros(1, 8), lambda patch: patch, window=(4,), overlap=1.0)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.labels import LabelTable, laterality
 
 SIDED = {"background": 0, "left kidney": 1, "right kidney": 2, "spleen": 3}
@@ -94,7 +94,7 @@ def test_regions_whose_mirror_image_is_no_region_are_one_sided() -> None:
     ],
 )
 def test_pairs_that_are_none(pairs: Any, words: str) -> None:
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(InputError, match=words):
         LabelTable.declare(SIDED, pairs=pairs)
 
 

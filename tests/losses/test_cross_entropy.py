@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.labels import IGNORE, LabelTable
 from medseg.losses.cross_entropy import CrossEntropyLoss, cross_entropy, region_cross_entropy
 
@@ -73,7 +73,7 @@ def test_half_precision_is_summed_in_float32():
 
 @pytest.mark.parametrize("weights", [{"liver": 1.0}, {"a": -1.0}, {"a": math.nan}])
 def test_wrong_class_weights_are_refused(weights):
-    with pytest.raises(BadInput, match="class_weights"):
+    with pytest.raises(InputError, match="class_weights"):
         CrossEntropyLoss(TABLE, class_weights=weights)
 
 

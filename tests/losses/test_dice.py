@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.losses import DiceLoss as MonaiDice
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.labels import IGNORE, LabelTable
 from medseg.losses.dice import DiceLoss, region_dice, soft_dice
 
@@ -125,5 +125,5 @@ def test_image_without_counted_cells_leaves_the_mean():
 
 @pytest.mark.parametrize("smooth", [0.0, -1.0, math.nan])
 def test_smooth_must_be_positive(smooth):
-    with pytest.raises(BadInput, match="smooth must be positive"):
+    with pytest.raises(InputError, match="smooth must be positive"):
         DiceLoss(TABLE, smooth=smooth)

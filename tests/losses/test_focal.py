@@ -5,7 +5,7 @@ import torch
 from monai.losses import FocalLoss as MonaiFocal
 from torchvision.ops import sigmoid_focal_loss
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.labels import IGNORE, LabelTable
 from medseg.losses.cross_entropy import cross_entropy, region_cross_entropy
 from medseg.losses.focal import FocalLoss, focal, region_focal
@@ -70,5 +70,5 @@ def test_certainty_has_a_finite_gradient(gamma):
 
 @pytest.mark.parametrize("settings", [{"gamma": -1.0}, {"gamma": math.nan}, {"class_weights": {"liver": 1.0}}])
 def test_wrong_settings_are_refused(settings):
-    with pytest.raises(BadInput, match="loss focal"):
+    with pytest.raises(InputError, match="loss focal"):
         FocalLoss(TABLE, **settings)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.labels import IGNORE, LabelTable
 from medseg.losses.cross_entropy import CrossEntropyLoss
 from medseg.losses.foreground import ForegroundLoss, foreground_aware
@@ -96,5 +96,5 @@ def test_certainty_everywhere_stays_finite(margin, gamma):
 
 @pytest.mark.parametrize("settings", [{"gamma": -1.0}, {"focus": 1.5}, {"focus": math.nan}])
 def test_wrong_settings_are_refused(settings):
-    with pytest.raises(BadInput, match="loss foreground"):
+    with pytest.raises(InputError, match="loss foreground"):
         ForegroundLoss(TABLE, **settings)

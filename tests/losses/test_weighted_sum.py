@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.labels import IGNORE, LabelTable
 from medseg.losses.cross_entropy import CrossEntropyLoss, cross_entropy
 from medseg.losses.deep_supervision import coarsen, level_weights
@@ -142,9 +142,9 @@ def test_gpu_agrees_with_cpu(table):
 
 
 def test_wrong_settings_are_refused():
-    with pytest.raises(BadInput, match="no terms"):
+    with pytest.raises(InputError, match="no terms"):
         WeightedSum(CLASSES, {})
-    with pytest.raises(BadInput, match="dise"):
+    with pytest.raises(InputError, match="dise"):
         WeightedSum(CLASSES, {"dice": DiceLoss}, {"dise": 1.0})
-    with pytest.raises(BadInput, match=r"-1\.0"):
+    with pytest.raises(InputError, match=r"-1\.0"):
         WeightedSum(CLASSES, {"dice": DiceLoss}, {"dice": -1.0})

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.methods.masking import at, blocks_of, from_blocks, hidden_blocks, per_block, spread, standardised
 
 
@@ -61,5 +61,5 @@ def test_standardised_blocks_have_no_mean_and_unit_deviation() -> None:
 
 @pytest.mark.parametrize(("patch", "block", "told"), [((30, 32), (16, 16), "no multiple"), ((16, 16), (16, 16), "one")])
 def test_blocks_that_do_not_fit_are_refused(patch: tuple[int, ...], block: tuple[int, ...], told: str) -> None:
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(InputError, match=told):
         blocks_of(patch, block)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.labels import IGNORE
 from medseg.methods.mae import Mae
 from medseg.methods.masking import hidden_blocks, spread
@@ -224,16 +224,16 @@ def test_mean_where_by_hand() -> None:
 
 @pytest.mark.parametrize("kind", [SimMim, Spark, Rotation])
 def test_methods_of_encoders_refuse_other_networks(kind: Any) -> None:
-    with pytest.raises(BadInput, match="model=segmenter"):
+    with pytest.raises(InputError, match="model=segmenter"):
         kind(UNet(facts(2), base_features=4), patch=(16, 16), **shared())
 
 
 def test_spark_refuses_tokens_and_shares_out_of_range() -> None:
-    with pytest.raises(BadInput, match="gives tokens"):
+    with pytest.raises(InputError, match="gives tokens"):
         Spark(segmenter(Plain, 2), patch=(16, 16), **shared())
-    with pytest.raises(BadInput, match=r"method\.share=1"):
+    with pytest.raises(InputError, match=r"method\.share=1"):
         Mae(UNet(facts(2), base_features=4), patch=(16, 16), share=1.0, **shared())
-    with pytest.raises(BadInput, match="coarsest stride"):
+    with pytest.raises(InputError, match="coarsest stride"):
         Spark(segmenter(Conv, 2), patch=(16, 16), block=2, **shared())
 
 
@@ -247,5 +247,5 @@ class Folding(Conv):
 
 def test_spark_refuses_encoders_that_run_slice_by_slice() -> None:
     method = Spark(segmenter(Folding, 2), patch=(16, 16), **shared())
-    with pytest.raises(BadInput, match="folds slices"):
+    with pytest.raises(InputError, match="folds slices"):
         method.losses(batch(2))

@@ -9,7 +9,7 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.labels import IGNORE, LabelTable
 from medseg.metrics import policy
 from medseg.metrics.accumulate import CaseScores, write
@@ -281,15 +281,15 @@ def test_headline_is_a_metric_of_classes_between_0_and_1():
 
 
 def test_wrong_settings_are_refused():
-    with pytest.raises(BadInput, match="dise"):
+    with pytest.raises(InputError, match="dise"):
         CaseScores(TABLE, metrics=("dise",))
-    with pytest.raises(BadInput, match=r"\['auc'\] came, expected some of .*; auc has a key of its own, metric\.auc"):
+    with pytest.raises(InputError, match=r"\['auc'\] came, expected some of .*; auc has a key of its own, metric\.auc"):
         CaseScores(TABLE, metrics=("dice", "auc"))
-    with pytest.raises(BadInput, match="none"):
+    with pytest.raises(InputError, match="none"):
         CaseScores(TABLE, metrics=())
-    with pytest.raises(BadInput, match="nsd_tolerance"):
+    with pytest.raises(InputError, match="nsd_tolerance"):
         CaseScores(TABLE, nsd_tolerance=-1.0)
-    with pytest.raises(BadInput, match="boundary_width"):
+    with pytest.raises(InputError, match="boundary_width"):
         CaseScores(TABLE, boundary_width=0)
-    with pytest.raises(BadInput, match="rename the class"):
+    with pytest.raises(InputError, match="rename the class"):
         CaseScores(LabelTable.declare({"background": 0, ALL: 1}))

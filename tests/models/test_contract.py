@@ -11,7 +11,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
 from medseg.models.network import Facts, Network
 from tests.models import parts
@@ -202,7 +202,7 @@ def without_gradient(network, levels):
 def test_training_takes_a_single_case_or_asks_for_two(network, image, request):
     trained, (name, _) = copy.deepcopy(network).train(), request.node.callspec.params["network"]
     if name in PAIRS:
-        with pytest.raises(BadInput, match=r"a batch of 1 image of shape .* plan\.batch_size=2"):
+        with pytest.raises(InputError, match=r"a batch of 1 image of shape .* plan\.batch_size=2"):
             trained(image)
         image = torch.cat((image, image.flip(-1)))
     found = trained(image)
@@ -233,7 +233,7 @@ def test_bfloat16_stays_close(network, image, logits):
 
 def test_wrong_shape_names_one_that_fits(network, image):
     wrong = image[..., :-1]
-    with pytest.raises(BadInput, match=re.escape(str(tuple(wrong.shape[2:])))) as caught:
+    with pytest.raises(InputError, match=re.escape(str(tuple(wrong.shape[2:])))) as caught:
         network(wrong)
     remedy = [int(n) for n in re.search(r"pad to \(([\d, ]+)\)", str(caught.value)).group(1).split(",")]
     assert remedy == list(image.shape[2:])
@@ -241,9 +241,9 @@ def test_wrong_shape_names_one_that_fits(network, image):
 
 
 def test_wrong_channels_and_axes_are_refused(network, image):
-    with pytest.raises(BadInput, match="image of 4 channels"):
+    with pytest.raises(InputError, match="image of 4 channels"):
         network(image[:, :4])
-    with pytest.raises(BadInput, match=f"and {image.ndim - 1} spatial axes came"):
+    with pytest.raises(InputError, match=f"and {image.ndim - 1} spatial axes came"):
         network(image[..., None])
 
 
@@ -261,7 +261,7 @@ def test_any_number_of_channels(name, in_channels):
 
 @pytest.mark.parametrize("name", sorted(FLAT))
 def test_networks_for_images_refuse_volumes_and_name_those_for_them(name):
-    with pytest.raises(BadInput, match="the data has 3; choose a network for volumes") as caught:
+    with pytest.raises(InputError, match="the data has 3; choose a network for volumes") as caught:
         build(name, facts(3))
     assert set(re.findall(r"\w+", str(caught.value).partition("model=")[2])) - {"or"} == set(NAMES) - FLAT
 
@@ -275,5 +275,5 @@ def test_networks_that_split_give_the_same_logits_in_two_steps(network, image, l
         assert isinstance(features, list)
         assert {len(feature) for feature in features} == {len(image)}
         torch.testing.assert_close(network.decode(features, image), logits, rtol=0, atol=0)
-    with pytest.raises(BadInput, match="pad to"):
+    with pytest.raises(InputError, match="pad to"):
         network.encode(image[..., :-1])

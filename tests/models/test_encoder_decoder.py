@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.decoders.linear import Linear
 from medseg.models.encoder_decoder import Segmenter
@@ -136,7 +136,9 @@ def test_what_can_not_be_taken_out_is_frozen() -> None:
 
 @pytest.mark.parametrize("patch, size", [((4, 16), "8,16"), ((16, 7), "16,8")])
 def test_an_encoder_too_deep_for_the_patch_says_the_size_to_use(patch: tuple[int, ...], size: str) -> None:
-    with pytest.raises(BadInput, match=rf"too deep for the patch: .* \(8, 8\), .*set plan\.patch=\[{size}\] or larger"):
+    with pytest.raises(
+        InputError, match=rf"too deep for the patch: .* \(8, 8\), .*set plan\.patch=\[{size}\] or larger"
+    ):
         build(facts(patch))
 
 
@@ -147,25 +149,25 @@ def test_a_patch_between_multiples_is_rounded_up() -> None:
 def test_an_encoder_of_one_shape_refuses_a_larger_patch() -> None:
     assert build(facts((8, 8)), fixed=(16, 16)).fixed_shape == (16, 16)
     with pytest.raises(
-        BadInput, match=r"takes images of \(16, 16\) only, the patch is \(16, 24\); set plan.patch=\[16,16"
+        InputError, match=r"takes images of \(16, 16\) only, the patch is \(16, 24\); set plan.patch=\[16,16"
     ):
         build(facts((16, 24)), fixed=(16, 16))
 
 
 def test_features_are_held_to_what_is_declared() -> None:
     with pytest.raises(
-        BadInput, match=r"Steps: feature 0 .* has the shape \(1, 4, 8, 12\), declared is \(1, 5, 8, 12\)"
+        InputError, match=r"Steps: feature 0 .* has the shape \(1, 4, 8, 12\), declared is \(1, 5, 8, 12\)"
     ):
         build(facts(), wrong=1)
     encoder = Steps(facts())
     encoder.features = encoder.features[:2]
-    with pytest.raises(BadInput, match="3 features came, 2 are declared"):
+    with pytest.raises(InputError, match="3 features came, 2 are declared"):
         check_features(encoder, 2, (16, 24))
 
 
 def test_logits_of_another_number_are_refused() -> None:
     with pytest.raises(
-        BadInput, match=r"decoder Levels: logits of shape \(2, 4, 16, 24\) came, expected \(2, 3, 16, 24"
+        InputError, match=r"decoder Levels: logits of shape \(2, 4, 16, 24\) came, expected \(2, 3, 16, 24"
     ):
         build(facts(), partial(Levels, k=4))
 
@@ -181,7 +183,7 @@ def test_verifying_changes_nothing_and_draws_nothing() -> None:
 
 def test_a_batch_of_one_cell_is_refused_in_training_only() -> None:
     net = build(facts((8, 8)), norm=True)
-    with pytest.raises(BadInput, match=r"a batch of 1 image of shape \(8, 8\) .* plan\.batch_size=2"):
+    with pytest.raises(InputError, match=r"a batch of 1 image of shape \(8, 8\) .* plan\.batch_size=2"):
         net(torch.randn(1, 2, 8, 8))
     assert net(torch.randn(2, 2, 8, 8)).shape == (2, 3, 8, 8)
     assert net.eval()(torch.randn(1, 2, 8, 8)).shape == (1, 3, 8, 8)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.network import Facts
 from medseg.models.unet import UNet
 
@@ -108,7 +108,7 @@ def test_only_over_the_batch_it_is_remembered_how_bright_a_patch_is(norm, lost, 
 
 
 def test_an_unknown_norm_is_refused():
-    with pytest.raises(BadInput, match=r"model\.norm=layer: expected one of instance, batch, group"):
+    with pytest.raises(InputError, match=r"model\.norm=layer: expected one of instance, batch, group"):
         UNet(isotropic(2, 3), norm="layer")
 
 
@@ -149,10 +149,10 @@ def test_overfits_one_image(residual):
 
 
 def test_a_single_cell_at_the_bottleneck_is_refused():
-    with pytest.raises(BadInput, match=r"two or more of them; pad to \(4, 8\)"):
+    with pytest.raises(InputError, match=r"two or more of them; pad to \(4, 8\)"):
         UNet(isotropic(2, 3))(torch.zeros(1, 1, 4, 4))
 
 
 def test_one_stage_is_refused():
-    with pytest.raises(BadInput, match="came 1 stages"):
+    with pytest.raises(InputError, match="came 1 stages"):
         UNet(isotropic(2, 1))

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from medseg.data.preprocessing.normalise import Normalisation
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.grid import Grid
 from medseg.labels import LabelTable
 from medseg.planning.cost import UNetCost, convolution_outputs
@@ -66,7 +66,7 @@ def test_fingerprint_measures_the_cropped_case() -> None:
 def test_case_without_foreground_is_named_and_all_such_are_refused() -> None:
     empty = case_facts(case(0, foreground=False), 2, draw=10, seed=0)
     assert pool([empty, case_facts(case(1), 2, draw=10, seed=1)], SPEC.labels).empty == ("case_0",)
-    with pytest.raises(BadInput, match="none of the 1 cases has any foreground"):
+    with pytest.raises(InputError, match="none of the 1 cases has any foreground"):
         pool([empty], SPEC.labels)
 
 
@@ -104,11 +104,11 @@ def test_a_patch_beyond_the_memory_is_told_with_the_gigabytes_that_it_needs(fing
 
 
 def test_wishes_that_do_not_fit_are_refused(fingerprint: Fingerprint) -> None:
-    with pytest.raises(BadInput, match=r"plan.patch=\[32, 32\] has 2 values, the data has 3 axes"):
+    with pytest.raises(InputError, match=r"plan.patch=\[32, 32\] has 2 values, the data has 3 axes"):
         make_plan(fingerprint, SPEC, ("ct",), Wishes(patch=(32, 32)))
-    with pytest.raises(BadInput, match=r"2 schemes for 1 channels \['CT'\]"):
+    with pytest.raises(InputError, match=r"2 schemes for 1 channels \['CT'\]"):
         make_plan(fingerprint, SPEC, ("ct",), Wishes(normalisation=["ct", "ct"]))
-    with pytest.raises(BadInput, match="expected positive numbers"):
+    with pytest.raises(InputError, match="expected positive numbers"):
         Wishes(spacing=(1, 0, 1))
 
 
@@ -128,13 +128,13 @@ def test_plan_file_explains_each_value_and_comes_back(fingerprint: Fingerprint, 
 
 def test_damaged_plan_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "plan.yaml"
-    with pytest.raises(BadInput, match="can't be read"):
+    with pytest.raises(InputError, match="can't be read"):
         read_plan(path)
     path.write_text("spacing: [1, 1, 1]\n")
-    with pytest.raises(BadInput, match=r"is no plan .*'patch'.*it needs spacing, patch"):
+    with pytest.raises(InputError, match=r"is no plan .*'patch'.*it needs spacing, patch"):
         read_plan(path)
     path.write_text("spacing: [1, 1\n")
-    with pytest.raises(BadInput, match="can't be read"):
+    with pytest.raises(InputError, match="can't be read"):
         read_plan(path)
 
 
@@ -162,7 +162,7 @@ def test_every_value_of_a_plan_file_that_is_changed_is_read_or_refused_in_one_li
             path.write_text(yaml.safe_dump(mutations.changed(STORED, at, other)))
             try:
                 plan = read_plan(path)
-            except BadInput as error:
+            except InputError as error:
                 refused += 1
                 assert str(error).startswith(f"plan.file={path}: "), error  # noqa: PT017
                 assert len(str(error).splitlines()) == 1  # noqa: PT017
@@ -183,6 +183,6 @@ def test_every_value_of_a_plan_file_that_is_changed_is_read_or_refused_in_one_li
 def test_files_that_hold_no_plan_are_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "plan.yaml"
     path.write_bytes(content)
-    with pytest.raises(BadInput, match=r"plan\.yaml: (is no plan|can't be read)") as error:
+    with pytest.raises(InputError, match=r"plan\.yaml: (is no plan|can't be read)") as error:
         read_plan(path)
     assert len(str(error.value).splitlines()) == 1

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.planning.cost import Budget, UNetCost
 from medseg.planning.rules import (
     MIN_EDGE,
@@ -46,9 +46,9 @@ def test_coarse_spacing_alone_is_not_anisotropy(depth, last):
 
 def test_two_axes_and_mismatched_rows():
     assert target_spacing([(0.5, 2.0), (0.5, 4.0), (0.5, 6.0)], [(400, 40)] * 3).spacing == (0.5, 2.4)
-    with pytest.raises(BadInput, match=r"came \(2, 3\) and \(1, 3\)"):
+    with pytest.raises(InputError, match=r"came \(2, 3\) and \(1, 3\)"):
         target_spacing([(1, 1, 1)] * 2, [(4, 4, 4)])
-    with pytest.raises(BadInput, match="a spacing and a shape per case"):
+    with pytest.raises(InputError, match="a spacing and a shape per case"):
         target_spacing([], [])
 
 
@@ -172,7 +172,7 @@ def test_more_memory_never_shrinks_the_patch():
 
 
 def test_a_hopeless_budget_is_refused():
-    with pytest.raises(BadInput, match="not even a patch of"):
+    with pytest.raises(InputError, match="not even a patch of"):
         patch_and_batch((1, 1, 1), (100, 100, 100), 1e9, out_channels=2, budget=Budget.for_memory(3, 1e-6))
 
 

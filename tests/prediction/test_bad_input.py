@@ -14,7 +14,7 @@ import torch
 import medseg
 from medseg import checkpoint, formats
 from medseg.data.store.stored_case import StoredCase
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.factory.dataset import build_dataset
 from medseg.hydra_app.compose import compose
 from medseg.prediction.predict import predict
@@ -77,7 +77,7 @@ def prepared(root: Path) -> list[str]:
 
 def refuse(root: Path, *told: str, overrides: tuple[str, ...] = (), stored: int = 0) -> None:
     """Training is refused in one line that holds all of ``told``; only whole cases are left, ``stored`` of them."""
-    with pytest.raises(BadInput) as error:
+    with pytest.raises(InputError) as error:
         train(settings(root, *overrides))
     message = str(error.value)
     assert len(message.splitlines()) == 1
@@ -274,7 +274,7 @@ def predict_into(run_dir: Path, source: Path, target: Path, *overrides: str) -> 
 
 
 def refuse_prediction(run_dir: Path, source: Path, target: Path, *told: str) -> None:
-    with pytest.raises(BadInput) as error:
+    with pytest.raises(InputError) as error:
         predict_into(run_dir, source, target)
     message = str(error.value)
     assert len(message.splitlines()) == 1
@@ -368,7 +368,7 @@ def test_files_of_an_older_checkpoint_are_not_kept(run_dir: Path, two_channel_ru
     torch.save(integrity.add(loaded), newer)
     refuse_prediction(newer.parents[1], image, out, "1 of 1 label files", "1 made by another checkpoint")
     assert before.read_bytes() == content
-    with pytest.raises(BadInput, match="1 made with other settings"):
+    with pytest.raises(InputError, match="1 made with other settings"):
         predict_into(run_dir, image, out, "overlap=0.25")
     save(image, draw(1)[0])
     refuse_prediction(run_dir, image, out, "1 made from other images")
@@ -377,7 +377,7 @@ def test_files_of_an_older_checkpoint_are_not_kept(run_dir: Path, two_channel_ru
 def test_several_checkpoints_are_refused(run_dir: Path, tmp_path: Path) -> None:
     best = run_dir / "checkpoints/best.ckpt"
     cfg = compose("predict", [f"checkpoint=[{best},{best}]", f"input={tmp_path}", f"output={tmp_path}/out"])
-    with pytest.raises(BadInput, match=r"checkpoint: got a list of 2, expected one file; ensembles .* not supported"):
+    with pytest.raises(InputError, match=r"checkpoint: got a list of 2, expected one file; ensembles .* not supported"):
         predict(cfg)
 
 
@@ -467,15 +467,15 @@ def test_dicom_and_nrrd_are_predicted_like_nifti(run_dir: Path, tmp_path: Path) 
 def test_lists_that_the_shell_took_apart_are_told(override: str, told: str, tmp_path: Path) -> None:
     usual = {"data.labels": "{background: 0, liver: 1}", "data.channels": "[CT]"} | dict([override.split("=")])
     cfg = compose("train", ["data=volumes", f"data.root={tmp_path}", *(f"{k}={v}" for k, v in usual.items())])
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(InputError, match=told):
         build_dataset(cfg)
 
 
 def test_vectors_that_lie_where_masks_are_missing_are_named(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     given = ["data=rasters", f"data.root={tmp_path}", "data.channels=[B4]", "data.labels={a: 0, b: 1}"]
-    with pytest.raises(BadInput, match=r"/masks: no such folder or file of masks; name it by data\.masks$"):
+    with pytest.raises(InputError, match=r"/masks: no such folder or file of masks; name it by data\.masks$"):
         build_dataset(compose("train", given)).cases()
     (tmp_path / "habitats.gpkg").touch()
-    with pytest.raises(BadInput, match=r"name it by data\.masks, such as data\.masks=habitats\.gpkg$"):
+    with pytest.raises(InputError, match=r"name it by data\.masks, such as data\.masks=habitats\.gpkg$"):
         build_dataset(compose("train", given)).cases()

@@ -10,7 +10,7 @@ import rasterio
 
 import medseg
 from medseg import formats
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
 from medseg.prediction.inputs import find_cases
 from medseg.prediction.predict import predict
@@ -117,19 +117,19 @@ WRONG: dict[str, tuple[Callable[[Path], object], str, str]] = {
 def test_incomplete_cases_are_refused_in_one_line(name: str, run: Path, raw: Path, tmp_path: Path) -> None:
     change, source, told = WRONG[name]
     change(raw)
-    with pytest.raises(BadInput, match=told) as error:
+    with pytest.raises(InputError, match=told) as error:
         predicted(run, source.format(raw=raw), tmp_path / "maps")
     assert len(str(error.value).splitlines()) == 1
     assert not list(tmp_path.glob("maps/*.tif"))
 
 
 def test_tiles_of_several_folders_are_not_joined(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"mosaic=area joins the tiles of one folder, input names 2; join those"):
+    with pytest.raises(InputError, match=r"mosaic=area joins the tiles of one folder, input names 2; join those"):
         predicted(run, f"{run}/raw", tmp_path / "maps", "mosaic=area")
 
 
 def test_volumes_have_their_channels_in_one_folder(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"2 folders came, expected one; the channels of a volume lie in one folder"):
+    with pytest.raises(InputError, match=r"2 folders came, expected one; the channels of a volume lie in one folder"):
         find_cases([tmp_path, tmp_path], 2, ndim=3)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from medseg.data.case import Case
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.inference.predictor import Predictor
 from medseg.labels import LabelTable
 from medseg.prediction import jobs as prediction_jobs
@@ -29,7 +29,7 @@ class Fake(Predictor):
     def file(self, source: Any, target: Any, *, on_rows: Any = None) -> Path:
         self.asked.append(target.stem)
         if target.stem in self.damaged:
-            raise BadInput(f"{source[0]}: can't be read")
+            raise InputError(f"{source[0]}: can't be read")
         on_rows(1, 2)
         target.write_text(f"{self.checkpoint} {target.stem}")
         return Path(target)
@@ -69,7 +69,7 @@ def test_a_newer_checkpoint_never_keeps_older_files(out: Path) -> None:
     assert run(out, Fake("old")) == Written(3, 0)
     assert run(out, Fake("old")) == Written(0, 0)
     newer = Fake("new")
-    with pytest.raises(BadInput) as error:
+    with pytest.raises(InputError) as error:
         run(out, newer)
     assert str(error.value) == (
         f"output={out}: 3 of 3 label files are there already and can't be kept: 3 made by another checkpoint (such as "
@@ -112,7 +112,7 @@ def test_overwriting_leaves_no_polygons_of_the_old_labels(out: Path) -> None:
 
 
 def test_a_damaged_image_does_not_stop_the_others(out: Path) -> None:
-    with pytest.raises(BadInput, match=r"b\.tif: can't be read \(the other 2 of 3 cases are in .*out\)"):
+    with pytest.raises(InputError, match=r"b\.tif: can't be read \(the other 2 of 3 cases are in .*out\)"):
         run(out, Fake("a", damaged=["b"]))
     assert list(texts(out)) == ["a.tif", "c.tif"]
     assert run(out, Fake("a")) == Written(1, 0)
@@ -120,17 +120,17 @@ def test_a_damaged_image_does_not_stop_the_others(out: Path) -> None:
 
 def test_a_damaged_image_leaves_no_label_of_the_old_checkpoint(out: Path) -> None:
     run(out, Fake("old"))
-    with pytest.raises(BadInput, match=r"b\.tif: can't be read"):
+    with pytest.raises(InputError, match=r"b\.tif: can't be read"):
         run(out, Fake("new", damaged=["b"]), overwrite=True)
     assert texts(out) == {"a.tif": "new a", "c.tif": "new c"}
 
 
 def test_several_damaged_images_are_a_line_each(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(BadInput, match=r"2 of 3 cases could not be predicted and are listed above; the other 1 of 3"):
+    with pytest.raises(InputError, match=r"2 of 3 cases could not be predicted and are listed above; the other 1 of 3"):
         run(out, Fake("a", damaged=["a", "c"]))
     lines = capsys.readouterr().err.splitlines()
     assert lines == [f"failed: {n}: {out.parent}/{n}.tif: can't be read" for n in ("a", "c")]
-    with pytest.raises(BadInput, match=r"3 of 3 .* listed above; the first: .*a\.tif: can't be read"):
+    with pytest.raises(InputError, match=r"3 of 3 .* listed above; the first: .*a\.tif: can't be read"):
         run(out, Fake("b", damaged=NAMES), overwrite=True)
 
 

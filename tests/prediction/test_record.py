@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.prediction.record import (
     EDITED,
     OTHER_CHECKPOINT,
@@ -144,11 +144,11 @@ def test_every_slice_and_detached_file_counts(tmp_path: Path) -> None:
 )
 def test_a_damaged_record_is_one_line(text: str, tmp_path: Path) -> None:
     (tmp_path / RECORD).write_text(text)
-    with pytest.raises(BadInput, match=r"predictions\.json: is not a readable record .* use overwrite=true"):
+    with pytest.raises(InputError, match=r"predictions\.json: is not a readable record .* use overwrite=true"):
         Record(tmp_path, ORIGIN)
 
 
 def test_a_record_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / RECORD).write_text('{"format": 99}')
-    with pytest.raises(BadInput, match="was written by a newer medseg"):
+    with pytest.raises(InputError, match="was written by a newer medseg"):
         Record(tmp_path, ORIGIN)

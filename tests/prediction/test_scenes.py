@@ -12,7 +12,7 @@ import rasterio
 
 import medseg
 from medseg import formats
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.evaluation.evaluate import evaluate
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
@@ -205,7 +205,7 @@ def test_photographs_give_palette_pngs(tmp_path: Path) -> None:
     array = np.moveaxis(np.asarray(Image.open(tmp_path / "new/photo.jpg")), -1, 0)
     again = medseg.load(run_dir / "checkpoints/last.ckpt")(array, formats.open(tmp_path / "new/photo.jpg").grid)
     np.testing.assert_array_equal(again, np.asarray(made))
-    with pytest.raises(BadInput, match="are for GeoTIFF scenes"):
+    with pytest.raises(InputError, match="are for GeoTIFF scenes"):
         predicted(tmp_path, "out2", "polygons=true", images="new")
 
 
@@ -245,7 +245,7 @@ def test_bad_scenes_are_refused_in_one_line(name: str, tmp_path: Path) -> None:
     write_planar(tmp_path / "raw", compose("train", own).data, shape=SHAPE)
     change(tmp_path / "raw")
     own += ["data.val_cases=[case_2]", f"data.other_grid={align}"]
-    with pytest.raises(BadInput, match=told) as error:
+    with pytest.raises(InputError, match=told) as error:
         train(compose("train", [*own, *TINY, f"cache_dir={tmp_path}/cache", f"run_dir={tmp_path}/run"]))
     assert len(str(error.value).splitlines()) == 1
     assert not (tmp_path / "run").exists()
@@ -254,5 +254,5 @@ def test_bad_scenes_are_refused_in_one_line(name: str, tmp_path: Path) -> None:
 
 def test_statistics_of_another_length_are_refused(scenes: Path, tmp_path: Path) -> None:
     own = [f"data.root={scenes}/raw", "data=rasters", *OWN["rasters"], "plan.mean=[1,2]", "plan.std=[1,1,1]"]
-    with pytest.raises(BadInput, match=r"plan\.mean=\[1, 2\]: 2 numbers for 3 channels \['B4', 'B8', 'NDVI'\]"):
+    with pytest.raises(InputError, match=r"plan\.mean=\[1, 2\]: 2 numbers for 3 channels \['B4', 'B8', 'NDVI'\]"):
         train(compose("train", [*own, *TINY, f"cache_dir={tmp_path}", f"run_dir={tmp_path}/run"]))

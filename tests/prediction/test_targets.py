@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from medseg.data.case import Case
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.prediction.targets import check_labels, names_label_file
 
 
@@ -26,13 +26,13 @@ def test_a_single_image_may_name_its_label_file(image: Path, tmp_path: Path) -> 
 
 
 def test_a_folder_of_images_needs_a_folder(image: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"pred\.nii\.gz names a file, and input=.*images is a folder; give a folder"):
+    with pytest.raises(InputError, match=r"pred\.nii\.gz names a file, and input=.*images is a folder; give a folder"):
         names_label_file(tmp_path / "pred.nii.gz", [image.parent], None)
 
 
 def test_a_file_of_another_kind_is_no_folder(image: Path, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
-    with pytest.raises(BadInput, match=r"out is a file; give a folder"):
+    with pytest.raises(InputError, match=r"out is a file; give a folder"):
         names_label_file(tmp_path / "out", [image], None)
 
 
@@ -47,7 +47,7 @@ def test_a_file_of_another_kind_is_no_folder(image: Path, tmp_path: Path) -> Non
 )
 def test_label_files_of_another_kind_are_refused(image: str, label: str, expected: str, tmp_path: Path) -> None:
     case = Case("a", (tmp_path / image,), None, "a")
-    with pytest.raises(BadInput, match=expected):
+    with pytest.raises(InputError, match=expected):
         check_labels([case], [label], tmp_path, georeferenced=False)
 
 

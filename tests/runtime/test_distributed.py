@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
 from medseg.runtime import distributed
 from medseg.training.train import run_folder, train
@@ -166,18 +166,18 @@ def trainer(devices: int, *, externally: bool) -> Any:
 def test_processes_that_nobody_takes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     monkeypatch.setenv("WORLD_SIZE", "4")
-    with pytest.raises(BadInput, match=r"torchrun started 4 processes, the trainer takes 1; add trainer=ddp"):
+    with pytest.raises(InputError, match=r"torchrun started 4 processes, the trainer takes 1; add trainer=ddp"):
         distributed.check(trainer(1, externally=True), sweeps=False)
     distributed.check(trainer(4, externally=True), sweeps=True)
     monkeypatch.delenv("TORCHELASTIC_RUN_ID")
     distributed.check(trainer(1, externally=True), sweeps=False)
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
-    with pytest.raises(BadInput, match=r"srun started 2 processes, the trainer takes 4"):
+    with pytest.raises(InputError, match=r"srun started 2 processes, the trainer takes 4"):
         distributed.check(trainer(4, externally=True), sweeps=False)
 
 
 def test_sweep_over_several_devices_is_refused_before_it_starts() -> None:
-    with pytest.raises(BadInput, match=r"can't start others for 2 devices; choose trainer.devices=1"):
+    with pytest.raises(InputError, match=r"can't start others for 2 devices; choose trainer.devices=1"):
         distributed.check(trainer(2, externally=False), sweeps=True)
     distributed.check(trainer(2, externally=False), sweeps=False)
     distributed.check(trainer(1, externally=False), sweeps=True)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medseg import checkpoint
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.runtime import integrity
 from tests import tiny_checkpoint
 
@@ -40,7 +40,7 @@ def test_no_flipped_bit_changes_a_network_in_silence(held: dict[str, Any], tmp_p
         path.write_bytes(changed)
         try:
             assert used(path) == whole, f"bit {position} changed the checkpoint in silence"
-        except BadInput:
+        except InputError:
             refused += 1
     assert refused > 100  # the others lie in padding, or in what is not used
 
@@ -55,7 +55,7 @@ def test_the_state_of_an_optimiser_is_checked_when_a_training_goes_on(held: dict
     changed[zeros + 2000] ^= 1
     path.write_bytes(changed)
     checkpoint.read(path)  # which predicts without it
-    with pytest.raises(BadInput, match=r"last\.ckpt: damaged since it was written \(optimizer_states differs"):
+    with pytest.raises(InputError, match=r"last\.ckpt: damaged since it was written \(optimizer_states differs"):
         io.load_checkpoint(path)
 
 
@@ -68,7 +68,7 @@ def test_an_entry_that_is_added_or_taken_out_is_noticed() -> None:
     summed = integrity.add({"a": 1, "b": 2})
     integrity.check(summed, "here")
     for changed in ({k: v for k, v in summed.items() if k != "b"}, summed | {"c": 3}, summed | {"b": 3}):
-        with pytest.raises(BadInput, match="here: damaged"):
+        with pytest.raises(InputError, match="here: damaged"):
             integrity.check(changed, "here")
         integrity.check(changed, "here", ["a"])
     assert integrity.add(summed) == summed
@@ -104,5 +104,5 @@ def test_every_bit_counts(bit: int, place: int) -> None:
 def test_a_checkpoint_that_holds_itself_is_refused() -> None:
     loop: list[Any] = []
     loop += [loop] * 1000
-    with pytest.raises(BadInput, match="holds itself"):
+    with pytest.raises(InputError, match="holds itself"):
         integrity.crc32(loop)

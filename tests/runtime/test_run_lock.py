@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.runtime.run_lock import locked
 
 
 def test_a_second_one_is_refused_with_the_process_that_holds_the_folder(tmp_path: Path) -> None:
     with locked(tmp_path):
         message = rf"run_dir={tmp_path}: another training writes into it \(process {os.getpid()} on "
-        with pytest.raises(BadInput, match=message), locked(tmp_path):
+        with pytest.raises(InputError, match=message), locked(tmp_path):
             pass
     with locked(tmp_path):
         pass

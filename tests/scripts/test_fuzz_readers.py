@@ -7,7 +7,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry import resample
 from tests.prepared import SCRIPTS, script
 
@@ -78,8 +78,8 @@ def test_too_much_cpu_time_is_a_hang(fuzz: ModuleType, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("error", "outcome"),
     [
-        (BadInput("one line"), ("refused", "")),
-        (BadInput("two\nlines"), ("exception", "a message of several lines")),
+        (InputError("one line"), ("refused", "")),
+        (InputError("two\nlines"), ("exception", "a message of several lines")),
         (KeyError("a"), ("exception", "? KeyError: 'a'")),
         (RecursionError(), ("exception", "? RecursionError: ")),
     ],

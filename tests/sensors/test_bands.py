@@ -1,6 +1,6 @@
 import pytest
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.sample import Channel
 from medseg.sensors.bands import SENSORS, bands_of, role_of, roles
 
@@ -67,9 +67,9 @@ def test_radar_has_no_wavelength_and_the_unit_of_its_name() -> None:
 
 
 def test_unknown_sensors_and_repeated_names_are_refused() -> None:
-    with pytest.raises(BadInput, match=r"sensor 'sentinel-9' is not known, expected one of sentinel-1, .*naip"):
+    with pytest.raises(InputError, match=r"sensor 'sentinel-9' is not known, expected one of sentinel-1, .*naip"):
         bands_of(["B1"], "sentinel-9")
-    with pytest.raises(BadInput, match=r"bands \['B1'\] come twice in \['B1', 'B2', 'B1'\]"):
+    with pytest.raises(InputError, match=r"bands \['B1'\] come twice in \['B1', 'B2', 'B1'\]"):
         bands_of(["B1", "B2", "B1"])
 
 

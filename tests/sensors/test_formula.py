@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.sample import Channel
 from medseg.sensors.bands import bands_of
 from medseg.sensors.formula import INDICES, Formula, index_formula
@@ -132,7 +132,7 @@ def test_it_travels_to_loader_processes() -> None:
     ],
 )
 def test_anything_else_is_refused_in_one_line(text: str, told: str) -> None:
-    with pytest.raises(BadInput, match=told) as error:
+    with pytest.raises(InputError, match=told) as error:
         Formula.parse(text)
     assert "\n" not in str(error.value)
 
@@ -174,7 +174,7 @@ def test_indices_with_constants_know_the_scale(one: float) -> None:
         formula = index_formula(name, channels, one=one)
         assert formula is not None
         np.testing.assert_allclose(Formula.parse(formula)(cells), expected, rtol=1e-6)
-        with pytest.raises(BadInput, match=rf"{name} needs the raw value .*\+ (0.5 \* )?10000\)"):
+        with pytest.raises(InputError, match=rf"{name} needs the raw value .*\+ (0.5 \* )?10000\)"):
             index_formula(name, channels)
     reflectance = tuple(Channel(c.name, "reflectance", c.wavelength_nm) for c in channels)
     assert index_formula("SAVI", reflectance) == "1.5 * (B8 - B4) / (B8 + B4 + 0.5 * 1)"

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from scipy import stats
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.report.comparison import lines, write_comparison
 from medseg.sweeps.compare import Ended, compare, paired, read_runs
 
@@ -116,7 +116,7 @@ def test_only_common_seeds_enter() -> None:
     ],
 )
 def test_what_cannot_be_compared_is_said(runs: list[Ended], told: str) -> None:
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(InputError, match=told):
         compare(runs)
 
 
@@ -129,7 +129,7 @@ def test_runs_are_read_in_the_order_of_their_jobs(tmp_path: Path) -> None:
         (folder / "metrics.json").write_text(json.dumps(run.result))
     (tmp_path / "12").mkdir()  # stopped before it was judged
     assert [run.seed for run in read_runs(tmp_path)] == list(range(12))
-    with pytest.raises(BadInput, match="no judged runs"):
+    with pytest.raises(InputError, match="no judged runs"):
         read_runs(tmp_path / "12")
 
 

@@ -13,7 +13,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from medseg.cli import train as command
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
 from medseg.hydra_app.conf import conf_dir
 from medseg.sweeps import trials
@@ -45,7 +45,7 @@ class Trainings:
         if int(run_dir.name) == self.killed_at:
             raise KeyboardInterrupt
         if int(run_dir.name) in self.failing:
-            raise BadInput("no such patch")
+            raise InputError("no such patch")
         tell(2, score)
         return score
 
@@ -106,21 +106,21 @@ def test_trial_that_cannot_be_trained_is_told_and_the_next_one_comes(
     search(sweep(tmp_path, trials=3), Trainings(failing=[1]))
     assert [row["state"] for row in table(tmp_path)] == ["complete", "fail", "complete"]
     assert "Trial 1 failed: no such patch" in capsys.readouterr().out
-    with pytest.raises(BadInput, match=r"no trial of .* came to its end"):
+    with pytest.raises(InputError, match=r"no trial of .* came to its end"):
         search(sweep(tmp_path / "none", trials=2), Trainings(failing=[0, 1]))
 
 
 def test_study_of_another_command_is_not_gone_on_with(tmp_path: Path) -> None:
     search(sweep(tmp_path, trials=1), Trainings())
-    with pytest.raises(BadInput, match=r"holds a study with other overrides .* give another folder"):
+    with pytest.raises(InputError, match=r"holds a study with other overrides .* give another folder"):
         search(sweep(tmp_path, trials=2), Trainings(), "model=unetr")
-    with pytest.raises(BadInput, match=r"holds a study with other space"):
+    with pytest.raises(InputError, match=r"holds a study with other space"):
         search(sweep(tmp_path, trials=2, space={"lr": SPACE["lr"]}), Trainings())
 
 
 def test_two_processes_do_not_share_a_study(tmp_path: Path) -> None:
     def meanwhile(overrides: Sequence[str], tell: Tell) -> float:
-        with pytest.raises(BadInput, match=r"another process is at work on it"):
+        with pytest.raises(InputError, match=r"another process is at work on it"):
             search(sweep(tmp_path), Trainings())
         return 1.0
 
@@ -138,7 +138,7 @@ def test_every_option_builds_and_names_keys_that_there_are(name: str) -> None:
 def test_what_does_not_go_together_with_a_sweep_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*overrides: str) -> str:
         words = ["sweep=rate", f"sweep.folder={tmp_path}/none", *overrides]
-        with pytest.raises(BadInput) as caught:
+        with pytest.raises(InputError) as caught:
             trials.sweep(compose("train", words), words)
         return str(caught.value)
 
@@ -147,7 +147,7 @@ def test_what_does_not_go_together_with_a_sweep_is_told(tmp_path: Path, monkeypa
     assert "optimizer.lr is swept, and given as well" in refused("optimizer.lr=1")
     assert "sweep.space is empty" in refused("sweep.space.lr=null")
     assert "optimizer.rate is no key" in refused("sweep.space.lr.key=optimizer.rate")
-    with pytest.raises(BadInput, match=r"leave it out to train once"):
+    with pytest.raises(InputError, match=r"leave it out to train once"):
         train(compose("train", ["sweep=rate"]))
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert "pip install 'medseg[optuna]'" in refused()

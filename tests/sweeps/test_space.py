@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.sweeps.space import Dimension
 
 
@@ -64,5 +64,5 @@ def test_dimension_proposes_an_override(stated: dict[str, Any], override: str, a
     ],
 )
 def test_what_is_no_dimension_is_told(stated: Any, told: str) -> None:
-    with pytest.raises(BadInput, match=f"^sweep.space.it=.*: .*{told}"):
+    with pytest.raises(InputError, match=f"^sweep.space.it=.*: .*{told}"):
         Dimension.parse("it", stated)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from medseg.callbacks.resumable import Resumable
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.runtime import signals
 from medseg.training.fit import fit
 
@@ -45,7 +45,7 @@ def test_a_signal_is_one_line_with_the_command_that_continues(
 
 def test_weights_of_another_network_are_one_line() -> None:
     error = RuntimeError("Error(s) in loading state_dict for Supervised: size mismatch")
-    with pytest.raises(BadInput, match=r"ckpt_path=c.ckpt: its weights do not fit the network of this command"):
+    with pytest.raises(InputError, match=r"ckpt_path=c.ckpt: its weights do not fit the network of this command"):
         fit(run(error), Path("r"), Path("c.ckpt"), [])
 
 

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import Callback
 
 from medseg import checkpoint
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.factory.trainer import early_stop, monitored
 from medseg.hydra_app.compose import compose
 from medseg.labels import LabelTable
@@ -45,7 +45,7 @@ def test_monitor_is_that_of_the_metrics_unless_one_is_named(overrides: list[str]
 
 def test_pretraining_keeps_its_own() -> None:
     assert monitored(compose("train", ["method=mae", "metric=scene"]), Mae) == ("val/loss", "min")
-    with pytest.raises(BadInput, match=r"monitor=val/dice: no validation logs it; expected one of val/loss, or null"):
+    with pytest.raises(InputError, match=r"monitor=val/dice: no validation logs it; expected one of val/loss, or null"):
         monitored(compose("train", ["method=mae", "monitor=val/dice"]), Mae)
 
 
@@ -60,14 +60,14 @@ def test_pretraining_keeps_its_own() -> None:
     ],
 )
 def test_monitor_that_nothing_logs_is_refused_before_data_is_read(overrides: list[str], keys: str) -> None:
-    with pytest.raises(BadInput, match=f"no validation logs it; expected one of {keys}"):
+    with pytest.raises(InputError, match=f"no validation logs it; expected one of {keys}"):
         monitored(compose("train", overrides), Supervised)
 
 
 def test_monitor_of_a_class_that_is_not_in_the_data_is_refused() -> None:
     cfg = compose("train", ["monitor=val/dice/spleen"])
     assert monitored(cfg, Supervised) == ("val/dice/spleen", "max"), "the label table is not known yet"
-    with pytest.raises(BadInput, match=r"expected one of val/loss, val/dice, val/dice/liver, or null"):
+    with pytest.raises(InputError, match=r"expected one of val/loss, val/dice, val/dice/liver, or null"):
         monitored(cfg, Supervised, TABLE)
 
 
@@ -81,7 +81,7 @@ def test_monitor_of_a_class_that_is_not_in_the_data_is_refused() -> None:
     ],
 )
 def test_early_stopping_that_makes_no_sense_is_refused(overrides: list[str], message: str) -> None:
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(InputError, match=message):
         early_stop(compose("train", overrides), ("val/dice", "max"))
 
 
@@ -133,16 +133,16 @@ def test_three_losses_in_a_row_that_are_not_finite_end_the_training(cache: Path)
         r"the loss is not finite since step 5: the training diverged; lower optimizer.lr \(.*\), "
         r"lower trainer.gradient_clip_val \(12\); .*/loss/checkpoints/best.ckpt holds step"
     )
-    with pytest.raises(BadInput, match=expected):
+    with pytest.raises(InputError, match=expected):
         run(cache, "loss", *poison([0, 1, 4, 5, 6]))  # two in a row are let pass
 
 
 def test_a_network_that_is_not_finite_is_never_saved(cache: Path) -> None:
-    with pytest.raises(BadInput, match=r"weights that are not finite after step 4: .*best.ckpt holds step 2"):
+    with pytest.raises(InputError, match=r"weights that are not finite after step 4: .*best.ckpt holds step 2"):
         run(cache, "weights", *poison([], weights_at=4))
     folder = cache / "runs/weights"
     assert {step_of(folder / "checkpoints" / f"{kind}.ckpt") for kind in ("best", "last")} == {2}
-    with pytest.raises(BadInput, match=r"weights that are not finite after step 1: .*there is no best.ckpt yet"):
+    with pytest.raises(InputError, match=r"weights that are not finite after step 1: .*there is no best.ckpt yet"):
         run(cache, "first", *poison([], weights_at=1), "data.steps_per_epoch=1")
     assert not list((cache / "runs/first/checkpoints").glob("*.ckpt"))
 

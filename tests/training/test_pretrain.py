@@ -10,7 +10,7 @@ from PIL import Image
 
 import medseg
 from medseg import checkpoint
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.factory.run import assemble
 from medseg.hydra_app.checks import check_given
 from medseg.hydra_app.compose import compose
@@ -46,7 +46,7 @@ def test_a_run_leaves_checkpoints_losses_and_pictures(pretrained: Path) -> None:
 
 
 def test_prediction_refuses_it_and_says_what_it_is_for(pretrained: Path) -> None:
-    with pytest.raises(BadInput, match="segments nothing; fine-tune"):
+    with pytest.raises(InputError, match="segments nothing; fine-tune"):
         medseg.load(pretrained / "checkpoints" / "best.ckpt")
 
 
@@ -90,7 +90,7 @@ def test_few_labelled_cases_are_the_same_for_every_seed_and_nested(tmp_path: Pat
 
 @pytest.mark.parametrize("n, expected", [(0, "an integer >= 1"), (99, "1 to 3")])
 def test_a_number_of_labelled_cases_that_there_are_not_is_refused(n: int, expected: str, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=rf"data\.n_labelled={n}: expected {expected}"):
+    with pytest.raises(InputError, match=rf"data\.n_labelled={n}: expected {expected}"):
         cases_of([f"data.n_labelled={n}"], tmp_path)
 
 
@@ -166,5 +166,5 @@ def test_images_are_pretrained_on_without_a_label_table(folder: str, tmp_path: P
     train(cfg)
     assert (tmp_path / "run/checkpoints/last.ckpt").is_file()
     supervised = compose("train", [*COMMON, *own])
-    with pytest.raises(BadInput, match=r"data\.labels is needed"):
+    with pytest.raises(InputError, match=r"data\.labels is needed"):
         check_given(supervised, {}, "train")

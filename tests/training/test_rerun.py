@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
 from medseg.training import rerun
 
@@ -44,7 +44,7 @@ def test_options_and_unknown_keys_are_refused(tmp_path: Path, word: str) -> None
     folder = earlier(tmp_path / "a")
     key = word.partition("=")[0]
     cfg = compose("train", [f"rerun={folder}"])
-    with pytest.raises(BadInput, match=rf"{key}: is no single key of .*config\.yaml"):
+    with pytest.raises(InputError, match=rf"{key}: is no single key of .*config\.yaml"):
         rerun.configuration(cfg, [f"rerun={folder}", word])
 
 
@@ -71,13 +71,13 @@ def test_keys_of_a_newer_version_have_their_defaults(tmp_path: Path) -> None:
 def test_a_configuration_from_elsewhere_builds_what_options_name_only(
     tmp_path: Path, part: dict[str, Any], words: str
 ) -> None:
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(InputError, match=words):
         repeated(earlier(tmp_path / "a", loss=part))
 
 
 def test_own_classes_need_trust(tmp_path: Path) -> None:
     folder = earlier(tmp_path / "a", loss={"_target_": "mine.losses.Own"})
-    with pytest.raises(BadInput, match=r"add trust=\[mine\]"):
+    with pytest.raises(InputError, match=r"add trust=\[mine\]"):
         repeated(folder)
     assert repeated(folder, "trust=[mine]").loss._target_ == "mine.losses.Own"
 
@@ -89,7 +89,7 @@ def test_own_classes_need_trust(tmp_path: Path) -> None:
 def test_what_is_no_run(tmp_path: Path, content: str | None, words: str) -> None:
     if content is not None:
         (tmp_path / "config.yaml").write_text(content)
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(InputError, match=words):
         repeated(tmp_path)
 
 

@@ -8,7 +8,7 @@ import torch
 from omegaconf import OmegaConf
 
 from medseg import checkpoint
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
 from medseg.training.resume import check, differences
 
@@ -27,13 +27,13 @@ def stored(folder: Path, *overrides: str, step: int = 5) -> Path:
 def test_another_network_is_refused_with_what_differs(tmp_path: Path) -> None:
     path = stored(tmp_path, "model=unet_tiny")
     message = r"trained with another network \(model.base_features \d+ -> \d+.*weights= to begin with these"
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(InputError, match=message):
         check(compose("train", ["run_dir=b", "model=unet_small"]), path)
 
 
 def test_of_another_class_only_the_class_is_named(tmp_path: Path) -> None:
     path = stored(tmp_path, "model=unet_tiny")
-    with pytest.raises(BadInput, match=r"\(model._target_ medseg.models.unet.UNet -> \S+SegResNet\);"):
+    with pytest.raises(InputError, match=r"\(model._target_ medseg.models.unet.UNet -> \S+SegResNet\);"):
         check(compose("train", ["run_dir=b", "model=segresnet"]), path)
 
 

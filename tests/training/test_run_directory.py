@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
 from medseg.training.run_directory import owned, run_folder
 
@@ -78,7 +78,7 @@ def test_its_own_checkpoint_is_resumed(runs: Path) -> None:
 
 def test_what_finished_while_this_one_started_is_not_overwritten(tmp_path: Path) -> None:
     run_dir = begun(tmp_path / "run", checkpoint=True)
-    with pytest.raises(BadInput, match="already holds a training"), owned(run_dir, None):
+    with pytest.raises(InputError, match="already holds a training"), owned(run_dir, None):
         pass
 
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from hydra.core.hydra_config import HydraConfig
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
 from medseg.hydra_app.conf import composed
 from medseg.loggers.wandb_run import WandbRun
@@ -100,14 +100,14 @@ def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_online_without_an_account_is_one_line(nobody: Path) -> None:
-    with pytest.raises(BadInput, match=r"^logger.wandb.offline=false: No API key.* wandb sync$"):
+    with pytest.raises(InputError, match=r"^logger.wandb.offline=false: No API key.* wandb sync$"):
         WandbRun(save_dir=str(nobody), offline=False)
     WandbRun(save_dir=str(nobody), offline=True)
     assert not (nobody / "wandb").exists(), "half-written"
 
 
 def test_unknown_artifact_is_refused(nobody: Path) -> None:
-    with pytest.raises(BadInput, match=r"came \['images'\], expected some of \['data', 'model', 'report'\]"):
+    with pytest.raises(InputError, match=r"came \['images'\], expected some of \['data', 'model', 'report'\]"):
         WandbRun(save_dir=str(nobody), artifacts=["data", "images"])
 
 
@@ -135,12 +135,12 @@ def test_missing_package_is_told_with_the_way_to_it(
 
     monkeypatch.setattr(f"medseg.callbacks.{option}_run.find_spec", lambda name: None)
     cfg = compose("train", [f"logger={option}"])
-    with pytest.raises(BadInput, match=rf"^logger={option}: .* is not installed; pip install 'medseg\[{option}\]'$"):
+    with pytest.raises(InputError, match=rf"^logger={option}: .* is not installed; pip install 'medseg\[{option}\]'$"):
         parts.loggers(cfg, tmp_path)
 
 
 def test_logger_that_is_no_logger_is_refused(tmp_path: Path) -> None:
     from medseg.factory import trainer as parts
 
-    with pytest.raises(BadInput, match=r"logger\.offline=False: expected a logger by its name"):
+    with pytest.raises(InputError, match=r"logger\.offline=False: expected a logger by its name"):
         parts.loggers(compose("train", ["+logger.offline=false"]), tmp_path)

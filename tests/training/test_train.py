@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 import medseg
 from medseg import checkpoint, formats
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.hydra_app.conf import conf_dir
 from medseg.prediction.predict import predict
 from medseg.training.train import train
@@ -111,7 +111,7 @@ def test_load_gives_the_same_predictor(run_dir: Path, cache: Path) -> None:
     target = predictor.file(path, cache / "one.nii.gz")
     np.testing.assert_array_equal(array, formats.open(target).read()[0])
     assert array.dtype == np.uint8
-    with pytest.raises(BadInput, match="2 channels came, the network takes 1"):
+    with pytest.raises(InputError, match="2 channels came, the network takes 1"):
         predictor(np.zeros((2, *source.grid.shape), np.float32), source.grid)
 
 
@@ -161,30 +161,30 @@ def test_a_budget_that_ends_within_an_epoch_is_validated_too(cache: Path) -> Non
 
 
 def test_a_training_is_never_overwritten(run_dir: Path, cache: Path) -> None:
-    with pytest.raises(BadInput, match="already holds a training; ckpt_path=last resumes it"):
+    with pytest.raises(InputError, match="already holds a training; ckpt_path=last resumes it"):
         train(compose("train", [*TINY, f"cache_dir={cache}", f"run_dir={run_dir}"]))
 
 
 def test_another_checkpoint_is_not_continued_in_a_folder_that_holds_a_training(run_dir: Path, cache: Path) -> None:
     other = run_dir.parent / "other.ckpt"
     other.touch()
-    with pytest.raises(BadInput, match="already holds a training; ckpt_path=last resumes it"):
+    with pytest.raises(InputError, match="already holds a training; ckpt_path=last resumes it"):
         train(compose("train", [*TINY, f"cache_dir={cache}", f"run_dir={run_dir}", f"ckpt_path={other}"]))
 
 
 def test_a_budget_that_is_no_time_is_told(cache: Path) -> None:
-    with pytest.raises(BadInput, match=r"'20min'.* is not a valid duration.*check the keys under trainer"):
+    with pytest.raises(InputError, match=r"'20min'.* is not a valid duration.*check the keys under trainer"):
         train(compose("train", [*TINY, f"cache_dir={cache}", f"run_dir={cache}/none/x", "trainer.max_time=20min"]))
     assert not (cache / "none").exists()
 
 
 def test_another_network_is_not_resumed(run_dir: Path, cache: Path) -> None:
     other = ["model.base_features=8", f"cache_dir={cache}", f"run_dir={run_dir}", "ckpt_path=last"]
-    with pytest.raises(BadInput, match=r"trained with another network \(model.base_features 4 -> 8\)"):
+    with pytest.raises(InputError, match=r"trained with another network \(model.base_features 4 -> 8\)"):
         train(compose("train", [*TINY, *other]))
 
 
 def test_a_setting_of_another_network_is_told(cache: Path) -> None:
     other = ["+model.feature_size=12", f"cache_dir={cache}", f"run_dir={cache}/none/x"]
-    with pytest.raises(BadInput, match=r"model.feature_size is no setting of medseg.models.unet.UNet; .*'~model"):
+    with pytest.raises(InputError, match=r"model.feature_size is no setting of medseg.models.unet.UNet; .*'~model"):
         train(compose("train", [*TINY, *other]))

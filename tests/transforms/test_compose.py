@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.transforms.compose import Compose, build_compose, generators
 from medseg.transforms.filters import Blur, LowResolution
 from medseg.transforms.intensity import Brightness, Contrast, Gamma, Noise
@@ -230,7 +230,7 @@ def test_low_resolution_is_told_the_coarse_axis():
 
 
 def test_what_is_no_transform_is_refused():
-    with pytest.raises(BadInput, match=r"\['noise'\] are no transforms; give each a _target_"):
+    with pytest.raises(InputError, match=r"\['noise'\] are no transforms; give each a _target_"):
         build_compose(patch_shape=(8, 8), spacing=(1.0, 1.0), noise={"p": 1})
 
 
@@ -264,7 +264,7 @@ def test_all_of_a_scene_with_bands_missing_and_samples_mixed(make_batch):
 
 def test_haze_needs_wavelengths_only_when_it_is_on():
     assert configured("scene").transforms["haze"].p == 0
-    with pytest.raises(BadInput, match=r"no channel has a wavelength.*transform\.haze=null"):
+    with pytest.raises(InputError, match=r"no channel has a wavelength.*transform\.haze=null"):
         build_compose(patch_shape=(8, 8), spacing=(1.0, 1.0), wavelengths_nm=(None, None), haze=Haze())
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.hydra_app.compose import compose as composed
 from medseg.labels import IGNORE
 from medseg.sample import Batch
@@ -142,11 +142,11 @@ def test_what_is_drawn_does_not_depend_on_neighbours(series: Batch) -> None:
 
 def test_what_a_series_cannot_bear_is_told() -> None:
     facts = Facts((16, 16), (1.0, 1.0), None)
-    with pytest.raises(BadInput, match="the data has no dates; switch it off"):
+    with pytest.raises(InputError, match="the data has no dates; switch it off"):
         DateDrop(p=0.5).bind(facts)
-    with pytest.raises(BadInput, match="the days of two series differ"):
+    with pytest.raises(InputError, match="the days of two series differ"):
         CutMix(p=0.5).bind(replace(facts, dates=3))
-    with pytest.raises(BadInput, match=r"transform.date_drop: most=1.5 came, expected a whole number of dates"):
+    with pytest.raises(InputError, match=r"transform.date_drop: most=1.5 came, expected a whole number of dates"):
         DateDrop(p=0.5, most=1.5)
     assert DateDrop().bind(facts) == DateDrop()
 

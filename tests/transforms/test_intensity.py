@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.transforms.intensity import Brightness, Contrast, Gamma, Noise, apply_gamma, gaussian_noise, scale_contrast
 
 
@@ -115,7 +115,7 @@ def test_half_precision_is_float32_rounded(make_batch, transform):
 
 
 def test_settings_are_checked():
-    with pytest.raises(BadInput, match=r"transform\.gamma: low=0"):
+    with pytest.raises(InputError, match=r"transform\.gamma: low=0"):
         Gamma(low=0)
-    with pytest.raises(BadInput, match=r"transform\.noise: p=2"):
+    with pytest.raises(InputError, match=r"transform\.noise: p=2"):
         Noise(p=2)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.transforms.mix import CutMix, pasted_box
 
 
@@ -85,7 +85,7 @@ def test_draws_depend_on_the_generator_alone_and_rates_hold():
 
 
 def test_settings_are_checked():
-    with pytest.raises(BadInput, match=r"transform\.cutmix: low=0\.6, high=0\.5"):
+    with pytest.raises(InputError, match=r"transform\.cutmix: low=0\.6, high=0\.5"):
         CutMix(low=0.6)
-    with pytest.raises(BadInput, match=r"transform\.cutmix: p=1\.5"):
+    with pytest.raises(InputError, match=r"transform\.cutmix: p=1\.5"):
         CutMix(high=1.5)

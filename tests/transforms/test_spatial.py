@@ -6,7 +6,7 @@ import torch
 from scipy.ndimage import map_coordinates
 from torch.nn import functional as F
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.labels import IGNORE
 from medseg.transforms.spatial import Elastic, Mirror, Rotation, Scale, Spatial, exchange
 
@@ -203,21 +203,21 @@ def test_label_keeps_its_type(make_batch, dtype):
     ],
 )
 def test_contradictory_facts_are_refused(settings, message):
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(InputError, match=message):
         Spatial(**({"patch_shape": (8, 8), "spacing": (1.0, 1.0)} | settings))
 
 
 def test_settings_are_checked():
-    with pytest.raises(BadInput, match="at least 4"):
+    with pytest.raises(InputError, match="at least 4"):
         Elastic(knots=3)
-    with pytest.raises(BadInput, match=r"transform\.scale: low=1.5, high=1.4"):
+    with pytest.raises(InputError, match=r"transform\.scale: low=1.5, high=1.4"):
         Scale(low=1.5)
-    with pytest.raises(BadInput, match=r"transform\.rotation: degrees=-5, expected an angle from 0 to 360"):
+    with pytest.raises(InputError, match=r"transform\.rotation: degrees=-5, expected an angle from 0 to 360"):
         Rotation(degrees=-5)
 
 
 def test_windows_smaller_than_the_patch_are_refused(make_batch):
-    with pytest.raises(BadInput, match=r"windows of \(8, 6\) came, expected at least the patch \(8, 8\)"):
+    with pytest.raises(InputError, match=r"windows of \(8, 6\) came, expected at least the patch \(8, 8\)"):
         Spatial((8, 8), (1.0, 1.0)).apply(make_batch((8, 6)), params(2, 2))
 
 

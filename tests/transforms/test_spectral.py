@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.transforms.spectral import BandDrop, Gain, Haze
 from medseg.transforms.transform import Facts
 
@@ -108,11 +108,11 @@ class TestGain:
             assert (seldom[name][~chosen] == neutral).all()
 
     def test_settings_are_checked(self):
-        with pytest.raises(BadInput, match=r"transform\.gain: factor=0\.9"):
+        with pytest.raises(InputError, match=r"transform\.gain: factor=0\.9"):
             Gain(factor=0.9)
-        with pytest.raises(BadInput, match=r"transform\.gain: offset=.*-0\.1"):
+        with pytest.raises(InputError, match=r"transform\.gain: offset=.*-0\.1"):
             Gain(offset=-0.1)
-        with pytest.raises(BadInput, match="an image of 5 channels came, wavelengths_nm names 2"):
+        with pytest.raises(InputError, match="an image of 5 channels came, wavelengths_nm names 2"):
             draw(Gain().bind(facts(490.0, 842.0)), n=1)
 
 
@@ -156,17 +156,17 @@ class TestHaze:
 
     @pytest.mark.parametrize("wavelengths_nm", [(), (None, None)])
     def test_without_wavelengths_it_is_refused_unless_it_is_off(self, wavelengths_nm):
-        with pytest.raises(BadInput, match=r"no channel has a wavelength.*transform\.haze=null"):
+        with pytest.raises(InputError, match=r"no channel has a wavelength.*transform\.haze=null"):
             Haze(p=0.1).bind(facts(*wavelengths_nm))
         off = Haze(p=0).bind(facts(*wavelengths_nm))
         assert (draw(off, n=3, c=2)["transmission"] == 1).all()
 
     def test_settings_are_checked(self):
-        with pytest.raises(BadInput, match=r"transform\.haze: low=-1"):
+        with pytest.raises(InputError, match=r"transform\.haze: low=-1"):
             Haze(low=-1)
-        with pytest.raises(BadInput, match=r"transform\.haze: low_exponent=5"):
+        with pytest.raises(InputError, match=r"transform\.haze: low_exponent=5"):
             Haze(low_exponent=5)
-        with pytest.raises(BadInput, match="an image of 5 channels came, wavelengths_nm names 2"):
+        with pytest.raises(InputError, match="an image of 5 channels came, wavelengths_nm names 2"):
             draw(Haze().bind(facts(490.0, 842.0)), n=1)
 
 
@@ -207,5 +207,5 @@ class TestBandDrop:
 
     @pytest.mark.parametrize("most", [0, -1, 1.5, float("nan")])
     def test_settings_are_checked(self, most):
-        with pytest.raises(BadInput, match=r"transform\.band_drop: most=.*whole number of bands"):
+        with pytest.raises(InputError, match=r"transform\.band_drop: most=.*whole number of bands"):
             BandDrop(most=most)

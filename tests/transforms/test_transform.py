@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.transforms.transform import check_range, draw_factor
 
 
@@ -9,7 +9,7 @@ from medseg.transforms.transform import check_range, draw_factor
     ("p", "low", "high"), [(-0.1, 0, 1), (1.1, 0, 1), (float("nan"), 0, 1), (0.5, 2, 1), (0.5, -1, 1)]
 )
 def test_settings_that_cannot_be_drawn_from_are_refused(p, low, high):
-    with pytest.raises(BadInput, match=r"^transform\.noise: "):
+    with pytest.raises(InputError, match=r"^transform\.noise: "):
         check_range("transform.noise", p, low, high, least=0)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.labels import IGNORE
 from medseg.transforms.compose import build_compose
 from medseg.transforms.spatial import Mirror
@@ -88,7 +88,7 @@ def test_the_probability_changes_only_who_is_turned():
 
 
 def test_settings_are_checked():
-    with pytest.raises(BadInput, match=r"transform\.turns: stretch=0\.9"):
+    with pytest.raises(InputError, match=r"transform\.turns: stretch=0\.9"):
         QuarterTurns(stretch=0.9)
-    with pytest.raises(BadInput, match=r"transform\.turns: p=2"):
+    with pytest.raises(InputError, match=r"transform\.turns: p=2"):
         QuarterTurns(p=2)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.runtime import integrity
 from medseg.weights.archive import open_file
 
@@ -59,7 +59,7 @@ def test_plain_values_of_published_checkpoints_are_allowed(tmp_path):
 def test_code_is_refused_and_never_runs(tmp_path, zipped):
     target = tmp_path / "ran"
     torch.save({"model": STATE, "x": Code(str(target))}, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(BadInput, match="mkdir") as caught:
+    with pytest.raises(InputError, match="mkdir") as caught:
         open_file(tmp_path / "a.pth")
     told = str(caught.value)
     assert not target.exists()
@@ -71,13 +71,13 @@ def test_code_is_refused_and_never_runs(tmp_path, zipped):
 
 def test_whole_modules_are_refused(tmp_path):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "a.pth")
-    with pytest.raises(BadInput, match=r"holds pickled code \(torch.nn.modules.linear.Linear\)"):
+    with pytest.raises(InputError, match=r"holds pickled code \(torch.nn.modules.linear.Linear\)"):
         open_file(tmp_path / "a.pth")
 
 
 def test_plain_pickles_are_refused(tmp_path):
     (tmp_path / "a.pkl").write_bytes(pickle.dumps({"a": np.ones(3), "x": Code(str(tmp_path / "ran"))}))
-    with pytest.raises(BadInput, match=r"a.pkl: holds pickled code, which medseg never executes; convert it"):
+    with pytest.raises(InputError, match=r"a.pkl: holds pickled code, which medseg never executes; convert it"):
         open_file(tmp_path / "a.pkl")
     assert not (tmp_path / "ran").exists()
 
@@ -86,7 +86,7 @@ def test_torchscript_is_refused(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "a.pt"))
-    with pytest.raises(BadInput, match="is a program of TorchScript, which medseg never executes"):
+    with pytest.raises(InputError, match="is a program of TorchScript, which medseg never executes"):
         open_file(tmp_path / "a.pt")
 
 
@@ -99,7 +99,7 @@ def test_cut_short(tmp_path, kind, kept):
     else:
         torch.save(STATE, path, _use_new_zipfile_serialization=kind == "torch")
     path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
-    with pytest.raises(BadInput, match="it is cut short or of another kind") as caught:
+    with pytest.raises(InputError, match="it is cut short or of another kind") as caught:
         open_file(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -108,19 +108,19 @@ def test_cut_short(tmp_path, kind, kept):
 @pytest.mark.parametrize("content", [b"hello world, I am no file of weights", b"<!DOCTYPE html><html>", b"\x00" * 500])
 def test_other_files(tmp_path, content):
     (tmp_path / "a.pth").write_bytes(content)
-    with pytest.raises(BadInput, match="of another kind"):
+    with pytest.raises(InputError, match="of another kind"):
         open_file(tmp_path / "a.pth")
 
 
 def test_zips_of_something_else(tmp_path):
     np.savez(tmp_path / "a.npz", a=np.ones(3))
-    with pytest.raises(BadInput, match="expected a file of torch or safetensors"):
+    with pytest.raises(InputError, match="expected a file of torch or safetensors"):
         open_file(tmp_path / "a.npz")
 
 
 def test_no_mapping(tmp_path):
     torch.save([torch.ones(2)], tmp_path / "a.pth")
-    with pytest.raises(BadInput, match="holds a list, expected tensors by name"):
+    with pytest.raises(InputError, match="holds a list, expected tensors by name"):
         open_file(tmp_path / "a.pth")
 
 
@@ -135,15 +135,15 @@ def test_a_damaged_table_of_a_zip_is_told_in_one_line(tmp_path):
         path.write_bytes(damaged)
         try:
             open_file(path)
-        except BadInput as error:
+        except InputError as error:
             assert len(str(error).splitlines()) == 1  # noqa: PT017
     path.write_bytes(honest[:table] + b"PK\x01\x02" + bytes(20) + honest[table + 24 :])
-    with pytest.raises(BadInput, match="can't be read as tensors"):
+    with pytest.raises(InputError, match="can't be read as tensors"):
         open_file(path)
 
 
 def test_weights_of_a_damaged_checkpoint_of_medseg_are_refused(tmp_path):
     summed = integrity.add({"state_dict": STATE, "medseg": {"format": 1}})
     torch.save(summed | {"state_dict": STATE | {"a.bias": torch.zeros(3)}}, tmp_path / "a.ckpt")
-    with pytest.raises(BadInput, match=r"model\.encoder\.weights=.*a\.ckpt: damaged since it was written"):
+    with pytest.raises(InputError, match=r"model\.encoder\.weights=.*a\.ckpt: damaged since it was written"):
         open_file(tmp_path / "a.ckpt")

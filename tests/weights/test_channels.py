@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from timm.models._manipulate import adapt_input_conv
 from torch.nn import functional
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.sample import Channel
 from medseg.sensors.bands import bands_of
 from medseg.weights.channels import STRATEGIES, adapt
@@ -194,6 +194,6 @@ def test_wanted_channels_permute(trained, order, seed):
     ],
 )
 def test_refused(strategy, trained, wanted, words):
-    with pytest.raises(BadInput, match=words) as caught:
+    with pytest.raises(InputError, match=words) as caught:
         adapt(KERNEL, trained, wanted, strategy)
     assert "\n" not in str(caught.value)

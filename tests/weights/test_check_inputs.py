@@ -1,6 +1,6 @@
 import pytest
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.sample import Channel
 from medseg.weights.check_inputs import compare, preparation, trained_channels
 from medseg.weights.pretrained import Pretrained
@@ -75,7 +75,7 @@ def test_constant_channels_are_not_compared():
 
 
 def test_statistics_of_other_channels_are_refused():
-    with pytest.raises(BadInput, match="2 means and 2 stds came for 3 channels"):
+    with pytest.raises(InputError, match="2 means and 2 stds came for 3 channels"):
         compare(PHOTOS, RGB, {"mean": [1, 2], "std": [1, 2]})
 
 

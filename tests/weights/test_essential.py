@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.network import Facts
 from medseg.models.timm.encoder import Timm
 from medseg.sample import Channel
@@ -56,7 +56,7 @@ def tried(net, found, **options):
 def test_a_part_that_the_file_lacks_is_refused_unless_it_is_accepted(part, lost, words):
     net = Net()
     before = copy.deepcopy(net.state_dict())
-    with pytest.raises(BadInput, match=words) as refused:
+    with pytest.raises(InputError, match=words) as refused:
         tried(net, without(Net(), lost))
     assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
     assert str(refused.value).endswith(f"model.encoder.accept=[{part}]")
@@ -64,7 +64,7 @@ def test_a_part_that_the_file_lacks_is_refused_unless_it_is_accepted(part, lost,
 
 
 def test_all_lacking_parts_are_named_at_once():
-    with pytest.raises(BadInput, match=r"accept=\[stem,positions,norm\]"):
+    with pytest.raises(InputError, match=r"accept=\[stem,positions,norm\]"):
         tried(Net(), without(Net(), "stem", "pos_embed", "norm"))
 
 
@@ -73,7 +73,7 @@ def test_a_random_first_kernel_is_what_adapt_random_asks_for():
 
 
 def test_a_file_that_continues_the_blocks_is_of_a_larger_network():
-    with pytest.raises(BadInput, match=r"blocks\.3\.weight, blocks\.3\.bias: the file has further layers"):
+    with pytest.raises(InputError, match=r"blocks\.3\.weight, blocks\.3\.bias: the file has further layers"):
         tried(Net(blocks=3), without(Net(blocks=4)))
     assert tried(Net(blocks=3), without(Net(blocks=4)), accept=["deeper"]).share == 1
 
@@ -95,7 +95,7 @@ def save(net, path):
 
 def test_resnet34_is_not_taken_for_resnet18(tmp_path):
     file = save(timm.create_model("resnet34", pretrained=False), tmp_path / "resnet34.pth")
-    with pytest.raises(BadInput, match=r"layer1\.2\.\S+, .* further layers of the same kind"):
+    with pytest.raises(InputError, match=r"layer1\.2\.\S+, .* further layers of the same kind"):
         Timm(facts(), name="resnet18", weights=file).initialise()
 
 

@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.network import Facts
 from medseg.models.timm.encoder import Timm
 from medseg.sample import Channel
@@ -58,14 +58,14 @@ def test_frames_that_are_not_certain_are_asked_for():
     """16 positions are 1 grid of 4 x 4 or 4 of 2 x 2; the module, of another grid, does not say which."""
     state, own, _, places = clip(kernel_frames=1, frames=4, prefix=0)
     own["pos_embed"] = torch.zeros(1, 9, 4)
-    with pytest.raises(BadInput, match=r"16 positions, .* 1 or 4 or 16 frames; set model\.encoder\.frames"):
+    with pytest.raises(InputError, match=r"16 positions, .* 1 or 4 or 16 frames; set model\.encoder\.frames"):
         stilled(state, own)
     assert torch.allclose(stilled(state, own, frames=4).state["pos_embed"][0], places.mean(0))
 
 
 def test_frames_that_do_not_divide_the_positions():
     state, own, *_ = clip(kernel_frames=1, frames=4, prefix=0)
-    with pytest.raises(BadInput, match=r"model\.encoder\.frames=3: pos_embed has 16 positions"):
+    with pytest.raises(InputError, match=r"model\.encoder\.frames=3: pos_embed has 16 positions"):
         stilled(state, own, frames=3)
 
 

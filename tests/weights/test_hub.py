@@ -4,7 +4,7 @@ import httpx
 import pytest
 from huggingface_hub import errors
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.weights.hub import fetch
 
 
@@ -65,15 +65,15 @@ def test_parts(hub):
 
 
 def test_no_such_file(hub):
-    with pytest.raises(BadInput, match=r"has no vit.pth; name its file"):
+    with pytest.raises(InputError, match=r"has no vit.pth; name its file"):
         fetch("hf-hub:owner/name/vit.pth")
-    with pytest.raises(BadInput, match=r"has no model.safetensors, "):
+    with pytest.raises(InputError, match=r"has no model.safetensors, "):
         fetch("hf-hub:owner/name")
 
 
 @pytest.mark.parametrize("name", ["hf-hub:", "hf-hub:name", "hf-hub:/name", "hf-hub:owner/"])
 def test_other_forms(name):
-    with pytest.raises(BadInput, match="expected hf-hub:owner/name or"):
+    with pytest.raises(InputError, match="expected hf-hub:owner/name or"):
         fetch(name)
 
 
@@ -91,7 +91,7 @@ def test_other_forms(name):
 )
 def test_each_failure_is_a_line_that_names_the_way_out(monkeypatch, error, words):
     raising(monkeypatch, error)
-    with pytest.raises(BadInput, match=words) as caught:
+    with pytest.raises(InputError, match=words) as caught:
         fetch("hf-hub:owner/name")
     assert "model.encoder.weights=FILE" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -101,7 +101,7 @@ def test_without_network_and_cache(monkeypatch, tmp_path):
     """The real client, offline."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(BadInput, match=r"model.encoder.weights=FILE"):
+    with pytest.raises(InputError, match=r"model.encoder.weights=FILE"):
         fetch("hf-hub:owner/name")
 
 
@@ -115,7 +115,7 @@ def test_a_dead_line_is_tried_once(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("time.sleep", wait)
-    with pytest.raises(BadInput, match=r"not in the cache, and owner/name can't be reached; fetch .*weights=FILE"):
+    with pytest.raises(InputError, match=r"not in the cache, and owner/name can't be reached; fetch .*weights=FILE"):
         fetch("hf-hub:owner/name")
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from timm.layers import resample_abs_pos_embed
 from torch import nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.sample import Channel
 from medseg.weights import load as loading
 from medseg.weights.options import WeightOptions
@@ -184,7 +184,7 @@ def test_frozen_parameters_are_loaded_and_stay_frozen():
 def refused(net, found, words, **settings):
     before = state_of(net)
     arguments = {"stem": "stem.weight", "channels": RGB} | settings
-    with pytest.raises(BadInput, match=words) as caught:
+    with pytest.raises(InputError, match=words) as caught:
         load(net, found, **arguments)
     assert same(net.state_dict(), before)
     assert "\n" not in str(caught.value)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.weights.nested import weights_in
 
 NET = {f"layer{i}.weight": torch.ones(1) for i in range(10)}
@@ -51,14 +51,14 @@ def test_a_part_that_is_named():
     content = {"student": less(4), "teacher": NET, "a": {"b": less(2)}}
     assert weights_in(content, "f", "student") == less(4)
     assert weights_in(content, "f", "a.b") == less(2)
-    with pytest.raises(BadInput, match=r"f::studnt: no such part; it has student, "):
+    with pytest.raises(InputError, match=r"f::studnt: no such part; it has student, "):
         weights_in(content, "f", "studnt")
 
 
 def test_no_tensors():
-    with pytest.raises(BadInput, match="holds no tensors by name, but epoch, args, expected tensors by name: save"):
+    with pytest.raises(InputError, match="holds no tensors by name, but epoch, args, expected tensors by name: save"):
         weights_in({"epoch": 3, "args": {"lr": 1}}, "f")
-    with pytest.raises(BadInput, match="holds nothing at all, expected"):
+    with pytest.raises(InputError, match="holds nothing at all, expected"):
         weights_in({}, "f")
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.sample import Channel
 from medseg.weights.load import load
 from medseg.weights.options import WeightOptions
@@ -56,7 +56,7 @@ def test_nothing_said_changes_nothing():
 
 
 def test_another_number_of_channels_than_the_kernel():
-    with pytest.raises(BadInput, match=r"trained_on has 2 channels, the first kernel of net.pth takes 13"):
+    with pytest.raises(InputError, match=r"trained_on has 2 channels, the first kernel of net.pth takes 13"):
         loaded(torch.randn(4, 13, 3, 3), trained_on=["B4", "B8"])
 
 
@@ -76,5 +76,5 @@ def test_another_number_of_channels_than_the_kernel():
     ],
 )
 def test_settings_that_make_no_sense(options, words):
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(InputError, match=words):
         WeightOptions(**options)

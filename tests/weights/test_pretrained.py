@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.sample import Channel
 from medseg.weights.pretrained import Pretrained, read
 
@@ -33,7 +33,7 @@ def test_a_part_of_a_file(tmp_path):
     path = tmp_path / "dino.pth"
     torch.save({"teacher": STATE, "student": {"x": torch.ones(1)}}, path)
     assert list(read(f"{path}::student").state) == ["x"]
-    with pytest.raises(BadInput, match=r"dino.pth::pupil: no such part"):
+    with pytest.raises(InputError, match=r"dino.pth::pupil: no such part"):
         read(f"{path}::pupil")
 
 
@@ -65,9 +65,9 @@ def test_the_hub(tmp_path, monkeypatch):
 
 
 def test_missing(tmp_path):
-    with pytest.raises(BadInput, match="no such file or folder"):
+    with pytest.raises(InputError, match="no such file or folder"):
         read(tmp_path / "net.pth")
-    with pytest.raises(BadInput, match="no such file or folder"):
+    with pytest.raises(InputError, match="no such file or folder"):
         read(f"{tmp_path}/net.pth::teacher")
 
 

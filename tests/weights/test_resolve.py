@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.weights.resolve import file_at, listed, parts_of
 
 
@@ -24,22 +24,22 @@ def test_folders_of_hugging_face_and_of_runs(tmp_path):
 
 def test_a_folder_with_one_file_of_weights(tmp_path):
     touch(tmp_path / "notes.txt")
-    with pytest.raises(BadInput, match=r"this folder holds none of model.safetensors, pytorch_model.bin"):
+    with pytest.raises(InputError, match=r"this folder holds none of model.safetensors, pytorch_model.bin"):
         file_at(tmp_path)
     touch(tmp_path / "vit.pth")
     assert file_at(tmp_path) == tmp_path / "vit.pth"
     touch(tmp_path / "cnn.pth")
-    with pytest.raises(BadInput, match=r"this folder holds cnn.pth, vit.pth: name the one that is meant"):
+    with pytest.raises(InputError, match=r"this folder holds cnn.pth, vit.pth: name the one that is meant"):
         file_at(tmp_path)
 
 
 def test_misspelt_names(tmp_path):
     touch(tmp_path / "resnet50.pth")
-    with pytest.raises(BadInput, match=r"resnet5O.pth: no such file or folder; the nearest are resnet50.pth; names"):
+    with pytest.raises(InputError, match=r"resnet5O.pth: no such file or folder; the nearest are resnet50.pth; names"):
         file_at(tmp_path / "resnet5O.pth")
-    with pytest.raises(BadInput, match="nothing there has a name like it"):
+    with pytest.raises(InputError, match="nothing there has a name like it"):
         file_at(tmp_path / "xyz")
-    with pytest.raises(BadInput, match=rf"there is {tmp_path}, but not {tmp_path}/a/b"):
+    with pytest.raises(InputError, match=rf"there is {tmp_path}, but not {tmp_path}/a/b"):
         file_at(tmp_path / "a" / "b" / "resnet50.pth")
 
 
@@ -48,7 +48,7 @@ def test_parts_of_an_index(tmp_path):
     index.write_text(json.dumps({"weight_map": {"a": "2.safetensors", "b": "1.safetensors", "c": "2.safetensors"}}))
     assert listed(index) == ["1.safetensors", "2.safetensors"]
     touch(tmp_path / "2.safetensors")
-    with pytest.raises(BadInput, match=r"1 of its 2 files are missing \(1.safetensors\)"):
+    with pytest.raises(InputError, match=r"1 of its 2 files are missing \(1.safetensors\)"):
         parts_of(index)
     touch(tmp_path / "1.safetensors")
     assert parts_of(index) == [tmp_path / "1.safetensors", tmp_path / "2.safetensors"]
@@ -58,5 +58,5 @@ def test_parts_of_an_index(tmp_path):
 def test_indices_of_another_form(tmp_path, content):
     index = tmp_path / "a.index.json"
     index.write_text(content)
-    with pytest.raises(BadInput, match="can't be read as an index of weights"):
+    with pytest.raises(InputError, match="can't be read as an index of weights"):
         parts_of(index)

@@ -20,7 +20,7 @@ from typing import Any
 from rich.progress import track
 
 from medseg.data.case import first_five
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.runtime.atomic import write_whole
 
 MANIFEST = "manifest.sha256"
@@ -72,7 +72,7 @@ class Preparation:
             How many cases were written; the others were there already, with the right checksums.
 
         Raises:
-            BadInput: The folder holds another preparation, or something else; or a case can't be read or written.
+            InputError: The folder holds another preparation, or something else; or a case can't be read or written.
         """
         self._begin()
         listed = self._manifest()
@@ -86,7 +86,7 @@ class Preparation:
                 try:
                     one.write(*drafts)
                 except OSError as error:
-                    raise BadInput(f"{self.name}, {one.case}: {error}; mend or fetch its files anew") from error
+                    raise InputError(f"{self.name}, {one.case}: {error}; mend or fetch its files anew") from error
                 lines = [_line(path, digest_of(draft)) for path, draft in zip(one.files, drafts, strict=True)]
                 for path, draft in zip(one.files, drafts, strict=True):
                     (self.target / path).parent.mkdir(parents=True, exist_ok=True)
@@ -101,10 +101,10 @@ class Preparation:
         """Files that are missing, differ from their checksum, or have none; in the order of the work.
 
         Raises:
-            BadInput: The folder holds no such preparation.
+            InputError: The folder holds no such preparation.
         """
         if not (self.target / SETTINGS).is_file():
-            raise BadInput(f"{self.target}: nothing was prepared here yet; run the script without --verify first")
+            raise InputError(f"{self.target}: nothing was prepared here yet; run the script without --verify first")
         self._begin()
         listed = self._manifest()
         every = [path for one in work for path in one.files]
@@ -117,12 +117,12 @@ class Preparation:
             try:
                 told = json.loads(path.read_text(encoding="utf-8"))
             except ValueError as error:
-                raise BadInput(f"{path}: is not valid JSON ({error}); delete the folder, or name another") from error
+                raise InputError(f"{path}: is not valid JSON ({error}); delete the folder, or name another") from error
             if told != mine:
-                raise BadInput(f"{self.target}: was prepared as {told}, asked for is {mine}; name another folder")
+                raise InputError(f"{self.target}: was prepared as {told}, asked for is {mine}; name another folder")
             return
         if self.target.exists() and (not self.target.is_dir() or any(self.target.iterdir())):
-            raise BadInput(f"{self.target}: is there already and no preparation of {self.name}; name a new folder")
+            raise InputError(f"{self.target}: is there already and no preparation of {self.name}; name a new folder")
         write_whole(path, json.dumps(mine, indent=1) + "\n")
 
     def _manifest(self) -> dict[str, str]:
@@ -176,10 +176,10 @@ def expected(path: Path, what: str) -> Path:
         what: What the dataset has there, in a few words.
 
     Raises:
-        BadInput: It is not.
+        InputError: It is not.
     """
     if not path.exists():
-        raise BadInput(f"{path}: not there, expected {what}; name the folder as the dataset unpacks, or complete it")
+        raise InputError(f"{path}: not there, expected {what}; name the folder as the dataset unpacks, or complete it")
     return path
 
 
@@ -226,7 +226,7 @@ def run(
             print(f"{len(work)} entries are whole")  # noqa: T201
             return
         written = preparation.fill(work)
-    except BadInput as error:
+    except InputError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
     print(f"{written} written, {len(work) - written} were there already; {asked.target / MANIFEST}")  # noqa: T201

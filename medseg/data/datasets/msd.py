@@ -12,7 +12,7 @@ from medseg.data.dataset import Case, Dataset, refuse
 from medseg.data.datasets.nnunet import declared_spec, read_declaration
 from medseg.data.reading.options import Nonfinite, Reading
 from medseg.data.splits.folds import grouped
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.tolerance import GRID_TOLERANCE
 from medseg.sample import DataSpec
 
@@ -32,7 +32,7 @@ class MsdDataset(Dataset):
         grid_tolerance: In voxels, see ``Reading``.
 
     Raises:
-        BadInput: ``dataset.json`` is missing, malformed or incomplete.
+        InputError: ``dataset.json`` is missing, malformed or incomplete.
 
     References:
         Antonelli et al., The Medical Segmentation Decathlon, Nature Communications, 2022.
@@ -67,16 +67,16 @@ class MsdDataset(Dataset):
         if not isinstance(entries, list) or not all(
             isinstance(e, Mapping) and {"image", "label"} <= set(e) for e in entries
         ):
-            raise BadInput(f'{self._path}: "training" must list {{"image": file, "label": file}}; mend the file')
+            raise InputError(f'{self._path}: "training" must list {{"image": file, "label": file}}; mend the file')
         if not entries:
-            raise BadInput(f'{self._path}: "training" is an empty list; there is nothing to train on')
+            raise InputError(f'{self._path}: "training" is an empty list; there is nothing to train on')
         return grouped(self._cases(entries), self.groups)
 
     def test_cases(self) -> list[Case]:
         """The ``test`` list, without labels; may be empty."""
         entries = self._declared.get("test", [])
         if not isinstance(entries, list) or any(isinstance(e, Mapping) and "image" not in e for e in entries):
-            raise BadInput(f'{self._path}: "test" must list files, or {{"image": file}}; mend the file')
+            raise InputError(f'{self._path}: "test" must list files, or {{"image": file}}; mend the file')
         return self._cases([e if isinstance(e, Mapping) else {"image": e} for e in entries])
 
     def _cases(self, entries: Sequence[Mapping[str, Any]]) -> list[Case]:
@@ -103,7 +103,7 @@ class MsdDataset(Dataset):
         """Path of a listed file, which has to lie in the task's folder."""
         parts = Path(name).parts if isinstance(name, str) and "\0" not in name else ()
         if not parts or Path(*parts).is_absolute() or ".." in parts:
-            raise BadInput(
+            raise InputError(
                 f"{self._path}: lists {str(name)[:200]!r}, expected the path of a file below {self.root}, such as "
                 "./imagesTr/case.nii.gz; change the list, or link the file into the folder"
             )

@@ -12,7 +12,7 @@ from medseg.data.dataset import Case, Dataset, named_channels
 from medseg.data.layout.pairing import pair
 from medseg.data.reading.options import Nonfinite, Reading
 from medseg.data.splits.folds import grouped
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.tolerance import GRID_TOLERANCE
 from medseg.labels import LabelTable
 from medseg.sample import DataSpec
@@ -36,7 +36,7 @@ class NnunetDataset(Dataset):
         grid_tolerance: In voxels, see ``Reading``.
 
     Raises:
-        BadInput: ``dataset.json`` is missing, malformed or incomplete.
+        InputError: ``dataset.json`` is missing, malformed or incomplete.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class NnunetDataset(Dataset):
             require_keys(declared, ["channel_names", "file_ending"], path)
         self.file_ending: str = declared.get("file_ending", ".nii.gz")
         if self.file_ending not in formats.VOLUMES:
-            raise BadInput(
+            raise InputError(
                 f"{path}: file_ending is {self.file_ending!r}, expected one of {list(formats.VOLUMES)}; "
                 "convert the files"
             )
@@ -93,27 +93,27 @@ def read_declaration(path: Path, keys: Sequence[str]) -> dict[str, Any]:
     """Content of a ``dataset.json`` that has at least these keys.
 
     Raises:
-        BadInput: No such file, no JSON object, or a key is missing.
+        InputError: No such file, no JSON object, or a key is missing.
     """
     if not path.is_file():
-        raise BadInput(f"{path}: no such file; set data.root to a folder with a dataset.json, or use data=volumes")
+        raise InputError(f"{path}: no such file; set data.root to a folder with a dataset.json, or use data=volumes")
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise ValueError(f"larger than {_MOST_BYTES} bytes")
         declared = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError, OSError) as error:
-        raise BadInput(f"{path}: is not valid JSON ({error}); mend the file") from error
+        raise InputError(f"{path}: is not valid JSON ({error}); mend the file") from error
     if not isinstance(declared, dict):
-        raise BadInput(f"{path}: holds a {type(declared).__name__}, expected an object with the keys {list(keys)}")
+        raise InputError(f"{path}: holds a {type(declared).__name__}, expected an object with the keys {list(keys)}")
     require_keys(declared, keys, path)
     return declared
 
 
 def require_keys(declared: Mapping[str, Any], keys: Sequence[str], path: Path) -> None:
-    """Raise ``BadInput`` that lists the keys which are missing; silent if there are none."""
+    """Raise ``InputError`` that lists the keys which are missing; silent if there are none."""
     missing = [key for key in keys if key not in declared]
     if missing:
-        raise BadInput(f"{path}: missing keys {missing}, found {sorted(declared)}; add them")
+        raise InputError(f"{path}: missing keys {missing}, found {sorted(declared)}; add them")
 
 
 def declared_spec(declared: Mapping[str, Any], path: Path, pairs: Sequence[Sequence[str]] | None = None) -> DataSpec:
@@ -126,15 +126,15 @@ def declared_spec(declared: Mapping[str, Any], path: Path, pairs: Sequence[Seque
         pairs: (left, right) class names, see ``LabelTable.declare``.
 
     Raises:
-        BadInput: Channels not numbered 0, 1, ..., or labels that are no integers.
+        InputError: Channels not numbered 0, 1, ..., or labels that are no integers.
     """
     names = declared.get("channel_names", declared.get("modality"))
     if not isinstance(names, dict) or sorted(names) != sorted(map(str, range(len(names)))) or not names:
-        raise BadInput(f'{path}: channels are {names}, expected {{"0": name, "1": name, ...}} without a gap')
+        raise InputError(f'{path}: channels are {names}, expected {{"0": name, "1": name, ...}} without a gap')
     values = _values(declared["labels"], path)
     order = declared.get("regions_class_order")
     if order is not None and not (isinstance(order, list) and all(map(_is_value, order))):
-        raise BadInput(f"{path}: regions_class_order is {str(order)[:200]}, expected a list of integers")
+        raise InputError(f"{path}: regions_class_order is {str(order)[:200]}, expected a list of integers")
     table = LabelTable.declare(values, regions_class_order=order, pairs=pairs)
     channels = named_channels([str(names[str(i)]) for i in range(len(names))])
     return DataSpec(channels=channels, labels=table, ndim=3)
@@ -142,7 +142,7 @@ def declared_spec(declared: Mapping[str, Any], path: Path, pairs: Sequence[Seque
 
 def _values(labels: Any, path: Path) -> dict[str, int | list[int]]:
     """Value or values by class name, of ``labels`` in either direction."""
-    wrong = BadInput(f"{path}: labels are {str(labels)[:200]}, expected class names with integer values")
+    wrong = InputError(f"{path}: labels are {str(labels)[:200]}, expected class names with integer values")
     if not isinstance(labels, dict) or not labels:
         raise wrong
     if all(str(key).lstrip("-").isdigit() for key in labels):

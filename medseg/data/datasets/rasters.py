@@ -16,7 +16,7 @@ from medseg.data.layout.pairing import by_stem
 from medseg.data.layout.patterns import FileNames
 from medseg.data.reading.options import Reading
 from medseg.data.splits.folds import grouped
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.labels import LabelTable
 from medseg.labels.declared import by_name
 from medseg.sample import Channel, DataSpec
@@ -58,7 +58,7 @@ class RastersDataset(Dataset):
         groups: What splits may not tear apart, see ``split.grouped``.
 
     Raises:
-        BadInput: No channel, a formula that can't be read, or an unsound label table.
+        InputError: No channel, a formula that can't be read, or an unsound label table.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class RastersDataset(Dataset):
     ) -> None:
         endings = {"rasters": formats.RASTERS, "images": (*formats.IMAGES, *formats.RASTERS)}
         if kind not in endings:
-            raise BadInput(f"data.kind={kind}: choose {' or '.join(endings)}")
+            raise InputError(f"data.kind={kind}: choose {' or '.join(endings)}")
         self.root = Path(root)
         self.name = name or self.root.name
         self.reading = reading
@@ -95,7 +95,9 @@ class RastersDataset(Dataset):
         self._endings = endings[kind]
         self.names = FileNames.of(names) if names else None
         if self.names and reading.dates:
-            raise BadInput("data.names and data.dates both came; names find one image a case, dates several; drop one")
+            raise InputError(
+                "data.names and data.dates both came; names find one image a case, dates several; drop one"
+            )
         if labels is None:
             masks = test_masks = None
             self.names = self.names and replace(self.names, label=None, test_label=None)
@@ -112,7 +114,7 @@ class RastersDataset(Dataset):
         found = sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else []
         dated = [p for p in found if dates.find(p.relative_to(folder).as_posix())]
         if dated:
-            raise BadInput(
+            raise InputError(
                 f"data.valid={valid}: {dated[0].name} is a validity mask of one date, expected one mask for all "
                 "dates of a case, named after the case; clouds of a date can be nodata in the image of that date"
             )
@@ -146,7 +148,7 @@ class RastersDataset(Dataset):
         images, masks, valid = self._folders[part]
         if masks and not (self.root / masks).exists() and self.root.is_dir():
             lying = sorted(p.name for p in self.root.iterdir() if p.name.lower().endswith(formats.VECTORS))
-            raise BadInput(
+            raise InputError(
                 f"{self.root / masks}: no such folder or file of masks; name it by data.masks"
                 + (f", such as data.{'test_' if part == 'test' else ''}masks={lying[0]}" if lying else "")
             )
@@ -170,13 +172,13 @@ def declared_labels(
     """Label table of the configuration; the arguments are those of ``RastersDataset``.
 
     Raises:
-        BadInput: The background is no class, or the table is not sound.
+        InputError: The background is no class, or the table is not sound.
     """
     labels = by_name(labels)
     if background is None and "background" in labels:
         background = "background"
     if background and background not in labels:
-        raise BadInput(f"data.background={background} is no class, classes are {list(labels)}")
+        raise InputError(f"data.background={background} is no class, classes are {list(labels)}")
     return LabelTable.declare(
         labels, merge=True, pairs=pairs, colours=colours, background=str(background) if background else None
     )
@@ -191,18 +193,18 @@ def declared_channels(
     """Channels of the configuration, with what is known of their bands.
 
     Raises:
-        BadInput: None came, one came twice, or a formula is not sound.
+        InputError: None came, one came twice, or a formula is not sound.
     """
     entries = [(c, "") if isinstance(c, str) else next(iter(dict(c).items())) for c in channels]
     names = [name for name, _ in entries]
     if not names:
-        raise BadInput("data.channels is empty; name each band that the network sees, such as [B4, B3, B2]")
+        raise InputError("data.channels is empty; name each band that the network sees, such as [B4, B3, B2]")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise BadInput(f"data.channels={names}: {twice} came more than once; leave each there once")
+        raise InputError(f"data.channels={names}: {twice} came more than once; leave each there once")
     strange = sorted(set(wavelengths_nm) - set(names))
     if strange:
-        raise BadInput(f"data.wavelengths_nm names {strange}, channels are {names}")
+        raise InputError(f"data.wavelengths_nm names {strange}, channels are {names}")
     known = bands_of(names, sensor)
     bands = known if not reading.bands else bands_of(list(reading.bands), sensor)
     made = []

@@ -12,7 +12,7 @@ from medseg.data.layout.pairing import pair
 from medseg.data.layout.patterns import FileNames
 from medseg.data.reading.options import Nonfinite, Reading
 from medseg.data.splits.folds import grouped
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.tolerance import GRID_TOLERANCE
 from medseg.labels import LabelTable
 from medseg.sample import DataSpec
@@ -43,7 +43,7 @@ class VolumesDataset(Dataset):
         grid_tolerance: In voxels, see ``Reading``.
 
     Raises:
-        BadInput: No channel or no label is declared, or the label table is not sound.
+        InputError: No channel or no label is declared, or the label table is not sound.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class VolumesDataset(Dataset):
         grid_tolerance: float = GRID_TOLERANCE,
     ) -> None:
         if not channels:
-            raise BadInput("data.channels is empty; name each channel, such as data.channels=[CT]")
+            raise InputError("data.channels is empty; name each channel, such as data.channels=[CT]")
         self.root = Path(root)
         self.name = name or self.root.name
         self.images, self.label_folder, self.test_images = images, label_folder, test_images

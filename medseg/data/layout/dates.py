@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg.data.case import Case
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 _DATE = r"(?P<date>\d{4}-\d{2}-\d{2}|\d{8}|\d{7})"
 _BESIDE = re.compile(rf"(?P<case>[^/]+?)[_-]{_DATE}\.[^/]+")
@@ -42,17 +42,19 @@ class Dates:
         """From ``data.dates``.
 
         Raises:
-            BadInput: Unknown keys, numbers below 1, or a pattern that is none.
+            InputError: Unknown keys, numbers below 1, or a pattern that is none.
         """
         known = [f.name for f in fields(cls)]
         if unknown := sorted(set(settings) - set(known)):
-            raise BadInput(f"data.dates: {unknown} came, expected some of {known}, as in data.dates={{slots: 12}}")
+            raise InputError(f"data.dates: {unknown} came, expected some of {known}, as in data.dates={{slots: 12}}")
         made = cls(**settings)
         if any(n is not None and n < 1 for n in (made.slots, made.in_file)):
-            raise BadInput(f"data.dates={dict(settings)}: slots and in_file count dates; expected 1 or more")
+            raise InputError(f"data.dates={dict(settings)}: slots and in_file count dates; expected 1 or more")
         if made.pattern is not None:
             if made.in_file is not None:
-                raise BadInput("data.dates: pattern finds a file for each date, in_file that a file has all; give one")
+                raise InputError(
+                    "data.dates: pattern finds a file for each date, in_file that a file has all; give one"
+                )
             made._compiled()
         return made
 
@@ -64,7 +66,7 @@ class Dates:
             (('field', 18292), ('field', 9))
 
         Raises:
-            BadInput: What was found is no date.
+            InputError: What was found is no date.
         """
         for compiled in (_BESIDE, _WITHIN) if self.pattern is None else (self._compiled(),):
             match = (compiled.fullmatch if self.pattern is None else compiled.search)(path)
@@ -76,13 +78,13 @@ class Dates:
         """Day of a file, by its name or, where the pattern needs them, with folders above it.
 
         Raises:
-            BadInput: No date is found.
+            InputError: No date is found.
         """
         for depth in range(1, len(path.parts) + 1):
             found = self.find("/".join(path.parts[-depth:]))
             if found:
                 return found[1]
-        raise BadInput(f"{path}: no date in its name; {self.expected}")
+        raise InputError(f"{path}: no date in its name; {self.expected}")
 
     @property
     def expected(self) -> str:
@@ -95,9 +97,9 @@ class Dates:
         try:
             compiled = re.compile(str(self.pattern))
         except re.error as error:
-            raise BadInput(f"data.dates.pattern={self.pattern}: is no regular expression ({error})") from error
+            raise InputError(f"data.dates.pattern={self.pattern}: is no regular expression ({error})") from error
         if not {"case", "date"} <= set(compiled.groupindex):
-            raise BadInput(
+            raise InputError(
                 f"data.dates.pattern={self.pattern}: needs the groups (?P<case>...) and (?P<date>...), as in "
                 r"'(?P<case>.+)_(?P<date>\d{8})\.tif$'"
             )
@@ -108,7 +110,7 @@ def dated(case: Case, dates: Dates) -> Case:
     """The case with the dates of its files, and these in their order.
 
     Raises:
-        BadInput: A file without a date, or dates with more files than others.
+        InputError: A file without a date, or dates with more files than others.
     """
     if dates.in_file is not None:
         return replace(case, days=tuple(range(dates.in_file)), in_file=True)
@@ -118,7 +120,7 @@ def dated(case: Case, dates: Dates) -> Case:
     first, *others = sorted(by_day)
     for day in others:
         if len(by_day[day]) != len(by_day[first]):
-            raise BadInput(
+            raise InputError(
                 f"case {case.id}: {len(by_day[day])} file(s) of {shown(day)} and {len(by_day[first])} of "
                 f"{shown(first)} came, expected as many of each date; add or take out some"
             )
@@ -133,7 +135,7 @@ def day_of(text: str, where: str) -> int:
         (18292, 18292)
 
     Raises:
-        BadInput: It is no date.
+        InputError: It is no date.
     """
     digits = re.sub(r"\D", "", text)
     try:
@@ -144,7 +146,7 @@ def day_of(text: str, where: str) -> int:
         else:
             day = datetime.strptime(digits, "%Y%m%d").date()
     except ValueError as error:
-        raise BadInput(
+        raise InputError(
             f"{where}: {text} is no date ({error}); expected YYYYMMDD, YYYY-MM-DD or YYYYDDD; mend the name, or "
             "data.dates.pattern"
         ) from error

@@ -11,7 +11,7 @@ from pathlib import Path
 from medseg import formats
 from medseg.data.case import Case, refuse
 from medseg.data.layout.dates import Dates, dated, shown
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 _DATE_ALONE = re.compile(r"(\d{4}-\d{2}-\d{2}|\d{8}|\d{7})\.[^/]+")
 _Files = dict[int | None, list[Path]]
@@ -45,7 +45,7 @@ def pair(
         Cases sorted by id, each its own group.
 
     Raises:
-        BadInput: A missing or empty folder, an id with files for the same channel twice, a channel that
+        InputError: A missing or empty folder, an id with files for the same channel twice, a channel that
             is missing or not declared, an image without label, or a label without image.
     """
     labels = None if label_dir is None else _unique(label_dir, endings, "label")
@@ -108,7 +108,7 @@ def by_stem(
         Cases sorted by id, each its own group.
 
     Raises:
-        BadInput: A missing or empty folder, two files of one name (or of one date), a name that lacks one of its
+        InputError: A missing or empty folder, two files of one name (or of one date), a name that lacks one of its
             files, or an image without a date.
     """
     by_date = dates is not None and dates.in_file is None
@@ -140,7 +140,7 @@ def by_stem(
         other = next((i for i, more in enumerate(found) if set(more[name]) != set(first)), None)
         if other is not None:
             day = shown(min(set(first) ^ set(found[other][name])))
-            raise BadInput(
+            raise InputError(
                 f"case {name}: only one of {images[0]} and {images[other]} has a file of {day}; add the other"
             )
     label_of = beside.get("label", dict.fromkeys(found[0], labels) if shared else {})
@@ -221,7 +221,9 @@ def _files(
 ) -> list[tuple[Path, str]]:
     """Image files of ``folder`` (with ``deep``, also of its sub-folders) with their stems, sorted; at least one."""
     if not folder.is_dir():
-        raise BadInput(f"{folder}: no such folder; check data.root and the names of its sub-folders{_nearest(folder)}")
+        raise InputError(
+            f"{folder}: no such folder; check data.root and the names of its sub-folders{_nearest(folder)}"
+        )
     entries = sorted(folder.rglob("*") if deep else folder.iterdir())
     wanted = {*endings, ""} if folders else {*endings}
     shown = [path for path in entries if not path.name.startswith(".") and (path.is_file() or folders)]
@@ -229,7 +231,7 @@ def _files(
     if not found:
         kinds = ", ".join(endings) + (", or a folder a case" if folders else "")
         lacking = f"no {what}" if what == "image" else f"no {what} file"
-        raise BadInput(f"{folder}: {lacking} among its {len(entries)} entries, expected files ending in {kinds}")
+        raise InputError(f"{folder}: {lacking} among its {len(entries)} entries, expected files ending in {kinds}")
     return found
 
 

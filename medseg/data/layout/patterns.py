@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from medseg.data.case import Case, refuse
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 _Found = dict[str, Path]
 """File of each case."""
@@ -48,14 +48,14 @@ class FileNames:
         """From ``data.names``.
 
         Raises:
-            BadInput: Unknown keys, no pattern for images, or a pattern that is none.
+            InputError: Unknown keys, no pattern for images, or a pattern that is none.
         """
         known = [f.name for f in fields(cls)]
         if unknown := sorted(set(settings) - set(known)):
-            raise BadInput(f"data.names: {unknown} came, expected some of {known}")
+            raise InputError(f"data.names: {unknown} came, expected some of {known}")
         given = {key: patterns for key, patterns in settings.items() if patterns}
         if "image" not in given:
-            raise BadInput("data.names: image is missing; give the pattern of images, such as '(?P<case>.+)\\.tif'")
+            raise InputError("data.names: image is missing; give the pattern of images, such as '(?P<case>.+)\\.tif'")
         several: dict[str, tuple[str, ...]] = {}
         single: dict[str, str] = {}
         for key, patterns in given.items():
@@ -67,14 +67,14 @@ class FileNames:
             elif isinstance(patterns, str):
                 single[key] = patterns
             else:
-                raise BadInput(f"data.names.{key}: a list came, expected one pattern, as a case has one such file")
+                raise InputError(f"data.names.{key}: a list came, expected one pattern, as a case has one such file")
         return cls(**several, **single)  # type: ignore[arg-type]
 
     def cases(self, root: Path, *, test: bool = False) -> list[Case]:
         """Cases of the files below ``root``, sorted by id, each its own group; those of the test set with ``test``.
 
         Raises:
-            BadInput: No such folder, a pattern that no file has, two files for one place of a case, or a case
+            InputError: No such folder, a pattern that no file has, two files for one place of a case, or a case
                 that lacks one of its files.
         """
         prefix = "test_" if test else ""
@@ -104,7 +104,7 @@ class FileNames:
             Without labels; empty where no file has such a name.
 
         Raises:
-            BadInput: As for ``cases``.
+            InputError: As for ``cases``.
         """
         paths = _below(root)
         for patterns in (self.image, self.test_image):
@@ -116,7 +116,7 @@ class FileNames:
 def _below(root: Path) -> list[str]:
     """Paths of the files below a folder, sorted, with ``/`` between names; hidden ones left out."""
     if not root.is_dir():
-        raise BadInput(f"{root}: no such folder; set data.root to the folder of the dataset")
+        raise InputError(f"{root}: no such folder; set data.root to the folder of the dataset")
     paths = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
     return sorted(path.as_posix() for path in paths if not any(name.startswith(".") for name in path.parts))
 
@@ -135,7 +135,7 @@ def _matching(root: Path, paths: Sequence[str], pattern: str, key: str) -> _Foun
     refuse(twice, f"case(s) in {root} with two files that data.names.{key} finds", "let its group case tell them apart")
     if not found:
         such = f"such as {paths[0]}" if paths else "none at all"
-        raise BadInput(
+        raise InputError(
             f"{root}: none of its {len(paths)} files ({such}) is what data.names.{key}={pattern} describes; check "
             "data.root, the folder of the dataset as it was unpacked, mend the pattern, or drop it (null)"
         )
@@ -158,7 +158,7 @@ def _compiled(pattern: str, key: str) -> re.Pattern[str]:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise BadInput(f"data.names.{key}={pattern}: is no regular expression ({error}); mend it") from error
+        raise InputError(f"data.names.{key}={pattern}: is no regular expression ({error}); mend it") from error
     if "case" not in compiled.groupindex:
-        raise BadInput(f"data.names.{key}={pattern}: needs the group (?P<case>...), which is the case's id")
+        raise InputError(f"data.names.{key}={pattern}: needs the group (?P<case>...), which is the case's id")
     return compiled

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Bool, Float
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 PER_IMAGE = ("zscore", "unit_range")
 """Schemes that need statistics of each image."""
@@ -42,7 +42,7 @@ class Normalisation:
     def __post_init__(self) -> None:
         known = (*PER_IMAGE, *POOLED, "rgb", "none")
         if self.scheme not in known:
-            raise BadInput(f"normalisation {self.scheme!r} is unknown; choose one of {', '.join(known)}")
+            raise InputError(f"normalisation {self.scheme!r} is unknown; choose one of {', '.join(known)}")
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def _by_rule(cells: npt.NDArray[Any], rule: Normalisation) -> npt.NDArray[Any]:
         return (np.clip(cells, rule.low, rule.high) - rule.low) / max(rule.high - rule.low, 1e-8)
     if rule.scheme == "rgb":
         if cells.min() < 0 or cells.max() > 255:
-            raise BadInput(
+            raise InputError(
                 f"normalisation rgb expects values in 0..255, came {cells.min():g}..{cells.max():g}; "
                 "name the channel otherwise, or choose plan.normalisation=[zscore]"
             )

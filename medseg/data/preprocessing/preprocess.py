@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from medseg.data.preprocessing.normalise import PER_IMAGE, ImageStats, Normalisation, normalise, normalise_dates
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.box import Box, bounding_box
 from medseg.geometry.grid import Grid, reorient, reorient_back
 from medseg.geometry.resample import resample_image, resample_label, resampled_grid
@@ -146,7 +146,7 @@ class Preprocess:
         """The preprocessed sample, and what undoes it.
 
         Raises:
-            BadInput: The sample has another number of channels or axes than was planned.
+            InputError: The sample has another number of channels or axes than was planned.
         """
         self._check(sample)
         if self.spacing is None:
@@ -169,12 +169,14 @@ class Preprocess:
 
     def _check(self, sample: Sample) -> None:
         if 0 in sample.grid.shape:
-            raise BadInput(f"{sample.case}: its shape is {sample.grid.shape}, expected at least one cell on each axis")
+            raise InputError(
+                f"{sample.case}: its shape is {sample.grid.shape}, expected at least one cell on each axis"
+            )
         channels = sample.image.shape[-sample.valid.ndim - 1]
         if channels != len(self.rules):
-            raise BadInput(f"{sample.case}: {channels} channels came, the plan has {len(self.rules)}")
+            raise InputError(f"{sample.case}: {channels} channels came, the plan has {len(self.rules)}")
         if self.spacing is not None and sample.grid.ndim != len(self.spacing):
-            raise BadInput(f"{sample.case}: {sample.grid.ndim} axes came, the plan has {len(self.spacing)}")
+            raise InputError(f"{sample.case}: {sample.grid.ndim} axes came, the plan has {len(self.spacing)}")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form, which also keys the store."""

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from medseg.data.reading.options import Reading
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.formats.source import Source
 from medseg.geometry.box import Box
 from medseg.sample import DataSpec
@@ -37,7 +37,7 @@ class Bands:
         part: (number, of how many): which of several dates that the bands of each file are, one after another.
 
     Raises:
-        BadInput: Missing bands, or another number of them than declared.
+        InputError: Missing bands, or another number of them than declared.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Bands:
         """Channels of a file that belong to one of its dates."""
         each, rest = divmod(source.n_channels, parts)
         if rest:
-            raise BadInput(
+            raise InputError(
                 f"{self.where}: {source.n_channels} band(s) in {source.path}, expected a multiple of its {parts} "
                 "dates; mend the file, or data.dates.in_file"
             )
@@ -76,7 +76,7 @@ class Bands:
         wanted = [c.name for c in self.spec.channels if not c.formula]
         wanted += [name for formula in self._formulas.values() for name in formula.names]
         if self.reading.bands and len(names) != len(bands):
-            raise BadInput(
+            raise InputError(
                 f"{self.where}: {len(bands)} band(s) in {self.files}, expected {len(names)} as data.bands names: "
                 f"{names}; mend the file or the names"
             )
@@ -85,14 +85,14 @@ class Bands:
                 declared = [c.name for c in self.spec.channels]
                 cure = ", such as data.channels=[grey]" if len(bands) == 1 and self.spec.ndim == 2 else ""
                 cure += "" if self.spec.ndim == 3 else ", or name the bands of the files, in order, by data.bands"
-                raise BadInput(
+                raise InputError(
                     f"{self.where}: {len(bands)} channel(s) in {self.files}, expected {len(declared)} {declared}; "
                     f"mend the files or the channel names{cure}"
                 )
             names = wanted
         twice = [name for name in dict.fromkeys(wanted) if names.count(name) > 1]
         if twice:
-            raise BadInput(
+            raise InputError(
                 f"{self.where}: band {', '.join(twice)} came more than once in {self.files}, which have {names}; "
                 "give each band once, or name the bands, in order, by data.bands"
             )
@@ -101,7 +101,7 @@ class Bands:
         if missing:
             index = next((name for name in missing if name.upper() in INDICES), None)
             more = "" if index is None else f"; the index {index} follows from data.sensor, or from a formula of yours"
-            raise BadInput(
+            raise InputError(
                 f"{self.where}: no band {', '.join(missing)} in {self.files}, which has {names}; mend the file, "
                 f"data.channels, or data.bands{more}"
             )
@@ -111,7 +111,7 @@ class Bands:
         """Channels of a window, 0 where they have no data, and where they have.
 
         Raises:
-            BadInput: NaN cells where they are refused, or a damaged file.
+            InputError: NaN cells where they are refused, or a damaged file.
         """
         valid = np.ones(window.shape, dtype=bool)
         cells: dict[str, np.ndarray] = {}
@@ -143,7 +143,7 @@ class Bands:
             return
         channel, *position = (int(i) for i in np.unravel_index(np.argmin(finite), finite.shape))
         place = tuple(p + start for p, start in zip(position, window.start, strict=True))
-        raise BadInput(
+        raise InputError(
             f"{self.where}: {int((~finite).sum())} NaN or infinite value(s) in "
             f"{self.files}, first in channel {channel} at {place}; mend the file, or set "
             "data.nonfinite=mask to leave these voxels out"

@@ -13,7 +13,7 @@ from medseg import formats
 from medseg.data.case import Case
 from medseg.data.reading.channels import Bands
 from medseg.data.reading.options import Reading
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.formats.aligned import aligned
 from medseg.formats.colours import ColourMask
 from medseg.formats.georeference import same_frame
@@ -51,7 +51,7 @@ class OpenCase:
         label: Likewise the label file.
 
     Raises:
-        BadInput: Another number of channels or axes than declared, missing bands, files on different
+        InputError: Another number of channels or axes than declared, missing bands, files on different
             grids, dates where none are declared or none where they are; and whatever a damaged file raises when
             it is opened.
     """
@@ -75,12 +75,12 @@ class OpenCase:
         self._whole = opened[0][1][0].grid
         self._collect_warnings(source for _, part in opened for source in part)
         if self._whole.ndim != spec.ndim:
-            raise BadInput(
+            raise InputError(
                 f"case {case.id}: image {case.images[0]} has {self._whole.ndim} spatial axes (shape "
                 f"{self._whole.shape}), expected {spec.ndim}; a further axis of channels needs its names in the dataset"
             )
         if case.box is not None and case.box.clip(self._whole.shape) != case.box:
-            raise BadInput(f"case {case.id}: its box {case.box} is not inside the image {self._whole.shape}")
+            raise InputError(f"case {case.id}: its box {case.box} is not inside the image {self._whole.shape}")
         self.box = case.box or Box.whole(self._whole.shape)
         self.grid = self._whole if case.box is None else self._whole.crop(case.box)
         placed = [(files, [self._placed(source, "linear") for source in part]) for files, part in opened]
@@ -105,7 +105,7 @@ class OpenCase:
         cells without data are NaN, and valid if any date has data.
 
         Raises:
-            BadInput: Unknown label values, NaN cells where they are refused, or a damaged file.
+            InputError: Unknown label values, NaN cells where they are refused, or a damaged file.
         """
         grid = self.grid if box is None else self.grid.crop(box)
         window = self.box if box is None else box.shift(self.box.start)
@@ -135,7 +135,7 @@ class OpenCase:
     def _check_dates(self) -> None:
         case, slots = self.case, self.spec.dates
         if bool(slots) != bool(case.days):
-            raise BadInput(
+            raise InputError(
                 f"case {case.id}: {len(case.days) or 'no'} dates in {case.images[0]}, "
                 + (f"expected a time series of up to {slots}" if slots else "where no time axis was declared")
                 + "; data.dates says how dates lie in files"
@@ -173,7 +173,7 @@ class OpenCase:
         if self.reading.mask_colours:
             source = ColourMask(source, self.reading.mask_colours, self.spec.labels)
         if source.n_channels != 1:
-            raise BadInput(
+            raise InputError(
                 f"case {self.case.id}: label {path} has {source.n_channels} channels, expected 1 with a class value in "
                 "each voxel; merge overlapping masks into one label file, with a value of its own for each overlap"
             )
@@ -193,7 +193,7 @@ class OpenCase:
                 self.notes.append(f"{where}: warped from {crs_name(grid.frame)} to {crs_name(reference.frame)}")
                 return aligned(source, reference, order=order)
             came, expected = (crs_name(g.frame) for g in (grid, reference))
-            raise BadInput(
+            raise InputError(
                 f"{where}: its CRS is {came}, expected {expected}; data.other_crs=warp warps it as it is read"
             )
         comparable = scene or grid.frame == reference.frame
@@ -206,12 +206,12 @@ class OpenCase:
             return aligned(source, reference, order=order)
         if not np.isfinite(offset):
             came, expected = (f"shape {g.shape} in {crs_name(g.frame)}" for g in (source.grid, reference))
-            raise BadInput(
+            raise InputError(
                 f"{where}: {came}, expected {expected}; resample it onto that grid, or check that the files belong "
                 "together"
             )
         arranged = "" if turned is source else f" with its axes in the order {reference.orientation}"
-        raise BadInput(
+        raise InputError(
             f"{where}: displaced by up to {offset:.3g} voxels{arranged}, allowed are {reading.grid_tolerance:g}; "
             f"{way_out(offset, 'data.grid_tolerance')}"
         )

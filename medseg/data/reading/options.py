@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from medseg.data.layout.dates import Dates
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.formats.colours import Colours, colours_by_name
 from medseg.geometry.tolerance import GRID_TOLERANCE, checked_tolerance
 
@@ -60,7 +60,7 @@ class Reading:
         """From the keys of ``conf/data`` that have the same names; others are passed over.
 
         Raises:
-            BadInput: A choice that there is not.
+            InputError: A choice that there is not.
         """
         given = {f.name: settings[f.name] for f in fields(cls) if settings.get(f.name) is not None}
         if "bands" in given:
@@ -72,7 +72,7 @@ class Reading:
         choices = {"nonfinite": ("error", "mask"), "other_grid": ("error", "align"), "other_crs": ("error", "warp")}
         for key, known in choices.items():
             if given.get(key, known[0]) not in known:
-                raise BadInput(f"data.{key}={given[key]}: choose {' or '.join(known)}")
+                raise InputError(f"data.{key}={given[key]}: choose {' or '.join(known)}")
         return cls(**given)
 
     def to_dict(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from medseg.data.sampling.patches import PreparedCase, chooser, draw_valid_box, is_forced, widen
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.box import Box
 from medseg.sample import Sample
 
@@ -45,7 +45,7 @@ class PatchDataset(Dataset[Window]):
         labelled: Whether only annotated cells are of use; not in pretraining.
 
     Raises:
-        BadInput: No case, an unknown strategy, or settings out of range.
+        InputError: No case, an unknown strategy, or settings out of range.
     """
 
     def __init__(
@@ -63,9 +63,9 @@ class PatchDataset(Dataset[Window]):
         labelled: bool = True,
     ) -> None:
         if not cases:
-            raise BadInput("no training case came; check data.fold and data.split_file")
+            raise InputError("no training case came; check data.fold and data.split_file")
         if not 0 <= min_valid <= 1:
-            raise BadInput(f"sampling: min_valid {min_valid} came, expected a share from 0 to 1, such as 0.5")
+            raise InputError(f"sampling: min_valid {min_valid} came, expected a share from 0 to 1, such as 0.5")
         self.cases = tuple(cases)
         self.patch = tuple(patch)
         self.window = tuple(window)

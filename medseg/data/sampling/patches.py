@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.box import Box
 from medseg.sample import Sample
 
@@ -187,16 +187,16 @@ def chooser(
         labelled: Whether only annotated cells are of use; not in pretraining.
 
     Raises:
-        BadInput: Another strategy, a negative exponent, or cases without a single valid cell.
+        InputError: Another strategy, a negative exponent, or cases without a single valid cell.
     """
     if strategy not in ("case", "area", "class", "group"):
-        raise BadInput(f"sampling strategy {strategy!r} came, choose case, area, class or group")
+        raise InputError(f"sampling strategy {strategy!r} came, choose case, area, class or group")
     if strategy == "case":
         return ByCase(len(cases), seed)
     if not rarity >= 0:
-        raise BadInput(f"sampling: rarity {rarity} came, expected 0 (classes equally likely) or more, such as 0.5")
+        raise InputError(f"sampling: rarity {rarity} came, expected 0 (classes equally likely) or more, such as 0.5")
     if not any(_areas(cases, labelled=labelled)):
-        raise BadInput(
+        raise InputError(
             f"sampling: none of the {len(cases)} training cases has a valid, labelled cell; check nodata, validity "
             "masks and ignored label values"
         )

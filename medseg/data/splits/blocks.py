@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import product
 
 from medseg.data.case import Case
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.box import Box
 
 
@@ -35,7 +35,7 @@ def blocks(
         ``volume@0-1-2`` after their place on each axis. A case of a single block stays as it is.
 
     Raises:
-        BadInput: A size below 1, a negative buffer, or as many sizes as there aren't axes.
+        InputError: A size below 1, a negative buffer, or as many sizes as there aren't axes.
 
     Example:
         >>> scene = Case("scene", (), None, "scene")
@@ -46,7 +46,7 @@ def blocks(
     for case, shape in zip(cases, shapes, strict=True):
         sizes = [size] * len(shape) if isinstance(size, int) else list(size)
         if len(sizes) != len(shape) or min(sizes) < 1 or buffer < 0:
-            raise BadInput(
+            raise InputError(
                 f"case {case.id}, shape {tuple(shape)}: blocks of {size} cells with a buffer of {buffer} came, "
                 f"expected a size of 1 or more (or {len(shape)}, one an axis) and a buffer of 0 or more"
             )
@@ -88,14 +88,14 @@ def runs(cases: Sequence[Case], length: int) -> list[Case]:
         The cases in the same order; a group is named after its first and last case.
 
     Raises:
-        BadInput: A length below 1.
+        InputError: A length below 1.
 
     Example:
         >>> [c.group for c in runs([Case(f"s{i}", (), None, f"s{i}") for i in (8, 9, 10, 11)], 2)]
         ['s8..s9', 's8..s9', 's10..s11', 's10..s11']
     """
     if length < 1:
-        raise BadInput(f"runs of {length} cases came, expected a length of 1 or more")
+        raise InputError(f"runs of {length} cases came, expected a length of 1 or more")
     group: dict[str, str] = {}
     for stack in _stacks(cases):
         for start, stop in _cut(len(stack), length, 0):

@@ -16,7 +16,7 @@ import numpy as np
 from medseg import formats
 from medseg.data.case import Case, refuse
 from medseg.data.splits.blocks import beside
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 Files = str | Path | Sequence[str | Path]
 """A user's own folds:
@@ -45,7 +45,7 @@ def grouped(cases: Sequence[Case], groups: str | None) -> list[Case]:
             None leaves the cases as they are.
 
     Raises:
-        BadInput: A case without a group, an invalid expression, or a table without these columns.
+        InputError: A case without a group, an invalid expression, or a table without these columns.
 
     Example:
         >>> visits = [Case(f"p1_visit{i}", (), None, f"p1_visit{i}") for i in (1, 2)]
@@ -67,7 +67,7 @@ def _groups_by_name(cases: Sequence[Case], expression: str) -> dict[str, str]:
     try:
         pattern = re.compile(expression)
     except re.error as error:
-        raise BadInput(
+        raise InputError(
             f"data.groups={expression!r} is no regular expression ({error}); give one, or a .csv file"
         ) from error
     hits = {c.id: pattern.search(c.id) for c in cases}
@@ -87,11 +87,11 @@ def _rows(path: Path, setting: str, *columns: tuple[str, ...]) -> list[dict[str,
     """Rows of a table that has the columns of exactly one of the choices."""
     wanted = " or ".join(",".join(names) for names in columns)
     if not path.is_file():
-        raise BadInput(f"{setting}: no such file; expected a table with the columns {wanted}")
+        raise InputError(f"{setting}: no such file; expected a table with the columns {wanted}")
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, restval="")
         if sum(set(names) <= set(reader.fieldnames or ()) for names in columns) != 1:
-            raise BadInput(f"{path}: columns are {reader.fieldnames}, expected {wanted} in the first line")
+            raise InputError(f"{path}: columns are {reader.fieldnames}, expected {wanted} in the first line")
         return list(reader)
 
 
@@ -127,12 +127,12 @@ def folds(cases: Sequence[Case], n_folds: int = USUAL, seed: int = 12345) -> lis
         Sorted ids of each fold.
 
     Raises:
-        BadInput: Fewer than two folds, or fewer groups than folds.
+        InputError: Fewer than two folds, or fewer groups than folds.
     """
     sizes = Counter(c.group for c in cases)
     if not 2 <= n_folds <= len(sizes):
         expected = f"2 to {len(sizes)} folds" if len(sizes) > 1 else "at least 2 groups"
-        raise BadInput(
+        raise InputError(
             f"{n_folds} folds of {len(sizes)} group(s) of cases: expected {expected}, as each fold validates on "
             "a group; set data.n_folds, or data.fold=all to train and validate on every case"
         )
@@ -175,7 +175,7 @@ def split(
             left out; for stacks whose sections are cases, see ``blocks.runs``.
 
     Raises:
-        BadInput: No such fold; or a file that is malformed, names unknown cases, or has a case or a
+        InputError: No such fold; or a file that is malformed, names unknown cases, or has a case or a
             group on both sides; or a gap that leaves no training case.
     """
     parts = None if file is None else _read_folds(file, [c.id for c in cases])
@@ -196,7 +196,7 @@ def split(
         train, val = part["train"], part["val"]
     near = beside([c.id for c in cases], val, gap)
     if near >= set(train):
-        raise BadInput(f"fold {fold}: all {len(train)} training cases lie within data.gap={gap} of a validation case")
+        raise InputError(f"fold {fold}: all {len(train)} training cases lie within data.gap={gap} of a validation case")
     return [name for name in train if name not in near], val
 
 
@@ -215,14 +215,14 @@ def held_out(cases: Sequence[Case], fold: int | str, file: Files | None) -> list
 
 def _check_fold(fold: int | str, n_folds: int, where: str) -> None:
     if isinstance(fold, str) or not 0 <= fold < n_folds:
-        raise BadInput(f'fold {fold!r} of {where}: expected 0 to {n_folds - 1}, or "all"; set data.fold')
+        raise InputError(f'fold {fold!r} of {where}: expected 0 to {n_folds - 1}, or "all"; set data.fold')
 
 
 def _check_part(cases: Sequence[Case], part: Mapping[str, list[str]], where: str) -> None:
     group = {c.id: c.group for c in cases}
     train, val = part["train"], part["val"]
     if not train or not val:
-        raise BadInput(f"{where}: {len(train)} training and {len(val)} validation cases; each needs at least one")
+        raise InputError(f"{where}: {len(train)} training and {len(val)} validation cases; each needs at least one")
     _check_known(cases, [name for names in part.values() for name in names], where)
     called = {"train": "training", "val": "validation", "test": "test"}
     for one, other in combinations(part, 2):
@@ -268,25 +268,25 @@ def _read_json(path: Path) -> list[_Part]:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BadInput(
+        raise InputError(
             f"{path}: cannot be read as JSON ({error}); set data.split_file to a .json or .csv file, or to two lists, "
             "[train.txt, val.txt]"
         ) from error
     whole = isinstance(entries, list) and all(isinstance(e, dict) and {"train", "val"} <= set(e) for e in entries)
     if not whole or not entries:
-        raise BadInput(f'{path}: expected a list of {{"train": [case ids], "val": [case ids]}}, one a fold')
+        raise InputError(f'{path}: expected a list of {{"train": [case ids], "val": [case ids]}}, one a fold')
     return [{side: list(map(str, entry.get(side, ()))) for side in ("train", "val", "test")} for entry in entries]
 
 
 def _read_lists(paths: Sequence[Path]) -> _Part:
     if len(paths) not in (2, 3):
-        raise BadInput(f"data.split_file: {len(paths)} lists came, expected [train.txt, val.txt] or a test.txt too")
+        raise InputError(f"data.split_file: {len(paths)} lists came, expected [train.txt, val.txt] or a test.txt too")
     part: _Part = {}
     for side, path in zip(("train", "val", "test"), paths, strict=False):
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, ValueError) as error:
-            raise BadInput(f"{path}: cannot be read as a list ({error}); expected a case in each line") from error
+            raise InputError(f"{path}: cannot be read as a list ({error}); expected a case in each line") from error
         names = [line.split(",")[0] for line in lines] if path.suffix.lower() == ".csv" else lines
         part[side] = [name.strip() for name in names if name.strip()]
     return part
@@ -295,14 +295,14 @@ def _read_lists(paths: Sequence[Path]) -> _Part:
 def _read_table(path: Path) -> list[_Part]:
     rows = _rows(path, f"data.split_file={path}", ("case", "fold"), ("case", "split"))
     if not rows:
-        raise BadInput(f"{path}: no case in the table; add a line for each")
+        raise InputError(f"{path}: no case in the table; add a line for each")
     if "split" in rows[0]:
         unknown = [f"{row['case']} ({row['split']})" for row in rows if row["split"] not in ("train", "val", "test")]
         refuse(unknown, f"case(s) in {path} with another split than train, val or test", "mend the column")
         return [{side: [row["case"] for row in rows if row["split"] == side] for side in ("train", "val", "test")}]
     came = sorted({row["fold"] for row in rows}, key=lambda fold: (len(fold), fold))
     if came != [str(k) for k in range(len(came))]:
-        raise BadInput(f"{path}: folds are {came}, expected numbers from 0 without a gap; mend the column")
+        raise InputError(f"{path}: folds are {came}, expected numbers from 0 without a gap; mend the column")
     return [
         {
             "train": [row["case"] for row in rows if row["fold"] != fold],

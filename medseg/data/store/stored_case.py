@@ -28,7 +28,7 @@ import numpy.typing as npt
 from medseg.data.preprocessing.preprocess import Trace
 from medseg.data.store.cell_index import CellIndex, valid_share
 from medseg.data.store.checked_array import CheckedArray, record_of
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.box import Box, read_padded
 from medseg.geometry.grid import Grid
 from medseg.labels import IGNORE
@@ -40,7 +40,7 @@ DRAFT = ".building-"
 """Beginning of the names of folders that are being written."""
 
 
-class DamagedEntry(BadInput):
+class DamagedEntry(InputError):
     """A prepared case whose files can't be read as they were written; the store is only a cache of it.
 
     A loader process hands it on with its traceback in front, of which the line is left here.

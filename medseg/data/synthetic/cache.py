@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg.data.case import first_five
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.runtime.drafts import draft_folder, remove_dead_folders
 
 
@@ -33,7 +33,7 @@ def draw_once(folder: Path, draw: Callable[[Path], None]) -> None:
     Where another process has drawn the same meanwhile, its folder stays.
 
     Raises:
-        BadInput: Beside ``folder`` lie files of other kinds: ``data.root`` came for a dataset of the user's own.
+        InputError: Beside ``folder`` lie files of other kinds: ``data.root`` came for a dataset of the user's own.
     """
     if folder.is_dir():
         return
@@ -56,7 +56,7 @@ def _refuse_among_others(root: Path) -> None:
     entries = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
     others = [name for name in entries if not name.startswith(".") and not re.fullmatch(r"[0-9a-f]{12}", name)]
     if others:
-        raise BadInput(
+        raise InputError(
             f"data.root={root}: holds {first_five(others)}, among which no drawn cases are put; say how your own lie "
             "there (data=nnunet, volumes, rasters or images; --options data lists all), or leave data.root out"
         )

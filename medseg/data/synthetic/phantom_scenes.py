@@ -14,7 +14,7 @@ from medseg.data.datasets.rasters import RastersDataset
 from medseg.data.reading.options import Reading
 from medseg.data.synthetic.cache import draw_once, settings_folder
 from medseg.data.synthetic.scene import BANDS, COLOURS, IGNORE_VALUE, LABELS, NODATA, NOMINAL_SHAPE, draw_scene
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.sample import DataSpec
 
 _DRAWING = 1
@@ -33,13 +33,13 @@ class DrawnScenes(Dataset):
         scenes: Further arguments of the ``RastersDataset``.
 
     Raises:
-        BadInput: Too few scenes or cells.
+        InputError: Too few scenes or cells.
     """
 
     def __init__(self, root: Path | str, settings: Mapping[str, Any], *, drawing: int, **scenes: Any) -> None:
         n_scenes, n_test, shape = (settings[key] for key in ("n_scenes", "n_test", "shape"))
         if n_scenes < 2 or n_test < 0 or len(shape) != 2 or min(shape) < 32:
-            raise BadInput(
+            raise InputError(
                 f"{self.name}: n_scenes={n_scenes}, n_test={n_test}, shape={tuple(shape)} came; expected at least 2 "
                 "scenes, no negative number of test scenes and two axes of at least 32 cells"
             )

@@ -11,7 +11,7 @@ from medseg.data.layout.dates import Dates, shown
 from medseg.data.reading.options import Reading
 from medseg.data.synthetic.phantom_scenes import DrawnScenes
 from medseg.data.synthetic.series import BANDS, COLOURS, LABELS, NODATA, draw_series
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 _DRAWING = 1
 """Raised with every change of the drawing, so that series drawn before are not taken for new ones."""
@@ -34,7 +34,7 @@ class PhantomSeries(DrawnScenes):
         normalisation: Scheme of every channel, as for ``RastersDataset``.
 
     Raises:
-        BadInput: Fewer than 5 dates, which do not tell two cycles a year from none or one.
+        InputError: Fewer than 5 dates, which do not tell two cycles a year from none or one.
     """
 
     name = "phantom_series"
@@ -53,7 +53,7 @@ class PhantomSeries(DrawnScenes):
         normalisation: str = "standard",
     ) -> None:
         if dates < 5:
-            raise BadInput(f"phantom_series: dates={dates} came, expected 5 or more, to tell two cycles a year")
+            raise InputError(f"phantom_series: dates={dates} came, expected 5 or more, to tell two cycles a year")
         slots = reading.dates.slots if reading.dates and reading.dates.slots else dates
         super().__init__(
             root,

@@ -15,7 +15,7 @@ from medseg import formats
 from medseg.data.dataset import Case, Dataset
 from medseg.data.datasets.nnunet import NnunetDataset, declared_spec
 from medseg.data.synthetic.cache import draw_once, settings_folder
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.grid import Grid
 from medseg.sample import DataSpec
 
@@ -61,7 +61,7 @@ class PhantomVolumes(Dataset):
         seed: int = 0,
     ) -> None:
         if n_cases < 2 or n_test < 0 or len(shape) != 3 or min(shape) < 8:
-            raise BadInput(
+            raise InputError(
                 f"phantom_volumes: n_cases={n_cases}, n_test={n_test}, shape={tuple(shape)} came; expected at least 2 "
                 "cases, no negative number of test cases and three axes of at least 8 voxels"
             )

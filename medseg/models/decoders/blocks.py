@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.layers import CONV, normalisation
 
 LINEAR = {2: "bilinear", 3: "trilinear"}
@@ -36,7 +36,7 @@ def norm_layer(norm: str, channels: int, ndim: int) -> nn.Module:
     """Normalisation over the batch, or within each image over groups of channels, as ``norm`` says.
 
     Raises:
-        BadInput: Another name.
+        InputError: Another name.
     """
     one_of("norm", norm, NORMS)
     return normalisation(norm, channels, ndim)
@@ -52,29 +52,29 @@ def positive(**settings: int) -> None:
     """Refuse settings of the decoder below 1.
 
     Raises:
-        BadInput: Names the first of them.
+        InputError: Names the first of them.
     """
     for key, value in settings.items():
         if value < 1:
-            raise BadInput(f"model.decoder.{key}={value}: expected 1 or more")
+            raise InputError(f"model.decoder.{key}={value}: expected 1 or more")
 
 
 def fraction(**settings: float) -> None:
     """Refuse settings of the decoder outside [0, 1), such as a share of values to drop.
 
     Raises:
-        BadInput: Names the first of them.
+        InputError: Names the first of them.
     """
     for key, value in settings.items():
         if not 0 <= value < 1:
-            raise BadInput(f"model.decoder.{key}={value}: expected 0 or more and less than 1")
+            raise InputError(f"model.decoder.{key}={value}: expected 0 or more and less than 1")
 
 
 def one_of(key: str, value: str, options: Sequence[str]) -> None:
     """Refuse a setting of the decoder that is none of ``options``.
 
     Raises:
-        BadInput: Names them.
+        InputError: Names them.
     """
     if value not in options:
-        raise BadInput(f"model.decoder.{key}={value}: expected {', '.join(options[:-1])} or {options[-1]}")
+        raise InputError(f"model.decoder.{key}={value}: expected {', '.join(options[:-1])} or {options[-1]}")

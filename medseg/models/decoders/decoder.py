@@ -31,7 +31,7 @@ class Decoder(nn.Module, ABC):
         asks: What the decoder asks for.
 
     Raises:
-        BadInput: Features that the neck cannot give it.
+        InputError: Features that the neck cannot give it.
     """
 
     instead: str = ""
@@ -50,7 +50,7 @@ class Decoder(nn.Module, ABC):
         of which the segmenter enlarges the first (see ``Network.forward``).
 
         Raises:
-            BadInput: In training, a layer is to normalise one value over a batch of one.
+            InputError: In training, a layer is to normalise one value over a batch of one.
         """
         with refuse_lone_cell(f"decoder {type(self).__name__}", image.shape[2:], self.instead):
             return self.decode(self.neck(given, image.shape[2:]), image)

@@ -8,7 +8,7 @@ from math import floor, log2
 from jaxtyping import Float
 from torch import Tensor, cat, nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.decoders.blocks import INSTEAD, conv_norm_relu, fraction, norm_layer, one_of, positive, resize
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Feature
@@ -37,7 +37,7 @@ class DPT(Decoder):
         norm: ``batch``, or ``group`` for batches of one.
 
     Raises:
-        BadInput: Settings out of range.
+        InputError: Settings out of range.
 
     References:
         Ranftl et al., Vision Transformers for Dense Prediction, ICCV 2021. In smp's this is
@@ -62,7 +62,7 @@ class DPT(Decoder):
         fraction(dropout=dropout)
         one_of("readout", readout, READOUTS)
         if not channels or min(channels) < 1:
-            raise BadInput(f"model.decoder.channels={list(channels)}: expected one width or more, each of 1 or more")
+            raise InputError(f"model.decoder.channels={list(channels)}: expected one width or more, each of 1 or more")
         mixed = [readout == "project" and f.tokens and f.prefix > 0 for f in features]
         self.readout = nn.ModuleList(
             nn.Sequential(nn.Linear(2 * f.channels, f.channels), nn.GELU()) if mix else nn.Identity()

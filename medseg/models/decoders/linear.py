@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, cat
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.decoders.blocks import resize
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Feature
@@ -25,7 +25,7 @@ class Linear(Decoder):
             and concatenates their channels.
 
     Raises:
-        BadInput: No such feature.
+        InputError: No such feature.
 
     References:
         Oquab et al., DINOv2, 2023 (its linear evaluation of segmentation: the last feature, or the last
@@ -36,7 +36,7 @@ class Linear(Decoder):
         super().__init__(facts, features, asks="grids")
         n = len(features)
         if level != "all" and (isinstance(level, str) or not -n <= level < n):
-            raise BadInput(
+            raise InputError(
                 f"model.decoder.level={level}: the encoder has {n} features; expected {-n} to {n - 1} or all"
             )
         self.levels = range(n) if isinstance(level, str) else (level,)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.decoders.blocks import fraction, norm_layer, positive, resize
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.decoders.queries import Queries
@@ -50,7 +50,7 @@ class MaskTransformer(Decoder):
         dropout: Within attention, in training.
 
     Raises:
-        BadInput: Settings out of range; features that don't make a pyramid.
+        InputError: Settings out of range; features that don't make a pyramid.
 
     References:
         Cheng et al., MaskFormer, NeurIPS 2021 (pyramid, sum over queries); Mask2Former, CVPR 2022
@@ -74,7 +74,7 @@ class MaskTransformer(Decoder):
         positive(channels=channels, queries=queries, layers=layers, heads=heads, feedforward=feedforward)
         fraction(dropout=dropout)
         if channels % heads or channels < 2 * facts.ndim:
-            raise BadInput(
+            raise InputError(
                 f"model.decoder.channels={channels}: expected a multiple of model.decoder.heads={heads}, "
                 f"{2 * facts.ndim} or more"
             )

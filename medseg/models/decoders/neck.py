@@ -11,7 +11,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.encoders.encoder import Feature, Stride
 from medseg.models.layers import CONV_TRANSPOSED, CellNorm
 
@@ -46,7 +46,7 @@ class Neck(nn.Module):
         asks: What the decoder asks for.
 
     Raises:
-        BadInput: Strides that neither fall nor are all equal; too many of one stride.
+        InputError: Strides that neither fall nor are all equal; too many of one stride.
 
     References:
         Li et al., Exploring Plain Vision Transformer Backbones for Object Detection, 2022 (which feeds every
@@ -60,7 +60,7 @@ class Neck(nn.Module):
         strides = [f.stride for f in features]
         plain = len(features) > 1 and len(set(strides)) == 1
         if asks == "pyramid" and not plain and not _falls(strides):
-            raise BadInput(
+            raise InputError(
                 f"features of strides {[_told(s) for s in strides]} came, expected each coarser than the one before "
                 f"it, or all alike; choose others, as with model.encoder.indices"
             )
@@ -109,7 +109,7 @@ def _powers(stride: tuple[Stride, ...], n: int) -> list[int]:
     """Of 2, by which each of ``n`` features of one stride becomes finer; falling by one.
 
     Raises:
-        BadInput: Levels would be too coarse.
+        InputError: Levels would be too coarse.
 
     Example:
         >>> _powers((16, 16), 4), _powers((4, 4), 4)
@@ -118,7 +118,7 @@ def _powers(stride: tuple[Stride, ...], n: int) -> list[int]:
     finest = max(floor(log2(max(stride) / _FINEST)), 0)
     first = min(max(n - 2, 0), finest)
     if first - (n - 1) < -_COARSER:
-        raise BadInput(
+        raise InputError(
             f"{n} features of stride {_told(stride)} can't become a pyramid; ask the encoder for "
             f"{finest + _COARSER + 1} or fewer, as with model.encoder.indices"
         )

@@ -42,7 +42,7 @@ class OCR(Decoder):
         norm: ``batch``, or ``group`` for batches of one.
 
     Raises:
-        BadInput: Settings out of range; features that don't make a pyramid.
+        InputError: Settings out of range; features that don't make a pyramid.
 
     References:
         Yuan, Chen and Wang, Object-Contextual Representations for Semantic Segmentation, ECCV 2020.

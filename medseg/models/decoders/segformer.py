@@ -28,7 +28,7 @@ class SegFormer(Decoder):
         norm: ``batch``, or ``group`` for batches of one.
 
     Raises:
-        BadInput: Settings out of range; features that don't make a pyramid.
+        InputError: Settings out of range; features that don't make a pyramid.
 
     References:
         Xie et al., SegFormer, NeurIPS 2021 (its two widths are 256 and 768).

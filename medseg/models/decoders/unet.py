@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, cat, nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.decoders.blocks import INSTEAD, one_of, positive, resize
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Feature, Stride
@@ -40,7 +40,7 @@ class UNet(Decoder):
         deep_supervision: In training, logits of every level instead of the finest only.
 
     Raises:
-        BadInput: Settings out of range; a single feature without the image; features that don't make a pyramid.
+        InputError: Settings out of range; a single feature without the image; features that don't make a pyramid.
 
     References:
         Ronneberger et al., U-Net, 2015. Isensee et al., nnU-Net, 2021 (blocks, widths, deep supervision).
@@ -70,7 +70,7 @@ class UNet(Decoder):
         one_of("upsampling", upsampling, UPSAMPLING)
         one_of("norm", norm, NORMS)
         if kernel < 1 or kernel % 2 == 0:
-            raise BadInput(f"model.decoder.kernel={kernel}: expected an odd number")
+            raise InputError(f"model.decoder.kernel={kernel}: expected an odd number")
         ndim, ones = facts.ndim, (1,) * facts.ndim
         levels = list(self.neck.features)
         kernels = (kernel,) * ndim
@@ -80,7 +80,7 @@ class UNet(Decoder):
             self.from_image = stack(ConvBlock, 2, facts.in_channels, width, kernels, ones, norm)
             levels.insert(0, Feature(width, ones))
         if len(levels) < 2:
-            raise BadInput(
+            raise InputError(
                 "decoder UNet: a single feature came and no skip from the image, expected two levels or more; "
                 "set model.decoder.image_skip=true or ask the encoder for more features"
             )

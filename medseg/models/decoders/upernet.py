@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, cat, nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.decoders.blocks import INSTEAD, conv_norm_relu, fraction, positive, resize
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Feature
@@ -35,7 +35,7 @@ class UPerNet(Decoder):
         norm: ``batch``, or ``group`` for batches of one: a pool of one cell can't be normalised over one image.
 
     Raises:
-        BadInput: Settings out of range; features that don't make a pyramid.
+        InputError: Settings out of range; features that don't make a pyramid.
 
     References:
         Xiao et al., Unified Perceptual Parsing for Scene Understanding, ECCV 2018.
@@ -57,7 +57,7 @@ class UPerNet(Decoder):
         positive(channels=channels)
         fraction(dropout=dropout)
         if not pool or min(pool) < 1:
-            raise BadInput(f"model.decoder.pool={list(pool)}: expected one size or more, of 1 cell or more")
+            raise InputError(f"model.decoder.pool={list(pool)}: expected one size or more, of 1 cell or more")
         *finer, coarsest = (f.channels for f in self.neck.features)
         ndim = facts.ndim
         self.pools = nn.ModuleList(

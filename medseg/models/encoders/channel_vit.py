@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.encoders.channel_tokens import Tokens, present_in, sample_channels
 from medseg.models.encoders.encoder import Encoder, Feature
 from medseg.models.encoders.vit import choose
@@ -63,7 +63,7 @@ class ChannelViT(Encoder):
         loading: See ``Encoder``; ``adapt`` is the strategy for the channels' embeddings.
 
     Raises:
-        BadInput: Settings that do not fit each other; a channel without a wavelength where it is asked for.
+        InputError: Settings that do not fit each other; a channel without a wavelength where it is asked for.
 
     References:
         Bao et al., Channel Vision Transformers: An Image Is Worth C x 16 x 16 Words, 2024. There the class token
@@ -87,9 +87,9 @@ class ChannelViT(Encoder):
     ) -> None:
         size = (token,) * facts.ndim if isinstance(token, int) else tuple(token)
         if len(size) != facts.ndim or min(size) < 1:
-            raise BadInput(f"model.encoder.token={token}: expected cells of a token, one number or {facts.ndim}")
+            raise InputError(f"model.encoder.token={token}: expected cells of a token, one number or {facts.ndim}")
         if width % num_heads or embedding not in _EMBEDDINGS:
-            raise BadInput(
+            raise InputError(
                 f"ChannelViT: width={width}, num_heads={num_heads}, embedding={embedding}: expected a multiple of "
                 f"num_heads, and {' or '.join(_EMBEDDINGS)}"
             )
@@ -135,7 +135,7 @@ class ChannelViT(Encoder):
         """Weights by the words of ``model.encoder.weights``, with learned embeddings of the data's channels.
 
         Raises:
-            BadInput: See ``Encoder.fetch``; a strategy that finds nothing to go by.
+            InputError: See ``Encoder.fetch``; a strategy that finds nothing to go by.
         """
         found, self._origins = super().fetch(source), ()
         if "patch_embed.channel_embed" not in dict(self.net.named_parameters()):
@@ -204,11 +204,11 @@ def _wavelengths_nm(channels: Sequence[Channel]) -> tuple[float, ...]:
     """Wavelength of each channel of the data.
 
     Raises:
-        BadInput: Some have none.
+        InputError: Some have none.
     """
     unknown = [c.name for c in channels if c.wavelength_nm is None]
     if unknown:
-        raise BadInput(
+        raise InputError(
             f"model.encoder.embedding=wavelength: {', '.join(unknown)} has none; give data.wavelengths_nm, or choose "
             f"model.encoder.embedding=name"
         )

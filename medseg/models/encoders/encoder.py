@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.network import Facts
 from medseg.sample import Channel
 from medseg.weights import load
@@ -121,7 +121,7 @@ class Encoder(nn.Module, ABC):
         """Weights by the words of ``model.encoder.weights``; families with a hub of their own add to it.
 
         Raises:
-            BadInput: No such file, or one that is not safe to read; no network.
+            InputError: No such file, or one that is not safe to read; no network.
         """
         return read(source)
 
@@ -141,7 +141,7 @@ class Encoder(nn.Module, ABC):
         """Refuse weights that can't be had, before data is read; they are read again when they are loaded.
 
         Raises:
-            BadInput: See ``fetch``.
+            InputError: See ``fetch``.
         """
         if self.loading.weights is not None:
             self.fetch(str(self.loading.weights))
@@ -154,7 +154,7 @@ class Encoder(nn.Module, ABC):
                 the weights were trained with; None to compare nothing.
 
         Raises:
-            BadInput: Weights that cannot be had, or that cover less than the least share or lack essential parts.
+            InputError: Weights that cannot be had, or that cover less than the least share or lack essential parts.
         """
         if self.loading.weights is None:
             return None
@@ -176,7 +176,7 @@ def check_features(encoder: Encoder, in_channels: int, shape: Sequence[int]) -> 
     """Hold what an encoder gives for an image of ``shape`` to what it declares; on the meta device, at no cost.
 
     Raises:
-        BadInput: Another number of features, or another shape of one.
+        InputError: Another number of features, or another shape of one.
     """
     name = type(encoder).__name__
     held = [*encoder.named_parameters(), *encoder.named_buffers()]  # buffers that are not saved too
@@ -188,14 +188,14 @@ def check_features(encoder: Encoder, in_channels: int, shape: Sequence[int]) -> 
     finally:
         encoder.train(trained)
     if len(given) != len(encoder.features):
-        raise BadInput(f"{name}: {len(given)} features came, {len(encoder.features)} are declared")
+        raise InputError(f"{name}: {len(given)} features came, {len(encoder.features)} are declared")
     for i, (feature, tensor) in enumerate(zip(encoder.features, given, strict=True)):
         grid = tuple(int(s // d) for s, d in zip(shape, feature.stride, strict=True))
         expected = (1, feature.channels, *grid)
         if feature.tokens:
             expected = (1, feature.prefix + prod(grid), feature.channels)
         if tuple(tensor.shape) != expected:
-            raise BadInput(
+            raise InputError(
                 f"{name}: feature {i} of an image of shape {tuple(shape)} has the shape {tuple(tensor.shape)}, "
                 f"declared is {expected}"
             )

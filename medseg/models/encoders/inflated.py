@@ -8,7 +8,7 @@ from dataclasses import replace
 from jaxtyping import Float
 from torch import Tensor
 
-from medseg.errors import BadInput, told_as
+from medseg.errors import InputError, rename_keys
 from medseg.models.encoders.encoder import Encoder, Feature
 from medseg.models.encoders.inflated_layers import Depth, inflate_modules
 from medseg.models.encoders.slice_wise import OF, Sliced
@@ -47,7 +47,7 @@ class Inflated(Sliced):
         depth_kernel: Most cells of a kernel along the new axis, an odd number; None for as many as in the plane.
 
     Raises:
-        BadInput: See ``Sliced``; an encoder that can't be inflated.
+        InputError: See ``Sliced``; an encoder that can't be inflated.
 
     References:
         Carreira and Zisserman, Quo vadis, action recognition?, 2017.
@@ -63,12 +63,12 @@ class Inflated(Sliced):
         depth_kernel: int | None = None,
     ) -> None:
         if depth_kernel is not None and (depth_kernel < 1 or depth_kernel % 2 == 0):
-            raise BadInput(f"model.encoder.depth_kernel={depth_kernel}: expected an odd number of cells, or null")
+            raise InputError(f"model.encoder.depth_kernel={depth_kernel}: expected an odd number of cells, or null")
         super().__init__(facts, of=of, axis=axis)
         flat = self.inner
         self.loading = flat.loading
         if not inflate_modules(self.inner.trunk, Depth(self.axis, depth_stride, depth_kernel)):
-            raise BadInput(
+            raise InputError(
                 "model/encoder=inflated: with depth_kernel=1 nothing reaches into neighbouring slices; take "
                 "model/encoder=sliced, which leaves it to the decoder to join them"
             )
@@ -83,7 +83,7 @@ class Inflated(Sliced):
 
     def initialise(self, statistics: Mapping[str, Sequence[float]] | None = None) -> Report | None:
         """Load the weights of the encoder within; see ``Encoder.initialise``."""
-        with told_as(OF):
+        with rename_keys(OF):
             return Encoder.initialise(self, statistics)
 
     def fetch(self, source: str) -> Pretrained:

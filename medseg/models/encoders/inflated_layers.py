@@ -16,7 +16,7 @@ from timm.models._efficientnet_blocks import SqueezeExcite
 from timm.models.convnext import ConvNeXtBlock
 from torch import Tensor, nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 _ALIKE = {
     "torch.nn.modules": "Sequential ModuleList Identity Linear Dropout GroupNorm LayerNorm",
@@ -57,7 +57,7 @@ class Depth:
         have those of the stride, as have kernels that tile the image; any other kernel stays in the plane.
 
         Raises:
-            BadInput: A kernel that strides, but neither keeps the size otherwise nor tiles.
+            InputError: A kernel that strides, but neither keeps the size otherwise nor tiles.
         """
         flat = {key: _two(getattr(layer, key, 1)) for key in _GEOMETRY}
         kernel, stride, padding, dilation = (flat[key] for key in _GEOMETRY)
@@ -69,7 +69,7 @@ class Depth:
         elif step == 1 or isinstance(layer, nn.AvgPool2d) or (kernel == stride and padding == (0, 0)):
             along = (step, step, 0, 1)
         else:
-            raise BadInput(
+            raise InputError(
                 f"model/encoder=inflated: a {type(layer).__name__} of kernel {kernel}, stride {stride}, padding "
                 f"{padding} can't be strided along slices; choose model.encoder.depth_stride=false"
             )
@@ -87,7 +87,7 @@ def inflate_modules(module: nn.Module, depth: Depth) -> bool:
         Whether any of them reaches into neighbouring slices.
 
     Raises:
-        BadInput: A layer that is not known to work on volumes.
+        InputError: A layer that is not known to work on volumes.
     """
     _check(module)
     reaches = False
@@ -109,7 +109,7 @@ def _check(module: nn.Module) -> None:
     kind, place = type(module).__name__, type(module).__module__
     known = any(place.startswith(start) and kind in names.split() for start, names in _ALIKE.items())
     if not known and type(module) not in _OTHER_FORWARD.values() and not place.startswith(_ACTIVATIONS):
-        raise BadInput(
+        raise InputError(
             f"model/encoder=inflated knows timm's ResNet, ConvNeXt, RegNet, DenseNet, EfficientNet and MobileNet, "
             f"but no {kind} ({place}); model/encoder=sliced runs any encoder slice by slice"
         )

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medseg.errors import BadInput, told_as
+from medseg.errors import InputError, rename_keys
 from medseg.models.decoders.neck import to_grid
 from medseg.models.encoders.encoder import Encoder, Feature
 from medseg.models.network import Facts
@@ -43,7 +43,7 @@ class Sliced(Encoder):
         neighbours: Slices on either side that are given as channels.
 
     Raises:
-        BadInput: Images instead of volumes, no such axis, or what the encoder within refuses.
+        InputError: Images instead of volumes, no such axis, or what the encoder within refuses.
 
     Example:
         ``medseg-train model=segmenter model/encoder=sliced model/encoder@model.encoder.of=timm
@@ -55,16 +55,16 @@ class Sliced(Encoder):
     ) -> None:
         name = f"model/encoder={type(self).__name__.lower()}"
         if facts.ndim != 3:
-            raise BadInput(
+            raise InputError(
                 f"{name}: slices are of volumes, the data has {facts.ndim} spatial axes; take model.encoder.of"
             )
         if axis is not None and not -3 <= axis < 3:
-            raise BadInput(f"model.encoder.axis={axis}: expected 0, 1, 2 or null")
+            raise InputError(f"model.encoder.axis={axis}: expected 0, 1, 2 or null")
         if neighbours < 0:
-            raise BadInput(f"model.encoder.neighbours={neighbours}: expected 0 or more slices")
+            raise InputError(f"model.encoder.neighbours={neighbours}: expected 0 or more slices")
         axis = coarse_axis(facts.spacing) if axis is None else axis % 3
         flat = of_slices(facts, axis, neighbours)
-        with told_as(OF):
+        with rename_keys(OF):
             inner = of(flat)
         self.axis = axis
         super().__init__(
@@ -96,14 +96,14 @@ class Sliced(Encoder):
 
     def find_weights(self) -> None:
         """Refuse weights of the encoder within that can't be had; see ``Encoder.find_weights``."""
-        with told_as(OF):
+        with rename_keys(OF):
             self.inner.find_weights()
 
     def initialise(self, statistics: Mapping[str, Sequence[float]] | None = None) -> Report | None:
         """Load the weights of the encoder within; see ``Encoder.initialise``."""
         if statistics is not None:
             statistics = {key: list(values) * (2 * self.neighbours + 1) for key, values in statistics.items()}
-        with told_as(OF):
+        with rename_keys(OF):
             return self.inner.initialise(statistics)
 
     def forward(self, image: Float[Tensor, "b c *s"]) -> list[Tensor]:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.encoders.encoder import Encoder, Feature
 from medseg.models.network import Facts
 from medseg.models.require_2d import refuse_volumes
@@ -36,7 +36,7 @@ class Plain(Encoder):
         loading: See ``Encoder``.
 
     Raises:
-        BadInput: Volumes; indices that are not blocks in order.
+        InputError: Volumes; indices that are not blocks in order.
     """
 
     def __init__(
@@ -100,14 +100,14 @@ def sized(
     """One of the sizes of a family, with what is set apart from it.
 
     Raises:
-        BadInput: No such size.
+        InputError: No such size.
 
     Example:
         >>> sized({"base": Size(768, 12, 12)}, "base", None, 4, None)
         Size(embed_dim=768, depth=4, num_heads=12)
     """
     if size not in sizes:
-        raise BadInput(f"model.encoder.size={size}: expected one of {', '.join(sizes)}")
+        raise InputError(f"model.encoder.size={size}: expected one of {', '.join(sizes)}")
     chosen = sizes[size]
     return Size(embed_dim or chosen.embed_dim, depth or chosen.depth, num_heads or chosen.num_heads)
 
@@ -121,7 +121,7 @@ def choose(depth: int, indices: Sequence[int] | None, *, features: int = 4) -> t
         features: How many, or all blocks if there are fewer.
 
     Raises:
-        BadInput: Indices that are not blocks in order.
+        InputError: Indices that are not blocks in order.
 
     Example:
         >>> choose(12, None), choose(24, None), choose(6, None), choose(2, None)
@@ -132,7 +132,7 @@ def choose(depth: int, indices: Sequence[int] | None, *, features: int = 4) -> t
         return tuple((i + 1) * depth // n - 1 for i in range(n))
     chosen = tuple(indices)
     if not chosen or list(chosen) != sorted(set(chosen)) or not 0 <= chosen[0] <= chosen[-1] < depth:
-        raise BadInput(
+        raise InputError(
             f"model.encoder.indices={list(chosen)}: expected blocks in rising order, each from 0 to {depth - 1}"
         )
     return chosen

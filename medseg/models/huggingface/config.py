@@ -13,7 +13,7 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PreTrainedConfig
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.huggingface.sizes import ALIASES, Sizes
 from medseg.weights import hub
 from medseg.weights.resolve import file_at
@@ -60,7 +60,7 @@ def describe(sizes: Sizes, wish: Wish) -> dict[str, Any]:
         wish: What is asked for.
 
     Raises:
-        BadInput: An unknown family, size or setting; or what weights say does not agree with them.
+        InputError: An unknown family, size or setting; or what weights say does not agree with them.
     """
     given = dict(wish.config or {})
     if "model_type" in given:
@@ -70,13 +70,13 @@ def describe(sizes: Sizes, wish: Wish) -> dict[str, Any]:
     if told is not None:
         found = _narrow(sizes, told, f"config.json of {wish.key}.weights={wish.weights}", wish)
         if family not in (None, found["model_type"]):
-            raise BadInput(
+            raise InputError(
                 f"{wish.key}.family={wish.family}, but {wish.key}.weights={wish.weights} are of "
                 f"{found['model_type']}; leave the family out"
             )
     else:
         if family is None and wish.size == "auto" and not given and _is_folder(wish.weights):
-            raise BadInput(
+            raise InputError(
                 f"{wish.key}.weights={wish.weights}: this folder has no {DESCRIPTION}, which tells the architecture; "
                 f"add it, or say {wish.key}.family and {wish.key}.size"
             )
@@ -90,7 +90,7 @@ def saved(sizes: Sizes, weights: str, described: Mapping[str, Any], key: str) ->
     """The description of the network that wrote weights, which could be read: their config.json's, else the given."""
     try:
         told = _told(weights)
-    except BadInput:  # a hub's repository without config.json
+    except InputError:  # a hub's repository without config.json
         told = None
     return described if told is None else _narrow(sizes, told, f"config.json of {key}.weights={weights}", Wish(key))
 
@@ -114,7 +114,7 @@ def make(described: Mapping[str, Any], key: str) -> PreTrainedConfig:
     """The configuration of a description.
 
     Raises:
-        BadInput: Values that transformers refuses.
+        InputError: Values that transformers refuses.
     """
     _refuse_kernels(described, key)
     settings = {k: v for k, v in described.items() if k != "model_type"}
@@ -127,7 +127,7 @@ def _refuse_kernels(described: Mapping[str, Any], key: str) -> None:
     """Refuse an attention that transformers would download as a program, from a repository of the hub."""
     for name, value in described.items():
         if name in ("attn_implementation", "_attn_implementation") and not str(value).isidentifier():
-            raise BadInput(
+            raise InputError(
                 f"{key}.config.{name}={str(value)[:80]!r}: expected a way of attention that transformers has, such as "
                 "sdpa or eager; programs are not downloaded"
             )
@@ -140,15 +140,15 @@ def refusing(key: str, family: str) -> Iterator[None]:
     """Around what transformers builds from settings: what it says against them becomes one line.
 
     Raises:
-        BadInput: It does not take them.
+        InputError: It does not take them.
     """
     try:
         yield
-    except BadInput:
+    except InputError:
         raise
     except REFUSALS as error:
         told = " ".join(str(error).split()) or type(error).__name__
-        raise BadInput(f"{key}.config does not make a {family}: {told}") from error
+        raise InputError(f"{key}.config does not make a {family}: {told}") from error
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -160,15 +160,15 @@ def _told(weights: str) -> dict[str, Any] | None:
     """The config.json of weights: in their folder, beside their file, or on the hub; None if there is none.
 
     Raises:
-        BadInput: No such folder or file, no network, or a config.json that can't be read.
+        InputError: No such folder or file, no network, or a config.json that can't be read.
     """
     place = weights.rpartition("::")[0] or weights
     if place.startswith(hub.PREFIX):
         try:
             path = hub.fetch("/".join([*place.split("/")[:2], DESCRIPTION]))
-        except BadInput as error:
+        except InputError as error:
             line = str(error).replace(f"/{DESCRIPTION}:", ":")
-            raise BadInput(f"{line}, or its whole folder, with {DESCRIPTION}") from error
+            raise InputError(f"{line}, or its whole folder, with {DESCRIPTION}") from error
     else:
         path = file_at(Path(place).expanduser()).with_name(DESCRIPTION)
     if not path.is_file():
@@ -177,7 +177,7 @@ def _told(weights: str) -> dict[str, Any] | None:
         told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return dict(told)
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise BadInput(f"{path}: can't be read as the keys and values of a network ({error})") from error
+        raise InputError(f"{path}: can't be read as the keys and values of a network ({error})") from error
 
 
 def _is_folder(weights: str | None) -> bool:
@@ -188,14 +188,14 @@ def _family(sizes: Sizes, wish: Wish) -> str:
     family = ALIASES.get(wish.family, wish.family)
     if family not in sizes:
         known = {*sizes, *(short for short, long in ALIASES.items() if long in sizes)}
-        raise BadInput(f"{wish.key}.family={wish.family} is none that can be had; {nearest(wish.family, known)}")
+        raise InputError(f"{wish.key}.family={wish.family} is none that can be had; {nearest(wish.family, known)}")
     return family
 
 
 def _preset(known: Mapping[str, Mapping[str, Any]], family: str, wish: Wish) -> Mapping[str, Any]:
     size = next(iter(known)) if wish.size == "auto" else str(wish.size)
     if size not in known:
-        raise BadInput(f"{wish.key}.size={size}: expected a size of {family}, {', '.join(known)}")
+        raise InputError(f"{wish.key}.size={size}: expected a size of {family}, {', '.join(known)}")
     return known[size]
 
 
@@ -210,7 +210,7 @@ def _narrow(sizes: Sizes, told: Mapping[str, Any], where: str, wish: Wish) -> di
             return {"model_type": kind, **{k: v for k, v in inner.items() if k not in _IDLE | {"model_type"}}}
         inner = within
     instead = f"; or say {wish.key}.size, and it is not asked" if where.startswith(DESCRIPTION) else ""
-    raise BadInput(
+    raise InputError(
         f"{where}: a network of type {told.get('model_type')} came, for {wish.key} expected one of "
         f"{', '.join(sizes)}{instead}"
     )
@@ -222,7 +222,7 @@ def _check_known(family: str, given: Mapping[str, Any], key: str) -> None:
     for name, value in given.items():
         if not hasattr(usual, name):
             names = [n for n in usual.to_dict() if not n.startswith("_")]
-            raise BadInput(f"{key}.{name} is no setting of {family}; {nearest(name, names)}")
+            raise InputError(f"{key}.{name} is no setting of {family}; {nearest(name, names)}")
         within = getattr(usual, name)
         if isinstance(value, Mapping) and isinstance(within, PreTrainedConfig):
             inner = {k: v for k, v in value.items() if k != "model_type"}

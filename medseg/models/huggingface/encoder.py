@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.encoders.encoder import Encoder, Feature
 from medseg.models.encoders.vit import choose
 from medseg.models.huggingface import config as hf_config
@@ -61,7 +61,7 @@ class Transformers(Encoder):
         loading: See ``Encoder``.
 
     Raises:
-        BadInput: Volumes; what is asked for is unknown, does not agree, or can't be had.
+        InputError: Volumes; what is asked for is unknown, does not agree, or can't be had.
 
     References:
         Wolf et al., Transformers, 2020. Oquab et al., DINOv2, 2023. Siméoni et al., DINOv3, 2025. Kirillov et
@@ -116,7 +116,7 @@ class Transformers(Encoder):
         """Weights of a folder, of the hub or of a file, under the names that they have in ``trunk``.
 
         Raises:
-            BadInput: See ``weights.pretrained.read``.
+            InputError: See ``weights.pretrained.read``.
         """
         found = read(source)
         described = hf_config.saved(SIZES, source, self._described, "model.encoder")
@@ -136,7 +136,7 @@ def _indices(config: PreTrainedConfig, family: Family, indices: Sequence[int] | 
     """Blocks or stages after which features are taken.
 
     Raises:
-        BadInput: Such as there are not.
+        InputError: Such as there are not.
     """
     told = getattr(config, family.depth)
     return choose(told if family.plain else len(told), indices, features=4 if family.plain else len(told))
@@ -158,7 +158,7 @@ def _declare(
     for tensor in given:
         stride = tuple(s / n for s, n in zip(shape, tensor.shape[2:], strict=True))
         if any(s % 1 for s in stride):
-            raise BadInput(f"model.encoder.config: a feature has the stride {stride}, expected powers of 2")
+            raise InputError(f"model.encoder.config: a feature has the stride {stride}, expected powers of 2")
         features.append(Feature(tensor.shape[1], tuple(int(s) for s in stride)))
     unit = config.patch_stride[0] * config.window_size_per_stage[0] if family.read is sam2 else 1
     return features, tuple(lcm(unit, *(int(f.stride[axis]) for f in features)) for axis in range(len(_PROBED)))

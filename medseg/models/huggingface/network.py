@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from medseg.errors import BadInput, told_as
+from medseg.errors import InputError, rename_keys
 from medseg.models.huggingface import config as hf_config
 from medseg.models.huggingface import hooks, state_names
 from medseg.models.huggingface.features import FAMILIES, stages
@@ -62,7 +62,7 @@ class HfNetwork(Network):
         loading: Further fields of ``WeightOptions``; ``least_share`` is that of the parameters without the last layer.
 
     Raises:
-        BadInput: Volumes; what is asked for is unknown, does not agree, or can't be had.
+        InputError: Volumes; what is asked for is unknown, does not agree, or can't be had.
     """
 
     kind: ClassVar[str]
@@ -91,7 +91,7 @@ class HfNetwork(Network):
         refuse_volumes(type(self).__name__, facts)
         super().__init__(facts.in_channels, (STRIDE,) * facts.ndim)
         wish = hf_config.Wish("model", self.kind, size, config, weights)
-        with told_as(_KEYS):
+        with rename_keys(_KEYS):
             self._described = hf_config.describe({self.kind: self.sizes}, wish)
         self.channels: tuple[Channel, ...] = facts.channels or tuple(
             Channel(f"channel{i}") for i in range(facts.in_channels)
@@ -127,11 +127,11 @@ class HfNetwork(Network):
         """Load the weights that were asked for, and account for every tensor; rows of the last layer don't count.
 
         Raises:
-            BadInput: Weights that cannot be had, or that cover less than the least share.
+            InputError: Weights that cannot be had, or that cover less than the least share.
         """
         if self.loading.weights is None:
             return None
-        with told_as(_KEYS):
+        with rename_keys(_KEYS):
             found = self._fetch(str(self.loading.weights))
             head, held = self.net.get_submodule(self.head), f"{self.head}."
             of_head = {name: t for name, t in found.state.items() if name.startswith(held) or f".{held}" in name}
@@ -153,7 +153,7 @@ class HfNetwork(Network):
         """The configuration of a description; every stage of the encoder is given.
 
         Raises:
-            BadInput: Values that transformers refuses, or an encoder that gives no stages.
+            InputError: Values that transformers refuses, or an encoder that gives no stages.
         """
         made = hf_config.make(described, "model")
         for name, value in self.settings.items():
@@ -163,7 +163,7 @@ class HfNetwork(Network):
             family = FAMILIES.get(within.model_type)
             if family is None or family.read is not stages or family.plain:
                 known = [name for name, f in FAMILIES.items() if f.read is stages and not f.plain]
-                raise BadInput(
+                raise InputError(
                     f"model.config.backbone_config: an encoder of type {within.model_type} came, expected one of "
                     f"{', '.join(known)}"
                 )

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.decoders.mask_transformer import sum_queries
 from medseg.models.huggingface.network import HfNetwork, backbones
 from medseg.models.network import Facts
@@ -28,7 +28,7 @@ class HfOneFormer(HfNetwork):
     is ``swin_tiny``, ``convnext_large`` and so on.
 
     Raises:
-        BadInput: See ``HfNetwork``; or widths that differ, with which transformers can't compute it, or leaves
+        InputError: See ``HfNetwork``; or widths that differ, with which transformers can't compute it, or leaves
             projections untrained.
 
     References:
@@ -55,7 +55,7 @@ class HfOneFormer(HfNetwork):
         super().__init__(facts, size=size, config=config, weights=weights, **loading)
         told = self.net.config
         if not told.conv_dim == told.mask_dim == told.hidden_dim:
-            raise BadInput(
+            raise InputError(
                 f"model.config: conv_dim={told.conv_dim}, mask_dim={told.mask_dim} and hidden_dim={told.hidden_dim} "
                 f"came, OneFormer needs them equal; set all three"
             )

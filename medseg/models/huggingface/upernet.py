@@ -31,7 +31,7 @@ class HfUperNet(HfNetwork):
         """Logits at the resolution of the image.
 
         Raises:
-            BadInput: In training, a batch of one image.
+            InputError: In training, a batch of one image.
         """
         with refuse_lone_cell("HfUperNet", image.shape[2:]):
             return self.net(image).logits

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from monai.networks.nets.mednext import MedNeXt as MonaiMedNeXt
 from torch import Tensor
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.network import Facts, Network
 
 
@@ -28,7 +28,7 @@ class MedNeXt(Network):
         deep_supervision: In training, logits of every stage, also the bottleneck.
 
     Raises:
-        BadInput: Settings that do not fit each other.
+        InputError: Settings that do not fit each other.
 
     References:
         Roy et al., MedNeXt, 2023. Its sizes S, B, M and L are settings of this class.
@@ -51,7 +51,7 @@ class MedNeXt(Network):
         super().__init__(facts.in_channels, (2 ** len(blocks_down),) * facts.ndim, min_cells=2)
         lengths = {len(blocks_down), len(blocks_up), len(expansion_down), len(expansion_up)}
         if len(lengths) > 1 or kernel_size % 2 == 0:
-            raise BadInput(
+            raise InputError(
                 f"MedNeXt: expected an odd kernel_size and equally long lists of blocks and expansions, came "
                 f"kernel_size {kernel_size}, blocks {list(blocks_down)} and {list(blocks_up)}, expansions "
                 f"{list(expansion_down)} and {list(expansion_up)}"

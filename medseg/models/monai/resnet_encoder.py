@@ -11,7 +11,7 @@ from monai.networks.nets.resnet import ResNet, resnet_params
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.encoders.encoder import Encoder, Feature
 from medseg.models.network import Facts
 from medseg.weights import hub
@@ -45,7 +45,7 @@ class MonaiResNet(Encoder):
         loading: See ``Encoder``; for ``weights``, ``pretrained`` are MedicalNet's, downloaded.
 
     Raises:
-        BadInput: Unknown depth or shortcut, or another number of strides than axes.
+        InputError: Unknown depth or shortcut, or another number of strides than axes.
 
     References:
         He et al., Deep Residual Learning, 2016; Chen et al., Med3D: Transfer Learning for 3D Medical Image
@@ -64,12 +64,12 @@ class MonaiResNet(Encoder):
     ) -> None:
         depths = [int(name.removeprefix("resnet")) for name in resnet_params]
         if depth not in depths:
-            raise BadInput(f"model.encoder.depth={depth}: expected one of {', '.join(map(str, depths))}")
+            raise InputError(f"model.encoder.depth={depth}: expected one of {', '.join(map(str, depths))}")
         if shortcut not in (None, "A", "B"):
-            raise BadInput(f"model.encoder.shortcut={shortcut}: expected A, B or null")
+            raise InputError(f"model.encoder.shortcut={shortcut}: expected A, B or null")
         first = (stem_stride,) * facts.ndim if isinstance(stem_stride, int) else tuple(stem_stride)
         if len(first) != facts.ndim:
-            raise BadInput(f"model.encoder.stem_stride={list(first)}: expected one number, or {facts.ndim}")
+            raise InputError(f"model.encoder.stem_stride={list(first)}: expected one number, or {facts.ndim}")
         block, layers, *_ = resnet_params[f"resnet{depth}"]
         wide = 4 if block == "bottleneck" else 1
         widths = [width, *(width * 2**i * wide for i in range(4))]
@@ -106,7 +106,7 @@ class MonaiResNet(Encoder):
         """Weights by the words of ``model.encoder.weights``; ``pretrained`` are MedicalNet's of this depth.
 
         Raises:
-            BadInput: See ``Encoder.fetch``; they can't be downloaded.
+            InputError: See ``Encoder.fetch``; they can't be downloaded.
         """
         if source != "pretrained":
             return super().fetch(source)

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from monai.networks.nets.segresnet import SegResNet as MonaiSegResNet
 from torch import Tensor
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.network import Facts, Network
 
 _GROUPS = 8
@@ -25,7 +25,7 @@ class SegResNet(Network):
         dropout: Dropout probability after the first convolution, in training; None for none.
 
     Raises:
-        BadInput: Settings that do not fit each other.
+        InputError: Settings that do not fit each other.
 
     References:
         Myronenko, 3D MRI brain tumor segmentation using autoencoder regularization, 2018 (without the
@@ -43,7 +43,7 @@ class SegResNet(Network):
     ) -> None:
         super().__init__(facts.in_channels, (2 ** (len(blocks_down) - 1),) * facts.ndim)
         if init_filters % _GROUPS or len(blocks_up) != len(blocks_down) - 1:
-            raise BadInput(
+            raise InputError(
                 f"SegResNet: expected init_filters that is a multiple of {_GROUPS} and one blocks_up fewer than "
                 f"blocks_down, came {init_filters}, {list(blocks_up)} and {list(blocks_down)}"
             )

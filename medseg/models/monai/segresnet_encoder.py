@@ -11,7 +11,7 @@ from monai.networks.nets.segresnet import SegResNet
 from monai.networks.nets.segresnet_ds import SegResEncoder, scales_for_resolution
 from torch import Tensor, nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.encoders.encoder import Encoder, Feature
 from medseg.models.network import Facts
 
@@ -44,7 +44,7 @@ class MonaiSegResNet(Encoder):
         loading: See ``Encoder``.
 
     Raises:
-        BadInput: Settings that do not fit each other.
+        InputError: Settings that do not fit each other.
 
     References:
         Myronenko, 3D MRI brain tumor segmentation using autoencoder regularization, 2018; He et al., VISTA3D,
@@ -63,11 +63,11 @@ class MonaiSegResNet(Encoder):
         **loading: Any,
     ) -> None:
         if kind not in ("plain", "ds") or norm not in _NORMS:
-            raise BadInput(f"MonaiSegResNet: kind={kind}, norm={norm}: expected plain or ds; {', '.join(_NORMS)}")
+            raise InputError(f"MonaiSegResNet: kind={kind}, norm={norm}: expected plain or ds; {', '.join(_NORMS)}")
         if norm == "group" and init_filters % _GROUPS:
-            raise BadInput(f"MonaiSegResNet: init_filters={init_filters} must be a multiple of {_GROUPS} groups")
+            raise InputError(f"MonaiSegResNet: init_filters={init_filters} must be a multiple of {_GROUPS} groups")
         if anisotropic and kind == "plain":
-            raise BadInput("MonaiSegResNet: anisotropic needs kind=ds; SegResNet itself halves all axes alike")
+            raise InputError("MonaiSegResNet: anisotropic needs kind=ds; SegResNet itself halves all axes alike")
         scales = [(2,) * facts.ndim] * len(blocks)
         if anisotropic:
             scales = [tuple(map(int, s)) for s in scales_for_resolution(list(facts.spacing), len(blocks))]

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from monai.networks.nets.swin_unetr import SwinTransformer
 from torch import Tensor, nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.encoders.encoder import Encoder, Feature
 from medseg.models.network import Facts
 from medseg.sample import Channel
@@ -53,7 +53,7 @@ class SwinViT(Encoder):
         loading: See ``Encoder``; for ``weights``, ``pretrained`` is ``model_swinvit.pt``, downloaded.
 
     Raises:
-        BadInput: Settings that do not fit each other.
+        InputError: Settings that do not fit each other.
 
     References:
         Hatamizadeh et al., Swin UNETR, 2022; Tang et al., Self-Supervised Pre-Training of Swin Transformers for
@@ -75,9 +75,9 @@ class SwinViT(Encoder):
         **loading: Any,
     ) -> None:
         if len(depths) != _STAGES or len(num_heads) != _STAGES:
-            raise BadInput(f"SwinViT: expected four depths and num_heads, came {list(depths)} and {list(num_heads)}")
+            raise InputError(f"SwinViT: expected four depths and num_heads, came {list(depths)} and {list(num_heads)}")
         if any(feature_size * 2**i % heads for i, heads in enumerate(num_heads)):
-            raise BadInput(
+            raise InputError(
                 f"SwinViT: feature_size={feature_size}, doubled from stage to stage, must be a multiple of "
                 f"num_heads={list(num_heads)} of each"
             )
@@ -111,7 +111,7 @@ class SwinViT(Encoder):
         """Weights by the words of ``model.encoder.weights``; ``pretrained`` are MONAI's self-supervised ones.
 
         Raises:
-            BadInput: See ``Encoder.fetch``; they can't be downloaded.
+            InputError: See ``Encoder.fetch``; they can't be downloaded.
         """
         if source != "pretrained":
             return super().fetch(source)
@@ -136,7 +136,7 @@ def _cached() -> Path:
     """The file at ``_URL``, in torch's cache; downloaded if it is not there yet.
 
     Raises:
-        BadInput: It is not, and can't be.
+        InputError: It is not, and can't be.
     """
     path = Path(torch.hub.get_dir(), "checkpoints", Path(_URL).name)
     if path.exists():
@@ -145,7 +145,7 @@ def _cached() -> Path:
     try:
         torch.hub.download_url_to_file(_URL, str(path), progress=False)
     except OSError as error:  # URLError is one
-        raise BadInput(
+        raise InputError(
             f"model.encoder.weights=pretrained: {_URL} can't be downloaded ({type(error).__name__}); fetch it where "
             f"there is a network, and give it by model.encoder.weights=FILE"
         ) from error

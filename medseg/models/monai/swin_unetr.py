@@ -8,7 +8,7 @@ from jaxtyping import Float
 from monai.networks.nets.swin_unetr import SwinUNETR as MonaiSwinUNETR
 from torch import Tensor
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.network import Facts, Network
 
 
@@ -26,7 +26,7 @@ class SwinUNETR(Network):
         use_checkpoint: Recompute activations in the backward pass: less memory, more time.
 
     Raises:
-        BadInput: Settings that do not fit each other.
+        InputError: Settings that do not fit each other.
 
     References:
         Hatamizadeh et al., Swin UNETR, 2022; He et al., SwinUNETR-V2, 2023.
@@ -46,7 +46,7 @@ class SwinUNETR(Network):
     ) -> None:
         super().__init__(facts.in_channels, (32,) * facts.ndim, min_cells=2)
         if feature_size % 12 or len(depths) != 4 or len(num_heads) != 4:
-            raise BadInput(
+            raise InputError(
                 f"SwinUNETR: expected a feature_size that is a multiple of 12 and four depths and num_heads, came "
                 f"{feature_size}, {list(depths)} and {list(num_heads)}"
             )

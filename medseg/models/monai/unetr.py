@@ -6,7 +6,7 @@ from jaxtyping import Float
 from monai.networks.nets.unetr import UNETR as MonaiUNETR
 from torch import Tensor, nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.network import Facts, Network
 
 _TOKEN = 16
@@ -24,7 +24,7 @@ class UNETR(Network):
         dropout_rate: Dropout in the transformer, in training.
 
     Raises:
-        BadInput: The patch or the hidden size is not such a multiple.
+        InputError: The patch or the hidden size is not such a multiple.
 
     References:
         Hatamizadeh et al., UNETR, 2022.
@@ -43,11 +43,11 @@ class UNETR(Network):
         super().__init__(facts.in_channels, (_TOKEN,) * facts.ndim, min_cells=2, fixed_shape=facts.patch_shape)
         nearest = [max(_TOKEN, round(p / _TOKEN) * _TOKEN) for p in facts.patch_shape]
         if nearest != list(facts.patch_shape):
-            raise BadInput(
+            raise InputError(
                 f"UNETR: a patch of {facts.patch_shape} came, expected multiples of {_TOKEN}; plan a patch of {nearest}"
             )
         if hidden_size % num_heads:
-            raise BadInput(f"UNETR: hidden_size {hidden_size} must be a multiple of num_heads {num_heads}")
+            raise InputError(f"UNETR: hidden_size {hidden_size} must be a multiple of num_heads {num_heads}")
         self.net = MonaiUNETR(
             facts.in_channels,
             facts.out_channels,

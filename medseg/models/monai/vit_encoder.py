@@ -11,7 +11,7 @@ from jaxtyping import Float
 from monai.networks.nets.vit import ViT
 from torch import Tensor, nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.encoders.encoder import Encoder, Feature
 from medseg.models.encoders.vit import choose
 from medseg.models.network import Facts
@@ -48,7 +48,7 @@ class MonaiViT(Encoder):
         loading: See ``Encoder``.
 
     Raises:
-        BadInput: Settings that do not fit each other.
+        InputError: Settings that do not fit each other.
 
     References:
         Dosovitskiy et al., An Image is Worth 16x16 Words, 2021; Hatamizadeh et al., UNETR, 2022.
@@ -70,9 +70,9 @@ class MonaiViT(Encoder):
     ) -> None:
         size = (token,) * facts.ndim if isinstance(token, int) else tuple(token)
         if len(size) != facts.ndim or min(size) < 1:
-            raise BadInput(f"model.encoder.token={token}: expected cells of a token, one number or {facts.ndim}")
+            raise InputError(f"model.encoder.token={token}: expected cells of a token, one number or {facts.ndim}")
         if hidden_size % num_heads:
-            raise BadInput(f"MonaiViT: hidden_size={hidden_size} must be a multiple of num_heads={num_heads}")
+            raise InputError(f"MonaiViT: hidden_size={hidden_size} must be a multiple of num_heads={num_heads}")
         depths = choose(num_layers, indices)
         patch = tuple(ceil(n / t) * t for n, t in zip(facts.patch_shape, size, strict=True))
         feature = Feature(hidden_size, size, tokens=True)

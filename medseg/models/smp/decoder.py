@@ -12,7 +12,7 @@ import segmentation_models_pytorch as smp
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.decoders.blocks import resize
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Feature, Stride
@@ -57,7 +57,7 @@ class Smp(Decoder):
         source: By level that is read, the level whose feature it is taken from.
 
     Raises:
-        BadInput: Volumes, unknown names, settings or features that do not fit.
+        InputError: Volumes, unknown names, settings or features that do not fit.
 
     References:
         Iakubovskii, Segmentation Models Pytorch, 2019, and the works it implements.
@@ -73,21 +73,21 @@ class Smp(Decoder):
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         if facts.ndim != 2:
-            raise BadInput(
+            raise InputError(
                 f"decoder smp takes images of 2 spatial axes, the data has {facts.ndim}; choose a decoder for volumes: "
                 f"model/decoder=unet, upernet, segformer, dpt, ocr, mask_transformer or linear"
             )
         known = [name for name in ARCHITECTURES if name != "DPT"]
         if architecture not in known:
             more = "; DPT is model/decoder=dpt" if architecture == "DPT" else ""
-            raise BadInput(
+            raise InputError(
                 f"model.decoder.architecture={architecture} is unknown; {nearest_names(architecture, known)}{more}"
             )
         super().__init__(facts, features, asks="pyramid")
         at = _levels([f.stride for f in self.neck.features])
         self.depth = max(at)
         if self.depth < 1:
-            raise BadInput("decoder smp: a single feature as fine as the image came, expected coarser ones")
+            raise InputError("decoder smp: a single feature as fine as the image came, expected coarser ones")
         self.source = {level: min(i for i in at if i >= level) for level in _read(architecture, self.depth)}
         if architecture in _TAKE_NONE and 1 not in at:
             del self.source[1]
@@ -104,11 +104,11 @@ class Smp(Decoder):
         """Logits at the finest level that the architecture decodes.
 
         Raises:
-            BadInput: Too few cells at the coarsest level for PAN, which halves it three times.
+            InputError: Too few cells at the coarsest level for PAN, which halves it three times.
         """
         coarsest = grids[self.index[self.depth]]
         if self.architecture == "PAN" and min(coarsest.shape[2:]) < _LEAST_OF_PAN:
-            raise BadInput(
+            raise InputError(
                 f"decoder smp PAN: coarsest features of shape {tuple(coarsest.shape[2:])} came, expected "
                 f"{_LEAST_OF_PAN} cells or more on each axis; use a larger plan.patch or another decoder"
             )
@@ -155,7 +155,7 @@ def _build(
     """The model of smp on an encoder of these widths, from the image to the coarsest level.
 
     Raises:
-        BadInput: Unknown settings, or such as do not fit the levels.
+        InputError: Unknown settings, or such as do not fit the levels.
     """
     depth = len(widths) - 1
     options = options_of(architecture, attention, settings, at="model.decoder.settings", fixed=_SET_HERE)
@@ -173,7 +173,7 @@ def _build(
                 classes=facts.out_channels, **options,
             )  # fmt: skip
     except REFUSALS as error:
-        raise BadInput(
+        raise InputError(
             f"decoder smp {architecture} can't be built on levels 1 to {depth} with {options}: {error}"
         ) from error
 
@@ -182,7 +182,7 @@ def _levels(strides: Sequence[tuple[Stride, ...]]) -> list[int]:
     """The level nearest to each stride: the binary logarithm of its mean over the axes, rounded.
 
     Raises:
-        BadInput: Two features at one level.
+        InputError: Two features at one level.
 
     Example:
         >>> _levels([(4, 4), (7, 7), (16, 16)])
@@ -191,7 +191,7 @@ def _levels(strides: Sequence[tuple[Stride, ...]]) -> list[int]:
     levels = [round(sum(log2(s) for s in stride) / len(stride)) for stride in strides]
     if len(set(levels)) < len(levels):
         told = ", ".join(" x ".join(f"{float(s):g}" for s in stride) for stride in strides)
-        raise BadInput(
+        raise InputError(
             f"decoder smp: features of strides {told} came, expected each about twice the one before it; "
             f"choose others by model.encoder.indices, or model/decoder=unet"
         )

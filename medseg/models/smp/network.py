@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.network import Facts, Network, refuse_lone_cell
 from medseg.models.require_2d import refuse_volumes
 from medseg.models.unused import drop_idle, trace
@@ -63,7 +63,7 @@ class Smp(Network):
         settings: Further settings of the architecture, named as in smp.
 
     Raises:
-        BadInput: Volumes, unknown names, or settings that do not fit each other.
+        InputError: Volumes, unknown names, or settings that do not fit each other.
 
     References:
         Iakubovskii, Segmentation Models Pytorch, 2019. Roy et al., Concurrent Spatial and Channel Squeeze
@@ -76,7 +76,7 @@ class Smp(Network):
         name = f"Smp {architecture} with encoder {encoder}"
         refuse_volumes(name, facts)
         if architecture not in ARCHITECTURES:
-            raise BadInput(
+            raise InputError(
                 f"model.architecture={architecture} is unknown; {nearest_names(architecture, ARCHITECTURES)}"
             )
         _check_encoder(encoder)
@@ -92,7 +92,7 @@ class Smp(Network):
                 encoder, encoder_weights=None, in_channels=facts.in_channels, classes=facts.out_channels, **options
             )
         except REFUSALS as error:
-            raise BadInput(f"{name} can't be built with {options}: {error}") from error
+            raise InputError(f"{name} can't be built with {options}: {error}") from error
         stride = int(net.encoder.output_stride)
         if architecture == "DPT":
             stride = lcm(stride, 2 ** (len(net.encoder.output_strides) + 1))
@@ -113,11 +113,11 @@ class Smp(Network):
         """Refuse an image that the network cannot take.
 
         Raises:
-            BadInput: As for every network, and below the least shape; names the nearest that fits.
+            InputError: As for every network, and below the least shape; names the nearest that fits.
         """
         shape = tuple(image.shape[2:])
         if self.fixed_shape is None and len(shape) == 2 and (shape[0] < self._least[0] or shape[1] < self._least[1]):
-            raise BadInput(
+            raise InputError(
                 f"{self._name}: an image of shape {shape} came, expected {self._least} or more; "
                 f"pad to {self.nearest(shape)}"
             )
@@ -127,7 +127,7 @@ class Smp(Network):
         """Logits of each cell.
 
         Raises:
-            BadInput: See ``check``; or, in training, a layer is to normalise a batch of one value.
+            InputError: See ``check``; or, in training, a layer is to normalise a batch of one value.
         """
         return self.decode(self.encode(image), image)
 
@@ -158,7 +158,7 @@ class Smp(Network):
         Found without computing, from images that are not square.
 
         Raises:
-            BadInput: None runs, or logits come at another resolution than the image.
+            InputError: None runs, or logits come at another resolution than the image.
         """
         reason = ""
         for multiple in _MULTIPLES:
@@ -173,7 +173,7 @@ class Smp(Network):
                 reason = f"an image of shape {tried} gives logits of shape {shape[2:]}"
                 break
             return least, used
-        raise BadInput(f"{self._name} does not work with these settings: {reason}")
+        raise InputError(f"{self._name} does not work with these settings: {reason}")
 
 
 def options_of(
@@ -194,20 +194,20 @@ def options_of(
         fixed: Names that can't be set.
 
     Raises:
-        BadInput: A name that the architecture does not know, or attention that it does not take.
+        InputError: A name that the architecture does not know, or attention that it does not take.
     """
     taken = set(inspect.signature(getattr(smp, architecture)).parameters)
     if attention is not None and ("decoder_attention_type" not in taken or attention != "scse"):
-        raise BadInput(
+        raise InputError(
             f"{at.removesuffix('.settings')}.attention={attention} for smp's {architecture}: expected scse, with Unet "
             f"or UnetPlusPlus, or null"
         )
     known = taken - _SET_HERE - fixed
     for key in settings:
         if key == "encoder_weights" and key not in fixed:
-            raise BadInput("model.encoder_weights: weights of this network are random, none are loaded; leave it out")
+            raise InputError("model.encoder_weights: weights of this network are random, none are loaded; leave it out")
         if key not in known:
-            raise BadInput(f"{at}.{key} is no setting of smp's {architecture}; {nearest_names(key, known)}")
+            raise InputError(f"{at}.{key} is no setting of smp's {architecture}; {nearest_names(key, known)}")
     return dict(settings) if attention is None else {**settings, "decoder_attention_type": attention}
 
 
@@ -215,13 +215,13 @@ def _check_encoder(encoder: str) -> None:
     """Refuse an encoder that neither smp nor timm has."""
     if encoder.startswith("tu-"):
         if not timm.is_model(encoder[3:]):
-            raise BadInput(
+            raise InputError(
                 f"model.encoder={encoder} is no network of timm; "
                 f"{nearest_names(encoder, [f'tu-{name}' for name in timm.list_models()])}"
             )
     elif encoder not in smp.encoders.encoders or encoder.startswith("timm-"):  # the latter are deprecated
         own = [name for name in smp.encoders.encoders if not name.startswith("timm-")]
-        raise BadInput(f"model.encoder={encoder} is no encoder of smp; {nearest_names(encoder, own)}")
+        raise InputError(f"model.encoder={encoder} is no encoder of smp; {nearest_names(encoder, own)}")
 
 
 def _sized(encoder: str) -> bool:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.network import Facts, Network
 from medseg.weights.report import Report
 
@@ -58,7 +58,7 @@ class SeriesNetwork(Network):
             days: Date of each slot in days since 1970-01-01; None numbers the slots.
 
         Raises:
-            BadInput: Another number of channels, axes or (where that matters) slots than the network was built for.
+            InputError: Another number of channels, axes or (where that matters) slots than the network was built for.
         """
 
     def nearest(self, shape: Sequence[int]) -> tuple[int, ...]:
@@ -73,16 +73,16 @@ class SeriesNetwork(Network):
         """Refuse what is no series of the trained channels, or with ``slots`` of another number of dates.
 
         Raises:
-            BadInput: See above.
+            InputError: See above.
         """
         axes, name = 3 + len(self.divisor), type(self).__name__
         if image.ndim != axes or image.shape[2] != self.in_channels:
-            raise BadInput(
+            raise InputError(
                 f"{name}: an image of shape {tuple(image.shape)} came, expected {axes} axes (batch, dates, channels, "
                 f"space) with {self.in_channels} channels; give it the channels it was trained on"
             )
         if slots and image.shape[1] != self.dates:
-            raise BadInput(
+            raise InputError(
                 f"{name}: {image.shape[1]} dates came, the network was built for {self.dates}; fill up missing ones "
                 "with 0 and say so, or train with series=attention, mean or max"
             )

@@ -35,7 +35,7 @@ class Pooled(SeriesNetwork):
         pool: Makes the pool; see ``Pool``.
 
     Raises:
-        BadInput: Settings of the network or the pool that do not fit.
+        InputError: Settings of the network or the pool that do not fit.
     """
 
     def __init__(self, facts: Facts, make: Make, *, dates: int, pool: Callable[..., Pool]) -> None:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.encoders.encoder import Encoder
 from medseg.models.network import Facts
 from medseg.models.require_2d import refuse_volumes
@@ -45,7 +45,7 @@ class Timm(Encoder):
         loading: See ``Encoder``; for ``weights``, ``pretrained`` are those that timm has under the name.
 
     Raises:
-        BadInput: Volumes, an unknown name or tag, a network without features on whole strides, or features
+        InputError: Volumes, an unknown name or tag, a network without features on whole strides, or features
             that it lacks.
 
     References:
@@ -65,7 +65,7 @@ class Timm(Encoder):
         refuse_volumes(f"encoder {name} of timm", facts)
         hub.check_name(name)
         if norm not in (True, False, "auto"):
-            raise BadInput(f"model.encoder.norm={norm}: expected true, false or auto")
+            raise InputError(f"model.encoder.norm={norm}: expected true, false or auto")
         found = probe.probe(facts, name, indices, norm, dict(settings or {}))
         super().__init__(
             facts,
@@ -114,7 +114,7 @@ class Timm(Encoder):
         """Weights by the words of ``model.encoder.weights``; ``pretrained`` are timm's own.
 
         Raises:
-            BadInput: See ``Encoder.fetch``; timm has none under this name, or they can't be downloaded.
+            InputError: See ``Encoder.fetch``; timm has none under this name, or they can't be downloaded.
         """
         return hub.fetch(self.name) if source == "pretrained" else super().fetch(source)
 

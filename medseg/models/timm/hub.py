@@ -8,7 +8,7 @@ from typing import Any
 
 import timm
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.sample import Channel
 from medseg.weights import hub
 from medseg.weights.nested import weights_in
@@ -24,15 +24,15 @@ def check_name(name: str) -> None:
     """Refuse a network that timm does not have, or weights of it that it does not know.
 
     Raises:
-        BadInput: Names the nearest networks, or the tags that there are.
+        InputError: Names the nearest networks, or the tags that there are.
     """
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
         near = difflib.get_close_matches(architecture, timm.list_models(), n=3, cutoff=0.0)
-        raise BadInput(f"model.encoder.name={name} is no network of timm; the nearest are {', '.join(near)}")
+        raise InputError(f"model.encoder.name={name} is no network of timm; the nearest are {', '.join(near)}")
     if tag and f"{architecture}.{tag}" not in (known := _tagged(architecture)):
         told = f"there are {', '.join(known)}" if known else "it has no weights; leave the tag out"
-        raise BadInput(f"model.encoder.name={name}: {architecture} has no weights tagged {tag}; {told}")
+        raise InputError(f"model.encoder.name={name}: {architecture} has no weights tagged {tag}; {told}")
 
 
 def _tagged(architecture: str) -> list[str]:
@@ -47,13 +47,13 @@ def fetch(name: str) -> Pretrained:
         name: A network, for the first of its weights; or network and tag.
 
     Raises:
-        BadInput: There are none, or they are not in the cache and can't be downloaded.
+        InputError: There are none, or they are not in the cache and can't be downloaded.
     """
     told = timm.get_pretrained_cfg(name)
     if told is None or not told.has_weights:
         known = _tagged(name.partition(".")[0])
         way = f"choose model.encoder.name={known[0]}" if known else "give a file instead, model.encoder.weights=FILE"
-        raise BadInput(f"model.encoder.weights=pretrained: timm has no weights of {name}; {way}")
+        raise InputError(f"model.encoder.weights=pretrained: timm has no weights of {name}; {way}")
     found = _from_hub(told) if told.hf_hub_id else _from_address(told.url)
     return replace(
         found,
@@ -73,14 +73,14 @@ def _from_address(url: str) -> Pretrained:
     """From where the authors keep them; nothing in the file is executed.
 
     Raises:
-        BadInput: They can't be downloaded.
+        InputError: They can't be downloaded.
     """
     from torch.hub import load_state_dict_from_url
 
     try:
         state = load_state_dict_from_url(url, map_location="cpu", weights_only=True, progress=False)
     except (OSError, RuntimeError) as error:
-        raise BadInput(
+        raise InputError(
             f"model.encoder.weights=pretrained: {url} can't be downloaded ({type(error).__name__}); fetch the file "
             f"where there is a network, and give it by model.encoder.weights=FILE"
         ) from error

@@ -12,7 +12,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.encoders.encoder import Feature
 from medseg.models.network import Facts
 
@@ -89,7 +89,7 @@ def probe(
         settings: Of the user; they go before our own.
 
     Raises:
-        BadInput: Settings or indices that the network does not have, or features on no whole strides.
+        InputError: Settings or indices that the network does not have, or features on no whole strides.
     """
     with torch.device("meta"):
         levels = _levels(name, facts.in_channels, settings)
@@ -112,7 +112,7 @@ def probe(
                 return found
             coarse = coarse or found
     if coarse is None:
-        raise BadInput(f"model.encoder.name={name} gives no features on whole strides ({reason}); choose another")
+        raise InputError(f"model.encoder.name={name} gives no features on whole strides ({reason}); choose another")
     return coarse
 
 
@@ -129,16 +129,16 @@ def _levels(name: str, in_channels: int, settings: Mapping[str, Any]) -> list[di
     """What timm tells of all features of a network.
 
     Raises:
-        BadInput: Settings that it does not take, or it has no features.
+        InputError: Settings that it does not take, or it has no features.
     """
     try:
         net = timm.create_model(name, pretrained=False, in_chans=in_channels, **settings)
     except _REFUSALS as error:
-        raise BadInput(f"model.encoder.name={name} can't be built with settings={dict(settings)}: {error}") from error
+        raise InputError(f"model.encoder.name={name} can't be built with settings={dict(settings)}: {error}") from error
     told = getattr(net, "feature_info", None)
     levels = list(getattr(told, "info", told) or ())
     if not levels or not hasattr(net, "forward_intermediates"):
-        raise BadInput(
+        raise InputError(
             f"model.encoder.name={name} yields no features, only classes; choose a network of which timm gives "
             f"features, such as resnet50, convnext_tiny or vit_base_patch16_224"
         )
@@ -160,7 +160,7 @@ def _choose(strides: Sequence[int], indices: Sequence[int] | None, name: str) ->
         return tuple((i + 1) * n // levels - 1 for i in range(levels))
     chosen = [i + n if i < 0 else i for i in indices]
     if not chosen or chosen != sorted(set(chosen)) or not 0 <= chosen[0] <= chosen[-1] < n:
-        raise BadInput(
+        raise InputError(
             f"model.encoder.indices={list(indices)}: {name} has {n} features; expected some of 0 to {n - 1}, rising"
         )
     return tuple(chosen)

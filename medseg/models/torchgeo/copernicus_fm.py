@@ -11,7 +11,7 @@ from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 from torchgeo.models.copernicusfm import CopernicusFM
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.encoders.vit import Size, fill_with_sines
 from medseg.models.network import Facts
 from medseg.models.torchgeo.spectrum import generated_patches, polarisation, wavelengths_nm
@@ -50,7 +50,7 @@ class CopernicusFm(Published):
         settings: See ``Published``; ``adapt`` has no effect here.
 
     Raises:
-        BadInput: Volumes, a channel without wavelength or bandwidth, or an unknown size.
+        InputError: Volumes, a channel without wavelength or bandwidth, or an unknown size.
 
     References:
         Wang et al., Towards a Unified Copernicus Foundation Model for Earth Vision, 2025.
@@ -96,13 +96,13 @@ class CopernicusFm(Published):
         known: dict[str, Tensor | None] = {"coord": None, "scale": None, "time": None}
         if place is not None:
             if len(place) != 2 or not (-180 <= place[0] <= 180 and -90 <= place[1] <= 90):
-                raise BadInput(f"model.encoder.place={list(place)}: expected longitude and then latitude, in degrees")
+                raise InputError(f"model.encoder.place={list(place)}: expected longitude and then latitude, in degrees")
             longitude, latitude = (torch.tensor([float(degrees)]) for degrees in place)
             known["coord"] = net.get_coord_pos_embed(longitude, latitude, width)
         if cell_m is not None:
             area_km2 = (self.divisor[0] * cell_m / 1000) ** 2
             if not net.scale_expansion.lower <= area_km2 <= net.scale_expansion.upper:
-                raise BadInput(
+                raise InputError(
                     f"model.encoder.cell_m={cell_m:g}: patches of {area_km2:g} km² came, the network tells areas from "
                     f"{net.scale_expansion.lower:g} km² (cells of 2 m); leave it null, for unknown"
                 )
@@ -134,7 +134,7 @@ def bandwidths(channels: Sequence[Channel], given: Sequence[float] | None) -> tu
         given: As set; None for Sentinel-2's nearest band, and what stands for radar.
 
     Raises:
-        BadInput: As many were not given as there are channels, or values that the network can't tell; or none was
+        InputError: As many were not given as there are channels, or values that the network can't tell; or none was
             given, and a channel is not of visible or infrared light up to 2600 nm.
 
     Example:
@@ -143,11 +143,11 @@ def bandwidths(channels: Sequence[Channel], given: Sequence[float] | None) -> tu
     """
     if given is not None:
         if len(given) != len(channels):
-            raise BadInput(
+            raise InputError(
                 f"model.encoder.bandwidths_nm={list(given)}: expected one of each of {len(channels)} channels"
             )
         if not all(1 <= width <= RADAR_BANDWIDTH_NM for width in given):
-            raise BadInput(f"model.encoder.bandwidths_nm={list(given)}: expected each from 1 to 1e9")
+            raise InputError(f"model.encoder.bandwidths_nm={list(given)}: expected each from 1 to 1e9")
         return tuple(float(width) for width in given)
     found = []
     low, high = _OPTICAL_NM
@@ -158,7 +158,7 @@ def bandwidths(channels: Sequence[Channel], given: Sequence[float] | None) -> tu
             at = channel.wavelength_nm
             found.append(float(min(_MSI, key=lambda band: abs(band[0] - at))[1]))
         else:
-            raise BadInput(
+            raise InputError(
                 f"encoder copernicus_fm: channel {channel.name} at {channel.wavelength_nm} nm has no bandwidth; give "
                 f"model.encoder.bandwidths_nm, one of each channel"
             )

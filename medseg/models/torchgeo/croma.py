@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchgeo.models.croma import CROMA
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.encoders.encoder import Encoder, Feature
 from medseg.models.encoders.vit import Size, choose, sized
 from medseg.models.network import Facts
@@ -63,7 +63,7 @@ class Croma(Encoder):
         loading: See ``Encoder``; for ``weights``, ``pretrained`` are torchgeo's.
 
     Raises:
-        BadInput: Volumes, an unknown size, or a width that the heads can't share.
+        InputError: Volumes, an unknown size, or a width that the heads can't share.
 
     References:
         Fuller et al., CROMA: Remote Sensing Representations with Contrastive Radar-Optical Masked Autoencoders, 2023.
@@ -82,7 +82,7 @@ class Croma(Encoder):
         refuse_volumes("encoder croma", facts)
         chosen = sized(SIZES, size, embed_dim, depth, HEADS)
         if chosen.embed_dim % HEADS:
-            raise BadInput(f"model.encoder.embed_dim={chosen.embed_dim}: expected a multiple of {HEADS}")
+            raise InputError(f"model.encoder.embed_dim={chosen.embed_dim}: expected a multiple of {HEADS}")
         places = split(facts.channels) or {"optical": tuple(range(facts.in_channels))}
         depths = choose(chosen.depth if "radar" not in places else chosen.depth // 2, indices)
         features = [Feature(chosen.embed_dim, (PATCH, PATCH), tokens=True)] * len(depths)

@@ -34,7 +34,7 @@ class Dofa(Published):
         settings: See ``Published``; ``adapt`` has no effect here.
 
     Raises:
-        BadInput: Volumes, a channel without wavelength, or an unknown size.
+        InputError: Volumes, a channel without wavelength, or an unknown size.
 
     References:
         Xiong et al., Neural Plasticity-Inspired Foundation Model for Observing the Earth Crossing Modalities, 2024.

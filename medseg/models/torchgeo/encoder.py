@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchgeo.models import get_model, get_model_weights
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.encoders.encoder import Encoder, Feature
 from medseg.models.encoders.vit import choose
 from medseg.models.network import Facts
@@ -46,16 +46,16 @@ def torchgeo(
         loading: See ``Encoder``.
 
     Raises:
-        BadInput: Volumes; an unknown entry or network, or one without features; a network other than the entry's.
+        InputError: Volumes; an unknown entry or network, or one without features; a network other than the entry's.
     """
     if weights is not None:
         model, _ = torchgeo_weights.find(weights)
         if name not in (None, model):
-            raise BadInput(f"model.encoder.name={name}, but {weights} is for {model}; set model.encoder.name=null")
+            raise InputError(f"model.encoder.name={name}, but {weights} is for {model}; set model.encoder.name=null")
     else:
         model = torchgeo_weights.check_model(name or _USUAL)
     if file is not None and weights is None:
-        raise BadInput(f"model.encoder.file={file} needs model.encoder.weights, the entry of torchgeo that it is")
+        raise InputError(f"model.encoder.file={file} needs model.encoder.weights, the entry of torchgeo that it is")
     kind = Swin if model.startswith("swin") else TorchGeoTimm
     return kind(facts, name=model, file=file, indices=indices, weights=weights, **loading)
 
@@ -87,7 +87,7 @@ class Swin(Encoder):
         loading: See ``torchgeo``.
 
     Raises:
-        BadInput: Volumes; indices that are not stages in order.
+        InputError: Volumes; indices that are not stages in order.
 
     References:
         Liu et al., Swin Transformer V2, 2022; Bastani et al., SatlasPretrain, 2023.

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchgeo.models import FarSeg as TorchgeoFarSeg
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.network import Facts, Network
 from medseg.models.require_2d import refuse_volumes
 
@@ -23,7 +23,7 @@ class FarSeg(Network):
         backbone: ``resnet18``, ``resnet34``, ``resnet50`` or ``resnet101``.
 
     Raises:
-        BadInput: Volumes, or another backbone.
+        InputError: Volumes, or another backbone.
 
     References:
         Zheng et al., Foreground-Aware Relation Network for Geospatial Object Segmentation, CVPR 2020.
@@ -35,7 +35,9 @@ class FarSeg(Network):
         try:
             net = TorchgeoFarSeg(backbone, classes=facts.out_channels, backbone_pretrained=False)
         except ValueError as error:
-            raise BadInput(f"model.backbone={backbone}: expected resnet18, resnet34, resnet50 or resnet101") from error
+            raise InputError(
+                f"model.backbone={backbone}: expected resnet18, resnet34, resnet50 or resnet101"
+            ) from error
         stem = net.backbone.conv1
         net.backbone.conv1 = nn.Conv2d(facts.in_channels, stem.out_channels, 7, stride=2, padding=3, bias=False)
         nn.init.kaiming_normal_(net.backbone.conv1.weight, mode="fan_out", nonlinearity="relu")

@@ -11,7 +11,7 @@ from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 from torchgeo.models.panopticon import PanopticonPE, get_1d_sincos_pos_embed_from_grid_torch
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.encoders.vit import Size
 from medseg.models.network import Facts
 from medseg.models.torchgeo.spectrum import polarisation, wavelengths_nm
@@ -40,7 +40,7 @@ class Panopticon(Published):
         settings: See ``Published``; ``adapt`` has no effect here. Each feature is normalised by the last layer.
 
     Raises:
-        BadInput: Volumes, a channel without wavelength, an unknown size or orbit.
+        InputError: Volumes, a channel without wavelength, an unknown size or orbit.
 
     References:
         Waldmann et al., Panopticon: Advancing Any-Sensor Foundation Models for Earth Observation, 2025.
@@ -61,7 +61,7 @@ class Panopticon(Published):
         **settings: Any,
     ) -> None:
         if orbit not in _ORBITS:
-            raise BadInput(f"model.encoder.orbit={orbit}: expected ascending, descending or null")
+            raise InputError(f"model.encoder.orbit={orbit}: expected ascending, descending or null")
         super().__init__(facts, size=size, patch=14, **settings)
         self.orbit = _ORBITS[orbit]
         waves = torch.tensor(wavelengths_nm(self.channels, "panopticon", radar_nm=0.0)).floor()  # whole nm, as trained

@@ -31,7 +31,7 @@ class ScaleMae(Published):
             last layer.
 
     Raises:
-        BadInput: Volumes, or an unknown size.
+        InputError: Volumes, or an unknown size.
 
     References:
         Reed et al., Scale-MAE, 2023.

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.sample import Channel
 
 _RADAR = re.compile(r"(VV|VH|HV|HH)([ _-].*)?", re.IGNORECASE)
@@ -37,7 +37,7 @@ def wavelengths_nm(channels: Sequence[Channel], family: str, *, radar_nm: float)
         radar_nm: What stands for radar channels in the weights of the family.
 
     Raises:
-        BadInput: A channel that is neither radar nor has a wavelength.
+        InputError: A channel that is neither radar nor has a wavelength.
 
     Example:
         >>> wavelengths_nm([Channel("B2", wavelength_nm=492.7), Channel("VV")], "dofa", radar_nm=5405.0)
@@ -45,7 +45,7 @@ def wavelengths_nm(channels: Sequence[Channel], family: str, *, radar_nm: float)
     """
     unknown = [c.name for c in channels if c.wavelength_nm is None and not polarisation(c)]
     if unknown:
-        raise BadInput(
+        raise InputError(
             f"encoder {family} reads the wavelength of every channel, but {', '.join(unknown)} has none; name the "
             f"sensor (data.sensor=sentinel2), give data.wavelengths_nm={{{unknown[0]}: 560}}, or leave the channel out"
         )

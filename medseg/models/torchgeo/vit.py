@@ -32,7 +32,7 @@ class Published(Plain):
         loading: See ``Encoder``; for ``weights``, ``pretrained`` are torchgeo's.
 
     Raises:
-        BadInput: Volumes, an unknown size, or indices that are not blocks in order.
+        InputError: Volumes, an unknown size, or indices that are not blocks in order.
     """
 
     family: ClassVar[str]

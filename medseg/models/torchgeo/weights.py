@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 from torchgeo.models import get_model_weights, list_models
 
-from medseg.errors import BadInput, told_as
+from medseg.errors import InputError, rename_keys
 from medseg.models.torchgeo import bands
 from medseg.weights.pretrained import Pretrained, read
 
@@ -45,16 +45,16 @@ def find(name: str) -> tuple[str, Any]:
     """The network of an entry, by torchgeo's name, and the entry itself.
 
     Raises:
-        BadInput: No such entry, or one whose model yields no features; names the way out.
+        InputError: No such entry, or one whose model yields no features; names the way out.
     """
     known = entries()
     if name not in known:
         usable = [entry for entry, (model, _) in known.items() if refusal(model) is None]
         near = difflib.get_close_matches(name, usable, n=3, cutoff=0.0)
-        raise BadInput(f"model.encoder.weights={name} is no weight of torchgeo; the nearest are {', '.join(near)}")
+        raise InputError(f"model.encoder.weights={name} is no weight of torchgeo; the nearest are {', '.join(near)}")
     reason = refusal(known[name][0])
     if reason:
-        raise BadInput(f"model.encoder.weights={name}: {reason}")
+        raise InputError(f"model.encoder.weights={name}: {reason}")
     return known[name]
 
 
@@ -62,14 +62,14 @@ def check_model(name: str) -> str:
     """The name of a network of torchgeo.
 
     Raises:
-        BadInput: No such network, or one that yields no features; names the way out.
+        InputError: No such network, or one that yields no features; names the way out.
     """
     usable = [model for model in list_models() if refusal(model) is None]
     if name not in list_models():
         near = difflib.get_close_matches(name, usable, n=3, cutoff=0.0)
-        raise BadInput(f"model.encoder.name={name} is no network of torchgeo; the nearest are {', '.join(near)}")
+        raise InputError(f"model.encoder.name={name} is no network of torchgeo; the nearest are {', '.join(near)}")
     if name not in usable:
-        raise BadInput(f"model.encoder.name={name}: {refusal(name)}")
+        raise InputError(f"model.encoder.name={name}: {refusal(name)}")
     return name
 
 
@@ -92,11 +92,11 @@ def fetch(name: str, *, file: str | None, way: str) -> Pretrained:
         way: How to name a file, for the message.
 
     Raises:
-        BadInput: It can't be downloaded or read.
+        InputError: It can't be downloaded or read.
     """
     _, weight = entries()[name]
     if file:
-        with told_as(("model.encoder.weights=", "model.encoder.file=")):
+        with rename_keys(("model.encoder.weights=", "model.encoder.file=")):
             state, source = read(file).state, f"{name} in {file}"
     else:
         state, source = _download(weight, way), name
@@ -115,7 +115,7 @@ def fetch_published(source: str, published: Mapping[str, str], size: str, normal
         normalisation: How images were prepared for the published ones, in words, where torchgeo does not say it.
 
     Raises:
-        BadInput: None of this size; it can't be downloaded or read.
+        InputError: None of this size; it can't be downloaded or read.
     """
     known = entries()
     if source != "pretrained":
@@ -126,7 +126,7 @@ def fetch_published(source: str, published: Mapping[str, str], size: str, normal
         told = {"normalisation": normalisation} | bands.preparation(weight)
         return replace(found, channels=bands.bands(weight), **told)
     if size not in published:
-        raise BadInput(
+        raise InputError(
             f"model.encoder.weights=pretrained: there are none of size {size}; choose model.encoder.size="
             f"{' or '.join(published)}, or give a file, model.encoder.weights=FILE"
         )
@@ -139,12 +139,12 @@ def _download(weight: Any, way: str) -> dict[str, Tensor]:
     try:
         state: dict[str, Any] = weight.get_state_dict(progress=True, map_location="cpu", weights_only=True)
     except (OSError, HTTPException) as error:
-        raise BadInput(
+        raise InputError(
             f"{weight} can't be downloaded from {weight.url} ({error}); where there is no network, fetch the file "
             f"elsewhere and give {way}"
         ) from error
     except pickle.UnpicklingError as error:
-        raise BadInput(f"{weight}: the file of {weight.url} holds more than tensors and is not read") from error
+        raise InputError(f"{weight}: the file of {weight.url} holds more than tensors and is not read") from error
     return flat(state)
 
 

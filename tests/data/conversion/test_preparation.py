@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from medseg.data.conversion.preparation import MANIFEST, SETTINGS, Preparation, Work, run
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 
 class Killed(BaseException):
@@ -82,13 +82,13 @@ def test_a_file_that_is_not_done_yet_counts_as_damaged(tmp_path: Path) -> None:
 def test_other_folders_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.txt").write_text("x")
-    with pytest.raises(BadInput, match="is there already and no preparation of set"):
+    with pytest.raises(InputError, match="is there already and no preparation of set"):
         Preparation(tmp_path / "mine", "set").fill([entry(0)])
     assert content(tmp_path / "mine") == {"thesis.txt": b"x"}
     Preparation(tmp_path / "a", "set", {"classes": "all"}).fill([entry(0)])
-    with pytest.raises(BadInput, match=r"'classes': 'all'.*asked for is .*'classes': 'few'"):
+    with pytest.raises(InputError, match=r"'classes': 'all'.*asked for is .*'classes': 'few'"):
         Preparation(tmp_path / "a", "set", {"classes": "few"}).fill([entry(0)])
-    with pytest.raises(BadInput, match="nothing was prepared here yet"):
+    with pytest.raises(InputError, match="nothing was prepared here yet"):
         Preparation(tmp_path / "b", "set").damaged([entry(0)])
     assert not (tmp_path / "b").exists()
 
@@ -97,7 +97,7 @@ def test_an_unreadable_source_is_told_in_one_line_and_leaves_what_is_done(tmp_pa
     def write(draft: Path) -> None:
         (tmp_path / "gone").read_bytes()
 
-    with pytest.raises(BadInput, match=r"set, c9: .*No such file.*; mend or fetch its files anew"):
+    with pytest.raises(InputError, match=r"set, c9: .*No such file.*; mend or fetch its files anew"):
         Preparation(tmp_path / "out", "set").fill([entry(0), Work("c9", ("c9.bin",), write)])
     assert set(content(tmp_path / "out")) == {MANIFEST, SETTINGS, *entry(0).files}
 

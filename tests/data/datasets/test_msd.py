@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from medseg.data.datasets.msd import MsdDataset
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 DECLARED = {
     "name": "BRATS",
@@ -64,7 +64,9 @@ def test_groups_and_pairs(tmp_path: Path) -> None:
 def test_listed_files_must_exist(tmp_path: Path) -> None:
     root = task(tmp_path)
     (root / "labelsTr" / "BRATS_002.nii.gz").unlink()
-    with pytest.raises(BadInput, match=r"1 file\(s\) listed in .*dataset\.json that do not exist: labelsTr/BRATS_002"):
+    with pytest.raises(
+        InputError, match=r"1 file\(s\) listed in .*dataset\.json that do not exist: labelsTr/BRATS_002"
+    ):
         MsdDataset(root).cases()
 
 
@@ -88,17 +90,17 @@ def test_listed_files_must_exist(tmp_path: Path) -> None:
     ],
 )
 def test_unsound_lists_are_refused(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(InputError, match=message):
         MsdDataset(task(tmp_path, **changed)).cases()
 
 
 def test_missing_keys_are_listed(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"0": "background", "1": "a"}}))
-    with pytest.raises(BadInput, match=r"dataset\.json: missing keys \['modality', 'training'\], found \['labels'\]"):
+    with pytest.raises(InputError, match=r"dataset\.json: missing keys \['modality', 'training'\], found \['labels'\]"):
         MsdDataset(tmp_path)
 
 
 @pytest.mark.parametrize("test", [3, None, [{"label": "a"}], {"a": 1}])
 def test_an_unsound_test_list_is_refused(tmp_path: Path, test: Any) -> None:
-    with pytest.raises(BadInput, match=r'"test" must list files'):
+    with pytest.raises(InputError, match=r'"test" must list files'):
         MsdDataset(task(tmp_path, test=test)).test_cases()

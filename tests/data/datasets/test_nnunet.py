@@ -8,7 +8,7 @@ import pytest
 
 from medseg.data.datasets.nnunet import NnunetDataset
 from medseg.data.splits.folds import split
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 V2 = {
     "channel_names": {"0": "CT"},
@@ -76,7 +76,7 @@ def test_groups_and_reading_settings(tmp_path: Path) -> None:
     assert [c.group for c in dataset.cases()] == ["a", "b"]
     label = tmp_path / "d" / "labelsTr" / "a.nii.gz"
     nib.save(nib.Nifti1Image(np.ones((3, 4, 5), np.uint8), np.diag([1, 1, 1.001, 1])), label)
-    with pytest.raises(BadInput, match="allowed are 0"):
+    with pytest.raises(InputError, match="allowed are 0"):
         dataset.read(dataset.cases()[0])
 
 
@@ -104,21 +104,21 @@ def test_groups_and_reading_settings(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_unsound_declarations_are_refused(tmp_path: Path, declared: Any, message: str) -> None:
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(InputError, match=message):
         NnunetDataset(folder(tmp_path / "d", declared, TRAIN))
 
 
 def test_missing_declaration_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"dataset\.json: no such file; set data\.root to a folder"):
+    with pytest.raises(InputError, match=r"dataset\.json: no such file; set data\.root to a folder"):
         NnunetDataset(tmp_path)
 
 
 def test_empty_folder_and_orphans_are_refused(tmp_path: Path) -> None:
     empty = NnunetDataset(folder(tmp_path / "e", V2, {"imagesTr": [], "labelsTr": []}))
-    with pytest.raises(BadInput, match=r"labelsTr: no label file among its 0 entries"):
+    with pytest.raises(InputError, match=r"labelsTr: no label file among its 0 entries"):
         empty.cases()
     orphan = NnunetDataset(folder(tmp_path / "o", V2, TRAIN | {"labelsTr": ["a.nii.gz"]}))
-    with pytest.raises(BadInput, match=r"1 image\(s\) in .*imagesTr without a label in .*labelsTr: b;"):
+    with pytest.raises(InputError, match=r"1 image\(s\) in .*imagesTr without a label in .*labelsTr: b;"):
         orphan.cases()
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from medseg import formats
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.factory.dataset import build_dataset
 from medseg.geometry.grid import PIXEL, Grid
 from medseg.hydra_app.compose import compose
@@ -22,7 +22,7 @@ def dataset(root: Path, *overrides: str, kind: str = "rasters") -> Any:
 
 @pytest.mark.parametrize("kind", ["rasters", "volumes"])
 def test_numbers_of_bands_are_refused_as_they_were_given(kind: str, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"data\.channels=\[1, 2, 3\]: got numbers, expected names, such as \[CT\]"):
+    with pytest.raises(InputError, match=r"data\.channels=\[1, 2, 3\]: got numbers, expected names, such as \[CT\]"):
         dataset(tmp_path, "data.channels=[1,2,3]", kind=kind)
 
 
@@ -39,7 +39,7 @@ def test_grey_images_name_their_cure(tmp_path: Path) -> None:
         formats.write(tmp_path / folder / "a.png", np.ones(GRID.shape, np.uint8), GRID)
     source = dataset(tmp_path, kind="images")
     with pytest.raises(
-        BadInput, match=r"1 channel\(s\) in .*a\.png, expected 3 \['R', 'G', 'B'\]; .*channels=\[grey\]"
+        InputError, match=r"1 channel\(s\) in .*a\.png, expected 3 \['R', 'G', 'B'\]; .*channels=\[grey\]"
     ):
         source.open(source.cases()[0])
     cured = dataset(tmp_path, "data.channels=[grey]", kind="images")
@@ -50,11 +50,11 @@ def test_validity_of_single_dates_is_refused(tmp_path: Path) -> None:
     (tmp_path / "clear").mkdir()
     (tmp_path / "clear/p00_20150711.tif").touch()
     own = ("data.channels=[B4]", "data.valid=clear")
-    with pytest.raises(BadInput, match=r"data\.valid=clear: p00_20150711\.tif is a validity mask of one date"):
+    with pytest.raises(InputError, match=r"data\.valid=clear: p00_20150711\.tif is a validity mask of one date"):
         dataset(tmp_path, *own, "data.dates={}")
     dataset(tmp_path, *own)
 
 
 def test_one_class_is_no_regression(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"got \['height'\], expected at least two classes.*\(regression\)"):
+    with pytest.raises(InputError, match=r"got \['height'\], expected at least two classes.*\(regression\)"):
         dataset(tmp_path, "data.channels=[B4]", "data.labels={height: 0}")

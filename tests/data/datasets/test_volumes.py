@@ -6,7 +6,7 @@ import pytest
 import SimpleITK as sitk
 
 from medseg.data.datasets.volumes import VolumesDataset
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 LABELS = {"background": 0, "kidney": [1, 2], "ignore": 255}
 
@@ -40,7 +40,7 @@ def test_formats_may_differ_within_a_case(root: Path) -> None:
 def test_labels_of_several_values_are_regions_unless_merged(root: Path) -> None:
     regions = VolumesDataset(root, ["CT"], LABELS | {"tumour": 2}, regions_class_order=[1, 2])
     assert [r.name for r in regions.spec.labels.regions] == ["kidney", "tumour"]
-    with pytest.raises(BadInput, match="need regions_class_order"):
+    with pytest.raises(InputError, match="need regions_class_order"):
         VolumesDataset(root, ["CT"], LABELS)
 
 
@@ -54,11 +54,11 @@ def test_test_images_and_groups(root: Path) -> None:
 
 
 def test_unsound_declarations_are_refused(root: Path) -> None:
-    with pytest.raises(BadInput, match=r"data\.channels is empty; .*data\.channels=\[CT\]"):
+    with pytest.raises(InputError, match=r"data\.channels is empty; .*data\.channels=\[CT\]"):
         VolumesDataset(root, [], {"background": 0, "kidney": 1})
-    with pytest.raises(BadInput, match="no background"):
+    with pytest.raises(InputError, match="no background"):
         VolumesDataset(root, ["CT"], {"kidney": 1})
-    with pytest.raises(BadInput, match=r"scans: no such folder; check data\.root"):
+    with pytest.raises(InputError, match=r"scans: no such folder; check data\.root"):
         VolumesDataset(root, ["CT"], {"background": 0, "kidney": 1}, images="scans").cases()
 
 
@@ -68,7 +68,7 @@ def test_missing_channel_is_refused(root: Path) -> None:
     (root / "images" / "a.nrrd").unlink()
     (root / "images" / "b_0001.mha").rename(root / "images" / "b_0001_0000.mha")
     with pytest.raises(
-        BadInput, match=r"1 missing image\(s\) in .*images of 2 declared channels: b_0001 \(channel 1\)"
+        InputError, match=r"1 missing image\(s\) in .*images of 2 declared channels: b_0001 \(channel 1\)"
     ):
         VolumesDataset(root, ["T1", "T2"], {"background": 0, "kidney": 1}).cases()
 

@@ -22,7 +22,7 @@ from medseg.data.sampling.collate import collate_windows
 from medseg.data.sampling.patch_dataset import CaseDataset, Window
 from medseg.data.store.stored_case import StoredCase, write_case
 from medseg.data.store.streamed_case import FiledCase
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
 from medseg.planning.fingerprint import scene_facts
@@ -96,7 +96,7 @@ def test_case_and_date_are_found_in_a_name(pattern: str | None, path: str, found
 
 @pytest.mark.parametrize("text", ["20201341", "20200230", "2021366", "2020000", "2020"])
 def test_what_is_no_date_is_told(text: str) -> None:
-    with pytest.raises(BadInput, match=rf"field.tif: {text} is no date .* expected YYYYMMDD"):
+    with pytest.raises(InputError, match=rf"field.tif: {text} is no date .* expected YYYYMMDD"):
         day_of(text, "field.tif")
 
 
@@ -115,7 +115,7 @@ def test_leap_years_count() -> None:
     ],
 )
 def test_settings_that_make_no_sense_are_told(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(InputError, match=message):
         Reading.of(dates=settings)
 
 
@@ -185,7 +185,7 @@ def test_bands_of_a_date_may_lie_in_several_folders(tmp_path: Path) -> None:
     np.testing.assert_array_equal(sample.image[:2, 0], 2 * expected("b")[:2, 0])
     np.testing.assert_array_equal(sample.image[:2, 1], expected("b")[:2, 1])
     (tmp_path / "radar/b_20200530.tif").unlink()
-    with pytest.raises(BadInput, match=r"case b: only one of .*images and .*radar has a file of 2020-05-30"):
+    with pytest.raises(InputError, match=r"case b: only one of .*images and .*radar has a file of 2020-05-30"):
         source.cases()
 
 
@@ -235,7 +235,7 @@ def not_a_date(images: Path) -> None:
 )
 def test_names_that_cannot_be_right_are_told_in_a_line(change: Any, message: str, tmp_path: Path) -> None:
     source = spoilt(tmp_path, change)
-    with pytest.raises(BadInput, match=message) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         source.cases()
     assert "\n" not in str(caught.value)
 
@@ -265,7 +265,7 @@ def shifted(images: Path) -> None:
 )
 def test_a_date_unlike_the_others_is_told_in_a_line(change: Any, message: str, tmp_path: Path) -> None:
     source = spoilt(tmp_path, change)
-    with pytest.raises(BadInput, match=message) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         source.open(source.cases()[0])
     assert "\n" not in str(caught.value)
 
@@ -285,16 +285,16 @@ def test_a_file_whose_bands_are_no_multiple_of_its_dates_is_told(tmp_path: Path)
     write(tmp_path / "a.tif", image_of("a", "1", bands=7), names=())
     spec = DataSpec(dataset(tmp_path)._spec.channels, dataset(tmp_path)._spec.labels, 2, dates=3)
     case = dated(Case("a", (tmp_path / "a.tif",), None, "a"), Dates(in_file=3))
-    with pytest.raises(BadInput, match=r"case a: 7 band\(s\) in .*a.tif, expected a multiple of its 3 dates"):
+    with pytest.raises(InputError, match=r"case a: 7 band\(s\) in .*a.tif, expected a multiple of its 3 dates"):
         OpenCase(case, spec, Reading.of(dates={"in_file": 3}))
 
 
 def test_series_and_single_images_are_not_taken_for_each_other(tmp_path: Path) -> None:
     source = dataset(write_series(tmp_path))
     case = source.cases()[0]
-    with pytest.raises(BadInput, match=r"case a: 3 dates in .* where no time axis was declared"):
+    with pytest.raises(InputError, match=r"case a: 3 dates in .* where no time axis was declared"):
         OpenCase(case, replace(source.spec, dates=0), source.reading)
-    with pytest.raises(BadInput, match=r"case a: no dates in .*, expected a time series of up to 3"):
+    with pytest.raises(InputError, match=r"case a: no dates in .*, expected a time series of up to 3"):
         OpenCase(replace(case, days=()), source.spec, source.reading)
 
 
@@ -303,9 +303,9 @@ def test_files_of_new_images_are_put_in_order(tmp_path: Path) -> None:
     case = dated(Case("a", tuple(reversed(paths)), None, "a"), Dates())
     assert case.images == tuple(paths)
     assert case.days == tuple(day_of(date, "") for date in DAYS["a"])
-    with pytest.raises(BadInput, match=r"case a: 1 file\(s\) of 2020-03-05 and 2 of 2020-01-10 came"):
+    with pytest.raises(InputError, match=r"case a: 1 file\(s\) of 2020-03-05 and 2 of 2020-01-10 came"):
         dated(replace(case, images=(*paths, tmp_path / "s1_20200110.tif")), Dates())
-    with pytest.raises(BadInput, match=r"a\.tif: no date in its name"):
+    with pytest.raises(InputError, match=r"a\.tif: no date in its name"):
         dated(replace(case, images=(tmp_path / "a.tif",)), Dates())
 
 

@@ -5,7 +5,7 @@ import pytest
 from medseg.data.layout.dates import Dates
 from medseg.data.layout.pairing import by_stem, pair
 from medseg.data.layout.patterns import FileNames
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
 
 
@@ -91,19 +91,19 @@ def test_a_folder_counts_as_an_image_when_asked_for(tmp_path: Path) -> None:
 def test_what_is_left_over_is_refused(
     tmp_path: Path, images: list[str], labels: list[str], n_channels: int, message: str
 ) -> None:
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(InputError, match=message):
         paired(tmp_path, images, labels, n_channels)
 
 
 def test_missing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"nowhere: no such folder; check data\.root"):
+    with pytest.raises(InputError, match=r"nowhere: no such folder; check data\.root"):
         pair(tmp_path / "nowhere", None, 1)
 
 
 def test_second_channel_is_not_taken_for_a_case_of_its_own(tmp_path: Path) -> None:
     for name in ("p_0000", "p_0001", "scan_0001"):
         (tmp_path / f"{name}.nii.gz").touch()
-    with pytest.raises(BadInput, match=r"1 image\(s\) .* look like a second channel, where one is expected: p_0001"):
+    with pytest.raises(InputError, match=r"1 image\(s\) .* look like a second channel, where one is expected: p_0001"):
         pair(tmp_path, None, 1)
 
 
@@ -111,7 +111,7 @@ def test_second_channel_is_not_taken_for_a_case_of_its_own(tmp_path: Path) -> No
 def test_labels_with_something_added_are_told_how_to_pair(images: list[str], end: str, tmp_path: Path) -> None:
     """What the message says to type works."""
     with pytest.raises(
-        BadInput, match=r"labels: a, b; the labels are named like the images with _seg added"
+        InputError, match=r"labels: a, b; the labels are named like the images with _seg added"
     ) as refused:
         paired(tmp_path, images, [f"a_seg{end or '.nrrd'}", f"b_seg{end or '.nrrd'}"])
     override = str(refused.value).partition("'")[2].partition("' pairs them")[0]
@@ -124,24 +124,24 @@ def test_labels_with_something_added_are_told_how_to_pair(images: list[str], end
 
 def test_scenes_with_something_added_are_told_how_to_pair(tmp_path: Path) -> None:
     images, masks = touch(tmp_path / "images", "a.tif", "b.tif"), touch(tmp_path / "masks", "a_mask.png", "b_mask.png")
-    with pytest.raises(BadInput, match=r"named like the images with _mask added; 'data.names=\{image: "):
+    with pytest.raises(InputError, match=r"named like the images with _mask added; 'data.names=\{image: "):
         by_stem([images], masks, endings=[".tif"], label_endings=[".png"])
 
 
 def test_a_misspelt_folder_is_told_the_nearest_name(tmp_path: Path) -> None:
     touch(tmp_path / "images", "a.nii")
-    with pytest.raises(BadInput, match=r"image: no such folder; .*; did you mean images\?"):
+    with pytest.raises(InputError, match=r"image: no such folder; .*; did you mean images\?"):
         pair(tmp_path / "image", None, 1)
 
 
 def test_an_empty_folder_of_labels_is_called_one(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="labels: no label file among its 0 entries"):
+    with pytest.raises(InputError, match="labels: no label file among its 0 entries"):
         paired(tmp_path, ["a.nii"], [])
 
 
 def test_names_that_are_dates_alone_are_told_where_they_belong(tmp_path: Path) -> None:
     images = touch(tmp_path / "images", "20150711.tif", "20150801.tif")
     with pytest.raises(
-        BadInput, match=r"2 image\(s\) .* whose whole name is a date.* such as images/place/20150711.tif"
+        InputError, match=r"2 image\(s\) .* whose whole name is a date.* such as images/place/20150711.tif"
     ):
         by_stem([images], None, endings=[".tif"], label_endings=[], dates=Dates())

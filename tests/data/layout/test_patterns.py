@@ -6,7 +6,7 @@ from medseg.data.datasets.rasters import RastersDataset
 from medseg.data.layout.dates import Dates
 from medseg.data.layout.patterns import FileNames
 from medseg.data.reading.options import Reading
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 SCANS = {"image": [r"(?P<case>p\d)/t1\.nii", r"(?P<case>p\d)/t2\.nii"], "label": r"(?P<case>p\d)/seg\.nii"}
 
@@ -57,24 +57,24 @@ def test_a_field_of_view_and_a_test_set_have_patterns_of_their_own(tmp_path: Pat
 def test_a_case_that_lacks_a_file_is_named(tmp_path: Path, missing: str, told: str) -> None:
     root = touched(tmp_path, *(f"{case}/{name}.nii" for case in ("p1", "p2") for name in ("seg", "t1", "t2")))
     (root / missing).unlink()
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(InputError, match=told):
         FileNames.of(SCANS).cases(root)
 
 
 def test_a_wrong_folder_is_refused_with_the_pattern_and_what_lies_there(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"no such folder; set data\.root"):
+    with pytest.raises(InputError, match=r"no such folder; set data\.root"):
         FileNames.of(SCANS).cases(tmp_path / "none")
-    with pytest.raises(BadInput, match=r"none of its 0 files \(none at all\)"):
+    with pytest.raises(InputError, match=r"none of its 0 files \(none at all\)"):
         FileNames.of(SCANS).cases(tmp_path)
     with pytest.raises(
-        BadInput, match=r"none of its 1 files \(such as up/p1/t1.nii\) is what data.names.image=.*data.root"
+        InputError, match=r"none of its 1 files \(such as up/p1/t1.nii\) is what data.names.image=.*data.root"
     ):
         FileNames.of(SCANS).cases(touched(tmp_path, "up/p1/t1.nii"))
 
 
 def test_two_files_of_one_place_are_refused(tmp_path: Path) -> None:
     names = FileNames.of({"image": r".*/(?P<case>\w)\.tif"})
-    with pytest.raises(BadInput, match=r"two files that data.names.image finds: a \(x/a.tif and y/a.tif\)"):
+    with pytest.raises(InputError, match=r"two files that data.names.image finds: a \(x/a.tif and y/a.tif\)"):
         names.cases(touched(tmp_path, "x/a.tif", "y/a.tif"))
 
 
@@ -89,13 +89,13 @@ def test_two_files_of_one_place_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_unsound_settings_are_refused(settings: dict[str, object], told: str) -> None:
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(InputError, match=told):
         FileNames.of(settings)  # type: ignore[arg-type]
 
 
 def test_names_and_dates_exclude_each_other(tmp_path: Path) -> None:
     names = {"image": r"(?P<case>\w)\.tif"}
-    with pytest.raises(BadInput, match=r"data\.names and data\.dates both came"):
+    with pytest.raises(InputError, match=r"data\.names and data\.dates both came"):
         RastersDataset(tmp_path, ["B1"], {"a": 0, "b": 1}, reading=Reading(dates=Dates()), names=names)
 
 
@@ -108,5 +108,5 @@ def test_new_images_are_found_without_their_labels(tmp_path: Path) -> None:
     assert [c.id for c in names.images_in(root / "b")] == ["p8"]
     assert names.images_in(root / "c") == []
     (root / "a/p7/t2.nii").unlink()
-    with pytest.raises(BadInput, match=r"none of its 1 files .* is what data.names.image="):
+    with pytest.raises(InputError, match=r"none of its 1 files .* is what data.names.image="):
         names.images_in(root / "a")

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from medseg.data.preprocessing.normalise import Normalisation, normalise
 from medseg.data.preprocessing.preprocess import Preprocess, Trace
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.grid import Grid
 from medseg.sample import Sample
 
@@ -77,9 +77,9 @@ def test_other_schemes_by_hand() -> None:
     np.testing.assert_allclose(normalise(image, everywhere, [Normalisation("rgb")]), [[0, 0.2, 1]])
     np.testing.assert_allclose(normalise(image + 5, everywhere, [Normalisation("unit_range")]), [[0, 0.2, 1]])
     np.testing.assert_allclose(normalise(image, everywhere, [Normalisation("none")]), image)
-    with pytest.raises(BadInput, match=r"rgb expects values in 0..255, came 0..256"):
+    with pytest.raises(InputError, match=r"rgb expects values in 0..255, came 0..256"):
         normalise(image * 256 / 255, everywhere, [Normalisation("rgb")])
-    with pytest.raises(BadInput, match="normalisation 'zsore' is unknown"):
+    with pytest.raises(InputError, match="normalisation 'zsore' is unknown"):
         Normalisation("zsore")
 
 
@@ -129,9 +129,9 @@ def test_invalid_cells_stay_invalid_and_zero() -> None:
 
 
 def test_other_channels_or_axes_than_planned_are_refused() -> None:
-    with pytest.raises(BadInput, match="case: 1 channels came, the plan has 2"):
+    with pytest.raises(InputError, match="case: 1 channels came, the plan has 2"):
         Preprocess((1.0, 1.0, 1.0), (Normalisation("zscore"),) * 2)(make((4, 4, 4)))
-    with pytest.raises(BadInput, match="case: 3 axes came, the plan has 2"):
+    with pytest.raises(InputError, match="case: 3 axes came, the plan has 2"):
         Preprocess((1.0, 1.0), (Normalisation("zscore"),))(make((4, 4, 4)))
 
 
@@ -139,7 +139,7 @@ def test_other_channels_or_axes_than_planned_are_refused() -> None:
 def test_a_spacing_that_is_off_by_orders_of_magnitude_is_refused(factor: float) -> None:
     wrong = make((9, 8, 7), np.diag([factor, factor, factor, 1.0]))
     words = r"case: its shape is \(9, 8, 7\) and its spacing \[.*\] mm, .* spacing \[1\.0, 1\.0, 2\.0\]"
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(InputError, match=words):
         Preprocess((1, 1, 2), (Normalisation("zscore"),))(wrong)
 
 
@@ -147,5 +147,7 @@ def test_a_case_of_no_cells_is_refused() -> None:
     grid = Grid.regular((0, 4, 4), (1, 1, 1))
     empty = Sample(np.zeros((1, 0, 4, 4), np.float32), None, np.zeros((0, 4, 4), bool), grid, "case", "case")
     for spacing in (None, (1, 1, 1)):
-        with pytest.raises(BadInput, match=r"case: its shape is \(0, 4, 4\), expected at least one cell on each axis"):
+        with pytest.raises(
+            InputError, match=r"case: its shape is \(0, 4, 4\), expected at least one cell on each axis"
+        ):
             Preprocess(spacing, (Normalisation("zscore"),))(empty)

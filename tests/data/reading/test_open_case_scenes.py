@@ -11,7 +11,7 @@ from medseg import formats
 from medseg.data.case import Case
 from medseg.data.reading.open_case import OpenCase
 from medseg.data.reading.options import Reading
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.box import Box
 from medseg.geometry.grid import PIXEL, Grid
 from medseg.labels import IGNORE, LabelTable
@@ -82,7 +82,7 @@ def test_bands_of_several_files_join(tmp_path: Path) -> None:
     path = scene(tmp_path, image[1:])
     np.testing.assert_array_equal(read([path, tmp_path / "s1.tif"], None, "VV", "B8").image, image[[0, 2]])
     with pytest.raises(
-        BadInput, match=r"case a: band B8 came more than once in .*, which have \['B4', 'B8', 'B12', 'B4'"
+        InputError, match=r"case a: band B8 came more than once in .*, which have \['B4', 'B8', 'B12', 'B4'"
     ):
         read([path, path], None, "VV", "B8")
 
@@ -121,7 +121,7 @@ def test_nodata_and_nan_are_not_valid(tmp_path: Path) -> None:
 def test_nan_is_refused_where_asked(tmp_path: Path) -> None:
     image = image_of()
     image[0, 2, 3] = np.nan
-    with pytest.raises(BadInput, match=r"case a: 1 NaN .*scene\.tif, first in channel 0 at \(2, 3\)"):
+    with pytest.raises(InputError, match=r"case a: 1 NaN .*scene\.tif, first in channel 0 at \(2, 3\)"):
         read(scene(tmp_path, image), reading=Reading())
 
 
@@ -143,7 +143,7 @@ def test_undeclared_nodata_of_a_mask_is_ignored(tmp_path: Path) -> None:
     label[0] = 255
     found = read(scene(tmp_path, image_of()), mask(tmp_path, label, nodata=255)).label
     assert (found[0] == IGNORE).all()
-    with pytest.raises(BadInput, match=r"mask\.tif: label values \{255: 17\}"):
+    with pytest.raises(InputError, match=r"mask\.tif: label values \{255: 17\}"):
         read(scene(tmp_path, image_of()), mask(tmp_path, label))
 
 
@@ -152,7 +152,7 @@ def test_mask_shifted_by_half_a_cell_is_aligned_and_told(tmp_path: Path) -> None
     opened = OpenCase(case, spec_of(*BANDS), SCENE)
     np.testing.assert_array_equal(opened.read().label, INDEX[LABEL])
     assert "lies 0.566 cells off; aligned to the nearest cells" in opened.notes[0]
-    with pytest.raises(BadInput, match=r"mask\.tif does not lie on the grid of .*displaced by up to 0\.566"):
+    with pytest.raises(InputError, match=r"mask\.tif does not lie on the grid of .*displaced by up to 0\.566"):
         OpenCase(case, spec_of(*BANDS), Reading(nonfinite="mask"))
 
 
@@ -166,7 +166,7 @@ def test_mask_of_another_size_is_unknown_where_it_is_not(tmp_path: Path) -> None
 
 def test_another_size_without_georeference_is_refused(tmp_path: Path) -> None:
     label = mask(tmp_path, LABEL[:5], Grid((5, 17), np.eye(3), PIXEL), "mask.png")
-    with pytest.raises(BadInput, match=r"shape \(5, 17\) in pixel, expected shape \(12, 17\) in EPSG:32633"):
+    with pytest.raises(InputError, match=r"shape \(5, 17\) in pixel, expected shape \(12, 17\) in EPSG:32633"):
         read(scene(tmp_path, image_of()), label)
 
 
@@ -178,7 +178,9 @@ def test_mask_without_georeference_lies_on_the_image(tmp_path: Path) -> None:
 def test_another_crs_is_refused_by_name_or_warped(tmp_path: Path) -> None:
     path = scene(tmp_path, image_of())
     label = mask(tmp_path, np.full((40, 40), 3, np.uint8), utm_grid((40, 40), epsg=32634))
-    with pytest.raises(BadInput, match=r"mask\.tif .*its CRS is EPSG:32634, expected EPSG:32633; data\.other_crs=warp"):
+    with pytest.raises(
+        InputError, match=r"mask\.tif .*its CRS is EPSG:32634, expected EPSG:32633; data\.other_crs=warp"
+    ):
         read(path, label)
     lonlat = utm_grid(SHAPE).to_world([(0, 0), (11, 16)])
     from rasterio.crs import CRS
@@ -222,7 +224,7 @@ def test_vectors_are_burned_on_the_grid(tmp_path: Path) -> None:
     ],
 )
 def test_missing_bands_are_refused(names: Sequence[str], wanted: Sequence[str], told: str, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(InputError, match=told):
         read(scene(tmp_path, image_of(), names=names), None, *wanted)
 
 
@@ -230,14 +232,14 @@ def test_bands_of_unnamed_files_are_named_by_the_configuration(tmp_path: Path) -
     path, image = scene(tmp_path, image_of(), names=()), image_of()
     named = Reading(nonfinite="mask", bands=("B12", "B8", "B4"))
     np.testing.assert_array_equal(read(path, None, "B4", reading=named).image, image[[2]])
-    with pytest.raises(BadInput, match=r"3 band\(s\) in .*, expected 2 as data\.bands names"):
+    with pytest.raises(InputError, match=r"3 band\(s\) in .*, expected 2 as data\.bands names"):
         read(path, None, "B4", reading=Reading(bands=("B4", "B8")))
 
 
 def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
     path = scene(tmp_path, np.random.default_rng(0).normal(size=(3, *SHAPE)).astype(np.float32))
     path.write_bytes(path.read_bytes()[:-900])
-    with pytest.raises(BadInput, match=r"scene\.tif: cannot be read"):
+    with pytest.raises(InputError, match=r"scene\.tif: cannot be read"):
         read(path)
 
 

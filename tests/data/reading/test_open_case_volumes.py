@@ -12,7 +12,7 @@ import pytest
 from medseg.data.case import Case
 from medseg.data.reading.open_case import OpenCase
 from medseg.data.reading.options import Reading
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.box import Box
 from medseg.labels import LabelTable
 from medseg.sample import Channel, DataSpec
@@ -79,10 +79,10 @@ def test_a_mirrored_label_is_never_taken_for_the_right_one(tmp_path: Path) -> No
     """Its header says another place, and no tolerance that may be set accepts it."""
     mirrored = AFFINE @ np.diag([-1.0, 1, 1, 1])
     label = save(tmp_path / "label.nii", LABEL, affine=mirrored)
-    with pytest.raises(BadInput, match=r"displaced by up to 6 voxels with its axes in the order RAS") as error:
+    with pytest.raises(InputError, match=r"displaced by up to 6 voxels with its axes in the order RAS") as error:
         opened(tmp_path, label, grid_tolerance=1.0)
     assert "grid_tolerance=" not in str(error.value)
-    with pytest.raises(BadInput, match=r"data\.grid_tolerance=61: expected a displacement of 0 to 1 voxels"):
+    with pytest.raises(InputError, match=r"data\.grid_tolerance=61: expected a displacement of 0 to 1 voxels"):
         opened(tmp_path, label, grid_tolerance=61)
 
 
@@ -147,7 +147,7 @@ def test_labels_that_were_interpolated_are_refused(tmp_path: Path) -> None:
     values[0, 0, :2] = 0.5
     case = opened(tmp_path, save(tmp_path / "label.nii", values))
     with pytest.raises(
-        BadInput, match=r"label\.nii: label values \{0\.5: 2\} \(value: cells\) are no integers"
+        InputError, match=r"label\.nii: label values \{0\.5: 2\} \(value: cells\) are no integers"
     ) as error:
         case.read()
     assert "add them" not in str(error.value)

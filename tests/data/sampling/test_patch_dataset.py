@@ -8,7 +8,7 @@ from scipy import stats
 
 from medseg.data.sampling.patch_dataset import PatchDataset, StepSampler
 from medseg.data.sampling.patches import draw_box, draw_case, is_forced
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.box import Box, read_padded
 from medseg.geometry.grid import PIXEL, Grid
 from medseg.sample import Sample
@@ -130,12 +130,12 @@ def test_any_window_can_be_had_again_without_those_before(strategy: str) -> None
     ],
 )
 def test_unsound_settings_are_refused(changes: dict[str, object], message: str) -> None:
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(InputError, match=message):
         patches(**changes)
 
 
 def test_no_case_is_refused() -> None:
-    with pytest.raises(BadInput, match="no training case came"):
+    with pytest.raises(InputError, match="no training case came"):
         PatchDataset([], patch=(2, 2), window=(2, 2), batch_size=1, foreground_share=0.0, seed=0)
 
 

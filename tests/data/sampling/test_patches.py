@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medseg.data.sampling.patches import TRIES, Chooser, chooser, draw_box, draw_case, draw_valid_box, is_forced, widen
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.box import Box
 from medseg.sample import Sample
 
@@ -129,7 +129,7 @@ def test_area_draws_cases_exactly_by_their_valid_cells() -> None:
 def test_without_labels_every_valid_cell_counts(strategy: str) -> None:
     cases = [Drawn("a", 5, {"annotated": 0}), Drawn("b", 1, {"annotated": 0})]
     assert enumerated(chooser(strategy, cases, seed=0, labelled=False), 6) == {0: 5, 1: 1}
-    with pytest.raises(BadInput, match="none of the 2 training cases has a valid, labelled cell"):
+    with pytest.raises(InputError, match="none of the 2 training cases has a valid, labelled cell"):
         chooser(strategy, cases, seed=0)
 
 
@@ -180,11 +180,11 @@ def test_free_patches_of_the_class_strategy_are_drawn_by_area() -> None:
 
 
 def test_unsound_strategies_are_refused() -> None:
-    with pytest.raises(BadInput, match="strategy 'random' came, choose case, area, class or group"):
+    with pytest.raises(InputError, match="strategy 'random' came, choose case, area, class or group"):
         chooser("random", CLASSES, seed=0)
-    with pytest.raises(BadInput, match=r"rarity -0\.5 came, expected 0"):
+    with pytest.raises(InputError, match=r"rarity -0\.5 came, expected 0"):
         chooser("class", CLASSES, seed=0, rarity=-0.5)
-    with pytest.raises(BadInput, match="none of the 1 training cases has a valid, labelled cell"):
+    with pytest.raises(InputError, match="none of the 1 training cases has a valid, labelled cell"):
         chooser("area", [Drawn("a", 0)], seed=0)
 
 

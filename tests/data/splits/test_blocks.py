@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from medseg.data.case import Case
 from medseg.data.splits.blocks import beside, blocks, runs
 from medseg.data.splits.folds import split
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.box import Box
 
 
@@ -73,7 +73,7 @@ def test_small_cases_stay_whole_and_parts_are_cut_where_they_lie() -> None:
 @pytest.mark.parametrize(("size", "buffer"), [(0, 0), (4, -1), ((4, 4, 4), 0), ((4, 0), 0)])
 def test_impossible_blocks_are_refused(size: int | Sequence[int], buffer: int) -> None:
     with pytest.raises(
-        BadInput, match=r"case s, shape \(9, 9\): blocks of .* cells with a buffer of .* came, expected"
+        InputError, match=r"case s, shape \(9, 9\): blocks of .* cells with a buffer of .* came, expected"
     ):
         blocks([case_of("s")], [(9, 9)], size, buffer)
 
@@ -87,7 +87,7 @@ def test_runs_are_consecutive_by_number() -> None:
     assert {name for name, g in group.items() if g == "s0..s5"} == {f"s{i}" for i in range(6)}
     assert {name for name, g in group.items() if g == "s6..s11"} == {f"s{i}" for i in range(6, 12)}
     assert [c.id for c in runs(SECTIONS, 5)] == [c.id for c in SECTIONS]
-    with pytest.raises(BadInput, match="runs of 0 cases"):
+    with pytest.raises(InputError, match="runs of 0 cases"):
         runs(SECTIONS, 0)
 
 
@@ -109,7 +109,7 @@ def test_folds_of_runs_with_a_gap_leave_out_the_neighbours() -> None:
 
 
 def test_a_gap_that_leaves_nothing_is_refused() -> None:
-    with pytest.raises(BadInput, match=r"fold 0: all 6 training cases lie within data\.gap=9 of a validation case"):
+    with pytest.raises(InputError, match=r"fold 0: all 6 training cases lie within data\.gap=9 of a validation case"):
         split(runs(SECTIONS, 6), 0, 2, gap=9)
 
 

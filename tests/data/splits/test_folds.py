@@ -6,7 +6,7 @@ import pytest
 
 from medseg.data.dataset import Case
 from medseg.data.splits.folds import folds, grouped, held_out, split
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 
 def cases_of(*ids: str) -> list[Case]:
@@ -56,7 +56,7 @@ def test_seed_deals_equal_groups_differently() -> None:
 
 @pytest.mark.parametrize(("n", "n_folds"), [(3, 5), (10, 1), (10, 0), (0, 5)])
 def test_impossible_folds_are_refused(n: int, n_folds: int) -> None:
-    with pytest.raises(BadInput, match=rf"{n_folds} folds of {n} group\(s\) .*data\.n_folds, or data\.fold=all"):
+    with pytest.raises(InputError, match=rf"{n_folds} folds of {n} group\(s\) .*data\.n_folds, or data\.fold=all"):
         folds(numbered(n), n_folds)
 
 
@@ -75,7 +75,7 @@ def test_all_trains_and_validates_on_everything() -> None:
 
 @pytest.mark.parametrize("fold", [5, -1, "best"])
 def test_unknown_fold_is_refused(fold: int | str) -> None:
-    with pytest.raises(BadInput, match=rf"fold '?{fold}'? of data\.n_folds=5: expected 0 to 4, or \"all\""):
+    with pytest.raises(InputError, match=rf"fold '?{fold}'? of data\.n_folds=5: expected 0 to 4, or \"all\""):
         split(numbered(12), fold)
 
 
@@ -90,7 +90,7 @@ def test_the_users_file_is_honoured(tmp_path: Path) -> None:
     cases = cases_of("a", "b", "c", "left_out")
     assert split(cases, 0, file=file) == (["a", "b"], ["c"])
     assert split(cases, 1, file=str(file)) == (["c"], ["a", "b"])
-    with pytest.raises(BadInput, match=r"fold 2 of .*splits_final\.json: expected 0 to 1"):
+    with pytest.raises(InputError, match=r"fold 2 of .*splits_final\.json: expected 0 to 1"):
         split(cases, 2, file=file)
 
 
@@ -108,12 +108,12 @@ def test_the_users_file_is_honoured(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_unsound_files_are_refused(tmp_path: Path, content: Any, message: str) -> None:
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(InputError, match=message):
         split(PATIENTS, 0, file=splits_file(tmp_path, content))
 
 
 def test_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"none\.json: cannot be read .*data\.split_file"):
+    with pytest.raises(InputError, match=r"none\.json: cannot be read .*data\.split_file"):
         split(PATIENTS, 0, file=tmp_path / "none.json")
 
 
@@ -135,7 +135,7 @@ def test_a_table_of_folds(tmp_path: Path) -> None:
     cases = cases_of("a", "b", "c", "d", "left_out")
     assert split(cases, 0, file=table) == (["b", "d"], ["a", "c"])
     assert split(cases, 2, file=str(table)) == (["a", "b", "c"], ["d"])
-    with pytest.raises(BadInput, match=r"fold 3 of .*folds\.csv: expected 0 to 2"):
+    with pytest.raises(InputError, match=r"fold 3 of .*folds\.csv: expected 0 to 2"):
         split(cases, 3, file=table)
     assert held_out(cases, 0, table) == []
 
@@ -147,7 +147,7 @@ def test_a_table_of_train_val_and_test(tmp_path: Path) -> None:
     assert held_out(cases, 0, table) == ["c"]
     assert split(cases, "all", file=table) == (["a", "b", "d"], ["a", "b", "d"])
     assert held_out(cases, 0, None) == []
-    with pytest.raises(BadInput, match=r"fold 1 of .*split\.csv: expected 0 to 0"):
+    with pytest.raises(InputError, match=r"fold 1 of .*split\.csv: expected 0 to 0"):
         split(cases, 1, file=table)
 
 
@@ -179,19 +179,19 @@ def test_lists_of_names(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_unsound_tables_are_refused(tmp_path: Path, lines: list[str], message: str) -> None:
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(InputError, match=message):
         split(PATIENTS, 0, file=text_file(tmp_path, "t.csv", *lines))
 
 
 def test_unsound_lists_are_refused(tmp_path: Path) -> None:
     lists = [text_file(tmp_path, f"{n}.txt", n) for n in ("p0", "q0")]
-    with pytest.raises(BadInput, match=r"data\.split_file: 1 lists came, expected \[train\.txt, val\.txt\]"):
+    with pytest.raises(InputError, match=r"data\.split_file: 1 lists came, expected \[train\.txt, val\.txt\]"):
         split(PATIENTS, 0, file=lists[:1])
-    with pytest.raises(BadInput, match=r"no\.txt: cannot be read as a list .* expected a case in each line"):
+    with pytest.raises(InputError, match=r"no\.txt: cannot be read as a list .* expected a case in each line"):
         split(PATIENTS, 0, file=[lists[0], tmp_path / "no.txt"])
-    with pytest.raises(BadInput, match=r"1 unknown case\(s\) in .*p0\.txt and .*x\.txt, fold 0: x"):
+    with pytest.raises(InputError, match=r"1 unknown case\(s\) in .*p0\.txt and .*x\.txt, fold 0: x"):
         split(PATIENTS, 0, file=[lists[0], text_file(tmp_path, "x.txt", "x")])
-    with pytest.raises(BadInput, match=r"1 unknown case\(s\) in .*x\.txt: x; expected ids"):
+    with pytest.raises(InputError, match=r"1 unknown case\(s\) in .*x\.txt: x; expected ids"):
         held_out(PATIENTS, 0, [*lists, tmp_path / "x.txt"])
 
 
@@ -201,7 +201,7 @@ def test_json_may_keep_a_test_set(tmp_path: Path) -> None:
     assert split(cases, 0, file=file) == (["a"], ["b"])
     assert split(cases, "all", file=file) == (["a", "b"], ["a", "b"])
     assert [held_out(cases, fold, file) for fold in (0, 1, "all")] == [["c"], [], ["c"]]
-    with pytest.raises(BadInput, match=r"fold 2 of .*: expected 0 to 1"):
+    with pytest.raises(InputError, match=r"fold 2 of .*: expected 0 to 1"):
         held_out(cases, 2, file)
 
 
@@ -216,17 +216,17 @@ def test_groups_by_table(tmp_path: Path) -> None:
     table = tmp_path / "groups.csv"
     table.write_text("group,case\nsite1,a\nsite2,b\nsite1,c\n")
     assert [c.group for c in grouped(cases_of("a", "b", "c"), str(table))] == ["site1", "site2", "site1"]
-    with pytest.raises(BadInput, match=r"1 case\(s\) without a group in data\.groups='.*groups\.csv': d; add"):
+    with pytest.raises(InputError, match=r"1 case\(s\) without a group in data\.groups='.*groups\.csv': d; add"):
         grouped(cases_of("a", "d"), str(table))
     table.write_text("id,site\na,1\n")
-    with pytest.raises(BadInput, match=r"groups\.csv: columns are \['id', 'site'\], expected case,group"):
+    with pytest.raises(InputError, match=r"groups\.csv: columns are \['id', 'site'\], expected case,group"):
         grouped(cases_of("a"), str(table))
 
 
 def test_cases_without_a_group_are_refused() -> None:
-    with pytest.raises(BadInput, match=r"2 case\(s\) without a group in data\.groups='\^\(p\.\)': q1, r1; add"):
+    with pytest.raises(InputError, match=r"2 case\(s\) without a group in data\.groups='\^\(p\.\)': q1, r1; add"):
         grouped(cases_of("p1", "q1", "r1"), "^(p.)")
-    with pytest.raises(BadInput, match=r"data\.groups='\(p' is no regular expression .*; give one, or a \.csv"):
+    with pytest.raises(InputError, match=r"data\.groups='\(p' is no regular expression .*; give one, or a \.csv"):
         grouped(cases_of("p1"), "(p")
-    with pytest.raises(BadInput, match=r"nowhere\.csv: no such file"):
+    with pytest.raises(InputError, match=r"nowhere\.csv: no such file"):
         grouped(cases_of("p1"), "nowhere.csv")

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from medseg.data.synthetic.cache import draw_once, settings_folder
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 
 def write(folder: Path) -> None:
@@ -53,7 +53,7 @@ def test_two_processes_may_draw_at_once(tmp_path: Path) -> None:
 def test_nothing_is_drawn_into_a_folder_of_the_users_own(tmp_path: Path) -> None:
     (tmp_path / "imagesTr").mkdir()
     with pytest.raises(
-        BadInput, match=r"holds imagesTr, among which no drawn cases are put; say how your own lie there"
+        InputError, match=r"holds imagesTr, among which no drawn cases are put; say how your own lie there"
     ):
         draw_once(settings_folder(tmp_path, {"seed": 0}), lambda _: pytest.fail("drawn"))
     (tmp_path / "imagesTr").rmdir()

@@ -11,7 +11,7 @@ from medseg.data.reading.options import Reading
 from medseg.data.synthetic import phantom_scenes
 from medseg.data.synthetic.phantom_scenes import PhantomScenes
 from medseg.data.synthetic.scene import BANDS, IGNORE_VALUE, LABELS, NODATA, draw_scene
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.labels import IGNORE
 
 CONF = Path(__file__).parents[3] / "conf" / "data"
@@ -98,5 +98,5 @@ def test_the_option_builds_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", [{"n_scenes": 1}, {"n_test": -1}, {"shape": (40,)}, {"shape": (40, 31)}])
 def test_impossible_settings_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
-    with pytest.raises(BadInput, match=r"phantom_scenes: n_scenes=.*expected at least 2 scenes"):
+    with pytest.raises(InputError, match=r"phantom_scenes: n_scenes=.*expected at least 2 scenes"):
         PhantomScenes(tmp_path, **SMALL | change)

@@ -10,7 +10,7 @@ from medseg.data.layout.dates import shown
 from medseg.data.reading.options import Reading
 from medseg.data.synthetic.phantom_series import PhantomSeries
 from medseg.data.synthetic.series import BANDS, LABELS, NODATA, draw_series
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
 
 SMALL: dict[str, Any] = {"n_scenes": 4, "n_test": 1, "shape": (40, 48), "reading": Reading(nonfinite="mask")}
@@ -97,5 +97,5 @@ def test_the_yaml_builds_it(tmp_path: Path) -> None:
 
 
 def test_too_few_dates_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="dates=4 came, expected 5 or more"):
+    with pytest.raises(InputError, match="dates=4 came, expected 5 or more"):
         PhantomSeries(tmp_path, **SMALL, dates=4)

@@ -9,7 +9,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Feature
 from medseg.models.network import Facts
@@ -144,7 +144,7 @@ def test_training_takes_a_single_case_or_says_how(case, request):
     trained, one = copy.deepcopy(decoder).train(), ([t[:1] for t in given], image[:1])
     if request.node.callspec.params["case"][0] == "upernet":  # which pools to a single cell
         with pytest.raises(
-            BadInput, match=r"UPerNet: a batch of 1 image .* plan\.batch_size=2 or model\.decoder\.norm="
+            InputError, match=r"UPerNet: a batch of 1 image .* plan\.batch_size=2 or model\.decoder\.norm="
         ):
             trained(*one)
     else:
@@ -202,6 +202,6 @@ def test_half_precision_stays_close(name):
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - {"linear", "dpt"}))
 def test_features_that_make_no_pyramid_are_refused(name):
-    with pytest.raises(BadInput, match="expected each coarser than the one before") as caught:
+    with pytest.raises(InputError, match="expected each coarser than the one before") as caught:
         build(name, (32, 32), [Feature(4, (8, 8)), Feature(4, (4, 4))])
     assert "\n" not in str(caught.value)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from segmentation_models_pytorch.decoders.dpt.decoder import DPTDecoder, DPTSegmentationHead
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.decoders.dpt import DPT
 from medseg.models.encoders.encoder import Feature
 from tests.models.decoders.copying import copy_in_order, scramble
@@ -60,5 +60,5 @@ def test_resolution_of_the_logits(shape, features, expected):
     ],
 )
 def test_settings_out_of_range_are_refused(settings, told):
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(InputError, match=told):
         DPT(facts((32, 96)), TOKENS, **settings)

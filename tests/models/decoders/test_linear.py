@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.decoders.linear import Linear
 from medseg.models.encoders.encoder import Feature
 from tests.models.decoders.test_contract import K, draw, facts
@@ -46,11 +46,11 @@ def test_tokens_are_read_in_row_major_order_without_those_that_have_no_place():
 
 @pytest.mark.parametrize("level", [2, -3, "every"])
 def test_level_that_is_not_there_is_refused(level):
-    with pytest.raises(BadInput, match=rf"model.decoder.level={level}: the encoder has 2 features; expected -2 to 1"):
+    with pytest.raises(InputError, match=rf"model.decoder.level={level}: the encoder has 2 features; expected -2 to 1"):
         Linear(facts((16, 24)), PYRAMID, level=level)
 
 
 def test_a_single_cell_is_not_normalised_over_a_batch_of_one():
     decoder = Linear(facts((8, 8)), PYRAMID).train()
-    with pytest.raises(BadInput, match=r"decoder Linear: a batch of 1 image of shape \(8, 8\) .* plan.batch_size=2$"):
+    with pytest.raises(InputError, match=r"decoder Linear: a batch of 1 image of shape \(8, 8\) .* plan.batch_size=2$"):
         decoder(*draw((8, 8), PYRAMID, batch=1))

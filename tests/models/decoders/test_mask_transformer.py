@@ -6,7 +6,7 @@ from transformers.models.mask2former.modeling_mask2former import (
     Mask2FormerTransformerModule,
 )
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.decoders.mask_transformer import MaskTransformer, sum_queries
 from medseg.models.decoders.queries import Queries, sine_positions
 from medseg.models.encoders.encoder import Feature
@@ -131,5 +131,5 @@ def test_levels_are_attended_to_in_turn_from_the_coarsest(n, layers, attended):
     ],
 )
 def test_settings_out_of_range_are_refused(settings, told):
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(InputError, match=told):
         MaskTransformer(facts((16, 32)), PYRAMID, **(SMALL | settings))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.decoders.neck import Neck, to_grid
 from medseg.models.encoders.encoder import Feature
 
@@ -113,6 +113,6 @@ def test_tokens_stand_where_they_were_in_the_image_in_three_dimensions_too() -> 
     ],
 )
 def test_strides_that_make_no_pyramid_are_refused(strides: list[tuple[int, ...]], line: str) -> None:
-    with pytest.raises(BadInput, match=line):
+    with pytest.raises(InputError, match=line):
         Neck([Feature(2, stride) for stride in strides], "pyramid")
     Neck([Feature(2, stride) for stride in strides], "grids")  # whoever takes any grids takes these

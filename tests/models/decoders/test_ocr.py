@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.losses.deep_supervision import level_weights
 from medseg.models.decoders.ocr import OCR, attention, region_means
 from medseg.models.encoders.encoder import Feature
@@ -82,5 +82,5 @@ def test_without_supervision_the_regions_still_learn():
 
 @pytest.mark.parametrize("settings", [{"channels": 0}, {"key_channels": 0}, {"dropout": 1.5}, {"norm": "none"}])
 def test_settings_out_of_range_are_refused(settings):
-    with pytest.raises(BadInput, match=r"model\.decoder\.\w+=.*: expected"):
+    with pytest.raises(InputError, match=r"model\.decoder\.\w+=.*: expected"):
         OCR(facts((16, 24)), PYRAMID, **settings)

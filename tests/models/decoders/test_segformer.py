@@ -4,7 +4,7 @@ from torch.nn.functional import interpolate
 from transformers import SegformerConfig
 from transformers.models.segformer.modeling_segformer import SegformerDecodeHead
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.decoders.segformer import SegFormer
 from medseg.models.encoders.encoder import Feature
 from tests.models.decoders.copying import copy_in_order, scramble
@@ -50,5 +50,5 @@ def test_volumes_by_a_few_lines_of_their_own():
 
 @pytest.mark.parametrize("settings", [{"channels": 0}, {"dropout": -0.1}, {"norm": "instance"}])
 def test_settings_out_of_range_are_refused(settings):
-    with pytest.raises(BadInput, match=r"model\.decoder\.\w+=.*: expected"):
+    with pytest.raises(InputError, match=r"model\.decoder\.\w+=.*: expected"):
         SegFormer(facts((64, 96)), PYRAMID, **settings)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.decoders.unet import UNet, crop
 from medseg.models.encoders.encoder import Feature
 from tests.models.decoders.test_contract import K, draw, facts
@@ -92,6 +92,6 @@ def test_widths_double_up_to_their_bound():
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(features, settings, told):
-    with pytest.raises(BadInput, match=told) as caught:
+    with pytest.raises(InputError, match=told) as caught:
         UNet(facts((32, 48)), features, **settings)
     assert "\n" not in str(caught.value)

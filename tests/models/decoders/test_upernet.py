@@ -3,7 +3,7 @@ import torch
 from transformers import UperNetConfig
 from transformers.models.upernet.modeling_upernet import UperNetHead
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.decoders.upernet import UPerNet
 from medseg.models.encoders.encoder import Feature
 from tests.models.decoders.copying import copy_in_order, scramble
@@ -48,5 +48,5 @@ def test_a_single_feature_is_enough():
     ],
 )
 def test_settings_out_of_range_are_refused(settings, told):
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(InputError, match=told):
         UPerNet(facts((48, 80)), PYRAMID, **settings)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.encoders.channel_tokens import encode, sample_channels
 from medseg.models.encoders.channel_vit import ChannelViT
 from medseg.models.encoders.encoder import check_features
@@ -261,5 +261,5 @@ def test_learns_beneath_a_decoder(patch):
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings, words):
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(InputError, match=words):
         ChannelViT(facts(SHAPE, RGB), **{**SMALL, **settings})

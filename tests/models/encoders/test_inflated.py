@@ -10,7 +10,7 @@ import torch
 from hydra.utils import instantiate
 from torch import nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
 from medseg.models.encoders.encoder import check_features
 from medseg.models.encoders.inflated import Inflated
@@ -154,15 +154,15 @@ def test_learns_beneath_a_decoder():
     [("test_vit", "VisionTransformer"), ("tf_efficientnet_b0", "Conv2dSame"), ("resnetblur18", "BlurPool2d")],
 )
 def test_layers_that_are_not_known_are_refused(name, layer):
-    with pytest.raises(BadInput, match=rf"knows timm's ResNet, .* but no {layer} .*model/encoder=sliced runs any"):
+    with pytest.raises(InputError, match=rf"knows timm's ResNet, .* but no {layer} .*model/encoder=sliced runs any"):
         Inflated(facts(), of=partial(Timm, name=name))
 
 
 def test_bad_input():
     within = partial(Timm, name=NAME)
-    with pytest.raises(BadInput, match=r"model/encoder=inflated: slices are of volumes, the data has 2"):
+    with pytest.raises(InputError, match=r"model/encoder=inflated: slices are of volumes, the data has 2"):
         Inflated(facts((32, 32)), of=within)
-    with pytest.raises(BadInput, match=r"depth_kernel=2: expected an odd number of cells, or null"):
+    with pytest.raises(InputError, match=r"depth_kernel=2: expected an odd number of cells, or null"):
         Inflated(facts(), of=within, depth_kernel=2)
-    with pytest.raises(BadInput, match=r"depth_kernel=1 nothing reaches .* model/encoder=sliced"):
+    with pytest.raises(InputError, match=r"depth_kernel=1 nothing reaches .* model/encoder=sliced"):
         Inflated(facts(), of=within, depth_kernel=1)

@@ -7,7 +7,7 @@ import timm
 import torch
 from hydra.utils import instantiate
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
 from medseg.models.encoders.encoder import check_features
 from medseg.models.encoders.slice_wise import Sliced, fold, unfold
@@ -116,7 +116,7 @@ def test_learns_beneath_a_decoder(neighbours):
 
 def test_missing_weights_of_the_encoder_within_are_told_before_data_is_read():
     encoder = Sliced(facts(), of=partial(Timm, name=NAME, weights="nowhere.pt"))
-    with pytest.raises(BadInput, match=r"nowhere\.pt"):
+    with pytest.raises(InputError, match=r"nowhere\.pt"):
         encoder.find_weights()
     Sliced(facts(), of=partial(Timm, name=NAME)).find_weights()
 
@@ -134,9 +134,9 @@ def test_what_the_encoder_within_found_elsewhere_is_told():
 
 def test_bad_input():
     within = partial(Timm, name=NAME)
-    with pytest.raises(BadInput, match=r"model/encoder=sliced: slices are of volumes, the data has 2"):
+    with pytest.raises(InputError, match=r"model/encoder=sliced: slices are of volumes, the data has 2"):
         Sliced(facts((32, 32)), of=within)
-    with pytest.raises(BadInput, match=r"axis=3: expected 0, 1, 2 or null"):
+    with pytest.raises(InputError, match=r"axis=3: expected 0, 1, 2 or null"):
         Sliced(facts(), of=within, axis=3)
-    with pytest.raises(BadInput, match=r"neighbours=-1: expected 0 or more"):
+    with pytest.raises(InputError, match=r"neighbours=-1: expected 0 or more"):
         Sliced(facts(), of=within, neighbours=-1)

@@ -10,7 +10,7 @@ import torch
 import transformers
 from transformers import AutoConfig
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.decoders.linear import Linear
 from medseg.models.encoder_decoder import Segmenter
 from medseg.models.encoders.encoder import check_features
@@ -234,7 +234,7 @@ def test_rebuilds_from_what_it_settled_where_the_folder_is_gone(folders, tmp_pat
     assert settled["config"]["pos_embed_rescale"] is None
     again = Transformers(facts(), **{**given, **settled})
     assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in encoder.state_dict().items()}
-    with pytest.raises(BadInput, match="no such file or folder"):
+    with pytest.raises(InputError, match="no such file or folder"):
         Transformers(facts(), **given)
 
 
@@ -340,7 +340,7 @@ def test_hub_without_network_names_the_file_option(monkeypatch):
         raise LocalEntryNotFoundError("no network")
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    with pytest.raises(BadInput, match=r"owner/name can't be reached; .*=FILE, or its whole folder") as caught:
+    with pytest.raises(InputError, match=r"owner/name can't be reached; .*=FILE, or its whole folder") as caught:
         Transformers(facts(), weights="hf-hub:owner/name")
     assert "\n" not in str(caught.value)
     Transformers(facts(), weights="hf-hub:owner/name", config={"model_type": "convnext", **PYRAMID})
@@ -361,7 +361,7 @@ def test_hub_without_network_names_the_file_option(monkeypatch):
     ids=str,
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_in_one_line(settings, told):
-    with pytest.raises(BadInput) as caught:
+    with pytest.raises(InputError) as caught:
         Transformers(facts(), **settings)
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -369,10 +369,12 @@ def test_what_does_not_fit_is_refused_in_one_line(settings, told):
 
 def test_family_that_contradicts_the_folder_is_refused(folders):
     path, _ = folders("vit")
-    with pytest.raises(BadInput, match=r"family=swin, but model\.encoder\.weights=.* are of vit; leave the family out"):
+    with pytest.raises(
+        InputError, match=r"family=swin, but model\.encoder\.weights=.* are of vit; leave the family out"
+    ):
         Transformers(facts(), family="swin", weights=str(path))
 
 
 def test_volumes_are_refused():
-    with pytest.raises(BadInput, match="the data has 3; choose a network for volumes"):
+    with pytest.raises(InputError, match="the data has 3; choose a network for volumes"):
         Transformers(Facts(1, 2, (32, 32, 32), (1.0,) * 3, (), ()))

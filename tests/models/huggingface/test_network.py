@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from transformers import AutoConfig
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.factory.network import _made
 from medseg.models.huggingface.mask2former import HfMask2Former
 from medseg.models.huggingface.oneformer import TASK, HfOneFormer
@@ -139,7 +139,7 @@ def test_encoder_alone_is_taken_under_a_smaller_share(tmp_path):
     given = {"size": "swin_tiny", "config": config}
     network, before = HfMask2Former(facts(), weights=str(tmp_path), **given), None
     before = {name: t.clone() for name, t in network.state_dict().items()}
-    with pytest.raises(BadInput, match=r"model\.least_share") as caught:
+    with pytest.raises(InputError, match=r"model\.least_share") as caught:
         network.initialise()
     assert "model.encoder" not in str(caught.value)
     torch.testing.assert_close(dict(network.state_dict()), before, rtol=0, atol=0)
@@ -153,7 +153,7 @@ def test_encoder_alone_is_taken_under_a_smaller_share(tmp_path):
 
 def test_folder_of_another_network_is_refused(folders):
     path, _ = folders("segformer")
-    with pytest.raises(BadInput, match=r"a network of type segformer came, for model expected one of upernet"):
+    with pytest.raises(InputError, match=r"a network of type segformer came, for model expected one of upernet"):
         HfUperNet(facts(), weights=str(path))
 
 
@@ -190,7 +190,7 @@ def test_queries_survive_pickling_after_use():
     ids=str,
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_in_one_line(network, settings, told):
-    with pytest.raises(BadInput) as caught:
+    with pytest.raises(InputError) as caught:
         network(facts(), **settings)
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -8,7 +8,7 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from monai.networks.nets.resnet import ResNet
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.encoders.encoder import check_features
 from medseg.models.monai.resnet_encoder import MonaiResNet, Thinned
 from tests.models.encoders.spectral import assert_close, recorded
@@ -99,7 +99,7 @@ def test_pretrained_is_medicalnets_and_names_a_file_where_there_is_no_network(tm
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", missing)
     monkeypatch.setattr("medseg.weights.hub._reach", lambda *_: None)
     for depth in (10, 101):
-        with pytest.raises(BadInput, match=r"can't be reached.*model\.encoder\.weights=FILE"):
+        with pytest.raises(InputError, match=r"can't be reached.*model\.encoder\.weights=FILE"):
             MonaiResNet(facts(), depth=depth, width=WIDTH, weights="pretrained").initialise()
     assert asked == [
         ("TencentMedicalNet/MedicalNet-Resnet10", "resnet_10_23dataset.pth"),
@@ -116,5 +116,5 @@ def test_pretrained_is_medicalnets_and_names_a_file_where_there_is_no_network(tm
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings, words):
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(InputError, match=words):
         MonaiResNet(facts(), width=WIDTH, **settings)

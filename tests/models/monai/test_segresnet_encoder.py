@@ -7,7 +7,7 @@ import torch
 from monai.networks.nets.segresnet import SegResNet
 from monai.networks.nets.segresnet_ds import SegResNetDS, SegResNetDS2
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.encoders.encoder import check_features
 from medseg.models.monai.segresnet_encoder import MonaiSegResNet
 from tests.models.encoders.spectral import assert_close
@@ -99,5 +99,5 @@ def test_learns_beneath_a_decoder(settings):
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings, words):
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(InputError, match=words):
         MonaiSegResNet(facts(), **{**SMALL, **settings})

@@ -8,7 +8,7 @@ import pytest
 import torch
 from monai.networks.nets.swin_unetr import SwinUNETR, filter_swinunetr
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.encoders.encoder import check_features
 from medseg.models.monai.swin_encoder import SwinViT
 from tests.models.encoders.spectral import assert_close
@@ -103,7 +103,7 @@ def test_pretrained_reads_torchs_cache_and_names_a_file_where_there_is_no_networ
         raise URLError("no route")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
-    with pytest.raises(BadInput, match=r"model_swinvit\.pt can't be downloaded \(URLError\).*weights=FILE"):
+    with pytest.raises(InputError, match=r"model_swinvit\.pt can't be downloaded \(URLError\).*weights=FILE"):
         encoder.initialise()
     written(tmp_path / "checkpoints/model_swinvit.pt", self_supervised(upstream()))
     report = encoder.initialise()
@@ -119,5 +119,5 @@ def test_pretrained_reads_torchs_cache_and_names_a_file_where_there_is_no_networ
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings, words):
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(InputError, match=words):
         SwinViT(facts(), **{**SMALL, **settings})

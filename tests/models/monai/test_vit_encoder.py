@@ -8,7 +8,7 @@ from monai.networks.nets.masked_autoencoder_vit import MaskedAutoEncoderViT
 from monai.networks.nets.unetr import UNETR
 from monai.networks.nets.vit import ViT
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.encoders.encoder import check_features
 from medseg.models.monai.vit_encoder import MonaiViT
 from tests.models.encoders.spectral import assert_close
@@ -118,5 +118,5 @@ def test_learns_beneath_a_decoder():
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings, words):
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(InputError, match=words):
         MonaiViT(facts(), **{**SMALL, **settings})

@@ -4,7 +4,7 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.encoders.encoder import Feature
 from medseg.models.smp.decoder import Smp
 from medseg.models.smp.network import ARCHITECTURES
@@ -97,18 +97,18 @@ def test_levels_are_interpolated_to_multiples_of_the_coarsest():
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(features, settings, told):
-    with pytest.raises(BadInput, match=told) as caught:
+    with pytest.raises(InputError, match=told) as caught:
         Smp(facts((64, 64)), features, **settings)
     assert "\n" not in str(caught.value)
     assert "given" not in smp.encoders.encoders
 
 
 def test_volumes_are_refused_and_decoders_for_them_named():
-    with pytest.raises(BadInput, match="the data has 3; choose a decoder for volumes: model/decoder=unet"):
+    with pytest.raises(InputError, match="the data has 3; choose a decoder for volumes: model/decoder=unet"):
         Smp(facts((16, 16, 16)), [Feature(4, (2, 2, 2))])
 
 
 def test_pan_needs_eight_coarse_cells():
     decoder = Smp(facts((128, 64)), PYRAMID[:3], architecture="PAN", settings={"decoder_channels": 8})
-    with pytest.raises(BadInput, match=r"features of shape \(8, 4\) came, expected 8 cells or more on each axis"):
+    with pytest.raises(InputError, match=r"features of shape \(8, 4\) came, expected 8 cells or more on each axis"):
         decoder(*draw((128, 64), PYRAMID[:3]))

@@ -2,7 +2,7 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.network import Facts
 from medseg.models.smp.network import ARCHITECTURES, Smp
 from tests.models.test_contract import CONF, FLAT
@@ -78,14 +78,14 @@ def test_divisor_is_the_stride_and_every_multiple_runs(architecture, settings, d
     with torch.no_grad():
         for shape in ((divisor, divisor), (3 * divisor, divisor), (2 * divisor, 5 * divisor)):
             assert network(noise(1, 5, *shape)).shape == (1, 3, *shape)
-    with pytest.raises(BadInput, match=rf"pad to \({2 * divisor}, {divisor}\)"):
+    with pytest.raises(InputError, match=rf"pad to \({2 * divisor}, {divisor}\)"):
         network(noise(1, 5, divisor + 1, divisor))
 
 
 def test_pan_needs_eight_coarse_cells():
     network = Smp(facts(), architecture="PAN", encoder=TINY).eval()
     assert network.nearest((50, 130)) == (128, 144)
-    with pytest.raises(BadInput, match=r"shape \(64, 160\) came, expected \(128, 128\) or more; pad to \(128, 160\)"):
+    with pytest.raises(InputError, match=r"shape \(64, 160\) came, expected \(128, 128\) or more; pad to \(128, 160\)"):
         network(noise(1, 5, 64, 160))
     with torch.no_grad():
         assert network(noise(1, 5, 128, 144)).shape == (1, 3, 128, 144)
@@ -106,7 +106,7 @@ def test_encoder_of_fixed_size_takes_the_patch_only():
     assert network.fixed_shape == (64, 64) == network.nearest((40, 64))
     with torch.no_grad():
         assert network(noise(1, 5, 64, 64)).shape == (1, 3, 64, 64)
-    with pytest.raises(BadInput, match=r"learned for \(64, 64\) only"):
+    with pytest.raises(InputError, match=r"learned for \(64, 64\) only"):
         network(noise(1, 5, 64, 96))
 
 
@@ -131,6 +131,6 @@ def test_encoder_of_fixed_size_takes_the_patch_only():
     ids=lambda value: ",".join(map(str, value.values())) if isinstance(value, dict) else "",
 )
 def test_what_does_not_fit_is_refused_in_one_line(settings, told):
-    with pytest.raises(BadInput, match=told) as caught:
+    with pytest.raises(InputError, match=told) as caught:
         Smp(facts(), **({"architecture": "Unet", "encoder": TINY} | settings))
     assert "\n" not in str(caught.value)

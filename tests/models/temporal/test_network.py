@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
 from medseg.models.monai.segresnet import SegResNet
 from medseg.models.network import Facts, Network
@@ -243,18 +243,18 @@ def test_state_makes_another_network_equal(network: SeriesNetwork, request: pyte
 
 
 def test_wrong_channels_axes_and_slots_are_refused(network: SeriesNetwork) -> None:
-    with pytest.raises(BadInput, match=r"expected 5 axes \(batch, dates, channels, space\) with 2 channels"):
+    with pytest.raises(InputError, match=r"expected 5 axes \(batch, dates, channels, space\) with 2 channels"):
         network(drawn(1, T, C + 1, *SHAPE))
-    with pytest.raises(BadInput, match="expected 5 axes"):
+    with pytest.raises(InputError, match="expected 5 axes"):
         network(drawn(1, C, *SHAPE))
-    with pytest.raises(BadInput, match="pad to"):
+    with pytest.raises(InputError, match="pad to"):
         network(drawn(1, T, C, 32, 63))
 
 
 @pytest.mark.parametrize("option", ["stack", "concat"])
 def test_fixed_slots_are_told(option: str) -> None:
     network = build(option, unet)
-    with pytest.raises(BadInput, match="3 dates came, the network was built for 4"):
+    with pytest.raises(InputError, match="3 dates came, the network was built for 4"):
         network(drawn(1, 3, C, *SHAPE))
 
 
@@ -295,7 +295,7 @@ def test_attention_tells_when_it_was_what_it_shows() -> None:
 
 @pytest.mark.parametrize("settings", [{"heads": 0}, {"key_width": 0}])
 def test_attention_refuses_no_heads(settings: dict[str, int]) -> None:
-    with pytest.raises(BadInput, match="expected 1 or more"):
+    with pytest.raises(InputError, match="expected 1 or more"):
         Attention([6], guide=0, dates=T, **settings)
 
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.decoders.neck import to_grid
 from medseg.models.encoders.encoder import check_features
 from medseg.models.network import Facts
@@ -255,7 +255,7 @@ def test_positions_are_resampled_for_a_network_that_is_built_for_the_patch(folde
     ],
 )
 def test_settings_that_do_not_fit_are_refused_in_one_line(settings: dict, line: str) -> None:
-    with pytest.raises(BadInput, match=line) as caught:
+    with pytest.raises(InputError, match=line) as caught:
         Timm(facts(), **settings)
     assert "\n" not in str(caught.value)
 
@@ -265,13 +265,13 @@ def test_a_network_without_features_is_refused(monkeypatch: pytest.MonkeyPatch) 
         pass
 
     monkeypatch.setattr(timm, "create_model", lambda *_, **__: Blind())
-    with pytest.raises(BadInput, match="resnet10t yields no features, only classes; choose"):
+    with pytest.raises(InputError, match="resnet10t yields no features, only classes; choose"):
         Timm(facts(), name="resnet10t")
 
 
 def test_volumes_are_refused() -> None:
     about = Facts(in_channels=1, out_channels=2, patch_shape=(32, 32, 32), spacing=(1.0,) * 3, kernels=(), strides=())
-    with pytest.raises(BadInput, match="2 spatial axes"):
+    with pytest.raises(InputError, match="2 spatial axes"):
         Timm(about, name="resnet10t")
 
 
@@ -312,7 +312,7 @@ def test_pretrained_from_the_address_of_the_authors(folder: Path, monkeypatch: p
 
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", refuse)
     with pytest.raises(
-        BadInput, match=r"resnet10t\.pth can't be downloaded \(OSError\); .*model\.encoder\.weights=FILE"
+        InputError, match=r"resnet10t\.pth can't be downloaded \(OSError\); .*model\.encoder\.weights=FILE"
     ):
         hub.fetch("resnet10t")
 
@@ -325,11 +325,11 @@ def test_without_a_network_the_line_names_a_file(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
     encoder = Timm(facts(), name="resnet10t", weights="pretrained")
-    with pytest.raises(BadInput, match=r"timm/resnet10t\.c3_in1k can't be reached; .*model\.encoder\.weights=FILE"):
+    with pytest.raises(InputError, match=r"timm/resnet10t\.c3_in1k can't be reached; .*model\.encoder\.weights=FILE"):
         encoder.initialise()
 
 
 def test_weights_that_timm_does_not_have_are_refused() -> None:
     encoder = Timm(facts(), name="mobilenetv2_035", weights="pretrained")
-    with pytest.raises(BadInput, match=r"timm has no weights of mobilenetv2_035; .*model\.encoder\.weights=FILE"):
+    with pytest.raises(InputError, match=r"timm has no weights of mobilenetv2_035; .*model\.encoder\.weights=FILE"):
         encoder.initialise()

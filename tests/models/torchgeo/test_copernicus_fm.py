@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchgeo.models.copernicusfm import CopernicusFM
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from tests.models.encoders import spectral as s
 
 SMALL = {"embed_dim": 32, "depth": 4, "num_heads": 4}
@@ -85,5 +85,5 @@ def test_bandwidths_are_taken_as_given():
     ],
 )
 def test_refusals(about, settings, words):
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(InputError, match=words):
         s.build("copernicus_fm", about, **SMALL | settings)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchgeo.models.croma import CROMA, get_2dalibi
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.torchgeo.croma import distance_bias
 from tests.models.encoders import spectral as s
 
@@ -112,7 +112,7 @@ def test_own_checkpoint_loads_in_another_order_of_channels(tmp_path):
     ],
 )
 def test_refusals(about, settings, words):
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(InputError, match=words):
         s.build("croma", about, **SMALL | settings)
 
 
@@ -120,5 +120,5 @@ def test_a_file_of_one_modality_does_not_fill_the_other(upstream, tmp_path):
     path = tmp_path / "radar.pt"
     torch.save({"s1_encoder": upstream.s1_encoder.state_dict()}, path)
     encoder = s.build("croma", s.facts(BANDS), weights=str(path), **SMALL)
-    with pytest.raises(BadInput, match="no such part; it has s1_encoder"):
+    with pytest.raises(InputError, match="no such part; it has s1_encoder"):
         encoder.initialise()

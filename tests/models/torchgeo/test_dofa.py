@@ -5,7 +5,7 @@ import torch
 from torchgeo.models.copernicusfm import resize_abs_pos_embed
 from torchgeo.models.dofa import DOFA
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from tests.models.encoders import spectral as s
 
 SMALL = {"embed_dim": 32, "depth": 4, "num_heads": 4}
@@ -91,13 +91,13 @@ def test_blocks_after_the_last_feature_are_left_out():
     ],
 )
 def test_refusals(about, settings, words):
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(InputError, match=words):
         s.build("dofa", about, **SMALL | settings)
 
 
 def test_sizes_without_published_weights_are_refused():
     encoder = s.build("dofa", s.facts(), size="small", weights="pretrained", **SMALL)
     with pytest.raises(
-        BadInput, match=r"none of size small; choose model\.encoder\.size=base or large, or give a file"
+        InputError, match=r"none of size small; choose model\.encoder\.size=base or large, or give a file"
     ):
         encoder.initialise()

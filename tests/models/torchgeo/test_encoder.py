@@ -7,7 +7,7 @@ import torch
 from torchgeo.models import get_model, get_weight
 from torchvision.models import _api
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.encoders.encoder import check_features
 from medseg.models.torchgeo import bands as torchgeo_bands
 from medseg.models.torchgeo import weights
@@ -100,7 +100,7 @@ def test_radar_on_optical_weights(cases):
     radar = s.facts(("VV", "VH"), sensor="sentinel-1")
     encoder = s.build("torchgeo", radar, name=None, weights=RESNET, file=path, adapt="name")
     with pytest.raises(
-        BadInput, match="adapt=name needs a name in common: the data has VV, VH, the weights have B1, B2"
+        InputError, match="adapt=name needs a name in common: the data has VV, VH, the weights have B1, B2"
     ):
         encoder.initialise()
     report = s.build("torchgeo", radar, name=None, weights=RESNET, file=path).initialise()
@@ -203,13 +203,13 @@ def test_preparations_by_hand():
     ],
 )  # fmt: skip
 def test_refusals(settings, words):
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(InputError, match=words):
         s.build("torchgeo", s.facts(), **settings)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "swin_t"])
 def test_volumes_are_refused(name):
-    with pytest.raises(BadInput, match="takes images of 2 spatial axes"):
+    with pytest.raises(InputError, match="takes images of 2 spatial axes"):
         s.build("torchgeo", s.volume(), name=name)
 
 
@@ -246,5 +246,7 @@ def test_no_network_names_the_file(monkeypatch, option, settings, way):
 
     monkeypatch.setattr(_api, "load_state_dict_from_url", download)
     encoder = s.build(option, s.facts(), **settings)
-    with pytest.raises(BadInput, match=rf"can't be downloaded from https://\S+ \(.*name resolution.*; where .* {way}$"):
+    with pytest.raises(
+        InputError, match=rf"can't be downloaded from https://\S+ \(.*name resolution.*; where .* {way}$"
+    ):
         encoder.initialise()

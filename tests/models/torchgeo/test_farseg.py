@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchgeo.models import FarSeg as TorchgeoFarSeg
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.models.network import Facts
 from medseg.models.torchgeo.farseg import FarSeg
 
@@ -33,10 +33,10 @@ def test_stem_of_many_bands_starts_as_that_of_three():
 
 
 def test_unknown_backbone_is_refused():
-    with pytest.raises(BadInput, match="backbone=vgg16: expected resnet18, resnet34, resnet50 or resnet101"):
+    with pytest.raises(InputError, match="backbone=vgg16: expected resnet18, resnet34, resnet50 or resnet101"):
         FarSeg(facts(3), backbone="vgg16")
 
 
 def test_a_single_coarse_cell_is_refused():
-    with pytest.raises(BadInput, match=r"two or more of them; pad to \(32, 64\)"):
+    with pytest.raises(InputError, match=r"two or more of them; pad to \(32, 64\)"):
         FarSeg(facts(3), backbone="resnet18")(torch.zeros(1, 3, 32, 32))

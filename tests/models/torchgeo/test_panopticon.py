@@ -8,7 +8,7 @@ import torch
 from torchgeo.models import panopticon
 from torchgeo.models.copernicusfm import resize_abs_pos_embed
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from tests.models.encoders import spectral as s
 
 SMALL = {"embed_dim": 32, "depth": 4, "num_heads": 4, "attn_dim": 48}
@@ -84,5 +84,5 @@ def test_any_bands_on_any_shape(bands):
     ],
 )
 def test_refusals(about, settings, words):
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(InputError, match=words):
         s.build("panopticon", about, **SMALL | settings)

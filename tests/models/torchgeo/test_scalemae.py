@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torchgeo.models.scale_mae import ScaleMAE
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from tests.models.encoders import spectral as s
 
 SMALL = {"embed_dim": 32, "depth": 4, "num_heads": 4}
@@ -83,5 +83,5 @@ def test_rows_and_columns_have_cells_of_their_own():
     [(s.volume(), {}, "takes images of 2 spatial axes"), (s.facts(), {"size": "small"}, "expected one of base, large")],
 )
 def test_refusals(about, settings, words):
-    with pytest.raises(BadInput, match=words):
+    with pytest.raises(InputError, match=words):
         s.build("scalemae", about, **SMALL | settings)

@@ -21,7 +21,7 @@ from medseg.data.layout.dates import Dates
 from medseg.data.reading.open_case import OpenCase
 from medseg.data.reading.options import Reading
 from medseg.data.splits.folds import grouped
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.box import Box
 from medseg.sample import DataSpec
 
@@ -68,7 +68,7 @@ class TorchgeoDataset(Dataset):
         groups: What splits may not tear apart, see ``split.grouped``.
 
     Raises:
-        BadInput: The dataset is not there or takes no such arguments, or its bands or classes are not known.
+        InputError: The dataset is not there or takes no such arguments, or its bands or classes are not known.
     """
 
     def __init__(
@@ -101,12 +101,12 @@ class TorchgeoDataset(Dataset):
         groups: str | None = None,
     ) -> None:
         if read not in ("files", "samples"):
-            raise BadInput(f"data.read={read}: choose files or samples")
+            raise InputError(f"data.read={read}: choose files or samples")
         strange = sorted(set(splits or {}) - set(_PARTS))
         if strange or (splits and "train" not in splits):
-            raise BadInput(f"data.splits={dict(splits or {})}: expected train, and val and test if there are such")
+            raise InputError(f"data.splits={dict(splits or {})}: expected train, and val and test if there are such")
         if reading.dates and (read == "files" or reading.dates != Dates(slots=reading.dates.slots)):
-            raise BadInput(
+            raise InputError(
                 "data.dates: of torchgeo, samples with dates are time series by themselves, and only slots can be set, "
                 "with data.read=samples; take series of files by data=rasters"
             )
@@ -126,7 +126,7 @@ class TorchgeoDataset(Dataset):
         }
         names = reading.bands or self._band_names()
         if not channels and not names:
-            raise BadInput(f"{self._shown}: its bands have no names; give them, in order, as data.bands")
+            raise InputError(f"{self._shown}: its bands have no names; give them, in order, as data.bands")
         self.reading = replace(reading, bands=names)
         values, colours = self._meaning(labels, colours)
         made = declared_channels(channels or names, sensor, wavelengths_nm or {}, self.reading)
@@ -151,12 +151,12 @@ class TorchgeoDataset(Dataset):
         """Cases of ``train`` and ``val``, or all where there are no splits.
 
         Raises:
-            BadInput: None of them has a mask.
+            InputError: None of them has a mask.
         """
         found = [case for part in self._samples if part != "test" for case in self._cases_of(part)]
         labelled = [case for case in found if case.label is not None]
         if not labelled:
-            raise BadInput(
+            raise InputError(
                 f"{self._shown}: none of its {len(found)} cases has a mask; name the entry of its samples by "
                 "data.mask_key, or with data.read=files where masks lie by data.mask_path, or give the geo dataset "
                 "that holds them as data.mask_class_path"
@@ -219,7 +219,7 @@ class TorchgeoDataset(Dataset):
             return labels, colours or {}
         values = class_values(self._first.dataset)
         if not values:
-            raise BadInput(
+            raise InputError(
                 f"{self._shown}: it does not say what its classes are; give data.labels={{name: value, ...}}"
             )
         palette = colour_by_value(self._first.dataset)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg.data.case import refuse
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 Pair = tuple[tuple[Path, ...], Path | None]
 """Image files of a case, and its mask."""
@@ -20,13 +20,13 @@ def listed_pairs(dataset: Any, image_keys: Sequence[str], mask_key: str) -> list
     image has the mask that covers most of it; a single geo dataset lists no masks.
 
     Raises:
-        BadInput: It lists no files, or no file of that name.
+        InputError: It lists no files, or no file of that name.
     """
     from torchgeo.datasets import GeoDataset
 
     found = _of_index(dataset) if isinstance(dataset, GeoDataset) else _of_entries(dataset, image_keys, mask_key)
     if not found:
-        raise BadInput(f"{type(dataset).__name__}: it lists no file; check data.root and data.splits")
+        raise InputError(f"{type(dataset).__name__}: it lists no file; check data.root and data.splits")
     return found
 
 
@@ -34,7 +34,7 @@ def replaced(path: Path, changes: Mapping[str, str], root: Path, key: str) -> Pa
     """The path in which texts below ``root`` are exchanged.
 
     Raises:
-        BadInput: None of the texts is in it.
+        InputError: None of the texts is in it.
 
     Example:
         >>> replaced(Path("images/images/a.tif"), {"images": "masks"}, Path("images"), "data.mask_path").as_posix()
@@ -45,7 +45,7 @@ def replaced(path: Path, changes: Mapping[str, str], root: Path, key: str) -> Pa
     for text, other in changes.items():
         name = name.replace(text, other)
     if name == below.as_posix():
-        raise BadInput(f"{key}={dict(changes)}: none of these texts is in {below}; mend them")
+        raise InputError(f"{key}={dict(changes)}: none of these texts is in {below}; mend them")
     return root / name if path.is_relative_to(root) else Path(name)
 
 
@@ -55,7 +55,7 @@ def completed(
     """The pairs with their masks and further images by the names of their first images.
 
     Raises:
-        BadInput: A file that is not there.
+        InputError: A file that is not there.
     """
     made = []
     for images, mask in pairs:
@@ -70,12 +70,12 @@ def completed(
 def _of_entries(dataset: Any, image_keys: Sequence[str], mask_key: str) -> list[Pair]:
     name, entries = type(dataset).__name__, getattr(dataset, "files", None)
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise BadInput(f"{name}: it lists no files by name; set data.read=samples")
+        raise InputError(f"{name}: it lists no files by name; set data.read=samples")
     pairs = []
     for entry in entries:
         lacking = [key for key in image_keys if not isinstance(entry.get(key), (str, Path))]
         if lacking:
-            raise BadInput(
+            raise InputError(
                 f"{name}: its files are {sorted(entry)}, not {lacking[0]!r}; name the image by data.image_key"
             )
         mask = entry.get(mask_key)
@@ -88,11 +88,11 @@ def _of_index(dataset: Any) -> list[Pair]:
 
     index, parts = dataset.index, getattr(dataset, "datasets", [dataset])
     if any(getattr(part, "separate_files", False) for part in parts):
-        raise BadInput(f"{type(dataset).__name__}: its bands lie in files of their own; set data.read=samples")
+        raise InputError(f"{type(dataset).__name__}: its bands lie in files of their own; set data.read=samples")
     if "filepath" in index:
         return [((Path(path),), None) for path in index["filepath"]]
     if not {"filepath_1", "filepath_2"} <= set(index.columns):
-        raise BadInput(f"{type(dataset).__name__}: it lists no files by name; set data.read=samples")
+        raise InputError(f"{type(dataset).__name__}: it lists no files by name; set data.read=samples")
     best: dict[str, tuple[float, str]] = {}
     for image, mask, area in zip(index["filepath_1"], index["filepath_2"], shapely.area(index.geometry.values)):
         if image not in best or area > best[image][0]:

@@ -15,7 +15,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from medseg.errors import BadInput
+from medseg.errors import InputError
 
 _PLACES = ("root", "paths")  # how torchgeo's classes name the folder of their files
 
@@ -41,7 +41,7 @@ class Recipe:
         A class path without a dot is one of ``torchgeo.datasets``.
 
         Raises:
-            BadInput: No such class.
+            InputError: No such class.
         """
         if "." not in class_path:
             class_path = f"torchgeo.datasets.{class_path}"
@@ -60,7 +60,7 @@ class Recipe:
         """The dataset; of two, their intersection.
 
         Raises:
-            BadInput: Files that are not there, arguments that the class does not take, or no intersection.
+            InputError: Files that are not there, arguments that the class does not take, or no intersection.
         """
         images = self._built()
         if self.masks is None:
@@ -71,7 +71,7 @@ class Recipe:
             with quiet(), redirect_stdout(StringIO()):  # it prints both CRSs in full
                 return images & masks
         except (RuntimeError, TypeError, ValueError) as error:
-            raise BadInput(
+            raise InputError(
                 f"data.class_path={self.class_path} and data.mask_class_path={self.masks.class_path} have no "
                 f"intersection: {_line(error)}; two geo datasets of the same place and time were expected"
             ) from error
@@ -90,7 +90,7 @@ class Recipe:
             else:
                 way_out = f"data.arguments may have {', '.join(inspect.signature(found).parameters)}"
             shown = ", ".join(f"{name}={value!r}" for name, value in given.items())
-            raise BadInput(f"{self.class_path}({shown}): {_line(error)}; {way_out}") from error
+            raise InputError(f"{self.class_path}({shown}): {_line(error)}; {way_out}") from error
 
 
 @contextmanager
@@ -114,7 +114,7 @@ def _locate(class_path: str) -> Any:
 
         near = difflib.get_close_matches(name, datasets.__all__, n=3)
         known = f"; near it are {', '.join(near)}" if near else ""
-        raise BadInput(
+        raise InputError(
             f"data.class_path={class_path}: no such class ({error}){known}; expected one of torchgeo.datasets, or "
             "module.Class of your own"
         ) from error

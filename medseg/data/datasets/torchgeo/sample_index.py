@@ -20,7 +20,7 @@ from rich.progress import track
 from medseg.data.case import Case
 from medseg.data.datasets.torchgeo.samples import Samples, SampleSource, forget
 from medseg.data.synthetic.cache import settings_folder
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.geometry.grid import Grid
 from medseg.runtime.atomic import write_whole
 
@@ -34,7 +34,7 @@ def sample_cases(samples: Samples, folder: Path, prefix: str = "") -> list[Case]
         prefix: Of the ids and groups.
 
     Raises:
-        BadInput: The dataset is empty, or a sample can't be read.
+        InputError: The dataset is empty, or a sample can't be read.
     """
     mine = settings_folder(folder, asdict(samples))
     listing, state = mine.with_name(f"{mine.name}.json"), _state(samples.recipe.folders)
@@ -43,7 +43,7 @@ def sample_cases(samples: Samples, folder: Path, prefix: str = "") -> list[Case]
         forget()
         names = named(first_files(samples))
         if not names:
-            raise BadInput(f"{samples.recipe.class_path}: it has no sample; check data.root and data.splits")
+            raise InputError(f"{samples.recipe.class_path}: it has no sample; check data.root and data.splits")
         labels, dates = [], []
         for number, (name, _) in enumerate(track(names, "looking at samples")):
             facts = samples.survey(number)

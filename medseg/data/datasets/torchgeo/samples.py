@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 
 from medseg.data.datasets.torchgeo.recipe import Recipe, quiet
 from medseg.data.preprocessing.windows import tiles
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.formats.geotiff import DAMAGE
 from medseg.formats.source import Source
 from medseg.geometry.box import Box
@@ -101,7 +101,7 @@ class Samples:
         """Cells of a sample, or of a window of it.
 
         Raises:
-            BadInput: The sample has no such entries, or not of the shape of an image and a mask.
+            InputError: The sample has no such entries, or not of the shape of an image and a mask.
         """
         with _lock():
             if self.is_geo:
@@ -132,7 +132,7 @@ class Samples:
             return Cells(np.zeros((0, *box.shape), np.float32), None, np.zeros(box.shape, bool))
         cells = self._cells(sample, known)
         if cells.known.shape != box.shape:
-            raise BadInput(
+            raise InputError(
                 f"{self.recipe.class_path}: {cells.known.shape} cells came for a window of {box.shape}; a geo dataset "
                 "has to give as many as its resolution says"
             )
@@ -144,7 +144,7 @@ class Samples:
         try:
             yield
         except (*DAMAGE, RuntimeError, ValueError, TypeError) as error:
-            raise BadInput(
+            raise InputError(
                 f"{self.recipe.class_path}: its sample {number} cannot be read "
                 f"({' '.join(str(error).split())[-300:]}); complete or mend the dataset"
             ) from error
@@ -167,7 +167,7 @@ class Samples:
     def _cells(self, sample: dict[str, Any], known: npt.NDArray[np.bool_] | None = None) -> Cells:
         lacking = [key for key in self.image_keys if key not in sample]
         if lacking:
-            raise BadInput(
+            raise InputError(
                 f"{self.recipe.class_path}: its samples have {sorted(sample)}, not {lacking[0]!r}; name the image by "
                 "data.image_key"
             )
@@ -175,7 +175,7 @@ class Samples:
         parts = [part[None] if part.ndim == 2 else part for part in parts]
         kinds = {(part.ndim, part.shape[:-3], part.shape[-2:]) for part in parts}
         if len(kinds) > 1 or parts[0].ndim not in (3, 4):
-            raise BadInput(
+            raise InputError(
                 f"{self.recipe.class_path}: its {' and '.join(self.image_keys)} have shapes "
                 f"{[p.shape for p in parts]}, expected [channels, rows, columns] (of time series with dates before "
                 "them) of one size"
@@ -190,12 +190,12 @@ class Samples:
         if cells.ndim == 3 and (len(cells) == 1 or self.mask_channel is not None):
             cells = cells[self.mask_channel or 0]
         if cells.shape != shape:
-            raise BadInput(
+            raise InputError(
                 f"{self.recipe.class_path}: its {self.mask_key} has shape {cells.shape}, expected {shape} with a class "
                 "in each cell; data.mask_channel chooses one of several"
             )
         if cells.dtype.kind == "f" and not (cells == np.round(cells)).all():
-            raise BadInput(
+            raise InputError(
                 f"{self.recipe.class_path}: its {self.mask_key} has values between whole numbers, expected classes"
             )
         return cells.astype(np.int64, copy=False)
@@ -204,7 +204,7 @@ class Samples:
         """Number of channels and dates, whether there is a label, and a digest of all cells, read in windows.
 
         Raises:
-            BadInput: It has no cells, or can't be read.
+            InputError: It has no cells, or can't be read.
         """
         total, n_channels, dates, labelled = hashlib.sha256(), 0, 0, False
         for box in tiles(self.grid(number).shape, (256, 256)):
@@ -214,7 +214,7 @@ class Samples:
             for array in (cells.image, cells.label, cells.known):
                 total.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
         if not n_channels:
-            raise BadInput(f"{self.recipe.class_path}: its sample {number} has no cells; take its files out")
+            raise InputError(f"{self.recipe.class_path}: its sample {number} has no cells; take its files out")
         return {"channels": n_channels, "dates": dates, "labelled": labelled, "sha256": total.hexdigest()}
 
 
@@ -251,7 +251,9 @@ class SampleSource(Source):
         if self._part == "image":
             return cells.image[list(channels)]
         if cells.label is None:
-            raise BadInput(f"{self.path}: its sample has lost its mask; delete the file to have the dataset read anew")
+            raise InputError(
+                f"{self.path}: its sample has lost its mask; delete the file to have the dataset read anew"
+            )
         return cells.label[None]
 
     def _valid(self, box: Box, channels: tuple[int, ...], cells: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:

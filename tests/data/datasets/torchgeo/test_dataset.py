@@ -16,7 +16,7 @@ from medseg.data.dataset import Dataset
 from medseg.data.datasets.torchgeo.recipe import quiet
 from medseg.data.datasets.torchgeo.samples import Samples
 from medseg.data.store.content_hash import content_key
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.factory import split as folds
 from medseg.factory.dataset import build_dataset
 from medseg.geometry.box import Box
@@ -345,7 +345,7 @@ def test_entries_of_samples_are_chosen_by_their_keys(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_what_can_be_mended_is_told_in_a_line(overrides: list[str], message: str, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=message) as told:
+    with pytest.raises(InputError, match=message) as told:
         built("torchgeo", tmp_path, f"data.root={tmp_path}/raw", *overrides).cases()
     assert "\n" not in str(told.value)
 
@@ -354,13 +354,13 @@ def test_a_file_that_has_gone_is_told(tmp_path: Path) -> None:
     overrides = layouts.torchgeo(tmp_path / "raw")
     dataset = built("torchgeo", tmp_path, *overrides)
     (tmp_path / f"raw/{layouts.VAIHINGEN['train'][0]}.tif").write_bytes(b"II*")
-    with pytest.raises(BadInput, match=r"Vaihingen2D: its sample 0 cannot be read \(cannot identify image file"):
+    with pytest.raises(InputError, match=r"Vaihingen2D: its sample 0 cannot be read \(cannot identify image file"):
         dataset.cases()
 
 
 def test_a_dataset_without_classes_needs_labels(tmp_path: Path) -> None:
     scene_and_mask(tmp_path)
-    with pytest.raises(BadInput, match=r"RasterDataset: it does not say what its classes are; give data\.labels"):
+    with pytest.raises(InputError, match=r"RasterDataset: it does not say what its classes are; give data\.labels"):
         built("torchgeo", tmp_path, f"data.root={tmp_path}/images", "data.class_path=RasterDataset", "data.bands=[a,b]")
 
 
@@ -368,15 +368,15 @@ def test_geo_datasets_of_two_places_are_refused(tmp_path: Path) -> None:
     scene_and_mask(tmp_path)
     save_raster(tmp_path / "far/m.tif", np.zeros((1, 4, 4), np.uint8), epsg=32633, corner=(100000, 0), cell=10)
     far = [f"data.root={tmp_path}/images", f"data.mask_arguments={{paths: {tmp_path}/far}}"]
-    with pytest.raises(BadInput, match=r"RasterDataset have no intersection: Datasets have no spatial intersection"):
+    with pytest.raises(InputError, match=r"RasterDataset have no intersection: Datasets have no spatial intersection"):
         built("torchgeo", tmp_path, *far, *GEO).cases()
 
 
 def test_missing_masks_and_false_paths_are_told(raw: Any, tmp_path: Path) -> None:
     overrides = raw("landcoverai")[1]
-    with pytest.raises(BadInput, match=r"3 file\(s\) of the dataset are not there: .*labels/M-33"):
+    with pytest.raises(InputError, match=r"3 file\(s\) of the dataset are not there: .*labels/M-33"):
         built("landcoverai", tmp_path, *overrides, "data.mask_path={images: labels}").cases()
-    with pytest.raises(BadInput, match=r"data\.mask_path=.*: none of these texts is in images/M-33-20-D-c-4-2\.tif"):
+    with pytest.raises(InputError, match=r"data\.mask_path=.*: none of these texts is in images/M-33-20-D-c-4-2\.tif"):
         built("landcoverai", tmp_path, *overrides, "~data.mask_path.images", "+data.mask_path.img=masks").cases()
 
 
@@ -388,7 +388,7 @@ def test_a_colour_of_no_class_is_told(raw: Any, tmp_path: Path) -> None:
     save_raster(tmp_path / "raw/top_potsdam_2_10_label.tif", label, epsg=None)
     own = f"data.root={tmp_path}/raw"
     dataset = built("potsdam", tmp_path, own)
-    with pytest.raises(BadInput, match=r"2_10_label\.tif: 1 colour\(s\) of no class, such as \{\(252, 255, 0\): 6\}"):
+    with pytest.raises(InputError, match=r"2_10_label\.tif: 1 colour\(s\) of no class, such as \{\(252, 255, 0\): 6\}"):
         dataset.read(dataset.cases()[0])
     mended = built("potsdam", tmp_path, own, "data.mask_colours={car: [[255,255,0],[252,255,0]], clutter: [255,0,0]}")
     assert (mended.read(mended.cases()[0]).label == 5).sum() == 6

@@ -8,7 +8,7 @@ import torch
 from torchgeo.datasets import NonGeoDataset
 
 from medseg.data.dataset import Dataset
-from medseg.errors import BadInput
+from medseg.errors import InputError
 from medseg.factory.dataset import build_dataset
 from medseg.geometry.box import Box
 from medseg.hydra_app.compose import compose
@@ -68,19 +68,19 @@ def test_several_entries_join_date_by_date(tmp_path: Path) -> None:
     dataset = built(tmp_path, *own)
     image = dataset.read(dataset.cases()[0]).image
     np.testing.assert_array_equal(image[:3, 2], -Years("")[0]["image"].numpy()[:, 0])
-    with pytest.raises(BadInput, match=r"have shapes .*\(of time series with dates before them\) of one size"):
+    with pytest.raises(InputError, match=r"have shapes .*\(of time series with dates before them\) of one size"):
         built(tmp_path, *own, "data.arguments={mixed: true}").cases()
 
 
 def test_a_network_of_numbered_dates_asks_how_dates_of_files_lie(tmp_path: Path) -> None:
     dataset = built(tmp_path)
-    with pytest.raises(BadInput, match=r"takes time series of up to 5 dates; .*data.dates=\{in_file: 12\}"):
+    with pytest.raises(InputError, match=r"takes time series of up to 5 dates; .*data.dates=\{in_file: 12\}"):
         open_image([tmp_path / "a.tif"], spec=dataset.spec, reading=dataset.reading)
 
 
 @pytest.mark.parametrize("asked", ["data.dates={in_file: 3}", "data.dates={pattern: '(?P<case>.)(?P<date>.)'}"])
 def test_how_dates_lie_in_files_is_no_matter_of_samples(asked: str, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"only slots can be set, with data\.read=samples; take series of files by"):
+    with pytest.raises(InputError, match=r"only slots can be set, with data\.read=samples; take series of files by"):
         built(tmp_path, asked)
-    with pytest.raises(BadInput, match="only slots can be set"):
+    with pytest.raises(InputError, match="only slots can be set"):
         built(tmp_path, "data.dates={}", "data.read=files")
