@@ -1,54 +1,21 @@
-"""medseg: train, fine-tune and judge segmentation networks on volumes and multispectral scenes.
+"""medseg: train, fine-tune and evaluate segmentation networks on medical volumes and multispectral scenes.
 
-The map of the package:
+The public names are those of ``__all__``; everything else may move between releases. The verbs take words as the
+command line does, or a configuration that ``compose`` made::
 
-    errors.py       InputError, the one error that commands print without a traceback
-    values.py       what a file holds, held to type and range
-    labels/         IGNORE and LabelTable: what label values mean
-    wavelengths.py  bands of satellites, in nanometres
-    sample.py       Channel, DataSpec, Sample, Batch: what travels
-    geometry/       grids, boxes, resampling: the only code that knows affines
-    formats/        open(path) -> Source; write: NIfTI, NRRD, MHA, DICOM, GeoTIFF, PNG, JPEG; vectors, mosaics
-    transforms/     batched augmentation on the device: draw, then apply
-    data/           datasets by name, preprocessing, patch store, sampling, the datamodule
-    planning/       fingerprint, rules and plan
-    models/         networks, 2D and 3D, behind one interface
-    losses/         pure loss functions and their modules
-    metrics/        overlap and surface scores, and their accumulation over cases
-    inference/      the sliding window and the predictor
-    methods/        LightningModules: one way of training each
-    callbacks/      what watches a training, and the loggers
-    report/         figures and the HTML report
-    doctor/         medseg-check: what is wrong with a dataset, and the fix for each finding
-    runtime/        locks, signals, drafts, full disks, provenance: what a process needs to know of its machine
-    training/       one run: its folder, how it resumes, how it ends, how it is repeated
-    trust.py stored.py values.py integrity.py    what a checkpoint may name and hold; its checksums
-    ranges.py settings.py overrides.py local_paths.py    values of a configuration, checked before data is read
-    laterality.py   the axis across the body, and the mirrors that training and test time share
-    prediction_jobs.py prediction_record.py prediction_targets.py    which files a prediction writes, keeps or refuses
-    folds.py        which cases train, which validate, which are judged
-    build.py        configuration -> datamodule, network, method, trainer; with instances.py networks.py trainers.py
-    initial.py      the network before its first step
-    restore.py      checkpoint -> predictor; with stored.py trust.py integrity.py
-    scenes.py       scenes of any size from file to file
-    checkpoint.py   what a checkpoint holds, safe loading
-    tracking.py     what loggers are told of a training
-    judge.py        scores a predictor on labelled cases
-    evaluation.py   scores label files against label files
-    command.py      runs a command: Hydra, one-line errors, exit codes, completion
-    options.py      what can be chosen, from the first lines of conf/
-    announcement.py watching.py   the start-up summary; progress over cases
-    processes.py    several processes of one training
-    sweep.py space.py   trials that Optuna proposes, and what from
-    comparison.py   what one setting of a sweep brings beside another
-    device.py cpu.py quiet.py   devices and precision; fast CPUs; what libraries need not say
-    files.py        text files that are whole or absent
-    train.py predict.py evaluate.py plan.py check.py    the commands
+    run_dir = medseg.train("experiment=phantom", "trainer.max_steps=100")
+    predictor = medseg.load(run_dir / "checkpoints/best.ckpt")
+    label = predictor(image, grid)
+
+Importing medseg imports neither torch nor any other large library: names are found when they are used.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from medseg._version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,22 +23,92 @@ if TYPE_CHECKING:
 
     from omegaconf import DictConfig
 
+    from medseg.data.case import Case
+    from medseg.data.dataset import Dataset
+    from medseg.doctor.finding import Finding
+    from medseg.errors import InputError
+    from medseg.factory.run import Run, assemble
+    from medseg.geometry.grid import Grid
     from medseg.inference.predictor import Predictor
+    from medseg.labels import IGNORE, LabelTable
+    from medseg.methods.method import Method
+    from medseg.models.decoders.decoder import Decoder
+    from medseg.models.encoders.encoder import Encoder
+    from medseg.models.network import Network
+    from medseg.planning.plan import Plan
+    from medseg.sample import Batch, Channel, DataSpec, Sample
 
-__version__ = "0.1.0"
+__all__ = [
+    "IGNORE",
+    "Batch",
+    "Case",
+    "Channel",
+    "DataSpec",
+    "Dataset",
+    "Decoder",
+    "Encoder",
+    "Grid",
+    "InputError",
+    "LabelTable",
+    "Method",
+    "Network",
+    "Plan",
+    "Predictor",
+    "Run",
+    "Sample",
+    "__version__",
+    "assemble",
+    "check",
+    "compose",
+    "evaluate",
+    "load",
+    "plan",
+    "predict",
+    "train",
+]
+
+_PLACES = {
+    "IGNORE": "medseg.labels",
+    "Batch": "medseg.sample",
+    "Case": "medseg.data.case",
+    "Channel": "medseg.sample",
+    "DataSpec": "medseg.sample",
+    "Dataset": "medseg.data.dataset",
+    "Decoder": "medseg.models.decoders.decoder",
+    "Encoder": "medseg.models.encoders.encoder",
+    "Grid": "medseg.geometry.grid",
+    "InputError": "medseg.errors",
+    "LabelTable": "medseg.labels",
+    "Method": "medseg.methods.method",
+    "Network": "medseg.models.network",
+    "Plan": "medseg.planning.plan",
+    "Predictor": "medseg.inference.predictor",
+    "Run": "medseg.factory.run",
+    "Sample": "medseg.sample",
+    "assemble": "medseg.factory.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'medseg' has no attribute {name!r}; its public names are in medseg.__all__")
+    return getattr(import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def compose(command: str, *overrides: str, config_dir: str | Path | None = None) -> DictConfig:
     """The configuration of a command, as its command line would compose it.
 
     Args:
-        command: ``train``, ``predict``, ``evaluate`` or ``plan``.
+        command: ``train``, ``predict``, ``evaluate``, ``plan`` or ``check``.
         *overrides: As on the command line, such as ``data=nnunet``.
         config_dir: Folder with options of your own (``data/mine.yaml``), as ``--config-dir`` takes it.
 
     Raises:
-        medseg.errors.InputError: A key or an option that does not exist, which names the nearest right one; or
-            no such folder.
+        InputError: A key or an option that does not exist, which names the nearest right one; or no such folder.
 
     Example:
         >>> compose("train", "optimizer=sgd").optimizer.momentum
@@ -88,6 +125,100 @@ def compose(command: str, *overrides: str, config_dir: str | Path | None = None)
     return composed(command, list(overrides), config_dir=config_dir)
 
 
+def train(*config: DictConfig | str, config_dir: str | Path | None = None) -> Path:
+    """Train, as ``medseg-train`` does: plan if needed, preprocess, train, score the best checkpoint.
+
+    Args:
+        *config: Words as on the command line (none: the configuration's defaults), or what ``compose("train", ...)``
+            gave.
+        config_dir: Folder with options of your own.
+
+    Returns:
+        The run folder, with ``checkpoints/best.ckpt``, ``metrics.json`` and ``report.html``.
+
+    Raises:
+        InputError: Anything in the configuration or the data that the user can fix.
+    """
+    from medseg.training.train import train as run
+
+    return run(_configuration("train", config, config_dir))
+
+
+def predict(*config: DictConfig | str, config_dir: str | Path | None = None) -> list[Path]:
+    """Write label files for images, as ``medseg-predict`` does, on the very grid of each.
+
+    Args:
+        *config: Words such as ``checkpoint=best.ckpt``, ``input=DIR`` and ``output=DIR``, or what
+            ``compose("predict", ...)`` gave.
+        config_dir: Folder with options of your own.
+
+    Returns:
+        The label files.
+
+    Raises:
+        InputError: The checkpoint, the input or one of its images is not what it should be.
+    """
+    from medseg.prediction.predict import predict as run
+
+    return run(_configuration("predict", config, config_dir))
+
+
+def evaluate(*config: DictConfig | str, config_dir: str | Path | None = None) -> dict[str, Any]:
+    """Score label files against reference label files, as ``medseg-evaluate`` does.
+
+    Args:
+        *config: Words such as ``predictions=DIR``, ``labels=DIR`` and ``output=DIR``, or what
+            ``compose("evaluate", ...)`` gave.
+        config_dir: Folder with options of your own.
+
+    Returns:
+        The content of ``metrics.json``.
+
+    Raises:
+        InputError: Files without a partner, on other grids, or with values outside the table.
+    """
+    from medseg.evaluation.evaluate import evaluate as run
+
+    return run(_configuration("evaluate", config, config_dir))
+
+
+def plan(*config: DictConfig | str, config_dir: str | Path | None = None) -> Path:
+    """Fingerprint a dataset and write its plan, as ``medseg-plan`` does.
+
+    Args:
+        *config: Words such as ``data=nnunet``, ``data.root=DIR`` and ``output=plan.yaml``, or what
+            ``compose("plan", ...)`` gave.
+        config_dir: Folder with options of your own.
+
+    Returns:
+        The plan, an editable file.
+
+    Raises:
+        InputError: Anything in the configuration or the data that the user can fix.
+    """
+    from medseg.cli.plan import write
+
+    return write(_configuration("plan", config, config_dir))
+
+
+def check(*config: DictConfig | str, config_dir: str | Path | None = None) -> list[Finding]:
+    """Find what is wrong with a dataset, as ``medseg-check`` does.
+
+    Args:
+        *config: Words such as ``data=nnunet`` and ``data.root=DIR``, or what ``compose("check", ...)`` gave.
+        config_dir: Folder with options of your own.
+
+    Returns:
+        The findings, errors first.
+
+    Raises:
+        InputError: Anything in the configuration that the user can fix, or no case at all.
+    """
+    from medseg.cli.check import check as run
+
+    return run(_configuration("check", config, config_dir))
+
+
 def load(checkpoint: str | Path, *, device: str = "auto", trust: Sequence[str] | str = ()) -> Predictor:
     """The predictor that a checkpoint holds.
 
@@ -100,9 +231,17 @@ def load(checkpoint: str | Path, *, device: str = "auto", trust: Sequence[str] |
             it is built from medseg's own classes alone, so that a file from elsewhere runs no code.
 
     Raises:
-        medseg.errors.InputError: Not a checkpoint of medseg, one that is damaged or names other classes, or no such
-            device.
+        InputError: Not a checkpoint of medseg, one that is damaged or names other classes, or no such device.
     """
     from medseg.prediction.restore import predictor
 
     return predictor(checkpoint, device=device, trust=trust)
+
+
+def _configuration(command: str, given: Sequence[DictConfig | str], config_dir: str | Path | None) -> DictConfig:
+    """One configuration that was composed, or the one that words compose."""
+    from omegaconf import DictConfig
+
+    if len(given) == 1 and isinstance(given[0], DictConfig):
+        return given[0]
+    return compose(command, *given, config_dir=config_dir)  # type: ignore[arg-type]

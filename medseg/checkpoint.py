@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-import medseg
+from medseg._version import __version__
 from medseg.errors import InputError
 from medseg.runtime import integrity, moved
 from medseg.runtime.provenance import provenance
@@ -70,7 +70,7 @@ def contents(
         "spec": dict(spec),
         "plan": dict(plan),
         "segments": segments,
-        "provenance": provenance(medseg.__version__, seed=config.get("seed")) | {"data": dict(data)},
+        "provenance": provenance(__version__, seed=config.get("seed")) | {"data": dict(data)},
     }
 
 
@@ -135,7 +135,7 @@ def _migrate(loaded: dict[str, Any], source: Path) -> dict[str, Any]:
         version = shown(stored["provenance"].get("medseg"))
         raise InputError(
             f"checkpoint={source}: format {stored['format']}, written by medseg {version}; medseg "
-            f"{medseg.__version__} reads formats up to {FORMAT}: upgrade medseg"
+            f"{__version__} reads formats up to {FORMAT}: upgrade medseg"
         )
     config = moved.updated(stored["config"])
     return loaded | {"medseg": stored | {"config": config, "format": FORMAT}}

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-import medseg
 from medseg import formats
+from medseg._version import __version__
 from medseg.data.case import first_five
 from medseg.errors import InputError
 from medseg.evaluation.pairs import BURNED, Files, Shapes, accompanied, check_grid, found_table, paired, read
@@ -128,7 +128,7 @@ def evaluate_folders(
         "classes": {title: list(c.values) for title, c in zip(table.titles, table.classes, strict=True)},
         **({"regions": {r.name: [table.titles[i] for i in r.members] for r in table.regions}} if table.regions else {}),
         "ignored values": list(table.ignore_values),
-        "not scored": table.names[0] if table.background else "none", "medseg": medseg.__version__,
+        "not scored": table.names[0] if table.background else "none", "medseg": __version__,
         "written": written,
     }  # fmt: skip
     heading = f"Evaluation of {Path(predictions).name} against {Path(labels).name}"
