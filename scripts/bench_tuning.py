@@ -4,10 +4,10 @@
         [--encoders timm:resnet18 timm:vit_tiny_patch16_224] [--seeds 0 1 2]
         [--ways scratch full frozen linear_probe lora svfit nola sam_adapter side_tuning]
 
-Every training is a process of its own, with ``model=segmenter`` and ``model/decoder=unet`` (``linear`` for the linear
-probe) on the data, split, patch and optimiser of the experiment. ``scratch`` begins with random weights, every other
-way with those that the experiment of ``--pretrain`` gave the same encoder beforehand, or with those of ``--weights
-FAMILY:NAME=FILE``. With neither they are random as well: the score then tells nothing of the way, only its costs are of
+Every training is a process of its own, with ``model=encoder_decoder`` and ``model/decoder=unet`` (``linear`` for the
+linear probe) on the data, split, patch and optimiser of the experiment. ``scratch`` begins with random weights, every
+other way with those that the experiment of ``--pretrain`` gave the same encoder beforehand, or with those of
+``--weights FAMILY:NAME=FILE``. With neither they are random as well: the score then tells nothing of the way, only its costs are of
 use. Memory is the largest resident set of the process, scores and seconds (the median of the steps after the fifth) are
 medians over the seeds. Prints a line of JSON for each training and a table in Markdown.
 """
@@ -72,7 +72,7 @@ def common(experiment: str, encoder: str, asked: argparse.Namespace, run_dir: Pa
     """What pretraining and tuning of an encoder share."""
     family, _, name = encoder.partition(":")
     return [
-        f"experiment={experiment}", f"data.root={asked.root}", "model=segmenter", f"model/encoder={family}",
+        f"experiment={experiment}", f"data.root={asked.root}", "model=encoder_decoder", f"model/encoder={family}",
         f"model.encoder.name={name}", f"model/decoder={asked.decoder}", "logger=csv", "callbacks.progress=null",
         f"cache_dir={run_dir.parent}/cache", f"run_dir={run_dir}",
     ]  # fmt: skip
@@ -87,7 +87,7 @@ def overrides_of(
     if way == "linear_probe":
         asked = argparse.Namespace(**vars(asked) | {"decoder": "linear"})
     return [
-        *common(asked.experiment, encoder, asked, run_dir), f"peft={'full' if way == 'scratch' else way}",
+        *common(asked.experiment, encoder, asked, run_dir), f"finetuning={'full' if way == 'scratch' else way}",
         f"seed={seed}", f"trainer.max_steps={asked.steps}", "trainer.max_time=null", *weights,
     ]  # fmt: skip
 

@@ -128,7 +128,7 @@ OWN = {
     "method/mae": ["method.block=8"],
     "method/simmim": ["plan.patch=[64,64]"],
     "method/spark": ["plan.patch=[64,64]"],
-    "peft/sam_adapter": ["model.encoder.name=test_vit"],
+    "finetuning/sam_adapter": ["model.encoder.name=test_vit"],
     "logger/mlflow": ["logger.mlflow.tracking_uri='sqlite:///${run_dir}/mlflow.db'"],
 }
 """What an option needs besides, on tiny data."""
@@ -162,14 +162,19 @@ def test_option_takes_a_training_step(name: str, cache: Path, tmp_path: Path, mo
     chosen = {"data": "nnunet", "model": "unet", "logger": "csv", "metric": "overlap", "transform": "light"}
     chosen |= {group: option}
     if group.startswith("model/"):
-        chosen |= {"model": "segmenter", "data": "nnunet" if option in parts.DEEP else "phantom_scenes"}
+        chosen |= {"model": "encoder_decoder", "data": "nnunet" if option in parts.DEEP else "phantom_scenes"}
         chosen = {"model/encoder": "timm", "model/decoder": "linear"} | chosen
     if SIZES.get(option, option) in FLAT or option == "scene":
         chosen["data"] = "phantom_scenes"
-    if group == "series":
+    if group == "temporal":
         chosen["data"] = "phantom_series"
-    if group in ("peft", "method") and option not in ("full", "supervised", "mae"):
-        chosen |= {"model": "segmenter", "model/encoder": "timm", "model/decoder": "linear", "data": "phantom_scenes"}
+    if group in ("finetuning", "method") and option not in ("full", "supervised", "mae"):
+        chosen |= {
+            "model": "encoder_decoder",
+            "model/encoder": "timm",
+            "model/decoder": "linear",
+            "data": "phantom_scenes",
+        }
     overrides = [f"{'' if key.partition('/')[0] in GROUPS else '+'}{key}={value}" for key, value in chosen.items()]
     judged = group in ("metric", "inference")
     take_a_step(cache, tmp_path / "run", overrides, chosen=chosen, test=judged, own=OWN.get(name, []))
@@ -197,7 +202,7 @@ def test_experiment_takes_a_training_step(name: str, cache: Path, tmp_path: Path
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiment_takes_another_network(name: str) -> None:
-    encoder = ["model=segmenter", "model/encoder=timm", "model.encoder.name=resnet18"]
+    encoder = ["model=encoder_decoder", "model/encoder=timm", "model.encoder.name=resnet18"]
     assert compose("train", [f"experiment={name}", "++data.root=x", *encoder]).model.encoder.name == "resnet18"
 
 

@@ -33,7 +33,7 @@ TINY = (
 )  # fmt: skip
 UNET = ("model=unet", "model.base_features=8")
 SMP = ("model=smp_unet", "model.encoder=tu-test_resnet", "model.decoder_channels=[16,16,16,16,16]")
-ATTENTION = (*UNET, "series=attention", "series.pool.heads=4")
+ATTENTION = (*UNET, "temporal=attention", "temporal.pool.heads=4")
 
 
 def configured(folder: Path, *overrides: str, name: str = "run") -> Any:
@@ -82,12 +82,12 @@ def test_a_network_that_sees_the_course_beats_chance(run: Path) -> None:
 def test_a_checkpoint_knows_its_slots(run: Path) -> None:
     stored = torch.load(run / "run/checkpoints/last.ckpt", weights_only=True)["medseg"]
     assert DataSpec.from_dict(stored["spec"]).dates == 6
-    assert stored["config"]["series"]["pool"]["heads"] == 4
+    assert stored["config"]["temporal"]["pool"]["heads"] == 4
 
 
 @pytest.mark.parametrize("series", ["stack", "concat", "attention"])
 def test_one_batch_is_learned_by_heart(series: str, tmp_path: Path, run: Path) -> None:
-    few = ("data.steps_per_epoch=2", "plan.batch_size=2", f"series={series}")
+    few = ("data.steps_per_epoch=2", "plan.batch_size=2", f"temporal={series}")
     cfg = configured(run, *UNET, *few, name=f"heart-{series}")
     built = assemble(cfg, tmp_path)
     built.datamodule.prepare_data()
@@ -236,7 +236,7 @@ def test_mistakes_are_told_in_a_line(run: Path, images: Path, tmp_path: Path) ->
 def test_a_plan_makes_room_for_every_date(run: Path) -> None:
     cells = {}
     for series in ("stack", "mean"):
-        cfg = configured(run, *UNET, "plan.patch=null", f"series={series}", "plan.memory_gb=0.002")
+        cfg = configured(run, *UNET, "plan.patch=null", f"temporal={series}", "plan.memory_gb=0.002")
         source = build_dataset(cfg)
         cells[series] = np.prod(build_plan(cfg, source, source.cases()).patch)
     assert cells["mean"] < cells["stack"]

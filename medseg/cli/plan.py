@@ -42,7 +42,7 @@ def write(cfg: DictConfig) -> Path:
     train_cases, val_cases = split.labelled_halves(cfg, source)
     target = Path(cfg.output)
     planned = build_plan(cfg, source, train_cases, val_cases)
-    write_plan(target, fit_patch(cfg.model, planned, source.spec, cfg.get("series")))
+    write_plan(target, fit_patch(cfg.model, planned, source.spec, cfg.get("temporal")))
     console = Console(highlight=False)
     console.print(target.read_text(encoding="utf-8"), markup=False)
     console.print(f"Written to {target}. Next: medseg-train data=... plan.file={target}", soft_wrap=True)

@@ -49,7 +49,7 @@ def rehearse(
         tuning: The way of tuning, if there is one.
 
     Raises:
-        InputError: See ``Segmenter``, ``weights.load.load`` and ``Tuning.attach``.
+        InputError: See ``EncoderDecoder``, ``weights.load.load`` and ``Tuning.attach``.
     """
     patch = _patch(cfg, spec.ndim)
     if planned or len(patch) != spec.ndim:  # which the plan refuses

@@ -17,15 +17,15 @@ from medseg.sample import DataSpec
 
 
 def network(
-    model: DictConfig, planned: Plan, spec: DataSpec, series: DictConfig | None = None, *, logits: int | None = None
+    model: DictConfig, planned: Plan, spec: DataSpec, temporal: DictConfig | None = None, *, logits: int | None = None
 ) -> Network:
-    """The network of ``cfg.model`` for this plan and data; for time series within that of ``cfg.series``.
+    """The network of ``cfg.model`` for this plan and data; for time series within that of ``cfg.temporal``.
 
     Args:
         model: ``cfg.model``.
         planned: Patch, kernels, strides.
         spec: Channels and labels.
-        series: ``cfg.series``.
+        temporal: ``cfg.temporal``.
         logits: Of each cell; None for those of the label table.
 
     Raises:
@@ -42,9 +42,9 @@ def network(
     )
     if not spec.dates:
         return _made(facts, model)
-    if series is None:
-        raise InputError("the data are time series; choose series=stack, mean, max, concat or attention")
-    made: Network = instantiate(series)(facts, partial(_made, model=model), dates=spec.dates)
+    if temporal is None:
+        raise InputError("the data are time series; choose temporal=stack, mean, max, concat or attention")
+    made: Network = instantiate(temporal)(facts, partial(_made, model=model), dates=spec.dates)
     return made
 
 
@@ -87,10 +87,10 @@ def follows_plan(model: DictConfig) -> bool:
     return bool(getattr(instantiate(model).func, "follows_plan", False))
 
 
-def fit_patch(model: DictConfig, planned: Plan, spec: DataSpec, series: DictConfig | None = None) -> Plan:
+def fit_patch(model: DictConfig, planned: Plan, spec: DataSpec, temporal: DictConfig | None = None) -> Plan:
     """The plan with its patch rounded up to what the network of ``cfg.model`` takes."""
     with torch.random.fork_rng():
-        patch = network(model, planned, spec, series).nearest(planned.patch)
+        patch = network(model, planned, spec, temporal).nearest(planned.patch)
     if patch == planned.patch:
         return planned
     name = model._target_.rsplit(".", 1)[-1]

@@ -47,7 +47,7 @@ def build_plan(cfg: DictConfig, source: Dataset, cases: Sequence[Case], further:
         print(f"warning: {line}", file=sys.stderr)  # noqa: T201
     if dates := source.spec.dates:
         costs["inputs"] = dates * len(source.spec.channels)
-        each = cfg.get("series") and hydra.utils.get_class(cfg.series._target_).runs_on_each_date  # type: ignore[attr-defined]
+        each = cfg.get("temporal") and hydra.utils.get_class(cfg.temporal._target_).runs_on_each_date  # type: ignore[attr-defined]
         costs["dates"] = dates if each else 1
     made = make_plan(pooled, source.spec, source.normalisation, chosen, cost=UNetCost(**costs))
     if follows_plan(cfg.model) and (excess := memory_warning(made, source.spec, chosen, UNetCost(**costs))):

@@ -106,21 +106,21 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: partial[Any], device: 
     train_cases, val_cases = unlabelled(cfg, source) if pretrains else labelled_halves(cfg, source)
     seen = [case for case in train_cases if case.label] or train_cases
     logits = len(spec.channels) if pretrains else None
-    tuning = None if pretrains else instantiate(cfg.peft)
+    tuning = None if pretrains else instantiate(cfg.finetuning)
     rehearse(
         cfg,
         spec,
-        lambda sketch: network(cfg.model, sketch, spec, cfg.get("series"), logits=logits),
+        lambda sketch: network(cfg.model, sketch, spec, cfg.get("temporal"), logits=logits),
         planned=follows_plan(cfg.model),
         tuning=tuning,
     )
     if pretrains:
         train_cases, val_cases = _without_labels(train_cases), _without_labels(val_cases)
-    planned = fit_patch(cfg.model, build_plan(cfg, source, seen, val_cases), spec, cfg.get("series"))
+    planned = fit_patch(cfg.model, build_plan(cfg, source, seen, val_cases), spec, cfg.get("temporal"))
     if (warning := mirrors(cfg, planned, spec).warning) and made.is_global_zero and not pretrains:
         print(f"warning: {warning}", file=sys.stderr)  # noqa: T201
     torch.manual_seed(cfg.seed)
-    net = network(cfg.model, planned, spec, cfg.get("series"), logits=logits)
+    net = network(cfg.model, planned, spec, cfg.get("temporal"), logits=logits)
     report = None if cfg.ckpt_path else begin(cfg, net, spec, planned.normalisation)
     if tuning is not None:
         tuning.attach(net)

@@ -23,7 +23,7 @@ from medseg.sample import DataSpec
 
 _PATCH = {2: 256, 3: 64}
 """Cells along each axis of a patch that is yet to be planned."""
-_NETWORKS = ("model", "series", "peft", "method")
+_NETWORKS = ("model", "temporal", "finetuning", "method")
 """Groups without negative numbers, and in which whatever is called dropout or share is at most 1."""
 _FROM_THE_END = ("level",)
 """Keys of these groups that may be negative: they count from the end."""
@@ -79,7 +79,7 @@ def check_parts(
         transform(cfg, sketch, spec)
     if follows_plan(cfg.model):
         with torch.random.fork_rng(devices=[]), torch.device("meta"), _ignored_computation():
-            network(cfg.model, sketch, spec, cfg.get("series"))
+            network(cfg.model, sketch, spec, cfg.get("temporal"))
 
 
 def sketched(cfg: DictConfig, spec: DataSpec) -> Plan:

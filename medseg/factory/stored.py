@@ -23,7 +23,7 @@ from medseg.planning.plan import Plan
 from medseg.runtime.values import listed, mapped, number, shown, text, truth, whole
 from medseg.sample import DataSpec
 
-_PARTS = ("model", "peft", "series")
+_PARTS = ("model", "finetuning", "temporal")
 _MISFITS = (
     KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RuntimeError, AssertionError,
     MemoryError, ImportError, HydraException, OmegaConfBaseException,
@@ -41,8 +41,8 @@ class Held:
     """What prediction needs of a checkpoint, besides tensors.
 
     Attributes:
-        config: Of the training: ``model``, ``peft``, ``series``, and of ``inference``, ``trainer`` and ``transform``
-            what windows need.
+        config: Of the training: ``model``, ``finetuning``, ``temporal``, and of ``inference``, ``trainer`` and
+            ``transform`` what windows need.
         data: ``cfg.data`` of the training, of which ``Reading.of`` takes its fields.
         spec: Channels, labels, axes.
         plan: Patch, spacing, normalisation.
@@ -97,9 +97,9 @@ def rebuilt(held: Held, state: Mapping[str, Tensor]) -> Network:
     cfg = held.config
     try:
         with _no_larger_than(state):
-            net = network(cfg.model, held.plan, held.spec, cfg.get("series"))
-            if "peft" in cfg:  # checkpoints from before it have everything tuned
-                instantiate(cfg.peft).attach(net)
+            net = network(cfg.model, held.plan, held.spec, cfg.get("temporal"))
+            if "finetuning" in cfg:  # checkpoints from before it have everything tuned
+                instantiate(cfg.finetuning).attach(net)
         net.load_state_dict(dict(state))
     except InputError:
         raise

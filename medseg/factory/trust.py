@@ -17,7 +17,7 @@ from medseg.models.temporal.network import SeriesNetwork
 from medseg.models.temporal.pools import Pool
 from medseg.runtime.values import shown
 
-PARTS: Mapping[str, type] = {"model": Network, "peft": Tuning, "series": SeriesNetwork}
+PARTS: Mapping[str, type] = {"model": Network, "finetuning": Tuning, "temporal": SeriesNetwork}
 """Parts of a configuration from which a stored network is built, and what each has to name."""
 _KINDS = (Network, Encoder, Decoder, Pool, Tuning)
 _ROOMS = ("medseg.models.", "medseg.finetuning.")

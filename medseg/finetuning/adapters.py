@@ -52,7 +52,7 @@ def load(network: nn.Module, path: Path) -> None:
         found = safetensors.torch.load_file(path)
     except Exception as error:  # the library raises its own kinds, and those of the file system
         raise InputError(
-            f"{path}: no readable adapters ({error}); expected a file that peft.adapters.save wrote"
+            f"{path}: no readable adapters ({error}); expected a file that medseg.finetuning.adapters.save wrote"
         ) from error
     wanted = learned(network)
     misfit = [k for k in wanted if k not in found or found[k].shape != wanted[k].shape] + [
@@ -60,8 +60,8 @@ def load(network: nn.Module, path: Path) -> None:
     ]
     if misfit:
         raise InputError(
-            f"{path}: {len(misfit)} tensors do not fit the network, such as {misfit[0]}; attach the same peft to the "
-            "same model first"
+            f"{path}: {len(misfit)} tensors do not fit the network, such as {misfit[0]}; attach the same "
+            "finetuning to the same model first"
         )
     network.load_state_dict(found, strict=False)
 

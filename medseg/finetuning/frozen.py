@@ -19,7 +19,7 @@ class Frozen(Tuning):
 
     keeps = True
     option: ClassVar[str] = "frozen"
-    """Of ``peft``, for messages."""
+    """Of ``finetuning``, for messages."""
 
     def change(self, network: nn.Module) -> None:
         """Nothing is added."""
@@ -40,4 +40,6 @@ class LinearProbe(Frozen):
         super().change(network)
         decoder = getattr(network, "decoder", None)
         if type(decoder).__name__ != "Linear":
-            raise InputError(f"peft=linear_probe: the decoder is {type(decoder).__name__}; set model/decoder=linear")
+            raise InputError(
+                f"finetuning=linear_probe: the decoder is {type(decoder).__name__}; set model/decoder=linear"
+            )

@@ -57,7 +57,7 @@ class Lora(Tuning):
         super().__init__(**pace)
         check_targets(targets)
         if rank < 1:
-            raise InputError(f"peft.rank={rank}: expected 1 or more")
+            raise InputError(f"finetuning.rank={rank}: expected 1 or more")
         self.rank, self.alpha, self.dropout, self.targets = rank, alpha, dropout, tuple(targets)
 
     def change(self, network: nn.Module) -> None:
@@ -91,7 +91,7 @@ def check_targets(targets: Sequence[str]) -> None:
     known = {*KINDS, "convolution", "linear"}
     unknown = [t for t in targets if t not in known]
     if unknown or not targets:
-        raise InputError(f"peft.targets={list(targets)}: choose from {', '.join(sorted(known))}")
+        raise InputError(f"finetuning.targets={list(targets)}: choose from {', '.join(sorted(known))}")
 
 
 def layers_of(part: nn.Module, targets: Sequence[str]) -> list[str]:
@@ -103,7 +103,7 @@ def layers_of(part: nn.Module, targets: Sequence[str]) -> list[str]:
     found = [name for name, module in part.named_modules() if kind_of(name, module) & set(targets)]
     if not found:
         there = sorted({kind for name, module in part.named_modules() for kind in kind_of(name, module)})
-        raise InputError(f"peft.targets={list(targets)}: no such layer in {type(part).__name__}; it has {there}")
+        raise InputError(f"finetuning.targets={list(targets)}: no such layer in {type(part).__name__}; it has {there}")
     return found
 
 

@@ -26,7 +26,7 @@ class _Reparametrised(Tuning):
         super().__init__(**pace)
         check_targets(targets)
         if rank < 1:
-            raise InputError(f"peft.rank={rank}: expected 1 or more")
+            raise InputError(f"finetuning.rank={rank}: expected 1 or more")
         self.rank, self.targets = rank, tuple(targets)
 
     def change(self, network: nn.Module) -> None:
@@ -88,7 +88,7 @@ class Nola(_Reparametrised):
     ) -> None:
         super().__init__(rank=rank, targets=targets, **pace)
         if bases < 1:
-            raise InputError(f"peft.bases={bases}: expected 1 or more")
+            raise InputError(f"finetuning.bases={bases}: expected 1 or more")
         self.bases, self.seed = bases, seed
 
     def of(self, weight: Tensor, number: int) -> nn.Module:

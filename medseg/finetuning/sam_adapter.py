@@ -40,7 +40,9 @@ class SamAdapter(Tuning):
     def __init__(self, *, width: int = 32, share: float = 0.25, **pace: float) -> None:
         super().__init__(**pace)
         if width < 1 or not 0 < share < 1:
-            raise InputError(f"peft.width={width}, peft.share={share}: expected width >= 1 and 0 < share < 1")
+            raise InputError(
+                f"finetuning.width={width}, finetuning.share={share}: expected width >= 1 and 0 < share < 1"
+            )
         self.width, self.share = width, share
 
     def change(self, network: nn.Module) -> None:
@@ -49,7 +51,9 @@ class SamAdapter(Tuning):
         feature = encoder.features[0]
         name = blocks_of(encoder)
         if name is None or len({f.stride for f in encoder.features}) > 1 or any(s % 1 for s in feature.stride):
-            raise InputError("peft=sam_adapter is for plain transformers, whose blocks are all of one width; take lora")
+            raise InputError(
+                "finetuning=sam_adapter is for plain transformers, whose blocks are all of one width; take lora"
+            )
         blocks: Any = encoder.get_submodule(name)
         stride = tuple(int(s) for s in feature.stride)
         prompts = Prompts(len(encoder.channels), feature.channels, stride, len(blocks), self.width, self.share)
@@ -124,7 +128,9 @@ class Prompts(nn.Module):
         flat = tokens.reshape(len(tokens), -1, tokens.shape[-1])
         prefix = flat.shape[1] - frequencies.shape[1]
         if prefix < 0 or (prefix and tokens.ndim > 3):
-            raise InputError("peft=sam_adapter: the encoder cuts its tokens into windows before its blocks; take lora")
+            raise InputError(
+                "finetuning=sam_adapter: the encoder cuts its tokens into windows before its blocks; take lora"
+            )
         if self._embedding is None:
             self._embedding = self.enter(flat[:, prefix:])
         prompt = self.leave(self.own[block](self._embedding + frequencies))

@@ -38,7 +38,7 @@ class SideTuning(Tuning):
     def __init__(self, *, width: int = 48, **pace: float) -> None:
         super().__init__(**pace)
         if width < 1:
-            raise InputError(f"peft.width={width}: expected 1 or more")
+            raise InputError(f"finetuning.width={width}: expected 1 or more")
         self.width = width
 
     def change(self, network: nn.Module) -> None:

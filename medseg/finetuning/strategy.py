@@ -44,10 +44,12 @@ class Tuning(ABC):
     ) -> None:
         if rate < 0 or not 0 < layer_decay <= 1:
             raise InputError(
-                f"peft: rate={rate}, layer_decay={layer_decay} came, expected rate >= 0 and 0 < decay <= 1"
+                f"finetuning: rate={rate}, layer_decay={layer_decay} came, expected rate >= 0 and 0 < decay <= 1"
             )
         if not (0 <= head_first <= 1 and 0 <= thaw <= 1 and head_first + thaw <= 1):
-            raise InputError(f"peft: head_first={head_first}, thaw={thaw}: expected shares whose sum is at most 1")
+            raise InputError(
+                f"finetuning: head_first={head_first}, thaw={thaw}: expected shares whose sum is at most 1"
+            )
         self.rate, self.layer_decay, self.head_first, self.thaw = rate, layer_decay, head_first, thaw
 
     def attach(self, network: nn.Module) -> None:
@@ -103,7 +105,7 @@ def part_of(network: nn.Module) -> nn.Module:
 
 
 def need_encoder(network: nn.Module, way: str) -> Any:
-    """The encoder of a segmenter.
+    """The encoder of an encoder-decoder.
 
     Raises:
         InputError: There is none.
@@ -111,7 +113,7 @@ def need_encoder(network: nn.Module, way: str) -> Any:
     part: Any = part_of(network)
     if part is network:
         raise InputError(
-            f"peft={way} needs an encoder that declares its features, {type(network).__name__} has none; "
-            "take model=segmenter, or peft=full or lora"
+            f"finetuning={way} needs an encoder that declares its features, {type(network).__name__} has none; "
+            "take model=encoder_decoder, or finetuning=full or lora"
         )
     return part

@@ -23,6 +23,7 @@ from medseg.errors import InputError
 from medseg.hydra_app import options
 from medseg.hydra_app.checks import check_given, check_numbers
 from medseg.hydra_app.conf import composed, conf_dir
+from medseg.hydra_app.current import with_current_classes
 from medseg.hydra_app.explain import explain
 from medseg.hydra_app.local_paths import check_local
 from medseg.hydra_app.overrides import varied, with_open_mappings
@@ -50,6 +51,7 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
 
     def guarded(cfg: DictConfig) -> None:
         try:
+            cfg = with_current_classes(cfg)
             check_given(cfg, HydraConfig.get().runtime.choices, config_name)
             check_numbers(cfg, HydraConfig.get().overrides.task, config_name)
             check_local(cfg)

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from medseg.errors import InputError
 from medseg.hydra_app.conf import composed, conf_dir
+from medseg.hydra_app.current import with_current_classes
 from medseg.hydra_app.explain import explain
 from medseg.hydra_app.overrides import with_open_mappings
 
@@ -35,6 +36,7 @@ def compose(config_name: str, overrides: Sequence[str], *, config_dir: str | Pat
         overrides = [f"hydra.searchpath=['file://{Path(config_dir).resolve()}']", *overrides]
     folders = [conf_dir(), *([Path(config_dir)] if config_dir is not None else [])]
     try:
-        return composed(config_name, with_open_mappings(overrides, folders, partial(composed, config_name)))
+        words = with_open_mappings(overrides, folders, partial(composed, config_name))
+        return with_current_classes(composed(config_name, words))
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(explain(error, config_name, overrides)) from error

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from medseg.hydra_app.conf import composed, conf_dir, flattened
 from medseg.hydra_app.overrides import from_data
+from medseg.hydra_app.retired import replacement
 
 
 def explain(error: Exception, config_name: str, overrides: Sequence[str]) -> str:
@@ -20,10 +21,14 @@ def explain(error: Exception, config_name: str, overrides: Sequence[str]) -> str
     if isinstance(error, MissingConfigException):
         wanted = error.missing_cfg_file or ""
         group, _, option = wanted.rpartition("/")
+        if new := replacement(f"{group}={option}"):
+            return f"{group}={option} is called {new} now"
         return f"{group}={option} is no option; {_nearest(option, error.options or [])}"
     if isinstance(error, ConfigCompositionException):
         key = _first(r"Could not override '([^']+)'", text) or _first(r"full_key: (\S+)", f"{text} {error.__cause__}")
         if key:
+            if new := replacement(key):
+                return f"{key} is called {new} now"
             bringing = _options_with(key)
             if bringing:
                 return f"{key} is no choice here, it comes with {' or '.join(bringing)}; choose that too"
@@ -66,7 +71,7 @@ def _keys(config_name: str, overrides: Sequence[str], wrong: str) -> list[str]:
 
 
 def _options_with(group: str) -> list[str]:
-    """Options of the group above that bring ``group`` along: ``model=segmenter`` for ``model/encoder``."""
+    """Options of the group above that bring ``group`` along: ``model=encoder_decoder`` for ``model/encoder``."""
     above, _, name = group.rpartition("/")
     found = []
     for path in sorted((conf_dir() / above).glob("*.yaml")) if above else ():

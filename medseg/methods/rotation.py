@@ -26,7 +26,7 @@ class Rotation(Pretraining):
     Scenes from above have little that tells a turn, but shadows; volumes of a body have much.
 
     Args:
-        network: A segmenter: has ``encoder``.
+        network: An encoder-decoder: has ``encoder``.
         patch: Cells of a patch on each axis.
         shared: What every ``Pretraining`` takes.
 

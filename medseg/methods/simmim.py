@@ -23,7 +23,7 @@ class SimMim(Pretraining):
     guesses the cells that it covers. The loss is the mean absolute error over hidden, valid cells.
 
     Args:
-        network: A segmenter: has ``encoder``, with ``features`` on grids or as tokens.
+        network: An encoder-decoder: has ``encoder``, with ``features`` on grids or as tokens.
         patch: Cells of a patch on each axis.
         share: Of the blocks that are hidden.
         block: Cells of a block on each axis, or one number for all; null takes the coarsest stride.
@@ -73,7 +73,7 @@ class SimMim(Pretraining):
 
 
 def encoder_of(network: nn.Module, method: str) -> Any:
-    """The encoder of a segmenter.
+    """The encoder of an encoder-decoder.
 
     Raises:
         InputError: The network has none with declared features.
@@ -81,7 +81,7 @@ def encoder_of(network: nn.Module, method: str) -> Any:
     encoder = getattr(network, "encoder", None)
     if not hasattr(encoder, "features"):
         raise InputError(
-            f"method={method} needs model=segmenter, whose encoder declares its features; came "
+            f"method={method} needs model=encoder_decoder, whose encoder declares its features; came "
             f"{type(network).__name__}; choose that, or method=mae, which takes any network"
         )
     return encoder

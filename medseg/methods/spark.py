@@ -29,11 +29,11 @@ class Spark(Pretraining):
 
     A sparse convolution is a dense one whose result is set to zero where cells are hidden; batch normalisation
     takes its statistics from visible cells (``sparse``). Hidden cells of every feature are then filled with a
-    learned vector of the feature's width, and the segmenter's own decoder guesses the image. Encoder and decoder
+    learned vector of the feature's width, and the encoder-decoder's own decoder guesses the image. Encoder and decoder
     are both kept. The loss is the mean squared error of hidden, valid cells, every block standardised.
 
     Args:
-        network: A segmenter with a convolutional encoder; its decoder gives as many logits as the image has
+        network: An encoder-decoder with a convolutional encoder; its decoder gives as many logits as the image has
             channels.
         patch: Cells of a patch on each axis.
         share: Of the blocks that are hidden.
@@ -90,7 +90,7 @@ class Spark(Pretraining):
             torch.where(at(blocks, feature.shape[2:])[:, None], fill.view(1, -1, *[1] * (feature.ndim - 2)), feature)
             for feature, fill in zip(given, self.filling, strict=True)
         ]
-        guessed = first(network.decode(features, shown))  # type: ignore[operator]  # a segmenter
+        guessed = first(network.decode(features, shown))  # type: ignore[operator]  # an encoder-decoder
         loss = mean_where((guessed.float() - target) ** 2, hidden & batch.valid)
         return loss, Seen(target[0], shown[0], guessed[0].detach())
 

@@ -1,4 +1,4 @@
-"""Segmenter: any encoder, the neck that fits, any decoder."""
+"""EncoderDecoder: any encoder, the neck that fits, any decoder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from medseg.models.unused import drop_idle, trace
 from medseg.weights.report import Report
 
 
-class Segmenter(Network):
+class EncoderDecoder(Network):
     """An encoder, and a decoder on its features; in two and three dimensions, as both permit.
 
     What the encoder declares is verified on the meta device when the network is built, before data is read.

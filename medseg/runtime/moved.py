@@ -46,7 +46,7 @@ CLASSES: Mapping[str, str] = {
     "medseg.models.hf_segformer.HfSegformer": "medseg.models.huggingface.segformer.HfSegformer",
     "medseg.models.hf_upernet.HfUperNet": "medseg.models.huggingface.upernet.HfUperNet",
     "medseg.models.mednext.MedNeXt": "medseg.models.monai.mednext.MedNeXt",
-    "medseg.models.segmenter.Segmenter": "medseg.models.encoder_decoder.Segmenter",
+    "medseg.models.segmenter.Segmenter": "medseg.models.encoder_decoder.EncoderDecoder",
     "medseg.models.segresnet.SegResNet": "medseg.models.monai.segresnet.SegResNet",
     "medseg.models.series.attention.Attention": "medseg.models.temporal.attention.Attention",
     "medseg.models.series.pooled.Pooled": "medseg.models.temporal.pooling_network.Pooled",
@@ -76,7 +76,7 @@ CLASSES: Mapping[str, str] = {
     "medseg.sweep.Sweep": "medseg.sweeps.optuna.Sweep",
 }
 """Old class path -> today's; every ``_target_`` that a configuration of an earlier version may hold."""
-GROUPS: Mapping[str, str] = {}
+GROUPS: Mapping[str, str] = {"peft": "finetuning", "series": "temporal"}
 """Old top-level key of the configuration -> today's."""
 DEEPEST = 50
 """Levels of nested values that are looked at."""

@@ -214,7 +214,7 @@ def _told(runs: Sequence[Ended], varied: Sequence[str]) -> list[str]:
 
 
 def _name(run: Ended, told: Sequence[str]) -> str:
-    """The arm of a run: its values of these keys; of a class its name, such as ``peft=Lora``."""
+    """The arm of a run: its values of these keys; of a class its name, such as ``finetuning=Lora``."""
     return ", ".join(
         f"{key.removesuffix('._target_')}={str(run.settings.get(key)).rpartition('.')[2]}"
         if key.endswith("._target_")

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from medseg import checkpoint
 from medseg.errors import InputError
 
-_NETWORK = ("model", "series", "peft")
+_NETWORK = ("model", "temporal", "finetuning")
 _FREE = re.compile(
     r"(run_dir|cache_dir|ckpt_path|checkpoint_minutes|name|test|judged|weights|least_share|accept|rerun|trust|"
     r"verify_files|logger|hydra|sweep|experiment|"

@@ -78,8 +78,8 @@ def rows(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> Iterator
     yield "plan", shortened(f"spacing {_times(plan.spacing)}, {patch}, {patches}")
     learning = sum(p.numel() for p in run.method.parameters() if p.requires_grad)
     every = sum(p.numel() for p in run.method.parameters())
-    series = f", series={_name(cfg.series)}" if spec.dates else ""
-    some = f", {_millions(learning)} of them learn (peft={_name(cfg.peft)})" if learning < every else ""
+    series = f", temporal={_name(cfg.temporal)}" if spec.dates else ""
+    some = f", {_millions(learning)} of them learn (finetuning={_name(cfg.finetuning)})" if learning < every else ""
     yield "network", shortened(f"{_name(cfg.model)}, {_millions(every)} million parameters{some}{series}")
     limits = {k: cfg.trainer[k] for k in ("max_steps", "max_epochs", "max_time") if cfg.trainer[k] not in (None, -1)}
     device = str(trainer.strategy.root_device)

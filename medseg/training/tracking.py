@@ -51,9 +51,9 @@ def describe(cfg: DictConfig, overrides: Sequence[str] = (), command: Sequence[s
 
     Example:
         >>> from medseg.hydra_app.app import compose
-        >>> told = describe(compose("train", ["seed=3", "peft=lora"]), ["peft=lora", "seed=3"])
+        >>> told = describe(compose("train", ["seed=3", "finetuning=lora"]), ["finetuning=lora", "seed=3"])
         >>> told.name, told.group
-        ('phantom_volumes peft=lora seed=3', 'phantom_volumes peft=lora')
+        ('phantom_volumes finetuning=lora seed=3', 'phantom_volumes finetuning=lora')
     """
     swept = dict(override.lstrip("+~").partition("=")[::2] for override in overrides)
     varied = _varied(command) & set(swept) or set(swept)
@@ -222,7 +222,7 @@ def _views(run: Run, shown: Sequence[tuple[Sample, np.ndarray]], part: str) -> d
 
 def _facts(cfg: DictConfig) -> Iterator[str]:
     """Classes of the parts that make a training what it is, as a word each."""
-    for part in (cfg.model, cfg.model.get("encoder"), cfg.model.get("decoder"), cfg.method, cfg.peft):
+    for part in (cfg.model, cfg.model.get("encoder"), cfg.model.get("decoder"), cfg.method, cfg.finetuning):
         if OmegaConf.is_dict(part) and "_target_" in part:
             name = part._target_.rpartition(".")[2]
             if name not in ("Supervised", "Full"):  # what everybody does

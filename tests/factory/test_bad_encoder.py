@@ -21,7 +21,7 @@ SHORT = (
 )  # fmt: skip
 SCENES = ("data=phantom_scenes", "data.n_scenes=3", "data.shape=[64,72]", *SHORT)
 VOLUMES = ("data=phantom_volumes", "data.n_cases=3", "data.shape=[32,36,32]", *SHORT)
-TINY = ("model=segmenter", "model.encoder.name=test_resnet", "plan.patch=[32,32]")
+TINY = ("model=encoder_decoder", "model.encoder.name=test_resnet", "plan.patch=[32,32]")
 BANDS = "model.encoder.weights=ResNet50_Weights.SENTINEL1_ALL_MOCO"  # of radar; the scenes are optical
 
 
@@ -33,7 +33,7 @@ class Code:
 
 
 def of(family: str, *settings: str) -> tuple[str, ...]:
-    return ("model=segmenter", f"model/encoder={family}", "plan.patch=[32,32]", *settings)
+    return ("model=encoder_decoder", f"model/encoder={family}", "plan.patch=[32,32]", *settings)
 
 
 @pytest.fixture(scope="module")
@@ -157,13 +157,16 @@ def test_weights_of_another_network(refuse: Refuse) -> None:
         (SCENES, of("dofaa"), "model/encoder=dofaa is no option; did you mean dofa?"),
         (SCENES, (*TINY, "model/decoder=unett"), "model/decoder=unett is no option; did you mean unet"),
         (SCENES, (*TINY, "model/decoder=smp", "model.decoder.architecture=FPM"), "is unknown; the nearest are FPN"),
-        (SCENES, (*TINY, "peft=lora", "peft.targets=[attention]"), "no such layer in Timm; it has ['convolution']"),
-        (SCENES, (*TINY, "peft=svfit", "peft.targets=[mlp]"), "no such layer in Timm; it has ['convolution']"),
-        (SCENES, (*TINY, "peft=nola", "peft.targets=[mlp]"), "no such layer in Timm; it has ['convolution']"),
-        (SCENES, (*TINY, "peft=sam_adapter"), "peft=sam_adapter is for plain transformers"),
-        (SCENES, (*TINY, "peft=linear_probe", "model/decoder=unet"), "set model/decoder=linear"),
-        (SCENES, ("model=smp_unet", "plan.patch=[64,64]", "peft=side_tuning"),
-         "take model=segmenter, or peft=full or lora"),
+        (SCENES, (*TINY, "finetuning=lora", "finetuning.targets=[attention]"),
+         "no such layer in Timm; it has ['convolution']"),
+        (SCENES, (*TINY, "finetuning=svfit", "finetuning.targets=[mlp]"),
+         "no such layer in Timm; it has ['convolution']"),
+        (SCENES, (*TINY, "finetuning=nola", "finetuning.targets=[mlp]"),
+         "no such layer in Timm; it has ['convolution']"),
+        (SCENES, (*TINY, "finetuning=sam_adapter"), "finetuning=sam_adapter is for plain transformers"),
+        (SCENES, (*TINY, "finetuning=linear_probe", "model/decoder=unet"), "set model/decoder=linear"),
+        (SCENES, ("model=smp_unet", "plan.patch=[64,64]", "finetuning=side_tuning"),
+         "take model=encoder_decoder, or finetuning=full or lora"),
     ],
 )  # fmt: skip
 def test_settings(data: tuple[str, ...], model: tuple[str, ...], told: str, refuse: Refuse, folder: Path) -> None:
@@ -225,7 +228,7 @@ def test_adapters_become_weights_as_the_message_says(
     from medseg.hydra_app.compose import compose
 
     own = [f"data.root={folder}/phantom_scenes", f"cache_dir={folder}/cache"]
-    cfg = compose("train", [*SCENES, *TINY, *own, f"run_dir={folder}/lora", "peft=lora"])
+    cfg = compose("train", [*SCENES, *TINY, *own, f"run_dir={folder}/lora", "finetuning=lora"])
     best = train.train(cfg) / "checkpoints/best.ckpt"
     assert "holds adapters (" in refuse(SCENES, *TINY, f"model.encoder.weights={best}")
     merged = adapters.merge(medseg.load(best, device="cpu").network)

@@ -90,7 +90,7 @@ def test_a_run_in_a_folder_by_its_name(tmp_path: Path, capsys: pytest.CaptureFix
 def test_settings_of_a_part_are_named_where_they_stand() -> None:
     model = OmegaConf.create(
         {
-            "_target_": "medseg.models.encoder_decoder.Segmenter",
+            "_target_": "medseg.models.encoder_decoder.EncoderDecoder",
             "_partial_": True,
             "encoder": {
                 "_target_": "medseg.models.timm.encoder.Timm",

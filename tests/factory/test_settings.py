@@ -27,8 +27,8 @@ SIGNED = {  # keys of which a negative number is a setting
 }  # fmt: skip
 SHARES = ("p", "channel_p", "dropout", "overlap", "share", "decay", "momentum", "foreground_share", "min_valid",
           "warmup", "final", "least_share", "head_first", "thaw", "layer_decay", "focus")  # fmt: skip
-SLOW = [pytest.param(group, marks=pytest.mark.slow) for group in ("loss", "transform", "peft", "model")]
-GROUPS = ("metric", "optimizer", "scheduler", "inference", "method", "series", "trainer", "callbacks")
+SLOW = [pytest.param(group, marks=pytest.mark.slow) for group in ("loss", "transform", "finetuning", "model")]
+GROUPS = ("metric", "optimizer", "scheduler", "inference", "method", "temporal", "trainer", "callbacks")
 BARE = ("transform=none", "callbacks={}", "loss=ce", "metric=overlap", "model=unet_tiny")
 DATA = ("phantom_volumes", "phantom_scenes", "phantom_series")
 
@@ -62,8 +62,8 @@ def dataset(name: str) -> Dataset:
 def check(cfg: DictConfig, source: Dataset) -> None:
     """What ``assemble`` does before it asks for cases."""
     check_values(cfg)
-    if cfg.get("peft") is not None:
-        instantiate(cfg.peft)
+    if cfg.get("finetuning") is not None:
+        instantiate(cfg.finetuning)
     for callback in cfg.callbacks.values():
         instantiate(callback)
     check_parts(cfg, source.spec, build_transform, labelled=True)

@@ -17,7 +17,7 @@ from tests import mutations, tiny_checkpoint
 GRID = Grid.regular((10, 12), (1.0, 1.0), PIXEL)
 IMAGE = np.random.default_rng(0).normal(size=(2, 10, 12))
 USED = ("spec", "plan", "segments", "format", "provenance")
-SETTINGS = ("model", "peft", "series", "inference", "trainer", "transform")
+SETTINGS = ("model", "finetuning", "temporal", "inference", "trainer", "transform")
 READING = (
     "nonfinite", "grid_tolerance", "bands", "other_grid", "other_crs", "attribute", "layer", "all_touched", "nodata",
     "mask_colours", "dates", "images", "names",

@@ -98,7 +98,7 @@ def load_with(held: dict[str, Any], folder: Path, at: str, value: Any, **setting
     """The predictor of a checkpoint in which one setting is another; it is not written where it is refused."""
     config = copy.deepcopy(held["medseg"]["config"])
     put(config, at, value)
-    spec = held["medseg"]["spec"] | {"dates": 2 if at.startswith("series") else 0}
+    spec = held["medseg"]["spec"] | {"dates": 2 if at.startswith("temporal") else 0}
     changed = held | {"medseg": held["medseg"] | {"config": config, "spec": spec}}
     (folder / "best.ckpt").touch()  # its time is part of what names it
     return restore.predictor(folder / "best.ckpt", device="cpu", loaded=changed, **settings)
@@ -119,7 +119,9 @@ def test_an_honest_checkpoint_predicts(held: dict[str, Any], tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("target", ATTACKS)
-@pytest.mark.parametrize("at", ["model", "model.residual", "model.encoder_blocks", "peft", "peft.rate", "series"])
+@pytest.mark.parametrize(
+    "at", ["model", "model.residual", "model.encoder_blocks", "finetuning", "finetuning.rate", "temporal"]
+)
 def test_other_classes_never_run(held: dict[str, Any], place: Path, target: str, at: str) -> None:
     attack = {"_target_": target, **attacks(place)[target]}
     value = [{"deep": [attack]}] if at == "model.encoder_blocks" else attack
@@ -160,14 +162,14 @@ def test_what_is_no_network_is_none(held: dict[str, Any], place: Path, target: A
     ("at", "value"),
     [
         ("model._args_", [1]), ("model._partial_", "yes"), ("model._recursive_", False), ("model._convert_", "weird"),
-        ("model._other_", 1), ("model._convert_", ["all"]), ("peft._recursive_", False),
+        ("model._other_", 1), ("model._convert_", ["all"]), ("finetuning._recursive_", False),
     ],
 )  # fmt: skip
 def test_further_directives_are_refused(held: dict[str, Any], place: Path, at: str, value: Any) -> None:
     assert at in refusal(held, place, at, value)
 
 
-@pytest.mark.parametrize("at", ["model.norm", "model._target_", "peft.rate", "model.residual"])
+@pytest.mark.parametrize("at", ["model.norm", "model._target_", "finetuning.rate", "model.residual"])
 @pytest.mark.parametrize("value", ["${oc.env:HOME}", "${oc.decode:1}", "a ${model.norm}", {"deep": ["${name}"]}])
 def test_interpolations_are_not_resolved(held: dict[str, Any], place: Path, at: str, value: Any) -> None:
     line = refusal(held, place, at, value)
@@ -196,7 +198,7 @@ def options(*groups: str) -> list[Path]:
     return [path for group in groups for path in sorted((conf_dir() / group).glob("*.yaml"))]
 
 
-@pytest.mark.parametrize("path", options("model", "peft", "series"), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", options("model", "finetuning", "temporal"), ids=lambda p: p.stem)
 def test_every_network_of_the_package_is_trusted(path: Path) -> None:
     option = named(path)
     if "_target_" in option:  # the others change one that has it
@@ -206,7 +208,7 @@ def test_every_network_of_the_package_is_trusted(path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", options("model/encoder", "model/decoder"), ids=lambda p: p.stem)
 def test_every_part_of_a_network_is_trusted(path: Path) -> None:
-    trust.check({"model": {"_target_": "medseg.models.encoder_decoder.Segmenter", "part": named(path)}}, path.stem)
+    trust.check({"model": {"_target_": "medseg.models.encoder_decoder.EncoderDecoder", "part": named(path)}}, path.stem)
 
 
 def named(path: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from medseg.finetuning.sam_adapter import SamAdapter, high_frequencies
 from medseg.finetuning.side import SideTuning
 from medseg.finetuning.strategy import Tuning, part_of
 from medseg.models.decoders.linear import Linear
-from medseg.models.encoder_decoder import Segmenter
+from medseg.models.encoder_decoder import EncoderDecoder
 from medseg.models.network import Facts, Network
 from medseg.models.timm.encoder import Timm
 from medseg.models.unet import UNet
@@ -40,9 +40,9 @@ def facts(ndim: int = 2) -> Facts:
     return Facts(3, 2, (32,) * ndim, (1.0,) * ndim, ((3,) * ndim,) * 2, (ones, twos))
 
 
-def segmenter(name: str = "test_vit") -> Segmenter:
+def segmenter(name: str = "test_vit") -> EncoderDecoder:
     torch.manual_seed(0)
-    return Segmenter(facts(), encoder=partial(Timm, name=name), decoder=partial(Linear, level="all"))
+    return EncoderDecoder(facts(), encoder=partial(Timm, name=name), decoder=partial(Linear, level="all"))
 
 
 def unet() -> UNet:
@@ -188,7 +188,7 @@ def test_linear_probe_is_held_to_a_linear_decoder() -> None:
     network.decoder = nn.Identity()  # type: ignore[assignment]
     with pytest.raises(InputError, match="model/decoder=linear"):
         LinearProbe().attach(network)
-    with pytest.raises(InputError, match="model=segmenter"):
+    with pytest.raises(InputError, match="model=encoder_decoder"):
         Frozen().attach(unet())
 
 

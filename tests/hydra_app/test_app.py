@@ -49,9 +49,12 @@ def test_help_is_torch_free(command: str, tmp_path: Path) -> None:
         (["lr=1"], "did you mean optimizer.lr"),
         (["foo"], "foo"),
         (["data.rot=/x", "~model"], "data.rot is no key of the configuration; did you mean data.root"),
-        (["model/encoder=timm"], "model/encoder is no choice here, it comes with model=segmenter; choose that too"),
         (
-            ["model/encodr=timm", "model=segmenter"],
+            ["model/encoder=timm"],
+            "model/encoder is no choice here, it comes with model=encoder_decoder; choose that too",
+        ),
+        (
+            ["model/encodr=timm", "model=encoder_decoder"],
             "model/encodr is no key of the configuration; did you mean model/enc",
         ),
         (["experiment=hipocampus"], "did you mean hippocampus"),
@@ -132,13 +135,13 @@ def test_a_group_of_another_command_is_not_suggested(tmp_path: Path) -> None:
 
 
 def test_options_are_listed_without_torch(tmp_path: Path) -> None:
-    done = run("train", "--options", "peft", cwd=tmp_path)
+    done = run("train", "--options", "finetuning", cwd=tmp_path)
     assert done.returncode == 0
     assert "\n  lora          Low-rank changes of attention" in done.stdout
     assert done.stderr.splitlines() == ["torch imported: False"]
-    (tmp_path / "mine/peft").mkdir(parents=True)
-    (tmp_path / "mine/peft/own.yaml").write_text("# A way of my own.\n")
-    done = run("train", "--config-dir", "mine", "--options=peft", cwd=tmp_path)
+    (tmp_path / "mine/finetuning").mkdir(parents=True)
+    (tmp_path / "mine/finetuning/own.yaml").write_text("# A way of my own.\n")
+    done = run("train", "--config-dir", "mine", "--options=finetuning", cwd=tmp_path)
     assert "\n  own           A way of my own\n" in done.stdout
     done = run("train", "--options", "pfet", cwd=tmp_path)
     assert done.returncode == 2
@@ -148,10 +151,10 @@ def test_options_are_listed_without_torch(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "line", "offered", "not_offered"),
     [
-        ("train", "model=", {"model=unet", "model=segmenter"}, {"model=encoder"}),
+        ("train", "model=", {"model=unet", "model=encoder_decoder"}, {"model=encoder"}),
         ("train", "optimizer=adamw data.ro", {"data.root="}, {"data=nnunet"}),
         ("train", "data=r", {"data=rasters"}, {"data=raster_defaults"}),
-        ("train", "model=segmenter model/encoder=monai_v", {"model/encoder=monai_vit"}, {"model/encoder=timm"}),
+        ("train", "model=encoder_decoder model/encoder=monai_v", {"model/encoder=monai_vit"}, {"model/encoder=timm"}),
         ("predict", "", {"checkpoint=", "data.", "hydra"}, {"model", "data=", "loss="}),
         ("predict", "data.dat", {"data.dates="}, set()),
         ("plan", "outp", {"output="}, set()),

@@ -18,7 +18,7 @@ from medseg.methods.rotation import Rotation, turn, turns
 from medseg.methods.simmim import SimMim
 from medseg.methods.spark import Spark, sparse
 from medseg.models.decoders.linear import Linear
-from medseg.models.encoder_decoder import Segmenter
+from medseg.models.encoder_decoder import EncoderDecoder
 from medseg.models.encoders.encoder import Encoder, Feature
 from medseg.models.network import Facts
 from medseg.models.unet import UNet
@@ -88,9 +88,9 @@ def shared() -> dict[str, Any]:
     return {"optimizer": adam, "schedule": lambda p: 1.0, "seed": 0, "steps_per_epoch": 10, "stored": {}}
 
 
-def segmenter(encoder: Any, ndim: int) -> Segmenter:
+def segmenter(encoder: Any, ndim: int) -> EncoderDecoder:
     level: Any = "all" if encoder is Conv else -1
-    return Segmenter(facts(ndim), encoder=encoder, decoder=partial(Linear, level=level))
+    return EncoderDecoder(facts(ndim), encoder=encoder, decoder=partial(Linear, level=level))
 
 
 METHODS: dict[str, Any] = {
@@ -224,7 +224,7 @@ def test_mean_where_by_hand() -> None:
 
 @pytest.mark.parametrize("kind", [SimMim, Spark, Rotation])
 def test_methods_of_encoders_refuse_other_networks(kind: Any) -> None:
-    with pytest.raises(InputError, match="model=segmenter"):
+    with pytest.raises(InputError, match="model=encoder_decoder"):
         kind(UNet(facts(2), base_features=4), patch=(16, 16), **shared())
 
 

@@ -42,7 +42,7 @@ SMALL = {  # settings that make a network fast enough for a test; others run as 
         **{key: [1, 2] for key in ("blocks_down", "blocks_up", "expansion_down", "expansion_up")},
     },
     "farseg": {"backbone": "resnet18"},
-    "segmenter": {"encoder": parts.SMALL["encoder"]["timm"]},
+    "encoder_decoder": {"encoder": parts.SMALL["encoder"]["timm"]},
     "smp_unet": {"encoder": TINY, "decoder_channels": [16, 16, 16, 16, 16]},
     "smp_unetplusplus": {"encoder": TINY, "decoder_channels": [16, 16, 16, 16, 16]},
     "smp_manet": {"encoder": TINY, "decoder_channels": [16, 16, 16, 16, 16]},
@@ -74,8 +74,8 @@ SMALL = {  # settings that make a network fast enough for a test; others run as 
     "hf_oneformer": {"config": {**QUERIES, "conv_dim": 64, "mask_dim": 64, "query_dec_layers": 1}},
 }
 SMALL |= {name: SMALL[other] for name, other in SIZES.items()}
-FLAT = {name for name in NAMES if name.startswith(("smp_", "hf_")) or name in ("farseg", "segmenter")}
-"""Networks for images only; segmenter with the encoder that its yaml has."""
+FLAT = {name for name in NAMES if name.startswith(("smp_", "hf_")) or name in ("farseg", "encoder_decoder")}
+"""Networks for images only; encoder_decoder with the encoder that its yaml has."""
 PAIRS = {"smp_deeplabv3", "smp_deeplabv3plus", "smp_pan", "smp_upernet", "hf_upernet"}
 """Networks that normalise over the batch what they have pooled to one cell, and so train on two cases or more."""
 K = 3

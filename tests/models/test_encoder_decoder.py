@@ -1,4 +1,4 @@
-"""Segmenter with encoders and decoders drawn up here: what it verifies, drops, refuses and gives."""
+"""EncoderDecoder with encoders and decoders drawn up here: what it verifies, drops, refuses and gives."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from medseg.errors import InputError
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.decoders.linear import Linear
-from medseg.models.encoder_decoder import Segmenter
+from medseg.models.encoder_decoder import EncoderDecoder
 from medseg.models.encoders.encoder import Encoder, Feature, check_features
 from medseg.models.network import Facts
 
@@ -66,9 +66,9 @@ class Levels(Decoder):
         return logits if self.training else logits[0]
 
 
-def build(about: Facts, decoder: Any = Linear, **settings: Any) -> Segmenter:
+def build(about: Facts, decoder: Any = Linear, **settings: Any) -> EncoderDecoder:
     torch.manual_seed(0)
-    return Segmenter(about, encoder=partial(Steps, **settings), decoder=decoder)
+    return EncoderDecoder(about, encoder=partial(Steps, **settings), decoder=decoder)
 
 
 @pytest.mark.parametrize("patch", [(16, 24), (8, 16, 24)])
@@ -128,7 +128,7 @@ def test_what_can_not_be_taken_out_is_frozen() -> None:
                 given.append(image)
             return given
 
-    net = Segmenter(facts(), encoder=Twice, decoder=partial(Linear, level=0))
+    net = EncoderDecoder(facts(), encoder=Twice, decoder=partial(Linear, level=0))
     trained = {n for n, p in net.named_parameters() if p.requires_grad and n.startswith("encoder")}
     assert trained == {"encoder.steps.0.weight", "encoder.steps.0.bias"}
     assert net.eval()(torch.randn(1, 2, 16, 24)).shape == (1, 3, 16, 24)

@@ -94,13 +94,16 @@ def test_interval_is_that_of_a_paired_t_test() -> None:
 def test_arms_of_other_classes_are_told_apart_by_them() -> None:
     def tuned(name: str, **settings: object) -> Ended:
         run = ended(None, 0, {"a": 0.5, "b": 0.7})
-        own = {f"peft.{key}": value for key, value in settings.items()}
-        return Ended(run.folder, {"seed": 0, "peft._target_": f"medseg.peft.x.{name}", **own}, run.result)
+        own = {f"finetuning.{key}": value for key, value in settings.items()}
+        return Ended(run.folder, {"seed": 0, "finetuning._target_": f"medseg.finetuning.x.{name}", **own}, run.result)
 
     arms = compare([tuned("Full"), tuned("Frozen", _convert_="all"), tuned("Lora", _convert_="all", rank=8)])["arms"]
-    assert [arm["name"] for arm in arms] == ["peft=Full", "peft=Frozen", "peft=Lora"]
+    assert [arm["name"] for arm in arms] == ["finetuning=Full", "finetuning=Frozen", "finetuning=Lora"]
     arms = compare([tuned("Full"), tuned("Lora", rank=4), tuned("Lora", rank=8)])["arms"]
-    assert [arm["name"] for arm in arms][1:] == ["peft=Lora, peft.rank=4", "peft=Lora, peft.rank=8"]
+    assert [arm["name"] for arm in arms][1:] == [
+        "finetuning=Lora, finetuning.rank=4",
+        "finetuning=Lora, finetuning.rank=8",
+    ]
 
 
 def test_only_common_seeds_enter() -> None:

@@ -101,7 +101,7 @@ def test_every_method_trains_an_encoder_on_bands(method: str, tmp_path: Path) ->
         "train",
         [
             *COMMON, "data=phantom_scenes", "data.n_scenes=4", "data.n_test=0", "data.shape=[64,64]",
-            "plan.patch=[64,64]", "model=segmenter", "model.encoder.name=test_resnet", "model/decoder=unet",
+            "plan.patch=[64,64]", "model=encoder_decoder", "model.encoder.name=test_resnet", "model/decoder=unet",
             f"method={method}", *(["method.block=8"] if method == "mae" else []), *orientation,
             f"cache_dir={tmp_path}/cache", f"run_dir={tmp_path}/run",
         ],
@@ -133,11 +133,11 @@ def test_a_training_begins_with_all_of_a_pretrained_network_but_its_last_layer(
 def test_an_encoder_begins_with_a_pretrained_one_and_is_tuned_by_lora_and_resumes_exactly(tmp_path: Path) -> None:
     scenes = [
         *COMMON, "data=phantom_scenes", "data.n_scenes=4", "data.n_test=0", "data.shape=[64,64]",
-        "plan.patch=[64,64]", "model=segmenter", "model.encoder.name=test_resnet", f"cache_dir={tmp_path}/cache",
+        "plan.patch=[64,64]", "model=encoder_decoder", "model.encoder.name=test_resnet", f"cache_dir={tmp_path}/cache",
     ]  # fmt: skip
     first = train(compose("train", [*scenes, "method=simmim", f"run_dir={tmp_path}/simmim"]))
     best = first / "checkpoints" / "best.ckpt"
-    tuned = [*scenes, "peft=lora", f"model.encoder.weights={best}", "scheduler=constant", "test=false"]
+    tuned = [*scenes, "finetuning=lora", f"model.encoder.weights={best}", "scheduler=constant", "test=false"]
     straight = train(compose("train", [*tuned, f"run_dir={tmp_path}/straight"]))
     train(compose("train", [*tuned, f"run_dir={tmp_path}/run", "trainer.max_steps=2"]))
     (first / "checkpoints" / "best.ckpt").unlink()  # neither resuming nor predicting needs it again

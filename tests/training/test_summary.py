@@ -31,7 +31,7 @@ def training(n_classes: int = 3, *, channels: int = 1, run_dir: str = "runs/x/20
     cfg = OmegaConf.create(
         {
             "run_dir": run_dir, "model": {"_target_": "medseg.models.unet.UNet"},
-            "peft": {"_target_": "medseg.finetuning.lora.Lora"},
+            "finetuning": {"_target_": "medseg.finetuning.lora.Lora"},
             "trainer": {"max_steps": 450, "max_epochs": -1, "max_time": None},
             "plan": {"file": None, "patch": None, "batch_size": None, "memory_gb": 8},
         }
@@ -93,7 +93,7 @@ def test_what_is_piped_has_no_colours(capsys: pytest.CaptureFixture[str], monkey
 
 def test_parameters_that_learn_are_told_if_fewer(capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(*training(learning=False), None, [], capsys=capsys)
-    assert "1.01 million parameters, 0.01 of them learn (peft=Lora)" in text
+    assert "1.01 million parameters, 0.01 of them learn (finetuning=Lora)" in text
     assert "learn" not in printed(*training(), None, [], capsys=capsys)
 
 

@@ -23,18 +23,25 @@ def test_run_on_its_own_is_called_after_experiment_and_seed() -> None:
 
 
 def test_seeds_of_a_setting_share_a_group() -> None:
-    jobs = [["peft=lora", f"seed={seed}", "data.root=/far/away", "logger=csv"] for seed in (0, 1)]
+    jobs = [["finetuning=lora", f"seed={seed}", "data.root=/far/away", "logger=csv"] for seed in (0, 1)]
     told = [describe(compose("train", ["data=nnunet", *job]), ["data=nnunet", *job]) for job in jobs]
-    assert [t.name for t in told] == ["nnunet peft=lora seed=0", "nnunet peft=lora seed=1"]
-    assert {t.group for t in told} == {"nnunet peft=lora"}
+    assert [t.name for t in told] == ["nnunet finetuning=lora seed=0", "nnunet finetuning=lora seed=1"]
+    assert {t.group for t in told} == {"nnunet finetuning=lora"}
     assert all("Lora" in t.tags and "sweep" in t.tags for t in told)
 
 
 def test_only_what_a_sweep_varies_is_in_the_name() -> None:
-    words = ["medseg-train", "-m", "trainer.max_steps=5", "optimizer.lr=0.1,0.2", "+peft.rank=choice(2,4)", "seed=0,1"]
-    job = ["trainer.max_steps=5", "optimizer.lr=0.1", "+peft.rank=2", "seed=1"]
+    words = [
+        "medseg-train",
+        "-m",
+        "trainer.max_steps=5",
+        "optimizer.lr=0.1,0.2",
+        "+finetuning.rank=choice(2,4)",
+        "seed=0,1",
+    ]
+    job = ["trainer.max_steps=5", "optimizer.lr=0.1", "+finetuning.rank=2", "seed=1"]
     told = describe(compose("train", job), job, words)
-    assert told.name == "phantom_volumes optimizer.lr=0.1 peft.rank=2 seed=1"
+    assert told.name == "phantom_volumes optimizer.lr=0.1 finetuning.rank=2 seed=1"
 
 
 def test_long_value_keeps_its_end() -> None:

@@ -1,4 +1,4 @@
-"""Decoder: what every decoder promises the segmenter."""
+"""Decoder: what every decoder promises the encoder-decoder."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ class Decoder(nn.Module, ABC):
     def forward(
         self, given: Sequence[Tensor], image: Float[Tensor, "b c *s"]
     ) -> Float[Tensor, "b k *t"] | list[Tensor]:
-        """Logits from what the encoder gave for ``image``; the segmenter brings them to the image's resolution.
+        """Logits from what the encoder gave for ``image``; the encoder-decoder brings them to the image's resolution.
 
         In training, decoders with deep supervision or auxiliary logits give a list from fine to coarse,
-        of which the segmenter enlarges the first (see ``Network.forward``).
+        of which the encoder-decoder enlarges the first (see ``Network.forward``).
 
         Raises:
             InputError: In training, a layer is to normalise one value over a batch of one.

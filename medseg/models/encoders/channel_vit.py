@@ -34,7 +34,7 @@ class ChannelViT(Encoder):
     missing, and does not change when channels change places together with their embeddings.
 
     **Missing channels** are neither attended to nor averaged. They are those that ``present`` says are missing;
-    where it is not given (``Segmenter`` does not), those whose image is exactly zero in the whole patch, which is
+    where it is not given (``EncoderDecoder`` does not), those whose image is exactly zero in the whole patch, which is
     how batches hold a missing channel. A patch that is zero in all of them counts as present.
 
     **Hierarchical channel sampling**: in training, m is drawn uniformly from 1 to c, then m of the c channels, one

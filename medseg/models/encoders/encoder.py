@@ -63,7 +63,7 @@ class Encoder(nn.Module, ABC):
 
     Args:
         facts: Data and plan.
-        features: Declared; the segmenter holds ``forward`` to it before any data is read.
+        features: Declared; the encoder-decoder holds ``forward`` to it before any data is read.
         divisor: See above.
         fixed_shape: See above.
         loading: Fields of ``WeightOptions``: ``weights`` (None for random ones; a file of torch or safetensors, a

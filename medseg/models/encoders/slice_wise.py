@@ -46,7 +46,7 @@ class Sliced(Encoder):
         InputError: Images instead of volumes, no such axis, or what the encoder within refuses.
 
     Example:
-        ``medseg-train model=segmenter model/encoder=sliced model/encoder@model.encoder.of=timm
+        ``medseg-train model=encoder_decoder model/encoder=sliced model/encoder@model.encoder.of=timm
         model.encoder.of.name=resnet18 model/decoder=unet``
     """
 

@@ -84,7 +84,7 @@ class SeriesNetwork(Network):
         if slots and image.shape[1] != self.dates:
             raise InputError(
                 f"{name}: {image.shape[1]} dates came, the network was built for {self.dates}; fill up missing ones "
-                "with 0 and say so, or train with series=attention, mean or max"
+                "with 0 and say so, or train with temporal=attention, mean or max"
             )
 
 

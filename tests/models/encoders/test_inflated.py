@@ -140,7 +140,7 @@ def test_copies_do_the_same(name):
 
 
 def test_builds_from_its_option():
-    overrides = ["model=segmenter", "model/encoder=inflated", f"model.encoder.of.name={NAME}"]
+    overrides = ["model=encoder_decoder", "model/encoder=inflated", f"model.encoder.of.name={NAME}"]
     encoder = instantiate(compose("train", overrides).model.encoder)(facts())
     assert isinstance(encoder, Inflated)
 

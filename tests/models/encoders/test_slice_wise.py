@@ -102,7 +102,7 @@ def test_unfold_undoes_fold():
 
 
 def test_any_encoder_nests_by_its_option():
-    overrides = ["model=segmenter", "model/encoder=sliced", "model/encoder@model.encoder.of=monai_resnet"]
+    overrides = ["model=encoder_decoder", "model/encoder=sliced", "model/encoder@model.encoder.of=monai_resnet"]
     cfg = compose("train", [*overrides, "model.encoder.of.depth=10", "model.encoder.neighbours=1"])
     assert cfg.model.encoder.of._target_.endswith("MonaiResNet")
     encoder = instantiate(compose("train", [*overrides[:2], f"model.encoder.of.name={NAME}"]).model.encoder)(facts())

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medseg.models.decoders.unet import UNet
-from medseg.models.encoder_decoder import Segmenter
+from medseg.models.encoder_decoder import EncoderDecoder
 from medseg.models.encoders.encoder import Encoder
 from medseg.models.network import Facts
 from medseg.sample import Channel
@@ -63,7 +63,7 @@ def learns(make: Callable[[Facts], Encoder], about: Facts, *, steps: int = 4) ->
     """Beneath a U-Net's decoder, the loss falls within a few steps on one batch, and every parameter is reached."""
     torch.manual_seed(0)
     decoder = partial(UNet, base_features=4, deep_supervision=False)
-    net = Segmenter(about, encoder=make, decoder=decoder).train()
+    net = EncoderDecoder(about, encoder=make, decoder=decoder).train()
     image = noise(2, about.in_channels, *(net.fixed_shape or net.nearest(about.patch_shape)))
     label = (image[:, 0] > 0).long()
     optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)

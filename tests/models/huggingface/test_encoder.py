@@ -12,7 +12,7 @@ from transformers import AutoConfig
 
 from medseg.errors import InputError
 from medseg.models.decoders.linear import Linear
-from medseg.models.encoder_decoder import Segmenter
+from medseg.models.encoder_decoder import EncoderDecoder
 from medseg.models.encoders.encoder import check_features
 from medseg.models.huggingface.encoder import Transformers
 from medseg.models.huggingface.features import FAMILIES
@@ -239,7 +239,7 @@ def test_rebuilds_from_what_it_settled_where_the_folder_is_gone(folders, tmp_pat
 
 
 def test_segmenter_hands_on_what_the_encoder_settled():
-    network = Segmenter(
+    network = EncoderDecoder(
         facts(), encoder=lambda f: Transformers(f, family="dinov2", config=TINY["dinov2"]), decoder=Linear
     )
     assert network.settled["encoder"]["config"]["hidden_size"] == 16

@@ -21,7 +21,7 @@ from medseg.models.temporal.network import SeriesNetwork
 from medseg.models.temporal.pooling_network import Pooled
 from medseg.models.unet import UNet
 
-CONF = Path(__file__).parents[3] / "conf" / "series"
+CONF = Path(__file__).parents[3] / "conf" / "temporal"
 OPTIONS = sorted(path.stem for path in CONF.glob("*.yaml"))
 T, C, K = 4, 2, 3
 SHAPE = (32, 64)
@@ -53,12 +53,12 @@ def segresnet(facts: Facts) -> Network:  # one piece: its logits are pooled
 
 def segmenter(facts: Facts) -> Network:
     small = ["model.encoder.name=test_resnet", "model/decoder=unet", "model.decoder.base_features=4"]
-    return instantiate(compose("train", ["model=segmenter", *small]).model)(facts)
+    return instantiate(compose("train", ["model=encoder_decoder", *small]).model)(facts)
 
 
 def tokens(facts: Facts) -> Network:  # of one stride, without a grid
     small = ["token=8", "width=24", "depth=4", "num_heads=3"]
-    chosen = ["model=segmenter", "model/encoder=channel_vit", *(f"model.encoder.{s}" for s in small)]
+    chosen = ["model=encoder_decoder", "model/encoder=channel_vit", *(f"model.encoder.{s}" for s in small)]
     return instantiate(compose("train", chosen).model)(facts)
 
 
