@@ -7,9 +7,9 @@
 Every training is a process of its own, with ``model=encoder_decoder`` and ``model/decoder=unet`` (``linear`` for the
 linear probe) on the data, split, patch and optimiser of the experiment. ``scratch`` begins with random weights, every
 other way with those that the experiment of ``--pretrain`` gave the same encoder beforehand, or with those of
-``--weights FAMILY:NAME=FILE``. With neither they are random as well: the score then tells nothing of the way, only its costs are of
-use. Memory is the largest resident set of the process, scores and seconds (the median of the steps after the fifth) are
-medians over the seeds. Prints a line of JSON for each training and a table in Markdown.
+``--weights FAMILY:NAME=FILE``. With neither they are random as well: the score then tells nothing of the way, only
+its costs are of use. Memory is the largest resident set of the process, scores and seconds (the median of the steps
+after the fifth) are medians over the seeds. Prints a line of JSON for each training and a table in Markdown.
 """
 
 from __future__ import annotations
