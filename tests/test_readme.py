@@ -152,7 +152,7 @@ def test_a_misspelt_key_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("text", shown("name"))
 def test_the_command_is_installed_and_composes(text: str) -> None:
-    assert PROJECT["scripts"][text] == f"medseg.{text.removeprefix('medseg-')}:main"
+    assert PROJECT["scripts"][text] == f"medseg.cli.{text.removeprefix('medseg-')}:main"
     compose(text.removeprefix("medseg-"), [])
 
 

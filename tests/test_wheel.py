@@ -44,7 +44,7 @@ def test_every_module_and_yaml_is_inside(wheel: Path) -> None:
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "medseg").rglob("*.py")}
     yamls = {f"medseg/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "conf").rglob("*.yaml")}
     assert "medseg/conf/train.yaml" in yamls
-    assert inside == modules | yamls
+    assert inside == modules | yamls | {"medseg/py.typed"}
 
 
 def test_console_scripts_name_their_commands(wheel: Path) -> None:

@@ -18,6 +18,7 @@ from medseg.factory.plan import build_plan
 from medseg.factory.run import assemble
 from medseg.hydra_app.compose import compose
 from medseg.labels import LabelTable
+from medseg.planning.plan import Plan
 from medseg.sample import Channel, DataSpec
 from tests.factory.test_initial_weights import SCENES
 

@@ -13,13 +13,14 @@ import torch
 from omegaconf import OmegaConf
 
 import medseg
+from medseg.cli import predict
 from medseg.errors import InputError
 from medseg.factory import trust
 from medseg.geometry.grid import PIXEL, Grid
 from medseg.hydra_app.compose import compose
 from medseg.hydra_app.conf import conf_dir
 from medseg.models.unet import UNet
-from medseg.prediction import predict, restore
+from medseg.prediction import restore
 from medseg.training.train import train
 from tests import tiny_checkpoint
 from tests.tiny import SMALL, write_nnunet
@@ -296,6 +297,6 @@ def test_a_training_trusts_the_classes_that_it_names_itself(tmp_path: Path) -> N
     run_dir = train(compose("train", [*words, "model._target_=tests.factory.test_trust.Own"]))
     assert (run_dir / "metrics.json").exists()
     best = run_dir / "checkpoints" / "best.ckpt"
-    with pytest.raises(InputError, match=r"model\._target_=tests\.test_trust\.Own: .* add trust=\[tests\]"):
+    with pytest.raises(InputError, match=r"model\._target_=tests\.factory\.test_trust\.Own: .* add trust=\[tests\]"):
         medseg.load(best, device="cpu")
     assert type(medseg.load(best, device="cpu", trust="tests").network).__name__ == "Own"

@@ -158,7 +158,7 @@ def test_a_sweep_ends_with_its_comparison(
     ]  # fmt: skip
     monkeypatch.setattr(sys, "argv", command)
     monkeypatch.chdir(tmp_path)
-    command.main()
+    main()
     result = json.loads((tmp_path / "runs" / "comparison.json").read_text(encoding="utf-8"))
     assert [arm["name"] for arm in result["arms"]] == ["optimizer.lr=0.001", "optimizer.lr=0.01"]
     assert set(result["differences"][0]["seeds"]) == {"0", "1"}
@@ -166,6 +166,6 @@ def test_a_sweep_ends_with_its_comparison(
 
     shutil.rmtree(tmp_path / "runs" / "3")  # as if the sweep had been killed before its last job
     monkeypatch.setattr(sys, "argv", [*command, "ckpt_path=last"])
-    command.main()
+    main()
     again = json.loads((tmp_path / "runs" / "comparison.json").read_text(encoding="utf-8"))
     assert again["differences"] == result["differences"], "the last job began, and went on with no other"

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from medseg.cli import train as command
+from medseg.cli.train import main
 from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
 from medseg.hydra_app.conf import conf_dir
@@ -164,7 +164,7 @@ def test_command_leaves_a_run_for_each_trial(tmp_path: Path, monkeypatch: pytest
         f"cache_dir={tmp_path}/cache",
     ]  # fmt: skip
     monkeypatch.setattr(sys, "argv", ["medseg-train", *words])
-    command.main()
+    main()
     folder = tmp_path / "runs/phantom_volumes/sweep"
     rates = []
     for number, row in enumerate(table(folder)):

@@ -140,7 +140,7 @@ def test_missing_package_is_told_with_the_way_to_it(
 ) -> None:
     from medseg.factory import trainer as parts
 
-    monkeypatch.setattr(f"medseg.callbacks.{option}_run.find_spec", lambda name: None)
+    monkeypatch.setattr(f"medseg.loggers.{option}_run.find_spec", lambda name: None)
     cfg = compose("train", [f"logger={option}"])
     with pytest.raises(InputError, match=rf"^logger={option}: .* is not installed; pip install 'medseg\[{option}\]'$"):
         parts.loggers(cfg, tmp_path)
