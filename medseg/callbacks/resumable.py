@@ -60,6 +60,10 @@ class Resumable(Checkpoint):
         if trainer.ckpt_path:
             self.saved_step = trainer.global_step
 
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Number what is logged by steps of the optimiser: Lightning counts one too many each time it resumes."""
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:

@@ -123,6 +123,13 @@ class _Stop(Callback):
             raise RuntimeError("killed")
 
 
+def logged(folder: Path) -> list[tuple[str, str, str]]:
+    """Step, key and value of each training loss and validation score."""
+    with (folder / "metrics.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    return [(row["step"], key, row[key]) for row in rows for key in ("train/loss", "val/dice") if row.get(key)]
+
+
 def test_resumed_training_equals_an_uninterrupted_one(run_dir: Path, cache: Path) -> None:
     settings = [*TINY, f"cache_dir={cache}", f"run_dir={cache}/runs/two", "test=false"]
     stopped = compose("train", [*settings, "+callbacks.stop._target_=tests.training.test_train._Stop"])
@@ -134,6 +141,7 @@ def test_resumed_training_equals_an_uninterrupted_one(run_dir: Path, cache: Path
     assert any(not torch.equal(killed[name], whole[name]) for name in whole)
     for name in whole:
         assert torch.equal(resumed[name], whole[name]), name
+    assert logged(cache / "runs/two")[-2:] == logged(run_dir)[-2:], "the steps are the same, too"
 
 
 @pytest.mark.slow
