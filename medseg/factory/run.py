@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning.pytorch import Trainer
@@ -26,7 +25,7 @@ from medseg.factory.dataset import build_dataset
 from medseg.factory.initial_weights import begin, rehearse
 from medseg.factory.instantiate import instantiate
 from medseg.factory.mirrors import mirrors
-from medseg.factory.network import fit_patch, follows_plan, network
+from medseg.factory.network import follows_plan, network, network_and_plan
 from medseg.factory.online import online
 from medseg.factory.plan import build_plan
 from medseg.factory.settings import check_parts, check_values
@@ -116,11 +115,10 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: partial[Any], device: 
     )
     if pretrains:
         train_cases, val_cases = _without_labels(train_cases), _without_labels(val_cases)
-    planned = fit_patch(cfg.model, build_plan(cfg, source, seen, val_cases), spec, cfg.get("temporal"))
+    planned = build_plan(cfg, source, seen, val_cases)
+    net, planned = network_and_plan(cfg.model, planned, spec, cfg.get("temporal"), logits=logits, seed=cfg.seed)
     if (warning := mirrors(cfg, planned, spec).warning) and made.is_global_zero and not pretrains:
         print(f"warning: {warning}", file=sys.stderr)  # noqa: T201
-    torch.manual_seed(cfg.seed)
-    net = network(cfg.model, planned, spec, cfg.get("temporal"), logits=logits)
     report = None if cfg.ckpt_path else begin(cfg, net, spec, planned.normalisation)
     if tuning is not None:
         tuning.attach(net)

@@ -104,7 +104,7 @@ def test_settings_of_a_part_are_named_where_they_stand() -> None:
     )
     plan = Plan((1.0, 1.0), (32, 32), 2, kernels=(), strides=(), normalisation=(), masked=False)
     with pytest.raises(
-        InputError, match=r"^model\.encoder\.size is no setting of medseg\.models\.encoders\.timm\.Timm; "
+        InputError, match=r"^model\.encoder\.size is no setting of medseg\.models\.timm\.encoder\.Timm; "
     ):
         network(model, plan, Bare(1).spec)
 

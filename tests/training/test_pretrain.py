@@ -65,7 +65,7 @@ def test_a_resumed_pretraining_equals_one_in_a_piece(pretrained: Path, tmp_path:
 def test_labels_are_not_read(tmp_path: Path) -> None:
     run = assemble(compose("train", [*MAE, f"cache_dir={tmp_path}/cache"]), tmp_path)
     assert {case.label for part in run.datamodule.cases.values() for case in part} == {None}
-    assert not run.method.stored["segments"]  # type: ignore[index]
+    assert not run.method.stored["segments"]
 
 
 def cases_of(overrides: Sequence[str], folder: Path) -> tuple[list[str], list[str]]:
@@ -102,8 +102,8 @@ def test_every_method_trains_an_encoder_on_bands(method: str, tmp_path: Path) ->
         [
             *COMMON, "data=phantom_scenes", "data.n_scenes=4", "data.n_test=0", "data.shape=[64,64]",
             "plan.patch=[64,64]", "model=encoder_decoder", "model.encoder.name=test_resnet", "model/decoder=unet",
-            f"method={method}", *(["method.block=8"] if method == "mae" else []), *orientation,
-            f"cache_dir={tmp_path}/cache", f"run_dir={tmp_path}/run",
+            "model.decoder.base_features=8", f"method={method}", *(["method.block=8"] if method == "mae" else []),
+            *orientation, f"cache_dir={tmp_path}/cache", f"run_dir={tmp_path}/run",
         ],
     )  # fmt: skip
     folder = train(cfg)
