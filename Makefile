@@ -7,7 +7,10 @@ PROCESSES ?= $(shell n=$$(env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 2); t
 export OMP_NUM_THREADS ?= 1
 export WANDB_SILENT ?= true
 
-.PHONY: demo test test-all lint clean
+.PHONY: help demo test test-all lint format docs clean
+
+help:  ## what there is to make
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -23,10 +26,21 @@ test: $(VENV)/.ready  ## all fast tests and doctests
 test-all: $(VENV)/.ready  ## the slow ones too
 	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist worksteal -m 'not gpu'
 
+$(VENV)/.docs: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs]'
+	touch $@
+
+docs: $(VENV)/.docs  ## the pages as HTML, in docs/_build; a warning is an error
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
+
+format: $(VENV)/.ready  ## bring the code into shape
+	$(BIN)/ruff check --fix medseg tests scripts docs
+	$(BIN)/ruff format medseg tests scripts docs
+
 lint: $(VENV)/.ready  ## style and types
-	$(BIN)/ruff format --check medseg tests scripts
-	$(BIN)/ruff check medseg tests scripts
+	$(BIN)/ruff format --check medseg tests scripts docs
+	$(BIN)/ruff check medseg tests scripts docs
 	$(BIN)/mypy
 
-clean:
-	rm -rf $(VENV) demo dist build
+clean:  ## remove what was made
+	rm -rf $(VENV) demo dist build docs/_build docs/notebooks

@@ -1,10 +1,10 @@
-"""Draw the three folders that the README begins with: abdomen, wetland and cities with an encoder's file.
+"""Draw the three folders that the tutorials begin with: abdomen, wetland and cities with an encoder's file.
 
 python scripts/draw_folders.py FOLDER
 
 They stand for folders of a user's own: small enough for a minute of training, drawn as the package's phantoms are,
-and laid out as README.md shows them. The encoder holds random tensors under timm's names: what is loaded and how is
-the same as with published weights, what it brings is nothing.
+and laid out as docs/tutorials shows them. The encoder holds random tensors under timm's names: what is loaded and how
+is the same as with published weights, what it brings is nothing.
 """
 
 import argparse

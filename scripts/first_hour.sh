@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The first hour of somebody new: a fresh clone, an installation, and the three paths of README.md as they stand there.
+# The first hour of somebody new: a fresh clone, an installation, and the three tutorials as they stand there.
 #
 #   bash scripts/first_hour.sh [FOLDER]
 #
 # FOLDER (a new one under /tmp otherwise) gets the clone, the environment, the drawn folders and all that the commands
 # write; what each command printed is in FOLDER/*.txt. Installing takes minutes: VENV=PATH takes an environment that has
-# the package already, with the code of the clone. The commands are taken out of README.md, each with the budget that
+# the package already, with the code of the clone. The commands are taken out of docs/tutorials, each with the budget that
 # it has there, a minute or so of training on two cores. It fails where one of them does, or leaves no result.
 set -euo pipefail
 unset OMP_NUM_THREADS MEDSEG_CACHE # as nobody new has set them
@@ -60,24 +60,24 @@ check() { # that a command has left what it promises
     esac
 }
 
-walk() { # the commands of a section, in the folder with what was drawn
-    local section=$1 log="$work/${1// /_}.txt" path_began=$SECONDS command
+walk() { # the commands of a page, in the folder with what was drawn
+    local page=$1 log="$work/$(basename "$1" .md).txt" path_began=$SECONDS command
     cd "$work/mine"
     while IFS= read -r command; do
         began=$SECONDS
         echo "\$ $command" >>"$log"
         if ! bash -c "$command" >>"$log" 2>&1 </dev/null || ! check "$command"; then
             tail -20 "$log" >&2
-            echo "error: $section: $command" >&2
+            echo "error: $page: $command" >&2
             exit 1
         fi
         took "$began" "${command:0:100}"
-    done < <(python "$work/medseg/scripts/readme_commands.py" "$work/medseg/README.md" "$section")
-    took "$path_began" "$section: the whole path"
+    done < <(python "$work/medseg/scripts/page_commands.py" "$work/medseg/$page")
+    took "$path_began" "$page: all of it"
 }
 
-walk "My volumes"
-walk "My scenes"
-walk "My encoder"
+walk docs/tutorials/volumes.md
+walk docs/tutorials/scenes.md
+walk docs/tutorials/encoder.md
 took 0 "all"
 echo "Printed by the commands: $work/*.txt; predictions and reports: $work/mine"

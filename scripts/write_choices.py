@@ -1,4 +1,4 @@
-"""Writes the tables of what can be chosen, which are read from conf/, into README.md between two markers.
+"""Writes the tables of what can be chosen, read from conf/, into docs/reference/options.md between two markers.
 
 Usage: python scripts/write_choices.py [--check]; with --check nothing is written, and 1 means that it is not current.
 """
@@ -11,7 +11,7 @@ from medseg.hydra_app import options
 from medseg.hydra_app.conf import conf_dir
 from medseg.runtime.atomic import write_whole
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "options.md"
 BEGIN = "<!-- choices: written by scripts/write_choices.py from conf/ -->"
 END = "<!-- end of choices -->"
 
@@ -21,21 +21,21 @@ def filled(text: str) -> str:
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        sys.exit(f"{README}: expected the markers {BEGIN} and {END}")
+        sys.exit(f"{PAGE}: expected the markers {BEGIN} and {END}")
     return f"{before}{BEGIN}\n\n{options.markdown(options.groups('train', [conf_dir()]))}\n{END}{after}"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; 1 if README.md is not current")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if the page is not current")
     check = parser.parse_args().check
-    text = README.read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
     current = filled(text)
     if check and current != text:
-        print("README.md is not current; run python scripts/write_choices.py")
+        print("docs/reference/options.md is not current; run python scripts/write_choices.py")
         return 1
     if not check:
-        write_whole(README, current)
+        write_whole(PAGE, current)
     return 0
 
 

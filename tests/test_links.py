@@ -16,11 +16,17 @@ from markdown_it import MarkdownIt
 
 from medseg.report.comparison import write_comparison
 from medseg.report.html import write_report
+from tests.pages import PAGES
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     path.relative_to(ROOT).as_posix()
-    for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "notebooks").glob("*.ipynb")))
+    for path in (
+        ROOT / "README.md",
+        ROOT / "CHANGELOG.md",
+        *sorted((ROOT / "notebooks").glob("*.ipynb")),
+        *(ROOT / page for page in PAGES if page.startswith("docs/")),
+    )
 ]
 _MARKDOWN = MarkdownIt("commonmark").enable("table")  # with HTML in it
 _HEADINGS = {f"h{level}" for level in range(1, 7)}
@@ -176,7 +182,8 @@ def test_what_leads_nowhere_is_found(text: str, told: str) -> None:
 
 def test_what_leads_somewhere_is_not_found() -> None:
     text = (
-        "# Two *words*, `x=1`\n\n# a\n\n# a\n\n[a](#two-words-x1) [b](#a-1) [c](notebooks) [d](README.md#my-scenes)\n\n"
+        "# Two *words*, `x=1`\n\n# a\n\n# a\n\n[a](#two-words-x1) [b](#a-1) [c](notebooks) "
+        "[d](README.md#where-to-go)\n\n"
         "[e](notebooks/features.ipynb) [f](https://example.org/a?b=c#d) ![g](notebooks/demo.png)"
     )
     assert list(broken(Page(_MARKDOWN.render(text)), "README.md")) == []

@@ -1,4 +1,4 @@
-"""What can be chosen, as the terminal and the README tell it: from conf/, and current."""
+"""What can be chosen, as the terminal and the page tell it: from conf/, and current."""
 
 import re
 from pathlib import Path
@@ -69,7 +69,7 @@ def test_options_of_the_user_are_listed_too(tmp_path: Path) -> None:
 
 
 def test_table_of_the_readme_is_current() -> None:
-    text = write_choices.README.read_text(encoding="utf-8")
+    text = write_choices.PAGE.read_text(encoding="utf-8")
     assert write_choices.filled(text) == text, "run python scripts/write_choices.py"
     for group in GROUPS:
         for name, told in group.options.items():

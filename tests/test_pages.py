@@ -1,4 +1,4 @@
-"""Every command that the README shows works; they are taken from the page, so that none is forgotten.
+"""Every command that a page shows works; they are taken from the pages, so that none is forgotten.
 
 A command is read by the first of ``KINDS`` that knows it; one that none knows fails. Real data are replaced by drawn
 ones in the same layout, and budgets by a step.
@@ -22,12 +22,12 @@ from medseg.errors import InputError
 from medseg.factory.dataset import build_dataset
 from medseg.hydra_app import app
 from medseg.hydra_app.compose import compose
+from tests.pages import COMMANDS, PROJECT, ROOT, jobs, kind_of, overrides_of, shown
 from tests.prepared import script
-from tests.readme import COMMANDS, PROJECT, ROOT, jobs, kind_of, overrides_of, shown
 from tests.test_conf import GROUPS, chosen_by, take_a_step, tiny_data
 
 
-@pytest.mark.parametrize("text", [pytest.param(c.text, id=f"line {c.line}") for c in COMMANDS])
+@pytest.mark.parametrize("text", [pytest.param(c.text, id=c.text[:70]) for c in COMMANDS])
 def test_some_kind_knows_the_command(text: str) -> None:
     assert kind_of(text), f"a new kind of command, which no test here runs: {text}"
 
@@ -42,7 +42,7 @@ def test_a_command_of_no_kind_is_noticed(text: str) -> None:
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("readme")
+    return tmp_path_factory.mktemp("pages")
 
 
 def options_of(overrides: list[str]) -> tuple[dict[str, str], str | None]:

@@ -1,4 +1,4 @@
-"""What the README shows to be run, by kind."""
+"""What the pages of documentation show to be run, by kind."""
 
 import re
 import shlex
@@ -12,8 +12,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from tests.prepared import script
 
 ROOT = Path(__file__).parents[1]
-readme = script("readme_commands")
-COMMANDS = list({c.text: c for c in readme.commands((ROOT / "README.md").read_text(encoding="utf-8"))}.values())
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+    if not {"_build", "notebooks"} & set(path.relative_to(ROOT).parts)
+}
+"""Text of each page, by its path."""
+commands = script("page_commands").commands
+COMMANDS = list({c.text: c for text in PAGES.values() for c in commands(text)}.values())
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 KINDS = {

@@ -1,8 +1,8 @@
 """Commands that a page of Markdown shows, so that whatever runs them takes them from the page.
 
-python scripts/readme_commands.py README.md "My volumes"
+python scripts/page_commands.py docs/tutorials/volumes.md
 
-prints those of the path that a section begins with, one a line: the fenced blocks marked ``sh``. Blocks marked
+prints those that are to be run one after the other, one a line: the fenced blocks marked ``sh``. Blocks marked
 ``text`` or ``python`` hold no commands; in all others, each line is one.
 """
 
@@ -22,37 +22,34 @@ class Command:
 
     Attributes:
         text: In one line, without the comment behind it.
-        section: Heading of the second level that it stands under.
         line: Number of its first line.
         path: Whether it belongs to a block marked ``sh``, which is to be run as it stands.
     """
 
     text: str
-    section: str
     line: int
     path: bool = False
 
 
 def commands(page: str) -> Iterator[Command]:
     """All commands of a page in their order, those of fenced blocks and those in spans of code."""
-    section, fence, pending, began = "", None, "", 0
+    fence, pending, began = None, "", 0
     lines = page.splitlines()
     for number, line in enumerate(lines, start=1):
-        marker = re.match(r"```+ *(\w*)", line)
+        marker = re.match(r"```+ *(\{?\w*)", line)
         if marker:
             fence = None if fence is not None else marker[1]
             continue
         if fence is None:
-            section = line[3:].strip() if line.startswith("## ") else section
             continue
-        if fence in ("text", "python", "yaml"):
+        if fence in ("text", "python", "yaml") or (fence is not None and fence.startswith("{")):
             continue
         pending, began = f"{pending} {line.strip()}".strip(), began or number
         if pending.endswith("\\"):
             pending = pending[:-1].rstrip()
             continue
         if text := _without_comment(pending):
-            yield Command(text, section, began, path=fence == "sh")
+            yield Command(text, began, path=fence == "sh")
         pending, began = "", 0
     yield from _spans(lines)
 
@@ -72,34 +69,32 @@ def _without_comment(line: str) -> str:
 
 def _spans(lines: list[str]) -> Iterator[Command]:
     """Commands between backquotes, also where they run over the end of a line; tables cell by cell."""
-    fenced, section, paragraph, began = False, "", "", 0
+    fenced, paragraph, began = False, "", 0
     for number, line in enumerate([*lines, ""], start=1):
         marker = line.startswith("```")
         fenced ^= marker
         if fenced or marker or not line.strip() or line[0] in "#|":
-            yield from _in_paragraph(paragraph, section, began)
+            yield from _in_paragraph(paragraph, began)
             paragraph, began = "", 0
             if not (fenced or marker):
-                section = line[3:].strip() if line.startswith("## ") else section
-                yield from _in_paragraph(line, section, number)
+                yield from _in_paragraph(line, number)
             continue
         paragraph, began = f"{paragraph} {line.strip()}".strip(), began or number
 
 
-def _in_paragraph(text: str, section: str, line: int) -> Iterator[Command]:
+def _in_paragraph(text: str, line: int) -> Iterator[Command]:
     for span in re.findall(r"(?<!`)`([^`]+)`(?!`)", text):
         if SHOWN_AS.match(span):
-            yield Command(span.replace("\\|", "|"), section, line)
+            yield Command(span.replace("\\|", "|"), line)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("page", type=Path)
-    parser.add_argument("section")
     given = parser.parse_args()
-    found = [c.text for c in commands(given.page.read_text(encoding="utf-8")) if c.path and c.section == given.section]
+    found = [c.text for c in commands(given.page.read_text(encoding="utf-8")) if c.path]
     if not found:
-        parser.error(f"{given.page} has no block marked sh under ## {given.section}")
+        parser.error(f"{given.page} has no block marked sh")
     print("\n".join(found))
 
 

@@ -1,4 +1,4 @@
-"""The paths that the README begins with end with predictions and a report, run as they stand there on small folders."""
+"""The tutorials end with predictions and a report, run as they stand there on small folders."""
 
 import re
 from collections.abc import Iterator
@@ -13,17 +13,21 @@ from medseg.hydra_app.compose import compose
 from medseg.prediction.predict import predict
 from medseg.sweeps import compare
 from medseg.training.train import train
+from tests.pages import PAGES, ROOT, commands, jobs, overrides_of
 from tests.prepared import script
-from tests.readme import COMMANDS, ROOT, jobs, overrides_of
 from tests.test_conf import ONE_STEP
 
-SECTIONS = list(dict.fromkeys(c.section for c in COMMANDS if c.path))
+TUTORIALS = [page for page in PAGES if page.startswith("docs/tutorials/")]
 SHRUNK = {
-    "My volumes": ["plan.patch=[16,16,16]", "model.base_features=4"],
-    "My scenes": ["plan.patch=[32,32]", "model.encoder=tu-test_resnet", "model.decoder_channels=[16,16,16,16,16]"],
-    "My encoder": ["plan.patch=[32,32]", "model.decoder.base_features=4"],
+    "docs/tutorials/volumes.md": ["plan.patch=[16,16,16]", "model.base_features=4"],
+    "docs/tutorials/scenes.md": [
+        "plan.patch=[32,32]",
+        "model.encoder=tu-test_resnet",
+        "model.decoder_channels=[16,16,16,16,16]",
+    ],
+    "docs/tutorials/encoder.md": ["plan.patch=[32,32]", "model.decoder.base_features=4"],
 }
-"""What makes a step of a section's trainings quick; the encoder stays that of its file."""
+"""What makes a step of a tutorial's trainings quick; the encoder stays that of its file."""
 
 
 @pytest.fixture(scope="module")
@@ -37,28 +41,28 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def walked(text: str, section: str) -> Iterator[tuple[str, DictConfig]]:
+def walked(text: str, page: str) -> Iterator[tuple[str, DictConfig]]:
     """What a command of a path comes to: the name of the command, and its configuration, of each job."""
     name = text.split()[0].removeprefix("medseg-")
-    small = [*ONE_STEP, *SHRUNK[section], "data.n_folds=5", "logger=csv", "callbacks={}"] if name == "train" else []
+    small = [*ONE_STEP, *SHRUNK[page], "data.n_folds=5", "logger=csv", "callbacks={}"] if name == "train" else []
     for number, job in enumerate(jobs(overrides_of(text))):
         if " -m " in text:  # arms of one seed can be compared
             job = [f"{w}/{number}" if w.startswith("run_dir=") else w for w in [*job, "seed=0"]]
         yield name, compose(name, [*job, *small])
 
 
-@pytest.mark.parametrize("section", SECTIONS)
+@pytest.mark.parametrize("page", TUTORIALS)
 def test_path_ends_with_predictions_and_a_report(
-    section: str, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: str, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for entry in drawn.iterdir():
         (tmp_path / entry.name).symlink_to(entry)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MEDSEG_CACHE", str(tmp_path / "cache"))
-    texts = [c.text for c in COMMANDS if c.path and c.section == section]
+    texts = [c.text for c in commands(PAGES[page]) if c.path]
     assert 3 <= len(texts) <= 5
     for text in texts:
-        for name, cfg in walked(text, section):
+        for name, cfg in walked(text, page):
             if name == "train":
                 run_dir = train(cfg)
                 assert (run_dir / "report.html").stat().st_size > 1000
@@ -77,15 +81,15 @@ def test_path_ends_with_predictions_and_a_report(
             assert len(compared["arms"]) > 1
 
 
-def test_sections_of_the_paths_are_those_of_the_script() -> None:
-    walks = re.findall(r'^walk "(.+)"$', (ROOT / "scripts/first_hour.sh").read_text(encoding="utf-8"), re.MULTILINE)
-    assert walks == SECTIONS == ["My volumes", "My scenes", "My encoder"]
+def test_tutorials_are_those_of_the_script() -> None:
+    walks = re.findall(r"^walk (.+)$", (ROOT / "scripts/first_hour.sh").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(walks) == TUTORIALS == sorted(SHRUNK)
 
 
 def test_folders_are_drawn_as_they_are_shown(drawn: Path) -> None:
-    """Every folder and file of the README's trees that is named in full lies where the tree says."""
-    page = (ROOT / "README.md").read_text(encoding="utf-8")
-    trees = [block for block in re.findall(r"```text\n(.*?)```", page, re.DOTALL) if "├──" in block]
+    """Every folder and file of the trees in the tutorials that is named in full lies where the tree says."""
+    pages = "\n".join(PAGES[page] for page in TUTORIALS)
+    trees = [block for block in re.findall(r"```text\n(.*?)```", pages, re.DOTALL) if "├──" in block]
     assert len(trees) == 3
     for tree in trees:
         top = tree.split("\n", 1)[0].strip("/. ")
