@@ -1,5 +1,6 @@
 """Settings of the whole suite: shapes are checked, threads are few, nothing reaches the network."""
 
+import logging
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -13,6 +14,7 @@ import tests.typecheck  # noqa: F401  bound as an attribute of tests, where the 
 
 install_import_hook("medseg", "tests.typecheck.check")
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -24,6 +26,16 @@ hypothesis.settings.register_profile("medseg", deadline=None, max_examples=25, d
 hypothesis.settings.load_profile("medseg")
 
 REAL = Path(__file__).parents[1].parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _handlers_end_with_the_test() -> Iterator[None]:
+    """Hydra leaves a handler that writes to the stream of the test that ran a command, closed by then."""
+    before = list(logging.root.handlers)
+    yield
+    left = [h for h in logging.root.handlers if type(h) is logging.StreamHandler and h not in before]
+    for handler in left:
+        logging.root.removeHandler(handler)
 
 
 @pytest.fixture

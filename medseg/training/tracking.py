@@ -50,7 +50,7 @@ def describe(cfg: DictConfig, overrides: Sequence[str] = (), command: Sequence[s
         command: The words that the sweep was started with, if known: then only what they vary enters the name.
 
     Example:
-        >>> from medseg.hydra_app.app import compose
+        >>> from medseg.hydra_app.compose import compose
         >>> told = describe(compose("train", ["seed=3", "finetuning=lora"]), ["finetuning=lora", "seed=3"])
         >>> told.name, told.group
         ('phantom_volumes finetuning=lora seed=3', 'phantom_volumes finetuning=lora')

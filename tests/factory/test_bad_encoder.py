@@ -12,7 +12,8 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from safetensors.torch import load_file, save_file
 
-from medseg.training import train
+from medseg.cli.train import main
+from medseg.training.train import train
 
 SHORT = (
     "data.n_folds=3", "data.n_test=0", "data.steps_per_epoch=1", "plan.batch_size=2", "trainer.max_time=null",
@@ -73,7 +74,7 @@ def refuse(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
         monkeypatch.setattr("sys.argv", words)
         GlobalHydra.instance().clear()
         with pytest.raises(SystemExit) as ended:
-            train.main()
+            main()
         assert ended.value.code == 2
         *_, line = told = capsys.readouterr().err.splitlines()
         assert [t for t in told if t.startswith("error: ")] == [line]
@@ -229,10 +230,10 @@ def test_adapters_become_weights_as_the_message_says(
 
     own = [f"data.root={folder}/phantom_scenes", f"cache_dir={folder}/cache"]
     cfg = compose("train", [*SCENES, *TINY, *own, f"run_dir={folder}/lora", "finetuning=lora"])
-    best = train.train(cfg) / "checkpoints/best.ckpt"
+    best = train(cfg) / "checkpoints/best.ckpt"
     assert "holds adapters (" in refuse(SCENES, *TINY, f"model.encoder.weights={best}")
     merged = adapters.merge(medseg.load(best, device="cpu").network)
     save_file(merged.state_dict(), folder / "merged.safetensors")
     given = compose("train", [*SCENES, *TINY, *own, f"run_dir={folder}/next", f"weights={folder}/merged.safetensors"])
-    assert "100 % of" in (train.train(given) / "weights.txt").read_text(encoding="utf-8").splitlines()[0]
+    assert "100 % of" in (train(given) / "weights.txt").read_text(encoding="utf-8").splitlines()[0]
     assert load_file(folder / "merged.safetensors").keys() == merged.state_dict().keys()

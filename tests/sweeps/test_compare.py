@@ -10,6 +10,7 @@ import pytest
 import yaml
 from scipy import stats
 
+from medseg.cli.train import main
 from medseg.errors import InputError
 from medseg.report.comparison import lines, write_comparison
 from medseg.sweeps.compare import Ended, compare, paired, read_runs
