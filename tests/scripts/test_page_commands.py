@@ -23,11 +23,11 @@ wandb sync a
 
 
 def test_commands_are_found_in_blocks_and_in_text() -> None:
-    found = [(c.text, c.section, c.line, c.path) for c in script("readme_commands").commands(PAGE)]
+    found = [(c.text, c.line, c.path) for c in script("page_commands").commands(PAGE)]
     assert found == [
-        ("medseg-train a=1 'b={c: \"#\"}'", "One", 3, True),
-        ("medseg-plan", "One", 6, True),
-        ("wandb sync a", "Two", 16, False),
-        ("medseg-train -m", "One", 11, False),
-        ("make demo", "Two", 14, False),
+        ("medseg-train a=1 'b={c: \"#\"}'", 3, True),
+        ("medseg-plan", 6, True),
+        ("wandb sync a", 16, False),
+        ("medseg-train -m", 11, False),
+        ("make demo", 14, False),
     ]
