@@ -1,4 +1,4 @@
-"""InputError: the error for what the user can mend. Commands print it as one line and exit with 2."""
+"""InputError: the error for what the user can fix. Commands print it as one line and exit with 2."""
 
 from __future__ import annotations
 

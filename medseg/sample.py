@@ -121,7 +121,7 @@ class Sample:
     def __post_init__(self) -> None:
         lead = self.image.shape[:1] if self.present is None else self.present.shape
         if self.image.shape != (*lead, *self.valid.shape):
-            raise ValueError(f"an image of shape {self.image.shape} came with cells of {self.valid.shape}")
+            raise ValueError(f"got an image of shape {self.image.shape} with cells of {self.valid.shape}")
 
     @property
     def planes(self) -> Float[np.ndarray, "n *s"]:
@@ -164,7 +164,7 @@ class Batch:
     def __post_init__(self) -> None:
         shape, axes = (*self.present.shape, *self.valid.shape[1:]), 2 if self.days is None else 3
         if self.image.shape != shape or self.present.ndim != axes:
-            raise ValueError(f"an image of shape {tuple(self.image.shape)} came, cells and presence are of {shape}")
+            raise ValueError(f"got an image of shape {tuple(self.image.shape)}, cells and presence are of {shape}")
 
     @property
     def dates(self) -> int:

@@ -90,7 +90,7 @@ def test_values_without_a_name_are_called_after_their_smallest_region(brats, kid
 
 @pytest.mark.parametrize("order", [None, [1, 2], [1, 2, 3, 3]])
 def test_regions_need_an_order_each(order):
-    with pytest.raises(InputError, match=r"regions .* need regions_class_order with 3 raw values .* came"):
+    with pytest.raises(InputError, match=r"regions .* need regions_class_order with 3 raw values .* got"):
         LabelTable.declare(BRATS, regions_class_order=order)
 
 
@@ -190,7 +190,7 @@ def test_nan_in_a_label_is_counted() -> None:
 
 def test_ignore_is_never_saved() -> None:
     table = LabelTable.declare({"background": 0, "organ": 1})
-    with pytest.raises(ValueError, match="came -1 to 1"):
+    with pytest.raises(ValueError, match="got -1 to 1"):
         table.to_saved(np.array([IGNORE, 1]))
 
 

@@ -19,7 +19,7 @@ def write(cfg: DictConfig) -> Path:
     """Write the plan of ``cfg.data`` to ``cfg.output``.
 
     Raises:
-        InputError: Anything in the configuration or the data that the user can mend.
+        InputError: Anything in the configuration or the data that the user can fix.
     """
     leave_out_labels(cfg)
     OmegaConf.resolve(cfg)

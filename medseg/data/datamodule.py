@@ -209,7 +209,7 @@ class DataModule(LightningDataModule):
     def val_dataloader(self) -> DataLoader[Any]:
         """Whole cases, one a batch; large scenes in tiles."""
         if not self.stored["val"]:
-            raise InputError("no validation case came; set data.fold to 0..n_folds-1, or give data.split_file")
+            raise InputError("got no validation case; set data.fold to 0..n_folds-1, or give data.split_file")
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         own = self.stored["val"][rank::world] or self.stored["val"][:1]  # none may be without, as all end together
         mine = CaseDataset(own, largest=LARGEST // max(1, self.spec.dates))

@@ -91,7 +91,7 @@ def evaluate_folders(
         InputError: Unpaired files, unequal grids, values outside the table, or no cases.
     """
     if scores not in ("auto", *_METRICS):
-        raise InputError(f"scores={scores} came, expected auto, {' or '.join(_METRICS)}")
+        raise InputError(f"got scores={scores}, expected auto, {' or '.join(_METRICS)}")
     checked_tolerance(grid_tolerance, "grid_tolerance")
     cases, left_out = paired(Path(predictions), Path(labels), missing)
     cases = accompanied(cases, Path(valid) if valid else None, Path(images) if images else None)

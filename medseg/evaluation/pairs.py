@@ -120,7 +120,7 @@ def paired(predictions: Path, labels: Path, missing: str) -> tuple[dict[str, Fil
         InputError: Unpaired files, or no pair.
     """
     if missing not in ("error", "skip"):
-        raise InputError(f"missing={missing} came, expected error or skip")
+        raise InputError(f"got missing={missing}, expected error or skip")
     preds = label_files(predictions)
     one_for_all = labels.is_file() and formats.suffix(labels) in formats.VECTORS
     truths = dict.fromkeys(preds, labels) if one_for_all else label_files(labels, shapes=True)
@@ -203,7 +203,7 @@ def found_table(cases: Mapping[str, Files], ignore: int | None, *, background: b
     for path in (path for files in cases.values() for path in (files.prediction, files.label)):
         if formats.suffix(path) in formats.VECTORS:
             raise InputError(
-                f"{path}: shapes came as labels, so name their classes: 'names={{ignore: 0, water: 1, reed: 2}}' "
+                f"{path}: the labels are shapes, so name their classes: 'names={{ignore: 0, water: 1, reed: 2}}' "
                 "(0 is what no shape covers), and by attribute= where the shapes have them"
             )
         found_in = _read_labels(path)
@@ -295,7 +295,7 @@ def check_grid(path: Path, grid: Grid, label: Path, expected: Grid, tolerance: f
             f"{way_out(offset, 'grid_tolerance', model='the label')}"
         )
     if grid.shape != expected.shape:
-        came = f"has shape {grid.shape}, the label {expected.shape}"
+        grids = f"has shape {grid.shape}, the label {expected.shape}"
     else:
-        came = f"is in the frame {grid.frame[:60]}…, the label in {expected.frame[:60]}…"
-    raise InputError(f"{path}: its grid {came} against {label}; resample it onto the label's grid")
+        grids = f"is in the frame {grid.frame[:60]}…, the label in {expected.frame[:60]}…"
+    raise InputError(f"{path}: its grid {grids}: compared with {label}; resample it onto the label's grid")

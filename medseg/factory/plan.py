@@ -56,10 +56,10 @@ def build_plan(cfg: DictConfig, source: Dataset, cases: Sequence[Case], further:
 
 
 def _fitting(read: Plan, spec: DataSpec, path: str) -> Plan:
-    came = (len(read.spacing), len(read.patch), len(read.normalisation))
+    found = (len(read.spacing), len(read.patch), len(read.normalisation))
     expected = (spec.ndim, spec.ndim, len(spec.channels))
-    if came != expected:
+    if found != expected:
         raise InputError(
-            f"plan.file={path}: spacing, patch and normalisation have {came} values, the data needs {expected}"
+            f"plan.file={path}: spacing, patch and normalisation have {found} values, the data needs {expected}"
         )
     return read

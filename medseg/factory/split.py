@@ -109,7 +109,7 @@ def named(cases: Iterable[str], patterns: Sequence[str] | None, key: str) -> lis
     ids = list(cases)
     for pattern in patterns or ():
         if not fnmatch.filter(ids, pattern):
-            raise InputError(f"{key}: no case is named {pattern!r}, cases are {first_five(sorted(ids))}; mend the name")
+            raise InputError(f"{key}: no case is named {pattern!r}, cases are {first_five(sorted(ids))}; fix the name")
     return [i for i in ids if any(fnmatch.fnmatchcase(i, pattern) for pattern in patterns or ())]
 
 

@@ -44,7 +44,7 @@ class Tuning(ABC):
     ) -> None:
         if rate < 0 or not 0 < layer_decay <= 1:
             raise InputError(
-                f"finetuning: rate={rate}, layer_decay={layer_decay} came, expected rate >= 0 and 0 < decay <= 1"
+                f"finetuning: got rate={rate}, layer_decay={layer_decay}, expected rate >= 0 and 0 < decay <= 1"
             )
         if not (0 <= head_first <= 1 and 0 <= thaw <= 1 and head_first + thaw <= 1):
             raise InputError(

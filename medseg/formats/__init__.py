@@ -112,7 +112,7 @@ def check_regular(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file or folder; mend the path") from None
+        raise InputError(f"{path}: no such file or folder; fix the path") from None
     except (OSError, ValueError) as error:  # a name that is too long or holds a NUL
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{str(path)[:300]}: cannot be opened ({reason}), expected a file or folder") from error
@@ -229,15 +229,15 @@ def _writable(path: Path, shape: tuple[int, ...], grid: Grid) -> str:
         raise InputError(f"{path}: {kind} is read but not written, as it may change values; write to {stem(path)}.png")
     if not path.parent.is_dir():
         raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
-    came = f"{path}: a grid of {grid.ndim} axes in frame {grid.frame[:40]!r} came"
+    start = f"{path}: got a grid of {grid.ndim} axes in frame {grid.frame[:40]!r}"
     if kind in VOLUMES and (grid.ndim != 3 or grid.frame != RAS_MM):
-        raise InputError(f"{came}, volume files hold 3 axes in {RAS_MM!r}; write to an image format")
+        raise InputError(f"{start}, volume files hold 3 axes in {RAS_MM!r}; write to an image format")
     if kind not in VOLUMES and (grid.ndim != 2 or grid.frame == RAS_MM):
-        raise InputError(f"{came}, {kind} holds 2 axes in a CRS or {PIXEL!r}; write to {stem(path)}.nii.gz")
+        raise InputError(f"{start}, {kind} holds 2 axes in a CRS or {PIXEL!r}; write to {stem(path)}.nii.gz")
     if kind == ".png" and grid.frame != PIXEL:
-        raise InputError(f"{came}, which PNG cannot keep; write to {stem(path)}.tif")
+        raise InputError(f"{start}, which PNG cannot keep; write to {stem(path)}.tif")
     if shape != grid.shape:
-        raise ValueError(f"an array {shape} came with a grid of {grid.shape}")
+        raise ValueError(f"got an array {shape} with a grid of {grid.shape}")
     return module
 
 
@@ -250,7 +250,7 @@ def _check_nodata(path: Path, nodata: float | None, dtype: np.dtype[Any]) -> Non
         return
     if not np.iinfo(dtype).min <= nodata <= np.iinfo(dtype).max:
         raise InputError(
-            f"{path}: nodata {nodata} came for cells of {dtype}, which do not hold it; choose another value"
+            f"{path}: got nodata {nodata} for cells of {dtype}, which do not hold it; choose another value"
         )
 
 

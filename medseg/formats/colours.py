@@ -35,7 +35,7 @@ def colours_by_name(given: Mapping[str, Sequence[Any]]) -> Colours:
             raise InputError(f"data.mask_colours: {list(colour)} is no colour, expected [red, green, blue] of 0 to 255")
     twice = sorted({colour for colour in every if every.count(colour) > 1})
     if twice:
-        raise InputError(f"data.mask_colours: {list(twice[0])} came more than once; a colour stands for one class")
+        raise InputError(f"data.mask_colours: got {list(twice[0])} more than once; a colour stands for one class")
     return tuple((name, tuple(tuple(colour) for colour in colours)) for name, colours in listed.items())
 
 
@@ -57,14 +57,14 @@ class ColourMask(Source):
     def __init__(self, source: Source, colours: Colours, labels: LabelTable) -> None:
         if source.n_channels != 3 or source.dtype != np.uint8:
             raise InputError(
-                f"{source.path}: {source.n_channels} channel(s) of {source.dtype} came, but data.mask_colours expects "
+                f"{source.path}: got {source.n_channels} channel(s) of {source.dtype}, but data.mask_colours expects "
                 "3 of uint8 that show classes as colours; drop that setting if the mask holds class values"
             )
         value_of = {c.name: c.values[0] for c in labels.classes}
         value_of |= dict(zip(["ignore"], labels.ignore_values))
         unknown = [name for name, _ in colours if name not in value_of]
         if unknown:
-            raise InputError(f"data.mask_colours names {unknown}, classes are {list(value_of)}; mend the names")
+            raise InputError(f"data.mask_colours names {unknown}, classes are {list(value_of)}; fix the names")
         self.path, self.grid, self.dtype = source.path, source.grid, np.dtype(np.int32)
         self.n_channels = 1
         self._source = source

@@ -230,9 +230,9 @@ def _choose(folder: Path, headers: Sequence[Any], series: str | None) -> list[An
     if series in groups:
         return groups[series]
     found = "; ".join(f"{u} ({len(g)} files, {g[0].get('SeriesDescription', '')!s})" for u, g in groups.items())
-    came = f"{len(groups)} series, one was expected" if series is None else f"no series {series}"
+    held = f"{len(groups)} series, one was expected" if series is None else f"no series {series}"
     raise InputError(
-        f"{folder}: holds {came}; move each series into a folder of its own, or choose one in medseg-predict with "
+        f"{folder}: holds {held}; move each series into a folder of its own, or choose one in medseg-predict with "
         f"data.series=UID among {found}"
     )
 

@@ -83,13 +83,13 @@ def open(path: Path) -> ImageSource:
 def refuse(path: Path, image: Shaped[np.ndarray, "c h w"]) -> None:
     """Raise InputError for values that PNG does not hold."""
     if len(image) not in (1, 3):
-        raise InputError(f"{path}: {len(image)} channels came, PNG holds 1 or 3; write to {path.stem}.tif")
+        raise InputError(f"{path}: got {len(image)} channels, PNG holds 1 or 3; write to {path.stem}.tif")
     top = 65535 if len(image) == 1 else 255
     whole = image.dtype.kind in "iu"
     low, high = image.min(initial=0), image.max(initial=0)
     if not whole or low < 0 or high > top:
-        came = f"integers of {low} to {high}" if whole else image.dtype.name
-        raise InputError(f"{path}: {came} came, PNG holds 0 to {top} here; write to {path.stem}.tif")
+        values = f"integers of {low} to {high}" if whole else image.dtype.name
+        raise InputError(f"{path}: got {values}, PNG holds 0 to {top} here; write to {path.stem}.tif")
 
 
 def write(path: Path, image: Shaped[np.ndarray, "c h w"], grid: Grid, *, labels: LabelTable | None = None) -> None:

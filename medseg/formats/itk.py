@@ -45,7 +45,7 @@ class ItkSource(Source):
             reader.ReadImageInformation()
         size, axes = reader.GetSize(), reader.GetDimension()
         if axes not in (2, 3):
-            raise InputError(f"{path}: came with {axes} axes, expected 2 or 3 (channels as components of a vector)")
+            raise InputError(f"{path}: got {axes} axes, expected 2 or 3 (channels as components of a vector)")
         if reader.GetPixelID() not in _DTYPES:
             kind = sitk.GetPixelIDValueAsString(reader.GetPixelID())
             raise InputError(f"{path}: holds cells of type {kind!r}, real numbers were expected; convert it")

@@ -39,7 +39,7 @@ class Mosaic(Source):
 
     def __init__(self, sources: Sequence[Source], grid: Grid | None = None) -> None:
         if not sources:
-            raise InputError("mosaic: no tile came, at least one was expected; check the folder and its suffixes")
+            raise InputError("mosaic: got no tile, expected at least one; check the folder and its suffixes")
         first = sources[0]
         boxes = [_place(grid or first.grid, source, first) for source in sources]
         start, stop = (np.array([getattr(box, end) for box in boxes]) for end in ("start", "stop"))

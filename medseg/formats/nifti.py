@@ -52,7 +52,7 @@ class NiftiSource(Source):
             affine = np.array(image.affine, dtype=np.float64)
         shape = image.dataobj.shape
         if len(shape) < 2 or sum(n != 1 for n in shape[3:]) > 1:
-            raise InputError(f"{path}: came with shape {shape}, expected 2 or 3 axes and at most one of channels")
+            raise InputError(f"{path}: got shape {shape}, expected 2 or 3 axes and at most one of channels")
         affine[:3] *= _MM_PER_UNIT.get(int(image.header["xyzt_units"]) & 7, 1.0)
         proxy = image.dataobj
         self.path = path

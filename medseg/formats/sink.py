@@ -113,9 +113,9 @@ class RasterSink:
         """
         bands, rows, width = cells.shape
         if (bands, width, cells.dtype) != (self.n_bands, self.grid.shape[1], self.dtype):
-            raise ValueError(f"{cells.dtype} cells {cells.shape} came for {self.n_bands} bands {self.grid.shape}")
+            raise ValueError(f"got {cells.dtype} cells {cells.shape} for {self.n_bands} bands {self.grid.shape}")
         if self.rows_done + rows > self.grid.shape[0]:
-            raise ValueError(f"{rows} rows came after {self.rows_done} of {self.grid.shape[0]}")
+            raise ValueError(f"got {rows} rows after {self.rows_done} of {self.grid.shape[0]}")
         left = np.ascontiguousarray(cells.swapaxes(0, 1)).data.cast("B")
         while left:
             left = left[self._part.write(left) :]

@@ -76,11 +76,11 @@ def rasterised(
     path = Path(path)
     if grid.frame in (PIXEL, RAS_MM):
         raise InputError(
-            f"{path}: shapes of a map came for an image in frame {grid.frame!r}, which has no CRS; give the image one "
+            f"{path}: got shapes of a map for an image in frame {grid.frame!r}, which has no CRS; give the image one "
             "(gdal_edit -a_srs -a_ullr)"
         )
     if not path.is_file():
-        raise InputError(f"{path}: no such file; mend the path")
+        raise InputError(f"{path}: no such file; fix the path")
     with damage_told(path, *_DAMAGE):
         state = os.stat(path)
         shapes = _load(path, state.st_mtime_ns, state.st_size, layer, attribute)
@@ -110,7 +110,7 @@ class _Rasterised(Source):
         kinds = [k for k in _TYPES if np.iinfo(k).min <= low and high <= np.iinfo(k).max]
         if not kinds:
             raise InputError(
-                f"{path}: values from {low} to {high} came, masks hold 32 bits; map them with smaller values"
+                f"{path}: got values from {low} to {high}, masks hold 32 bits; map them with smaller values"
             )
         height, width = grid.shape
         bounds = shapely.bounds(shapes)
@@ -197,7 +197,7 @@ def _numbers(
     unknown = Counter(_text(entry) for entry, number in zip(entries, wanted) if number is None)
     if unknown:
         few = dict(list(unknown.items())[:5])
-        expected = f"integers or one of {sorted(values)}; mend it" if values else "integers; name texts by values="
+        expected = f"integers or one of {sorted(values)}; fix it" if values else "integers; name texts by values="
         raise InputError(f"{path}: attribute {attribute!r} holds {few} (text: shapes), expected {expected}")
     return np.array(numbers, dtype=np.int64)
 

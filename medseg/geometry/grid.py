@@ -42,12 +42,12 @@ class Grid:
         d = len(self.shape)
         affine = np.array(self.affine, dtype=np.float64)
         if affine.shape != (d + 1, d + 1):
-            raise InputError(f"grid: an affine of shape {affine.shape} came for {d} axes, expected {(d + 1, d + 1)}")
+            raise InputError(f"grid: got an affine of shape {affine.shape} for {d} axes, expected {(d + 1, d + 1)}")
         with np.errstate(over="ignore", invalid="ignore"):  # axes of a broken file may be 1e200 long, or 1e-300
             least = 1e-6 * np.linalg.norm(affine[:d, :d], axis=0).prod()
             regular = bool(abs(np.linalg.det(affine[:d, :d])) > least > 0)
         if not (np.isfinite(affine).all() and regular):
-            raise InputError(f"grid: the affine is singular or not finite: {affine.tolist()}; mend the file's header")
+            raise InputError(f"grid: the affine is singular or not finite: {affine.tolist()}; fix the file's header")
         affine.setflags(write=False)
         object.__setattr__(self, "affine", affine)
         object.__setattr__(self, "shape", tuple(int(s) for s in self.shape))

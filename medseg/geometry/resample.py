@@ -70,9 +70,9 @@ def resampled_grid(source: Grid, spacing: Sequence[float], *, case: str) -> Grid
         wanted = np.maximum(1, np.asarray(source.spacing) / np.asarray(spacing, dtype=np.float64) * source.shape)
         cells = float(np.prod(wanted))
     if not cells <= max(MOST_CELLS, np.prod(source.shape, dtype=np.float64)):
-        came, target = ([float(f"{mm:.4g}") for mm in s] for s in (source.spacing, spacing))
+        own, target = ([float(f"{mm:.4g}") for mm in s] for s in (source.spacing, spacing))
         raise InputError(
-            f"case {case}: its shape is {source.shape} and its spacing {came} {source.unit}, which at the plan's "
+            f"case {case}: its shape is {source.shape} and its spacing {own} {source.unit}, which at the plan's "
             f"spacing {target} would become {cells:.2g} cells (at most {MOST_CELLS:.0e}); check the spacing in the "
             "header of its file, or set plan.spacing"
         )
@@ -115,7 +115,7 @@ def resample_image(
     """
     _check(image.shape[1:], source)
     if order not in (0, 1, 3):
-        raise InputError(f"resampling: spline order {order} came, choose 0 (nearest), 1 (linear) or 3 (cubic)")
+        raise InputError(f"resampling: got spline order {order}, choose 0 (nearest), 1 (linear) or 3 (cubic)")
     if tuple(shape) == source.shape:
         return image.astype(np.float32, copy=False)
     orders = _orders(source, shape, order, separate)
@@ -194,7 +194,7 @@ def resample_label(
 
 def _check(shape: tuple[int, ...], source: Grid) -> None:
     if shape != source.shape:
-        raise ValueError(f"an array with cells {shape} came with a grid of {source.shape}")
+        raise ValueError(f"got an array with cells {shape} with a grid of {source.shape}")
 
 
 def _orders(source: Grid, shape: Sequence[int], order: int, separate: bool | None) -> list[int]:

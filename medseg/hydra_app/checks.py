@@ -47,7 +47,7 @@ def check_numbers(cfg: DictConfig, overrides: Sequence[str], config_name: str) -
     for key, word in words.items():
         number = OmegaConf.select(usual, key, throw_on_missing=False)
         if isinstance(number, (int, float)):
-            raise InputError(f"{key}={word}: expected a number such as {number}; mend it or leave it out")
+            raise InputError(f"{key}={word}: expected a number such as {number}; fix it or leave it out")
 
 
 def needs_labels(cfg: DictConfig) -> bool:

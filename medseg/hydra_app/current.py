@@ -13,7 +13,7 @@ from medseg.runtime import moved
 def with_current_classes(cfg: DictConfig) -> DictConfig:
     """The configuration with today's class paths; a warning names each that moved."""
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
-    renamed = {key: moved.updated({key: value})[key] for key, value in plain.items() if key not in moved.GROUPS}
+    renamed = moved.with_current_classes(plain)
     if renamed == plain:
         return cfg
     for old in sorted(_targets(plain) & moved.CLASSES.keys()):

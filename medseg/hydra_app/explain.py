@@ -27,7 +27,7 @@ def explain(error: Exception, config_name: str, overrides: Sequence[str]) -> str
     if isinstance(error, ConfigCompositionException):
         key = _first(r"Could not override '([^']+)'", text) or _first(r"full_key: (\S+)", f"{text} {error.__cause__}")
         if key:
-            if new := replacement(key):
+            if (new := replacement(key)) and new.partition(".")[0] in _keys(config_name, [], key):
                 return f"{key} is called {new} now"
             bringing = _options_with(key)
             if bringing:

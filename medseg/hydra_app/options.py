@@ -1,4 +1,4 @@
-"""Options: what can be chosen, read from the first lines of ``conf/``, for the terminal and the README."""
+"""Options: what can be chosen, read from the first lines of ``conf/``, for the terminal and the reference pages."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def show(command: str, wanted: str | None, folders: Sequence[Path]) -> None:
 
 
 def markdown(chosen: Sequence[Group]) -> str:
-    """A folded table for each group: what the README shows."""
+    """A folded table for each group: what the reference page shows."""
     parts = []
     for group in chosen:
         names = ", ".join(f"<code>{name}</code>" for name in group.options)

@@ -25,7 +25,7 @@ def decide(logits: Float[Tensor, "k *s"], labels: LabelTable) -> Int[Tensor, " *
         InputError: The number of logits is not the table's number of outputs.
     """
     if len(logits) != labels.n_outputs:
-        raise InputError(f"{len(logits)} logits came for {labels.n_outputs} outputs of the label table")
+        raise InputError(f"got {len(logits)} logits for {labels.n_outputs} outputs of the label table")
     if not labels.regions:
         return logits.max(0).indices  # the first on a tie, as argmax, which takes eight times as long on a CPU
     index = torch.zeros(logits.shape[1:], dtype=torch.int64, device=logits.device)

@@ -142,11 +142,13 @@ class Predictor:
         if image.shape[1 + series :] != grid.shape:
             expected = "[dates, channels, *s]" if series else "[c, *s]"
             raise InputError(
-                f"image of shape {image.shape} came with a grid of shape {grid.shape}; expected {expected}"
+                f"got an image of shape {image.shape} with a grid of shape {grid.shape}, expected {expected}"
             )
         if image.shape[series] != len(self.spec.channels):
             names = [c.name for c in self.spec.channels]
-            raise InputError(f"image with {image.shape[series]} channels came, the network takes {len(names)}: {names}")
+            raise InputError(
+                f"got an image with {image.shape[series]} channels, the network takes {len(names)}: {names}"
+            )
         finite = np.isfinite(image).all(axis=int(series))
         if series:
             sample = self._series(image, finite, grid, range(len(image)) if days is None else days)
@@ -156,7 +158,7 @@ class Predictor:
 
     def _series(self, image: npt.NDArray[Any], known: npt.NDArray[np.bool_], grid: Grid, days: Sequence[int]) -> Sample:
         if len(days) != len(image):
-            raise InputError(f"{len(days)} days came with a time series of {len(image)} dates; give each date its day")
+            raise InputError(f"got {len(days)} days with a time series of {len(image)} dates; give each date its day")
         kept = evenly_spaced(len(image), self.spec.dates)
         cells = np.where(known[:, None], image, np.nan).astype(np.float32)[kept]
         slots, told, present = in_slots(cells, [days[i] for i in kept], self.spec.dates)

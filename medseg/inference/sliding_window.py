@@ -147,7 +147,7 @@ class _Blend:
         if self._logits is not None:
             return len(self._logits)
         if self._n_outputs is None:
-            raise ValueError("a window without an image came first, so slabs needs to be told n_outputs")
+            raise ValueError("the first window has no image; give n_outputs to slabs")
         return self._n_outputs
 
     def _finished(self, ring: slice) -> Float[Tensor, "k *r"]:

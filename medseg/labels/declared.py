@@ -121,7 +121,7 @@ def _regions(
     if not isinstance(order, Sequence) or isinstance(order, str) or len(order) != len(entries):
         raise InputError(
             f"label table: regions {list(entries)} need regions_class_order with {len(entries)} raw values "
-            f"(the value each region paints, in order), came {shown(order)}"
+            f"(the value each region paints, in order), got {shown(order)}"
         )
     index = {v: i for i, values in enumerate(groups) for v in values}
     missing = [v for v in order if not isinstance(v, (int, np.integer)) or v not in index]

@@ -67,10 +67,10 @@ class LabelTable:
     def __post_init__(self) -> None:
         names = [c.name for c in self.classes]
         if len(set(names)) != len(names):
-            raise InputError(f"label table: class names must be unique, came {names}")
+            raise InputError(f"label table: class names must be unique, got {names}")
         values = [v for c in self.classes for v in c.values] + list(self.ignore_values)
         if len(set(values)) != len(values):
-            raise InputError(f"label table: a raw value may belong to one class only, came {sorted(values)}")
+            raise InputError(f"label table: a raw value may belong to one class only, got {sorted(values)}")
         if len(self.classes) < 2:
             raise InputError(
                 f"label table: got {names}, expected at least two classes, of which one may be the background; medseg "
@@ -243,7 +243,7 @@ class LabelTable:
             ValueError: An index is not in ``[0, k)``; a prediction holds no ``IGNORE``.
         """
         if index.size and not 0 <= index.min() <= index.max() < self.n_classes:
-            raise ValueError(f"training indices in [0, {self.n_classes}) expected, came {index.min()} to {index.max()}")
+            raise ValueError(f"training indices in [0, {self.n_classes}) expected, got {index.min()} to {index.max()}")
         return np.array([c.saved for c in self.classes], dtype=self.saved_dtype)[index]
 
     def to_dict(self) -> dict[str, Any]:

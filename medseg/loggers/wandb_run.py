@@ -40,7 +40,7 @@ class WandbRun(WandbLogger, PictureLogger):
     ) -> None:
         unknown = [kind for kind in artifacts if kind not in wandb_artifacts.KINDS]
         if unknown:
-            raise InputError(f"logger.wandb.artifacts: came {unknown}, expected some of {list(wandb_artifacts.KINDS)}")
+            raise InputError(f"logger.wandb.artifacts: got {unknown}, expected some of {list(wandb_artifacts.KINDS)}")
         mode = os.environ.get("WANDB_MODE") or ("offline" if offline else "online")
         if mode == "online":
             _require_account()

@@ -113,7 +113,7 @@ class DiceLoss(nn.Module):
     ) -> None:
         super().__init__()
         if not smooth > 0:
-            raise InputError(f"loss dice: smooth must be positive (an absent class would give 0/0), came {smooth}")
+            raise InputError(f"loss dice: smooth must be positive (an absent class would give 0/0), got {smooth}")
         self.labels, self.smooth, self.batch, self.background = labels, smooth, batch, background
         self.register_buffer("members", memberships(labels), persistent=False)
 

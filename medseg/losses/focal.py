@@ -111,7 +111,7 @@ class FocalLoss(nn.Module):
         """
         super().__init__()
         if not gamma >= 0:
-            raise InputError(f"loss focal: gamma must not be negative, came {gamma}")
+            raise InputError(f"loss focal: gamma must not be negative, got {gamma}")
         self.labels, self.gamma = labels, gamma
         weight = output_weights(labels, class_weights, loss="focal")
         self.register_buffer("weight", weight, persistent=False)

@@ -103,7 +103,7 @@ class ForegroundLoss(nn.Module):
     def __init__(self, labels: LabelTable, *, gamma: float = 2.0, focus: float = 1.0) -> None:
         super().__init__()
         if not (gamma >= 0 and 0 <= focus <= 1):
-            raise InputError(f"loss foreground: expected gamma >= 0 and focus in [0, 1], came {gamma} and {focus}")
+            raise InputError(f"loss foreground: expected gamma >= 0 and focus in [0, 1], got {gamma} and {focus}")
         self.labels, self.gamma, self.focus = labels, gamma, focus
         self.register_buffer("members", memberships(labels), persistent=False)
 

@@ -46,7 +46,7 @@ class WeightedSum(nn.Module):
         """
         super().__init__()
         if not terms:
-            raise InputError("loss: no terms came, expected at least one under loss.terms")
+            raise InputError("loss: got no terms, expected at least one under loss.terms")
         chosen = dict(weights or {})
         wrong = {n: w for n, w in chosen.items() if n not in terms or isinstance(w, str) or not w >= 0}
         if wrong:

@@ -81,7 +81,7 @@ def encoder_of(network: nn.Module, method: str) -> Any:
     encoder = getattr(network, "encoder", None)
     if not hasattr(encoder, "features"):
         raise InputError(
-            f"method={method} needs model=encoder_decoder, whose encoder declares its features; came "
+            f"method={method} needs model=encoder_decoder, whose encoder declares its features; got "
             f"{type(network).__name__}; choose that, or method=mae, which takes any network"
         )
     return encoder

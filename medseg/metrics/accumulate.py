@@ -58,13 +58,13 @@ class CaseScores:
         if unknown or not metrics:
             hint = "; auc has a key of its own, metric.auc" if "auc" in unknown else ""
             raise InputError(
-                f"metrics {list(metrics)}: {unknown or 'none'} came, expected some of {list(METRICS)}{hint}"
+                f"metrics {list(metrics)}: got {unknown or 'none'}, expected some of {list(METRICS)}{hint}"
             )
         if not nsd_tolerance >= 0:
-            raise InputError(f"metrics: nsd_tolerance must be a distance >= 0, came {nsd_tolerance}")
+            raise InputError(f"metrics: nsd_tolerance must be a distance >= 0, got {nsd_tolerance}")
         if not boundary_width > 0:
             raise InputError(
-                f"metrics: boundary_width must be cells, or a share of the diagonal > 0, came {boundary_width}"
+                f"metrics: boundary_width must be cells, or a share of the diagonal > 0, got {boundary_width}"
             )
         if any(name == ALL for name, _ in labels.targets):
             raise InputError(f"label table: {ALL!r} stands for all classes together; rename the class")
@@ -95,7 +95,7 @@ class CaseScores:
             ValueError: Probabilities are needed and did not come.
         """
         if self.auc and prob is None:
-            raise ValueError(f"{case}: auc needs probabilities, none came")
+            raise ValueError(f"{case}: auc needs probabilities, got none")
         rows, self.tallies[case] = score_case(
             case, pred, label, valid, spacing=spacing, unit=unit, labels=self.labels, metrics=self.metrics,
             nsd_tolerance=self.nsd_tolerance, boundary_width=self.boundary_width, prob=prob if self.auc else None,

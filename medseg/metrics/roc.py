@@ -34,7 +34,7 @@ def tally_odds(
     """
     cells, inside = prob[counted], positive[counted]
     if not ((cells >= 0) & (cells <= 1)).all():
-        raise ValueError(f"probabilities must lie in [0, 1], came {cells.min()} to {cells.max()}")
+        raise ValueError(f"probabilities must lie in [0, 1], got {cells.min()} to {cells.max()}")
     place = (logit(cells).clip(-_LARGEST, _LARGEST) + _LARGEST) * (BINS / (2 * _LARGEST))
     bins = np.minimum(place.astype(np.int64), BINS - 1)
     return np.bincount(bins + BINS * inside, minlength=2 * BINS).reshape(2, BINS)

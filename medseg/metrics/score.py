@@ -90,7 +90,7 @@ def score_case(
     counted = valid & (label != IGNORE)
     pred = np.where(valid, pred, 0)
     if pred.min(initial=0) < 0 or pred.max(initial=0) >= labels.n_classes:
-        raise ValueError(f"{case}: predicted indices must lie in [0, {labels.n_classes}), came {np.unique(pred)}")
+        raise ValueError(f"{case}: predicted indices must lie in [0, {labels.n_classes}), got {np.unique(pred)}")
     table = overlap.confusion(pred, label, counted, labels.n_classes)
     width = boundary.cells_of(boundary_width, pred.shape)
     bands = np.zeros((len(labels.targets), 2), dtype=np.int64)

@@ -72,7 +72,7 @@ class EncoderDecoder(Network):
         expected = (2, facts.out_channels, *shape)
         if given != expected:
             name = type(self.decoder).__name__
-            raise InputError(f"decoder {name}: logits of shape {given} came, expected {expected}")
+            raise InputError(f"decoder {name}: got logits of shape {given}, expected {expected}")
         used |= trace(self, image, training=True)[1]
         dropped = drop_idle(self, used)
         try:

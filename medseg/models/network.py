@@ -124,18 +124,18 @@ class Network(nn.Module, ABC):
         name, (channels, *shape) = type(self).__name__, image.shape[1:]
         if channels != self.in_channels or len(shape) != len(self.divisor):
             raise InputError(
-                f"{name}: an image of {channels} channels and {len(shape)} spatial axes came, the network was built "
+                f"{name}: got an image of {channels} channels and {len(shape)} spatial axes, the network was built "
                 f"for {self.in_channels} and {len(self.divisor)}; give it the channels it was trained on"
             )
         if self.fixed_shape is not None and tuple(shape) != self.fixed_shape:
             raise InputError(
-                f"{name}: an image of shape {tuple(shape)} came, but its positions are learned for "
+                f"{name}: got an image of shape {tuple(shape)}, but its positions are learned for "
                 f"{self.fixed_shape} only; cut or pad to {self.fixed_shape}, as the sliding window does"
             )
         right = self.nearest(shape)
         if right != tuple(shape):
             raise InputError(
-                f"{name}: an image of shape {tuple(shape)} came, expected multiples of {self.divisor}"
+                f"{name}: got an image of shape {tuple(shape)}, expected multiples of {self.divisor}"
                 f"{' and two or more of them' if self.min_cells > 1 else ''}; pad to {right}"
             )
 
@@ -158,6 +158,6 @@ def refuse_lone_cell(name: str, shape: Sequence[int], instead: str = "") -> Iter
         if "more than 1 value per channel" not in str(error):
             raise
         raise InputError(
-            f"{name}: a batch of 1 image of shape {tuple(shape)} came in training, but it is normalised where one "
+            f"{name}: got a batch of 1 image of shape {tuple(shape)} in training, but it is normalised where one "
             f"cell of it is left; expected 2 or more, as with plan.batch_size=2{instead}"
         ) from error

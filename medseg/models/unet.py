@@ -59,7 +59,7 @@ class UNet(Network):
         n = len(facts.strides)
         if n < 2 or min(base_features, *encoder_blocks, *decoder_blocks) < 1:
             raise InputError(
-                f"UNet: expected two stages or more and positive features and blocks, came {n} stages for the patch "
+                f"UNet: expected two stages or more and positive features and blocks, got {n} stages for the patch "
                 f"{facts.patch_shape}, base_features={base_features}, encoder_blocks={list(encoder_blocks)}, "
                 f"decoder_blocks={list(decoder_blocks)}; plan a patch of at least 12 cells on some axis"
             )

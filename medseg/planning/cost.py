@@ -52,7 +52,7 @@ class Budget:
     def for_memory(cls, ndim: int, memory_gb: float = 8.0, *, residual: bool = False) -> Budget:
         """nnU-Net's measured budgets for this many gigabytes, scaled in proportion between them."""
         if ndim not in (2, 3) or memory_gb <= 0:
-            raise InputError(f"plan: expected 2 or 3 axes and memory above 0 GB, came {ndim} axes and {memory_gb} GB")
+            raise InputError(f"plan: expected 2 or 3 axes and memory above 0 GB, got {ndim} axes and {memory_gb} GB")
         batch = {2: 12, 3: 2}[ndim]
         if not residual:
             return cls({2: 85e6, 3: 560e6}[ndim] * memory_gb / 8, batch, must_fit=2, coverage=0.05)

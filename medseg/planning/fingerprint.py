@@ -201,7 +201,7 @@ def pool(facts: Sequence[CaseFacts], labels: LabelTable, *, labelled: bool = Tru
         InputError: No case, or no labelled case with foreground.
     """
     if not facts:
-        raise InputError("no training case came; a plan needs at least one")
+        raise InputError("got no training case; a plan needs at least one")
     counts, first = np.sum([f.counts for f in facts], axis=0), int(labels.background)
     if labelled and not counts[first:].sum():
         raise InputError(f"none of the {len(facts)} cases has any foreground; check the label files and data.labels")

@@ -100,7 +100,7 @@ def target_spacing(spacings: Sequence[Sequence[float]], shapes: Sequence[Sequenc
     """
     if not len(spacings) or np.shape(spacings) != np.shape(shapes):
         raise InputError(
-            f"plan: expected a spacing and a shape per case, came {np.shape(spacings)} and {np.shape(shapes)}"
+            f"plan: expected a spacing and a shape per case, got {np.shape(spacings)} and {np.shape(shapes)}"
         )
     spacing, shape = np.median(spacings, axis=0), np.median(shapes, axis=0)
     reasons = [f"median spacing of {len(spacings)} cases"]

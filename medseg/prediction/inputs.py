@@ -25,7 +25,7 @@ def check_input(sources: Sequence[Path]) -> None:
     files = [str(source) for source in sources if source.is_file()]
     if files and len(sources) > 1:
         raise InputError(
-            f"input: the file {files[0]} came in a list, expected folders, each with some of the bands of every case; "
+            f"input: got the file {files[0]} in a list, expected folders, each with some of the bands of every case; "
             "give one file by itself, or put the files of a case under one name into folders"
         )
 
@@ -97,7 +97,7 @@ def find_cases(sources: Sequence[Path], n_channels: int, ndim: int = 3, dates: D
             return by_stem(sources, None, endings=endings, label_endings=(), dates=dates)
     if len(sources) > 1:
         raise InputError(
-            f"input: {len(sources)} folders came, expected one; the channels of a volume lie in one folder, named "
+            f"input: got {len(sources)} folders, expected one; the channels of a volume lie in one folder, named "
             "case_0000, case_0001 and so on"
         )
     if source.is_file() and source.suffix.lower() == ".dcm":

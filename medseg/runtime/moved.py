@@ -92,8 +92,17 @@ def updated(config: Mapping[str, Any]) -> dict[str, Any]:
         >>> updated({"seed": 0, "model": {"_target_": "medseg.models.unet.UNet"}})
         {'seed': 0, 'model': {'_target_': 'medseg.models.unet.UNet'}}
     """
+    return {GROUPS.get(key, key): value for key, value in with_current_classes(config).items()}
+
+
+def with_current_classes(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with today's class paths at any depth; its keys stay.
+
+    Args:
+        config: Plain values; it is not changed.
+    """
     walk = _Walk()
-    return {GROUPS.get(key, key): walk(value) for key, value in config.items()}
+    return {key: walk(value) for key, value in config.items()}
 
 
 class _Walk:

@@ -40,9 +40,7 @@ def sweep(cfg: DictConfig, overrides: Sequence[str]) -> Path:
                 f"{key} is that of each trial; leave it out (sweep.folder is where a sweep lies and goes on)"
             )
     if str(cfg.trainer.devices) not in ("1", "[0]") or cfg.trainer.get("strategy", "auto") != "auto":
-        raise InputError(
-            f"a sweep trains on one device at a time, trainer.devices={cfg.trainer.devices} came; choose 1"
-        )
+        raise InputError(f"a sweep trains on one device at a time, got trainer.devices={cfg.trainer.devices}; choose 1")
     shared = [word for word in overrides if word.lstrip("+~").split("=")[0].split(".")[0] != "sweep"]
     settings: Any = OmegaConf.to_container(cfg.sweep, resolve=True)
     made = get_class(settings.pop("_target_"))(**settings)

@@ -55,7 +55,7 @@ def rows(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> Iterator
 
     Args:
         cfg: Of the training, with its ``run_dir``.
-        run: What ``build.run`` gave.
+        run: What ``factory.run.assemble`` gave.
         resumed: Checkpoint that the training goes on from, if any.
         overrides: Of the command, for the one that resumes it; empty in Python.
     """

@@ -30,7 +30,7 @@ def train(cfg: DictConfig, watched_by: Sequence[Callback] = ()) -> Path:
         The run folder.
 
     Raises:
-        InputError: Anything in the configuration or the data that the user can mend.
+        InputError: Anything in the configuration or the data that the user can fix.
     """
     run_dir, resumed = run_folder(cfg)
     cfg.run_dir = str(run_dir)  # before other keys take it over

@@ -88,7 +88,7 @@ class Elastic:
     def __post_init__(self) -> None:
         check_range("transform.elastic", self.p, self.low, self.high, least=0)
         if self.knots < 4:
-            raise InputError(f"transform.elastic: knots={self.knots} came, a cubic spline needs at least 4")
+            raise InputError(f"transform.elastic: got knots={self.knots}, a cubic spline needs at least 4")
 
 
 @dataclass(frozen=True)
@@ -152,17 +152,17 @@ class Spatial(Transform):
         ndim = len(self.patch_shape)
         if ndim not in (2, 3) or len(self.spacing) != ndim:
             raise InputError(
-                f"transform: patch_shape {self.patch_shape} and spacing {self.spacing} came, expected 2 or 3 of each"
+                f"transform: got patch_shape {self.patch_shape} and spacing {self.spacing}, expected 2 or 3 of each"
             )
         named = [*self.mirror_axes, *([] if self.lateral_axis is None else [self.lateral_axis])]
         if any(a not in range(ndim) for a in named):
             raise InputError(
-                f"transform: mirror axes {self.mirror_axes} and lateral axis {self.lateral_axis} came, a patch of "
-                f"{ndim} axes has {list(range(ndim))}; mend transform.mirror.axes"
+                f"transform: got mirror axes {self.mirror_axes} and lateral axis {self.lateral_axis}, a patch of "
+                f"{ndim} axes has {list(range(ndim))}; fix transform.mirror.axes"
             )
         if self.window_limit < 1:
             raise InputError(
-                f"transform: window_limit={self.window_limit} came, a window is at least the patch: 1 or more"
+                f"transform: got window_limit={self.window_limit}, a window is at least the patch: 1 or more"
             )
         if self.anisotropy < 1:
             raise InputError(f"transform: anisotropy={self.anisotropy}, expected a ratio of 1 or more, such as 3")
@@ -228,7 +228,7 @@ class Spatial(Transform):
         window = tuple(batch.image.shape[2:])
         if len(window) != len(self.patch_shape) or any(w < n for w, n in zip(window, self.patch_shape, strict=True)):
             raise InputError(
-                f"transform: windows of {window} came, expected at least the patch {self.patch_shape}; "
+                f"transform: got windows of {window}, expected at least the patch {self.patch_shape}; "
                 f"read {self.window_shape} cells"
             )
         starts = [(w - n) // 2 for w, n in zip(window, self.patch_shape, strict=True)]

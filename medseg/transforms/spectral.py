@@ -67,7 +67,7 @@ def check_drop(where: str, p: float, most: float, what: str) -> None:
     check_range(where, p, 0, 0)
     if not (0 < most < 1 or (most >= 1 and most % 1 == 0)):
         raise InputError(
-            f"{where}: most={most} came, expected a whole number of {what}, or a share of them between 0 and 1 (p=0 "
+            f"{where}: got most={most}, expected a whole number of {what}, or a share of them between 0 and 1 (p=0 "
             "switches it off)"
         )
 
@@ -137,7 +137,7 @@ class Gain(Intensity):
             )
         if not min(self.factor, self.common_factor) >= 1:
             raise InputError(
-                f"transform.gain: factor={self.factor}, common_factor={self.common_factor} came, "
+                f"transform.gain: got factor={self.factor}, common_factor={self.common_factor}, "
                 "expected 1 or more (1 switches it off)"
             )
 
@@ -242,7 +242,7 @@ class Haze(Intensity):
 def _one_each(facts: tuple[Any, ...], channels: int) -> tuple[Any, ...]:
     if len(facts) != channels:
         raise InputError(
-            f"transform: an image of {channels} channels came, wavelengths_nm names {len(facts)}; "
+            f"transform: got an image of {channels} channels, wavelengths_nm names {len(facts)}; "
             "give one a channel, null for a channel without"
         )
     return facts

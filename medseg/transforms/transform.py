@@ -87,9 +87,9 @@ def check_range(where: str, p: float, low: float, high: float, *, least: float =
         InputError: Unless ``0 <= p <= 1`` and ``least <= low <= high``.
     """
     if not 0 <= p <= 1:
-        raise InputError(f"{where}: p={p} came, expected a probability between 0 and 1 (0 switches it off)")
+        raise InputError(f"{where}: got p={p}, expected a probability between 0 and 1 (0 switches it off)")
     if not least <= low <= high:
-        raise InputError(f"{where}: low={low}, high={high} came, expected {least} <= low <= high")
+        raise InputError(f"{where}: got low={low}, high={high}, expected {least} <= low <= high")
 
 
 def draw_factor(rng: np.random.Generator, low: float, high: float, size: int) -> npt.NDArray[np.float64]:

@@ -42,7 +42,7 @@ class QuarterTurns(Transform):
     def __post_init__(self) -> None:
         check_range("transform.turns", self.p, 0, 0)
         if not self.stretch >= 1:
-            raise InputError(f"transform.turns: stretch={self.stretch} came, expected 1 or more")
+            raise InputError(f"transform.turns: got stretch={self.stretch}, expected 1 or more")
 
     def bind(self, facts: Facts) -> QuarterTurns:
         """Find the planes, and which of them are square."""

@@ -84,7 +84,7 @@ def compare(
         return tuple(lines)
     mean, std = statistics.get("mean", ()), statistics.get("std", ())
     if {len(mean), len(std)} != {len(wanted)}:
-        raise InputError(f"statistics of {len(mean)} means and {len(std)} stds came for {len(wanted)} channels")
+        raise InputError(f"got {len(mean)} means and {len(std)} stds for {len(wanted)} channels")
     known = len(found.mean) == len(found.std) == len(found.channels) > 0 and found.scale is not None
     if not known:
         return tuple(lines)
@@ -140,7 +140,7 @@ def _order(
 def _units(found: Pretrained, same: Sequence[int | None], off: Sequence[str], moved: Sequence[str]) -> list[str]:
     """A line for stds that tell of another unit, one for means that tell of an offset."""
     scale = found.scale or 1.0
-    way = "medseg normalises by the data's own, which mends a factor, but not another quantity; "
+    way = "medseg normalises by the data's own, which fixes a factor, but not another quantity; "
     if all(i is not None for i in same):
         mean, std = (
             ",".join(f"{values[i] * scale:.4g}" for i in same if i is not None) for values in (found.mean, found.std)

@@ -165,7 +165,7 @@ def test_metric_is_chosen_by_kind_or_by_name(folders):
     wide = evaluate(folders, boundary_width=9)
     assert wide["classes"]["road"]["boundary_iou"] == wide["classes"]["road"]["iou"]
     assert wide["policy"]["boundary_iou"]["width"] == "9 cells"
-    with pytest.raises(InputError, match="scores=best came, expected auto, full or scene"):
+    with pytest.raises(InputError, match="got scores=best, expected auto, full or scene"):
         evaluate(folders, scores="best")
 
 
@@ -283,7 +283,7 @@ def test_vessels_inside_the_field_of_view(real_data, tmp_path):
         resamples=20,
     )  # fmt: skip
     assert result["summary"]["miou"]["mean"] == 1
-    assert np.sum(result["confusion"]["matrix"]) == 2_724_019  # cells inside, as the README counts them
+    assert np.sum(result["confusion"]["matrix"]) == 2_724_019  # cells inside, as the benchmarks count them
 
 
 def outlined(path: Path, attribute: str | None) -> Path:
@@ -310,5 +310,5 @@ def test_shapes_are_labels_on_the_grid_of_the_prediction(name: str, tmp_path: Pa
     result = command(compose("evaluate", [*given, "names={ignore: 0, road: 1, water: 2}"]))
     assert result["policy"]["unpredicted"] == "every labelled cell has a prediction"
     assert ious(result) == pytest.approx({"road": 1 / 2, "water": 4 / 5})
-    with pytest.raises(InputError, match=r"shapes came as labels, so name their classes: 'names=\{ignore: 0"):
+    with pytest.raises(InputError, match=r"the labels are shapes, so name their classes: 'names=\{ignore: 0"):
         command(compose("evaluate", given))

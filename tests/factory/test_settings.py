@@ -142,10 +142,10 @@ def closed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("metric.metrics=[dice,hausdorf]", r"metrics \['dice', 'hausdorf'\]: \['hausdorf'\] .*expected some of"),
+        ("metric.metrics=[dice,hausdorf]", r"metrics \['dice', 'hausdorf'\]: got \['hausdorf'\], expected some of"),
         ("inference.overlap=1.5", "inference.overlap=1.5: expected a number >= 0 and < 1"),
         ("inference.batch_size=0", "inference.batch_size=0: expected an integer >= 1"),
-        ("transform.mirror.p=2", "transform.mirror: p=2"),
+        ("transform.mirror.p=2", "transform.mirror: got p=2"),
         ("optimizer.lr=-1", "optimizer.lr=-1: expected a number >= 0"),
         ("loss.weights.dice=-1", r"loss: weights \{'dice': -1"),
         ("+loss.weights.dise=1", r"loss: weights \{'dise': 1\}.*among \['dice', 'cross_entropy'\]"),

@@ -49,7 +49,7 @@ def test_colours_of_no_class_are_counted(tmp_path: Path) -> None:
 
 def test_masks_of_values_are_refused(tmp_path: Path) -> None:
     grey = formats.open(picture(tmp_path, np.zeros((2, 2), np.uint8)))
-    with pytest.raises(InputError, match=r"1 channel\(s\) of uint8 came, but data\.mask_colours expects 3"):
+    with pytest.raises(InputError, match=r"got 1 channel\(s\) of uint8, but data\.mask_colours expects 3"):
         ColourMask(grey, COLOURS, TABLE)
 
 
@@ -58,7 +58,7 @@ def test_masks_of_values_are_refused(tmp_path: Path) -> None:
     [
         ({"water": [0, 0]}, r"\[0, 0\] is no colour, expected \[red, green, blue\] of 0 to 255"),
         ({"water": [0, 0, 256]}, r"\[0, 0, 256\] is no colour"),
-        ({"water": [0, 0, 1], "land": [[0, 0, 1]]}, r"\[0, 0, 1\] came more than once"),
+        ({"water": [0, 0, 1], "land": [[0, 0, 1]]}, r"got \[0, 0, 1\] more than once"),
     ],
 )
 def test_unsound_colours_are_refused(given: dict[str, Any], message: str) -> None:

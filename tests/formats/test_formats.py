@@ -68,18 +68,18 @@ def test_open_refuses_what_is_not_there_or_not_known(tmp_path):
         (
             "a.png",
             GRID,
-            r"a grid of 3 axes in frame 'ras_mm' came, \.png holds 2 axes in a CRS or 'pixel'; .*a\.nii\.gz",
+            r"a grid of 3 axes in frame 'ras_mm', \.png holds 2 axes in a CRS or 'pixel'; .*a\.nii\.gz",
         ),
         (
             "a.tif",
             Grid.regular((2, 3), (1, 1)),
-            r"a grid of 2 axes in frame 'ras_mm' came, \.tif holds 2 axes in a CRS",
+            r"a grid of 2 axes in frame 'ras_mm', \.tif holds 2 axes in a CRS",
         ),
-        ("a.tif", Grid.regular((2, 3, 4), (1, 1, 1), PIXEL), "a grid of 3 axes in frame 'pixel' came"),
+        ("a.tif", Grid.regular((2, 3, 4), (1, 1, 1), PIXEL), "a grid of 3 axes in frame 'pixel'"),
         (
             "a.png",
             Grid.regular((2, 3), (1, 1), UTM.to_wkt()),
-            r"'PROJCS.* came, which PNG cannot keep; write to a\.tif",
+            r"got a grid of .*'PROJCS.*, which PNG cannot keep; write to a\.tif",
         ),
         (
             "a.JPG",
@@ -90,8 +90,8 @@ def test_open_refuses_what_is_not_there_or_not_known(tmp_path):
         ("a.dcm", GRID, r"DICOM is read but not written; write to a\.nii\.gz"),
         ("series", GRID, r"DICOM is read but not written; write to series\.nii\.gz"),
         ("none/a.nii", GRID, "the folder .*none does not exist; make it first"),
-        ("a.nii", Grid.regular((2, 3), (1, 1)), "a grid of 2 axes in frame 'ras_mm' came"),
-        ("a.nii", Grid.regular((2, 3, 4), (1, 1, 1), PIXEL), "a grid of 3 axes in frame 'pixel' came"),
+        ("a.nii", Grid.regular((2, 3), (1, 1)), "a grid of 2 axes in frame 'ras_mm'"),
+        ("a.nii", Grid.regular((2, 3, 4), (1, 1, 1), PIXEL), "a grid of 3 axes in frame 'pixel'"),
     ],
 )
 def test_write_refuses(tmp_path, name, grid, words):
@@ -102,7 +102,7 @@ def test_write_refuses(tmp_path, name, grid, words):
 
 
 def test_write_refuses_an_array_of_another_shape(tmp_path):
-    with pytest.raises(ValueError, match=r"an array \(2, 3, 5\) came with a grid of \(2, 3, 4\)"):
+    with pytest.raises(ValueError, match=r"got an array \(2, 3, 5\) with a grid of \(2, 3, 4\)"):
         formats.write(tmp_path / "a.nii", np.zeros((2, 3, 5)), GRID)
 
 

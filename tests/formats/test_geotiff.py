@@ -359,7 +359,7 @@ def test_labels_become_a_palette_class_names_and_nodata(tmp_path):
     formats.write(tmp_path / "c.tif", array.astype(np.uint16) * 9, grid, labels=TABLE)
     np.testing.assert_array_equal(formats.open(tmp_path / "c.tif").read()[0], array.astype(np.uint16) * 9)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tif", "b.tif", "c.tif"]
-    with pytest.raises(InputError, match=r"d\.tif: nodata 256 came for cells of uint8, which do not hold it"):
+    with pytest.raises(InputError, match=r"d\.tif: got nodata 256 for cells of uint8, which do not hold it"):
         formats.write(tmp_path / "d.tif", array, grid, nodata=256)
 
 

@@ -180,7 +180,7 @@ def test_bits_are_those_that_values_need(tmp_path, cells, stored, labelled):
     ],
 )
 def test_values_that_png_does_not_hold(tmp_path, array, came):
-    with pytest.raises(InputError, match=rf"{came} came, PNG holds 0 to 65535 here; write to .*\.tif"):
+    with pytest.raises(InputError, match=rf"got {came}, PNG holds 0 to 65535 here; write to .*\.tif"):
         formats.write(tmp_path / "a.png", array, Grid((1, 2), np.eye(3), PIXEL))
     assert list(tmp_path.iterdir()) == []
 
@@ -189,7 +189,7 @@ def test_colours_written_and_read_again(tmp_path):
     bands, grid = noise((3, 5, 7), "uint8"), Grid((5, 7), np.eye(3), PIXEL)
     formats.write_image(tmp_path / "a.png", bands, grid, names=("R", "G", "B"))
     np.testing.assert_array_equal(formats.open(tmp_path / "a.png").read(), bands)
-    with pytest.raises(InputError, match=r"4 channels came, PNG holds 1 or 3; write to a\.tif"):
+    with pytest.raises(InputError, match=r"got 4 channels, PNG holds 1 or 3; write to a\.tif"):
         formats.write_image(tmp_path / "a.png", noise((4, 5, 7), "uint8"), grid)
 
 

@@ -107,7 +107,7 @@ def test_two_axes_are_a_volume_of_one_slice(tmp_path):
 
 def test_four_axes_and_complex_numbers_are_refused(tmp_path):
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, 2, 2, 2), np.float32), isVector=False), str(tmp_path / "a.mha"))
-    with pytest.raises(InputError, match=r"a\.mha: came with 4 axes, expected 2 or 3"):
+    with pytest.raises(InputError, match=r"a\.mha: got 4 axes, expected 2 or 3"):
         formats.open(tmp_path / "a.mha")
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, 2, 2), np.complex64)), str(tmp_path / "b.nrrd"))
     with pytest.raises(InputError, match=r"b\.nrrd: holds cells of type 'complex.*', real numbers were expected"):

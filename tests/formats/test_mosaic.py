@@ -132,5 +132,5 @@ def test_other_channels_and_no_tiles_are_refused(tmp_path):
         InputError, match=r"b\.tif: has 2 channels B2, B4, but .*a\.tif has 2 channels B2, B3; keep tiles"
     ):
         Mosaic([first, second])
-    with pytest.raises(InputError, match="mosaic: no tile came"):
+    with pytest.raises(InputError, match="mosaic: got no tile"):
         Mosaic([])

@@ -118,7 +118,7 @@ def test_shapes(tmp_path, stored, channels, space):
 
 def test_two_axes_of_channels_are_refused(tmp_path):
     nib.Nifti1Image(np.zeros((2, 2, 2, 3, 4), np.uint8), np.eye(4)).to_filename(tmp_path / "a.nii")
-    with pytest.raises(InputError, match=r"a\.nii: came with shape \(2, 2, 2, 3, 4\), expected 2 or 3 axes"):
+    with pytest.raises(InputError, match=r"a\.nii: got shape \(2, 2, 2, 3, 4\), expected 2 or 3 axes"):
         formats.open(tmp_path / "a.nii")
 
 

@@ -178,9 +178,9 @@ def test_one_writer_at_a_time(tmp_path: Path, grid: Grid) -> None:
 def test_cells_that_do_not_fit_are_refused(tmp_path: Path, grid: Grid) -> None:
     with RasterSink(tmp_path / "scene.tif", grid, dtype="uint8", key="a") as sink:
         for cells in (np.zeros((2, 3, 100)), np.zeros((1, 3, 99)), np.zeros((1, 3, 100))):
-            with pytest.raises(ValueError, match="came for 1 bands"):
+            with pytest.raises(ValueError, match="for 1 bands"):
                 sink.append(cells if cells.shape == (1, 3, 100) else cells.astype(np.uint8))
-        with pytest.raises(ValueError, match="301 rows came after 0 of 300"):
+        with pytest.raises(ValueError, match="got 301 rows after 0 of 300"):
             sink.append(np.zeros((1, 301, 100), np.uint8))
 
 

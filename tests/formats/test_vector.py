@@ -152,7 +152,7 @@ def test_layers(tmp_path):
             {"attribute": "kind", "values": {"lake": 1, "field": 2}},
             r"attribute 'kind' holds \{'road': 1\} \(text: shapes\), expected integers or one of \['field',",
         ),
-        ({"burn": 2**40}, r"values from 0 to 1099511627776 came, masks hold 32 bits"),
+        ({"burn": 2**40}, r"got values from 0 to 1099511627776, masks hold 32 bits"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(tmp_path, settings, words):
@@ -170,7 +170,7 @@ def test_integers_with_gaps_may_be_named(tmp_path):
 def test_places_that_do_not_meet_are_refused(tmp_path):
     shapes().to_file(tmp_path / "a.shp")
     with pytest.raises(
-        InputError, match=r"a\.shp: shapes of a map came for an image in frame 'pixel', which has no CRS"
+        InputError, match=r"a\.shp: got shapes of a map for an image in frame 'pixel', which has no CRS"
     ):
         rasterised(tmp_path / "a.shp", Grid((4, 4), np.eye(3), PIXEL))
     (tmp_path / "a.prj").unlink()

@@ -58,7 +58,7 @@ def test_to_world_literals():
 @pytest.mark.parametrize(
     ("shape", "affine", "words"),
     [
-        ((3, 3), np.eye(4), r"affine of shape \(4, 4\) came for 2 axes, expected \(3, 3\)"),
+        ((3, 3), np.eye(4), r"affine of shape \(4, 4\) for 2 axes, expected \(3, 3\)"),
         ((3, 3), np.diag([1, 0, 1.0]), "singular or not finite"),
         ((3, 3), np.diag([1, np.nan, 1.0]), "singular or not finite"),
         ((3, 3), np.array([[-8e246, 3e-322, 0], [0, 2e-289, 0], [0, 0, 1.0]]), "singular or not finite"),

@@ -120,13 +120,13 @@ def test_separate_axis_takes_the_nearest_slice():
 
 def test_image_refuses_unknown_orders_and_values_that_spread():
     image = np.ones((2, 4, 4))
-    with pytest.raises(InputError, match=r"spline order 2 came, choose 0 \(nearest\), 1 \(linear\) or 3 \(cubic\)"):
+    with pytest.raises(InputError, match=r"got spline order 2, choose 0 \(nearest\), 1 \(linear\) or 3 \(cubic\)"):
         resample_image(image, unit_grid((4, 4)), (8, 8), order=2)
     for bad in (np.nan, np.inf, -np.inf):
         image[1, 2, 2] = bad
         with pytest.raises(InputError, match="channel 1 holds NaN or infinite values"):
             resample_image(image, unit_grid((4, 4)), (8, 8))
-    with pytest.raises(ValueError, match=r"cells \(4, 4\) came with a grid of \(4, 5\)"):
+    with pytest.raises(ValueError, match=r"cells \(4, 4\) with a grid of \(4, 5\)"):
         resample_image(image, unit_grid((4, 5)), (8, 8))
 
 

@@ -27,7 +27,7 @@ def test_a_configuration_of_today_stays_the_same_object() -> None:
 
 
 def test_interpolations_and_missing_values_stay(tmp_path: Path) -> None:
-    cfg = OmegaConf.create({"a": "${b}", "b": "???", "part": [{"_target_": OLD}]})
+    cfg = OmegaConf.create({"a": "${b}", "b": "???", "part": [{"_target_": OLD}], "series": 1})
     with pytest.warns(FutureWarning, match="now"):
         current = with_current_classes(cfg)
-    assert OmegaConf.to_container(current) == {"a": "${b}", "b": "???", "part": [{"_target_": NEW}]}
+    assert OmegaConf.to_container(current) == {"a": "${b}", "b": "???", "part": [{"_target_": NEW}], "series": 1}

@@ -24,6 +24,11 @@ def test_an_old_word_is_answered_by_todays(word: str, line: str) -> None:
     assert str(caught.value) == line
 
 
+def test_a_command_that_has_not_the_new_word_does_not_name_it() -> None:
+    with pytest.raises(medseg.InputError, match=r"^series is no key of the configuration; did you mean data\.series"):
+        medseg.compose("predict", "series=1.2.3")
+
+
 def test_every_replacement_exists() -> None:
     for new in retired.OPTIONS.values():
         group, _, option = new.partition("=")

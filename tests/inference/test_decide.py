@@ -20,5 +20,5 @@ def test_regions_are_painted_in_order() -> None:
 
 
 def test_wrong_number_of_outputs_is_refused() -> None:
-    with pytest.raises(InputError, match="2 logits came for 3 outputs"):
+    with pytest.raises(InputError, match="got 2 logits for 3 outputs"):
         decide(torch.zeros(2, 4), LabelTable.declare({"background": 0, "a": 1, "b": 2}))

@@ -187,9 +187,9 @@ def test_a_cell_counts_only_if_all_its_channels_are_finite(index: np.ndarray) ->
 
 def test_image_that_does_not_fit_is_refused() -> None:
     grid = Grid.regular(SHAPE, (1, 1, 1))
-    with pytest.raises(InputError, match=r"image of shape \(1, 5, 6, 8\) came with a grid of shape \(5, 6, 7\)"):
+    with pytest.raises(InputError, match=r"image of shape \(1, 5, 6, 8\) with a grid of shape \(5, 6, 7\)"):
         predictor(Levels())(np.zeros((5, 6, 8), np.float32), grid)
-    with pytest.raises(InputError, match=r"image with 2 channels came, the network takes 1: \['c0'\]"):
+    with pytest.raises(InputError, match=r"got an image with 2 channels, the network takes 1: \['c0'\]"):
         predictor(Levels())(np.zeros((2, *SHAPE), np.float32), grid)
 
 

@@ -177,7 +177,7 @@ def test_windows_without_a_valid_cell_skip_the_network() -> None:
 
 
 def test_slabs_without_an_image_need_the_number_of_logits() -> None:
-    with pytest.raises(ValueError, match="needs to be told n_outputs"):
+    with pytest.raises(ValueError, match="give n_outputs to slabs"):
         list(slabs(lambda box: None, (8, 8), lambda n: n, window=(4, 4)))
     empty = list(slabs(lambda box: None, (8, 6), lambda n: n, window=(4, 4), n_outputs=2))
     assert sum(rows.shape[1] for _, rows in empty) == 8

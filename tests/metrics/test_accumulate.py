@@ -283,7 +283,7 @@ def test_headline_is_a_metric_of_classes_between_0_and_1():
 def test_wrong_settings_are_refused():
     with pytest.raises(InputError, match="dise"):
         CaseScores(TABLE, metrics=("dise",))
-    with pytest.raises(InputError, match=r"\['auc'\] came, expected some of .*; auc has a key of its own, metric\.auc"):
+    with pytest.raises(InputError, match=r"got \['auc'\], expected some of .*; auc has a key of its own, metric\.auc"):
         CaseScores(TABLE, metrics=("dice", "auc"))
     with pytest.raises(InputError, match="none"):
         CaseScores(TABLE, metrics=())

@@ -170,7 +170,7 @@ def test_classes_permute():
 
 def test_probabilities_have_to_come_where_they_are_asked_for():
     prob, label, valid = case(8)
-    with pytest.raises(ValueError, match="c: auc needs probabilities, none came"):
+    with pytest.raises(ValueError, match="c: auc needs probabilities, got none"):
         CaseScores(TABLE, auc=True).add("c", label, label, valid, **COUNTED)
     off = CaseScores(TABLE, metrics=("dice",))
     assert "auc" not in add(off, "c", prob, label, valid)[0]

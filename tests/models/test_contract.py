@@ -243,7 +243,7 @@ def test_wrong_shape_names_one_that_fits(network, image):
 def test_wrong_channels_and_axes_are_refused(network, image):
     with pytest.raises(InputError, match="image of 4 channels"):
         network(image[:, :4])
-    with pytest.raises(InputError, match=f"and {image.ndim - 1} spatial axes came"):
+    with pytest.raises(InputError, match=f"and {image.ndim - 1} spatial axes"):
         network(image[..., None])
 
 

@@ -161,13 +161,13 @@ def test_features_are_held_to_what_is_declared() -> None:
         build(facts(), wrong=1)
     encoder = Steps(facts())
     encoder.features = encoder.features[:2]
-    with pytest.raises(InputError, match="3 features came, 2 are declared"):
+    with pytest.raises(InputError, match="got 3 features, 2 are declared"):
         check_features(encoder, 2, (16, 24))
 
 
 def test_logits_of_another_number_are_refused() -> None:
     with pytest.raises(
-        InputError, match=r"decoder Levels: logits of shape \(2, 4, 16, 24\) came, expected \(2, 3, 16, 24"
+        InputError, match=r"decoder Levels: got logits of shape \(2, 4, 16, 24\), expected \(2, 3, 16, 24"
     ):
         build(facts(), partial(Levels, k=4))
 

@@ -154,5 +154,5 @@ def test_a_single_cell_at_the_bottleneck_is_refused():
 
 
 def test_one_stage_is_refused():
-    with pytest.raises(InputError, match="came 1 stages"):
+    with pytest.raises(InputError, match="got 1 stages"):
         UNet(isotropic(2, 1))

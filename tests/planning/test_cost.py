@@ -37,7 +37,7 @@ def test_budgets_are_those_of_nnunet_and_scale_with_memory():
     assert Budget.for_memory(3, 24, residual=True) == Budget(2.1e9, 2, must_fit=2, coverage=1.0)
     assert Budget.for_memory(2, 80, residual=True).outputs == pytest.approx(2 * 560e6)
     assert Budget.for_memory(3, 4, residual=True).outputs == pytest.approx(340e6)
-    with pytest.raises(InputError, match="came 4 axes"):
+    with pytest.raises(InputError, match="got 4 axes"):
         Budget.for_memory(4)
 
 

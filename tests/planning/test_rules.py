@@ -46,7 +46,7 @@ def test_coarse_spacing_alone_is_not_anisotropy(depth, last):
 
 def test_two_axes_and_mismatched_rows():
     assert target_spacing([(0.5, 2.0), (0.5, 4.0), (0.5, 6.0)], [(400, 40)] * 3).spacing == (0.5, 2.4)
-    with pytest.raises(InputError, match=r"came \(2, 3\) and \(1, 3\)"):
+    with pytest.raises(InputError, match=r"got \(2, 3\) and \(1, 3\)"):
         target_spacing([(1, 1, 1)] * 2, [(4, 4, 4)])
     with pytest.raises(InputError, match="a spacing and a shape per case"):
         target_spacing([], [])

@@ -105,10 +105,10 @@ WRONG: dict[str, tuple[Callable[[Path], object], str, str]] = {
     ),
     "a folder is absent": (rename, "[{raw}/radar,{raw}/optical]", r"input=.*/optical: no such file or folder"),
     "none": (rename, "[]", r"input=\[\]: no such file or folder"),
-    "files": (rename, "[{raw}/radar/case_1.tif,{raw}/other]", r"file .*case_1\.tif came in a list, expected folders"),
+    "files": (rename, "[{raw}/radar/case_1.tif,{raw}/other]", r"file .*case_1\.tif in a list, expected folders"),
     "a folder twice": (
         rename, "[{raw}/radar,{raw}/other,{raw}/radar]",
-        r"case_0: band VV, B4 came more than once in .*; give each band once",
+        r"case_0: got band VV, B4 more than once in .*; give each band once",
     ),
 }  # fmt: skip
 
@@ -129,7 +129,7 @@ def test_tiles_of_several_folders_are_not_joined(run: Path, tmp_path: Path) -> N
 
 
 def test_volumes_have_their_channels_in_one_folder(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"2 folders came, expected one; the channels of a volume lie in one folder"):
+    with pytest.raises(InputError, match=r"got 2 folders, expected one; the channels of a volume lie in one folder"):
         find_cases([tmp_path, tmp_path], 2, ndim=3)
 
 

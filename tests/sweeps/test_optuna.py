@@ -143,7 +143,7 @@ def test_what_does_not_go_together_with_a_sweep_is_told(tmp_path: Path, monkeypa
         return str(caught.value)
 
     assert "run_dir is that of each trial" in refused("run_dir=x")
-    assert "one device at a time, trainer.devices=2 came" in refused("trainer.devices=2")
+    assert "one device at a time, got trainer.devices=2" in refused("trainer.devices=2")
     assert "optimizer.lr is swept, and given as well" in refused("optimizer.lr=1")
     assert "sweep.space is empty" in refused("sweep.space.lr=null")
     assert "optimizer.rate is no key" in refused("sweep.space.lr.key=optimizer.rate")

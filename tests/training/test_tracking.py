@@ -114,7 +114,7 @@ def test_online_without_an_account_is_one_line(nobody: Path) -> None:
 
 
 def test_unknown_artifact_is_refused(nobody: Path) -> None:
-    with pytest.raises(InputError, match=r"came \['images'\], expected some of \['data', 'model', 'report'\]"):
+    with pytest.raises(InputError, match=r"got \['images'\], expected some of \['data', 'model', 'report'\]"):
         WandbRun(save_dir=str(nobody), artifacts=["data", "images"])
 
 

@@ -111,7 +111,7 @@ def test_load_gives_the_same_predictor(run_dir: Path, cache: Path) -> None:
     target = predictor.file(path, cache / "one.nii.gz")
     np.testing.assert_array_equal(array, formats.open(target).read()[0])
     assert array.dtype == np.uint8
-    with pytest.raises(InputError, match="2 channels came, the network takes 1"):
+    with pytest.raises(InputError, match="got an image with 2 channels, the network takes 1"):
         predictor(np.zeros((2, *source.grid.shape), np.float32), source.grid)
 
 

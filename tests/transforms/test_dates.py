@@ -146,7 +146,7 @@ def test_what_a_series_cannot_bear_is_told() -> None:
         DateDrop(p=0.5).bind(facts)
     with pytest.raises(InputError, match="the days of two series differ"):
         CutMix(p=0.5).bind(replace(facts, dates=3))
-    with pytest.raises(InputError, match=r"transform.date_drop: most=1.5 came, expected a whole number of dates"):
+    with pytest.raises(InputError, match=r"transform.date_drop: got most=1.5, expected a whole number of dates"):
         DateDrop(p=0.5, most=1.5)
     assert DateDrop().bind(facts) == DateDrop()
 

@@ -82,7 +82,7 @@ def test_blur_beside_what_is_not_valid_by_hand(make_batch):
 
 
 def test_settings_are_checked():
-    with pytest.raises(InputError, match=r"transform\.blur\.channel_p: p=1\.5"):
+    with pytest.raises(InputError, match=r"transform\.blur\.channel_p: got p=1\.5"):
         Blur(channel_p=1.5)
-    with pytest.raises(InputError, match=r"transform\.low_resolution: low=0"):
+    with pytest.raises(InputError, match=r"transform\.low_resolution: got low=0"):
         LowResolution(low=0)

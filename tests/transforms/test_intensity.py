@@ -115,7 +115,7 @@ def test_half_precision_is_float32_rounded(make_batch, transform):
 
 
 def test_settings_are_checked():
-    with pytest.raises(InputError, match=r"transform\.gamma: low=0"):
+    with pytest.raises(InputError, match=r"transform\.gamma: got low=0"):
         Gamma(low=0)
-    with pytest.raises(InputError, match=r"transform\.noise: p=2"):
+    with pytest.raises(InputError, match=r"transform\.noise: got p=2"):
         Noise(p=2)

@@ -85,7 +85,7 @@ def test_draws_depend_on_the_generator_alone_and_rates_hold():
 
 
 def test_settings_are_checked():
-    with pytest.raises(InputError, match=r"transform\.cutmix: low=0\.6, high=0\.5"):
+    with pytest.raises(InputError, match=r"transform\.cutmix: got low=0\.6, high=0\.5"):
         CutMix(low=0.6)
-    with pytest.raises(InputError, match=r"transform\.cutmix: p=1\.5"):
+    with pytest.raises(InputError, match=r"transform\.cutmix: got p=1\.5"):
         CutMix(high=1.5)

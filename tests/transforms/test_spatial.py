@@ -210,14 +210,14 @@ def test_contradictory_facts_are_refused(settings, message):
 def test_settings_are_checked():
     with pytest.raises(InputError, match="at least 4"):
         Elastic(knots=3)
-    with pytest.raises(InputError, match=r"transform\.scale: low=1.5, high=1.4"):
+    with pytest.raises(InputError, match=r"transform\.scale: got low=1.5, high=1.4"):
         Scale(low=1.5)
     with pytest.raises(InputError, match=r"transform\.rotation: degrees=-5, expected an angle from 0 to 360"):
         Rotation(degrees=-5)
 
 
 def test_windows_smaller_than_the_patch_are_refused(make_batch):
-    with pytest.raises(InputError, match=r"windows of \(8, 6\) came, expected at least the patch \(8, 8\)"):
+    with pytest.raises(InputError, match=r"got windows of \(8, 6\), expected at least the patch \(8, 8\)"):
         Spatial((8, 8), (1.0, 1.0)).apply(make_batch((8, 6)), params(2, 2))
 
 

@@ -108,11 +108,11 @@ class TestGain:
             assert (seldom[name][~chosen] == neutral).all()
 
     def test_settings_are_checked(self):
-        with pytest.raises(InputError, match=r"transform\.gain: factor=0\.9"):
+        with pytest.raises(InputError, match=r"transform\.gain: got factor=0\.9"):
             Gain(factor=0.9)
         with pytest.raises(InputError, match=r"transform\.gain: offset=.*-0\.1"):
             Gain(offset=-0.1)
-        with pytest.raises(InputError, match="an image of 5 channels came, wavelengths_nm names 2"):
+        with pytest.raises(InputError, match="got an image of 5 channels, wavelengths_nm names 2"):
             draw(Gain().bind(facts(490.0, 842.0)), n=1)
 
 
@@ -162,11 +162,11 @@ class TestHaze:
         assert (draw(off, n=3, c=2)["transmission"] == 1).all()
 
     def test_settings_are_checked(self):
-        with pytest.raises(InputError, match=r"transform\.haze: low=-1"):
+        with pytest.raises(InputError, match=r"transform\.haze: got low=-1"):
             Haze(low=-1)
         with pytest.raises(InputError, match=r"transform\.haze: low_exponent=5"):
             Haze(low_exponent=5)
-        with pytest.raises(InputError, match="an image of 5 channels came, wavelengths_nm names 2"):
+        with pytest.raises(InputError, match="got an image of 5 channels, wavelengths_nm names 2"):
             draw(Haze().bind(facts(490.0, 842.0)), n=1)
 
 
@@ -207,5 +207,5 @@ class TestBandDrop:
 
     @pytest.mark.parametrize("most", [0, -1, 1.5, float("nan")])
     def test_settings_are_checked(self, most):
-        with pytest.raises(InputError, match=r"transform\.band_drop: most=.*whole number of bands"):
+        with pytest.raises(InputError, match=r"transform\.band_drop: got most=.*whole number of bands"):
             BandDrop(most=most)

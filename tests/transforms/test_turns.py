@@ -88,7 +88,7 @@ def test_the_probability_changes_only_who_is_turned():
 
 
 def test_settings_are_checked():
-    with pytest.raises(InputError, match=r"transform\.turns: stretch=0\.9"):
+    with pytest.raises(InputError, match=r"transform\.turns: got stretch=0\.9"):
         QuarterTurns(stretch=0.9)
-    with pytest.raises(InputError, match=r"transform\.turns: p=2"):
+    with pytest.raises(InputError, match=r"transform\.turns: got p=2"):
         QuarterTurns(p=2)

@@ -75,7 +75,7 @@ def test_constant_channels_are_not_compared():
 
 
 def test_statistics_of_other_channels_are_refused():
-    with pytest.raises(InputError, match="2 means and 2 stds came for 3 channels"):
+    with pytest.raises(InputError, match="got 2 means and 2 stds for 3 channels"):
         compare(PHOTOS, RGB, {"mean": [1, 2], "std": [1, 2]})
 
 

@@ -86,7 +86,7 @@ class Preparation:
                 try:
                     one.write(*drafts)
                 except OSError as error:
-                    raise InputError(f"{self.name}, {one.case}: {error}; mend or fetch its files anew") from error
+                    raise InputError(f"{self.name}, {one.case}: {error}; fix or fetch its files anew") from error
                 lines = [_line(path, digest_of(draft)) for path, draft in zip(one.files, drafts, strict=True)]
                 for path, draft in zip(one.files, drafts, strict=True):
                     (self.target / path).parent.mkdir(parents=True, exist_ok=True)

@@ -67,7 +67,7 @@ class MsdDataset(Dataset):
         if not isinstance(entries, list) or not all(
             isinstance(e, Mapping) and {"image", "label"} <= set(e) for e in entries
         ):
-            raise InputError(f'{self._path}: "training" must list {{"image": file, "label": file}}; mend the file')
+            raise InputError(f'{self._path}: "training" must list {{"image": file, "label": file}}; fix the file')
         if not entries:
             raise InputError(f'{self._path}: "training" is an empty list; there is nothing to train on')
         return grouped(self._cases(entries), self.groups)
@@ -76,7 +76,7 @@ class MsdDataset(Dataset):
         """The ``test`` list, without labels; may be empty."""
         entries = self._declared.get("test", [])
         if not isinstance(entries, list) or any(isinstance(e, Mapping) and "image" not in e for e in entries):
-            raise InputError(f'{self._path}: "test" must list files, or {{"image": file}}; mend the file')
+            raise InputError(f'{self._path}: "test" must list files, or {{"image": file}}; fix the file')
         return self._cases([e if isinstance(e, Mapping) else {"image": e} for e in entries])
 
     def _cases(self, entries: Sequence[Mapping[str, Any]]) -> list[Case]:

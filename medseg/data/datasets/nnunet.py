@@ -102,7 +102,7 @@ def read_declaration(path: Path, keys: Sequence[str]) -> dict[str, Any]:
             raise ValueError(f"larger than {_MOST_BYTES} bytes")
         declared = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError, OSError) as error:
-        raise InputError(f"{path}: is not valid JSON ({error}); mend the file") from error
+        raise InputError(f"{path}: is not valid JSON ({error}); fix the file") from error
     if not isinstance(declared, dict):
         raise InputError(f"{path}: holds a {type(declared).__name__}, expected an object with the keys {list(keys)}")
     require_keys(declared, keys, path)

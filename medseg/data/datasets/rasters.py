@@ -95,9 +95,7 @@ class RastersDataset(Dataset):
         self._endings = endings[kind]
         self.names = FileNames.of(names) if names else None
         if self.names and reading.dates:
-            raise InputError(
-                "data.names and data.dates both came; names find one image a case, dates several; drop one"
-            )
+            raise InputError("got both data.names and data.dates; names find one image a case, dates several; drop one")
         if labels is None:
             masks = test_masks = None
             self.names = self.names and replace(self.names, label=None, test_label=None)
@@ -201,7 +199,7 @@ def declared_channels(
         raise InputError("data.channels is empty; name each band that the network sees, such as [B4, B3, B2]")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise InputError(f"data.channels={names}: {twice} came more than once; leave each there once")
+        raise InputError(f"data.channels={names}: got {twice} more than once; leave each there once")
     strange = sorted(set(wavelengths_nm) - set(names))
     if strange:
         raise InputError(f"data.wavelengths_nm names {strange}, channels are {names}")

@@ -46,7 +46,7 @@ class Dates:
         """
         known = [f.name for f in fields(cls)]
         if unknown := sorted(set(settings) - set(known)):
-            raise InputError(f"data.dates: {unknown} came, expected some of {known}, as in data.dates={{slots: 12}}")
+            raise InputError(f"data.dates: got {unknown}, expected some of {known}, as in data.dates={{slots: 12}}")
         made = cls(**settings)
         if any(n is not None and n < 1 for n in (made.slots, made.in_file)):
             raise InputError(f"data.dates={dict(settings)}: slots and in_file count dates; expected 1 or more")
@@ -122,7 +122,7 @@ def dated(case: Case, dates: Dates) -> Case:
         if len(by_day[day]) != len(by_day[first]):
             raise InputError(
                 f"case {case.id}: {len(by_day[day])} file(s) of {shown(day)} and {len(by_day[first])} of "
-                f"{shown(first)} came, expected as many of each date; add or take out some"
+                f"{shown(first)}, expected as many of each date; add or take out some"
             )
     return replace(case, images=tuple(path for day in sorted(by_day) for path in by_day[day]), days=(first, *others))
 
@@ -147,7 +147,7 @@ def day_of(text: str, where: str) -> int:
             day = datetime.strptime(digits, "%Y%m%d").date()
     except ValueError as error:
         raise InputError(
-            f"{where}: {text} is no date ({error}); expected YYYYMMDD, YYYY-MM-DD or YYYYDDD; mend the name, or "
+            f"{where}: {text} is no date ({error}); expected YYYYMMDD, YYYY-MM-DD or YYYYDDD; fix the name, or "
             "data.dates.pattern"
         ) from error
     return (day - _EPOCH).days

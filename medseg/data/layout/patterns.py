@@ -52,7 +52,7 @@ class FileNames:
         """
         known = [f.name for f in fields(cls)]
         if unknown := sorted(set(settings) - set(known)):
-            raise InputError(f"data.names: {unknown} came, expected some of {known}")
+            raise InputError(f"data.names: got {unknown}, expected some of {known}")
         given = {key: patterns for key, patterns in settings.items() if patterns}
         if "image" not in given:
             raise InputError("data.names: image is missing; give the pattern of images, such as '(?P<case>.+)\\.tif'")
@@ -67,7 +67,7 @@ class FileNames:
             elif isinstance(patterns, str):
                 single[key] = patterns
             else:
-                raise InputError(f"data.names.{key}: a list came, expected one pattern, as a case has one such file")
+                raise InputError(f"data.names.{key}: got a list, expected one pattern, as a case has one such file")
         return cls(**several, **single)  # type: ignore[arg-type]
 
     def cases(self, root: Path, *, test: bool = False) -> list[Case]:
@@ -137,7 +137,7 @@ def _matching(root: Path, paths: Sequence[str], pattern: str, key: str) -> _Foun
         such = f"such as {paths[0]}" if paths else "none at all"
         raise InputError(
             f"{root}: none of its {len(paths)} files ({such}) is what data.names.{key}={pattern} describes; check "
-            "data.root, the folder of the dataset as it was unpacked, mend the pattern, or drop it (null)"
+            "data.root, the folder of the dataset as it was unpacked, fix the pattern, or drop it (null)"
         )
     return found
 
@@ -158,7 +158,7 @@ def _compiled(pattern: str, key: str) -> re.Pattern[str]:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise InputError(f"data.names.{key}={pattern}: is no regular expression ({error}); mend it") from error
+        raise InputError(f"data.names.{key}={pattern}: is no regular expression ({error}); fix it") from error
     if "case" not in compiled.groupindex:
         raise InputError(f"data.names.{key}={pattern}: needs the group (?P<case>...), which is the case's id")
     return compiled

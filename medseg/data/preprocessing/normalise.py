@@ -166,7 +166,7 @@ def _by_rule(cells: npt.NDArray[Any], rule: Normalisation) -> npt.NDArray[Any]:
     if rule.scheme == "rgb":
         if cells.min() < 0 or cells.max() > 255:
             raise InputError(
-                f"normalisation rgb expects values in 0..255, came {cells.min():g}..{cells.max():g}; "
+                f"normalisation rgb expects values in 0..255, got {cells.min():g}..{cells.max():g}; "
                 "name the channel otherwise, or choose plan.normalisation=[zscore]"
             )
         return cells / 255

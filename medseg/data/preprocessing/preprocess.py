@@ -174,9 +174,9 @@ class Preprocess:
             )
         channels = sample.image.shape[-sample.valid.ndim - 1]
         if channels != len(self.rules):
-            raise InputError(f"{sample.case}: {channels} channels came, the plan has {len(self.rules)}")
+            raise InputError(f"{sample.case}: got {channels} channels, the plan has {len(self.rules)}")
         if self.spacing is not None and sample.grid.ndim != len(self.spacing):
-            raise InputError(f"{sample.case}: {sample.grid.ndim} axes came, the plan has {len(self.spacing)}")
+            raise InputError(f"{sample.case}: got {sample.grid.ndim} axes, the plan has {len(self.spacing)}")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form, which also keys the store."""

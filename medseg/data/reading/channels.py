@@ -64,7 +64,7 @@ class Bands:
         if rest:
             raise InputError(
                 f"{self.where}: {source.n_channels} band(s) in {source.path}, expected a multiple of its {parts} "
-                "dates; mend the file, or data.dates.in_file"
+                "dates; fix the file, or data.dates.in_file"
             )
         return range(number * each, (number + 1) * each)
 
@@ -78,7 +78,7 @@ class Bands:
         if self.reading.bands and len(names) != len(bands):
             raise InputError(
                 f"{self.where}: {len(bands)} band(s) in {self.files}, expected {len(names)} as data.bands names: "
-                f"{names}; mend the file or the names"
+                f"{names}; fix the file or the names"
             )
         if len(names) != len(bands) or (set(wanted).isdisjoint(names) and not self._formulas):  # go by position
             if len(bands) != len(self.spec.channels) or self._formulas:
@@ -87,13 +87,13 @@ class Bands:
                 cure += "" if self.spec.ndim == 3 else ", or name the bands of the files, in order, by data.bands"
                 raise InputError(
                     f"{self.where}: {len(bands)} channel(s) in {self.files}, expected {len(declared)} {declared}; "
-                    f"mend the files or the channel names{cure}"
+                    f"fix the files or the channel names{cure}"
                 )
             names = wanted
         twice = [name for name in dict.fromkeys(wanted) if names.count(name) > 1]
         if twice:
             raise InputError(
-                f"{self.where}: band {', '.join(twice)} came more than once in {self.files}, which have {names}; "
+                f"{self.where}: got band {', '.join(twice)} more than once in {self.files}, which have {names}; "
                 "give each band once, or name the bands, in order, by data.bands"
             )
         found = dict(zip(names, bands, strict=True))
@@ -102,7 +102,7 @@ class Bands:
             index = next((name for name in missing if name.upper() in INDICES), None)
             more = "" if index is None else f"; the index {index} follows from data.sensor, or from a formula of yours"
             raise InputError(
-                f"{self.where}: no band {', '.join(missing)} in {self.files}, which has {names}; mend the file, "
+                f"{self.where}: no band {', '.join(missing)} in {self.files}, which has {names}; fix the file, "
                 f"data.channels, or data.bands{more}"
             )
         return {name: found[name] for name in dict.fromkeys(wanted)}
@@ -145,6 +145,6 @@ class Bands:
         place = tuple(p + start for p, start in zip(position, window.start, strict=True))
         raise InputError(
             f"{self.where}: {int((~finite).sum())} NaN or infinite value(s) in "
-            f"{self.files}, first in channel {channel} at {place}; mend the file, or set "
+            f"{self.files}, first in channel {channel} at {place}; fix the file, or set "
             "data.nonfinite=mask to leave these voxels out"
         )

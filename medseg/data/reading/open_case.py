@@ -192,9 +192,9 @@ class OpenCase:
             if reading.other_crs == "warp":
                 self.notes.append(f"{where}: warped from {crs_name(grid.frame)} to {crs_name(reference.frame)}")
                 return aligned(source, reference, order=order)
-            came, expected = (crs_name(g.frame) for g in (grid, reference))
+            own, expected = (crs_name(g.frame) for g in (grid, reference))
             raise InputError(
-                f"{where}: its CRS is {came}, expected {expected}; data.other_crs=warp warps it as it is read"
+                f"{where}: its CRS is {own}, expected {expected}; data.other_crs=warp warps it as it is read"
             )
         comparable = scene or grid.frame == reference.frame
         offset = Grid(grid.shape, grid.affine, reference.frame).offset_from(reference) if comparable else np.inf
@@ -205,9 +205,9 @@ class OpenCase:
             self.notes.append(f"{where}: {moved}; aligned to the {order} cells")
             return aligned(source, reference, order=order)
         if not np.isfinite(offset):
-            came, expected = (f"shape {g.shape} in {crs_name(g.frame)}" for g in (source.grid, reference))
+            own, expected = (f"shape {g.shape} in {crs_name(g.frame)}" for g in (source.grid, reference))
             raise InputError(
-                f"{where}: {came}, expected {expected}; resample it onto that grid, or check that the files belong "
+                f"{where}: {own}, expected {expected}; resample it onto that grid, or check that the files belong "
                 "together"
             )
         arranged = "" if turned is source else f" with its axes in the order {reference.orientation}"

@@ -63,9 +63,9 @@ class PatchDataset(Dataset[Window]):
         labelled: bool = True,
     ) -> None:
         if not cases:
-            raise InputError("no training case came; check data.fold and data.split_file")
+            raise InputError("got no training case; check data.fold and data.split_file")
         if not 0 <= min_valid <= 1:
-            raise InputError(f"sampling: min_valid {min_valid} came, expected a share from 0 to 1, such as 0.5")
+            raise InputError(f"sampling: got min_valid {min_valid}, expected a share from 0 to 1, such as 0.5")
         self.cases = tuple(cases)
         self.patch = tuple(patch)
         self.window = tuple(window)

@@ -190,11 +190,11 @@ def chooser(
         InputError: Another strategy, a negative exponent, or cases without a single valid cell.
     """
     if strategy not in ("case", "area", "class", "group"):
-        raise InputError(f"sampling strategy {strategy!r} came, choose case, area, class or group")
+        raise InputError(f"sampling: got strategy {strategy!r}, choose case, area, class or group")
     if strategy == "case":
         return ByCase(len(cases), seed)
     if not rarity >= 0:
-        raise InputError(f"sampling: rarity {rarity} came, expected 0 (classes equally likely) or more, such as 0.5")
+        raise InputError(f"sampling: got rarity {rarity}, expected 0 (classes equally likely) or more, such as 0.5")
     if not any(_areas(cases, labelled=labelled)):
         raise InputError(
             f"sampling: none of the {len(cases)} training cases has a valid, labelled cell; check nodata, validity "

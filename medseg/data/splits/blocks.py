@@ -47,7 +47,7 @@ def blocks(
         sizes = [size] * len(shape) if isinstance(size, int) else list(size)
         if len(sizes) != len(shape) or min(sizes) < 1 or buffer < 0:
             raise InputError(
-                f"case {case.id}, shape {tuple(shape)}: blocks of {size} cells with a buffer of {buffer} came, "
+                f"case {case.id}, shape {tuple(shape)}: got blocks of {size} cells with a buffer of {buffer}, "
                 f"expected a size of 1 or more (or {len(shape)}, one an axis) and a buffer of 0 or more"
             )
         parts = [_cut(n, about, buffer) for n, about in zip(shape, sizes, strict=True)]
@@ -95,7 +95,7 @@ def runs(cases: Sequence[Case], length: int) -> list[Case]:
         ['s8..s9', 's8..s9', 's10..s11', 's10..s11']
     """
     if length < 1:
-        raise InputError(f"runs of {length} cases came, expected a length of 1 or more")
+        raise InputError(f"got runs of {length} cases, expected a length of 1 or more")
     group: dict[str, str] = {}
     for stack in _stacks(cases):
         for start, stop in _cut(len(stack), length, 0):

@@ -240,7 +240,7 @@ def _check_known(cases: Sequence[Case], names: Sequence[str], where: str) -> Non
     refuse(
         sorted({*names} - known),
         f"unknown case(s) in {where}",
-        f"expected ids such as {sorted(known)[:2]}; mend the file",
+        f"expected ids such as {sorted(known)[:2]}; fix the file",
     )
 
 
@@ -280,7 +280,7 @@ def _read_json(path: Path) -> list[_Part]:
 
 def _read_lists(paths: Sequence[Path]) -> _Part:
     if len(paths) not in (2, 3):
-        raise InputError(f"data.split_file: {len(paths)} lists came, expected [train.txt, val.txt] or a test.txt too")
+        raise InputError(f"data.split_file: got {len(paths)} lists, expected [train.txt, val.txt] or a test.txt too")
     part: _Part = {}
     for side, path in zip(("train", "val", "test"), paths, strict=False):
         try:
@@ -298,15 +298,15 @@ def _read_table(path: Path) -> list[_Part]:
         raise InputError(f"{path}: no case in the table; add a line for each")
     if "split" in rows[0]:
         unknown = [f"{row['case']} ({row['split']})" for row in rows if row["split"] not in ("train", "val", "test")]
-        refuse(unknown, f"case(s) in {path} with another split than train, val or test", "mend the column")
+        refuse(unknown, f"case(s) in {path} with another split than train, val or test", "fix the column")
         return [{side: [row["case"] for row in rows if row["split"] == side] for side in ("train", "val", "test")}]
-    came = sorted({row["fold"] for row in rows}, key=lambda fold: (len(fold), fold))
-    if came != [str(k) for k in range(len(came))]:
-        raise InputError(f"{path}: folds are {came}, expected numbers from 0 without a gap; mend the column")
+    folds = sorted({row["fold"] for row in rows}, key=lambda fold: (len(fold), fold))
+    if folds != [str(k) for k in range(len(folds))]:
+        raise InputError(f"{path}: folds are {folds}, expected numbers from 0 without a gap; fix the column")
     return [
         {
             "train": [row["case"] for row in rows if row["fold"] != fold],
             "val": [row["case"] for row in rows if row["fold"] == fold],
         }
-        for fold in came
+        for fold in folds
     ]

@@ -40,7 +40,7 @@ class DrawnScenes(Dataset):
         n_scenes, n_test, shape = (settings[key] for key in ("n_scenes", "n_test", "shape"))
         if n_scenes < 2 or n_test < 0 or len(shape) != 2 or min(shape) < 32:
             raise InputError(
-                f"{self.name}: n_scenes={n_scenes}, n_test={n_test}, shape={tuple(shape)} came; expected at least 2 "
+                f"{self.name}: got n_scenes={n_scenes}, n_test={n_test}, shape={tuple(shape)}; expected at least 2 "
                 "scenes, no negative number of test scenes and two axes of at least 32 cells"
             )
         self.settings = {**settings, "shape": [int(n) for n in shape]}

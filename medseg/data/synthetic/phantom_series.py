@@ -53,7 +53,7 @@ class PhantomSeries(DrawnScenes):
         normalisation: str = "standard",
     ) -> None:
         if dates < 5:
-            raise InputError(f"phantom_series: dates={dates} came, expected 5 or more, to tell two cycles a year")
+            raise InputError(f"phantom_series: got dates={dates}, expected 5 or more, to tell two cycles a year")
         slots = reading.dates.slots if reading.dates and reading.dates.slots else dates
         super().__init__(
             root,

@@ -62,7 +62,7 @@ class PhantomVolumes(Dataset):
     ) -> None:
         if n_cases < 2 or n_test < 0 or len(shape) != 3 or min(shape) < 8:
             raise InputError(
-                f"phantom_volumes: n_cases={n_cases}, n_test={n_test}, shape={tuple(shape)} came; expected at least 2 "
+                f"phantom_volumes: got n_cases={n_cases}, n_test={n_test}, shape={tuple(shape)}; expected at least 2 "
                 "cases, no negative number of test cases and three axes of at least 8 voxels"
             )
         self.settings: dict[str, Any] = {

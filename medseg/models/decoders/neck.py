@@ -61,7 +61,7 @@ class Neck(nn.Module):
         plain = len(features) > 1 and len(set(strides)) == 1
         if asks == "pyramid" and not plain and not _falls(strides):
             raise InputError(
-                f"features of strides {[_told(s) for s in strides]} came, expected each coarser than the one before "
+                f"got features of strides {[_told(s) for s in strides]}, expected each coarser than the one before "
                 f"it, or all alike; choose others, as with model.encoder.indices"
             )
         powers = _powers(strides[0], len(features)) if asks == "pyramid" and plain else [0] * len(features)

@@ -81,7 +81,7 @@ class UNet(Decoder):
             levels.insert(0, Feature(width, ones))
         if len(levels) < 2:
             raise InputError(
-                "decoder UNet: a single feature came and no skip from the image, expected two levels or more; "
+                "decoder UNet: got a single feature and no skip from the image, expected two levels or more; "
                 "set model.decoder.image_skip=true or ask the encoder for more features"
             )
         widths = [min(base_features * 2**i, most) for i in range(len(levels) - 1)]

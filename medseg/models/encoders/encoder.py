@@ -188,7 +188,7 @@ def check_features(encoder: Encoder, in_channels: int, shape: Sequence[int]) -> 
     finally:
         encoder.train(trained)
     if len(given) != len(encoder.features):
-        raise InputError(f"{name}: {len(given)} features came, {len(encoder.features)} are declared")
+        raise InputError(f"{name}: got {len(given)} features, {len(encoder.features)} are declared")
     for i, (feature, tensor) in enumerate(zip(encoder.features, given, strict=True)):
         grid = tuple(int(s // d) for s, d in zip(shape, feature.stride, strict=True))
         expected = (1, feature.channels, *grid)

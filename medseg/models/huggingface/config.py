@@ -211,7 +211,7 @@ def _narrow(sizes: Sizes, told: Mapping[str, Any], where: str, wish: Wish) -> di
         inner = within
     instead = f"; or say {wish.key}.size, and it is not asked" if where.startswith(DESCRIPTION) else ""
     raise InputError(
-        f"{where}: a network of type {told.get('model_type')} came, for {wish.key} expected one of "
+        f"{where}: got a network of type {told.get('model_type')}, for {wish.key} expected one of "
         f"{', '.join(sizes)}{instead}"
     )
 

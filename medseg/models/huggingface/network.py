@@ -164,7 +164,7 @@ class HfNetwork(Network):
             if family is None or family.read is not stages or family.plain:
                 known = [name for name, f in FAMILIES.items() if f.read is stages and not f.plain]
                 raise InputError(
-                    f"model.config.backbone_config: an encoder of type {within.model_type} came, expected one of "
+                    f"model.config.backbone_config: got an encoder of type {within.model_type}, expected one of "
                     f"{', '.join(known)}"
                 )
             family.prepare(within)

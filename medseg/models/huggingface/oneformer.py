@@ -56,8 +56,8 @@ class HfOneFormer(HfNetwork):
         told = self.net.config
         if not told.conv_dim == told.mask_dim == told.hidden_dim:
             raise InputError(
-                f"model.config: conv_dim={told.conv_dim}, mask_dim={told.mask_dim} and hidden_dim={told.hidden_dim} "
-                f"came, OneFormer needs them equal; set all three"
+                f"model.config: got conv_dim={told.conv_dim}, mask_dim={told.mask_dim} and "
+                f"hidden_dim={told.hidden_dim}, OneFormer needs them equal; set all three"
             )
         numbers = torch.zeros(1, told.task_seq_len)
         numbers[0, : len(TASK)] = torch.tensor(TASK)

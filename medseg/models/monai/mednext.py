@@ -52,7 +52,7 @@ class MedNeXt(Network):
         lengths = {len(blocks_down), len(blocks_up), len(expansion_down), len(expansion_up)}
         if len(lengths) > 1 or kernel_size % 2 == 0:
             raise InputError(
-                f"MedNeXt: expected an odd kernel_size and equally long lists of blocks and expansions, came "
+                f"MedNeXt: expected an odd kernel_size and equally long lists of blocks and expansions, got "
                 f"kernel_size {kernel_size}, blocks {list(blocks_down)} and {list(blocks_up)}, expansions "
                 f"{list(expansion_down)} and {list(expansion_up)}"
             )

@@ -45,7 +45,7 @@ class SegResNet(Network):
         if init_filters % _GROUPS or len(blocks_up) != len(blocks_down) - 1:
             raise InputError(
                 f"SegResNet: expected init_filters that is a multiple of {_GROUPS} and one blocks_up fewer than "
-                f"blocks_down, came {init_filters}, {list(blocks_up)} and {list(blocks_down)}"
+                f"blocks_down, got {init_filters}, {list(blocks_up)} and {list(blocks_down)}"
             )
         self.net = MonaiSegResNet(
             facts.ndim,

@@ -75,7 +75,7 @@ class SwinViT(Encoder):
         **loading: Any,
     ) -> None:
         if len(depths) != _STAGES or len(num_heads) != _STAGES:
-            raise InputError(f"SwinViT: expected four depths and num_heads, came {list(depths)} and {list(num_heads)}")
+            raise InputError(f"SwinViT: expected four depths and num_heads, got {list(depths)} and {list(num_heads)}")
         if any(feature_size * 2**i % heads for i, heads in enumerate(num_heads)):
             raise InputError(
                 f"SwinViT: feature_size={feature_size}, doubled from stage to stage, must be a multiple of "

@@ -47,7 +47,7 @@ class SwinUNETR(Network):
         super().__init__(facts.in_channels, (32,) * facts.ndim, min_cells=2)
         if feature_size % 12 or len(depths) != 4 or len(num_heads) != 4:
             raise InputError(
-                f"SwinUNETR: expected a feature_size that is a multiple of 12 and four depths and num_heads, came "
+                f"SwinUNETR: expected a feature_size that is a multiple of 12 and four depths and num_heads, got "
                 f"{feature_size}, {list(depths)} and {list(num_heads)}"
             )
         self.net = MonaiSwinUNETR(

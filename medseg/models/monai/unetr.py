@@ -44,7 +44,7 @@ class UNETR(Network):
         nearest = [max(_TOKEN, round(p / _TOKEN) * _TOKEN) for p in facts.patch_shape]
         if nearest != list(facts.patch_shape):
             raise InputError(
-                f"UNETR: a patch of {facts.patch_shape} came, expected multiples of {_TOKEN}; plan a patch of {nearest}"
+                f"UNETR: got a patch of {facts.patch_shape}, expected multiples of {_TOKEN}; plan a patch of {nearest}"
             )
         if hidden_size % num_heads:
             raise InputError(f"UNETR: hidden_size {hidden_size} must be a multiple of num_heads {num_heads}")

@@ -87,7 +87,7 @@ class Smp(Decoder):
         at = _levels([f.stride for f in self.neck.features])
         self.depth = max(at)
         if self.depth < 1:
-            raise InputError("decoder smp: a single feature as fine as the image came, expected coarser ones")
+            raise InputError("decoder smp: got a single feature as fine as the image, expected coarser ones")
         self.source = {level: min(i for i in at if i >= level) for level in _read(architecture, self.depth)}
         if architecture in _TAKE_NONE and 1 not in at:
             del self.source[1]
@@ -109,7 +109,7 @@ class Smp(Decoder):
         coarsest = grids[self.index[self.depth]]
         if self.architecture == "PAN" and min(coarsest.shape[2:]) < _LEAST_OF_PAN:
             raise InputError(
-                f"decoder smp PAN: coarsest features of shape {tuple(coarsest.shape[2:])} came, expected "
+                f"decoder smp PAN: got coarsest features of shape {tuple(coarsest.shape[2:])}, expected "
                 f"{_LEAST_OF_PAN} cells or more on each axis; use a larger plan.patch or another decoder"
             )
         shapes = [[n * 2 ** (self.depth - level) for n in coarsest.shape[2:]] for level in range(self.depth + 1)]
@@ -192,7 +192,7 @@ def _levels(strides: Sequence[tuple[Stride, ...]]) -> list[int]:
     if len(set(levels)) < len(levels):
         told = ", ".join(" x ".join(f"{float(s):g}" for s in stride) for stride in strides)
         raise InputError(
-            f"decoder smp: features of strides {told} came, expected each about twice the one before it; "
+            f"decoder smp: got features of strides {told}, expected each about twice the one before it; "
             f"choose others by model.encoder.indices, or model/decoder=unet"
         )
     return levels

@@ -118,7 +118,7 @@ class Smp(Network):
         shape = tuple(image.shape[2:])
         if self.fixed_shape is None and len(shape) == 2 and (shape[0] < self._least[0] or shape[1] < self._least[1]):
             raise InputError(
-                f"{self._name}: an image of shape {shape} came, expected {self._least} or more; "
+                f"{self._name}: got an image of shape {shape}, expected {self._least} or more; "
                 f"pad to {self.nearest(shape)}"
             )
         super().check(image)

@@ -53,7 +53,7 @@ class Attention(Pool):
     def __init__(self, widths: Sequence[int], *, guide: int, dates: int, heads: int = 16, key_width: int = 8) -> None:
         super().__init__(widths, guide=guide, dates=dates)
         if heads < 1 or key_width < 1:
-            raise InputError(f"temporal.pool: heads={heads} and key_width={key_width} came, expected 1 or more")
+            raise InputError(f"temporal.pool: got heads={heads} and key_width={key_width}, expected 1 or more")
         self.heads, self.key_width = min(heads, max(widths)), key_width
         width, keys = self.widths[guide], self.heads * key_width
         self.norm = nn.LayerNorm(width)

@@ -78,12 +78,12 @@ class SeriesNetwork(Network):
         axes, name = 3 + len(self.divisor), type(self).__name__
         if image.ndim != axes or image.shape[2] != self.in_channels:
             raise InputError(
-                f"{name}: an image of shape {tuple(image.shape)} came, expected {axes} axes (batch, dates, channels, "
+                f"{name}: got an image of shape {tuple(image.shape)}, expected {axes} axes (batch, dates, channels, "
                 f"space) with {self.in_channels} channels; give it the channels it was trained on"
             )
         if slots and image.shape[1] != self.dates:
             raise InputError(
-                f"{name}: {image.shape[1]} dates came, the network was built for {self.dates}; fill up missing ones "
+                f"{name}: got {image.shape[1]} dates, the network was built for {self.dates}; fill up missing ones "
                 "with 0 and say so, or train with temporal=attention, mean or max"
             )
 

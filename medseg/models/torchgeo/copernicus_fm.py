@@ -103,7 +103,7 @@ class CopernicusFm(Published):
             area_km2 = (self.divisor[0] * cell_m / 1000) ** 2
             if not net.scale_expansion.lower <= area_km2 <= net.scale_expansion.upper:
                 raise InputError(
-                    f"model.encoder.cell_m={cell_m:g}: patches of {area_km2:g} km² came, the network tells areas from "
+                    f"model.encoder.cell_m={cell_m:g}: got patches of {area_km2:g} km², the network tells areas from "
                     f"{net.scale_expansion.lower:g} km² (cells of 2 m); leave it null, for unknown"
                 )
             known["scale"] = net.get_area_pos_embed(torch.tensor([area_km2]), width)

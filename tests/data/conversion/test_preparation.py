@@ -97,7 +97,7 @@ def test_an_unreadable_source_is_told_in_one_line_and_leaves_what_is_done(tmp_pa
     def write(draft: Path) -> None:
         (tmp_path / "gone").read_bytes()
 
-    with pytest.raises(InputError, match=r"set, c9: .*No such file.*; mend or fetch its files anew"):
+    with pytest.raises(InputError, match=r"set, c9: .*No such file.*; fix or fetch its files anew"):
         Preparation(tmp_path / "out", "set").fill([entry(0), Work("c9", ("c9.bin",), write)])
     assert set(content(tmp_path / "out")) == {MANIFEST, SETTINGS, *entry(0).files}
 

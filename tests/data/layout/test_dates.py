@@ -107,7 +107,7 @@ def test_leap_years_count() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"slot": 3}, "data.dates: .'slot'. came, expected some of"),
+        ({"slot": 3}, "data.dates: got .'slot'., expected some of"),
         ({"slots": 0}, "expected 1 or more"),
         ({"pattern": "(?P<case>.+"}, "is no regular expression"),
         ({"pattern": r"(?P<case>.+)_\d+"}, r"needs the groups \(\?P<case>"),
@@ -303,7 +303,7 @@ def test_files_of_new_images_are_put_in_order(tmp_path: Path) -> None:
     case = dated(Case("a", tuple(reversed(paths)), None, "a"), Dates())
     assert case.images == tuple(paths)
     assert case.days == tuple(day_of(date, "") for date in DAYS["a"])
-    with pytest.raises(InputError, match=r"case a: 1 file\(s\) of 2020-03-05 and 2 of 2020-01-10 came"):
+    with pytest.raises(InputError, match=r"case a: 1 file\(s\) of 2020-03-05 and 2 of 2020-01-10, expected"):
         dated(replace(case, images=(*paths, tmp_path / "s1_20200110.tif")), Dates())
     with pytest.raises(InputError, match=r"a\.tif: no date in its name"):
         dated(replace(case, images=(tmp_path / "a.tif",)), Dates())

@@ -81,11 +81,11 @@ def test_two_files_of_one_place_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"images": "x"}, r"data.names: \['images'\] came, expected some of \['image', 'label'"),
+        ({"images": "x"}, r"data.names: got \['images'\], expected some of \['image', 'label'"),
         ({"label": "(?P<case>.)"}, "image is missing"),
         ({"image": "(?P<case>."}, "is no regular expression"),
         ({"image": r".*\.tif"}, r"needs the group \(\?P<case>"),
-        ({"image": "(?P<case>.)", "label": ["(?P<case>.)"]}, "data.names.label: a list came, expected one pattern"),
+        ({"image": "(?P<case>.)", "label": ["(?P<case>.)"]}, "data.names.label: got a list, expected one pattern"),
     ],
 )
 def test_unsound_settings_are_refused(settings: dict[str, object], told: str) -> None:
@@ -95,7 +95,7 @@ def test_unsound_settings_are_refused(settings: dict[str, object], told: str) ->
 
 def test_names_and_dates_exclude_each_other(tmp_path: Path) -> None:
     names = {"image": r"(?P<case>\w)\.tif"}
-    with pytest.raises(InputError, match=r"data\.names and data\.dates both came"):
+    with pytest.raises(InputError, match=r"got both data\.names and data\.dates"):
         RastersDataset(tmp_path, ["B1"], {"a": 0, "b": 1}, reading=Reading(dates=Dates()), names=names)
 
 

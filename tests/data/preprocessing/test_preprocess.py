@@ -77,7 +77,7 @@ def test_other_schemes_by_hand() -> None:
     np.testing.assert_allclose(normalise(image, everywhere, [Normalisation("rgb")]), [[0, 0.2, 1]])
     np.testing.assert_allclose(normalise(image + 5, everywhere, [Normalisation("unit_range")]), [[0, 0.2, 1]])
     np.testing.assert_allclose(normalise(image, everywhere, [Normalisation("none")]), image)
-    with pytest.raises(InputError, match=r"rgb expects values in 0..255, came 0..256"):
+    with pytest.raises(InputError, match=r"rgb expects values in 0..255, got 0..256"):
         normalise(image * 256 / 255, everywhere, [Normalisation("rgb")])
     with pytest.raises(InputError, match="normalisation 'zsore' is unknown"):
         Normalisation("zsore")
@@ -129,9 +129,9 @@ def test_invalid_cells_stay_invalid_and_zero() -> None:
 
 
 def test_other_channels_or_axes_than_planned_are_refused() -> None:
-    with pytest.raises(InputError, match="case: 1 channels came, the plan has 2"):
+    with pytest.raises(InputError, match="case: got 1 channels, the plan has 2"):
         Preprocess((1.0, 1.0, 1.0), (Normalisation("zscore"),) * 2)(make((4, 4, 4)))
-    with pytest.raises(InputError, match="case: 3 axes came, the plan has 2"):
+    with pytest.raises(InputError, match="case: got 3 axes, the plan has 2"):
         Preprocess((1.0, 1.0), (Normalisation("zscore"),))(make((4, 4, 4)))
 
 

@@ -82,7 +82,7 @@ def test_bands_of_several_files_join(tmp_path: Path) -> None:
     path = scene(tmp_path, image[1:])
     np.testing.assert_array_equal(read([path, tmp_path / "s1.tif"], None, "VV", "B8").image, image[[0, 2]])
     with pytest.raises(
-        InputError, match=r"case a: band B8 came more than once in .*, which have \['B4', 'B8', 'B12', 'B4'"
+        InputError, match=r"case a: got band B8 more than once in .*, which have \['B4', 'B8', 'B12', 'B4'"
     ):
         read([path, path], None, "VV", "B8")
 

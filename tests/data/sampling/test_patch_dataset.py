@@ -125,8 +125,8 @@ def test_any_window_can_be_had_again_without_those_before(strategy: str) -> None
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"min_valid": 1.5}, r"min_valid 1\.5 came, expected a share from 0 to 1"),
-        ({"strategy": "rare"}, r"strategy 'rare' came, choose case, area, class or group"),
+        ({"min_valid": 1.5}, r"got min_valid 1\.5, expected a share from 0 to 1"),
+        ({"strategy": "rare"}, r"got strategy 'rare', choose case, area, class or group"),
     ],
 )
 def test_unsound_settings_are_refused(changes: dict[str, object], message: str) -> None:
@@ -135,7 +135,7 @@ def test_unsound_settings_are_refused(changes: dict[str, object], message: str) 
 
 
 def test_no_case_is_refused() -> None:
-    with pytest.raises(InputError, match="no training case came"):
+    with pytest.raises(InputError, match="got no training case"):
         PatchDataset([], patch=(2, 2), window=(2, 2), batch_size=1, foreground_share=0.0, seed=0)
 
 

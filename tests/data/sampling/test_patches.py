@@ -180,9 +180,9 @@ def test_free_patches_of_the_class_strategy_are_drawn_by_area() -> None:
 
 
 def test_unsound_strategies_are_refused() -> None:
-    with pytest.raises(InputError, match="strategy 'random' came, choose case, area, class or group"):
+    with pytest.raises(InputError, match="got strategy 'random', choose case, area, class or group"):
         chooser("random", CLASSES, seed=0)
-    with pytest.raises(InputError, match=r"rarity -0\.5 came, expected 0"):
+    with pytest.raises(InputError, match=r"got rarity -0\.5, expected 0"):
         chooser("class", CLASSES, seed=0, rarity=-0.5)
     with pytest.raises(InputError, match="none of the 1 training cases has a valid, labelled cell"):
         chooser("area", [Drawn("a", 0)], seed=0)

@@ -73,7 +73,7 @@ def test_small_cases_stay_whole_and_parts_are_cut_where_they_lie() -> None:
 @pytest.mark.parametrize(("size", "buffer"), [(0, 0), (4, -1), ((4, 4, 4), 0), ((4, 0), 0)])
 def test_impossible_blocks_are_refused(size: int | Sequence[int], buffer: int) -> None:
     with pytest.raises(
-        InputError, match=r"case s, shape \(9, 9\): blocks of .* cells with a buffer of .* came, expected"
+        InputError, match=r"case s, shape \(9, 9\): got blocks of .* cells with a buffer of .*, expected"
     ):
         blocks([case_of("s")], [(9, 9)], size, buffer)
 

@@ -185,7 +185,7 @@ def test_unsound_tables_are_refused(tmp_path: Path, lines: list[str], message: s
 
 def test_unsound_lists_are_refused(tmp_path: Path) -> None:
     lists = [text_file(tmp_path, f"{n}.txt", n) for n in ("p0", "q0")]
-    with pytest.raises(InputError, match=r"data\.split_file: 1 lists came, expected \[train\.txt, val\.txt\]"):
+    with pytest.raises(InputError, match=r"data\.split_file: got 1 lists, expected \[train\.txt, val\.txt\]"):
         split(PATIENTS, 0, file=lists[:1])
     with pytest.raises(InputError, match=r"no\.txt: cannot be read as a list .* expected a case in each line"):
         split(PATIENTS, 0, file=[lists[0], tmp_path / "no.txt"])

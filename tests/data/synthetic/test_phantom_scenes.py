@@ -98,5 +98,5 @@ def test_the_option_builds_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", [{"n_scenes": 1}, {"n_test": -1}, {"shape": (40,)}, {"shape": (40, 31)}])
 def test_impossible_settings_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=r"phantom_scenes: n_scenes=.*expected at least 2 scenes"):
+    with pytest.raises(InputError, match=r"phantom_scenes: got n_scenes=.*expected at least 2 scenes"):
         PhantomScenes(tmp_path, **SMALL | change)

@@ -97,5 +97,5 @@ def test_the_yaml_builds_it(tmp_path: Path) -> None:
 
 
 def test_too_few_dates_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="dates=4 came, expected 5 or more"):
+    with pytest.raises(InputError, match="got dates=4, expected 5 or more"):
         PhantomSeries(tmp_path, **SMALL, dates=4)

@@ -127,5 +127,5 @@ def test_two_processes_may_draw_at_once(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("change", [{"n_cases": 1}, {"n_test": -1}, {"shape": (12, 14)}, {"shape": (12, 14, 4)}])
 def test_impossible_settings_are_refused(tmp_path: Path, change: dict[str, object]) -> None:
-    with pytest.raises(InputError, match=r"phantom_volumes: n_cases=.*expected at least 2 cases"):
+    with pytest.raises(InputError, match=r"phantom_volumes: got n_cases=.*expected at least 2 cases"):
         PhantomVolumes(tmp_path, **SMALL | change)

@@ -144,7 +144,7 @@ def test_training_takes_a_single_case_or_says_how(case, request):
     trained, one = copy.deepcopy(decoder).train(), ([t[:1] for t in given], image[:1])
     if request.node.callspec.params["case"][0] == "upernet":  # which pools to a single cell
         with pytest.raises(
-            InputError, match=r"UPerNet: a batch of 1 image .* plan\.batch_size=2 or model\.decoder\.norm="
+            InputError, match=r"UPerNet: got a batch of 1 image .* plan\.batch_size=2 or model\.decoder\.norm="
         ):
             trained(*one)
     else:

@@ -52,5 +52,7 @@ def test_level_that_is_not_there_is_refused(level):
 
 def test_a_single_cell_is_not_normalised_over_a_batch_of_one():
     decoder = Linear(facts((8, 8)), PYRAMID).train()
-    with pytest.raises(InputError, match=r"decoder Linear: a batch of 1 image of shape \(8, 8\) .* plan.batch_size=2$"):
+    with pytest.raises(
+        InputError, match=r"decoder Linear: got a batch of 1 image of shape \(8, 8\) .* plan.batch_size=2$"
+    ):
         decoder(*draw((8, 8), PYRAMID, batch=1))

@@ -105,7 +105,10 @@ def test_tokens_stand_where_they_were_in_the_image_in_three_dimensions_too() -> 
 @pytest.mark.parametrize(
     "strides, line",
     [
-        ([(8, 8), (4, 4)], r"strides \['8 x 8', '4 x 4'\] came, expected each coarser than the one before it"),
+        (
+            [(8, 8), (4, 4)],
+            r"got features of strides \['8 x 8', '4 x 4'\], expected each coarser than the one before it",
+        ),
         ([(4, 4), (8, 8), (8, 8)], "expected each coarser"),
         ([(4, 8), (8, 4)], "expected each coarser"),
         ([(16, 16)] * 7, "7 features of stride 16 x 16 can't become a pyramid; ask the encoder for 6 or fewer"),

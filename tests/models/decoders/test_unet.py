@@ -88,7 +88,7 @@ def test_widths_double_up_to_their_bound():
         (FLAT, {"blocks": 0}, "model.decoder.blocks=0: expected 1 or more"),
         (FLAT, {"kernel": 2}, "model.decoder.kernel=2: expected an odd number"),
         (FLAT, {"upsampling": "nearest"}, "model.decoder.upsampling=nearest: expected transposed or linear"),
-        (FLAT[:1], {"image_skip": False}, "a single feature came .* model.decoder.image_skip=true"),
+        (FLAT[:1], {"image_skip": False}, "got a single feature .* model.decoder.image_skip=true"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(features, settings, told):

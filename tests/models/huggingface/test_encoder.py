@@ -354,7 +354,7 @@ def test_hub_without_network_names_the_file_option(monkeypatch):
         ({"family": "dinov2", "config": {"hidden_sise": 8}}, "hidden_sise is no setting of dinov2; the nearest"),
         ({"family": "dinov2", "config": {"hidden_size": "wide"}}, "model.encoder.config does not make a dinov2: "),
         ({"family": "sam", "config": {"hidden_size": 30}}, "model.encoder.config does not make a sam_vision_model: "),
-        ({"config": {"model_type": "bert"}}, "a network of type bert came, for model.encoder expected one of dinov2"),
+        ({"config": {"model_type": "bert"}}, "got a network of type bert, for model.encoder expected one of dinov2"),
         ({"family": "swin", "indices": [4]}, "model.encoder.indices="),
         ({"weights": "/no/such/folder"}, "model.encoder.weights=/no/such/folder: no such file or folder"),
     ],

@@ -153,7 +153,7 @@ def test_encoder_alone_is_taken_under_a_smaller_share(tmp_path):
 
 def test_folder_of_another_network_is_refused(folders):
     path, _ = folders("segformer")
-    with pytest.raises(InputError, match=r"a network of type segformer came, for model expected one of upernet"):
+    with pytest.raises(InputError, match=r"got a network of type segformer, for model expected one of upernet"):
         HfUperNet(facts(), weights=str(path))
 
 
@@ -181,10 +181,10 @@ def test_queries_survive_pickling_after_use():
     [
         (HfUperNet, {"size": "swin_tiny", "config": {"pool_scale": [1]}}, "model.config.pool_scale is no setting"),
         (HfUperNet, {"size": "vit_base"}, "model.size=vit_base: expected a size of upernet, convnext_tiny"),
-        (HfMask2Former, {"config": {"backbone_config": {"model_type": "dinov2"}}}, "an encoder of type dinov2 came"),
+        (HfMask2Former, {"config": {"backbone_config": {"model_type": "dinov2"}}}, "got an encoder of type dinov2"),
         (HfMask2Former, {"config": {"backbone_config": {"embed": 8}}}, "backbone_config.embed is no setting of swin"),
         (HfOneFormer, {"config": {"num_attention_heads": 7}}, "model.config does not make a oneformer"),
-        (HfOneFormer, {"config": {"hidden_dim": 128}}, "hidden_dim=128 came, OneFormer needs them equal"),
+        (HfOneFormer, {"config": {"hidden_dim": 128}}, "hidden_dim=128, OneFormer needs them equal"),
         (HfSegformer, {"weights": "/no/such"}, "model.weights=/no/such: no such file or folder"),
     ],
     ids=str,

@@ -114,7 +114,7 @@ def test_pretrained_reads_torchs_cache_and_names_a_file_where_there_is_no_networ
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"depths": (2, 2)}, r"expected four depths .* came \[2, 2\]"),
+        ({"depths": (2, 2)}, r"expected four depths .* got \[2, 2\]"),
         ({"feature_size": 13}, "feature_size=13, doubled"),
     ],
 )

@@ -92,7 +92,7 @@ def test_levels_are_interpolated_to_multiples_of_the_coarsest():
         (PYRAMID, {"settings": {"encoder_depth": 3}}, "model.decoder.settings.encoder_depth is no setting"),
         (PYRAMID, {"settings": {"decoder_channels": [8, 8]}}, "can't be built on levels 1 to 5 with .* for 2 blocks"),
         (PYRAMID[:1], {"architecture": "FPN"}, "FPN decoder cannot be less than 3, got 2"),
-        ([PYRAMID[0], Feature(4, (5, 5))], {}, "strides 4 x 4, 5 x 5 came, expected each about twice"),
+        ([PYRAMID[0], Feature(4, (5, 5))], {}, "got features of strides 4 x 4, 5 x 5, expected each about twice"),
         ([Feature(4, (1, 1))], {}, "a single feature as fine as the image"),
     ],
 )
@@ -110,5 +110,7 @@ def test_volumes_are_refused_and_decoders_for_them_named():
 
 def test_pan_needs_eight_coarse_cells():
     decoder = Smp(facts((128, 64)), PYRAMID[:3], architecture="PAN", settings={"decoder_channels": 8})
-    with pytest.raises(InputError, match=r"features of shape \(8, 4\) came, expected 8 cells or more on each axis"):
+    with pytest.raises(
+        InputError, match=r"got coarsest features of shape \(8, 4\), expected 8 cells or more on each axis"
+    ):
         decoder(*draw((128, 64), PYRAMID[:3]))

@@ -85,7 +85,9 @@ def test_divisor_is_the_stride_and_every_multiple_runs(architecture, settings, d
 def test_pan_needs_eight_coarse_cells():
     network = Smp(facts(), architecture="PAN", encoder=TINY).eval()
     assert network.nearest((50, 130)) == (128, 144)
-    with pytest.raises(InputError, match=r"shape \(64, 160\) came, expected \(128, 128\) or more; pad to \(128, 160\)"):
+    with pytest.raises(
+        InputError, match=r"got an image of shape \(64, 160\), expected \(128, 128\) or more; pad to \(128, 160\)"
+    ):
         network(noise(1, 5, 64, 160))
     with torch.no_grad():
         assert network(noise(1, 5, 128, 144)).shape == (1, 3, 128, 144)

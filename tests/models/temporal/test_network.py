@@ -254,7 +254,7 @@ def test_wrong_channels_axes_and_slots_are_refused(network: SeriesNetwork) -> No
 @pytest.mark.parametrize("option", ["stack", "concat"])
 def test_fixed_slots_are_told(option: str) -> None:
     network = build(option, unet)
-    with pytest.raises(InputError, match="3 dates came, the network was built for 4"):
+    with pytest.raises(InputError, match="got 3 dates, the network was built for 4"):
         network(drawn(1, 3, C, *SHAPE))
 
 

@@ -79,7 +79,7 @@ def test_bandwidths_are_taken_as_given():
         (s.facts(("B2", "B10"), sensor="landsat-8"), {}, "channel B10 at 10895.0 nm has no bandwidth; give"),
         (s.facts(), {"bandwidths_nm": [20, 20]}, r"bandwidths_nm=\[20, 20\]: expected one of each of 3 channels"),
         (s.facts(), {"bandwidths_nm": [20, 20, 0.5]}, "expected each from 1 to 1e9"),
-        (s.facts(), {"cell_m": 1}, "cell_m=1: patches of 0.000256 km² came, .* leave it null"),
+        (s.facts(), {"cell_m": 1}, "cell_m=1: got patches of 0.000256 km², .* leave it null"),
         (s.facts(), {"place": [52.5, 113.4]}, r"place=\[52.5, 113.4\]: expected longitude .* latitude"),
         (s.facts(), {"size": "huge"}, "expected one of small, base, large"),
     ],

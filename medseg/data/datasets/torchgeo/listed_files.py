@@ -45,7 +45,7 @@ def replaced(path: Path, changes: Mapping[str, str], root: Path, key: str) -> Pa
     for text, other in changes.items():
         name = name.replace(text, other)
     if name == below.as_posix():
-        raise InputError(f"{key}={dict(changes)}: none of these texts is in {below}; mend them")
+        raise InputError(f"{key}={dict(changes)}: none of these texts is in {below}; fix them")
     return root / name if path.is_relative_to(root) else Path(name)
 
 

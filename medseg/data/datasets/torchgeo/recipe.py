@@ -86,7 +86,7 @@ class Recipe:
                 return found(**given)
         except refusals as error:
             if isinstance(error, FileNotFoundError):
-                way_out = "mend data.root, or data.arguments={download: true} if torchgeo may fetch it"
+                way_out = "fix data.root, or data.arguments={download: true} if torchgeo may fetch it"
             else:
                 way_out = f"data.arguments may have {', '.join(inspect.signature(found).parameters)}"
             shown = ", ".join(f"{name}={value!r}" for name, value in given.items())

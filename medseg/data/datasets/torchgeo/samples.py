@@ -133,7 +133,7 @@ class Samples:
         cells = self._cells(sample, known)
         if cells.known.shape != box.shape:
             raise InputError(
-                f"{self.recipe.class_path}: {cells.known.shape} cells came for a window of {box.shape}; a geo dataset "
+                f"{self.recipe.class_path}: got {cells.known.shape} cells for a window of {box.shape}; a geo dataset "
                 "has to give as many as its resolution says"
             )
         return cells
@@ -146,7 +146,7 @@ class Samples:
         except (*DAMAGE, RuntimeError, ValueError, TypeError) as error:
             raise InputError(
                 f"{self.recipe.class_path}: its sample {number} cannot be read "
-                f"({' '.join(str(error).split())[-300:]}); complete or mend the dataset"
+                f"({' '.join(str(error).split())[-300:]}); complete or fix the dataset"
             ) from error
 
     def _inside(self, number: int, box: Box) -> npt.NDArray[np.bool_]:

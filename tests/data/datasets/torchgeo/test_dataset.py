@@ -330,7 +330,7 @@ def test_entries_of_samples_are_chosen_by_their_keys(tmp_path: Path) -> None:
     [
         (["data.class_path=LoveDB"], r"torchgeo\.datasets\.LoveDB: no such class .*; near it are LoveDA"),
         (["data.class_path=nowhere.Floods"], r"nowhere\.Floods: no such class \(No module named 'nowhere'\)"),
-        (["data.class_path=LoveDA"], r"LoveDA\(root='.*'\): Dataset not found in .*; mend data\.root"),
+        (["data.class_path=LoveDA"], r"LoveDA\(root='.*'\): Dataset not found in .*; fix data\.root"),
         (["data.class_path=LoveDA", "data.splits={train: trian}"], r"assert split in self\.splits; data\.arguments"),
         (["data.class_path=LoveDA", "data.arguments={scenes: urban}"], r"unexpected keyword argument 'scenes'; .*root"),
         (["data.class_path=LoveDA", "data.splits={val: val}"], r"data\.splits=\{'val': 'val'\}: expected train"),
@@ -390,8 +390,8 @@ def test_a_colour_of_no_class_is_told(raw: Any, tmp_path: Path) -> None:
     dataset = built("potsdam", tmp_path, own)
     with pytest.raises(InputError, match=r"2_10_label\.tif: 1 colour\(s\) of no class, such as \{\(252, 255, 0\): 6\}"):
         dataset.read(dataset.cases()[0])
-    mended = built("potsdam", tmp_path, own, "data.mask_colours={car: [[255,255,0],[252,255,0]], clutter: [255,0,0]}")
-    assert (mended.read(mended.cases()[0]).label == 5).sum() == 6
+    fixed = built("potsdam", tmp_path, own, "data.mask_colours={car: [[255,255,0],[252,255,0]], clutter: [255,0,0]}")
+    assert (fixed.read(fixed.cases()[0]).label == 5).sum() == 6
 
 
 def test_a_network_trains_on_warped_samples(raw: Any, tmp_path: Path) -> None:
