@@ -43,4 +43,4 @@ lint: $(VENV)/.ready  ## style and types
 	$(BIN)/mypy
 
 clean:  ## remove what was made
-	rm -rf $(VENV) demo dist build docs/_build docs/notebooks
+	rm -rf $(VENV) demo dist build docs/_build docs/notebooks docs/jupyter_execute
