@@ -16,7 +16,7 @@ version = release = medseg.__version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 html_theme = "furo"
 html_title = f"medseg {release}"
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "jupyter_execute"]  # what earlier builds left
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"
