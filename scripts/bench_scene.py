@@ -44,7 +44,7 @@ from medseg.inference.sliding_window import slabs, window_batches
 from medseg.inference.stream import Strip, stream
 from medseg.inference.tiling import Tiling
 from medseg.labels import LabelTable
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.models.unet import UNet
 from medseg.runtime.cpu import has_bf16, keep_large_blocks
 
@@ -121,8 +121,8 @@ def build(asked: argparse.Namespace) -> tuple[UNet, Tiling]:
     torch.manual_seed(0)
     window = (asked.window,) * 2
     kernels, strides = ((3, 3),) * asked.stages, ((1, 1), *((2, 2),) * (asked.stages - 1))
-    facts = Facts(4, TABLE.n_outputs, window, (10.0, 10.0), kernels, strides)
-    net = UNet(facts, base_features=asked.features, deep_supervision=False)
+    model_spec = ModelSpec(4, TABLE.n_outputs, window, (10.0, 10.0), kernels, strides)
+    net = UNet(model_spec, base_features=asked.features, deep_supervision=False)
     return net, Tiling(window, asked.overlap, asked.batch, precision=asked.precision)
 
 
@@ -191,7 +191,7 @@ def in_own_process(asked: argparse.Namespace, path: Path, target: Path, *, kill_
 def facts_of(path: Path) -> dict[str, Any]:
     """What rasterio, and gdalinfo if it is installed, say of a file."""
     with rasterio.open(path) as scene:
-        facts = {
+        model_spec = {
             "crs": str(scene.crs), "shape": scene.shape, "transform": list(scene.transform)[:6],
             "block": scene.block_shapes[0], "overviews": scene.overviews(1), "nodata": scene.nodata,
             "compression": scene.compression.name, "layout": scene.tags(ns="IMAGE_STRUCTURE").get("LAYOUT"),
@@ -200,11 +200,11 @@ def facts_of(path: Path) -> dict[str, Any]:
     if program := shutil.which("gdalinfo"):
         told = json.loads(subprocess.run([program, "-json", path], capture_output=True, check=True).stdout)
         band = told["bands"][0]
-        facts["gdalinfo"] = {
+        model_spec["gdalinfo"] = {
             "crs": told["coordinateSystem"]["wkt"].split('"')[1], "block": band["block"],
             "overviews": [o["size"] for o in band["overviews"]], "categories": band.get("categoryNames"),
         }  # fmt: skip
-    return facts
+    return model_spec
 
 
 def streamed_logits(path: Path, tiling: Tiling, network: nn.Module, n_outputs: int) -> Tensor:

@@ -102,7 +102,7 @@ TABLE = (
     ),
     Defect(
         "features-not-verified", "what an encoder declares is verified", "medseg/models/encoder_decoder.py",
-        "        check_features(built, facts.in_channels, shape)\n", "",
+        "        check_features(built, spec.in_channels, shape)\n", "",
         ("tests/models/test_encoder_decoder.py::test_features_are_held_to_what_is_declared",),
     ),
     Defect(

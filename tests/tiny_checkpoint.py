@@ -12,7 +12,7 @@ from medseg import checkpoint
 from medseg.data.preprocessing.normalise import Normalisation
 from medseg.hydra_app.compose import compose
 from medseg.labels import LabelTable
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.models.unet import UNet
 from medseg.planning.plan import Plan
 from medseg.sample import Channel, DataSpec
@@ -36,8 +36,8 @@ def contents() -> dict[str, Any]:
     cfg = compose("train", [*words, "data.images=images", "data.masks=masks", "model.base_features=2"])
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        facts = Facts(2, 3, PLAN.patch, PLAN.spacing, PLAN.kernels, PLAN.strides, SPEC.channels)
-        net = UNet(facts, base_features=2)
+        spec = ModelSpec(2, 3, PLAN.patch, PLAN.spacing, PLAN.kernels, PLAN.strides, SPEC.channels)
+        net = UNet(spec, base_features=2)
     cfg.trainer.precision = "32-true"
     plain: Any = OmegaConf.to_container(_without_run(cfg), resolve=True)
     stored = checkpoint.contents(config=plain, spec=SPEC.to_dict(), plan=PLAN.to_dict(), data={"train": ["x"]})

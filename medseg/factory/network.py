@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from medseg.errors import InputError
 from medseg.factory.instantiate import instantiate
-from medseg.models.network import Facts, Network
+from medseg.models.network import ModelSpec, Network
 from medseg.planning.plan import Plan
 from medseg.sample import DataSpec
 
@@ -31,7 +31,7 @@ def network(
     Raises:
         InputError: A setting that there is not, or data with dates without a way to bring them together.
     """
-    facts = Facts(
+    model_spec = ModelSpec(
         in_channels=len(spec.channels),
         out_channels=logits or spec.labels.n_outputs,
         patch_shape=planned.patch,
@@ -41,17 +41,17 @@ def network(
         channels=spec.channels,
     )
     if not spec.dates:
-        return _made(facts, model)
+        return _made(model_spec, model)
     if temporal is None:
         raise InputError("the data are time series; choose temporal=stack, mean, max, concat or attention")
-    made: Network = instantiate(temporal)(facts, partial(_made, model=model), dates=spec.dates)
+    made: Network = instantiate(temporal)(model_spec, partial(_made, model=model), dates=spec.dates)
     return made
 
 
-def _made(facts: Facts, model: DictConfig) -> Network:
-    """The network of ``cfg.model`` for images of which ``facts`` hold; what it found elsewhere is written there."""
+def _made(model_spec: ModelSpec, model: DictConfig) -> Network:
+    """The network of ``cfg.model`` for images of ``model_spec``; writes the resolved settings there."""
     try:
-        built: Network = instantiate(model)(facts)
+        built: Network = instantiate(model)(model_spec)
     except TypeError as error:
         if "unexpected keyword argument" not in str(error):
             raise

@@ -12,7 +12,7 @@ from medseg.errors import InputError
 from medseg.models.decoders.blocks import resize
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Encoder, check_features
-from medseg.models.network import Facts, Network, refuse_lone_cell
+from medseg.models.network import ModelSpec, Network, refuse_lone_cell
 from medseg.models.unused import drop_idle, trace
 from medseg.weights.report import Report
 
@@ -25,22 +25,24 @@ class EncoderDecoder(Network):
     weights are loaded.
 
     Args:
-        facts: Data and plan; kernels and strides are not used.
-        encoder: Makes the encoder from the facts.
-        decoder: Makes the decoder from the facts and the features that the encoder declares.
+        spec: Data and plan; kernels and strides are not used.
+        encoder: Makes the encoder from the spec.
+        decoder: Makes the decoder from the spec and the features that the encoder declares.
 
     Raises:
         InputError: Encoder and decoder do not fit each other, or the data; the encoder is too deep for the patch.
     """
 
-    def __init__(self, facts: Facts, *, encoder: Callable[[Facts], Encoder], decoder: Callable[..., Decoder]) -> None:
-        built = encoder(facts)
-        super().__init__(facts.in_channels, built.divisor, fixed_shape=built.fixed_shape)
+    def __init__(
+        self, spec: ModelSpec, *, encoder: Callable[[ModelSpec], Encoder], decoder: Callable[..., Decoder]
+    ) -> None:
+        built = encoder(spec)
+        super().__init__(spec.in_channels, built.divisor, fixed_shape=built.fixed_shape)
         self.encoder = built
-        shape = self._shape(facts.patch_shape)
-        check_features(built, facts.in_channels, shape)
-        self.decoder = decoder(facts, built.features)
-        self._drop_idle(facts, shape)
+        shape = self._shape(spec.patch_shape)
+        check_features(built, spec.in_channels, shape)
+        self.decoder = decoder(spec, built.features)
+        self._drop_idle(spec, shape)
 
     def _shape(self, patch: Sequence[int]) -> tuple[int, ...]:
         """The shape of images that holds a patch.
@@ -61,15 +63,15 @@ class EncoderDecoder(Network):
             raise InputError(f"encoder {name} takes images of {shape} only, the patch is {tuple(patch)}; {way}")
         return shape
 
-    def _drop_idle(self, facts: Facts, shape: Sequence[int]) -> None:
+    def _drop_idle(self, spec: ModelSpec, shape: Sequence[int]) -> None:
         """Drop what no logit depends on, in training or after it; freeze what can't be taken out.
 
         Raises:
             InputError: The decoder gives other logits than of each class at the image's resolution.
         """
-        image = (2, facts.in_channels, *shape)  # of two, which batch normalisation takes where one cell is left
+        image = (2, spec.in_channels, *shape)  # of two, which batch normalisation takes where one cell is left
         given, used = trace(self, image)
-        expected = (2, facts.out_channels, *shape)
+        expected = (2, spec.out_channels, *shape)
         if given != expected:
             name = type(self.decoder).__name__
             raise InputError(f"decoder {name}: got logits of shape {given}, expected {expected}")

@@ -1,4 +1,4 @@
-"""Network: the one interface of all networks; Facts: what the data and the plan say about one."""
+"""Network: the one interface of all networks; ModelSpec: what the data and the plan say about one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from medseg.weights.report import Report
 
 
 @dataclass(frozen=True)
-class Facts:
+class ModelSpec:
     """What data and plan decide about a network; every other argument is a setting of its yaml.
 
     Attributes:
@@ -49,8 +49,8 @@ class Facts:
 class Network(nn.Module, ABC):
     """Maps an image to logits, in two or three dimensions; every network of the package is one.
 
-    Subclasses take ``(facts: Facts, *, settings)``. Their yaml has ``_partial_: true``, so
-    ``hydra.utils.instantiate(cfg.model)(facts)`` builds them.
+    Subclasses take ``(spec: ModelSpec, *, settings)``. Their yaml has ``_partial_: true``, so
+    ``hydra.utils.instantiate(cfg.model)(spec)`` builds them.
 
     Attributes:
         in_channels: Image channels, c.

@@ -10,7 +10,7 @@ from torch import Tensor, cat, nn
 
 from medseg.errors import InputError
 from medseg.models.layers import CONV, CONV_TRANSPOSED, NORMS, ConvBlock, ResidualBlock, init_he, stack
-from medseg.models.network import Facts, Network
+from medseg.models.network import ModelSpec, Network
 
 
 class UNet(Network):
@@ -24,7 +24,7 @@ class UNet(Network):
     of several blocks, and it interpolates all logits of deep supervision to full resolution.
 
     Args:
-        facts: Data and plan.
+        spec: Data and plan.
         base_features: Channels of the first stage; they double with every stage.
         max_features: Their upper bound; None for 512 in two and 320 in three dimensions.
         encoder_blocks: Blocks per stage, fine to coarse; the last number holds for all further stages.
@@ -44,7 +44,7 @@ class UNet(Network):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: ModelSpec,
         *,
         base_features: int = 32,
         max_features: int | None = None,
@@ -54,40 +54,38 @@ class UNet(Network):
         norm: str = "instance",
         deep_supervision: bool = True,
     ) -> None:
-        divisor = [prod(axis) for axis in zip(*facts.strides, strict=True)]
-        super().__init__(facts.in_channels, divisor, min_cells=2)
-        n = len(facts.strides)
+        divisor = [prod(axis) for axis in zip(*spec.strides, strict=True)]
+        super().__init__(spec.in_channels, divisor, min_cells=2)
+        n = len(spec.strides)
         if n < 2 or min(base_features, *encoder_blocks, *decoder_blocks) < 1:
             raise InputError(
                 f"UNet: expected two stages or more and positive features and blocks, got {n} stages for the patch "
-                f"{facts.patch_shape}, base_features={base_features}, encoder_blocks={list(encoder_blocks)}, "
+                f"{spec.patch_shape}, base_features={base_features}, encoder_blocks={list(encoder_blocks)}, "
                 f"decoder_blocks={list(decoder_blocks)}; plan a patch of at least 12 cells on some axis"
             )
         if norm not in NORMS:
             raise InputError(f"model.norm={norm}: expected one of {', '.join(NORMS)}")
-        most = max_features or (320 if facts.ndim == 3 else 512)
+        most = max_features or (320 if spec.ndim == 3 else 512)
         features = [min(base_features * 2**i, most) for i in range(n)]
-        ones = (1,) * facts.ndim
+        ones = (1,) * spec.ndim
         self.deep_supervision = deep_supervision
-        self.stem = (
-            ConvBlock(facts.in_channels, features[0], facts.kernels[0], ones, norm) if residual else nn.Identity()
-        )
-        before = [features[0] if residual else facts.in_channels, *features]
+        self.stem = ConvBlock(spec.in_channels, features[0], spec.kernels[0], ones, norm) if residual else nn.Identity()
+        before = [features[0] if residual else spec.in_channels, *features]
         self.encoder = nn.ModuleList(
             stack(ResidualBlock if residual else ConvBlock, _nth(encoder_blocks, i), before[i], features[i], k, s, norm)
-            for i, (k, s) in enumerate(zip(facts.kernels, facts.strides, strict=True))
+            for i, (k, s) in enumerate(zip(spec.kernels, spec.strides, strict=True))
         )
         coarse_to_fine = range(n - 2, -1, -1)
         self.up = nn.ModuleList(
-            CONV_TRANSPOSED[facts.ndim](features[i + 1], features[i], facts.strides[i + 1], facts.strides[i + 1])
+            CONV_TRANSPOSED[spec.ndim](features[i + 1], features[i], spec.strides[i + 1], spec.strides[i + 1])
             for i in coarse_to_fine
         )
         self.decoder = nn.ModuleList(
-            stack(ConvBlock, _nth(decoder_blocks, step), 2 * features[i], features[i], facts.kernels[i], ones, norm)
+            stack(ConvBlock, _nth(decoder_blocks, step), 2 * features[i], features[i], spec.kernels[i], ones, norm)
             for step, i in enumerate(coarse_to_fine)
         )
         supervised = coarse_to_fine if deep_supervision else [0]
-        self.heads = nn.ModuleList(CONV[facts.ndim](features[i], facts.out_channels, 1) for i in supervised)
+        self.heads = nn.ModuleList(CONV[spec.ndim](features[i], spec.out_channels, 1) for i in supervised)
         init_he(self)
 
     def forward(self, image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *s"] | list[Tensor]:

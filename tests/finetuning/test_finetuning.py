@@ -21,7 +21,7 @@ from medseg.finetuning.side import SideTuning
 from medseg.finetuning.strategy import Tuning, part_of
 from medseg.models.decoders.linear import Linear
 from medseg.models.encoder_decoder import EncoderDecoder
-from medseg.models.network import Facts, Network
+from medseg.models.network import ModelSpec, Network
 from medseg.models.timm.encoder import Timm
 from medseg.models.unet import UNet
 
@@ -35,19 +35,19 @@ ADDED: dict[str, Any] = {
 MERGED = ("lora", "svfit", "nola")
 
 
-def facts(ndim: int = 2) -> Facts:
+def spec(ndim: int = 2) -> ModelSpec:
     ones, twos = (1,) * ndim, (2,) * ndim
-    return Facts(3, 2, (32,) * ndim, (1.0,) * ndim, ((3,) * ndim,) * 2, (ones, twos))
+    return ModelSpec(3, 2, (32,) * ndim, (1.0,) * ndim, ((3,) * ndim,) * 2, (ones, twos))
 
 
 def segmenter(name: str = "test_vit") -> EncoderDecoder:
     torch.manual_seed(0)
-    return EncoderDecoder(facts(), encoder=partial(Timm, name=name), decoder=partial(Linear, level="all"))
+    return EncoderDecoder(spec(), encoder=partial(Timm, name=name), decoder=partial(Linear, level="all"))
 
 
 def unet() -> UNet:
     torch.manual_seed(0)
-    return UNet(facts(3), base_features=4)
+    return UNet(spec(3), base_features=4)
 
 
 def networks() -> list[tuple[str, str]]:

@@ -20,7 +20,7 @@ from medseg.methods.spark import Spark, sparse
 from medseg.models.decoders.linear import Linear
 from medseg.models.encoder_decoder import EncoderDecoder
 from medseg.models.encoders.encoder import Encoder, Feature
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.models.unet import UNet
 from medseg.sample import Batch
 
@@ -31,10 +31,10 @@ NORM: dict[int, Any] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 class Conv(Encoder):
     """Two strided stages."""
 
-    def __init__(self, facts: Facts) -> None:
-        ndim = facts.ndim
-        super().__init__(facts, [Feature(8, (2,) * ndim), Feature(16, (4,) * ndim)], (4,) * ndim)
-        self.one = nn.Sequential(CONV[ndim](facts.in_channels, 8, 3, 2, 1), NORM[ndim](8), nn.ReLU())
+    def __init__(self, spec: ModelSpec) -> None:
+        ndim = spec.ndim
+        super().__init__(spec, [Feature(8, (2,) * ndim), Feature(16, (4,) * ndim)], (4,) * ndim)
+        self.one = nn.Sequential(CONV[ndim](spec.in_channels, 8, 3, 2, 1), NORM[ndim](8), nn.ReLU())
         self.two = nn.Sequential(CONV[ndim](8, 16, 3, 2, 1), NORM[ndim](16), nn.ReLU())
 
     @property
@@ -53,9 +53,9 @@ class Conv(Encoder):
 class Plain(Encoder):
     """A transformer of one layer on patches of 4 cells, with a class token."""
 
-    def __init__(self, facts: Facts) -> None:
-        super().__init__(facts, [Feature(16, (4,) * facts.ndim, tokens=True, prefix=1)], (4,) * facts.ndim)
-        self.cut = CONV[facts.ndim](facts.in_channels, 16, 4, 4)
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec, [Feature(16, (4,) * spec.ndim, tokens=True, prefix=1)], (4,) * spec.ndim)
+        self.cut = CONV[spec.ndim](spec.in_channels, 16, 4, 4)
         self.place = nn.Parameter(torch.randn(1, 16, 16) * 0.1)
         self.first = nn.Parameter(torch.zeros(1, 1, 16))
         self.layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
@@ -78,9 +78,9 @@ class Plain(Encoder):
         return [self.attend(self.embed(image))]
 
 
-def facts(ndim: int, channels: int = 2) -> Facts:
+def spec(ndim: int, channels: int = 2) -> ModelSpec:
     ones, twos = (1,) * ndim, (2,) * ndim
-    return Facts(channels, channels, (16,) * ndim, (1.0,) * ndim, ((3,) * ndim,) * 2, (ones, twos))
+    return ModelSpec(channels, channels, (16,) * ndim, (1.0,) * ndim, ((3,) * ndim,) * 2, (ones, twos))
 
 
 def shared() -> dict[str, Any]:
@@ -90,11 +90,11 @@ def shared() -> dict[str, Any]:
 
 def segmenter(encoder: Any, ndim: int) -> EncoderDecoder:
     level: Any = "all" if encoder is Conv else -1
-    return EncoderDecoder(facts(ndim), encoder=encoder, decoder=partial(Linear, level=level))
+    return EncoderDecoder(spec(ndim), encoder=encoder, decoder=partial(Linear, level=level))
 
 
 METHODS: dict[str, Any] = {
-    "mae of a network": lambda ndim: Mae(UNet(facts(ndim), base_features=8), patch=(16,) * ndim, block=4, **shared()),
+    "mae of a network": lambda ndim: Mae(UNet(spec(ndim), base_features=8), patch=(16,) * ndim, block=4, **shared()),
     "mae of a transformer": lambda ndim: Mae(segmenter(Plain, 2), patch=(16, 16), width=32, depth=1, **shared()),
     "simmim": lambda ndim: SimMim(segmenter(Conv, ndim), patch=(16,) * ndim, **shared()),
     "simmim of tokens": lambda ndim: SimMim(segmenter(Plain, 2), patch=(16, 16), **shared()),
@@ -175,7 +175,7 @@ def test_only_hidden_valid_cells_count(name: str, ndim: int) -> None:
 def test_sparse_convolution_equals_that_of_visible_cells_alone() -> None:
     """What stands in hidden cells, and how many of them there are, does not matter to visible ones far from them."""
     torch.manual_seed(0)
-    encoder = Conv(facts(2)).train()
+    encoder = Conv(spec(2)).train()
     visible = torch.zeros(1, 4, 4, dtype=torch.bool)
     visible[:, :2] = True
     image = torch.randn(1, 2, 16, 16)
@@ -185,13 +185,13 @@ def test_sparse_convolution_equals_that_of_visible_cells_alone() -> None:
     assert float(fine[:, :, 4:].abs().max()) == 0
     assert float(coarse[:, :, 2:].abs().max()) == 0
     torch.manual_seed(0)
-    alone = Conv(facts(2)).train().requires_grad_(False)
+    alone = Conv(spec(2)).train().requires_grad_(False)
     torch.testing.assert_close(fine[:, :, :4], alone(image[:, :, :8])[0])
     torch.testing.assert_close(coarse[:, :, :2], alone.two(alone.one(image[:, :, :8])))
-    first, other = encoder.one[1], Conv(facts(2)).train()
+    first, other = encoder.one[1], Conv(spec(2)).train()
     other.load_state_dict(encoder.state_dict())
     torch.manual_seed(0)
-    once = Conv(facts(2)).train()
+    once = Conv(spec(2)).train()
     once(image[:, :, :8])
     torch.testing.assert_close(first.running_mean, once.one[1].running_mean)
     torch.testing.assert_close(first.running_var, once.one[1].running_var)
@@ -225,14 +225,14 @@ def test_mean_where_by_hand() -> None:
 @pytest.mark.parametrize("kind", [SimMim, Spark, Rotation])
 def test_methods_of_encoders_refuse_other_networks(kind: Any) -> None:
     with pytest.raises(InputError, match="model=encoder_decoder"):
-        kind(UNet(facts(2), base_features=4), patch=(16, 16), **shared())
+        kind(UNet(spec(2), base_features=4), patch=(16, 16), **shared())
 
 
 def test_spark_refuses_tokens_and_shares_out_of_range() -> None:
     with pytest.raises(InputError, match="gives tokens"):
         Spark(segmenter(Plain, 2), patch=(16, 16), **shared())
     with pytest.raises(InputError, match=r"method\.share=1"):
-        Mae(UNet(facts(2), base_features=4), patch=(16, 16), share=1.0, **shared())
+        Mae(UNet(spec(2), base_features=4), patch=(16, 16), share=1.0, **shared())
     with pytest.raises(InputError, match="coarsest stride"):
         Spark(segmenter(Conv, 2), patch=(16, 16), block=2, **shared())
 

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
-from medseg.models.network import Facts, Network
+from medseg.models.network import ModelSpec, Network
 from tests.models import parts
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
@@ -81,10 +81,10 @@ PAIRS = {"smp_deeplabv3", "smp_deeplabv3plus", "smp_pan", "smp_upernet", "hf_upe
 K = 3
 
 
-def facts(ndim: int, in_channels: int = 5) -> Facts:
+def spec(ndim: int, in_channels: int = 5) -> ModelSpec:
     kernels = ((1, 3, 3), (3, 3, 3), (3, 3, 3))
     strides = ((1, 1, 1), (1, 2, 2), (2, 2, 2))
-    return Facts(
+    return ModelSpec(
         in_channels=in_channels,
         out_channels=K,
         patch_shape={2: (32, 64), 3: (32, 16, 32)}[ndim],
@@ -99,7 +99,7 @@ def load(name: str) -> DictConfig:
     return compose("train", [f"model={name}"]).model
 
 
-def build(name: str, about: Facts, *, small: bool = True) -> Network:
+def build(name: str, about: ModelSpec, *, small: bool = True) -> Network:
     cfg = load(name)
     changed = OmegaConf.merge(cfg, SMALL.get(name, {}) if small else {})
     assert set(changed) == set(cfg), "SMALL must only change settings that the yaml has"
@@ -123,7 +123,7 @@ def image_for(network: Network, batch: int = 1) -> torch.Tensor:
 def network(request: pytest.FixtureRequest) -> Network:
     """Shared by the tests of this module, which copy it before they change it."""
     name, ndim = request.param
-    return build(name, facts(ndim)).eval()
+    return build(name, spec(ndim)).eval()
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def logits(network: Network, image: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_yaml_builds_as_written(name):
-    about = facts(2)
+    about = spec(2)
     network = build(name, about, small=False)
     assert isinstance(network, Network)
     assert len(network.divisor) == about.ndim
@@ -212,7 +212,7 @@ def test_training_takes_a_single_case_or_asks_for_two(network, image, request):
 def test_state_makes_another_network_equal(network, image, logits, request):
     name, ndim = request.node.callspec.params["network"]
     torch.manual_seed(3)
-    other = instantiate(OmegaConf.merge(load(name), SMALL.get(name, {})))(facts(ndim)).eval()
+    other = instantiate(OmegaConf.merge(load(name), SMALL.get(name, {})))(spec(ndim)).eval()
     with torch.no_grad():
         assert not torch.equal(other(image), logits)
         other.load_state_dict(network.state_dict())
@@ -250,7 +250,7 @@ def test_wrong_channels_and_axes_are_refused(network, image):
 @pytest.mark.parametrize("in_channels", [1, 3, 13])
 @pytest.mark.parametrize("name", NAMES)
 def test_any_number_of_channels(name, in_channels):
-    network = build(name, facts(2, in_channels=in_channels)).eval()
+    network = build(name, spec(2, in_channels=in_channels)).eval()
     image = image_for(network)
     with torch.no_grad():
         logits = network(image)
@@ -262,7 +262,7 @@ def test_any_number_of_channels(name, in_channels):
 @pytest.mark.parametrize("name", sorted(FLAT))
 def test_networks_for_images_refuse_volumes_and_name_those_for_them(name):
     with pytest.raises(InputError, match="the data has 3; choose a network for volumes") as caught:
-        build(name, facts(3))
+        build(name, spec(3))
     assert set(re.findall(r"\w+", str(caught.value).partition("model=")[2])) - {"or"} == set(NAMES) - FLAT
 
 

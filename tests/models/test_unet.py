@@ -3,10 +3,10 @@ import torch
 from torch import nn
 
 from medseg.errors import InputError
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.models.unet import UNet
 
-ANISOTROPIC = Facts(
+ANISOTROPIC = ModelSpec(
     in_channels=2,
     out_channels=3,
     patch_shape=(8, 16, 16),
@@ -16,8 +16,8 @@ ANISOTROPIC = Facts(
 )
 
 
-def isotropic(ndim: int, stages: int, patch: int = 16, in_channels: int = 1, out_channels: int = 2) -> Facts:
-    return Facts(
+def isotropic(ndim: int, stages: int, patch: int = 16, in_channels: int = 1, out_channels: int = 2) -> ModelSpec:
+    return ModelSpec(
         in_channels=in_channels,
         out_channels=out_channels,
         patch_shape=(patch,) * ndim,

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from medseg.errors import InputError
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.models.unet import UNet
 from medseg.planning.cost import Budget, UNetCost, convolution_outputs
 
@@ -23,7 +23,7 @@ def test_counts_what_the_network_really_writes(ndim, settings):
     kernels, patch = ((3,) * ndim,) * 4, (16, 24, 8)[:ndim]
     written = []
     with torch.device("meta"):
-        network = UNet(Facts(2, 3, patch, (1.0,) * ndim, kernels, strides), **settings).eval()
+        network = UNet(ModelSpec(2, 3, patch, (1.0,) * ndim, kernels, strides), **settings).eval()
         for module in network.modules():
             if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
                 module.register_forward_hook(lambda module, args, feature: written.append(feature.numel()))
@@ -45,7 +45,7 @@ def test_the_encoder_counts_once_for_each_date_that_it_sees_by_itself():
     patch, strides = (16, 24), ((1, 1), (2, 2), (2, 2))
     kernels, written = ((3, 3),) * 3, {"encoder": 0, "rest": 0}
     with torch.device("meta"):
-        network = UNet(Facts(2, 3, patch, (1.0, 1.0), kernels, strides)).eval()
+        network = UNet(ModelSpec(2, 3, patch, (1.0, 1.0), kernels, strides)).eval()
     for name, module in network.named_modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
             part = "encoder" if name.startswith("encoder") else "rest"

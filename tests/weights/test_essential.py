@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from medseg.errors import InputError
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.models.timm.encoder import Timm
 from medseg.sample import Channel
 from medseg.weights.load import load
@@ -19,8 +19,8 @@ RGB = tuple(Channel(n) for n in "RGB")
 SIX = tuple(Channel(f"band{i}") for i in range(6))
 
 
-def facts(channels=RGB, shape=(64, 64)):
-    return Facts(
+def spec(channels=RGB, shape=(64, 64)):
+    return ModelSpec(
         in_channels=len(channels), out_channels=2, patch_shape=shape, spacing=(10.0, 10.0), kernels=(), strides=(),
         channels=channels,
     )  # fmt: skip
@@ -96,12 +96,12 @@ def save(net, path):
 def test_resnet34_is_not_taken_for_resnet18(tmp_path):
     file = save(timm.create_model("resnet34", pretrained=False), tmp_path / "resnet34.pth")
     with pytest.raises(InputError, match=r"layer1\.2\.\S+, .* further layers of the same kind"):
-        Timm(facts(), name="resnet18", weights=file).initialise()
+        Timm(spec(), name="resnet18", weights=file).initialise()
 
 
 def test_layers_behind_the_last_feature_are_no_further_layers(tmp_path):
     file = save(timm.create_model("test_vit", pretrained=False), tmp_path / "vit.pth")
-    encoder = Timm(facts(shape=(160, 160)), name="test_vit", indices=[1, 2], weights=file)
+    encoder = Timm(spec(shape=(160, 160)), name="test_vit", indices=[1, 2], weights=file)
     report = encoder.initialise()
     assert report is not None
     assert report.share == 1

@@ -5,11 +5,11 @@ import timm
 import torch
 
 from medseg.errors import InputError
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.models.timm.encoder import Timm
 from medseg.sample import Channel
 from medseg.weights.frames import without_time
-from tests.weights.test_essential import facts
+from tests.weights.test_essential import spec
 
 HLS = tuple(Channel(n) for n in ("B2", "B3", "B4", "B8A", "B11", "B12"))
 
@@ -83,8 +83,8 @@ def test_a_file_named_as_prithvi_does_loads_into_a_vision_transformer(tmp_path, 
     grid = net.pos_embed.data[:, 1:]
     state["encoder.pos_embed"] = torch.cat([net.pos_embed.data[:, :1]] + [grid] * frames, 1)
     torch.save(state, tmp_path / "eo.pt")
-    made = facts(HLS, (160, 160))
-    assert isinstance(made, Facts)
+    made = spec(HLS, (160, 160))
+    assert isinstance(made, ModelSpec)
     encoder = Timm(
         made,
         name="test_vit",

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from medseg.models.decoders.neck import Asks, Neck
 from medseg.models.encoders.encoder import Feature
-from medseg.models.network import Facts, refuse_lone_cell
+from medseg.models.network import ModelSpec, refuse_lone_cell
 
 
 class Decoder(nn.Module, ABC):
     """Maps features to logits, at the resolution of the image or a coarser one.
 
-    Subclasses take ``(facts: Facts, features: Sequence[Feature], *, settings)``; their yaml stands in
+    Subclasses take ``(spec: ModelSpec, features: Sequence[Feature], *, settings)``; their yaml stands in
     ``conf/model/decoder`` with ``_partial_: true``. The neck belongs to the decoder, because it is derived
     from what the decoder asks for; subclasses build on ``self.neck.features``, which are grids. Their
     strides need not be whole numbers or powers of two, and a coarse grid may reach beyond the image by a part
@@ -26,7 +26,7 @@ class Decoder(nn.Module, ABC):
         instead: Way out beside a larger batch, where one image is too few for batch normalisation.
 
     Args:
-        facts: Data and plan; ``out_channels`` is the number of logits, k.
+        spec: Data and plan; ``out_channels`` is the number of logits, k.
         features: What the encoder declares.
         asks: What the decoder asks for.
 
@@ -36,10 +36,10 @@ class Decoder(nn.Module, ABC):
 
     instead: str = ""
 
-    def __init__(self, facts: Facts, features: Sequence[Feature], *, asks: Asks) -> None:
+    def __init__(self, spec: ModelSpec, features: Sequence[Feature], *, asks: Asks) -> None:
         super().__init__()
         self.neck = Neck(features, asks)
-        self.ndim = facts.ndim
+        self.ndim = spec.ndim
 
     def forward(
         self, given: Sequence[Tensor], image: Float[Tensor, "b c *s"]

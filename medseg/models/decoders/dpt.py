@@ -13,7 +13,7 @@ from medseg.models.decoders.blocks import INSTEAD, conv_norm_relu, fraction, nor
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Feature
 from medseg.models.layers import CONV, CONV_TRANSPOSED
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 
 READOUTS = ("project", "ignore")
 
@@ -27,7 +27,7 @@ class DPT(Decoder):
     the original and in published weights; all else in this package keeps the extent.
 
     Args:
-        facts: Data and plan.
+        spec: Data and plan.
         features: What the encoder declares.
         channels: Widths of the reassembled levels, fine to coarse; the last number holds for all further.
         fusion_channels: Width of the fusion.
@@ -48,7 +48,7 @@ class DPT(Decoder):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: ModelSpec,
         features: Sequence[Feature],
         *,
         channels: Sequence[int] = (96, 192, 384, 768),
@@ -57,7 +57,7 @@ class DPT(Decoder):
         dropout: float = 0.1,
         norm: str = "batch",
     ) -> None:
-        super().__init__(facts, features, asks="grids")
+        super().__init__(spec, features, asks="grids")
         positive(fusion_channels=fusion_channels)
         fraction(dropout=dropout)
         one_of("readout", readout, READOUTS)
@@ -73,10 +73,10 @@ class DPT(Decoder):
             _reassemble(f, width, fusion_channels, power)
             for f, width, power in zip(features, widths, _powers(features), strict=True)
         )
-        self.fuse = nn.ModuleList(Fusion(fusion_channels, facts.ndim, norm) for _ in features)
-        self.smooth = conv_norm_relu(fusion_channels, fusion_channels, 3, facts.ndim, norm)
+        self.fuse = nn.ModuleList(Fusion(fusion_channels, spec.ndim, norm) for _ in features)
+        self.smooth = conv_norm_relu(fusion_channels, fusion_channels, 3, spec.ndim, norm)
         self.dropout = nn.Dropout1d(dropout)
-        self.head = CONV[facts.ndim](fusion_channels, facts.out_channels, 1)
+        self.head = CONV[spec.ndim](fusion_channels, spec.out_channels, 1)
 
     def forward(
         self, given: Sequence[Tensor], image: Float[Tensor, "b c *s"]

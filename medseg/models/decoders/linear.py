@@ -12,14 +12,14 @@ from medseg.models.decoders.blocks import resize
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Feature
 from medseg.models.layers import BATCH_NORM, CONV
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 
 
 class Linear(Decoder):
     """Batch normalisation and a linear map of features: what the encoder knows by itself.
 
     Args:
-        facts: Data and plan.
+        spec: Data and plan.
         features: What the encoder declares.
         level: Which feature; -1 is the last. ``all`` interpolates all to the first, which is the finest,
             and concatenates their channels.
@@ -32,8 +32,8 @@ class Linear(Decoder):
         four of one resolution).
     """
 
-    def __init__(self, facts: Facts, features: Sequence[Feature], *, level: int | str = -1) -> None:
-        super().__init__(facts, features, asks="grids")
+    def __init__(self, spec: ModelSpec, features: Sequence[Feature], *, level: int | str = -1) -> None:
+        super().__init__(spec, features, asks="grids")
         n = len(features)
         if level != "all" and (isinstance(level, str) or not -n <= level < n):
             raise InputError(
@@ -41,8 +41,8 @@ class Linear(Decoder):
             )
         self.levels = range(n) if isinstance(level, str) else (level,)
         channels = sum(self.neck.features[i].channels for i in self.levels)
-        self.norm = BATCH_NORM[facts.ndim](channels)
-        self.head = CONV[facts.ndim](channels, facts.out_channels, 1)
+        self.norm = BATCH_NORM[spec.ndim](channels)
+        self.head = CONV[spec.ndim](channels, spec.out_channels, 1)
 
     def decode(self, grids: Sequence[Tensor], image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *t"]:
         """Logits at the stride of the feature, or of the finest."""

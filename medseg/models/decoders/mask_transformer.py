@@ -15,7 +15,7 @@ from medseg.models.decoders.decoder import Decoder
 from medseg.models.decoders.queries import Queries
 from medseg.models.encoders.encoder import Feature
 from medseg.models.layers import CONV
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 
 MOST_ATTENDED = 3
 """Levels that queries attend to, in turn; the finest of more would be the most cells by far."""
@@ -39,7 +39,7 @@ class MaskTransformer(Decoder):
     Logits come at the stride of the finest feature.
 
     Args:
-        facts: Data and plan.
+        spec: Data and plan.
         features: What the encoder declares.
         channels: Width of levels, queries and masks; a multiple of ``heads``.
         queries: Number of them.
@@ -59,7 +59,7 @@ class MaskTransformer(Decoder):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: ModelSpec,
         features: Sequence[Feature],
         *,
         channels: int = 256,
@@ -70,15 +70,15 @@ class MaskTransformer(Decoder):
         masked: bool = True,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__(facts, features, asks="pyramid")
+        super().__init__(spec, features, asks="pyramid")
         positive(channels=channels, queries=queries, layers=layers, heads=heads, feedforward=feedforward)
         fraction(dropout=dropout)
-        if channels % heads or channels < 2 * facts.ndim:
+        if channels % heads or channels < 2 * spec.ndim:
             raise InputError(
                 f"model.decoder.channels={channels}: expected a multiple of model.decoder.heads={heads}, "
-                f"{2 * facts.ndim} or more"
+                f"{2 * spec.ndim} or more"
             )
-        ndim, attended = facts.ndim, min(MOST_ATTENDED, layers, len(features))
+        ndim, attended = spec.ndim, min(MOST_ATTENDED, layers, len(features))
         *finer, coarsest = (f.channels for f in self.neck.features)
         self.coarsest = _conv_norm(coarsest, channels, 3, ndim)
         self.lateral = nn.ModuleList(_conv_norm(c, channels, 1, ndim) for c in finer)
@@ -93,7 +93,7 @@ class MaskTransformer(Decoder):
             dropout=dropout,
         )  # fmt: skip
         self.attended = attended
-        self.classes = nn.Linear(channels, facts.out_channels + 1)
+        self.classes = nn.Linear(channels, spec.out_channels + 1)
 
     def decode(self, grids: Sequence[Tensor], image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *t"]:
         """Logits at the stride of the finest feature."""

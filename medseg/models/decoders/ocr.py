@@ -13,7 +13,7 @@ from medseg.models.decoders.blocks import INSTEAD, conv_norm_relu, fraction, pos
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Feature
 from medseg.models.layers import CONV
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 
 AVG_POOL: dict[int, Any] = {2: functional.avg_pool2d, 3: functional.avg_pool3d}
 
@@ -33,7 +33,7 @@ class OCR(Decoder):
     (leave such features out by ``model.encoder.indices``).
 
     Args:
-        facts: Data and plan.
+        spec: Data and plan.
         features: What the encoder declares.
         channels: Width of cells and regions.
         key_channels: Width in which cells and regions are compared.
@@ -52,7 +52,7 @@ class OCR(Decoder):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: ModelSpec,
         features: Sequence[Feature],
         *,
         channels: int = 512,
@@ -61,10 +61,10 @@ class OCR(Decoder):
         dropout: float = 0.05,
         norm: str = "batch",
     ) -> None:
-        super().__init__(facts, features, asks="pyramid")
+        super().__init__(spec, features, asks="pyramid")
         positive(channels=channels, key_channels=key_channels)
         fraction(dropout=dropout)
-        ndim, k = facts.ndim, facts.out_channels
+        ndim, k = spec.ndim, spec.out_channels
         self.auxiliary = auxiliary
         self.project = nn.ModuleList(CONV[ndim](f.channels, channels, 1, bias=False) for f in self.neck.features)
         # a bias would shift all cells of a class alike, which their softmax takes out

@@ -11,7 +11,7 @@ from medseg.models.decoders.blocks import INSTEAD, conv_norm_relu, fraction, pos
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Feature
 from medseg.models.layers import CONV
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 
 
 class SegFormer(Decoder):
@@ -21,7 +21,7 @@ class SegFormer(Decoder):
     the stride of the finest feature.
 
     Args:
-        facts: Data and plan.
+        spec: Data and plan.
         features: What the encoder declares.
         channels: The common width.
         dropout: Share of whole channels dropped before the head, in training.
@@ -38,20 +38,20 @@ class SegFormer(Decoder):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: ModelSpec,
         features: Sequence[Feature],
         *,
         channels: int = 256,
         dropout: float = 0.1,
         norm: str = "batch",
     ) -> None:
-        super().__init__(facts, features, asks="pyramid")
+        super().__init__(spec, features, asks="pyramid")
         positive(channels=channels)
         fraction(dropout=dropout)
-        self.project = nn.ModuleList(CONV[facts.ndim](f.channels, channels, 1) for f in self.neck.features)
-        self.fuse = conv_norm_relu(len(features) * channels, channels, 1, facts.ndim, norm)
+        self.project = nn.ModuleList(CONV[spec.ndim](f.channels, channels, 1) for f in self.neck.features)
+        self.fuse = conv_norm_relu(len(features) * channels, channels, 1, spec.ndim, norm)
         self.dropout = nn.Dropout1d(dropout)
-        self.head = CONV[facts.ndim](channels, facts.out_channels, 1)
+        self.head = CONV[spec.ndim](channels, spec.out_channels, 1)
 
     def decode(self, grids: Sequence[Tensor], image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *t"]:
         """Logits at the stride of the finest feature."""

@@ -12,7 +12,7 @@ from medseg.models.decoders.blocks import INSTEAD, one_of, positive, resize
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Feature, Stride
 from medseg.models.layers import CONV, CONV_TRANSPOSED, NORMS, ConvBlock, init_he, stack
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 
 UPSAMPLING = ("transposed", "linear")
 
@@ -26,7 +26,7 @@ class UNet(Decoder):
     the encoder has none there. Strides may differ from axis to axis.
 
     Args:
-        facts: Data and plan; kernels and strides are not used.
+        spec: Data and plan; kernels and strides are not used.
         features: What the encoder declares.
         base_features: Channels of the finest level; they double with every coarser one.
         max_features: Their upper bound; None for 512 in two and 320 in three dimensions.
@@ -51,7 +51,7 @@ class UNet(Decoder):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: ModelSpec,
         features: Sequence[Feature],
         *,
         base_features: int = 32,
@@ -63,21 +63,21 @@ class UNet(Decoder):
         image_skip: bool = True,
         deep_supervision: bool = True,
     ) -> None:
-        super().__init__(facts, features, asks="pyramid")
-        most = max_features or (320 if facts.ndim == 3 else 512)
+        super().__init__(spec, features, asks="pyramid")
+        most = max_features or (320 if spec.ndim == 3 else 512)
         positive(base_features=base_features, max_features=most, blocks=blocks)
-        norm = norm or ("batch" if facts.ndim == 2 else "instance")
+        norm = norm or ("batch" if spec.ndim == 2 else "instance")
         one_of("upsampling", upsampling, UPSAMPLING)
         one_of("norm", norm, NORMS)
         if kernel < 1 or kernel % 2 == 0:
             raise InputError(f"model.decoder.kernel={kernel}: expected an odd number")
-        ndim, ones = facts.ndim, (1,) * facts.ndim
+        ndim, ones = spec.ndim, (1,) * spec.ndim
         levels = list(self.neck.features)
         kernels = (kernel,) * ndim
         self.from_image: nn.Module | None = None
         if image_skip and levels[0].stride != ones:
             width = min(base_features, most)
-            self.from_image = stack(ConvBlock, 2, facts.in_channels, width, kernels, ones, norm)
+            self.from_image = stack(ConvBlock, 2, spec.in_channels, width, kernels, ones, norm)
             levels.insert(0, Feature(width, ones))
         if len(levels) < 2:
             raise InputError(
@@ -96,7 +96,7 @@ class UNet(Decoder):
         )
         self.deep_supervision = deep_supervision
         supervised = widths if deep_supervision else widths[:1]
-        self.heads = nn.ModuleList(CONV[ndim](width, facts.out_channels, 1) for width in supervised)
+        self.heads = nn.ModuleList(CONV[ndim](width, spec.out_channels, 1) for width in supervised)
         for part in (self.up, self.blocks, self.heads, self.from_image):
             if part is not None:
                 init_he(part)

@@ -13,7 +13,7 @@ from medseg.models.decoders.blocks import INSTEAD, conv_norm_relu, fraction, pos
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Feature
 from medseg.models.layers import CONV
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 
 POOL: dict[int, Any] = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 
@@ -27,7 +27,7 @@ class UPerNet(Decoder):
     ``model.encoder.indices``).
 
     Args:
-        facts: Data and plan.
+        spec: Data and plan.
         features: What the encoder declares.
         channels: The common width of all levels.
         pool: Cells on each axis of the grids that the coarsest feature is pooled to.
@@ -45,7 +45,7 @@ class UPerNet(Decoder):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: ModelSpec,
         features: Sequence[Feature],
         *,
         channels: int = 256,
@@ -53,13 +53,13 @@ class UPerNet(Decoder):
         dropout: float = 0.1,
         norm: str = "batch",
     ) -> None:
-        super().__init__(facts, features, asks="pyramid")
+        super().__init__(spec, features, asks="pyramid")
         positive(channels=channels)
         fraction(dropout=dropout)
         if not pool or min(pool) < 1:
             raise InputError(f"model.decoder.pool={list(pool)}: expected one size or more, of 1 cell or more")
         *finer, coarsest = (f.channels for f in self.neck.features)
-        ndim = facts.ndim
+        ndim = spec.ndim
         self.pools = nn.ModuleList(
             nn.Sequential(POOL[ndim](size), conv_norm_relu(coarsest, channels, 1, ndim, norm)) for size in pool
         )
@@ -68,7 +68,7 @@ class UPerNet(Decoder):
         self.smooth = nn.ModuleList(conv_norm_relu(channels, channels, 3, ndim, norm) for _ in finer)
         self.fuse = conv_norm_relu(len(features) * channels, channels, 3, ndim, norm)
         self.dropout = nn.Dropout1d(dropout)
-        self.head = CONV[ndim](channels, facts.out_channels, 1)
+        self.head = CONV[ndim](channels, spec.out_channels, 1)
 
     def decode(self, grids: Sequence[Tensor], image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *t"]:
         """Logits at the stride of the finest feature."""

@@ -15,7 +15,7 @@ from medseg.errors import InputError
 from medseg.models.encoders.channel_tokens import Tokens, present_in, sample_channels
 from medseg.models.encoders.encoder import Encoder, Feature
 from medseg.models.encoders.vit import choose
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.sample import Channel
 from medseg.weights.channels import adapt as adapt_channels
 from medseg.weights.positions import Grids
@@ -48,7 +48,7 @@ class ChannelViT(Encoder):
     copied, where the authors' code shifts them by about a hundredth of a cell (it enlarges by 14.1 / 14).
 
     Args:
-        facts: Data and plan; kernels and strides are not used.
+        spec: Data and plan; kernels and strides are not used.
         token: Cells of a token's patch; one number, or one for each axis.
         width: Numbers in a token, a multiple of ``num_heads``.
         depth: Blocks.
@@ -72,7 +72,7 @@ class ChannelViT(Encoder):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: ModelSpec,
         *,
         token: int | Sequence[int] = 16,
         width: int = 384,
@@ -85,18 +85,18 @@ class ChannelViT(Encoder):
         indices: Sequence[int] | None = None,
         **loading: Any,
     ) -> None:
-        size = (token,) * facts.ndim if isinstance(token, int) else tuple(token)
-        if len(size) != facts.ndim or min(size) < 1:
-            raise InputError(f"model.encoder.token={token}: expected cells of a token, one number or {facts.ndim}")
+        size = (token,) * spec.ndim if isinstance(token, int) else tuple(token)
+        if len(size) != spec.ndim or min(size) < 1:
+            raise InputError(f"model.encoder.token={token}: expected cells of a token, one number or {spec.ndim}")
         if width % num_heads or embedding not in _EMBEDDINGS:
             raise InputError(
                 f"ChannelViT: width={width}, num_heads={num_heads}, embedding={embedding}: expected a multiple of "
                 f"num_heads, and {' or '.join(_EMBEDDINGS)}"
             )
         depths = choose(depth, indices)
-        grid = tuple(ceil(n / t) for n, t in zip(facts.patch_shape, size, strict=True))
+        grid = tuple(ceil(n / t) for n, t in zip(spec.patch_shape, size, strict=True))
         super().__init__(
-            facts,
+            spec,
             [Feature(width, size, tokens=True)] * len(depths),
             size,
             fixed_shape=tuple(g * t for g, t in zip(grid, size, strict=True)),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from medseg.errors import InputError
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.sample import Channel
 from medseg.weights import load
 from medseg.weights.options import WeightOptions
@@ -50,7 +50,7 @@ class Feature:
 class Encoder(nn.Module, ABC):
     """Maps an image to features, from fine to coarse (or, of a plain transformer, from early to late).
 
-    Subclasses take ``(facts: Facts, *, settings, **loading)``, where ``loading`` are the fields of ``WeightOptions``,
+    Subclasses take ``(spec: ModelSpec, *, settings, **loading)`` (``loading``: the fields of ``WeightOptions``),
     and their yaml stands in ``conf/model/encoder`` with ``_partial_: true``. **Construction never reads weights**:
     ``initialise`` does, once, at the start of a training. So a checkpoint loads where the file of the
     weights is long gone.
@@ -62,7 +62,7 @@ class Encoder(nn.Module, ABC):
         full_depth: Blocks of the upstream's plain transformer, of which fewer may be built; None for other networks.
 
     Args:
-        facts: Data and plan.
+        spec: Data and plan.
         features: Declared; the encoder-decoder holds ``forward`` to it before any data is read.
         divisor: See above.
         fixed_shape: See above.
@@ -73,7 +73,7 @@ class Encoder(nn.Module, ABC):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: ModelSpec,
         features: Sequence[Feature],
         divisor: Sequence[int],
         *,
@@ -84,8 +84,8 @@ class Encoder(nn.Module, ABC):
         self.features = tuple(features)
         self.divisor = tuple(divisor)
         self.fixed_shape = None if fixed_shape is None else tuple(fixed_shape)
-        self.channels: tuple[Channel, ...] = facts.channels or tuple(
-            Channel(f"channel{i}") for i in range(facts.in_channels)
+        self.channels: tuple[Channel, ...] = spec.channels or tuple(
+            Channel(f"channel{i}") for i in range(spec.in_channels)
         )
         self.full_depth: int | None = None
         self.loading = WeightOptions(**loading)

@@ -12,7 +12,7 @@ from medseg.errors import InputError, rename_keys
 from medseg.models.encoders.encoder import Encoder, Feature
 from medseg.models.encoders.inflated_layers import Depth, inflate_modules
 from medseg.models.encoders.slice_wise import OF, Sliced
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.weights.positions import Grids
 from medseg.weights.pretrained import Pretrained
 from medseg.weights.report import Report
@@ -40,7 +40,7 @@ class Inflated(Sliced):
     transformers of volumes.
 
     Args:
-        facts: Data and plan.
+        spec: Data and plan.
         of: Makes the encoder of images; its weights are settings of its own.
         axis: The new one; see ``Sliced``.
         depth_stride: Whether features are coarser along the new axis too, or its stride stays 1 everywhere.
@@ -55,16 +55,16 @@ class Inflated(Sliced):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: ModelSpec,
         *,
-        of: Callable[[Facts], Encoder],
+        of: Callable[[ModelSpec], Encoder],
         axis: int | None = None,
         depth_stride: bool = True,
         depth_kernel: int | None = None,
     ) -> None:
         if depth_kernel is not None and (depth_kernel < 1 or depth_kernel % 2 == 0):
             raise InputError(f"model.encoder.depth_kernel={depth_kernel}: expected an odd number of cells, or null")
-        super().__init__(facts, of=of, axis=axis)
+        super().__init__(spec, of=of, axis=axis)
         flat = self.inner
         self.loading = flat.loading
         if not inflate_modules(self.inner.trunk, Depth(self.axis, depth_stride, depth_kernel)):

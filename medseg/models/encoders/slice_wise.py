@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from medseg.errors import InputError, rename_keys
 from medseg.models.decoders.neck import to_grid
 from medseg.models.encoders.encoder import Encoder, Feature
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.weights.report import Report
 
 _COARSE = 2.0
@@ -36,7 +36,7 @@ class Sliced(Encoder):
     Weights, ``adapt`` and ``least_share`` are settings of the encoder within.
 
     Args:
-        facts: Data and plan.
+        spec: Data and plan.
         of: Makes the encoder of images.
         axis: Of the slices: 0, 1, 2, or from the end; None for the coarse one, if the spacing of one is twice that
             of the others or more, else the last (superior: axial slices).
@@ -51,27 +51,27 @@ class Sliced(Encoder):
     """
 
     def __init__(
-        self, facts: Facts, *, of: Callable[[Facts], Encoder], axis: int | None = None, neighbours: int = 0
+        self, spec: ModelSpec, *, of: Callable[[ModelSpec], Encoder], axis: int | None = None, neighbours: int = 0
     ) -> None:
         name = f"model/encoder={type(self).__name__.lower()}"
-        if facts.ndim != 3:
+        if spec.ndim != 3:
             raise InputError(
-                f"{name}: slices are of volumes, the data has {facts.ndim} spatial axes; take model.encoder.of"
+                f"{name}: slices are of volumes, the data has {spec.ndim} spatial axes; take model.encoder.of"
             )
         if axis is not None and not -3 <= axis < 3:
             raise InputError(f"model.encoder.axis={axis}: expected 0, 1, 2 or null")
         if neighbours < 0:
             raise InputError(f"model.encoder.neighbours={neighbours}: expected 0 or more slices")
-        axis = coarse_axis(facts.spacing) if axis is None else axis % 3
-        flat = of_slices(facts, axis, neighbours)
+        axis = coarse_axis(spec.spacing) if axis is None else axis % 3
+        flat = of_slices(spec, axis, neighbours)
         with rename_keys(OF):
             inner = of(flat)
         self.axis = axis
         super().__init__(
-            facts,
+            spec,
             [Feature(f.channels, self.along(f.stride, 1)) for f in inner.features],
             self.along(inner.divisor, 1),
-            fixed_shape=None if inner.fixed_shape is None else self.along(inner.fixed_shape, facts.patch_shape[axis]),
+            fixed_shape=None if inner.fixed_shape is None else self.along(inner.fixed_shape, spec.patch_shape[axis]),
         )
         self.inner, self.neighbours = inner, neighbours
 
@@ -129,21 +129,21 @@ def coarse_axis(spacing: Sequence[float]) -> int:
     return widest if spacing[widest] >= _COARSE * others else 2
 
 
-def of_slices(facts: Facts, axis: int, neighbours: int) -> Facts:
-    """Facts of the slices of a volume, with neighbours as channels."""
+def of_slices(spec: ModelSpec, axis: int, neighbours: int) -> ModelSpec:
+    """ModelSpec of the slices of a volume, with neighbours as channels."""
 
     def plane(values: Sequence[Any]) -> tuple[Any, ...]:
         return tuple(v for i, v in enumerate(values) if i != axis)
 
     offsets = range(-neighbours, neighbours + 1)
     return replace(
-        facts,
-        in_channels=facts.in_channels * len(offsets),
-        patch_shape=plane(facts.patch_shape),
-        spacing=plane(facts.spacing),
-        kernels=tuple(plane(kernel) for kernel in facts.kernels),
-        strides=tuple(plane(stride) for stride in facts.strides),
-        channels=tuple(replace(c, name=_named(c.name, i)) for i in offsets for c in facts.channels),
+        spec,
+        in_channels=spec.in_channels * len(offsets),
+        patch_shape=plane(spec.patch_shape),
+        spacing=plane(spec.spacing),
+        kernels=tuple(plane(kernel) for kernel in spec.kernels),
+        strides=tuple(plane(stride) for stride in spec.strides),
+        channels=tuple(replace(c, name=_named(c.name, i)) for i in offsets for c in spec.channels),
     )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from medseg.errors import InputError
 from medseg.models.encoders.encoder import Encoder, Feature
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.models.require_2d import refuse_volumes
 
 
@@ -26,7 +26,7 @@ class Plain(Encoder):
         depths: Blocks after which features are taken, from 0.
 
     Args:
-        facts: Data and plan.
+        spec: Data and plan.
         name: Of the family, for messages.
         width: Numbers in a token.
         depth: Blocks of the upstream's network.
@@ -41,7 +41,7 @@ class Plain(Encoder):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: ModelSpec,
         *,
         name: str,
         width: int,
@@ -51,10 +51,10 @@ class Plain(Encoder):
         prefix: int = 1,
         **loading: Any,
     ) -> None:
-        refuse_volumes(f"encoder {name}", facts)
+        refuse_volumes(f"encoder {name}", spec)
         self.depths = choose(depth, indices)
         feature = Feature(width, (patch, patch), tokens=True, prefix=prefix)
-        super().__init__(facts, [feature] * len(self.depths), (patch, patch), **loading)
+        super().__init__(spec, [feature] * len(self.depths), (patch, patch), **loading)
         self.full_depth = depth
 
     def grid(self, image: Float[Tensor, "b c h w"]) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from medseg.models.huggingface import config as hf_config
 from medseg.models.huggingface import hooks, state_names
 from medseg.models.huggingface.features import FAMILIES, Family, blocks, sam, sam2
 from medseg.models.huggingface.sizes import SIZES
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.models.require_2d import refuse_volumes
 from medseg.weights.pretrained import Pretrained, read
 
@@ -47,7 +47,7 @@ class Transformers(Encoder):
     null}`` leaves that out).
 
     Args:
-        facts: Data and plan.
+        spec: Data and plan.
         family: ``model_type`` of transformers, one of ``FAMILIES``, or shorter: ``dinov3``, ``sam``, ``sam2``,
             ``clip``, ``siglip``; ``auto``: of the weights' config.json, else ``dinov2``.
         size: Of ``SIZES``, such as ``small`` or ``base``; ``auto``: of the weights' config.json, else the
@@ -70,7 +70,7 @@ class Transformers(Encoder):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: ModelSpec,
         *,
         family: str = "auto",
         size: str = "auto",
@@ -79,18 +79,18 @@ class Transformers(Encoder):
         weights: str | None = None,
         **loading: Any,
     ) -> None:
-        refuse_volumes("an encoder of transformers", facts)
+        refuse_volumes("an encoder of transformers", spec)
         described = hf_config.describe(SIZES, hf_config.Wish("model.encoder", family, size, config, weights))
         name: str = described["model_type"]
         kind = FAMILIES[name]
         chosen = _indices(hf_config.make(described, "model.encoder"), kind, indices)
         cut = {"num_hidden_layers": chosen[-1] + 1} if kind.read in (blocks, sam) else {}
         made = kind.prepare(hf_config.make({**described, **cut}, "model.encoder"))
-        made = state_names.with_channels(made, facts.in_channels)
+        made = state_names.with_channels(made, spec.in_channels)
         with hf_config.refusing("model.encoder", name):
-            features, divisor = _declare(kind, made, chosen, facts.in_channels)
+            features, divisor = _declare(kind, made, chosen, spec.in_channels)
             net = kind.build(made)
-        super().__init__(facts, features, divisor, weights=weights, **loading)
+        super().__init__(spec, features, divisor, weights=weights, **loading)
         self.net = net
         self.kind, self.indices = kind, chosen
         self._described = described

@@ -18,7 +18,7 @@ from medseg.models.huggingface import config as hf_config
 from medseg.models.huggingface import hooks, state_names
 from medseg.models.huggingface.features import FAMILIES, stages
 from medseg.models.huggingface.sizes import SIZES
-from medseg.models.network import Facts, Network
+from medseg.models.network import ModelSpec, Network
 from medseg.models.require_2d import refuse_volumes
 from medseg.sample import Channel
 from medseg.weights import load
@@ -54,7 +54,7 @@ class HfNetwork(Network):
         net: The network as transformers builds it.
 
     Args:
-        facts: Data and plan; kernels and strides are not used.
+        spec: Data and plan; kernels and strides are not used.
         size: One of the network's; ``auto``: of the weights' config.json, else the first.
         config: Settings of transformers' configuration that differ from these; or all of them, with
             ``model_type``.
@@ -81,24 +81,24 @@ class HfNetwork(Network):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: ModelSpec,
         *,
         size: str = "auto",
         config: Mapping[str, Any] | None = None,
         weights: str | None = None,
         **loading: Any,
     ) -> None:
-        refuse_volumes(type(self).__name__, facts)
-        super().__init__(facts.in_channels, (STRIDE,) * facts.ndim)
+        refuse_volumes(type(self).__name__, spec)
+        super().__init__(spec.in_channels, (STRIDE,) * spec.ndim)
         wish = hf_config.Wish("model", self.kind, size, config, weights)
         with rename_keys(_KEYS):
             self._described = hf_config.describe({self.kind: self.sizes}, wish)
-        self.channels: tuple[Channel, ...] = facts.channels or tuple(
-            Channel(f"channel{i}") for i in range(facts.in_channels)
+        self.channels: tuple[Channel, ...] = spec.channels or tuple(
+            Channel(f"channel{i}") for i in range(spec.in_channels)
         )
         self.loading = WeightOptions(weights=weights, **loading)
-        made = state_names.with_channels(self._prepare(self._described), facts.in_channels)
-        made.num_labels = facts.out_channels
+        made = state_names.with_channels(self._prepare(self._described), spec.in_channels)
+        made.num_labels = spec.out_channels
         with hf_config.refusing("model", self.kind):
             self.net: PreTrainedModel = getattr(transformers, self.source)(made)
         within = getattr(made, "backbone_config", None)

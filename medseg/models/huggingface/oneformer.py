@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from medseg.errors import InputError
 from medseg.models.decoders.mask_transformer import sum_queries
 from medseg.models.huggingface.network import HfNetwork, backbones
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 
 TASK = (49406, 518, 10549, 533, 29119, 1550, 49407)
 """Numbers of "the task is semantic" in CLIP's vocabulary: start, the, task, is, seman, tic, end; zeros follow."""
@@ -45,14 +45,14 @@ class HfOneFormer(HfNetwork):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: ModelSpec,
         *,
         size: str = "auto",
         config: Mapping[str, Any] | None = None,
         weights: str | None = None,
         **loading: Any,
     ) -> None:
-        super().__init__(facts, size=size, config=config, weights=weights, **loading)
+        super().__init__(spec, size=size, config=config, weights=weights, **loading)
         told = self.net.config
         if not told.conv_dim == told.mask_dim == told.hidden_dim:
             raise InputError(

@@ -9,14 +9,14 @@ from monai.networks.nets.mednext import MedNeXt as MonaiMedNeXt
 from torch import Tensor
 
 from medseg.errors import InputError
-from medseg.models.network import Facts, Network
+from medseg.models.network import ModelSpec, Network
 
 
 class MedNeXt(Network):
     """Inverted bottlenecks with large depthwise kernels, residual also where the resolution changes.
 
     Args:
-        facts: Data and plan; kernels and strides are not used.
+        spec: Data and plan; kernels and strides are not used.
         init_filters: Channels of the first stage; they double with every stage.
         kernel_size: Edge of the depthwise kernels, odd.
         blocks_down: Blocks of each encoder stage, fine to coarse.
@@ -36,7 +36,7 @@ class MedNeXt(Network):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: ModelSpec,
         *,
         init_filters: int = 32,
         kernel_size: int = 3,
@@ -48,7 +48,7 @@ class MedNeXt(Network):
         expansion_up: Sequence[int] = (4, 4, 3, 2),
         deep_supervision: bool = True,
     ) -> None:
-        super().__init__(facts.in_channels, (2 ** len(blocks_down),) * facts.ndim, min_cells=2)
+        super().__init__(spec.in_channels, (2 ** len(blocks_down),) * spec.ndim, min_cells=2)
         lengths = {len(blocks_down), len(blocks_up), len(expansion_down), len(expansion_up)}
         if len(lengths) > 1 or kernel_size % 2 == 0:
             raise InputError(
@@ -57,10 +57,10 @@ class MedNeXt(Network):
                 f"{list(expansion_down)} and {list(expansion_up)}"
             )
         self.net = MonaiMedNeXt(
-            facts.ndim,
+            spec.ndim,
             init_filters,
-            facts.in_channels,
-            facts.out_channels,
+            spec.in_channels,
+            spec.out_channels,
             encoder_expansion_ratio=expansion_down,
             decoder_expansion_ratio=expansion_up,
             bottleneck_expansion_ratio=expansion_bottleneck,

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from medseg.errors import InputError
 from medseg.models.encoders.encoder import Encoder, Feature
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.weights import hub
 from medseg.weights.pretrained import Pretrained
 
@@ -36,7 +36,7 @@ class MonaiResNet(Encoder):
     dilate the last two stages instead of halving; the kernels are the same.
 
     Args:
-        facts: Data and plan; kernels and strides are not used.
+        spec: Data and plan; kernels and strides are not used.
         depth: Layers: 10, 18, 34, 50, 101, 152 or 200.
         width: Channels of the first stage; they double with every stage (four times that from depth 50).
         stem_stride: Of the first convolution, of kernel 7; one number, or one for each axis.
@@ -54,7 +54,7 @@ class MonaiResNet(Encoder):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: ModelSpec,
         *,
         depth: int = 18,
         width: int = 64,
@@ -67,22 +67,22 @@ class MonaiResNet(Encoder):
             raise InputError(f"model.encoder.depth={depth}: expected one of {', '.join(map(str, depths))}")
         if shortcut not in (None, "A", "B"):
             raise InputError(f"model.encoder.shortcut={shortcut}: expected A, B or null")
-        first = (stem_stride,) * facts.ndim if isinstance(stem_stride, int) else tuple(stem_stride)
-        if len(first) != facts.ndim:
-            raise InputError(f"model.encoder.stem_stride={list(first)}: expected one number, or {facts.ndim}")
+        first = (stem_stride,) * spec.ndim if isinstance(stem_stride, int) else tuple(stem_stride)
+        if len(first) != spec.ndim:
+            raise InputError(f"model.encoder.stem_stride={list(first)}: expected one number, or {spec.ndim}")
         block, layers, *_ = resnet_params[f"resnet{depth}"]
         wide = 4 if block == "bottleneck" else 1
         widths = [width, *(width * 2**i * wide for i in range(4))]
         strides = [tuple(s * 2**i for s in first) for i in range(len(widths))]
         features = [Feature(w, stride) for w, stride in zip(widths, strides, strict=True)]
-        super().__init__(facts, features, strides[-1], **loading)
+        super().__init__(spec, features, strides[-1], **loading)
         self.depth = depth
         self.net = ResNet(
             block,
             layers,
             [width * 2**i for i in range(4)],
-            spatial_dims=facts.ndim,
-            n_input_channels=facts.in_channels,
+            spatial_dims=spec.ndim,
+            n_input_channels=spec.in_channels,
             conv1_t_stride=first,  # type: ignore[arg-type]
             shortcut_type=shortcut or ("A" if depth in _BLUNT else "B"),
             feed_forward=False,

@@ -9,7 +9,7 @@ from monai.networks.nets.segresnet import SegResNet as MonaiSegResNet
 from torch import Tensor
 
 from medseg.errors import InputError
-from medseg.models.network import Facts, Network
+from medseg.models.network import ModelSpec, Network
 
 _GROUPS = 8
 
@@ -18,7 +18,7 @@ class SegResNet(Network):
     """Residual blocks with group normalisation, linear upsampling, skips that are added.
 
     Args:
-        facts: Data and plan; kernels and strides are not used.
+        spec: Data and plan; kernels and strides are not used.
         init_filters: Channels of the first stage, a multiple of 8; they double with every stage.
         blocks_down: Residual blocks of each encoder stage.
         blocks_up: Residual blocks of each decoder stage, one stage fewer.
@@ -34,24 +34,24 @@ class SegResNet(Network):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: ModelSpec,
         *,
         init_filters: int = 32,
         blocks_down: Sequence[int] = (1, 2, 2, 4),
         blocks_up: Sequence[int] = (1, 1, 1),
         dropout: float | None = None,
     ) -> None:
-        super().__init__(facts.in_channels, (2 ** (len(blocks_down) - 1),) * facts.ndim)
+        super().__init__(spec.in_channels, (2 ** (len(blocks_down) - 1),) * spec.ndim)
         if init_filters % _GROUPS or len(blocks_up) != len(blocks_down) - 1:
             raise InputError(
                 f"SegResNet: expected init_filters that is a multiple of {_GROUPS} and one blocks_up fewer than "
                 f"blocks_down, got {init_filters}, {list(blocks_up)} and {list(blocks_down)}"
             )
         self.net = MonaiSegResNet(
-            facts.ndim,
+            spec.ndim,
             init_filters,
-            facts.in_channels,
-            facts.out_channels,
+            spec.in_channels,
+            spec.out_channels,
             dropout_prob=dropout,
             norm=("group", {"num_groups": _GROUPS}),
             blocks_down=tuple(blocks_down),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from medseg.errors import InputError
 from medseg.models.encoders.encoder import Encoder, Feature
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 
 _GROUPS = 8
 _NORMS: dict[str, Any] = {
@@ -35,7 +35,7 @@ class MonaiSegResNet(Encoder):
     (VISTA3D's ``image_encoder.encoder``: init_filters=48, blocks=[1,2,2,4,4], norm=instance).
 
     Args:
-        facts: Data and plan; the spacing for ``anisotropic``; kernels and strides are not used.
+        spec: Data and plan; the spacing for ``anisotropic``; kernels and strides are not used.
         kind: ``plain`` or ``ds``.
         init_filters: Channels of the first stage; a multiple of 8 if groups are normalised.
         blocks: Residual blocks of each stage.
@@ -53,7 +53,7 @@ class MonaiSegResNet(Encoder):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: ModelSpec,
         *,
         kind: str = "plain",
         init_filters: int = 32,
@@ -68,18 +68,18 @@ class MonaiSegResNet(Encoder):
             raise InputError(f"MonaiSegResNet: init_filters={init_filters} must be a multiple of {_GROUPS} groups")
         if anisotropic and kind == "plain":
             raise InputError("MonaiSegResNet: anisotropic needs kind=ds; SegResNet itself halves all axes alike")
-        scales = [(2,) * facts.ndim] * len(blocks)
+        scales = [(2,) * spec.ndim] * len(blocks)
         if anisotropic:
-            scales = [tuple(map(int, s)) for s in scales_for_resolution(list(facts.spacing), len(blocks))]
-        strides = [tuple(prod(s[a] for s in scales[:i]) for a in range(facts.ndim)) for i in range(len(blocks))]
+            scales = [tuple(map(int, s)) for s in scales_for_resolution(list(spec.spacing), len(blocks))]
+        strides = [tuple(prod(s[a] for s in scales[:i]) for a in range(spec.ndim)) for i in range(len(blocks))]
         features = [Feature(init_filters * 2**i, stride) for i, stride in enumerate(strides)]
-        super().__init__(facts, features, strides[-1], **loading)
+        super().__init__(spec, features, strides[-1], **loading)
         self.kind = kind
         if kind == "plain":
             whole = SegResNet(
-                facts.ndim,
+                spec.ndim,
                 init_filters,
-                facts.in_channels,
+                spec.in_channels,
                 norm=_NORMS[norm],
                 blocks_down=tuple(blocks),
                 blocks_up=(1,) * (len(blocks) - 1),
@@ -87,9 +87,9 @@ class MonaiSegResNet(Encoder):
             parts = {"convInit": whole.convInit, "down_layers": whole.down_layers}
         else:
             whole = SegResEncoder(
-                facts.ndim,
+                spec.ndim,
                 init_filters,
-                facts.in_channels,
+                spec.in_channels,
                 norm=_NORMS[norm],
                 blocks_down=tuple(blocks),
                 anisotropic_scales=tuple(scales) if anisotropic else None,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from medseg.errors import InputError
 from medseg.models.encoders.encoder import Encoder, Feature
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.sample import Channel
 from medseg.weights.pretrained import Pretrained
 
@@ -42,7 +42,7 @@ class SwinViT(Encoder):
     feature_size=48, window_size=7.
 
     Args:
-        facts: Data and plan; kernels and strides are not used.
+        spec: Data and plan; kernels and strides are not used.
         feature_size: Channels of the first feature; each head gets an equal share of its stage's.
         depths: Transformer blocks of the four stages.
         num_heads: Attention heads of the four stages.
@@ -63,7 +63,7 @@ class SwinViT(Encoder):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: ModelSpec,
         *,
         feature_size: int = 48,
         depths: Sequence[int] = (2, 2, 2, 2),
@@ -81,20 +81,20 @@ class SwinViT(Encoder):
                 f"SwinViT: feature_size={feature_size}, doubled from stage to stage, must be a multiple of "
                 f"num_heads={list(num_heads)} of each"
             )
-        strides = [(2 ** (i + 1),) * facts.ndim for i in range(_STAGES + 1)]
+        strides = [(2 ** (i + 1),) * spec.ndim for i in range(_STAGES + 1)]
         features = [Feature(feature_size * 2**i, stride) for i, stride in enumerate(strides)]
-        super().__init__(facts, features, strides[-1], **loading)
+        super().__init__(spec, features, strides[-1], **loading)
         self.net = SwinTransformer(
-            in_chans=facts.in_channels,
+            in_chans=spec.in_channels,
             embed_dim=feature_size,
-            window_size=(window_size,) * facts.ndim,
-            patch_size=(2,) * facts.ndim,
+            window_size=(window_size,) * spec.ndim,
+            patch_size=(2,) * spec.ndim,
             depths=depths,
             num_heads=num_heads,
             drop_path_rate=drop_path_rate,
             use_v2=use_v2,
             use_checkpoint=use_checkpoint,
-            spatial_dims=facts.ndim,
+            spatial_dims=spec.ndim,
         )
 
     @property

@@ -9,14 +9,14 @@ from monai.networks.nets.swin_unetr import SwinUNETR as MonaiSwinUNETR
 from torch import Tensor
 
 from medseg.errors import InputError
-from medseg.models.network import Facts, Network
+from medseg.models.network import ModelSpec, Network
 
 
 class SwinUNETR(Network):
     """Windowed self-attention over patches of 2 cells, merged four times; isotropic strides of 2.
 
     Args:
-        facts: Data and plan; kernels and strides are not used.
+        spec: Data and plan; kernels and strides are not used.
         feature_size: Channels of the first stage, a multiple of 12.
         depths: Transformer blocks of the four stages.
         num_heads: Attention heads of the four stages.
@@ -34,7 +34,7 @@ class SwinUNETR(Network):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: ModelSpec,
         *,
         feature_size: int = 48,
         depths: Sequence[int] = (2, 2, 2, 2),
@@ -44,15 +44,15 @@ class SwinUNETR(Network):
         drop_path_rate: float = 0.0,
         use_checkpoint: bool = False,
     ) -> None:
-        super().__init__(facts.in_channels, (32,) * facts.ndim, min_cells=2)
+        super().__init__(spec.in_channels, (32,) * spec.ndim, min_cells=2)
         if feature_size % 12 or len(depths) != 4 or len(num_heads) != 4:
             raise InputError(
                 f"SwinUNETR: expected a feature_size that is a multiple of 12 and four depths and num_heads, got "
                 f"{feature_size}, {list(depths)} and {list(num_heads)}"
             )
         self.net = MonaiSwinUNETR(
-            facts.in_channels,
-            facts.out_channels,
+            spec.in_channels,
+            spec.out_channels,
             feature_size=feature_size,
             depths=depths,
             num_heads=num_heads,
@@ -60,7 +60,7 @@ class SwinUNETR(Network):
             use_v2=use_v2,
             dropout_path_rate=drop_path_rate,
             use_checkpoint=use_checkpoint,
-            spatial_dims=facts.ndim,
+            spatial_dims=spec.ndim,
         )
 
     def forward(self, image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *s"]:

@@ -7,7 +7,7 @@ from monai.networks.nets.unetr import UNETR as MonaiUNETR
 from torch import Tensor, nn
 
 from medseg.errors import InputError
-from medseg.models.network import Facts, Network
+from medseg.models.network import ModelSpec, Network
 
 _TOKEN = 16
 
@@ -16,7 +16,7 @@ class UNETR(Network):
     """Global self-attention over tokens of 16 cells, at learned positions: takes the patch shape only.
 
     Args:
-        facts: Data and plan; kernels and strides are not used. The patch is a multiple of 16 on each axis.
+        spec: Data and plan; kernels and strides are not used. The patch is a multiple of 16 on each axis.
         feature_size: Channels of the decoder's finest stage.
         hidden_size: Channels of the transformer, a multiple of ``num_heads``.
         mlp_dim: Channels of its multilayer perceptrons.
@@ -32,7 +32,7 @@ class UNETR(Network):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: ModelSpec,
         *,
         feature_size: int = 16,
         hidden_size: int = 768,
@@ -40,24 +40,24 @@ class UNETR(Network):
         num_heads: int = 12,
         dropout_rate: float = 0.0,
     ) -> None:
-        super().__init__(facts.in_channels, (_TOKEN,) * facts.ndim, min_cells=2, fixed_shape=facts.patch_shape)
-        nearest = [max(_TOKEN, round(p / _TOKEN) * _TOKEN) for p in facts.patch_shape]
-        if nearest != list(facts.patch_shape):
+        super().__init__(spec.in_channels, (_TOKEN,) * spec.ndim, min_cells=2, fixed_shape=spec.patch_shape)
+        nearest = [max(_TOKEN, round(p / _TOKEN) * _TOKEN) for p in spec.patch_shape]
+        if nearest != list(spec.patch_shape):
             raise InputError(
-                f"UNETR: got a patch of {facts.patch_shape}, expected multiples of {_TOKEN}; plan a patch of {nearest}"
+                f"UNETR: got a patch of {spec.patch_shape}, expected multiples of {_TOKEN}; plan a patch of {nearest}"
             )
         if hidden_size % num_heads:
             raise InputError(f"UNETR: hidden_size {hidden_size} must be a multiple of num_heads {num_heads}")
         self.net = MonaiUNETR(
-            facts.in_channels,
-            facts.out_channels,
-            img_size=facts.patch_shape,
+            spec.in_channels,
+            spec.out_channels,
+            img_size=spec.patch_shape,
             feature_size=feature_size,
             hidden_size=hidden_size,
             mlp_dim=mlp_dim,
             num_heads=num_heads,
             dropout_rate=dropout_rate,
-            spatial_dims=facts.ndim,
+            spatial_dims=spec.ndim,
         )
         for block in self.net.vit.blocks:  # never reached without cross-attention; DDP refuses idle parameters
             block.norm_cross_attn = nn.Identity()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from medseg.errors import InputError
 from medseg.models.encoders.encoder import Encoder, Feature
 from medseg.models.encoders.vit import choose
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.weights.positions import Grids
 
 _LINEAR_STEM = "patch_embedding.patch_embeddings.1."
@@ -35,7 +35,7 @@ class MonaiViT(Encoder):
     convolution and becomes one.
 
     Args:
-        facts: Data and plan; kernels and strides are not used.
+        spec: Data and plan; kernels and strides are not used.
         token: Cells of a token's patch; one number, or one for each axis.
         hidden_size: Channels, a multiple of ``num_heads``.
         mlp_dim: Channels of the multilayer perceptrons.
@@ -56,7 +56,7 @@ class MonaiViT(Encoder):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: ModelSpec,
         *,
         token: int | Sequence[int] = 16,
         hidden_size: int = 768,
@@ -68,16 +68,16 @@ class MonaiViT(Encoder):
         indices: Sequence[int] | None = None,
         **loading: Any,
     ) -> None:
-        size = (token,) * facts.ndim if isinstance(token, int) else tuple(token)
-        if len(size) != facts.ndim or min(size) < 1:
-            raise InputError(f"model.encoder.token={token}: expected cells of a token, one number or {facts.ndim}")
+        size = (token,) * spec.ndim if isinstance(token, int) else tuple(token)
+        if len(size) != spec.ndim or min(size) < 1:
+            raise InputError(f"model.encoder.token={token}: expected cells of a token, one number or {spec.ndim}")
         if hidden_size % num_heads:
             raise InputError(f"MonaiViT: hidden_size={hidden_size} must be a multiple of num_heads={num_heads}")
         depths = choose(num_layers, indices)
-        patch = tuple(ceil(n / t) * t for n, t in zip(facts.patch_shape, size, strict=True))
+        patch = tuple(ceil(n / t) * t for n, t in zip(spec.patch_shape, size, strict=True))
         feature = Feature(hidden_size, size, tokens=True)
         super().__init__(
-            facts,
+            spec,
             [feature] * len(depths),
             size,
             fixed_shape=patch,
@@ -85,7 +85,7 @@ class MonaiViT(Encoder):
         )
         self.depths, self._token = depths, size
         self.net = ViT(
-            in_channels=facts.in_channels,
+            in_channels=spec.in_channels,
             img_size=patch,
             patch_size=size,
             hidden_size=hidden_size,
@@ -94,7 +94,7 @@ class MonaiViT(Encoder):
             num_heads=num_heads,
             dropout_rate=dropout_rate,
             qkv_bias=qkv_bias,
-            spatial_dims=facts.ndim,
+            spatial_dims=spec.ndim,
         )
         self._drop_idle(num_layers)
         self.full_depth = num_layers

@@ -16,7 +16,7 @@ from medseg.errors import InputError
 from medseg.models.decoders.blocks import resize
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Feature, Stride
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.models.smp.network import ARCHITECTURES, REFUSALS, nearest_names, options_of
 
 _SET_HERE = frozenset({"encoder_depth", "encoder_output_stride", "encoder_weights", "upsampling"})
@@ -45,7 +45,7 @@ class Smp(Decoder):
     DeepLabV3Plus, PAN and UPerNet train on two images or more.
 
     Args:
-        facts: Data and plan.
+        spec: Data and plan.
         features: What the encoder declares.
         architecture: One of smp's but DPT (``model/decoder=dpt``).
         attention: ``scse``, in the decoder of Unet and UnetPlusPlus; None without.
@@ -65,16 +65,16 @@ class Smp(Decoder):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: ModelSpec,
         features: Sequence[Feature],
         *,
         architecture: str = "Unet",
         attention: str | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        if facts.ndim != 2:
+        if spec.ndim != 2:
             raise InputError(
-                f"decoder smp takes images of 2 spatial axes, the data has {facts.ndim}; choose a decoder for volumes: "
+                f"decoder smp takes images of 2 spatial axes, the data has {spec.ndim}; choose a decoder for volumes: "
                 f"model/decoder=unet, upernet, segformer, dpt, ocr, mask_transformer or linear"
             )
         known = [name for name in ARCHITECTURES if name != "DPT"]
@@ -83,7 +83,7 @@ class Smp(Decoder):
             raise InputError(
                 f"model.decoder.architecture={architecture} is unknown; {nearest_names(architecture, known)}{more}"
             )
-        super().__init__(facts, features, asks="pyramid")
+        super().__init__(spec, features, asks="pyramid")
         at = _levels([f.stride for f in self.neck.features])
         self.depth = max(at)
         if self.depth < 1:
@@ -92,10 +92,10 @@ class Smp(Decoder):
         if architecture in _TAKE_NONE and 1 not in at:
             del self.source[1]
         self.index = {level: i for i, level in enumerate(at)}
-        widths = [facts.in_channels, *([0] * self.depth)]
+        widths = [spec.in_channels, *([0] * self.depth)]
         for level, given in self.source.items():
             widths[level] = self.neck.features[self.index[given]].channels
-        net = _build(architecture, facts, widths, attention, dict(settings or {}))
+        net = _build(architecture, spec, widths, attention, dict(settings or {}))
         self.net: nn.Module = net.decoder
         self.head: nn.Module = net.segmentation_head
         self.architecture = architecture
@@ -150,7 +150,7 @@ def _lent(widths: Sequence[int]) -> Iterator[str]:
 
 
 def _build(
-    architecture: str, facts: Facts, widths: Sequence[int], attention: str | None, settings: dict[str, Any]
+    architecture: str, spec: ModelSpec, widths: Sequence[int], attention: str | None, settings: dict[str, Any]
 ) -> Any:
     """The model of smp on an encoder of these widths, from the image to the coarsest level.
 
@@ -169,8 +169,8 @@ def _build(
     try:
         with _lent(widths) as name:
             return getattr(smp, architecture)(
-                name, encoder_weights=None, encoder_depth=depth, in_channels=facts.in_channels,
-                classes=facts.out_channels, **options,
+                name, encoder_weights=None, encoder_depth=depth, in_channels=spec.in_channels,
+                classes=spec.out_channels, **options,
             )  # fmt: skip
     except REFUSALS as error:
         raise InputError(

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medseg.errors import InputError
-from medseg.models.network import Facts, Network, refuse_lone_cell
+from medseg.models.network import ModelSpec, Network, refuse_lone_cell
 from medseg.models.require_2d import refuse_volumes
 from medseg.models.unused import drop_idle, trace
 
@@ -54,7 +54,7 @@ class Smp(Network):
     0.98 and 0.96.
 
     Args:
-        facts: Data and plan; kernels and strides are not used.
+        spec: Data and plan; kernels and strides are not used.
         architecture: One of ``ARCHITECTURES``.
         encoder: A name of smp's own (``resnet34``, ``mit_b0``), or ``tu-`` and a name of timm's. DPT takes
             timm's vision transformers with tokens of 8, 16 or 32 cells.
@@ -71,17 +71,17 @@ class Smp(Network):
     """
 
     def __init__(
-        self, facts: Facts, *, architecture: str, encoder: str, attention: str | None = None, **settings: Any
+        self, spec: ModelSpec, *, architecture: str, encoder: str, attention: str | None = None, **settings: Any
     ) -> None:
         name = f"Smp {architecture} with encoder {encoder}"
-        refuse_volumes(name, facts)
+        refuse_volumes(name, spec)
         if architecture not in ARCHITECTURES:
             raise InputError(
                 f"model.architecture={architecture} is unknown; {nearest_names(architecture, ARCHITECTURES)}"
             )
         _check_encoder(encoder)
         options = options_of(architecture, attention, settings)
-        patch = tuple(ceil(p / _STRIDE) * _STRIDE for p in facts.patch_shape)
+        patch = tuple(ceil(p / _STRIDE) * _STRIDE for p in spec.patch_shape)
         try:
             fixed = _sized(encoder) and architecture != "DPT"
             if architecture == "DPT":
@@ -89,20 +89,20 @@ class Smp(Network):
             elif fixed:
                 options |= {"img_size": patch}
             net = getattr(smp, architecture)(
-                encoder, encoder_weights=None, in_channels=facts.in_channels, classes=facts.out_channels, **options
+                encoder, encoder_weights=None, in_channels=spec.in_channels, classes=spec.out_channels, **options
             )
         except REFUSALS as error:
             raise InputError(f"{name} can't be built with {options}: {error}") from error
         stride = int(net.encoder.output_stride)
         if architecture == "DPT":
             stride = lcm(stride, 2 ** (len(net.encoder.output_strides) + 1))
-        super().__init__(facts.in_channels, (stride, stride), fixed_shape=patch if fixed else None)
+        super().__init__(spec.in_channels, (stride, stride), fixed_shape=patch if fixed else None)
         if not any(isinstance(m, nn.GroupNorm) for m in net.modules()):
             net = net.to(memory_format=torch.channels_last)
         self.net = net
         self._name = name
         self._tokens = len(net.encoder.output_strides) if architecture == "DPT" else 0  # features beside tokens
-        self._least, used = self._find_least(facts.in_channels)
+        self._least, used = self._find_least(spec.in_channels)
         drop_idle(net, used)
 
     def nearest(self, shape: Sequence[int]) -> tuple[int, ...]:

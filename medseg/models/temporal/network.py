@@ -11,17 +11,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from medseg.errors import InputError
-from medseg.models.network import Facts, Network
+from medseg.models.network import ModelSpec, Network
 from medseg.weights.report import Report
 
-Make = Callable[[Facts], Network]
+Make = Callable[[ModelSpec], Network]
 """Builds a network for single images."""
 
 
 class SeriesNetwork(Network):
     """Maps a time series to logits, by means of a network for images.
 
-    Subclasses take ``(facts: Facts, make: Make, *, dates: int, settings)`` with facts of one date and the number
+    Subclasses take ``(spec: ModelSpec, make: Make, *, dates: int, settings)`` with spec of one date and the number
     of slots; their yaml stands in ``conf/series`` with ``_partial_: true``. Whatever stands in slots that are
     missing, logits are the same.
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.models.temporal.network import Make, SeriesNetwork, hidden, numbered
 from medseg.models.temporal.pools import Pool, mean_of
 from medseg.models.unused import drop_idle, trace
@@ -29,7 +29,7 @@ class Pooled(SeriesNetwork):
     statistics of batch normalisation leave them out.
 
     Args:
-        facts: Of one date.
+        spec: Of one date.
         make: Builds the network for images.
         dates: Slots, t.
         pool: Makes the pool; see ``Pool``.
@@ -38,14 +38,14 @@ class Pooled(SeriesNetwork):
         InputError: Settings of the network or the pool that do not fit.
     """
 
-    def __init__(self, facts: Facts, make: Make, *, dates: int, pool: Callable[..., Pool]) -> None:
-        super().__init__(make(facts), facts.in_channels, dates)
+    def __init__(self, spec: ModelSpec, make: Make, *, dates: int, pool: Callable[..., Pool]) -> None:
+        super().__init__(make(spec), spec.in_channels, dates)
         self.splits = hasattr(self.inner, "encode")
         if not self.splits:
-            self.pool = pool([facts.out_channels], guide=0, dates=dates)
+            self.pool = pool([spec.out_channels], guide=0, dates=dates)
             return
-        twice = self.nearest([2 * n for n in facts.patch_shape])  # some normalise groups that need more than one cell
-        shape = (1, facts.in_channels, *(self.fixed_shape or twice))
+        twice = self.nearest([2 * n for n in spec.patch_shape])  # some normalise groups that need more than one cell
+        shape = (1, spec.in_channels, *(self.fixed_shape or twice))
         shapes = feature_shapes(self.inner, shape)
         widths = [s[1] if len(s) == len(shape) else s[-1] for s in shapes]
         self.pool = pool(widths, guide=guide_of(shapes, shape), dates=dates)

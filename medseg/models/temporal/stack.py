@@ -9,7 +9,7 @@ from typing import ClassVar
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.models.temporal.network import Make, SeriesNetwork, hidden
 from medseg.weights.report import Report
 
@@ -21,16 +21,16 @@ class Stack(SeriesNetwork):
     event, the same months). The days themselves are not told to the network.
 
     Args:
-        facts: Of one date.
+        spec: Of one date.
         make: Builds the network for images.
         dates: Slots, t.
     """
 
     runs_on_each_date: ClassVar[bool] = False
 
-    def __init__(self, facts: Facts, make: Make, *, dates: int) -> None:
-        stacked = replace(facts, in_channels=facts.in_channels * dates, channels=facts.channels * dates)
-        super().__init__(make(stacked), facts.in_channels, dates)
+    def __init__(self, spec: ModelSpec, make: Make, *, dates: int) -> None:
+        stacked = replace(spec, in_channels=spec.in_channels * dates, channels=spec.channels * dates)
+        super().__init__(make(stacked), spec.in_channels, dates)
 
     def initialise(self, statistics: Mapping[str, Sequence[float]] | None = None) -> Report | None:
         """Weights of the inner network; the statistics of a channel are those of each of its dates."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from medseg.errors import InputError
 from medseg.models.encoders.encoder import Encoder
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.models.require_2d import refuse_volumes
 from medseg.models.timm import hub, probe
 from medseg.weights.positions import Grids
@@ -36,7 +36,7 @@ class Timm(Encoder):
     shape; they are built for the patch, and take no other.
 
     Args:
-        facts: Data and plan.
+        spec: Data and plan.
         name: Of timm, with or without the tag of its weights (``vit_base_patch16_224.mae``).
         indices: Which features, counted as timm does, negative from the end; None for those told above.
         norm: Whether each feature is normalised by the network's last layer; ``auto`` for those of plain
@@ -54,7 +54,7 @@ class Timm(Encoder):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: ModelSpec,
         *,
         name: str,
         indices: Sequence[int] | None = None,
@@ -62,20 +62,20 @@ class Timm(Encoder):
         settings: Mapping[str, Any] | None = None,
         **loading: Any,
     ) -> None:
-        refuse_volumes(f"encoder {name} of timm", facts)
+        refuse_volumes(f"encoder {name} of timm", spec)
         hub.check_name(name)
         if norm not in (True, False, "auto"):
             raise InputError(f"model.encoder.norm={norm}: expected true, false or auto")
-        found = probe.probe(facts, name, indices, norm, dict(settings or {}))
+        found = probe.probe(spec, name, indices, norm, dict(settings or {}))
         super().__init__(
-            facts,
+            spec,
             found.features,
             found.divisor,
             fixed_shape=found.fixed_shape,
             **loading,
         )
         self.name, self._settings = name, dict(found.settings)
-        self.net, self._taps = probe.create(name, facts.in_channels, found.settings, found.taps)
+        self.net, self._taps = probe.create(name, spec.in_channels, found.settings, found.taps)
         self._stem = found.stem
         self._whole: frozenset[str] = frozenset()  # names of the network with all its layers, once weights are read
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from medseg.errors import InputError
 from medseg.models.encoders.encoder import Feature
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 
 _MULTIPLES = (1, 2, 3, 4, 7, 8, 12, 16)
 """Of the coarsest stride, tried for the divisor: windows have such sizes."""
@@ -77,12 +77,12 @@ def create(name: str, in_channels: int, settings: Mapping[str, Any], taps: Taps)
 
 
 def probe(
-    facts: Facts, name: str, indices: Sequence[int] | None, norm: bool | str, settings: Mapping[str, Any]
+    spec: ModelSpec, name: str, indices: Sequence[int] | None, norm: bool | str, settings: Mapping[str, Any]
 ) -> Probed:
     """Find how to build a network so that shapes are free, else for the shape of the patch.
 
     Args:
-        facts: Data and plan.
+        spec: Data and plan.
         name: Of timm.
         indices: Of the features that are wanted; None for the usual ones.
         norm: Whether by the last layer; ``auto`` for plain transformers.
@@ -92,17 +92,17 @@ def probe(
         InputError: Settings or indices that the network does not have, or features on no whole strides.
     """
     with torch.device("meta"):
-        levels = _levels(name, facts.in_channels, settings)
+        levels = _levels(name, spec.in_channels, settings)
         strides = [int(level["reduction"]) for level in levels]
         keeps_width = all(level.get("num_chs_norm", level["num_chs"]) == level["num_chs"] for level in levels)
         normed = len(set(strides)) == 1 and keeps_width if norm == "auto" else bool(norm)
         taps = Taps(_choose(strides, indices, name), normed)
         unit = max(strides[: max(taps.indices) + 1])
-        patch = tuple(ceil(n / unit) * unit for n in facts.patch_shape)
+        patch = tuple(ceil(n / unit) * unit for n in spec.patch_shape)
         reason, coarse = "", None
         for way, fixed in _ways(name, patch):
             try:
-                found = _try(name, facts.in_channels, {**way, **settings}, taps, unit, fixed)
+                found = _try(name, spec.in_channels, {**way, **settings}, taps, unit, fixed)
             except _REFUSALS as error:
                 reason = str(error)
                 continue

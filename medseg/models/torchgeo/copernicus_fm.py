@@ -13,7 +13,7 @@ from torchgeo.models.copernicusfm import CopernicusFM
 
 from medseg.errors import InputError
 from medseg.models.encoders.vit import Size, fill_with_sines
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.models.torchgeo.spectrum import generated_patches, polarisation, wavelengths_nm
 from medseg.models.torchgeo.vit import Published
 from medseg.sample import Channel
@@ -41,7 +41,7 @@ class CopernicusFm(Published):
     images, since a batch does not carry them.
 
     Args:
-        facts: Data and plan.
+        spec: Data and plan.
         size: ``base``, which is published, ``small`` or ``large``.
         bandwidths_nm: Of each channel, in nanometres; None for those told above.
         place: Longitude and latitude of all images, in degrees; None if unknown.
@@ -63,7 +63,7 @@ class CopernicusFm(Published):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: ModelSpec,
         *,
         size: str = "base",
         bandwidths_nm: Sequence[float] | None = None,
@@ -72,7 +72,7 @@ class CopernicusFm(Published):
         cell_m: float | None = None,
         **settings: Any,
     ) -> None:
-        super().__init__(facts, size=size, **settings)
+        super().__init__(spec, size=size, **settings)
         waves = wavelengths_nm(self.channels, "copernicus_fm", radar_nm=RADAR_NM)
         widths = bandwidths(self.channels, bandwidths_nm)
         self.net = CopernicusFM(num_classes=0, **self.shape._asdict())

@@ -14,7 +14,7 @@ from torchgeo.models.croma import CROMA
 from medseg.errors import InputError
 from medseg.models.encoders.encoder import Encoder, Feature
 from medseg.models.encoders.vit import Size, choose, sized
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.models.require_2d import refuse_volumes
 from medseg.models.torchgeo import bands
 from medseg.models.torchgeo.spectrum import polarisation
@@ -54,7 +54,7 @@ class Croma(Encoder):
     1, and clipped: ``plan.mean`` and ``plan.std`` of mean - 2 std and 4 std come near.
 
     Args:
-        facts: Data and plan.
+        spec: Data and plan.
         size: ``base`` or ``large``, both published.
         embed_dim: Numbers in a token instead of the size's; a multiple of 16.
         depth: Blocks of the optical transformer, likewise; the others have half as many.
@@ -71,7 +71,7 @@ class Croma(Encoder):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: ModelSpec,
         *,
         size: str = "base",
         embed_dim: int | None = None,
@@ -79,14 +79,14 @@ class Croma(Encoder):
         indices: Sequence[int] | None = None,
         **loading: Any,
     ) -> None:
-        refuse_volumes("encoder croma", facts)
+        refuse_volumes("encoder croma", spec)
         chosen = sized(SIZES, size, embed_dim, depth, HEADS)
         if chosen.embed_dim % HEADS:
             raise InputError(f"model.encoder.embed_dim={chosen.embed_dim}: expected a multiple of {HEADS}")
-        places = split(facts.channels) or {"optical": tuple(range(facts.in_channels))}
+        places = split(spec.channels) or {"optical": tuple(range(spec.in_channels))}
         depths = choose(chosen.depth if "radar" not in places else chosen.depth // 2, indices)
         features = [Feature(chosen.embed_dim, (PATCH, PATCH), tokens=True)] * len(depths)
-        super().__init__(facts, features, (PATCH, PATCH), **loading)
+        super().__init__(spec, features, (PATCH, PATCH), **loading)
         self.size, self.places, self.depths = size, places, depths
         self.net: Any = _build(chosen, places)
         self._last.layers = self._last.layers[: depths[-1] + 1]

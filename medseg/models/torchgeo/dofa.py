@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchgeo.models.dofa import DOFA, position_embedding
 
 from medseg.models.encoders.vit import Size, fill_with_sines
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.models.torchgeo.spectrum import generated_patches, wavelengths_nm
 from medseg.models.torchgeo.vit import Published
 
@@ -29,7 +29,7 @@ class Dofa(Published):
     The weights were trained on standardised channels, with statistics of each sensor.
 
     Args:
-        facts: Data and plan.
+        spec: Data and plan.
         size: ``small``, ``base``, ``large`` or ``huge``. Published are base and large.
         settings: See ``Published``; ``adapt`` has no effect here.
 
@@ -49,13 +49,13 @@ class Dofa(Published):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: ModelSpec,
         *,
         size: str = "base",
         **settings: Any,
     ) -> None:
         patch = 14 if size == "huge" else 16
-        super().__init__(facts, size=size, patch=patch, **settings)
+        super().__init__(spec, size=size, patch=patch, **settings)
         waves = torch.tensor(wavelengths_nm(self.channels, "dofa", radar_nm=RADAR_NM))
         self.net = DOFA(
             patch_size=patch,

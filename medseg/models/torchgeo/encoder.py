@@ -13,7 +13,7 @@ from torchgeo.models import get_model, get_model_weights
 from medseg.errors import InputError
 from medseg.models.encoders.encoder import Encoder, Feature
 from medseg.models.encoders.vit import choose
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.models.require_2d import refuse_volumes
 from medseg.models.timm.encoder import Timm
 from medseg.models.torchgeo import weights as torchgeo_weights
@@ -26,7 +26,7 @@ _USUAL = "resnet18"
 
 
 def torchgeo(
-    facts: Facts,
+    spec: ModelSpec,
     *,
     name: str | None = None,
     file: str | None = None,
@@ -37,7 +37,7 @@ def torchgeo(
     """The network that weights of torchgeo are for: a ResNet or ViT of timm, or a Swin of torchvision; 2D only.
 
     Args:
-        facts: Data and plan.
+        spec: Data and plan.
         name: torchgeo's name of the network, such as ``resnet50``; None to follow from ``weights``, or ``resnet18``.
         file: Where the file of ``weights`` lies; None downloads it, or takes it from torch's cache.
         indices: Which features; see ``Timm`` and ``Swin``.
@@ -57,15 +57,15 @@ def torchgeo(
     if file is not None and weights is None:
         raise InputError(f"model.encoder.file={file} needs model.encoder.weights, the entry of torchgeo that it is")
     kind = Swin if model.startswith("swin") else TorchGeoTimm
-    return kind(facts, name=model, file=file, indices=indices, weights=weights, **loading)
+    return kind(spec, name=model, file=file, indices=indices, weights=weights, **loading)
 
 
 class TorchGeoTimm(Timm):
     """A network of timm for weights of torchgeo; see ``Timm``, and ``torchgeo`` for the arguments."""
 
-    def __init__(self, facts: Facts, *, name: str, file: str | None, **settings: Any) -> None:
+    def __init__(self, spec: ModelSpec, *, name: str, file: str | None, **settings: Any) -> None:
         size = _told(name, "img_size")
-        super().__init__(facts, name=name, settings={} if size is None else {"img_size": size}, **settings)
+        super().__init__(spec, name=name, settings={} if size is None else {"img_size": size}, **settings)
         self.file = file
 
     def fetch(self, source: str) -> Pretrained:
@@ -80,7 +80,7 @@ class Swin(Encoder):
     layer. Windows are padded, so that image shapes are free in multiples of 32.
 
     Args:
-        facts: Data and plan.
+        spec: Data and plan.
         name: torchgeo's.
         file: See ``torchgeo``.
         indices: Which stages, from 0 to 3; None for all. Stages after the last of them are left out.
@@ -95,20 +95,20 @@ class Swin(Encoder):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: ModelSpec,
         *,
         name: str,
         file: str | None,
         indices: Sequence[int] | None,
         **loading: Any,
     ) -> None:
-        refuse_volumes(f"encoder {name} of torchgeo", facts)
+        refuse_volumes(f"encoder {name} of torchgeo", spec)
         stages = choose(_STAGES, indices)
-        net = _build_swin(name, facts.in_channels)
+        net = _build_swin(name, spec.in_channels)
         width = net.features[0][0].out_channels
         features = [Feature(width * 2**stage, (4 * 2**stage,) * 2) for stage in stages]
         unit = 4 * 2 ** stages[-1]
-        super().__init__(facts, features, (unit, unit), **loading)
+        super().__init__(spec, features, (unit, unit), **loading)
         self.net: Any = net
         self.file, self.stages = file, stages
         net.features = net.features[: 2 * stages[-1] + 2]  # patches, then stages with a merging before each

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torchgeo.models import FarSeg as TorchgeoFarSeg
 
 from medseg.errors import InputError
-from medseg.models.network import Facts, Network
+from medseg.models.network import ModelSpec, Network
 from medseg.models.require_2d import refuse_volumes
 
 
@@ -19,7 +19,7 @@ class FarSeg(Network):
     are interpolated. The loss published with it is ``loss=foreground``.
 
     Args:
-        facts: Data and plan; kernels and strides are not used.
+        spec: Data and plan; kernels and strides are not used.
         backbone: ``resnet18``, ``resnet34``, ``resnet50`` or ``resnet101``.
 
     Raises:
@@ -29,17 +29,17 @@ class FarSeg(Network):
         Zheng et al., Foreground-Aware Relation Network for Geospatial Object Segmentation, CVPR 2020.
     """
 
-    def __init__(self, facts: Facts, *, backbone: str = "resnet50") -> None:
-        refuse_volumes("FarSeg", facts)
-        super().__init__(facts.in_channels, (32, 32), min_cells=2)
+    def __init__(self, spec: ModelSpec, *, backbone: str = "resnet50") -> None:
+        refuse_volumes("FarSeg", spec)
+        super().__init__(spec.in_channels, (32, 32), min_cells=2)
         try:
-            net = TorchgeoFarSeg(backbone, classes=facts.out_channels, backbone_pretrained=False)
+            net = TorchgeoFarSeg(backbone, classes=spec.out_channels, backbone_pretrained=False)
         except ValueError as error:
             raise InputError(
                 f"model.backbone={backbone}: expected resnet18, resnet34, resnet50 or resnet101"
             ) from error
         stem = net.backbone.conv1
-        net.backbone.conv1 = nn.Conv2d(facts.in_channels, stem.out_channels, 7, stride=2, padding=3, bias=False)
+        net.backbone.conv1 = nn.Conv2d(spec.in_channels, stem.out_channels, 7, stride=2, padding=3, bias=False)
         nn.init.kaiming_normal_(net.backbone.conv1.weight, mode="fan_out", nonlinearity="relu")
         net.backbone.fc = nn.Identity()  # never reached; DDP refuses idle parameters
         self.net = net

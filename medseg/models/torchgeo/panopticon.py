@@ -13,7 +13,7 @@ from torchgeo.models.panopticon import PanopticonPE, get_1d_sincos_pos_embed_fro
 
 from medseg.errors import InputError
 from medseg.models.encoders.vit import Size
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.models.torchgeo.spectrum import polarisation, wavelengths_nm
 from medseg.models.torchgeo.vit import Published
 
@@ -33,7 +33,7 @@ class Panopticon(Published):
     The weights were trained on channels standardised by dataset.
 
     Args:
-        facts: Data and plan.
+        spec: Data and plan.
         size: ``base``.
         orbit: Of the radar channels: ``ascending``, ``descending``; None if unknown or mixed.
         attn_dim: Numbers in a channel's token; a multiple of 16.
@@ -53,7 +53,7 @@ class Panopticon(Published):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: ModelSpec,
         *,
         size: str = "base",
         orbit: str | None = None,
@@ -62,7 +62,7 @@ class Panopticon(Published):
     ) -> None:
         if orbit not in _ORBITS:
             raise InputError(f"model.encoder.orbit={orbit}: expected ascending, descending or null")
-        super().__init__(facts, size=size, patch=14, **settings)
+        super().__init__(spec, size=size, patch=14, **settings)
         self.orbit = _ORBITS[orbit]
         waves = torch.tensor(wavelengths_nm(self.channels, "panopticon", radar_nm=0.0)).floor()  # whole nm, as trained
         self.sines: list[list[float]] = get_1d_sincos_pos_embed_from_grid_torch(attn_dim, waves).tolist()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchgeo.models.scale_mae import ScaleMAE
 
 from medseg.models.encoders.vit import Size, sine_positions
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.models.torchgeo.vit import Published
 
 
@@ -20,11 +20,11 @@ class ScaleMae(Published):
     """Scale-MAE: positions are metres on the ground, so that one network serves several resolutions; 2D only.
 
     A place's sine embedding is that of its row and column times the size of a cell, in metres over 1 m. That
-    size comes from the grid of the data (``facts.spacing``, which is 1 for images without georeference), each
+    size comes from the grid of the data (``spec.spacing``, which is 1 for images without georeference), each
     axis with its own. Positions are computed for any shape, none are learned.
 
     Args:
-        facts: Data and plan.
+        spec: Data and plan.
         size: ``large``, which is published, or ``base``.
         cell_m: Cells on the ground, in metres; None for the spacing of the data.
         settings: See ``Published``; published are weights for red, green and blue. Each feature is normalised by the
@@ -43,16 +43,16 @@ class ScaleMae(Published):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: ModelSpec,
         *,
         size: str = "large",
         cell_m: float | None = None,
         **settings: Any,
     ) -> None:
-        super().__init__(facts, size=size, **settings)
-        self.cell_m = tuple(facts.spacing) if cell_m is None else (cell_m, cell_m)
+        super().__init__(spec, size=size, **settings)
+        self.cell_m = tuple(spec.spacing) if cell_m is None else (cell_m, cell_m)
         self.net = ScaleMAE(
-            in_chans=facts.in_channels,
+            in_chans=spec.in_channels,
             patch_size=16,
             num_classes=0,
             dynamic_img_size=True,

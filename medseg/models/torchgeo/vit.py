@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from medseg.models.encoders.vit import Plain, Size, sized
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.models.torchgeo.weights import fetch_published
 from medseg.weights.pretrained import Pretrained
 
@@ -22,7 +22,7 @@ class Published(Plain):
         net: The upstream's network.
 
     Args:
-        facts: Data and plan.
+        spec: Data and plan.
         size: One of ``sizes``.
         patch: Cells of a token's patch on each axis.
         embed_dim: Numbers in a token instead of the size's.
@@ -47,7 +47,7 @@ class Published(Plain):
 
     def __init__(
         self,
-        facts: Facts,
+        spec: ModelSpec,
         *,
         size: str,
         patch: int = 16,
@@ -59,7 +59,7 @@ class Published(Plain):
     ) -> None:
         chosen = sized(self.sizes, size, embed_dim, depth, num_heads)
         super().__init__(
-            facts,
+            spec,
             name=self.family,
             width=chosen.embed_dim,
             depth=chosen.depth,

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from medseg.errors import InputError
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Feature
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.models.smp.decoder import Smp
 from tests.models import parts
 
@@ -31,8 +31,8 @@ ENCODERS = {  # image, features
 }
 
 
-def facts(shape: tuple[int, ...]) -> Facts:
-    return Facts(
+def spec(shape: tuple[int, ...]) -> ModelSpec:
+    return ModelSpec(
         in_channels=2, out_channels=K, patch_shape=shape, spacing=(1.0,) * len(shape), kernels=(), strides=()
     )  # fmt: skip
 
@@ -52,7 +52,7 @@ def draw(shape: tuple[int, ...], features: list[Feature], batch: int = 2, seed: 
 def build(name: str, shape: tuple[int, ...], features: list[Feature], **changed) -> Decoder:
     cfg = OmegaConf.merge(OmegaConf.load(CONF / f"{name}.yaml"), parts.SMALL["decoder"].get(name, {}), changed)
     torch.manual_seed(0)
-    return instantiate(cfg, _convert_="all")(facts(shape), features)
+    return instantiate(cfg, _convert_="all")(spec(shape), features)
 
 
 def first(logits) -> torch.Tensor:
@@ -84,7 +84,7 @@ def test_yaml_builds_as_written(name):
     assert re.match(r"# \S.{10,110}\n_target_", (CONF / f"{name}.yaml").read_text(encoding="utf-8"))
     with torch.device("meta"):
         cfg = OmegaConf.load(CONF / f"{name}.yaml")
-        assert isinstance(instantiate(cfg, _convert_="all")(facts(shape), features), Decoder)
+        assert isinstance(instantiate(cfg, _convert_="all")(spec(shape), features), Decoder)
 
 
 def test_logits_cover_the_image_and_cases_do_not_mix(case, logits):

@@ -6,7 +6,7 @@ from medseg.errors import InputError
 from medseg.models.decoders.dpt import DPT
 from medseg.models.encoders.encoder import Feature
 from tests.models.decoders.copying import copy_in_order, scramble
-from tests.models.decoders.test_contract import K, draw, facts
+from tests.models.decoders.test_contract import K, draw, spec
 
 TOKENS = [Feature(6, (16, 16), tokens=True, prefix=2)] * 4
 CHANNELS = [4, 5, 6, 7]
@@ -17,7 +17,7 @@ def test_logits_are_those_of_smp(readout):
     theirs = DPTDecoder([6] * 4, [16] * 4, True, "cat" if readout == "project" else "ignore", CHANNELS, 8)
     scramble(theirs).eval()
     head = scramble(DPTSegmentationHead(8, K, upsampling=1)).eval()
-    ours = DPT(facts((32, 96)), TOKENS, channels=CHANNELS, fusion_channels=8, readout=readout).eval()
+    ours = DPT(spec((32, 96)), TOKENS, channels=CHANNELS, fusion_channels=8, readout=readout).eval()
     pairs = [(ours.reassemble, theirs.reassemble_blocks), (ours.smooth, head.head[:3]), (ours.head, head.head[4])]
     for fuse, other in zip(ours.fuse, theirs.fusion_blocks, strict=True):
         pairs += [(fuse.before, other.residual_conv_block1), (fuse.after, other.residual_conv_block2)]
@@ -46,7 +46,7 @@ def test_logits_are_those_of_smp(readout):
     ],
 )
 def test_resolution_of_the_logits(shape, features, expected):
-    decoder = DPT(facts(shape), features, channels=[4], fusion_channels=4).eval()
+    decoder = DPT(spec(shape), features, channels=[4], fusion_channels=4).eval()
     with torch.no_grad():
         assert decoder(*draw(shape, features)).shape[2:] == expected
 
@@ -61,4 +61,4 @@ def test_resolution_of_the_logits(shape, features, expected):
 )
 def test_settings_out_of_range_are_refused(settings, told):
     with pytest.raises(InputError, match=told):
-        DPT(facts((32, 96)), TOKENS, **settings)
+        DPT(spec((32, 96)), TOKENS, **settings)

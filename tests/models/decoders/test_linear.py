@@ -4,7 +4,7 @@ import torch
 from medseg.errors import InputError
 from medseg.models.decoders.linear import Linear
 from medseg.models.encoders.encoder import Feature
-from tests.models.decoders.test_contract import K, draw, facts
+from tests.models.decoders.test_contract import K, draw, spec
 
 PYRAMID = [Feature(3, (4, 4)), Feature(5, (8, 8))]
 
@@ -17,7 +17,7 @@ def logits_by_hand(decoder, feature):
 
 @pytest.mark.parametrize("level", [0, -1])
 def test_logits_are_a_matrix_product(level):
-    decoder = Linear(facts((16, 24)), PYRAMID, level=level).eval()
+    decoder = Linear(spec((16, 24)), PYRAMID, level=level).eval()
     with torch.no_grad():
         decoder.norm.weight.uniform_(1, 2)
         decoder.norm.bias.uniform_(-1, 1)
@@ -26,7 +26,7 @@ def test_logits_are_a_matrix_product(level):
 
 
 def test_all_features_are_brought_to_the_finest():
-    decoder = Linear(facts((16, 24)), PYRAMID, level="all").eval()
+    decoder = Linear(spec((16, 24)), PYRAMID, level="all").eval()
     given, image = draw((16, 24), PYRAMID)
     with torch.no_grad():
         coarse = torch.nn.functional.interpolate(given[1], scale_factor=2, mode="bilinear")
@@ -35,7 +35,7 @@ def test_all_features_are_brought_to_the_finest():
 
 def test_tokens_are_read_in_row_major_order_without_those_that_have_no_place():
     feature = Feature(4, (8, 8), tokens=True, prefix=3)
-    decoder = Linear(facts((16, 24)), [feature]).eval()
+    decoder = Linear(spec((16, 24)), [feature]).eval()
     (tokens,), image = draw((16, 24), [feature])
     with torch.no_grad():
         found = decoder([tokens], image)
@@ -47,11 +47,11 @@ def test_tokens_are_read_in_row_major_order_without_those_that_have_no_place():
 @pytest.mark.parametrize("level", [2, -3, "every"])
 def test_level_that_is_not_there_is_refused(level):
     with pytest.raises(InputError, match=rf"model.decoder.level={level}: the encoder has 2 features; expected -2 to 1"):
-        Linear(facts((16, 24)), PYRAMID, level=level)
+        Linear(spec((16, 24)), PYRAMID, level=level)
 
 
 def test_a_single_cell_is_not_normalised_over_a_batch_of_one():
-    decoder = Linear(facts((8, 8)), PYRAMID).train()
+    decoder = Linear(spec((8, 8)), PYRAMID).train()
     with pytest.raises(
         InputError, match=r"decoder Linear: got a batch of 1 image of shape \(8, 8\) .* plan.batch_size=2$"
     ):

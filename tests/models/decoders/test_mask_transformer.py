@@ -11,7 +11,7 @@ from medseg.models.decoders.mask_transformer import MaskTransformer, sum_queries
 from medseg.models.decoders.queries import Queries, sine_positions
 from medseg.models.encoders.encoder import Feature
 from tests.models.decoders.copying import copy_in_order, scramble
-from tests.models.decoders.test_contract import K, draw, facts
+from tests.models.decoders.test_contract import K, draw, spec
 
 PYRAMID = [Feature(c, (s, s)) for c, s in ((6, 4), (8, 8), (12, 16))]
 SMALL = {"channels": 8, "queries": 4, "layers": 2, "heads": 2, "feedforward": 8}
@@ -95,15 +95,15 @@ def test_queries_look_at_their_own_mask_unless_it_is_empty():
 def test_without_masks_all_cells_are_attended_to():
     given, image = draw((16, 32), PYRAMID)
     torch.manual_seed(0)
-    masked = MaskTransformer(facts((16, 32)), PYRAMID, **SMALL).eval()
-    free = MaskTransformer(facts((16, 32)), PYRAMID, **SMALL, masked=False).eval()
+    masked = MaskTransformer(spec((16, 32)), PYRAMID, **SMALL).eval()
+    free = MaskTransformer(spec((16, 32)), PYRAMID, **SMALL, masked=False).eval()
     free.load_state_dict(masked.state_dict())
     with torch.no_grad():
         assert not torch.equal(masked(given, image), free(given, image))
 
 
 def test_classes_permute_and_none_of_them_does_not():
-    decoder = MaskTransformer(facts((16, 32)), PYRAMID, **SMALL).eval()
+    decoder = MaskTransformer(spec((16, 32)), PYRAMID, **SMALL).eval()
     given, image = draw((16, 32), PYRAMID)
     with torch.no_grad():
         before = decoder(given, image)
@@ -114,7 +114,7 @@ def test_classes_permute_and_none_of_them_does_not():
 
 @pytest.mark.parametrize(("n", "layers", "attended"), [(1, 3, 1), (2, 3, 2), (3, 2, 2), (3, 5, 3)])
 def test_levels_are_attended_to_in_turn_from_the_coarsest(n, layers, attended):
-    decoder = MaskTransformer(facts((16, 32)), PYRAMID[:n], **(SMALL | {"layers": layers})).train()
+    decoder = MaskTransformer(spec((16, 32)), PYRAMID[:n], **(SMALL | {"layers": layers})).train()
     assert len(decoder.queries.level) == attended
     decoder(*draw((16, 32), PYRAMID[:n])).sum().backward()
     assert [name for name, p in decoder.named_parameters() if p.grad is None] == []
@@ -132,4 +132,4 @@ def test_levels_are_attended_to_in_turn_from_the_coarsest(n, layers, attended):
 )
 def test_settings_out_of_range_are_refused(settings, told):
     with pytest.raises(InputError, match=told):
-        MaskTransformer(facts((16, 32)), PYRAMID, **(SMALL | settings))
+        MaskTransformer(spec((16, 32)), PYRAMID, **(SMALL | settings))

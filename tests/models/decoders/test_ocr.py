@@ -6,13 +6,13 @@ from medseg.losses.deep_supervision import level_weights
 from medseg.models.decoders.ocr import OCR, attention, region_means
 from medseg.models.encoders.encoder import Feature
 from tests.models.decoders.copying import scramble
-from tests.models.decoders.test_contract import K, draw, facts
+from tests.models.decoders.test_contract import K, draw, spec
 
 PYRAMID = [Feature(c, (s, s)) for c, s in ((6, 4), (8, 8))]
 
 
 def build(**settings):
-    return scramble(OCR(facts((16, 24)), PYRAMID, channels=8, key_channels=4, **settings)).eval()
+    return scramble(OCR(spec((16, 24)), PYRAMID, channels=8, key_channels=4, **settings)).eval()
 
 
 def test_mean_of_a_region_known_for_sure_is_that_of_its_cells():
@@ -83,4 +83,4 @@ def test_without_supervision_the_regions_still_learn():
 @pytest.mark.parametrize("settings", [{"channels": 0}, {"key_channels": 0}, {"dropout": 1.5}, {"norm": "none"}])
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(InputError, match=r"model\.decoder\.\w+=.*: expected"):
-        OCR(facts((16, 24)), PYRAMID, **settings)
+        OCR(spec((16, 24)), PYRAMID, **settings)

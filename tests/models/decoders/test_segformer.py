@@ -8,7 +8,7 @@ from medseg.errors import InputError
 from medseg.models.decoders.segformer import SegFormer
 from medseg.models.encoders.encoder import Feature
 from tests.models.decoders.copying import copy_in_order, scramble
-from tests.models.decoders.test_contract import K, draw, facts
+from tests.models.decoders.test_contract import K, draw, spec
 
 PYRAMID = [Feature(c, (s, s)) for c, s in ((6, 4), (8, 8), (12, 16), (16, 32))]
 
@@ -17,7 +17,7 @@ def test_logits_are_those_of_transformers():
     sizes = [f.channels for f in PYRAMID]
     config = SegformerConfig(hidden_sizes=sizes, decoder_hidden_size=8, num_labels=K)
     theirs = scramble(SegformerDecodeHead(config)).eval()
-    ours = SegFormer(facts((64, 96)), PYRAMID, channels=8).eval()
+    ours = SegFormer(spec((64, 96)), PYRAMID, channels=8).eval()
     copy_in_order(
         [
             (ours.project, theirs.linear_projections),
@@ -33,7 +33,7 @@ def test_logits_are_those_of_transformers():
 
 def test_volumes_by_a_few_lines_of_their_own():
     features = [Feature(3, (1, 2, 2)), Feature(4, (2, 4, 4))]
-    decoder = scramble(SegFormer(facts((4, 8, 12)), features, channels=5, norm="group")).eval()
+    decoder = scramble(SegFormer(spec((4, 8, 12)), features, channels=5, norm="group")).eval()
     given, image = draw((4, 8, 12), features)
     with torch.no_grad():
         fine, coarse = (
@@ -51,4 +51,4 @@ def test_volumes_by_a_few_lines_of_their_own():
 @pytest.mark.parametrize("settings", [{"channels": 0}, {"dropout": -0.1}, {"norm": "instance"}])
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(InputError, match=r"model\.decoder\.\w+=.*: expected"):
-        SegFormer(facts((64, 96)), PYRAMID, **settings)
+        SegFormer(spec((64, 96)), PYRAMID, **settings)

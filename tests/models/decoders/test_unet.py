@@ -5,7 +5,7 @@ from torch import nn
 from medseg.errors import InputError
 from medseg.models.decoders.unet import UNet, crop
 from medseg.models.encoders.encoder import Feature
-from tests.models.decoders.test_contract import K, draw, facts
+from tests.models.decoders.test_contract import K, draw, spec
 
 FLAT = [Feature(c, (s, s)) for c, s in ((3, 2), (4, 8), (5, 16))]
 DEEP = [Feature(f.channels, (1, *f.stride)) for f in FLAT]
@@ -14,8 +14,8 @@ DEEP = [Feature(f.channels, (1, *f.stride)) for f in FLAT]
 @pytest.mark.parametrize("upsampling", ["transposed", "linear"])
 @pytest.mark.parametrize("norm", ["instance", "batch", "group"])
 def test_images_are_volumes_of_depth_one(upsampling, norm):
-    flat = UNet(facts((32, 48)), FLAT, base_features=4, upsampling=upsampling, norm=norm).eval()
-    deep = UNet(facts((1, 32, 48)), DEEP, base_features=4, upsampling=upsampling, norm=norm).eval()
+    flat = UNet(spec((32, 48)), FLAT, base_features=4, upsampling=upsampling, norm=norm).eval()
+    deep = UNet(spec((1, 32, 48)), DEEP, base_features=4, upsampling=upsampling, norm=norm).eval()
     with torch.no_grad():
         for name, target in deep.state_dict().items():
             source = flat.state_dict()[name]
@@ -30,14 +30,14 @@ def test_images_are_volumes_of_depth_one(upsampling, norm):
 
 def test_images_are_normalised_over_the_batch_and_volumes_each_alone():
     kinds = [
-        {type(m) for m in UNet(facts(shape), features, base_features=4).modules() if "Norm" in type(m).__name__}
+        {type(m) for m in UNet(spec(shape), features, base_features=4).modules() if "Norm" in type(m).__name__}
         for shape, features in (((32, 48), FLAT), ((1, 32, 48), DEEP))
     ]
     assert kinds == [{nn.BatchNorm2d}, {nn.InstanceNorm3d}]
 
 
 def test_logits_step_by_step():
-    decoder = UNet(facts((32, 48)), FLAT[:2], base_features=4, deep_supervision=False).eval()
+    decoder = UNet(spec((32, 48)), FLAT[:2], base_features=4, deep_supervision=False).eval()
     given, image = draw((32, 48), FLAT[:2])
     assert [(up.kernel_size, up.stride) for up in decoder.up] == [((2, 2), (2, 2)), ((4, 4), (4, 4))]
     with torch.no_grad():
@@ -59,16 +59,16 @@ def test_logits_step_by_step():
     ],
 )
 def test_training_gives_logits_of_every_level(shape, features, settings, shapes):
-    decoder = UNet(facts(shape), features, base_features=2, **settings).train()
+    decoder = UNet(spec(shape), features, base_features=2, **settings).train()
     assert [tuple(level.shape[2:]) for level in decoder(*draw(shape, features))] == shapes
-    alone = UNet(facts(shape), features, base_features=2, deep_supervision=False, **settings).train()
+    alone = UNet(spec(shape), features, base_features=2, deep_supervision=False, **settings).train()
     assert alone(*draw(shape, features)).shape == (2, K, *shapes[0])
 
 
 def test_image_is_read_only_where_the_encoder_has_no_feature_of_its_resolution():
-    assert UNet(facts((32, 48)), [Feature(3, (1, 1)), *FLAT], base_features=2).from_image is None
-    assert UNet(facts((32, 48)), FLAT, base_features=2, image_skip=False).from_image is None
-    assert isinstance(UNet(facts((32, 48)), FLAT, base_features=2).from_image, nn.Module)
+    assert UNet(spec((32, 48)), [Feature(3, (1, 1)), *FLAT], base_features=2).from_image is None
+    assert UNet(spec((32, 48)), FLAT, base_features=2, image_skip=False).from_image is None
+    assert isinstance(UNet(spec((32, 48)), FLAT, base_features=2).from_image, nn.Module)
 
 
 def test_what_reaches_beyond_the_image_is_cut_from_the_far_end():
@@ -77,7 +77,7 @@ def test_what_reaches_beyond_the_image_is_cut_from_the_far_end():
 
 
 def test_widths_double_up_to_their_bound():
-    decoder = UNet(facts((32, 48)), FLAT, base_features=6, max_features=16)
+    decoder = UNet(spec((32, 48)), FLAT, base_features=6, max_features=16)
     assert [head.in_channels for head in decoder.heads] == [6, 12, 16]
 
 
@@ -93,5 +93,5 @@ def test_widths_double_up_to_their_bound():
 )
 def test_what_does_not_fit_is_refused_in_one_line(features, settings, told):
     with pytest.raises(InputError, match=told) as caught:
-        UNet(facts((32, 48)), features, **settings)
+        UNet(spec((32, 48)), features, **settings)
     assert "\n" not in str(caught.value)

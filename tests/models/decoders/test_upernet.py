@@ -7,7 +7,7 @@ from medseg.errors import InputError
 from medseg.models.decoders.upernet import UPerNet
 from medseg.models.encoders.encoder import Feature
 from tests.models.decoders.copying import copy_in_order, scramble
-from tests.models.decoders.test_contract import K, draw, facts
+from tests.models.decoders.test_contract import K, draw, spec
 
 PYRAMID = [Feature(c, (s, s)) for c, s in ((6, 4), (8, 8), (12, 16))]
 
@@ -15,7 +15,7 @@ PYRAMID = [Feature(c, (s, s)) for c, s in ((6, 4), (8, 8), (12, 16))]
 def test_logits_are_those_of_transformers():
     config = UperNetConfig(hidden_size=8, num_labels=K, pool_scales=[1, 2, 3])
     theirs = scramble(UperNetHead(config, [f.channels for f in PYRAMID])).eval()
-    ours = UPerNet(facts((48, 80)), PYRAMID, channels=8, pool=[1, 2, 3]).eval()
+    ours = UPerNet(spec((48, 80)), PYRAMID, channels=8, pool=[1, 2, 3]).eval()
     copy_in_order(
         [
             (ours.pools, theirs.psp_modules),
@@ -34,7 +34,7 @@ def test_logits_are_those_of_transformers():
 def test_a_single_feature_is_enough():
     given, image = draw((48, 80), PYRAMID[2:])
     with torch.no_grad():
-        assert UPerNet(facts((48, 80)), PYRAMID[2:], channels=8).eval()(given, image).shape == (2, K, 3, 5)
+        assert UPerNet(spec((48, 80)), PYRAMID[2:], channels=8).eval()(given, image).shape == (2, K, 3, 5)
 
 
 @pytest.mark.parametrize(
@@ -49,4 +49,4 @@ def test_a_single_feature_is_enough():
 )
 def test_settings_out_of_range_are_refused(settings, told):
     with pytest.raises(InputError, match=told):
-        UPerNet(facts((48, 80)), PYRAMID, **settings)
+        UPerNet(spec((48, 80)), PYRAMID, **settings)

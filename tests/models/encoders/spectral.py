@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from medseg.models.encoders.encoder import Encoder, check_features
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.sensors.bands import bands_of
 
 CONF = Path(__file__).parents[3] / "conf" / "model" / "encoder"
@@ -20,12 +20,12 @@ SOME = {2: ("B8", "B4"), 5: ("B2", "B3", "B4", "B8", "B12"), 13: SENTINEL2}
 """Bands of Sentinel-2, by how many there are."""
 
 
-def facts(
+def spec(
     bands: Sequence[str] = RGB, shape: Sequence[int] = (32, 48), *, sensor: str | None = "sentinel-2",
     spacing: Sequence[float] = (10.0, 10.0),
-) -> Facts:  # fmt: skip
+) -> ModelSpec:  # fmt: skip
     channels = bands_of(bands, sensor)
-    return Facts(
+    return ModelSpec(
         in_channels=len(channels),
         out_channels=3,
         patch_shape=tuple(shape),
@@ -36,11 +36,11 @@ def facts(
     )
 
 
-def volume() -> Facts:
-    return Facts(in_channels=1, out_channels=2, patch_shape=(32,) * 3, spacing=(1.0,) * 3, kernels=(), strides=())
+def volume() -> ModelSpec:
+    return ModelSpec(in_channels=1, out_channels=2, patch_shape=(32,) * 3, spacing=(1.0,) * 3, kernels=(), strides=())
 
 
-def build(option: str, about: Facts, **settings: Any) -> Encoder:
+def build(option: str, about: ModelSpec, **settings: Any) -> Encoder:
     """The encoder of an option of conf/, with some of its settings changed."""
     cfg = OmegaConf.merge(OmegaConf.load(CONF / "weights_defaults.yaml"), OmegaConf.load(CONF / f"{option}.yaml"))
     del cfg["defaults"]

@@ -15,7 +15,7 @@ from medseg.models.encoders.encoder import check_features
 from medseg.sample import Channel
 from medseg.weights.pretrained import Pretrained
 from tests.models.encoders.spectral import assert_close
-from tests.models.encoders.volumes import BANDS, MODALITIES, facts, features, learns, noise, scrambled, written
+from tests.models.encoders.volumes import BANDS, MODALITIES, features, learns, noise, scrambled, spec, written
 
 SMALL = {"token": 8, "width": 12, "depth": 3, "num_heads": 3, "mlp_ratio": 2.0}
 SHAPE = (16, 24)
@@ -82,7 +82,7 @@ def defined(state: dict[str, Tensor], image: Tensor, channels: list[int]) -> Ten
 
 
 def loaded(path, state, channels=RGB, shape=SHAPE, prefix="", **settings) -> ChannelViT:
-    encoder = ChannelViT(facts(shape, channels), **SMALL, **settings, weights=written(path / "a.pt", state, prefix))
+    encoder = ChannelViT(spec(shape, channels), **SMALL, **settings, weights=written(path / "a.pt", state, prefix))
     encoder.initialise()
     return encoder.eval()
 
@@ -145,7 +145,7 @@ def test_channels_may_change_places_with_their_embeddings(tmp_path):
 
 
 def test_training_takes_the_channels_that_are_drawn():
-    encoder, image = scrambled(ChannelViT(facts(SHAPE, BANDS[5]), **SMALL)), noise(2, 5, *SHAPE)
+    encoder, image = scrambled(ChannelViT(spec(SHAPE, BANDS[5]), **SMALL)), noise(2, 5, *SHAPE)
     sizes = set()
     for seed in range(8):
         torch.manual_seed(seed)
@@ -204,7 +204,7 @@ def test_embeddings_follow_names_and_wavelengths(monkeypatch, adapt, rows, origi
     state = published()
     monkeypatch.setattr("medseg.models.encoders.encoder.read", lambda source: Pretrained(dict(state), source, SENTINEL))
     wanted = (Channel("green", wavelength_nm=560.0), Channel("cyan", wavelength_nm=525.0), Channel("VV"))
-    encoder = ChannelViT(facts(SHAPE, wanted), **SMALL, weights="a.pt", adapt=adapt)
+    encoder = ChannelViT(spec(SHAPE, wanted), **SMALL, weights="a.pt", adapt=adapt)
     report = encoder.initialise()
     expected = torch.einsum(
         "dt,wt->dw", state["patch_embed.channel_embed"][0, :, :, 0, 0], torch.tensor(rows, dtype=torch.float32)
@@ -216,7 +216,7 @@ def test_embeddings_follow_names_and_wavelengths(monkeypatch, adapt, rows, origi
 
 
 def test_wavelengths_embed_any_bands_with_the_same_weights(tmp_path):
-    one = scrambled(ChannelViT(facts(SHAPE, SENTINEL), **SMALL, embedding="wavelength"))
+    one = scrambled(ChannelViT(spec(SHAPE, SENTINEL), **SMALL, embedding="wavelength"))
     other = loaded(tmp_path, one.trunk.state_dict(), SENTINEL[::-1], embedding="wavelength")
     image = noise(1, 3, *SHAPE)
     assert_close(features(other, image.flip(1)), features(one, image))
@@ -240,7 +240,7 @@ def test_images_become_volumes(tmp_path):
 
 @pytest.mark.parametrize("channels", [MODALITIES[1], MODALITIES[2], MODALITIES[4]])
 def test_its_own_weights_of_volumes_load(tmp_path, channels):
-    one = scrambled(ChannelViT(facts((16, 16, 16), channels), **SMALL))
+    one = scrambled(ChannelViT(spec((16, 16, 16), channels), **SMALL))
     other = loaded(tmp_path, one.trunk.state_dict(), channels, (16, 16, 16))
     image = noise(2, len(channels), 16, 16, 16)
     assert_close(features(other, image), features(one, image))
@@ -248,7 +248,7 @@ def test_its_own_weights_of_volumes_load(tmp_path, channels):
 
 @pytest.mark.parametrize("patch", [(32, 32), (16, 16, 16)])
 def test_learns_beneath_a_decoder(patch):
-    learns(partial(ChannelViT, **SMALL), facts(patch, MODALITIES[2]))
+    learns(partial(ChannelViT, **SMALL), spec(patch, MODALITIES[2]))
 
 
 @pytest.mark.parametrize(
@@ -262,4 +262,4 @@ def test_learns_beneath_a_decoder(patch):
 )
 def test_settings_that_do_not_fit_are_refused(settings, words):
     with pytest.raises(InputError, match=words):
-        ChannelViT(facts(SHAPE, RGB), **{**SMALL, **settings})
+        ChannelViT(spec(SHAPE, RGB), **{**SMALL, **settings})

@@ -19,7 +19,7 @@ from medseg.models.timm.encoder import Timm
 from medseg.weights import load
 from medseg.weights.pretrained import read
 from tests.models.encoders.spectral import assert_close
-from tests.models.encoders.volumes import BANDS, MODALITIES, facts, features, learns, noise, scrambled
+from tests.models.encoders.volumes import BANDS, MODALITIES, features, learns, noise, scrambled, spec
 
 NAME = "test_resnet"
 SMALL = ["test_resnet", "test_convnext", "test_convnext2"]
@@ -52,7 +52,7 @@ def of_images(encoder: Inflated, net: nn.Module, image: torch.Tensor) -> list[to
 def test_constant_along_the_axis_every_slice_is_that_of_the_image(tmp_path, name, depth_stride):
     net, image = upstream(name), noise(*((2, 1, 32, 64) if name in SMALL else (1, 1, 32, 32)))
     within = partial(Timm, name=name, weights=saved(tmp_path, net))
-    encoder = Inflated(facts(), of=within, depth_stride=depth_stride)
+    encoder = Inflated(spec(), of=within, depth_stride=depth_stride)
     assert encoder.initialise().share == 1
     depth = 32 if depth_stride else 3
     given = features(encoder, image[..., None].expand(-1, -1, -1, -1, depth))
@@ -64,7 +64,7 @@ def test_constant_along_the_axis_every_slice_is_that_of_the_image(tmp_path, name
 @pytest.mark.parametrize("name", SMALL)
 def test_spread_kernels_agree_away_from_the_ends(tmp_path, name):
     net, image = upstream(name), noise(1, 1, 32, 64)
-    encoder = Inflated(facts(), of=partial(Timm, name=name), depth_stride=False)
+    encoder = Inflated(spec(), of=partial(Timm, name=name), depth_stride=False)
     found = read(saved(tmp_path, net))
     load.load(encoder.trunk, found, stem=encoder.stem, channels=encoder.channels, inflate="mean")
     feature = features(encoder, image[..., None].expand(-1, -1, -1, -1, 40))[0]
@@ -76,7 +76,7 @@ def test_spread_kernels_agree_away_from_the_ends(tmp_path, name):
 @pytest.mark.parametrize("name", SMALL)
 def test_with_centred_kernels_and_no_stride_every_volume_begins_slice_by_slice(tmp_path, name):
     within = partial(Timm, name=name, weights=saved(tmp_path, upstream(name)))
-    encoder, sliced = Inflated(facts(), of=within, depth_stride=False), Sliced(facts(), of=within)
+    encoder, sliced = Inflated(spec(), of=within, depth_stride=False), Sliced(spec(), of=within)
     assert encoder.initialise().share == sliced.initialise().share == 1
     volume = noise(2, 1, 32, 64, 3)
     assert_close(features(encoder, volume), features(sliced, volume))
@@ -86,7 +86,7 @@ def test_with_centred_kernels_and_no_stride_every_volume_begins_slice_by_slice(t
 def test_any_axis_may_be_the_new_one(tmp_path, axis):
     net, image = upstream(), noise(1, 1, 32, 64)
     within = partial(Timm, name=NAME, weights=saved(tmp_path, net))
-    encoder = Inflated(facts(), of=within, axis=axis, depth_stride=False)
+    encoder = Inflated(spec(), of=within, axis=axis, depth_stride=False)
     assert encoder.initialise().share == 1
     given = features(encoder, image.unsqueeze(axis + 2).repeat_interleave(6, axis + 2))
     assert_close([feature.select(axis + 2, 5) for feature in given], of_images(encoder, net, image))
@@ -97,7 +97,7 @@ def test_any_axis_may_be_the_new_one(tmp_path, axis):
     moved = scrambled(encoder)
     for one, other in zip(features(moved, volume), features(moved, changed), strict=True):
         assert (one != other).movedim(axis + 2, 0).flatten(1).any(1)[2:5].all()  # neighbours see it
-    strided = Inflated(facts(), of=partial(Timm, name=NAME), axis=axis)
+    strided = Inflated(spec(), of=partial(Timm, name=NAME), axis=axis)
     assert strided.features[-1].stride == (32, 32, 32)
     check_features(strided, 1, (64, 32, 96))
 
@@ -106,7 +106,7 @@ def test_any_axis_may_be_the_new_one(tmp_path, axis):
 def test_any_channels(tmp_path, channels):
     net, image = upstream(channels=3), noise(1, 1, 32, 32)
     within = partial(Timm, name=NAME, weights=saved(tmp_path, net))
-    encoder = Inflated(facts(channels=channels), of=within)
+    encoder = Inflated(spec(channels=channels), of=within)
     assert encoder.initialise().share == 1
     given = features(encoder, image[..., None].expand(-1, len(channels), -1, -1, 32))
     expected = of_images(encoder, net, image.expand(-1, 3, -1, -1))
@@ -114,7 +114,7 @@ def test_any_channels(tmp_path, channels):
 
 
 def test_kernels_are_bounded_along_the_axis():
-    encoder = Inflated(facts(), of=partial(Timm, name="test_convnext"), depth_kernel=3)
+    encoder = Inflated(spec(), of=partial(Timm, name="test_convnext"), depth_kernel=3)
     kernels = {tuple(m.kernel_size) for m in encoder.modules() if isinstance(m, nn.Conv3d)}
     assert (7, 7, 3) in kernels
     assert max(k[2] for k in kernels) == 4  # of the patches, which tile the volume
@@ -123,7 +123,7 @@ def test_kernels_are_bounded_along_the_axis():
 
 def test_random_kernels_keep_the_size_of_the_response():
     torch.manual_seed(0)
-    encoder, flat = Inflated(facts(), of=partial(Timm, name=NAME)), Timm(facts((32, 32)), name=NAME)
+    encoder, flat = Inflated(spec(), of=partial(Timm, name=NAME)), Timm(spec((32, 32)), name=NAME)
     thick = dict(encoder.trunk.named_parameters())
     for name, kernel in flat.trunk.named_parameters():
         if kernel.ndim == 4 and kernel.shape[-1] > 1:
@@ -133,7 +133,7 @@ def test_random_kernels_keep_the_size_of_the_response():
 
 @pytest.mark.parametrize("name", ["test_convnext", "test_efficientnet"])
 def test_copies_do_the_same(name):
-    encoder, volume = Inflated(facts(), of=partial(Timm, name=name)), noise(1, 1, 32, 32, 32)
+    encoder, volume = Inflated(spec(), of=partial(Timm, name=name)), noise(1, 1, 32, 32, 32)
     expected = features(encoder, volume)
     for other in (copy.deepcopy(encoder), pickle.loads(pickle.dumps(encoder))):
         assert_close(features(other, volume), expected)
@@ -141,12 +141,12 @@ def test_copies_do_the_same(name):
 
 def test_builds_from_its_option():
     overrides = ["model=encoder_decoder", "model/encoder=inflated", f"model.encoder.of.name={NAME}"]
-    encoder = instantiate(compose("train", overrides).model.encoder)(facts())
+    encoder = instantiate(compose("train", overrides).model.encoder)(spec())
     assert isinstance(encoder, Inflated)
 
 
 def test_learns_beneath_a_decoder():
-    learns(partial(Inflated, of=partial(Timm, name=NAME)), facts())
+    learns(partial(Inflated, of=partial(Timm, name=NAME)), spec())
 
 
 @pytest.mark.parametrize(
@@ -155,14 +155,14 @@ def test_learns_beneath_a_decoder():
 )
 def test_layers_that_are_not_known_are_refused(name, layer):
     with pytest.raises(InputError, match=rf"knows timm's ResNet, .* but no {layer} .*model/encoder=sliced runs any"):
-        Inflated(facts(), of=partial(Timm, name=name))
+        Inflated(spec(), of=partial(Timm, name=name))
 
 
 def test_bad_input():
     within = partial(Timm, name=NAME)
     with pytest.raises(InputError, match=r"model/encoder=inflated: slices are of volumes, the data has 2"):
-        Inflated(facts((32, 32)), of=within)
+        Inflated(spec((32, 32)), of=within)
     with pytest.raises(InputError, match=r"depth_kernel=2: expected an odd number of cells, or null"):
-        Inflated(facts(), of=within, depth_kernel=2)
+        Inflated(spec(), of=within, depth_kernel=2)
     with pytest.raises(InputError, match=r"depth_kernel=1 nothing reaches .* model/encoder=sliced"):
-        Inflated(facts(), of=within, depth_kernel=1)
+        Inflated(spec(), of=within, depth_kernel=1)

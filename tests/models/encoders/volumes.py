@@ -10,18 +10,18 @@ from torch import Tensor, nn
 from medseg.models.decoders.unet import UNet
 from medseg.models.encoder_decoder import EncoderDecoder
 from medseg.models.encoders.encoder import Encoder
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.sample import Channel
 
 MODALITIES = {n: tuple(Channel(name) for name in ("T1", "T1c", "T2", "FLAIR")[:n]) for n in (1, 2, 4)}
 BANDS = {n: tuple(Channel(f"X{i}") for i in range(n)) for n in (2, 3, 5, 13)}
 
 
-def facts(
+def spec(
     patch: Sequence[int] = (32, 32, 32), channels: Sequence[Channel] = MODALITIES[1], spacing: Sequence[float] = ()
-) -> Facts:
+) -> ModelSpec:
     n = len(patch)
-    return Facts(
+    return ModelSpec(
         in_channels=len(channels),
         out_channels=2,
         patch_shape=tuple(patch),
@@ -59,7 +59,7 @@ def features(encoder: Encoder, image: Tensor) -> list[Tensor]:
     return encoder.eval()(image)
 
 
-def learns(make: Callable[[Facts], Encoder], about: Facts, *, steps: int = 4) -> None:
+def learns(make: Callable[[ModelSpec], Encoder], about: ModelSpec, *, steps: int = 4) -> None:
     """Beneath a U-Net's decoder, the loss falls within a few steps on one batch, and every parameter is reached."""
     torch.manual_seed(0)
     decoder = partial(UNet, base_features=4, deep_supervision=False)

@@ -17,7 +17,7 @@ from medseg.models.encoders.encoder import check_features
 from medseg.models.huggingface.encoder import Transformers
 from medseg.models.huggingface.features import FAMILIES
 from medseg.models.huggingface.sizes import ALIASES, SIZES
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.sample import Channel
 
 PLAIN = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2}
@@ -65,8 +65,8 @@ def _quiet():
     transformers.logging.disable_progress_bar()
 
 
-def facts(channels=RGB, shape=(96, 128)):
-    return Facts(len(channels), 3, shape, (1.0, 1.0), (), (), channels)
+def spec(channels=RGB, shape=(96, 128)):
+    return ModelSpec(len(channels), 3, shape, (1.0, 1.0), (), (), channels)
 
 
 def noise(*shape, seed=0):
@@ -136,7 +136,7 @@ def folders(tmp_path_factory):
 
 
 def loaded(path, channels=RGB, **settings):
-    encoder = Transformers(facts(channels), weights=str(path), **settings).eval()
+    encoder = Transformers(spec(channels), weights=str(path), **settings).eval()
     return encoder, encoder.initialise()
 
 
@@ -178,7 +178,7 @@ def test_other_bands_respond_alike_to_an_image_that_is_equal_in_all(family, band
 @pytest.mark.parametrize("family", TINY)
 def test_any_multiple_of_the_divisor_and_every_parameter_counts(family):
     torch.manual_seed(0)
-    encoder = Transformers(facts(), family=family, config=TINY[family])
+    encoder = Transformers(spec(), family=family, config=TINY[family])
     for shape in ((1, 1), (3, 2)):
         check_features(encoder, 3, [s * d for s, d in zip(shape, encoder.divisor, strict=True)])
     shake(encoder).train()
@@ -188,7 +188,7 @@ def test_any_multiple_of_the_divisor_and_every_parameter_counts(family):
 
 @pytest.mark.parametrize("family", ["dinov2", "swin", "dinov3_convnext"])
 def test_survives_copying_and_pickling(family):
-    encoder = Transformers(facts(), family=family, config=TINY[family]).eval()
+    encoder = Transformers(spec(), family=family, config=TINY[family]).eval()
     image = image_of(family)
     with torch.no_grad():
         given = [
@@ -203,7 +203,7 @@ def test_survives_copying_and_pickling(family):
 
 def test_tokens_without_a_place_are_declared():
     for family, prefix in {"dinov2": 1, "dinov2_with_registers": 5, "dinov3_vit": 3, "siglip_vision_model": 0}.items():
-        encoder = Transformers(facts(), family=family, config=TINY[family])
+        encoder = Transformers(spec(), family=family, config=TINY[family])
         assert {(f.tokens, f.prefix) for f in encoder.features} == {(True, prefix)}
 
 
@@ -219,7 +219,7 @@ def test_blocks_behind_the_last_index_are_left_out(folders):
 
 
 def test_four_depths_are_evenly_spaced():
-    encoder = Transformers(facts(), family="vit", config={**MLP, "num_hidden_layers": 12})
+    encoder = Transformers(spec(), family="vit", config={**MLP, "num_hidden_layers": 12})
     assert encoder.indices == (2, 5, 8, 11)
 
 
@@ -227,20 +227,20 @@ def test_rebuilds_from_what_it_settled_where_the_folder_is_gone(folders, tmp_pat
     path, _ = folders("dinov3_vit")
     shutil.copytree(path, tmp_path / "model")
     given = {"weights": str(tmp_path / "model"), "config": {"pos_embed_rescale": None}}
-    encoder = Transformers(facts(), **given)
+    encoder = Transformers(spec(), **given)
     shutil.rmtree(tmp_path / "model")
     settled = json.loads(json.dumps(dict(encoder.settled)))
     assert settled["config"]["model_type"] == "dinov3_vit"
     assert settled["config"]["pos_embed_rescale"] is None
-    again = Transformers(facts(), **{**given, **settled})
+    again = Transformers(spec(), **{**given, **settled})
     assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in encoder.state_dict().items()}
     with pytest.raises(InputError, match="no such file or folder"):
-        Transformers(facts(), **given)
+        Transformers(spec(), **given)
 
 
 def test_segmenter_hands_on_what_the_encoder_settled():
     network = EncoderDecoder(
-        facts(), encoder=lambda f: Transformers(f, family="dinov2", config=TINY["dinov2"]), decoder=Linear
+        spec(), encoder=lambda f: Transformers(f, family="dinov2", config=TINY["dinov2"]), decoder=Linear
     )
     assert network.settled["encoder"]["config"]["hidden_size"] == 16
 
@@ -308,7 +308,7 @@ def test_weights_of_a_trained_encoder_of_ours(folders, tmp_path):
 
 def test_statistics_are_read_beside_the_weights(folders):
     path, _ = folders("vit")
-    found = Transformers(facts(), weights=str(path)).fetch(str(path))
+    found = Transformers(spec(), weights=str(path)).fetch(str(path))
     assert found.mean == (0.5, 0.4, 0.3)
     assert found.scale == pytest.approx(255)
     assert [c.name for c in found.channels] == ["R", "G", "B"]
@@ -325,7 +325,7 @@ def test_hub_gives_description_and_weights(folders, monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     monkeypatch.setattr("medseg.weights.hub._reach", lambda *_: None)
-    encoder = Transformers(facts(), weights="hf-hub:owner/name").eval()
+    encoder = Transformers(spec(), weights="hf-hub:owner/name").eval()
     assert "model.safetensors" not in asked
     assert encoder.initialise().share == 1
     image = image_of("convnext")
@@ -341,9 +341,9 @@ def test_hub_without_network_names_the_file_option(monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     with pytest.raises(InputError, match=r"owner/name can't be reached; .*=FILE, or its whole folder") as caught:
-        Transformers(facts(), weights="hf-hub:owner/name")
+        Transformers(spec(), weights="hf-hub:owner/name")
     assert "\n" not in str(caught.value)
-    Transformers(facts(), weights="hf-hub:owner/name", config={"model_type": "convnext", **PYRAMID})
+    Transformers(spec(), weights="hf-hub:owner/name", config={"model_type": "convnext", **PYRAMID})
 
 
 @pytest.mark.parametrize(
@@ -362,7 +362,7 @@ def test_hub_without_network_names_the_file_option(monkeypatch):
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_in_one_line(settings, told):
     with pytest.raises(InputError) as caught:
-        Transformers(facts(), **settings)
+        Transformers(spec(), **settings)
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -372,9 +372,9 @@ def test_family_that_contradicts_the_folder_is_refused(folders):
     with pytest.raises(
         InputError, match=r"family=swin, but model\.encoder\.weights=.* are of vit; leave the family out"
     ):
-        Transformers(facts(), family="swin", weights=str(path))
+        Transformers(spec(), family="swin", weights=str(path))
 
 
 def test_volumes_are_refused():
     with pytest.raises(InputError, match="the data has 3; choose a network for volumes"):
-        Transformers(Facts(1, 2, (32, 32, 32), (1.0,) * 3, (), ()))
+        Transformers(ModelSpec(1, 2, (32, 32, 32), (1.0,) * 3, (), ()))

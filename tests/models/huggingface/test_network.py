@@ -16,7 +16,7 @@ from medseg.models.huggingface.mask2former import HfMask2Former
 from medseg.models.huggingface.oneformer import TASK, HfOneFormer
 from medseg.models.huggingface.segformer import HfSegformer
 from medseg.models.huggingface.upernet import HfUperNet
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.sample import Channel
 from tests.models.test_contract import CONF, SMALL
 
@@ -32,8 +32,8 @@ def _quiet():
     transformers.logging.disable_progress_bar()
 
 
-def facts(channels=RGB, classes=K):
-    return Facts(len(channels), classes, (32, 64), (1.0, 1.0), (), (), channels)
+def spec(channels=RGB, classes=K):
+    return ModelSpec(len(channels), classes, (32, 64), (1.0, 1.0), (), (), channels)
 
 
 def noise(*shape):
@@ -88,7 +88,7 @@ def folders(tmp_path_factory):
 
 
 def loaded(kind, path, channels=RGB, classes=K, **settings):
-    network = NETWORKS[kind](facts(channels, classes), weights=str(path), **settings).eval()
+    network = NETWORKS[kind](spec(channels, classes), weights=str(path), **settings).eval()
     return network, network.initialise()
 
 
@@ -137,7 +137,7 @@ def test_encoder_alone_is_taken_under_a_smaller_share(tmp_path):
     encoder = shake(transformers.SwinBackbone(swin))
     encoder.save_pretrained(tmp_path)
     given = {"size": "swin_tiny", "config": config}
-    network, before = HfMask2Former(facts(), weights=str(tmp_path), **given), None
+    network, before = HfMask2Former(spec(), weights=str(tmp_path), **given), None
     before = {name: t.clone() for name, t in network.state_dict().items()}
     with pytest.raises(InputError, match=r"model\.least_share") as caught:
         network.initialise()
@@ -154,22 +154,22 @@ def test_encoder_alone_is_taken_under_a_smaller_share(tmp_path):
 def test_folder_of_another_network_is_refused(folders):
     path, _ = folders("segformer")
     with pytest.raises(InputError, match=r"got a network of type segformer, for model expected one of upernet"):
-        HfUperNet(facts(), weights=str(path))
+        HfUperNet(spec(), weights=str(path))
 
 
 def test_configuration_keeps_what_the_folder_told(folders):
     path, _ = folders("segformer")
     cfg = OmegaConf.merge(OmegaConf.load(CONF / "hf_segformer.yaml"), {"weights": str(path)})
     OmegaConf.set_struct(cfg, True)
-    network = _made(facts(), cfg)
+    network = _made(spec(), cfg)
     assert json.loads(json.dumps(OmegaConf.to_container(cfg)))["config"]["model_type"] == "segformer"
     cfg.weights = "/gone"
-    again = instantiate(cfg)(facts())
+    again = instantiate(cfg)(spec())
     assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in network.state_dict().items()}
 
 
 def test_queries_survive_pickling_after_use():
-    network = HfMask2Former(facts(), config=SMALL["hf_mask2former"]["config"]).eval()
+    network = HfMask2Former(spec(), config=SMALL["hf_mask2former"]["config"]).eval()
     image = noise(1, 3, 32, 32)
     with torch.no_grad():
         given = network(image)
@@ -191,6 +191,6 @@ def test_queries_survive_pickling_after_use():
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_in_one_line(network, settings, told):
     with pytest.raises(InputError) as caught:
-        network(facts(), **settings)
+        network(spec(), **settings)
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)

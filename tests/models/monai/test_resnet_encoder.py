@@ -12,7 +12,7 @@ from medseg.errors import InputError
 from medseg.models.encoders.encoder import check_features
 from medseg.models.monai.resnet_encoder import MonaiResNet, Thinned
 from tests.models.encoders.spectral import assert_close, recorded
-from tests.models.encoders.volumes import BANDS, MODALITIES, facts, features, learns, noise, scrambled, written
+from tests.models.encoders.volumes import BANDS, MODALITIES, features, learns, noise, scrambled, spec, written
 
 WIDTH = 8
 KINDS = {  # by depth: block, layers, shortcut
@@ -40,7 +40,7 @@ def expected(net: ResNet, image: torch.Tensor) -> list[torch.Tensor]:
 def test_takes_the_names_of_medicalnet(tmp_path, depth, ndim):
     net, image = upstream(depth, ndim), noise(1, 1, *(64, 32, 32)[:ndim])
     file = written(tmp_path / "resnet_23dataset.pth", net.state_dict(), "module.")
-    encoder = MonaiResNet(facts((32,) * ndim), depth=depth, width=WIDTH, weights=file)
+    encoder = MonaiResNet(spec((32,) * ndim), depth=depth, width=WIDTH, weights=file)
     assert encoder.initialise().share == 1
     assert_close(features(encoder, image), expected(net, image))
 
@@ -48,7 +48,7 @@ def test_takes_the_names_of_medicalnet(tmp_path, depth, ndim):
 def test_a_bias_before_a_normalisation_is_taken_into_it(tmp_path):
     net, image = upstream(bias=True), noise(1, 1, 32, 32, 32)
     assert net.layer2[0].downsample[0].bias.abs().min() > 0
-    encoder = MonaiResNet(facts(), depth=10, width=WIDTH, weights=written(tmp_path / "a.pt", net.state_dict()))
+    encoder = MonaiResNet(spec(), depth=10, width=WIDTH, weights=written(tmp_path / "a.pt", net.state_dict()))
     report = encoder.initialise()
     assert not [row for row in report.rows if row.how == "unexpected"]
     assert_close(features(encoder, image), expected(net, image))
@@ -60,7 +60,7 @@ def test_a_bias_before_a_normalisation_is_taken_into_it(tmp_path):
 def test_other_channels_than_one_respond_alike_where_all_are_equal(tmp_path, ndim, channels):
     net, image = upstream(ndim=ndim), noise(1, 1, *(32,) * ndim)
     file = written(tmp_path / "a.pt", net.state_dict())
-    encoder = MonaiResNet(facts((32,) * ndim, channels), depth=10, width=WIDTH, weights=file)
+    encoder = MonaiResNet(spec((32,) * ndim, channels), depth=10, width=WIDTH, weights=file)
     assert encoder.initialise().share == 1
     check_features(encoder, len(channels), (32,) * ndim)
     equal = image.expand(-1, len(channels), *image.shape[2:])
@@ -68,7 +68,7 @@ def test_other_channels_than_one_respond_alike_where_all_are_equal(tmp_path, ndi
 
 
 def test_stem_may_stride_less_along_some_axis():
-    encoder = MonaiResNet(facts(), depth=10, width=WIDTH, stem_stride=(2, 2, 1))
+    encoder = MonaiResNet(spec(), depth=10, width=WIDTH, stem_stride=(2, 2, 1))
     assert encoder.divisor == (32, 32, 16)
     assert encoder.features[1].stride == (4, 4, 2)
     check_features(encoder, 1, (64, 32, 48))
@@ -86,7 +86,7 @@ def test_thinned_shortcut_is_monais_but_for_the_gradient():
 
 @pytest.mark.parametrize("depth", [10, 18])
 def test_learns_beneath_a_decoder(depth):
-    learns(partial(MonaiResNet, depth=depth, width=WIDTH), facts(channels=MODALITIES[2]))
+    learns(partial(MonaiResNet, depth=depth, width=WIDTH), spec(channels=MODALITIES[2]))
 
 
 def test_pretrained_is_medicalnets_and_names_a_file_where_there_is_no_network(tmp_path, monkeypatch):
@@ -100,7 +100,7 @@ def test_pretrained_is_medicalnets_and_names_a_file_where_there_is_no_network(tm
     monkeypatch.setattr("medseg.weights.hub._reach", lambda *_: None)
     for depth in (10, 101):
         with pytest.raises(InputError, match=r"can't be reached.*model\.encoder\.weights=FILE"):
-            MonaiResNet(facts(), depth=depth, width=WIDTH, weights="pretrained").initialise()
+            MonaiResNet(spec(), depth=depth, width=WIDTH, weights="pretrained").initialise()
     assert asked == [
         ("TencentMedicalNet/MedicalNet-Resnet10", "resnet_10_23dataset.pth"),
         ("TencentMedicalNet/MedicalNet-Resnet101", "resnet_101.pth"),
@@ -117,4 +117,4 @@ def test_pretrained_is_medicalnets_and_names_a_file_where_there_is_no_network(tm
 )
 def test_settings_that_do_not_fit_are_refused(settings, words):
     with pytest.raises(InputError, match=words):
-        MonaiResNet(facts(), width=WIDTH, **settings)
+        MonaiResNet(spec(), width=WIDTH, **settings)

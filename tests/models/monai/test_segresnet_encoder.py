@@ -11,7 +11,7 @@ from medseg.errors import InputError
 from medseg.models.encoders.encoder import check_features
 from medseg.models.monai.segresnet_encoder import MonaiSegResNet
 from tests.models.encoders.spectral import assert_close
-from tests.models.encoders.volumes import BANDS, MODALITIES, facts, features, learns, noise, scrambled, written
+from tests.models.encoders.volumes import BANDS, MODALITIES, features, learns, noise, scrambled, spec, written
 
 SMALL = {"init_filters": 8, "blocks": (1, 1, 2)}
 
@@ -28,7 +28,7 @@ def expected(net: SegResNet, image: torch.Tensor) -> list[torch.Tensor]:
 @pytest.mark.parametrize("ndim", [2, 3])
 def test_takes_whole_segresnets(tmp_path, ndim):
     net, image = plain(ndim), noise(2, 1, *(16, 24, 16)[:ndim])
-    encoder = MonaiSegResNet(facts((16,) * ndim), **SMALL, weights=written(tmp_path / "a.pt", net.state_dict()))
+    encoder = MonaiSegResNet(spec((16,) * ndim), **SMALL, weights=written(tmp_path / "a.pt", net.state_dict()))
     assert encoder.initialise().share == 1
     assert_close(features(encoder, image), expected(net, image))
 
@@ -37,7 +37,7 @@ def test_takes_whole_segresnets(tmp_path, ndim):
 def test_takes_whole_segresnet_ds(tmp_path, norm):
     net = scrambled(SegResNetDS(3, 8, 1, norm=norm, blocks_down=(1, 1, 2)))
     file = written(tmp_path / "a.pt", net.state_dict())
-    encoder = MonaiSegResNet(facts(), kind="ds", norm=norm, **SMALL, weights=file)
+    encoder = MonaiSegResNet(spec(), kind="ds", norm=norm, **SMALL, weights=file)
     assert encoder.initialise().share == 1
     image = noise(1, 1, 16, 24, 16)
     with torch.no_grad():
@@ -47,7 +47,7 @@ def test_takes_whole_segresnet_ds(tmp_path, norm):
 def test_takes_the_image_encoder_of_vista3d(tmp_path):
     net = scrambled(SegResNetDS2(3, 8, 1, norm="instance", blocks_down=(1, 1, 2)))
     file = written(tmp_path / "model.pt", net.state_dict(), "image_encoder.")
-    encoder = MonaiSegResNet(facts(), kind="ds", norm="instance", **SMALL, weights=file)
+    encoder = MonaiSegResNet(spec(), kind="ds", norm="instance", **SMALL, weights=file)
     assert encoder.initialise().share == 1
     image = noise(1, 1, 16, 16, 24)
     with torch.no_grad():
@@ -59,7 +59,7 @@ def test_strides_and_kernels_follow_the_spacing(tmp_path):
     net = scrambled(SegResNetDS(3, 8, 1, norm="instance", blocks_down=(1, 1, 1, 1), resolution=spacing))
     file = written(tmp_path / "a.pt", net.state_dict())
     encoder = MonaiSegResNet(
-        facts(spacing=spacing), kind="ds", norm="instance", init_filters=8, blocks=(1, 1, 1, 1), anisotropic=True,
+        spec(spacing=spacing), kind="ds", norm="instance", init_filters=8, blocks=(1, 1, 1, 1), anisotropic=True,
         weights=file,
     )  # fmt: skip
     assert [f.stride for f in encoder.features] == [(1, 1, 1), (2, 2, 1), (4, 4, 2), (8, 8, 4)]
@@ -77,7 +77,7 @@ def test_strides_and_kernels_follow_the_spacing(tmp_path):
 def test_other_channels_than_one_respond_alike_where_all_are_equal(tmp_path, ndim, channels):
     net, image = plain(ndim), noise(1, 1, *(16,) * ndim)
     file = written(tmp_path / "a.pt", net.state_dict())
-    encoder = MonaiSegResNet(facts((16,) * ndim, channels), **SMALL, weights=file)
+    encoder = MonaiSegResNet(spec((16,) * ndim, channels), **SMALL, weights=file)
     assert encoder.initialise().share == 1
     check_features(encoder, len(channels), (16,) * ndim)
     equal = image.expand(-1, len(channels), *image.shape[2:])
@@ -86,7 +86,7 @@ def test_other_channels_than_one_respond_alike_where_all_are_equal(tmp_path, ndi
 
 @pytest.mark.parametrize("settings", [{}, {"kind": "ds", "norm": "batch"}])
 def test_learns_beneath_a_decoder(settings):
-    learns(partial(MonaiSegResNet, **SMALL, **settings), facts((16, 16, 16), MODALITIES[2]))
+    learns(partial(MonaiSegResNet, **SMALL, **settings), spec((16, 16, 16), MODALITIES[2]))
 
 
 @pytest.mark.parametrize(
@@ -100,4 +100,4 @@ def test_learns_beneath_a_decoder(settings):
 )
 def test_settings_that_do_not_fit_are_refused(settings, words):
     with pytest.raises(InputError, match=words):
-        MonaiSegResNet(facts(), **{**SMALL, **settings})
+        MonaiSegResNet(spec(), **{**SMALL, **settings})

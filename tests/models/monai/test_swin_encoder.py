@@ -12,7 +12,7 @@ from medseg.errors import InputError
 from medseg.models.encoders.encoder import check_features
 from medseg.models.monai.swin_encoder import SwinViT
 from tests.models.encoders.spectral import assert_close
-from tests.models.encoders.volumes import BANDS, MODALITIES, facts, features, learns, noise, scrambled, written
+from tests.models.encoders.volumes import BANDS, MODALITIES, features, learns, noise, scrambled, spec, written
 
 SMALL = {"feature_size": 12, "depths": (1, 1, 1, 2), "num_heads": (2, 2, 2, 2), "window_size": 3}
 FC = {"linear1": "fc1", "linear2": "fc2"}
@@ -39,7 +39,7 @@ def test_takes_the_file_that_monais_own_loader_takes(tmp_path):
     net, image = upstream(), noise(1, 1, 32, 32, 64)
     file = written(tmp_path / "model_swinvit.pt", self_supervised(net), epoch=1)
     upstream().load_from(torch.load(file, weights_only=True))  # no KeyError: these are its names
-    encoder = SwinViT(facts(), **SMALL, weights=file)
+    encoder = SwinViT(spec(), **SMALL, weights=file)
     report = encoder.initialise()
     assert report.share == 1
     assert {row.name for row in report.rows if row.how == "unexpected"} == {
@@ -57,7 +57,7 @@ def test_takes_disruptive_autoencoders(tmp_path):
         assert filter_swinunetr(theirs, tensor)[0] == f"swinViT.{name}"  # MONAI's own renaming agrees
         state[theirs] = tensor
     torch.save({"model": state | {"encoder.mask_token": torch.ones(1, 1, 12)}}, tmp_path / "ssl.pth")
-    encoder = SwinViT(facts(), **SMALL, weights=str(tmp_path / "ssl.pth"))
+    encoder = SwinViT(spec(), **SMALL, weights=str(tmp_path / "ssl.pth"))
     assert encoder.initialise().share == 1
     assert_close(features(encoder, image), expected(net, image))
 
@@ -65,7 +65,7 @@ def test_takes_disruptive_autoencoders(tmp_path):
 @pytest.mark.parametrize(("ndim", "use_v2"), [(3, True), (2, False)])
 def test_takes_whole_swin_unetrs(tmp_path, ndim, use_v2):
     net, image = upstream(ndim, use_v2=use_v2), noise(2, 1, *(32, 64, 32)[:ndim])
-    encoder = SwinViT(facts((32,) * ndim), **SMALL, use_v2=use_v2, weights=written(tmp_path / "a.pt", net.state_dict()))
+    encoder = SwinViT(spec((32,) * ndim), **SMALL, use_v2=use_v2, weights=written(tmp_path / "a.pt", net.state_dict()))
     assert encoder.initialise().share == 1
     assert_close(features(encoder, image), expected(net, image))
 
@@ -75,7 +75,7 @@ def test_takes_whole_swin_unetrs(tmp_path, ndim, use_v2):
 )
 def test_other_channels_than_one_respond_alike_where_all_are_equal(tmp_path, ndim, channels):
     net, image = upstream(ndim), noise(1, 1, *(32,) * ndim)
-    encoder = SwinViT(facts((32,) * ndim, channels), **SMALL, weights=written(tmp_path / "a.pt", net.state_dict()))
+    encoder = SwinViT(spec((32,) * ndim, channels), **SMALL, weights=written(tmp_path / "a.pt", net.state_dict()))
     assert encoder.initialise().share == 1
     check_features(encoder, len(channels), (32,) * ndim)
     equal = image.expand(-1, len(channels), *image.shape[2:])
@@ -84,7 +84,7 @@ def test_other_channels_than_one_respond_alike_where_all_are_equal(tmp_path, ndi
 
 def test_other_windows_get_resampled_offsets(tmp_path):
     file = written(tmp_path / "a.pt", self_supervised(upstream()))
-    encoder = SwinViT(facts(), **{**SMALL, "window_size": 4}, weights=file)
+    encoder = SwinViT(spec(), **{**SMALL, "window_size": 4}, weights=file)
     report = encoder.initialise()
     assert report.share == 1
     adapted = {row.name.rpartition(".")[2] for row in report.rows if row.how == "adapted"}
@@ -92,11 +92,11 @@ def test_other_windows_get_resampled_offsets(tmp_path):
 
 
 def test_learns_beneath_a_decoder():
-    learns(partial(SwinViT, **SMALL), facts(channels=MODALITIES[2]))
+    learns(partial(SwinViT, **SMALL), spec(channels=MODALITIES[2]))
 
 
 def test_pretrained_reads_torchs_cache_and_names_a_file_where_there_is_no_network(tmp_path, monkeypatch):
-    encoder = SwinViT(facts(), **SMALL, weights="pretrained")
+    encoder = SwinViT(spec(), **SMALL, weights="pretrained")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
 
     def fail(*_, **__):
@@ -120,4 +120,4 @@ def test_pretrained_reads_torchs_cache_and_names_a_file_where_there_is_no_networ
 )
 def test_settings_that_do_not_fit_are_refused(settings, words):
     with pytest.raises(InputError, match=words):
-        SwinViT(facts(), **{**SMALL, **settings})
+        SwinViT(spec(), **{**SMALL, **settings})

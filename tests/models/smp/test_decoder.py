@@ -8,7 +8,7 @@ from medseg.errors import InputError
 from medseg.models.encoders.encoder import Feature
 from medseg.models.smp.decoder import Smp
 from medseg.models.smp.network import ARCHITECTURES
-from tests.models.decoders.test_contract import draw, facts
+from tests.models.decoders.test_contract import draw, spec
 
 SETTINGS = {  # of smp's own model, and of its decoder
     "Unet": ({}, {"decoder_channels": [16, 16, 16, 8, 8]}),
@@ -48,7 +48,7 @@ def test_logits_are_those_of_the_library_s_whole_model(architecture, encoder):
         given = theirs.encoder(image)[1:]
         given = given[1:] if given[0].shape[1] == 0 else given
         features = [Feature(g.shape[1], (64 // g.shape[2],) * 2) for g in given]
-        ours = Smp(facts((64, 96)), features, architecture=architecture, settings=settings).eval()
+        ours = Smp(spec((64, 96)), features, architecture=architecture, settings=settings).eval()
         ours.net.load_state_dict(theirs.decoder.state_dict())
         ours.head.load_state_dict(theirs.segmentation_head.state_dict())
         torch.testing.assert_close(ours(given, image), theirs(image), rtol=0, atol=0)
@@ -68,12 +68,12 @@ def test_logits_are_those_of_the_library_s_whole_model(architecture, encoder):
 )
 def test_which_feature_each_level_is_taken_from(architecture, features, read):
     settings = {"decoder_segmentation_channels": 32} if architecture == "FPN" else {}
-    assert Smp(facts((64, 64)), features, architecture=architecture, settings=settings).source == read
+    assert Smp(spec((64, 64)), features, architecture=architecture, settings=settings).source == read
 
 
 def test_levels_are_interpolated_to_multiples_of_the_coarsest():
     features = [Feature(4, (14, 14), tokens=True)] * 4
-    decoder = Smp(facts((42, 70)), features, architecture="UnetPlusPlus", settings={"decoder_channels": [8] * 5}).eval()
+    decoder = Smp(spec((42, 70)), features, architecture="UnetPlusPlus", settings={"decoder_channels": [8] * 5}).eval()
     with torch.no_grad():  # 3 x 5 tokens, of which 2 x 3 are the coarsest
         assert decoder(*draw((42, 70), features)).shape == (2, 3, 64, 96)
 
@@ -98,18 +98,18 @@ def test_levels_are_interpolated_to_multiples_of_the_coarsest():
 )
 def test_what_does_not_fit_is_refused_in_one_line(features, settings, told):
     with pytest.raises(InputError, match=told) as caught:
-        Smp(facts((64, 64)), features, **settings)
+        Smp(spec((64, 64)), features, **settings)
     assert "\n" not in str(caught.value)
     assert "given" not in smp.encoders.encoders
 
 
 def test_volumes_are_refused_and_decoders_for_them_named():
     with pytest.raises(InputError, match="the data has 3; choose a decoder for volumes: model/decoder=unet"):
-        Smp(facts((16, 16, 16)), [Feature(4, (2, 2, 2))])
+        Smp(spec((16, 16, 16)), [Feature(4, (2, 2, 2))])
 
 
 def test_pan_needs_eight_coarse_cells():
-    decoder = Smp(facts((128, 64)), PYRAMID[:3], architecture="PAN", settings={"decoder_channels": 8})
+    decoder = Smp(spec((128, 64)), PYRAMID[:3], architecture="PAN", settings={"decoder_channels": 8})
     with pytest.raises(
         InputError, match=r"got coarsest features of shape \(8, 4\), expected 8 cells or more on each axis"
     ):

@@ -3,7 +3,7 @@ import segmentation_models_pytorch as smp
 import torch
 
 from medseg.errors import InputError
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.models.smp.network import ARCHITECTURES, Smp
 from tests.models.test_contract import CONF, FLAT
 
@@ -11,8 +11,10 @@ TINY = "tu-test_resnet"
 CHANNELS = {"decoder_channels": [16, 16, 16, 16, 16]}
 
 
-def facts(patch=(64, 64), in_channels=5):
-    return Facts(in_channels=in_channels, out_channels=3, patch_shape=patch, spacing=(1.0, 1.0), kernels=(), strides=())
+def spec(patch=(64, 64), in_channels=5):
+    return ModelSpec(
+        in_channels=in_channels, out_channels=3, patch_shape=patch, spacing=(1.0, 1.0), kernels=(), strides=()
+    )
 
 
 def noise(*shape):
@@ -27,7 +29,7 @@ def test_every_architecture_has_a_yaml():
 
 @pytest.mark.parametrize("in_channels", [3, 5])
 def test_logits_are_those_of_the_library(in_channels):
-    ours = Smp(facts(in_channels=in_channels), architecture="Unet", encoder="mobilenet_v2").eval()
+    ours = Smp(spec(in_channels=in_channels), architecture="Unet", encoder="mobilenet_v2").eval()
     theirs = smp.Unet("mobilenet_v2", encoder_weights=None, in_channels=in_channels, classes=3).eval()
     theirs.load_state_dict(ours.net.state_dict())
     image = noise(1, in_channels, 32, 64)
@@ -38,7 +40,7 @@ def test_logits_are_those_of_the_library(in_channels):
 
 @pytest.mark.parametrize("architecture, last", [("Unet", True), ("FPN", False)])
 def test_kernels_and_features_have_their_channels_last(architecture, last):
-    network = Smp(facts(in_channels=3), architecture=architecture, encoder="resnet18").eval()
+    network = Smp(spec(in_channels=3), architecture=architecture, encoder="resnet18").eval()
     with torch.no_grad():
         features = network.encode(noise(1, 3, 64, 64))
     assert [f.is_contiguous(memory_format=torch.channels_last) for f in features] == [last] * 5
@@ -47,7 +49,7 @@ def test_kernels_and_features_have_their_channels_last(architecture, last):
 @pytest.mark.parametrize("architecture", ["Unet", "UnetPlusPlus"])
 def test_attention_adds_weights_that_are_all_used(architecture):
     plain, scse = (
-        Smp(facts(), architecture=architecture, encoder=TINY, attention=a, **CHANNELS).train() for a in (None, "scse")
+        Smp(spec(), architecture=architecture, encoder=TINY, attention=a, **CHANNELS).train() for a in (None, "scse")
     )
     added = {n for n, _ in scse.named_parameters()} - {n for n, _ in plain.named_parameters()}
     assert added
@@ -57,7 +59,7 @@ def test_attention_adds_weights_that_are_all_used(architecture):
 
 
 def test_stages_beyond_the_depth_are_dropped():
-    network = Smp(facts(), architecture="PSPNet", encoder="resnet18")
+    network = Smp(spec(), architecture="PSPNet", encoder="resnet18")
     assert not any(".layer3." in name or ".layer4." in name for name, _ in network.named_parameters())
     assert any(".layer2." in name for name, _ in network.named_parameters())
     assert network.divisor == (8, 8)
@@ -73,7 +75,7 @@ def test_stages_beyond_the_depth_are_dropped():
     ],
 )
 def test_divisor_is_the_stride_and_every_multiple_runs(architecture, settings, divisor):
-    network = Smp(facts(), architecture=architecture, encoder=TINY, **settings).eval()
+    network = Smp(spec(), architecture=architecture, encoder=TINY, **settings).eval()
     assert network.divisor == (divisor, divisor)
     with torch.no_grad():
         for shape in ((divisor, divisor), (3 * divisor, divisor), (2 * divisor, 5 * divisor)):
@@ -83,7 +85,7 @@ def test_divisor_is_the_stride_and_every_multiple_runs(architecture, settings, d
 
 
 def test_pan_needs_eight_coarse_cells():
-    network = Smp(facts(), architecture="PAN", encoder=TINY).eval()
+    network = Smp(spec(), architecture="PAN", encoder=TINY).eval()
     assert network.nearest((50, 130)) == (128, 144)
     with pytest.raises(
         InputError, match=r"got an image of shape \(64, 160\), expected \(128, 128\) or more; pad to \(128, 160\)"
@@ -95,7 +97,7 @@ def test_pan_needs_eight_coarse_cells():
 
 def test_dpt_learns_positions_of_the_patch_and_takes_other_shapes():
     settings = {"decoder_intermediate_channels": [8] * 4, "decoder_fusion_channels": 8}
-    network = Smp(facts((60, 90)), architecture="DPT", encoder="tu-test_vit", **settings).eval()
+    network = Smp(spec((60, 90)), architecture="DPT", encoder="tu-test_vit", **settings).eval()
     assert network.divisor == (32, 32)
     positions = network.net.encoder.model.pos_embed
     assert positions.shape[1] == 1 + 4 * 6  # a class token, and a patch of 64 x 96 in tokens of 16
@@ -104,7 +106,7 @@ def test_dpt_learns_positions_of_the_patch_and_takes_other_shapes():
 
 
 def test_encoder_of_fixed_size_takes_the_patch_only():
-    network = Smp(facts((40, 64)), architecture="FPN", encoder="tu-test_maxvit").eval()
+    network = Smp(spec((40, 64)), architecture="FPN", encoder="tu-test_maxvit").eval()
     assert network.fixed_shape == (64, 64) == network.nearest((40, 64))
     with torch.no_grad():
         assert network(noise(1, 5, 64, 64)).shape == (1, 3, 64, 64)
@@ -134,5 +136,5 @@ def test_encoder_of_fixed_size_takes_the_patch_only():
 )
 def test_what_does_not_fit_is_refused_in_one_line(settings, told):
     with pytest.raises(InputError, match=told) as caught:
-        Smp(facts(), **({"architecture": "Unet", "encoder": TINY} | settings))
+        Smp(spec(), **({"architecture": "Unet", "encoder": TINY} | settings))
     assert "\n" not in str(caught.value)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
 from medseg.models.monai.segresnet import SegResNet
-from medseg.models.network import Facts, Network
+from medseg.models.network import ModelSpec, Network
 from medseg.models.smp.network import Smp
 from medseg.models.temporal.attention import Attention, day_encoding
 from medseg.models.temporal.network import SeriesNetwork
@@ -25,49 +25,49 @@ CONF = Path(__file__).parents[3] / "conf" / "temporal"
 OPTIONS = sorted(path.stem for path in CONF.glob("*.yaml"))
 T, C, K = 4, 2, 3
 SHAPE = (32, 64)
-FACTS = Facts(C, K, SHAPE, (1.0, 1.0), ((3, 3),) * 3, ((1, 1), (2, 2), (2, 2)))
+FACTS = ModelSpec(C, K, SHAPE, (1.0, 1.0), ((3, 3),) * 3, ((1, 1), (2, 2), (2, 2)))
 TINY = "tu-test_resnet"
 
 
-def unet(facts: Facts) -> Network:
-    return UNet(facts, base_features=4)
+def unet(spec: ModelSpec) -> Network:
+    return UNet(spec, base_features=4)
 
 
-def smp(facts: Facts) -> Network:
-    return Smp(facts, architecture="Unet", encoder=TINY, decoder_channels=[16, 16, 16, 16, 16])
+def smp(spec: ModelSpec) -> Network:
+    return Smp(spec, architecture="Unet", encoder=TINY, decoder_channels=[16, 16, 16, 16, 16])
 
 
-def fpn(facts: Facts) -> Network:  # leaves out the first features of its encoder
+def fpn(spec: ModelSpec) -> Network:  # leaves out the first features of its encoder
     small = {"decoder_pyramid_channels": 32, "decoder_segmentation_channels": 32}
-    return Smp(facts, architecture="FPN", encoder=TINY, **small)
+    return Smp(spec, architecture="FPN", encoder=TINY, **small)
 
 
-def dpt(facts: Facts) -> Network:  # has tokens beside grids
+def dpt(spec: ModelSpec) -> Network:  # has tokens beside grids
     small = {"decoder_intermediate_channels": [8, 8, 8, 8], "decoder_fusion_channels": 8}
-    return Smp(facts, architecture="DPT", encoder="tu-test_vit", **small)
+    return Smp(spec, architecture="DPT", encoder="tu-test_vit", **small)
 
 
-def segresnet(facts: Facts) -> Network:  # one piece: its logits are pooled
-    return SegResNet(facts, init_filters=8, blocks_down=[1, 1], blocks_up=[1])
+def segresnet(spec: ModelSpec) -> Network:  # one piece: its logits are pooled
+    return SegResNet(spec, init_filters=8, blocks_down=[1, 1], blocks_up=[1])
 
 
-def segmenter(facts: Facts) -> Network:
+def segmenter(spec: ModelSpec) -> Network:
     small = ["model.encoder.name=test_resnet", "model/decoder=unet", "model.decoder.base_features=4"]
-    return instantiate(compose("train", ["model=encoder_decoder", *small]).model)(facts)
+    return instantiate(compose("train", ["model=encoder_decoder", *small]).model)(spec)
 
 
-def tokens(facts: Facts) -> Network:  # of one stride, without a grid
+def tokens(spec: ModelSpec) -> Network:  # of one stride, without a grid
     small = ["token=8", "width=24", "depth=4", "num_heads=3"]
     chosen = ["model=encoder_decoder", "model/encoder=channel_vit", *(f"model.encoder.{s}" for s in small)]
-    return instantiate(compose("train", chosen).model)(facts)
+    return instantiate(compose("train", chosen).model)(spec)
 
 
-INNER: dict[str, Callable[[Facts], Network]] = {
+INNER: dict[str, Callable[[ModelSpec], Network]] = {
     f.__name__: f for f in (unet, smp, fpn, dpt, segmenter, tokens, segresnet)
 }
 
 
-def build(option: str, make: Callable[[Facts], Network], *, fresh: bool = False) -> SeriesNetwork:
+def build(option: str, make: Callable[[ModelSpec], Network], *, fresh: bool = False) -> SeriesNetwork:
     torch.manual_seed(0)
     network = instantiate(OmegaConf.load(CONF / f"{option}.yaml"))(FACTS, make, dates=T)
     if option != "stack" and not fresh:  # concat begins as a mean, and attention without a word of when
@@ -199,7 +199,7 @@ def test_mean_of_logits_or_features_is_what_torch_gives(inner: str) -> None:
 
 
 def test_deep_supervision_pools_every_level() -> None:
-    for inner in (unet, lambda facts: UNet(facts, base_features=4)):
+    for inner in (unet, lambda spec: UNet(spec, base_features=4)):
         levels = build("attention", inner).train()(**series())
         assert [tuple(level.shape) for level in levels] == [(2, K, 32, 64), (2, K, 16, 32)]
 
@@ -207,9 +207,9 @@ def test_deep_supervision_pools_every_level() -> None:
 class Whole(Network):
     """A network in one piece, with logits of two levels while it trains."""
 
-    def __init__(self, facts: Facts) -> None:
-        super().__init__(facts.in_channels, (2, 2))
-        self.net = nn.Conv2d(facts.in_channels, facts.out_channels, 1)
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec.in_channels, (2, 2))
+        self.net = nn.Conv2d(spec.in_channels, spec.out_channels, 1)
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         logits = self.net(image)
@@ -317,8 +317,8 @@ def test_concat_begins_as_the_mean_over_all_slots() -> None:
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_volumes_too(option: str) -> None:
-    facts = Facts(C, K, (8, 8, 8), (1.0,) * 3, ((3, 3, 3),) * 2, ((1, 1, 1), (2, 2, 2)))
-    network = instantiate(OmegaConf.load(CONF / f"{option}.yaml"))(facts, unet, dates=T).eval()
+    spec = ModelSpec(C, K, (8, 8, 8), (1.0,) * 3, ((3, 3, 3),) * 2, ((1, 1, 1), (2, 2, 2)))
+    network = instantiate(OmegaConf.load(CONF / f"{option}.yaml"))(spec, unet, dates=T).eval()
     assert logits_of(network, image=drawn(1, T, C, 8, 8, 16)).shape == (1, K, 8, 8, 16)
 
 

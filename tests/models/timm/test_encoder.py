@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from medseg.errors import InputError
 from medseg.models.decoders.neck import to_grid
 from medseg.models.encoders.encoder import check_features
-from medseg.models.network import Facts
+from medseg.models.network import ModelSpec
 from medseg.models.timm import hub
 from medseg.models.timm.encoder import Timm
 from medseg.sample import Channel
@@ -67,9 +67,9 @@ FAMILIES = QUICK | LARGER
 RGB = (Channel("R"), Channel("G"), Channel("B"))
 
 
-def facts(n: int = 3, patch: tuple[int, ...] = (64, 96)) -> Facts:
+def spec(n: int = 3, patch: tuple[int, ...] = (64, 96)) -> ModelSpec:
     channels = RGB if n == 3 else tuple(Channel(f"band{i}") for i in range(n))
-    return Facts(
+    return ModelSpec(
         in_channels=n, out_channels=2, patch_shape=patch, spacing=(1.0, 1.0), kernels=(), strides=(), channels=channels
     )
 
@@ -121,7 +121,7 @@ def test_a_checkpoint_of_timm_gives_the_features_of_timm(family: str, folder: Pa
     net, file, size = upstream(family, folder)
     name, settings = FAMILIES[family]
     build = partial(Timm, name=name, settings=settings, weights=str(file))
-    encoder = build(facts(patch=size))
+    encoder = build(spec(patch=size))
     report = encoder.initialise()
     assert report is not None
     assert report.share == 1.0
@@ -136,7 +136,7 @@ def test_a_checkpoint_of_timm_gives_the_features_of_timm(family: str, folder: Pa
     assert all(g.std() > 0 for g in given)
     assert_close(grids(encoder, image), given)
     for n in (5,) if family in QUICK else (2, 5, 13):
-        other = build(facts(n, patch=size), adapt="mean")
+        other = build(spec(n, patch=size), adapt="mean")
         adapted = other.initialise()
         assert adapted is not None
         assert adapted.share > 0.9
@@ -146,7 +146,7 @@ def test_a_checkpoint_of_timm_gives_the_features_of_timm(family: str, folder: Pa
 @pytest.mark.parametrize("family", ALL)
 def test_images_that_are_not_square(family: str) -> None:
     name, settings = FAMILIES[family]
-    encoder = Timm(facts(5), name=name, settings=settings).eval()
+    encoder = Timm(spec(5), name=name, settings=settings).eval()
     shape = encoder.fixed_shape or tuple(d * (2 * (64 // d) or 1) for d in encoder.divisor[:1]) + encoder.divisor[1:]
     check_features(encoder, 5, shape)
     image = picture(shape, 5)
@@ -177,14 +177,14 @@ def test_images_that_are_not_square(family: str) -> None:
 )
 def test_strides_are_those_of_the_papers(name: str, strides: tuple[int, ...]) -> None:
     with torch.device("meta"):
-        encoder = Timm(facts(patch=(224, 224)), name=name)
+        encoder = Timm(spec(patch=(224, 224)), name=name)
     assert [f.stride for f in encoder.features] == [(s, s) for s in strides]
 
 
 def test_a_plain_transformer_gives_four_depths_and_class_and_register_tokens_ahead() -> None:
     with torch.device("meta"):
-        encoder = Timm(facts(patch=(56, 56)), name="vit_small_patch14_reg4_dinov2")
-        shallow = Timm(facts(), name="vit_tiny_patch16_224", indices=[-9, 6])
+        encoder = Timm(spec(patch=(56, 56)), name="vit_small_patch14_reg4_dinov2")
+        shallow = Timm(spec(), name="vit_tiny_patch16_224", indices=[-9, 6])
     assert encoder.indices == (2, 5, 8, 11)
     assert encoder.norm
     assert [(f.tokens, f.prefix) for f in encoder.features] == [(True, 5)] * 4
@@ -193,7 +193,7 @@ def test_a_plain_transformer_gives_four_depths_and_class_and_register_tokens_ahe
 
 
 def test_strides_and_divisor_end_with_the_last_feature() -> None:
-    encoder = Timm(facts(), name="resnet10t", indices=[1, 2])
+    encoder = Timm(spec(), name="resnet10t", indices=[1, 2])
     assert encoder.divisor == (8, 8)
     assert not any(key.startswith(("layer3", "layer4", "fc")) for key in encoder.trunk.state_dict())
 
@@ -201,7 +201,7 @@ def test_strides_and_divisor_end_with_the_last_feature() -> None:
 def test_the_files_of_features_only_and_of_the_authors_load_too(tmp_path: Path) -> None:
     net = shaken(timm.create_model("resnet10t", features_only=True))
     torch.save({"state_dict": net.state_dict()}, tmp_path / "features.pth")
-    encoder = Timm(facts(), name="resnet10t", weights=str(tmp_path / "features.pth"))
+    encoder = Timm(spec(), name="resnet10t", weights=str(tmp_path / "features.pth"))
     assert encoder.initialise().share == 1.0  # type: ignore[union-attr]
     with torch.no_grad():
         assert_close(encoder.eval()(picture((64, 96))), net.eval()(picture((64, 96))))
@@ -215,7 +215,7 @@ def test_the_files_of_features_only_and_of_the_authors_load_too(tmp_path: Path) 
         state["mask_token"] = torch.zeros(1, 48)
     torch.save(state, tmp_path / "meta.pth")
     encoder = Timm(
-        facts(patch=(56, 56)),
+        spec(patch=(56, 56)),
         name="vit_small_patch14_reg4_dinov2",
         settings=dino,
         weights=str(tmp_path / "meta.pth"),
@@ -230,7 +230,7 @@ def test_the_files_of_features_only_and_of_the_authors_load_too(tmp_path: Path) 
 def test_positions_are_resampled_for_a_network_that_is_built_for_the_patch(folder: Path) -> None:
     _, file, _ = upstream("hiera", folder)
     name, settings = FAMILIES["hiera"]
-    encoder = Timm(facts(), name=name, settings=settings, weights=str(file))
+    encoder = Timm(spec(), name=name, settings=settings, weights=str(file))
     report = encoder.initialise()
     assert report is not None
     assert encoder.fixed_shape == (64, 96)
@@ -256,7 +256,7 @@ def test_positions_are_resampled_for_a_network_that_is_built_for_the_patch(folde
 )
 def test_settings_that_do_not_fit_are_refused_in_one_line(settings: dict, line: str) -> None:
     with pytest.raises(InputError, match=line) as caught:
-        Timm(facts(), **settings)
+        Timm(spec(), **settings)
     assert "\n" not in str(caught.value)
 
 
@@ -266,11 +266,13 @@ def test_a_network_without_features_is_refused(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(timm, "create_model", lambda *_, **__: Blind())
     with pytest.raises(InputError, match="resnet10t yields no features, only classes; choose"):
-        Timm(facts(), name="resnet10t")
+        Timm(spec(), name="resnet10t")
 
 
 def test_volumes_are_refused() -> None:
-    about = Facts(in_channels=1, out_channels=2, patch_shape=(32, 32, 32), spacing=(1.0,) * 3, kernels=(), strides=())
+    about = ModelSpec(
+        in_channels=1, out_channels=2, patch_shape=(32, 32, 32), spacing=(1.0,) * 3, kernels=(), strides=()
+    )
     with pytest.raises(InputError, match="2 spatial axes"):
         Timm(about, name="resnet10t")
 
@@ -287,7 +289,7 @@ def test_pretrained_are_those_of_the_tag_with_what_their_images_were(
 
     monkeypatch.setattr(hub, "read", found)
     name, settings = FAMILIES["mae"]
-    encoder = Timm(facts(), name=name, settings=settings, weights="pretrained")
+    encoder = Timm(spec(), name=name, settings=settings, weights="pretrained")
     assert asked == []  # building never reads weights
     report = encoder.initialise()
     assert report is not None
@@ -324,12 +326,12 @@ def test_without_a_network_the_line_names_a_file(monkeypatch: pytest.MonkeyPatch
         raise huggingface_hub.errors.LocalEntryNotFoundError("no route to host")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
-    encoder = Timm(facts(), name="resnet10t", weights="pretrained")
+    encoder = Timm(spec(), name="resnet10t", weights="pretrained")
     with pytest.raises(InputError, match=r"timm/resnet10t\.c3_in1k can't be reached; .*model\.encoder\.weights=FILE"):
         encoder.initialise()
 
 
 def test_weights_that_timm_does_not_have_are_refused() -> None:
-    encoder = Timm(facts(), name="mobilenetv2_035", weights="pretrained")
+    encoder = Timm(spec(), name="mobilenetv2_035", weights="pretrained")
     with pytest.raises(InputError, match=r"timm has no weights of mobilenetv2_035; .*model\.encoder\.weights=FILE"):
         encoder.initialise()

@@ -44,7 +44,7 @@ def checkpoint(upstream, tmp_path_factory):
     ],
 )
 def test_weights_of_the_authors_give_their_features(upstream, checkpoint, side, bands, told, metadata):
-    encoder = s.build("copernicus_fm", s.facts(bands, (side, side)), weights=str(checkpoint), **SMALL, **told)
+    encoder = s.build("copernicus_fm", s.spec(bands, (side, side)), weights=str(checkpoint), **SMALL, **told)
     report = encoder.initialise()
     assert report.share == 1
     assert all(row.name.startswith("patch_embed_variable") for row in report.rows if row.how == "unexpected")
@@ -62,11 +62,11 @@ def test_weights_of_the_authors_give_their_features(upstream, checkpoint, side, 
 
 @pytest.mark.parametrize("bands", [*s.SOME.values(), ("B4", "VH")])
 def test_any_bands_on_any_shape(bands):
-    s.keeps_its_promises(s.build("copernicus_fm", s.facts(bands), cell_m=10, **SMALL), (32, 48))
+    s.keeps_its_promises(s.build("copernicus_fm", s.spec(bands), cell_m=10, **SMALL), (32, 48))
 
 
 def test_bandwidths_are_taken_as_given():
-    narrow, wide = (s.build("copernicus_fm", s.facts(), bandwidths_nm=[nm] * 3, **SMALL) for nm in (5, 100))
+    narrow, wide = (s.build("copernicus_fm", s.spec(), bandwidths_nm=[nm] * 3, **SMALL) for nm in (5, 100))
     image = s.noise(narrow, (32, 48))
     assert not torch.allclose(s.features(narrow, image)[0], s.features(wide, image)[0])
 
@@ -75,13 +75,13 @@ def test_bandwidths_are_taken_as_given():
     "about, settings, words",
     [
         (s.volume(), {}, "takes images of 2 spatial axes"),
-        (s.facts(("B2", "DEM")), {}, "DEM has none; name the sensor"),
-        (s.facts(("B2", "B10"), sensor="landsat-8"), {}, "channel B10 at 10895.0 nm has no bandwidth; give"),
-        (s.facts(), {"bandwidths_nm": [20, 20]}, r"bandwidths_nm=\[20, 20\]: expected one of each of 3 channels"),
-        (s.facts(), {"bandwidths_nm": [20, 20, 0.5]}, "expected each from 1 to 1e9"),
-        (s.facts(), {"cell_m": 1}, "cell_m=1: got patches of 0.000256 km², .* leave it null"),
-        (s.facts(), {"place": [52.5, 113.4]}, r"place=\[52.5, 113.4\]: expected longitude .* latitude"),
-        (s.facts(), {"size": "huge"}, "expected one of small, base, large"),
+        (s.spec(("B2", "DEM")), {}, "DEM has none; name the sensor"),
+        (s.spec(("B2", "B10"), sensor="landsat-8"), {}, "channel B10 at 10895.0 nm has no bandwidth; give"),
+        (s.spec(), {"bandwidths_nm": [20, 20]}, r"bandwidths_nm=\[20, 20\]: expected one of each of 3 channels"),
+        (s.spec(), {"bandwidths_nm": [20, 20, 0.5]}, "expected each from 1 to 1e9"),
+        (s.spec(), {"cell_m": 1}, "cell_m=1: got patches of 0.000256 km², .* leave it null"),
+        (s.spec(), {"place": [52.5, 113.4]}, r"place=\[52.5, 113.4\]: expected longitude .* latitude"),
+        (s.spec(), {"size": "huge"}, "expected one of small, base, large"),
     ],
 )
 def test_refusals(about, settings, words):

@@ -33,7 +33,7 @@ def checkpoint(upstream, tmp_path_factory):
     [(BANDS, "optical_encodings"), (("VV", "VH"), "sar_encodings"), (("VV", *BANDS, "VH"), "joint_encodings")],
 )
 def test_weights_of_the_authors_give_their_features(upstream, checkpoint, bands, key):
-    encoder = s.build("croma", s.facts(bands, (SIDE, SIDE), sensor=None), weights=str(checkpoint), **SMALL)
+    encoder = s.build("croma", s.spec(bands, (SIDE, SIDE), sensor=None), weights=str(checkpoint), **SMALL)
     report = encoder.initialise()
     assert report.share == 1
     assert {row.how for row in report.rows} == {"copied"}
@@ -46,7 +46,7 @@ def test_weights_of_the_authors_give_their_features(upstream, checkpoint, bands,
 
 
 def test_features_are_those_of_the_blocks(upstream, checkpoint):
-    encoder = s.build("croma", s.facts(BANDS, (SIDE, SIDE)), weights=str(checkpoint), **SMALL)
+    encoder = s.build("croma", s.spec(BANDS, (SIDE, SIDE)), weights=str(checkpoint), **SMALL)
     encoder.initialise()
     image = s.noise(encoder, (SIDE, SIDE))
     last = upstream.s2_encoder.transformer
@@ -78,13 +78,13 @@ def test_bias_is_that_of_the_authors_and_turns_with_the_grid():
 
 @pytest.mark.parametrize("bands", [*s.SOME.values(), ("VV",), ("B4", "VH", "B8")])
 def test_any_bands_on_any_shape(checkpoint, bands):
-    encoder = s.build("croma", s.facts(bands, sensor=None), weights=str(checkpoint), **SMALL)
+    encoder = s.build("croma", s.spec(bands, sensor=None), weights=str(checkpoint), **SMALL)
     assert encoder.initialise().share == 1
     s.keeps_its_promises(encoder, (32, 48))
 
 
 def test_bands_that_the_data_lacks_are_left_out(upstream, checkpoint):
-    encoder = s.build("croma", s.facts(("B8", "B4")), weights=str(checkpoint), **SMALL)
+    encoder = s.build("croma", s.spec(("B8", "B4")), weights=str(checkpoint), **SMALL)
     encoder.initialise()
     kernel = upstream.s2_encoder.linear_input.weight.detach().unflatten(1, (12, 64))
     found = encoder.trunk.s2_encoder.linear_input.weight.detach().unflatten(1, (2, 64))
@@ -92,10 +92,10 @@ def test_bands_that_the_data_lacks_are_left_out(upstream, checkpoint):
 
 
 def test_own_checkpoint_loads_in_another_order_of_channels(tmp_path):
-    first = s.build("croma", s.facts(("VV", "B2", "B3")), **SMALL)
+    first = s.build("croma", s.spec(("VV", "B2", "B3")), **SMALL)
     path = tmp_path / "own.pt"
     torch.save({f"encoder.net.{name}": t for name, t in first.trunk.state_dict().items()}, path)
-    second = s.build("croma", s.facts(("VV", "B2", "B3")), weights=str(path), **SMALL)
+    second = s.build("croma", s.spec(("VV", "B2", "B3")), weights=str(path), **SMALL)
     torch.manual_seed(9)
     assert second.initialise().share == 1
     assert second.trunk.joint_encoder.layers[0][0].to_qkv.weight.equal(
@@ -107,8 +107,8 @@ def test_own_checkpoint_loads_in_another_order_of_channels(tmp_path):
     "about, settings, words",
     [
         (s.volume(), {}, "takes images of 2 spatial axes"),
-        (s.facts(), {"size": "small"}, "expected one of base, large"),
-        (s.facts(), {"embed_dim": 40}, "embed_dim=40: expected a multiple of 16"),
+        (s.spec(), {"size": "small"}, "expected one of base, large"),
+        (s.spec(), {"embed_dim": 40}, "embed_dim=40: expected a multiple of 16"),
     ],
 )
 def test_refusals(about, settings, words):
@@ -119,6 +119,6 @@ def test_refusals(about, settings, words):
 def test_a_file_of_one_modality_does_not_fill_the_other(upstream, tmp_path):
     path = tmp_path / "radar.pt"
     torch.save({"s1_encoder": upstream.s1_encoder.state_dict()}, path)
-    encoder = s.build("croma", s.facts(BANDS), weights=str(path), **SMALL)
+    encoder = s.build("croma", s.spec(BANDS), weights=str(path), **SMALL)
     with pytest.raises(InputError, match="no such part; it has s1_encoder"):
         encoder.initialise()

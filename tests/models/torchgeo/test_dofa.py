@@ -34,7 +34,7 @@ def checkpoint(upstream, tmp_path_factory):
 
 @pytest.mark.parametrize("bands", [s.RGB, ("B2", "B3", "B4", "B8", "B12"), ("VV", "VH")])
 def test_weights_of_the_authors_give_their_features(upstream, checkpoint, bands):
-    encoder = s.build("dofa", s.facts(bands, (224, 224)), weights=str(checkpoint), **SMALL)
+    encoder = s.build("dofa", s.spec(bands, (224, 224)), weights=str(checkpoint), **SMALL)
     report = encoder.initialise()
     assert report.share == 1
     assert {row.name for row in report.rows if row.how == "unexpected"} == {
@@ -52,7 +52,7 @@ def test_weights_of_the_authors_give_their_features(upstream, checkpoint, bands)
 
 
 def test_positions_follow_the_image(upstream, checkpoint):
-    encoder = s.build("dofa", s.facts(s.RGB), weights=str(checkpoint), **SMALL)
+    encoder = s.build("dofa", s.spec(s.RGB), weights=str(checkpoint), **SMALL)
     encoder.initialise()
     other = DOFA(img_size=96, **SMALL).eval()
     changed = {"pos_embed": resize_abs_pos_embed(upstream.pos_embed.detach(), 6, 14)}
@@ -64,18 +64,18 @@ def test_positions_follow_the_image(upstream, checkpoint):
 
 @pytest.mark.parametrize("bands", [*s.SOME.values(), ("B4", "VV")])
 def test_any_bands_on_any_shape(bands):
-    s.keeps_its_promises(s.build("dofa", s.facts(bands), **SMALL), (32, 48))
+    s.keeps_its_promises(s.build("dofa", s.spec(bands), **SMALL), (32, 48))
 
 
 def test_random_weights_know_places():
-    encoder = s.build("dofa", s.facts(), **SMALL)
+    encoder = s.build("dofa", s.spec(), **SMALL)
     flat = torch.ones(1, 3, 48, 48)
     tokens = s.features(encoder, flat)[0][0, 1:]
     assert torch.cdist(tokens, tokens)[0, 4] > 0.1  # equal patches away from the border, told apart
 
 
 def test_blocks_after_the_last_feature_are_left_out():
-    encoder = s.build("dofa", s.facts(), indices=[0, 2], **SMALL)
+    encoder = s.build("dofa", s.spec(), indices=[0, 2], **SMALL)
     assert len(encoder.features) == 2
     assert len(encoder.trunk.blocks) == 3
 
@@ -84,10 +84,10 @@ def test_blocks_after_the_last_feature_are_left_out():
     "about, settings, words",
     [
         (s.volume(), {}, "takes images of 2 spatial axes"),
-        (s.facts(("B2", "DEM")), {}, r"DEM has none; name the sensor .* data.wavelengths_nm=\{DEM: 560\}"),
-        (s.facts(), {"size": "giant"}, "size=giant: expected one of small, base, large, huge"),
-        (s.facts(), {"indices": [2, 1]}, "expected blocks in rising order, each from 0 to 3"),
-        (s.facts(), {"indices": [4]}, "each from 0 to 3"),
+        (s.spec(("B2", "DEM")), {}, r"DEM has none; name the sensor .* data.wavelengths_nm=\{DEM: 560\}"),
+        (s.spec(), {"size": "giant"}, "size=giant: expected one of small, base, large, huge"),
+        (s.spec(), {"indices": [2, 1]}, "expected blocks in rising order, each from 0 to 3"),
+        (s.spec(), {"indices": [4]}, "each from 0 to 3"),
     ],
 )
 def test_refusals(about, settings, words):
@@ -96,7 +96,7 @@ def test_refusals(about, settings, words):
 
 
 def test_sizes_without_published_weights_are_refused():
-    encoder = s.build("dofa", s.facts(), size="small", weights="pretrained", **SMALL)
+    encoder = s.build("dofa", s.spec(), size="small", weights="pretrained", **SMALL)
     with pytest.raises(
         InputError, match=r"none of size small; choose model\.encoder\.size=base or large, or give a file"
     ):

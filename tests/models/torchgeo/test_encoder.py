@@ -63,7 +63,7 @@ def last_of(net: torch.nn.Module, name: str, image: torch.Tensor) -> torch.Tenso
 @pytest.mark.parametrize("name, bands, side", CASES)
 def test_weights_of_torchgeo_give_its_features(cases, name, bands, side):
     upstream, path = cases(name)
-    encoder = s.build("torchgeo", s.facts(bands, (side, side)), name=None, weights=name, file=path)
+    encoder = s.build("torchgeo", s.spec(bands, (side, side)), name=None, weights=name, file=path)
     report = encoder.initialise()
     assert report.share == 1
     assert not report.warnings
@@ -76,7 +76,7 @@ def test_weights_of_torchgeo_give_its_features(cases, name, bands, side):
 def test_any_bands_in_any_order(cases, name, n):
     upstream, path = cases(name)
     bands = s.SOME[n][::-1]
-    encoder = s.build("torchgeo", s.facts(bands), name=None, weights=name, file=path)
+    encoder = s.build("torchgeo", s.spec(bands), name=None, weights=name, file=path)
     report = encoder.initialise()
     trained = [channel.name for channel in torchgeo_bands.bands(ENTRIES[name][1])]
     common = [band for band in bands if band in trained]
@@ -89,7 +89,7 @@ def test_any_bands_in_any_order(cases, name, n):
 
 def test_other_order_of_bands_gives_the_same_features(cases):
     upstream, path = cases(RESNET)
-    encoder = s.build("torchgeo", s.facts(s.SENTINEL2[::-1]), name=None, weights=RESNET, file=path)
+    encoder = s.build("torchgeo", s.spec(s.SENTINEL2[::-1]), name=None, weights=RESNET, file=path)
     assert "the data's order" in encoder.initialise().warnings[0]
     image = s.noise(encoder, (64, 96))
     s.assert_close([s.features(encoder, image)[-1]], [last_of(upstream, RESNET, image.flip(1))])
@@ -97,7 +97,7 @@ def test_other_order_of_bands_gives_the_same_features(cases):
 
 def test_radar_on_optical_weights(cases):
     _, path = cases(RESNET)
-    radar = s.facts(("VV", "VH"), sensor="sentinel-1")
+    radar = s.spec(("VV", "VH"), sensor="sentinel-1")
     encoder = s.build("torchgeo", radar, name=None, weights=RESNET, file=path, adapt="name")
     with pytest.raises(
         InputError, match="adapt=name needs a name in common: the data has VV, VH, the weights have B1, B2"
@@ -110,7 +110,7 @@ def test_radar_on_optical_weights(cases):
 
 def test_positions_of_an_entry_are_kept_on_its_own_grid():
     with torch.device("meta"):
-        encoder = s.build("torchgeo", s.facts(s.SENTINEL2, (28, 42)), name=None, weights=DINO)
+        encoder = s.build("torchgeo", s.spec(s.SENTINEL2, (28, 42)), name=None, weights=DINO)
     assert encoder.trunk.pos_embed.shape == (1, 1 + 16 * 16, 384)  # 224 cells of 14, not DINOv2's 518
     check_features(encoder, 13, (28, 42))
 
@@ -120,7 +120,7 @@ def test_every_network_gives_what_it_declares(name):
     patch = 14 if "patch14" in name else 16
     shape = (4 * patch, 6 * patch)
     with torch.device("meta"):
-        encoder = s.build("torchgeo", s.facts(s.SOME[5], shape), name=name)
+        encoder = s.build("torchgeo", s.spec(s.SOME[5], shape), name=name)
     check_features(encoder, 5, shape)
     strides = {"resnet": [2, 4, 8, 16, 32], "swin": [4, 8, 16, 32], "vit": [patch] * 4}
     family = next(start for start in strides if name.startswith(start))
@@ -130,7 +130,7 @@ def test_every_network_gives_what_it_declares(name):
 @pytest.mark.parametrize("indices", [None, [0, 2]])
 @pytest.mark.parametrize("name", ["resnet18", "swin_v2_t"])
 def test_any_shape_and_choice_of_features(name, indices):
-    s.keeps_its_promises(s.build("torchgeo", s.facts(shape=(64, 96)), name=name, indices=indices), (64, 96))
+    s.keeps_its_promises(s.build("torchgeo", s.spec(shape=(64, 96)), name=name, indices=indices), (64, 96))
 
 
 @pytest.mark.parametrize("name", USABLE)
@@ -204,7 +204,7 @@ def test_preparations_by_hand():
 )  # fmt: skip
 def test_refusals(settings, words):
     with pytest.raises(InputError, match=words):
-        s.build("torchgeo", s.facts(), **settings)
+        s.build("torchgeo", s.spec(), **settings)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "swin_t"])
@@ -222,7 +222,7 @@ def test_weights_are_downloaded_as_torchgeo_does_and_nothing_in_them_is_executed
         return upstream.state_dict()
 
     monkeypatch.setattr(_api, "load_state_dict_from_url", download)
-    encoder = s.build("torchgeo", s.facts(s.SENTINEL2), name=None, weights=RESNET)
+    encoder = s.build("torchgeo", s.spec(s.SENTINEL2), name=None, weights=RESNET)
     assert not asked  # building reads nothing
     assert encoder.initialise().source == RESNET
     assert asked == {"url": ENTRIES[RESNET][1].url, "progress": True, "map_location": "cpu", "weights_only": True}
@@ -245,7 +245,7 @@ def test_no_network_names_the_file(monkeypatch, option, settings, way):
         raise urllib.error.URLError("Temporary failure in name resolution")
 
     monkeypatch.setattr(_api, "load_state_dict_from_url", download)
-    encoder = s.build(option, s.facts(), **settings)
+    encoder = s.build(option, s.spec(), **settings)
     with pytest.raises(
         InputError, match=rf"can't be downloaded from https://\S+ \(.*name resolution.*; where .* {way}$"
     ):

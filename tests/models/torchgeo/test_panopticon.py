@@ -45,7 +45,7 @@ def checkpoint(tmp_path_factory):
     ],
 )
 def test_weights_of_the_authors_give_their_features(checkpoint, monkeypatch, bands, orbit, ids):
-    about = s.facts(bands, (56, 56), sensor=None if "B4" not in bands else "sentinel-2")
+    about = s.spec(bands, (56, 56), sensor=None if "B4" not in bands else "sentinel-2")
     encoder = s.build("panopticon", about, weights=str(checkpoint), orbit=orbit, **SMALL)
     report = encoder.initialise()
     assert report.share == 1
@@ -71,16 +71,16 @@ def test_weights_of_the_authors_give_their_features(checkpoint, monkeypatch, ban
 
 @pytest.mark.parametrize("bands", [*s.SOME.values(), ("B4", "VH")])
 def test_any_bands_on_any_shape(bands):
-    s.keeps_its_promises(s.build("panopticon", s.facts(bands, (28, 42)), **SMALL), (28, 42))
+    s.keeps_its_promises(s.build("panopticon", s.spec(bands, (28, 42)), **SMALL), (28, 42))
 
 
 @pytest.mark.parametrize(
     "about, settings, words",
     [
         (s.volume(), {}, "takes images of 2 spatial axes"),
-        (s.facts(("B2", "DEM")), {}, "DEM has none; name the sensor"),
-        (s.facts(), {"size": "large"}, "expected one of base"),
-        (s.facts(), {"orbit": "north"}, "orbit=north: expected ascending, descending or null"),
+        (s.spec(("B2", "DEM")), {}, "DEM has none; name the sensor"),
+        (s.spec(), {"size": "large"}, "expected one of base"),
+        (s.spec(), {"orbit": "north"}, "orbit=north: expected ascending, descending or null"),
     ],
 )
 def test_refusals(about, settings, words):

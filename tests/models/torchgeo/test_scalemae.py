@@ -38,7 +38,7 @@ def checkpoint(state, tmp_path_factory):
     "side, spacing, cell_m, res", [(224, 10.0, None, 10.0), (96, 0.3, None, 0.3), (64, 10.0, 2.0, 2.0)]
 )
 def test_weights_of_the_authors_give_their_features(state, checkpoint, side, spacing, cell_m, res):
-    about = s.facts(("R", "G", "B"), (side, side), sensor=None, spacing=(spacing, spacing))
+    about = s.spec(("R", "G", "B"), (side, side), sensor=None, spacing=(spacing, spacing))
     encoder = s.build("scalemae", about, weights=str(checkpoint), cell_m=cell_m, **SMALL)
     report = encoder.initialise()
     assert report.share == 1
@@ -53,7 +53,7 @@ def test_weights_of_the_authors_give_their_features(state, checkpoint, side, spa
 
 
 def test_bands_of_another_sensor_are_put_in_their_place(state, checkpoint):
-    encoder = s.build("scalemae", s.facts(("B2", "B4", "B3")), weights=str(checkpoint), **SMALL)
+    encoder = s.build("scalemae", s.spec(("B2", "B4", "B3")), weights=str(checkpoint), **SMALL)
     report = encoder.initialise()
     assert [origin for _, origin in report.channels] == ["copied from B", "copied from R", "copied from G"]
     image = s.noise(encoder, (48, 48))
@@ -64,14 +64,14 @@ def test_bands_of_another_sensor_are_put_in_their_place(state, checkpoint):
 
 @pytest.mark.parametrize("bands", s.SOME.values())
 def test_any_bands_on_any_shape(checkpoint, bands):
-    encoder = s.build("scalemae", s.facts(bands), weights=str(checkpoint), **SMALL)
+    encoder = s.build("scalemae", s.spec(bands), weights=str(checkpoint), **SMALL)
     assert encoder.initialise().share == 1
     s.keeps_its_promises(encoder, (32, 48))
 
 
 def test_rows_and_columns_have_cells_of_their_own():
-    square = s.build("scalemae", s.facts(spacing=(10.0, 10.0)), **SMALL)
-    narrow = s.build("scalemae", s.facts(spacing=(10.0, 5.0)), **SMALL)
+    square = s.build("scalemae", s.spec(spacing=(10.0, 10.0)), **SMALL)
+    narrow = s.build("scalemae", s.spec(spacing=(10.0, 5.0)), **SMALL)
     patch = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     row, column = patch.repeat(1, 1, 1, 3), patch.repeat(1, 1, 3, 1)
     s.assert_close(s.features(square, column), s.features(narrow, column))
@@ -80,7 +80,7 @@ def test_rows_and_columns_have_cells_of_their_own():
 
 @pytest.mark.parametrize(
     "about, settings, words",
-    [(s.volume(), {}, "takes images of 2 spatial axes"), (s.facts(), {"size": "small"}, "expected one of base, large")],
+    [(s.volume(), {}, "takes images of 2 spatial axes"), (s.spec(), {"size": "small"}, "expected one of base, large")],
 )
 def test_refusals(about, settings, words):
     with pytest.raises(InputError, match=words):
