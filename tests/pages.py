@@ -31,6 +31,7 @@ KINDS = {
     "check": r"medseg-check ",
     "predict": r"medseg-predict ",
     "evaluate": r"medseg-evaluate ",
+    "prepare": r"medseg-prepare ",
     "python": r"python scripts/[\w<>]+\.py",
     "bash": r"(bash|sbatch) scripts/\w+\.sh",
     "make": r"make \w+",

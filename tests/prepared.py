@@ -1,9 +1,11 @@
-"""Scripts that prepare published datasets, run in this process."""
+"""Scripts as modules, and medseg-prepare run in this process."""
 
 import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
+
+from medseg.cli.prepare import prepare as run_prepare
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -20,5 +22,5 @@ def script(name: str) -> ModuleType:
 
 
 def prepare(dataset: str, source: Path, target: Path, *more: str) -> None:
-    """Run ``scripts/prepare_<dataset>.py``; raises ``SystemExit`` where it exits with an error."""
-    script(f"prepare_{dataset}").main([str(source), str(target), *more])
+    """Run ``medseg-prepare``; raises ``InputError`` for bad input."""
+    assert run_prepare([dataset, str(source), str(target), *more]) == 0

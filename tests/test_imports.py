@@ -114,6 +114,7 @@ ALLOWED = {
     },
     "sweeps": {"callbacks", "errors", "factory", "hydra_app", "metrics", "report", "runtime", "training"},
     "cli": {
+        "data",
         "doctor",
         "errors",
         "evaluation",
@@ -174,7 +175,7 @@ def test_no_module_is_named_like_the_standard_library() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["cli.train", "cli.predict", "cli.evaluate", "cli.plan", "cli.check", "hydra_app.app"]
+    "module", ["cli.train", "cli.predict", "cli.evaluate", "cli.plan", "cli.check", "cli.prepare", "hydra_app.app"]
 )
 def test_commands_do_not_import_torch_before_they_run(module: str) -> None:
     code = f"import sys, medseg.{module}; print([m for m in ('torch', 'lightning', 'monai') if m in sys.modules])"

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from medseg.cli.plan import write as write_plan
+from medseg.cli.prepare import dataset_names, prepare
 from medseg.errors import InputError
 from medseg.factory.dataset import build_dataset
 from medseg.hydra_app import app
@@ -153,7 +154,8 @@ def test_a_misspelt_key_is_refused(text: str) -> None:
 @pytest.mark.parametrize("text", shown("name"))
 def test_the_command_is_installed_and_composes(text: str) -> None:
     assert PROJECT["scripts"][text] == f"medseg.cli.{text.removeprefix('medseg-')}:main"
-    compose(text.removeprefix("medseg-"), [])
+    if text != "medseg-prepare":  # the only command without a configuration
+        compose(text.removeprefix("medseg-"), [])
 
 
 @pytest.mark.parametrize("text", shown("plan"))
@@ -174,6 +176,15 @@ def test_keys_of_what_is_shown_in_part_are_known(text: str) -> None:
     """Of whole commands see the paths below."""
     name = text.split()[0].removeprefix("medseg-")
     assert compose(name, overrides_of(text))
+
+
+@pytest.mark.parametrize("text", shown("prepare"))
+def test_preparation_takes_its_arguments(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``tests/data/conversion`` runs them; here the arguments are read, for each dataset where the page says NAME."""
+    monkeypatch.setattr("medseg.cli.prepare._run", lambda name, dataset, given: 0)
+    name, *words = shlex.split(text)[1:]
+    for dataset in dataset_names() if name == "NAME" else [name]:
+        assert prepare([dataset, *words]) == 0
 
 
 # Scripts, targets and packages
@@ -217,9 +228,9 @@ DATA = {"bench_hippocampus": "hippocampus", "bench_loader": "hippocampus", "burn
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("text", [p for p in shown("python") if "scripts/prepare_" not in p.values[0]])
+@pytest.mark.parametrize("text", shown("python"))
 def test_benchmark_runs(text: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    """To its end, with a small budget; ``tests/scripts/test_prepare.py`` runs what prepares data sets."""
+    """To its end, with a small budget."""
     words = shlex.split(text)[1:]
     name = Path(words[0]).stem
     if "DIR" in words:

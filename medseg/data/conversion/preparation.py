@@ -1,11 +1,10 @@
 """Preparation: a published dataset rewritten, case by case, into a folder that ``data=...`` reads.
 
-What ``scripts/prepare_<dataset>.py`` share: they go on where they were killed, and each file has its checksum.
+Shared by the modules of ``datasets``: an interrupted run continues where it stopped, and each file has its checksum.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -19,14 +18,13 @@ from typing import Any
 
 from rich.progress import track
 
-from medseg.data.case import first_five
 from medseg.errors import InputError
 from medseg.runtime.atomic import write_whole
 
 MANIFEST = "manifest.sha256"
 """A line for each file, as ``sha256sum`` writes it: ``sha256sum --check manifest.sha256`` verifies it too."""
 SETTINGS = "preparation.json"
-"""Which script filled the folder, with which settings."""
+"""Name of the dataset and settings of the preparation."""
 _DRAFTS = ".drafts"
 
 
@@ -47,6 +45,36 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """An option of a preparation.
+
+    Attributes:
+        values: Words that it takes.
+        default: One of them.
+        help: For ``--help``.
+    """
+
+    values: tuple[str, ...]
+    default: str
+    help: str
+
+
+@dataclass(frozen=True)
+class PublishedDataset:
+    """A published dataset that can be prepared; its module has it as ``DATASET``.
+
+    Attributes:
+        title: Name of the dataset.
+        plan: From the folder of the dataset, and the options by name, to the work.
+        options: Options of the command line by name; they are settings of the preparation.
+    """
+
+    title: str
+    plan: Callable[..., Sequence[Work]]
+    options: Mapping[str, Choice] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Preparation:
     """A folder that is being filled, with a manifest of what is done.
 
@@ -55,7 +83,7 @@ class Preparation:
     Attributes:
         target: The folder; made if it is not there.
         name: Of the dataset.
-        settings: JSON-able; a folder that was begun with other ones is refused.
+        settings: JSON-able; a folder with other ones is an error.
     """
 
     target: Path
@@ -104,7 +132,7 @@ class Preparation:
             InputError: The folder holds no such preparation.
         """
         if not (self.target / SETTINGS).is_file():
-            raise InputError(f"{self.target}: nothing was prepared here yet; run the script without --verify first")
+            raise InputError(f"{self.target}: nothing was prepared here yet; run the command without --verify first")
         self._begin()
         listed = self._manifest()
         every = [path for one in work for path in one.files]
@@ -115,14 +143,18 @@ class Preparation:
         path, mine = self.target / SETTINGS, {"dataset": self.name, "settings": dict(self.settings)}
         if path.is_file():
             try:
-                told = json.loads(path.read_text(encoding="utf-8"))
+                stored = json.loads(path.read_text(encoding="utf-8"))
             except ValueError as error:
                 raise InputError(f"{path}: is not valid JSON ({error}); delete the folder, or name another") from error
-            if told != mine:
-                raise InputError(f"{self.target}: was prepared as {told}, asked for is {mine}; name another folder")
+            if stored != mine:
+                raise InputError(
+                    f"{self.target}: got a folder prepared as {stored}, expected {mine}; name another folder"
+                )
             return
         if self.target.exists() and (not self.target.is_dir() or any(self.target.iterdir())):
-            raise InputError(f"{self.target}: is there already and no preparation of {self.name}; name a new folder")
+            raise InputError(
+                f"{self.target}: exists, is not empty and is no preparation of {self.name}; name a new folder"
+            )
         write_whole(path, json.dumps(mine, indent=1) + "\n")
 
     def _manifest(self) -> dict[str, str]:
@@ -181,53 +213,3 @@ def expected(path: Path, what: str) -> Path:
     if not path.exists():
         raise InputError(f"{path}: not there, expected {what}; name the folder as the dataset unpacks, or complete it")
     return path
-
-
-def run(
-    name: str,
-    description: str | None,
-    plan: Callable[[argparse.Namespace], Sequence[Work]],
-    *,
-    options: Mapping[str, Mapping[str, Any]] | None = None,
-    command: str,
-    arguments: Sequence[str] | None = None,
-) -> None:
-    """The command line of a script: ``SOURCE TARGET [--verify]`` and options of its own.
-
-    Ends with exit code 2 and one line for a wrong folder or a missing file, with 1 if ``--verify`` finds damage.
-
-    Args:
-        name: Of the dataset.
-        description: For ``--help``.
-        plan: The work, from the arguments ``source``, ``target`` and those of ``options``.
-        options: Arguments of ``argparse`` by name, such as ``{"--classes": {"choices": [...]}}``; they are settings.
-        command: What to go on with; ``{target}`` stands for the folder.
-        arguments: Instead of those of the process.
-    """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, help="folder of the dataset as it unpacks; it is only read")
-    parser.add_argument("target", type=Path, help="folder to fill; the same one again goes on where it stopped")
-    parser.add_argument("--verify", action="store_true", help="write nothing, hold every file against its checksum")
-    own = [parser.add_argument(option, **settings).dest for option, settings in (options or {}).items()]
-    asked = parser.parse_args(arguments)
-    try:
-        expected(asked.source, f"the folder of {name}")
-        preparation = Preparation(asked.target, name, {key: getattr(asked, key) for key in own})
-        work = plan(asked)
-        if asked.verify:
-            damaged = preparation.damaged(work)
-            if damaged:
-                print(  # noqa: T201  the script's voice
-                    f"{len(damaged)} file(s) are missing or damaged: {first_five(damaged)}; "
-                    "the same command without --verify writes them anew",
-                    file=sys.stderr,
-                )
-                sys.exit(1)
-            print(f"{len(work)} entries are whole")  # noqa: T201
-            return
-        written = preparation.fill(work)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(2)
-    print(f"{written} written, {len(work) - written} were there already; {asked.target / MANIFEST}")  # noqa: T201
-    print(f"go on with:  {command.format(target=asked.target)}")  # noqa: T201

@@ -1,11 +1,10 @@
 import hashlib
-import json
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from medseg.data.conversion.preparation import MANIFEST, SETTINGS, Preparation, Work, run
+from medseg.data.conversion.preparation import MANIFEST, SETTINGS, Preparation, Work
 from medseg.errors import InputError
 
 
@@ -82,58 +81,21 @@ def test_a_file_that_is_not_done_yet_counts_as_damaged(tmp_path: Path) -> None:
 def test_other_folders_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.txt").write_text("x")
-    with pytest.raises(InputError, match="is there already and no preparation of set"):
+    with pytest.raises(InputError, match="is not empty and is no preparation of set"):
         Preparation(tmp_path / "mine", "set").fill([entry(0)])
     assert content(tmp_path / "mine") == {"thesis.txt": b"x"}
     Preparation(tmp_path / "a", "set", {"classes": "all"}).fill([entry(0)])
-    with pytest.raises(InputError, match=r"'classes': 'all'.*asked for is .*'classes': 'few'"):
+    with pytest.raises(InputError, match=r"got .*'classes': 'all'.*expected .*'classes': 'few'"):
         Preparation(tmp_path / "a", "set", {"classes": "few"}).fill([entry(0)])
     with pytest.raises(InputError, match="nothing was prepared here yet"):
         Preparation(tmp_path / "b", "set").damaged([entry(0)])
     assert not (tmp_path / "b").exists()
 
 
-def test_an_unreadable_source_is_told_in_one_line_and_leaves_what_is_done(tmp_path: Path) -> None:
+def test_an_unreadable_source_is_one_line_and_leaves_what_is_done(tmp_path: Path) -> None:
     def write(draft: Path) -> None:
         (tmp_path / "gone").read_bytes()
 
     with pytest.raises(InputError, match=r"set, c9: .*No such file.*; fix or fetch its files anew"):
         Preparation(tmp_path / "out", "set").fill([entry(0), Work("c9", ("c9.bin",), write)])
     assert set(content(tmp_path / "out")) == {MANIFEST, SETTINGS, *entry(0).files}
-
-
-def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def call(*arguments: str, source: str = ".") -> None:
-        given = [str(tmp_path / source), str(tmp_path / "out"), *arguments]
-        options = {"--n": {"type": int, "default": 2}}
-        run(
-            "set",
-            None,
-            lambda a: [entry(n) for n in range(a.n)],
-            options=options,
-            command="go {target}",
-            arguments=given,
-        )
-
-    call()
-    told = capsys.readouterr().out
-    assert "2 written, 0 were there already" in told
-    assert f"go on with:  go {tmp_path / 'out'}" in told
-    assert json.loads((tmp_path / "out" / SETTINGS).read_text(encoding="utf-8")) == {
-        "dataset": "set",
-        "settings": {"n": 2},
-    }
-    call("--verify")
-    assert "2 entries are whole" in capsys.readouterr().out
-    (tmp_path / "out/images/c0.bin").unlink()
-    for arguments, source, code, line in (
-        (["--verify"], ".", 1, "1 file(s) are missing or damaged: images/c0.bin; "),
-        ([], "none", 2, "error: "),
-        (["--n", "3"], ".", 2, "error: "),
-    ):
-        with pytest.raises(SystemExit) as ended:
-            call(*arguments, source=source)
-        assert ended.value.code == code
-        errors = capsys.readouterr().err
-        assert errors.startswith(line)
-        assert errors.count("\n") == 1

@@ -1,6 +1,6 @@
 """TotalSegmentator v2 (1,228 CT scans, 117 structures) in nnU-Net's raw layout: one label file a scan.
 
-python scripts/prepare_totalsegmentator.py FOLDER TARGET [--classes organs]
+medseg-prepare totalsegmentator FOLDER TARGET [--classes organs]
 
 Reads s0000/ct.nii.gz, s0000/segmentations/liver.nii.gz and so on, and meta.csv (image_id;...;split;...). Writes
 imagesTr/s0000_0000.nii.gz (the same bytes), labelsTr/s0000.nii.gz (the CT's header; the values of the dataset's own
@@ -9,7 +9,8 @@ splits_final.json with its training and validation split. --classes takes one of
 apart: organs (24), vertebrae (26), cardiac (18), muscles (23), ribs (26).
 """
 
-import argparse
+from __future__ import annotations
+
 import csv
 import json
 import shutil
@@ -19,11 +20,11 @@ import numpy as np
 
 from medseg import formats
 from medseg.data.case import refuse
-from medseg.data.conversion.preparation import Work, expected, run, text_work
+from medseg.data.conversion.preparation import Choice, PublishedDataset, Work, expected, text_work
 from medseg.errors import InputError
 
 
-def sides(*names: str, first: str = "left") -> list[str]:
+def _sides(*names: str, first: str = "left") -> list[str]:
     order = ("left", "right") if first == "left" else ("right", "left")
     return [f"{name}_{side}" for name in names for side in order]
 
@@ -31,21 +32,21 @@ def sides(*names: str, first: str = "left") -> list[str]:
 VERTEBRAE = [f"{kind}{n}" for kind, most in (("L", 5), ("T", 12), ("C", 7)) for n in range(most, 0, -1)]
 GROUPS = {
     "organs": [
-        "spleen", *sides("kidney", first="right"), "gallbladder", "liver", "stomach", "pancreas",
-        *sides("adrenal_gland", first="right"), "lung_upper_lobe_left", "lung_lower_lobe_left",
+        "spleen", *_sides("kidney", first="right"), "gallbladder", "liver", "stomach", "pancreas",
+        *_sides("adrenal_gland", first="right"), "lung_upper_lobe_left", "lung_lower_lobe_left",
         "lung_upper_lobe_right", "lung_middle_lobe_right", "lung_lower_lobe_right", "esophagus", "trachea",
-        "thyroid_gland", "small_bowel", "duodenum", "colon", "urinary_bladder", "prostate", *sides("kidney_cyst"),
+        "thyroid_gland", "small_bowel", "duodenum", "colon", "urinary_bladder", "prostate", *_sides("kidney_cyst"),
     ],
     "vertebrae": ["sacrum", "vertebrae_S1", *(f"vertebrae_{name}" for name in VERTEBRAE)],
     "cardiac": [
-        "heart", "aorta", "pulmonary_vein", "brachiocephalic_trunk", *sides("subclavian_artery", first="right"),
-        *sides("common_carotid_artery", first="right"), *sides("brachiocephalic_vein"), "atrial_appendage_left",
+        "heart", "aorta", "pulmonary_vein", "brachiocephalic_trunk", *_sides("subclavian_artery", first="right"),
+        *_sides("common_carotid_artery", first="right"), *_sides("brachiocephalic_vein"), "atrial_appendage_left",
         "superior_vena_cava", "inferior_vena_cava", "portal_vein_and_splenic_vein",
-        *sides("iliac_artery", "iliac_vena"),
+        *_sides("iliac_artery", "iliac_vena"),
     ],
     "muscles": [
-        *sides("humerus", "scapula", "clavicula", "femur", "hip"), "spinal_cord",
-        *sides("gluteus_maximus", "gluteus_medius", "gluteus_minimus", "autochthon", "iliopsoas"), "brain", "skull",
+        *_sides("humerus", "scapula", "clavicula", "femur", "hip"), "spinal_cord",
+        *_sides("gluteus_maximus", "gluteus_medius", "gluteus_minimus", "autochthon", "iliopsoas"), "brain", "skull",
     ],
     "ribs": [*(f"rib_{side}_{n}" for side in ("left", "right") for n in range(1, 13)), "sternum", "costal_cartilages"],
 }  # fmt: skip
@@ -53,11 +54,12 @@ VALUES = {name: value for value, name in enumerate((n for names in GROUPS.values
 """Label value by structure, as TotalSegmentator v2 numbers them."""
 
 
-def plan(asked: argparse.Namespace) -> list[Work]:
-    names = GROUPS.get(asked.classes, list(VALUES))
-    split = split_of(expected(asked.source / "meta.csv", "TotalSegmentator's table of scans"))
-    lacking = [case for case in split if not (asked.source / case / "ct.nii.gz").is_file()]
-    refuse(lacking, f"scan(s) of meta.csv without a ct.nii.gz in {asked.source}", "unpack the whole archive")
+def plan(source: Path, *, classes: str) -> list[Work]:
+    """Work of the dataset, a scan each, and its tables; see the module."""
+    names = GROUPS.get(classes, list(VALUES))
+    split = _read_split(expected(source / "meta.csv", "TotalSegmentator's table of scans"))
+    lacking = [case for case in split if not (source / case / "ct.nii.gz").is_file()]
+    refuse(lacking, f"scan(s) of meta.csv without a ct.nii.gz in {source}", "unpack the whole archive")
     labels = {"background": 0, **{name: VALUES[name] for name in names}}
     training = {part: [case for case, its in split.items() if its == part] for part in ("train", "val")}
     declared = {
@@ -68,10 +70,10 @@ def plan(asked: argparse.Namespace) -> list[Work]:
     }
     tables = {"dataset.json": declared, "splits_final.json": [training]}
     work = [text_work(name, json.dumps(table, indent=1) + "\n") for name, table in tables.items()]
-    return work + [merging(asked.source / case, names, test=part == "test") for case, part in split.items()]
+    return work + [_merge_masks(source / case, names, test=part == "test") for case, part in split.items()]
 
 
-def split_of(table: Path) -> dict[str, str]:
+def _read_split(table: Path) -> dict[str, str]:
     """Part (train, val, test) by scan, sorted."""
     with table.open(newline="", encoding="utf-8-sig") as stream:
         rows = list(csv.DictReader(stream, delimiter=";"))
@@ -85,7 +87,7 @@ def split_of(table: Path) -> dict[str, str]:
     return found
 
 
-def merging(case: Path, names: list[str], *, test: bool) -> Work:
+def _merge_masks(case: Path, names: list[str], *, test: bool) -> Work:
     masks = {name: case / "segmentations" / f"{name}.nii.gz" for name in names}
     images, labels = ("imagesTs", "labelsTs") if test else ("imagesTr", "labelsTr")
 
@@ -106,17 +108,6 @@ def merging(case: Path, names: list[str], *, test: bool) -> Work:
     return Work(case.name, (f"{images}/{case.name}_0000.nii.gz", f"{labels}/{case.name}.nii.gz"), write)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    choices = ["all", *GROUPS]
-    run(
-        "TotalSegmentator",
-        __doc__,
-        plan,
-        options={"--classes": {"choices": choices, "default": "all", "help": "which structures become classes"}},
-        command="medseg-train experiment=totalsegmentator data.root={target}",
-        arguments=arguments,
-    )
-
-
-if __name__ == "__main__":
-    main()
+DATASET = PublishedDataset(
+    "TotalSegmentator", plan, {"classes": Choice(("all", *GROUPS), "all", "which structures become classes")}
+)

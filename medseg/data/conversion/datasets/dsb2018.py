@@ -1,12 +1,13 @@
 """Data Science Bowl 2018 (nuclei) for data=images: one mask an image instead of one a nucleus.
 
-python scripts/prepare_dsb2018.py stage1_train TARGET
+medseg-prepare dsb2018 stage1_train TARGET
 
 Reads ID/images/ID.png and ID/masks/*.png; writes images/ID.png (the same bytes) and masks/ID.png, 255 where any of
 the nuclei is.
 """
 
-import argparse
+from __future__ import annotations
+
 import shutil
 from pathlib import Path
 
@@ -14,16 +15,17 @@ import numpy as np
 
 from medseg import formats
 from medseg.data.case import refuse
-from medseg.data.conversion.preparation import Work, expected, run
+from medseg.data.conversion.preparation import PublishedDataset, Work, expected
 
 
-def plan(asked: argparse.Namespace) -> list[Work]:
-    cases = sorted(path for path in asked.source.iterdir() if (path / "images").is_dir())
-    refuse([] if cases else ["none"], f"images in {asked.source}", "expected stage1_train, with ID/images and ID/masks")
-    return [work(case) for case in cases]
+def plan(source: Path) -> list[Work]:
+    """Work of the dataset, a case each; see the module."""
+    cases = sorted(path for path in source.iterdir() if (path / "images").is_dir())
+    refuse([] if cases else ["none"], f"images in {source}", "expected stage1_train, with ID/images and ID/masks")
+    return [_convert_case(case) for case in cases]
 
 
-def work(case: Path) -> Work:
+def _convert_case(case: Path) -> Work:
     image = expected(case / "images" / f"{case.name}.png", "its image")
     expected(case / "masks", "its masks, which stage1_train has")
 
@@ -38,15 +40,4 @@ def work(case: Path) -> Work:
     return Work(case.name, (f"images/{case.name}.png", f"masks/{case.name}.png"), write)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    run(
-        "Data Science Bowl 2018",
-        __doc__,
-        plan,
-        command="medseg-train experiment=dsb2018 data.root={target}",
-        arguments=arguments,
-    )
-
-
-if __name__ == "__main__":
-    main()
+DATASET = PublishedDataset("Data Science Bowl 2018", plan)

@@ -1,6 +1,6 @@
 """Landslide4Sense (14 channels of 128 x 128) for data=rasters: GeoTIFF instead of HDF5.
 
-python scripts/prepare_landslide4sense.py FOLDER TARGET
+medseg-prepare landslide4sense FOLDER TARGET
 
 Reads TrainData/img/image_1.h5 (img, [rows, columns, 14]) and TrainData/mask/mask_1.h5 (mask), ValidData and TestData
 likewise; or images/train/image_1.h5 and annotations/train/mask_1.h5, and validation and test. Writes
@@ -8,7 +8,8 @@ images/train_1.tif (float32, bands named) and masks/train_1.tif, validation_1.ti
 test_masks. Images without masks, of which the competition had some, are left out. HDF5 is read by GDAL.
 """
 
-import argparse
+from __future__ import annotations
+
 import re
 import warnings
 from pathlib import Path
@@ -19,7 +20,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from medseg import formats
 from medseg.data.case import refuse
-from medseg.data.conversion.preparation import Work, expected, run
+from medseg.data.conversion.preparation import PublishedDataset, Work, expected
 from medseg.errors import InputError
 from medseg.geometry.grid import PIXEL, Grid
 
@@ -31,25 +32,26 @@ LAYOUTS = (
 )  # fmt: skip
 
 
-def plan(asked: argparse.Namespace) -> list[Work]:
-    layout = next((one for one in LAYOUTS if (asked.source / one["train"][0]).is_dir()), LAYOUTS[0])
-    expected(asked.source / layout["train"][0], "the training images, in TrainData/img or images/train")
-    expected(asked.source / layout["train"][1], "the training masks, in TrainData/mask or annotations/train")
+def plan(source: Path) -> list[Work]:
+    """Work of the dataset, a case each; see the module."""
+    layout = next((one for one in LAYOUTS if (source / one["train"][0]).is_dir()), LAYOUTS[0])
+    expected(source / layout["train"][0], "the training images, in TrainData/img or images/train")
+    expected(source / layout["train"][1], "the training masks, in TrainData/mask or annotations/train")
     found = []
     for part, (images, masks) in layout.items():
-        if not (asked.source / masks).is_dir():
+        if not (source / masks).is_dir():
             continue
-        numbers = {folder: numbered(asked.source / folder) for folder in (images, masks)}
+        numbers = {folder: _number_files(source / folder) for folder in (images, masks)}
         lacking = sorted(set(numbers[images]) ^ set(numbers[masks]))
         refuse([f"{part} {n}" for n in lacking], "number(s) with only an image or only a mask", "complete the dataset")
         prefix = "test_" if part == "test" else ""
         for number in sorted(numbers[images]):
             names = (f"{prefix}images/{part}_{number}.tif", f"{prefix}masks/{part}_{number}.tif")
-            found.append(work(names, numbers[images][number], numbers[masks][number]))
+            found.append(_convert_case(names, numbers[images][number], numbers[masks][number]))
     return found
 
 
-def numbered(folder: Path) -> dict[int, Path]:
+def _number_files(folder: Path) -> dict[int, Path]:
     """Files such as ``image_12.h5`` by number."""
     found = {
         int(m[1]): path for path in expected(folder, "images or masks").iterdir() if (m := NAME.fullmatch(path.name))
@@ -61,10 +63,10 @@ def numbered(folder: Path) -> dict[int, Path]:
 NAME = re.compile(r"(?:image|mask)_(\d+)\.h5")
 
 
-def work(names: tuple[str, str], image: Path, mask: Path) -> Work:
+def _convert_case(names: tuple[str, str], image: Path, mask: Path) -> Work:
     def write(image_draft: Path, mask_draft: Path) -> None:
-        cells = np.moveaxis(dataset_of(image, "img"), -1, 0)
-        label = dataset_of(mask, "mask")
+        cells = np.moveaxis(_read_array(image, "img"), -1, 0)
+        label = _read_array(mask, "mask")
         if len(cells) != len(BANDS) or label.shape != cells.shape[1:]:
             raise InputError(
                 f"{image}: img has {len(cells)} channels of {cells.shape[1:]} cells and its mask {label.shape}; "
@@ -77,7 +79,7 @@ def work(names: tuple[str, str], image: Path, mask: Path) -> Work:
     return Work(Path(names[0]).stem, names, write)
 
 
-def dataset_of(path: Path, name: str) -> np.ndarray:
+def _read_array(path: Path, name: str) -> np.ndarray:
     """An array of an HDF5 file, its axes in the file's order."""
     try:
         with warnings.catch_warnings():
@@ -89,15 +91,4 @@ def dataset_of(path: Path, name: str) -> np.ndarray:
     return cells[0] if len(cells) == 1 else cells
 
 
-def main(arguments: list[str] | None = None) -> None:
-    run(
-        "Landslide4Sense",
-        __doc__,
-        plan,
-        command="medseg-train experiment=landslide4sense data.root={target}",
-        arguments=arguments,
-    )
-
-
-if __name__ == "__main__":
-    main()
+DATASET = PublishedDataset("Landslide4Sense", plan)

@@ -1,4 +1,4 @@
-"""scripts/prepare_<dataset>.py on files in each dataset's own layout, read by PIL, rasterio and nibabel."""
+"""medseg-prepare on files in each dataset's own layout, read by PIL, rasterio and nibabel."""
 
 import json
 import os
@@ -12,9 +12,13 @@ import pytest
 import rasterio
 from PIL import Image
 
+from medseg.cli.prepare import dataset_names
+from medseg.cli.prepare import prepare as run_prepare
 from medseg.data.conversion import preparation
+from medseg.data.conversion.datasets import totalsegmentator
+from medseg.errors import InputError
 from tests import image_layouts, volume_layouts
-from tests.prepared import SCRIPTS, prepare, script
+from tests.prepared import prepare
 from tests.torchgeo_layouts import drawn
 
 LAYOUTS: dict[str, Callable[[Path], None]] = {
@@ -63,8 +67,9 @@ def ready(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_every_script_is_tested() -> None:
-    assert set(LAYOUTS) == {path.stem.removeprefix("prepare_") for path in SCRIPTS.glob("prepare_*.py")}
+def test_every_dataset_is_tested_and_has_an_experiment() -> None:
+    assert sorted(LAYOUTS) == dataset_names()
+    assert [name for name in LAYOUTS if not (Path("conf/experiment") / f"{name}.yaml").is_file()] == []
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -95,28 +100,23 @@ def test_the_source_stays_and_the_experiment_is_named(
 ) -> None:
     before = content(raw / name)
     prepare(name, raw / name, ready / name, *MORE.get(name, []))
-    told = capsys.readouterr().out
-    assert told.startswith("0 written, ")
-    assert f"medseg-train experiment={name} data.root={ready / name}" in told
+    printed = capsys.readouterr().out
+    assert printed.startswith("0 written, ")
+    assert f"Next: medseg-train experiment={name} data.root={ready / name}" in printed
     assert content(raw / name) == before
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_a_wrong_folder_and_a_missing_file_end_in_one_line(
-    name: str, raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_wrong_folder_and_a_missing_file_end_in_one_line(name: str, raw: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "partial").symlink_to(raw / name)
     hidden = raw / name / A_MASK[name]
     hidden.rename(tmp_path / "hidden")
     try:
         for source in ("none", "empty", "partial"):
-            with pytest.raises(SystemExit) as ended:
+            with pytest.raises(InputError) as raised:
                 prepare(name, tmp_path / source, tmp_path / "out", *MORE.get(name, []))
-            assert ended.value.code == 2
-            told = capsys.readouterr().err
-            assert told.startswith("error: ")
-            assert told.count("\n") == 1
+            assert "\n" not in str(raised.value)
     finally:
         (tmp_path / "hidden").rename(hidden)
 
@@ -128,9 +128,7 @@ def test_a_damaged_file_is_found_by_its_checksum(name: str, raw: Path, tmp_path:
     before = content(target)
     victim = next(path for path in sorted(target.rglob("*")) if path.is_file() and path.parent != target)
     victim.write_bytes(victim.read_bytes()[:-1] + b"?")
-    with pytest.raises(SystemExit) as ended:
-        prepare(name, raw / name, target, "--verify", *more)
-    assert ended.value.code == 1
+    assert run_prepare([name, str(raw / name), str(target), "--verify", *more]) == 1
     prepare(name, raw / name, target, *more)
     assert content(target) == before
     prepare(name, raw / name, target, "--verify", *more)
@@ -210,7 +208,7 @@ def test_landslide4sense_in_its_other_layout_and_without_masks(raw: Path, ready:
 
 
 def test_totalsegmentator_numbers_its_structures_as_version_2(ready: Path) -> None:
-    values = script("prepare_totalsegmentator").VALUES
+    values = totalsegmentator.VALUES
     assert len(values) == 117
     known = {"spleen": 1, "kidney_right": 2, "lung_lower_lobe_right": 14, "prostate": 22, "sacrum": 25}
     known |= {"vertebrae_C1": 50, "heart": 51, "iliac_vena_right": 68, "humerus_left": 69, "skull": 91}

@@ -1,0 +1,1 @@
+"""Published datasets that medseg-prepare rewrites: a module each, found by walking this folder."""
