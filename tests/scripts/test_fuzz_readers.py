@@ -26,7 +26,7 @@ READERS = (
     "nifti", "nifti_gz", "nrrd", "mha", "nhdr", "mhd", "dicom", "geotiff", "picture", "geojson", "geopackage",
     "shapefile", "safetensors", "nnunet", "decathlon",
 )  # fmt: skip
-N = 130
+N = 135
 
 
 @pytest.mark.parametrize("family", READERS)
