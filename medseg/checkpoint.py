@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from torch import Tensor
 
 from medseg._version import __version__
 from medseg.errors import InputError
+from medseg.planning.plan import Plan
 from medseg.runtime import integrity, moved
 from medseg.runtime.provenance import provenance
-from medseg.runtime.values import mapped, shown, whole
+from medseg.runtime.values import mapped, shown, truth, whole
+from medseg.sample import DataSpec
 
 FORMAT = 2
 """Version of what stands under the key ``medseg``. Since 2, classes and keys have the names of ``runtime.moved``;
-``_migrate`` renames those of earlier files."""
+``read`` renames those of earlier files."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -47,34 +54,131 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return loaded
 
 
-def contents(
-    *,
-    config: Mapping[str, Any],
-    spec: Mapping[str, Any],
-    plan: Mapping[str, Any],
-    data: Mapping[str, Any],
-    segments: bool = True,
-) -> dict[str, Any]:
-    """The part under ``medseg``: JSON-able, and with the weights all that prediction needs.
+@dataclass(frozen=True)
+class RunMetadata:
+    """What a run knows about itself: with the weights, all that prediction needs.
 
-    Args:
+    Attributes:
         config: Resolved configuration.
-        spec: ``DataSpec.to_dict()``.
-        plan: ``Plan.to_dict()``.
-        data: Manifest of the cases: folds; ``training`` adds digests of their files before the first step.
+        spec: Channels, axes and the label table.
+        plan: Patch, spacing, normalisation.
+        provenance: Code, libraries, machine; under ``data`` the cases of each part, under ``weights`` the report on
+            those that the network began with, if there were any.
         segments: Whether its network segments; False after pretraining.
     """
-    return {
-        "format": FORMAT,
-        "config": dict(config),
-        "spec": dict(spec),
-        "plan": dict(plan),
-        "segments": segments,
-        "provenance": provenance(__version__, seed=config.get("seed")) | {"data": dict(data)},
-    }
+
+    config: Mapping[str, Any]
+    spec: DataSpec
+    plan: Plan
+    provenance: Mapping[str, Any]
+    segments: bool = True
+
+    @classmethod
+    def of_new_run(
+        cls,
+        config: Mapping[str, Any],
+        spec: DataSpec,
+        plan: Plan,
+        *,
+        cases: Mapping[str, Sequence[str]],
+        segments: bool = True,
+    ) -> RunMetadata:
+        """Metadata of a run that starts now, in this process.
+
+        Args:
+            config: Resolved configuration.
+            spec: Channels, axes and the label table.
+            plan: Patch, spacing, normalisation.
+            cases: Names of the cases of each part.
+            segments: Whether its network segments.
+        """
+        origin = provenance(__version__, seed=config.get("seed")) | {"data": dict(cases)}
+        return cls(dict(config), spec, plan, origin, segments)
+
+    def with_data(self, description: Mapping[str, Any]) -> RunMetadata:
+        """The same, with more about the data, such as digests of its files."""
+        data = {**self.provenance["data"], **description}
+        return replace(self, provenance={**self.provenance, "data": data})
+
+    def with_weights(self, report: Mapping[str, Any]) -> RunMetadata:
+        """The same, with the report on the weights that the network began with."""
+        return replace(self, provenance={**self.provenance, "weights": dict(report)})
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form, which a checkpoint holds under the key ``medseg``; ``from_dict`` is its inverse."""
+        return {
+            "format": FORMAT,
+            "config": dict(self.config),
+            "spec": self.spec.to_dict(),
+            "plan": self.plan.to_dict(),
+            "segments": self.segments,
+            "provenance": dict(self.provenance),
+        }
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> RunMetadata:
+        """Rebuild what ``to_dict`` gave; the classes that the configuration names are not looked at.
+
+        Raises:
+            InputError: A part that is missing, of another kind, out of range, or inconsistent with another; names it.
+        """
+        spec, plan = DataSpec.from_dict(stored["spec"]), Plan.from_dict(stored["plan"])
+        if len(plan.spacing) != spec.ndim or len(plan.normalisation) != len(spec.channels):
+            raise InputError(
+                f"plan of {len(plan.spacing)} axes and {len(plan.normalisation)} channels, "
+                f"spec of {spec.ndim} and {len(spec.channels)}"
+            )
+        segments = truth(stored.get("segments", True), "medseg.segments")
+        return cls(stored["config"], spec, plan, stored["provenance"], segments)
 
 
-def read(path: Path | str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was read.
+
+    Attributes:
+        path: Its file.
+        metadata: What its run was.
+        network_state: Weights of the network alone (the averaged ones, where weights were averaged).
+        step: Optimiser steps before it.
+        stored: JSON-able form of the metadata as the file holds it, with today's class paths.
+    """
+
+    path: Path
+    metadata: RunMetadata
+    network_state: Mapping[str, Tensor]
+    step: int
+    stored: Mapping[str, Any]
+
+    @classmethod
+    def from_dict(cls, loaded: Mapping[str, Any], path: Path) -> Checkpoint:
+        """From what ``torch.load`` gave for a file of any earlier version.
+
+        Raises:
+            InputError: Something that no training writes, or that a newer medseg wrote; names the file.
+        """
+        with damaged(path):
+            _check_form(loaded)
+        stored = _migrated(loaded["medseg"], path)
+        with damaged(path):
+            metadata = RunMetadata.from_dict(stored)
+            step = whole(loaded.get("global_step", 0), "global_step", 0, 1 << 62)
+        prefix = "network."
+        state = {k[len(prefix) :]: v for k, v in loaded["state_dict"].items() if k.startswith(prefix)}
+        return cls(path, metadata, state, step, stored)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of what decides predictions: the network's weights, configuration, channels, labels and plan."""
+        parts = {key: self.stored[key] for key in ("config", "spec", "plan")}
+        total = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode())
+        for name, weights in sorted(self.network_state.items()):
+            total.update(f"{name} {weights.dtype} {tuple(weights.shape)}".encode())
+            total.update(weights.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return total.hexdigest()
+
+
+def read(path: Path | str) -> Checkpoint:
     """A checkpoint of medseg, on the CPU; nothing in it is executed.
 
     Its tensors lie in the file, mapped into memory, and are read when they are used; trainings replace checkpoints by
@@ -99,9 +203,7 @@ def read(path: Path | str) -> dict[str, Any]:
     if not isinstance(loaded, dict) or "medseg" not in loaded:
         raise InputError(f"checkpoint={source}: not written by medseg (no 'medseg' entry); give a run's best.ckpt")
     integrity.check(loaded, f"checkpoint={source}", ["medseg", "state_dict"])
-    with damaged(source):
-        _check_form(loaded)
-    return _migrate(loaded, source)
+    return Checkpoint.from_dict(loaded, source)
 
 
 @contextmanager
@@ -129,19 +231,11 @@ def _check_form(loaded: Mapping[str, Any]) -> None:
             raise InputError(f"state_dict.{shown(name)}: got a {type(tensor).__name__}, expected a dense tensor")
 
 
-def _migrate(loaded: dict[str, Any], source: Path) -> dict[str, Any]:
-    stored = loaded["medseg"]
+def _migrated(stored: Mapping[str, Any], source: Path) -> dict[str, Any]:
     if stored["format"] > FORMAT:
         version = shown(stored["provenance"].get("medseg"))
         raise InputError(
             f"checkpoint={source}: format {stored['format']}, written by medseg {version}; medseg "
             f"{__version__} reads formats up to {FORMAT}: upgrade medseg"
         )
-    config = moved.updated(stored["config"])
-    return loaded | {"medseg": stored | {"config": config, "format": FORMAT}}
-
-
-def network_state(loaded: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Weights of the network alone (the averaged ones, where weights were averaged)."""
-    prefix = "network."
-    return {k[len(prefix) :]: v for k, v in loaded["state_dict"].items() if k.startswith(prefix)}
+    return {**stored, "config": moved.updated(stored["config"]), "format": FORMAT}

@@ -20,7 +20,11 @@ import torch
 from torch import nn
 
 from medseg import checkpoint
+from medseg.data.preprocessing.normalise import Normalisation
+from medseg.labels import LabelTable
+from medseg.planning.plan import Plan
 from medseg.runtime import integrity
+from medseg.sample import Channel, DataSpec
 
 
 def median(work: Callable[[], Any], repetitions: int = 15) -> float:
@@ -45,22 +49,26 @@ def main(megabytes: int) -> None:
     net = nn.Sequential(*(nn.Conv3d(96, 96, 3, bias=False) for _ in range(max(1, megabytes))))
     state = {f"network.{name}": tensor for name, tensor in net.state_dict().items()}
     size = sum(tensor.nbytes for tensor in state.values()) / 1e6
-    stored = checkpoint.contents(config={}, spec={}, plan={}, data={})
+    spec = DataSpec((Channel("R"),), LabelTable.declare({"background": 0, "a": 1}), 2)
+    plan = Plan((1.0, 1.0), (8, 8), 2, ((3, 3),), ((1, 1),), (Normalisation("zscore"),), masked=False)
+    metadata = checkpoint.RunMetadata.of_new_run({}, spec, plan, cases={})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "best.ckpt"
-        checkpoint.AtomicCheckpointIO().save_checkpoint({"state_dict": state, "medseg": stored}, path)
+        checkpoint.AtomicCheckpointIO().save_checkpoint({"state_dict": state, "medseg": metadata.to_dict()}, path)
 
         def plain() -> dict[str, Any]:
             return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
 
-        def into(loaded: dict[str, Any]) -> None:
-            net.load_state_dict(checkpoint.network_state(loaded))
+        def unchecked() -> dict[str, Any]:
+            return {name.removeprefix("network."): tensor for name, tensor in plain()["state_dict"].items()}
 
         rows = {
             "torch.load": median(plain),
             "checkpoint.read": median(lambda: checkpoint.read(path)),
-            "torch.load, into a network": median(lambda: into(plain())),
-            "checkpoint.read, into a network": median(lambda: into(checkpoint.read(path))),
+            "torch.load, into a network": median(lambda: net.load_state_dict(unchecked())),
+            "checkpoint.read, into a network": median(
+                lambda: net.load_state_dict(dict(checkpoint.read(path).network_state))
+            ),
             "CRC-32 alone": median(lambda: integrity.crc32(state)),
             "sha256 alone": median(lambda: sha256(state)),
         }

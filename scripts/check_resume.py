@@ -47,7 +47,7 @@ def main() -> None:
         print(f"killed at step {steps_logged(log)} or later, exit code {victim.wait()}")
         subprocess.run(command(folder, "killed", asked.steps, "ckpt_path=last"), check=True, stdout=subprocess.DEVNULL)
         one, two = (
-            checkpoint.network_state(checkpoint.read(folder / name / "checkpoints" / "last.ckpt"))
+            dict(checkpoint.read(folder / name / "checkpoints" / "last.ckpt").network_state)
             for name in ("whole", "killed")
         )
     equal = sum(torch.equal(one[name], two[name]) for name in one)

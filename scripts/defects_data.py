@@ -10,7 +10,7 @@ TRUST = "tests/factory/test_trust.py"
 TABLE = (
     Defect(
         "trust-not-checked", "a stored configuration builds trusted classes alone", "medseg/prediction/restore.py",
-        '    trusted.check(stored["config"], f"checkpoint={path}", trust)\n', "",
+        '    trusted.check(loaded.metadata.config, f"checkpoint={path}", trust)\n', "",
         (f"{TRUST}::test_other_classes_in_a_file_never_run",),
     ),
     Defect(

@@ -69,8 +69,8 @@ TABLE = (
         ("tests/prediction/test_bad_input.py::test_files_of_an_older_checkpoint_are_not_kept",),
     ),
     Defect(
-        "digest-without-weights", "checkpoints of other weights differ", "medseg/prediction/restore.py",
-        "        total.update(weights.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)\n", "",
+        "digest-without-weights", "checkpoints of other weights differ", "medseg/checkpoint.py",
+        "            total.update(weights.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)\n", "",
         ("tests/prediction/test_bad_input.py::test_files_of_an_older_checkpoint_are_not_kept",
          "tests/prediction/test_record.py"),
     ),

@@ -222,7 +222,7 @@ TABLE = (
     ),
     Defect(
         "provenance-without-weights", "provenance tells where weights came from", "medseg/factory/run.py",
-        '        stored["provenance"]["weights"] = report.to_dict()\n', "        pass\n",
+        '        metadata = metadata.with_weights(report.to_dict())\n', "        pass\n",
         ("tests/factory/test_initial_weights.py::test_a_run_tells_where_its_weights_came_from",),
     ),
     Defect(

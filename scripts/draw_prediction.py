@@ -27,7 +27,7 @@ from medseg.viz.overlay import Panels
 
 def row(path: Path, name: str) -> tuple[str, Panels]:
     """Title and panels of one held-out case; an empty name takes the first."""
-    cfg: Any = OmegaConf.create(checkpoint.read(path)["medseg"]["config"])
+    cfg: Any = OmegaConf.create(dict(checkpoint.read(path).metadata.config))
     source = build_dataset(cfg)
     train, val = split.halves(cfg, source)
     seen = {case.id for case in train}

@@ -174,10 +174,16 @@ def _torch(content: Callable[[], Any], *, forms: Sequence[bool] = (True, False))
 
 
 def _checkpoint() -> dict[str, Any]:
-    from medseg import checkpoint
+    from medseg.checkpoint import RunMetadata
+    from medseg.data.preprocessing.normalise import Normalisation
+    from medseg.labels import LabelTable
+    from medseg.planning.plan import Plan
+    from medseg.sample import Channel, DataSpec
 
+    spec = DataSpec((Channel("R"),), LabelTable.declare({"background": 0, "a": 1}), 2)
+    plan = Plan((1.0, 1.0), (8, 8), 2, ((3, 3),), ((1, 1),), (Normalisation("zscore"),), masked=False)
     state = {f"network.{name}": tensor for name, tensor in _tensors().items()}
-    return {"medseg": checkpoint.contents(config={}, spec={}, plan={}, data={}), "state_dict": state}
+    return {"medseg": RunMetadata.of_new_run({}, spec, plan, cases={}).to_dict(), "state_dict": state}
 
 
 _LISTED = {"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}
@@ -253,7 +259,7 @@ def _read_weights(path: Path) -> None:
 def _read_checkpoint(path: Path) -> None:
     from medseg import checkpoint
 
-    checkpoint.network_state(checkpoint.read(path))
+    dict(checkpoint.read(path).network_state)
 
 
 def _read_plan(path: Path) -> None:

@@ -7,17 +7,21 @@ import torch
 
 from medseg import checkpoint
 from medseg.errors import InputError
+from tests import tiny_checkpoint
 
 
 def test_contents_load_without_unpickling(tmp_path: Path) -> None:
-    stored = checkpoint.contents(config={"a": [1, None]}, spec={}, plan={}, data={"train": ["x"]})
+    metadata = tiny_checkpoint.metadata({"a": [1, None]}).with_weights({"source": "w.pt"})
     path = tmp_path / "best.ckpt"
     state = {"network.weight": torch.ones(2), "loss.x": torch.zeros(1)}
-    checkpoint.AtomicCheckpointIO().save_checkpoint({"state_dict": state, "medseg": stored}, path)
+    checkpoint.AtomicCheckpointIO().save_checkpoint(
+        {"state_dict": state, "global_step": 7, "medseg": metadata.to_dict()}, path
+    )
     loaded = checkpoint.read(path)
-    assert loaded["medseg"]["config"] == {"a": [1, None]}
-    assert loaded["medseg"]["provenance"]["data"] == {"train": ["x"]}
-    assert list(checkpoint.network_state(loaded)) == ["weight"]
+    assert loaded.metadata == metadata
+    assert loaded.metadata.config == {"a": [1, None]}
+    assert loaded.metadata.provenance["data"] == {"train": ["x"]}
+    assert (list(loaded.network_state), loaded.step) == (["weight"], 7)
     assert [p.name for p in tmp_path.iterdir()] == ["best.ckpt"]
 
 
@@ -50,7 +54,7 @@ def test_bad_checkpoints_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
     with pytest.raises(InputError, match="not written by medseg"):
         checkpoint.read(tmp_path / "other.ckpt")
-    stored = checkpoint.contents(config={}, spec={}, plan={}, data={}) | {"format": checkpoint.FORMAT + 1}
+    stored = tiny_checkpoint.metadata().to_dict() | {"format": checkpoint.FORMAT + 1}
     torch.save({"state_dict": {}, "medseg": stored}, tmp_path / "newer.ckpt")
     with pytest.raises(InputError, match=r"format 3.*reads formats up to 2: upgrade"):
         checkpoint.read(tmp_path / "newer.ckpt")

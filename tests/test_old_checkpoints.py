@@ -17,7 +17,7 @@ FILES = sorted(FOLDER.glob("*.ckpt"))
 def grid_of(file: Path, shape: tuple[int, ...]) -> Grid:
     """The grid that the image had when its label was written."""
     if len(shape) == 3:
-        return Grid.regular(shape, checkpoint.read(file)["medseg"]["plan"]["spacing"])
+        return Grid.regular(shape, checkpoint.read(file).metadata.plan.spacing)
     return Grid(shape, np.array([[0, 10, 500005.0], [-10, 0, 4199995.0], [0, 0, 1]]), CRS.from_epsg(32633).to_wkt())
 
 
@@ -34,9 +34,10 @@ def test_it_predicts_what_it_predicted(file: Path) -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_its_configuration_is_read_with_todays_names(file: Path) -> None:
-    stored = checkpoint.read(file)["medseg"]
-    assert stored["format"] == checkpoint.FORMAT
-    assert {"model", "data"} <= stored["config"].keys()
+    loaded = checkpoint.read(file)
+    assert loaded.stored["format"] == checkpoint.FORMAT
+    assert {"model", "data"} <= loaded.metadata.config.keys()
+    assert loaded.metadata.to_dict() == loaded.stored
 
 
 def test_there_are_files_of_every_earlier_format() -> None:

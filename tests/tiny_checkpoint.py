@@ -1,7 +1,7 @@
 """A checkpoint of a tiny network, written as a training writes it, and changed as a stranger might."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,12 @@ def contents() -> dict[str, Any]:
         net = UNet(spec, base_features=2)
     cfg.trainer.precision = "32-true"
     plain: Any = OmegaConf.to_container(_without_run(cfg), resolve=True)
-    stored = checkpoint.contents(config=plain, spec=SPEC.to_dict(), plan=PLAN.to_dict(), data={"train": ["x"]})
-    return {"state_dict": {f"network.{k}": v for k, v in net.state_dict().items()}, "medseg": stored}
+    return {"state_dict": {f"network.{k}": v for k, v in net.state_dict().items()}, "medseg": metadata(plain).to_dict()}
+
+
+def metadata(config: Mapping[str, Any] | None = None) -> checkpoint.RunMetadata:
+    """Metadata of a run of that network; of an empty configuration unless one is given."""
+    return checkpoint.RunMetadata.of_new_run(config or {}, SPEC, PLAN, cases={"train": ["x"]})
 
 
 def _without_run(cfg: Any) -> Any:

@@ -8,7 +8,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from medseg.geometry.grid import PIXEL, RAS_MM, Grid
 from medseg.loggers.image_logger import picture_loggers
-from medseg.sample import Batch, DataSpec, fullest_date
+from medseg.methods.method import PredictsCases
+from medseg.sample import Batch, fullest_date
 from medseg.viz.logged_images import Picture, pictures
 from medseg.viz.overlay import Panels
 
@@ -36,15 +37,14 @@ class Previews(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the pictures of one of the first cases."""
-        if batch_idx >= self.cases or not picture_loggers(trainer) or not hasattr(pl_module, "infer"):
+        if batch_idx >= self.cases or not picture_loggers(trainer) or not isinstance(pl_module, PredictsCases):
             return
         image, label, valid = (array[0].cpu().numpy() for array in (batch.image, batch.label, batch.valid))
         image = fullest_date(image) if batch.dates else image
         context = {name: fact[0] for name, fact in batch.context.items()}
-        pred = pl_module.infer(batch.image[0], pl_module.network, **context).cpu().numpy()  # type: ignore[operator]
-        stored: Any = pl_module.stored
-        spec = DataSpec.from_dict(stored["spec"])
-        spacing = stored["plan"]["spacing"] if spec.ndim == 3 else (1.0, 1.0)
+        pred = pl_module.infer(batch.image[0], pl_module.network, **context).cpu().numpy()
+        spec = pl_module.metadata.spec
+        spacing = pl_module.metadata.plan.spacing if spec.ndim == 3 else (1.0, 1.0)
         # preprocessed volumes run to the right, anterior and superior; scenes are shown as they are stored
         grid = Grid.regular(label.shape, spacing, RAS_MM if spec.ndim == 3 else PIXEL)
         panels = Panels.of(image, label, pred, spec.labels, grid, channels=spec.channels, valid=valid)

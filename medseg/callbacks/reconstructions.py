@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +10,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 
 from medseg.loggers.image_logger import picture_loggers
-from medseg.sample import Channel, DataSpec
+from medseg.methods.pretraining import Pretraining
+from medseg.sample import Channel
 from medseg.viz.false_colour import composite
 from medseg.viz.logged_images import Picture
 
@@ -29,11 +29,12 @@ class Reconstructions(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw."""
-        seen: Any = getattr(pl_module, "seen", None)
-        if seen is None or trainer.sanity_checking or not trainer.is_global_zero:
+        if not isinstance(pl_module, Pretraining) or trainer.sanity_checking or not trainer.is_global_zero:
             return
-        stored: Any = pl_module.stored
-        channels = DataSpec.from_dict(stored["spec"]).channels
+        seen = pl_module.seen
+        if seen is None:
+            return
+        channels = pl_module.metadata.spec.channels
         panels = [p for p in (seen.image, seen.shown, seen.guessed) if p is not None]
         picture = enlarged(strip([p.float().cpu() for p in panels], channels))
         folder = Path(trainer.default_root_dir) / "reconstructions"

@@ -15,7 +15,7 @@ from lightning.pytorch import Trainer
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from medseg import checkpoint
+from medseg.checkpoint import RunMetadata
 from medseg.data.case import Case
 from medseg.data.datamodule import DataModule
 from medseg.data.dataset import Dataset
@@ -124,15 +124,15 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: partial[Any], device: 
         tuning.attach(net)
     tiling = build_tiling(cfg, planned, spec, short_precision(precision))
     datamodule = build_datamodule(cfg, source, planned, train_cases, val_cases, device=device, labelled=not pretrains)
-    stored = checkpoint.contents(
-        config=_plain(cfg, precision),
-        spec=spec.to_dict(),
-        plan=planned.to_dict(),
-        data={"train": [c.id for c in train_cases], "val": [c.id for c in val_cases]},
+    metadata = RunMetadata.of_new_run(
+        _plain(cfg, precision),
+        spec,
+        planned,
+        cases={"train": [c.id for c in train_cases], "val": [c.id for c in val_cases]},
         segments=not pretrains,
     )
     if report is not None:
-        stored["provenance"]["weights"] = report.to_dict()
+        metadata = metadata.with_weights(report.to_dict())
     further = {} if pretrains else _supervision(cfg, spec, tiling) | {"tuning": tuning}
     method = method_of(
         patch=planned.patch,
@@ -141,7 +141,7 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: partial[Any], device: 
         schedule=instantiate(cfg.scheduler),
         seed=cfg.seed,
         steps_per_epoch=cfg.data.steps_per_epoch,
-        stored=stored,
+        metadata=metadata,
         **further,
     )
     return Run(source, planned, datamodule, method, made, report, monitor)

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 from torch.nn.modules import module as registry
 
+from medseg.checkpoint import RunMetadata
 from medseg.data.layout.patterns import FileNames
 from medseg.data.reading.options import Reading
 from medseg.errors import InputError
@@ -58,21 +59,16 @@ class Held:
     names: FileNames | None
 
     @classmethod
-    def of(cls, stored: Mapping[str, Any]) -> Held:
-        """From what ``checkpoint.contents`` gave.
+    def of(cls, metadata: RunMetadata) -> Held:
+        """From the metadata of its run.
 
         The classes that it names have to be checked before (``trust.check``); they are built by ``rebuilt`` only.
 
         Raises:
             InputError: A part that is missing, of another kind, out of range, or at odds with another; names it.
         """
-        spec, plan = DataSpec.from_dict(stored["spec"]), Plan.from_dict(stored["plan"])
-        if len(plan.spacing) != spec.ndim or len(plan.normalisation) != len(spec.channels):
-            raise InputError(
-                f"plan of {len(plan.spacing)} axes and {len(plan.normalisation)} channels, "
-                f"spec of {spec.ndim} and {len(spec.channels)}"
-            )
-        config = mapped(stored["config"], "config", ["model", "data", "inference", "trainer"])
+        spec, plan = metadata.spec, metadata.plan
+        config = mapped(metadata.config, "config", ["model", "data", "inference", "trainer"])
         parts = {key: config[key] for key in _PARTS if config.get(key) is not None}
         data = mapped(config["data"], "data")
         _check_reading(data)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from medseg.checkpoint import RunMetadata
 from medseg.losses.ranks import mean_over_ranks
 from medseg.methods.budget import progress, timers
 from medseg.sample import Batch
@@ -36,6 +37,18 @@ class Tuning(Protocol):
         ...
 
 
+@runtime_checkable
+class PredictsCases(Protocol):
+    """A method whose network segments whole cases, as ``medseg.methods.supervised.Supervised`` does."""
+
+    network: nn.Module
+    metadata: RunMetadata
+
+    def infer(self, image: Tensor, network: nn.Module, **context: Tensor) -> Tensor:
+        """Training indices ``[*s]`` of a whole image ``[c, *s]``."""
+        ...
+
+
 class Method(LightningModule, ABC):
     """Trains a network; how is the subclass's.
 
@@ -46,6 +59,7 @@ class Method(LightningModule, ABC):
     Attributes:
         monitor: Logged key by which the best checkpoint is chosen unless the configuration names another, and
             whether ``min`` or ``max`` is best.
+        job_type: Kind of run, by which loggers group: ``train`` or ``pretrain``.
 
     Args:
         network: What is trained.
@@ -53,11 +67,12 @@ class Method(LightningModule, ABC):
         schedule: Maps progress in [0, 1] to a factor of the learning rate.
         seed: Of the whole training.
         steps_per_epoch: Optimiser steps of one epoch.
-        stored: What the checkpoint holds besides weights: JSON-able, under the key ``medseg``.
+        metadata: What the checkpoint holds besides weights, under the key ``medseg``.
         tuning: Which parameters move; None for all alike.
     """
 
     monitor: ClassVar[tuple[str, str]]
+    job_type: ClassVar[str] = "train"
 
     def __init__(
         self,
@@ -67,7 +82,7 @@ class Method(LightningModule, ABC):
         schedule: Callable[[float], float],
         seed: int,
         steps_per_epoch: int,
-        stored: dict[str, Any],
+        metadata: RunMetadata,
         tuning: Tuning | None = None,
     ) -> None:
         super().__init__()
@@ -75,7 +90,7 @@ class Method(LightningModule, ABC):
         self.schedule = schedule
         self.seed = seed
         self.steps_per_epoch = steps_per_epoch
-        self.stored = stored
+        self.metadata = metadata
         self.tuning = tuning
         self._make_optimizer = optimizer
         self._losses: list[Tensor] = []
@@ -157,7 +172,7 @@ class Method(LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what prediction needs."""
-        checkpoint["medseg"] = self.stored
+        checkpoint["medseg"] = self.metadata.to_dict()
 
 
 def gathered(by_case: dict[str, Any]) -> dict[str, Any]:

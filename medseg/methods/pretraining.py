@@ -48,6 +48,7 @@ class Pretraining(Method, ABC):
     """
 
     monitor = ("val/loss", "min")
+    job_type = "pretrain"
 
     def __init__(self, network: nn.Module, *, patch: Sequence[int], **shared: Any) -> None:
         super().__init__(network, **shared)

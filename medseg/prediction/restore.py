@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +11,7 @@ from typing import Any
 import torch
 
 from medseg import checkpoint, formats
+from medseg.checkpoint import Checkpoint
 from medseg.data.case import Case
 from medseg.data.layout.dates import dated
 from medseg.data.layout.patterns import FileNames
@@ -41,7 +40,7 @@ def predictor(
     mosaic: bool = False,
     series: str | None = None,
     trust: Sequence[str] | str = (),
-    loaded: Mapping[str, Any] | None = None,
+    loaded: Checkpoint | None = None,
 ) -> Predictor:
     """The predictor that a checkpoint holds; command line, notebook and training build this same object.
 
@@ -64,15 +63,14 @@ def predictor(
         InputError: Not a checkpoint of medseg, one that is damaged or names other classes, or no such device.
     """
     loaded = checkpoint.read(path) if loaded is None else loaded
-    stored = loaded["medseg"]
-    if not stored.get("segments", True):
+    if not loaded.metadata.segments:
         raise InputError(
             f"checkpoint={path}: its network was pretrained without labels and segments nothing; fine-tune it by "
             f"medseg-train ... model.encoder.weights={path} (or weights={path} for a network without an encoder)"
         )
-    trusted.check(stored["config"], f"checkpoint={path}", trust)
+    trusted.check(loaded.metadata.config, f"checkpoint={path}", trust)
     with checkpoint.damaged(path):
-        held = Held.of(stored)
+        held = Held.of(loaded.metadata)
     cfg = held.config
     if flips is not None:
         cfg.inference.flips = flips
@@ -83,7 +81,7 @@ def predictor(
     able = short_precision(precision_of(torch.device(place).type))
     reading = Reading.of(**dict(held.data) | dict(data or {}))
     with checkpoint.damaged(path):
-        net = rebuilt(held, checkpoint.network_state(loaded))
+        net = rebuilt(held, loaded.network_state)
         tiles = build_tiling(cfg, held.plan, held.spec, trained if trained == able else "fp32")
     return Predictor(
         net,
@@ -92,7 +90,7 @@ def predictor(
         spec=held.spec,
         open=partial(open_image, spec=held.spec, reading=reading, mosaic=mosaic, series=series),
         write=partial(write_like, labels=held.spec.labels),
-        stream=partial(stream_scene, key=content_digest(loaded), probabilities=probabilities),
+        stream=partial(stream_scene, key=loaded.digest, probabilities=probabilities),
         device=place,
     )
 
@@ -105,7 +103,7 @@ class Layout:
         folders: Sub-folders that images came from; empty where the dataset names none.
         reading: How files are read.
         names: Patterns that found the files instead of folders; None where there were none.
-        digest: Of the checkpoint, see ``content_digest``.
+        digest: Of the checkpoint, see ``Checkpoint.digest``.
     """
 
     folders: tuple[str, ...]
@@ -114,9 +112,7 @@ class Layout:
     digest: str
 
 
-def layout(
-    path: Path | str, data: Mapping[str, Any] | None = None, *, loaded: Mapping[str, Any] | None = None
-) -> Layout:
+def layout(path: Path | str, data: Mapping[str, Any] | None = None, *, loaded: Checkpoint | None = None) -> Layout:
     """The layout that a checkpoint holds, with other fields of ``Reading`` for new files.
 
     Args:
@@ -129,8 +125,8 @@ def layout(
     """
     loaded = checkpoint.read(path) if loaded is None else loaded
     with checkpoint.damaged(path):
-        held = Held.of(loaded["medseg"])
-    return Layout(held.folders, Reading.of(**dict(held.data) | dict(data or {})), held.names, content_digest(loaded))
+        held = Held.of(loaded.metadata)
+    return Layout(held.folders, Reading.of(**dict(held.data) | dict(data or {})), held.names, loaded.digest)
 
 
 def open_image(
@@ -152,17 +148,3 @@ def open_image(
             )
         case = dated(case, reading.dates)
     return OpenCase(case, spec, reading, sources=sources)
-
-
-def content_digest(loaded: Mapping[str, Any]) -> str:
-    """SHA-256 of what decides predictions: the network's weights, its configuration, channels, labels and plan.
-
-    Args:
-        loaded: What ``checkpoint.read`` gave.
-    """
-    stored = {key: loaded["medseg"][key] for key in ("config", "spec", "plan")}
-    total = hashlib.sha256(json.dumps(stored, sort_keys=True, default=str).encode())
-    for name, weights in sorted(checkpoint.network_state(loaded).items()):
-        total.update(f"{name} {weights.dtype} {tuple(weights.shape)}".encode())
-        total.update(weights.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return total.hexdigest()

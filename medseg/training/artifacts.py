@@ -19,20 +19,22 @@ def keep_weights_report(run: Run, resumed: Path) -> None:
     """Where the weights came from that a training began with, which its checkpoint tells when it is resumed."""
     from medseg import checkpoint
 
-    earlier = checkpoint.read(resumed)["medseg"]["provenance"]
-    run.method.stored["provenance"] |= {"weights": earlier["weights"]} if "weights" in earlier else {}
+    report = checkpoint.read(resumed).metadata.provenance.get("weights")
+    if report is not None:
+        run.method.metadata = run.method.metadata.with_weights(report)
 
 
 def write_run_files(run: Run, run_dir: Path) -> None:
     """Configuration, provenance, plan and weights report, before the first step; loggers get theirs."""
     from medseg.planning.plan import write_plan
 
-    stored = run.method.stored
-    write_whole(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(stored["config"])))
+    config = dict(run.method.metadata.config)
+    write_whole(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
     manifest = tracking.manifest(run)
     files = {case: digest for part in ("train", "val") for case, digest in manifest[part].items()}
-    stored["provenance"]["data"] |= {"name": manifest["name"], "digest": manifest["digest"], "files": files}
-    provenance = stored["provenance"] | {"config": stored["config"]}
+    metadata = run.method.metadata.with_data({"name": manifest["name"], "digest": manifest["digest"], "files": files})
+    run.method.metadata = metadata
+    provenance = {**metadata.provenance, "config": config}
     write_whole(run_dir / "provenance.json", json.dumps(provenance, indent=1) + "\n")
     write_plan(run_dir / "plan.yaml", run.plan)
     if run.report is not None:

@@ -34,7 +34,10 @@ def score_checkpoint(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]
     from medseg.runtime.progress import watched
 
     chosen = run_dir / "checkpoints" / f"{cfg.judged}.ckpt"
-    predictor = restore.predictor(chosen, device=run.trainer.strategy.root_device.type, trust=trusted_names(cfg))
+    loaded = checkpoint.read(chosen)
+    predictor = restore.predictor(
+        chosen, device=run.trainer.strategy.root_device.type, trust=trusted_names(cfg), loaded=loaded
+    )
     test = split.judged(cfg, run.dataset)
     cases, which = (test, split.TEST_SET) if test else (run.datamodule.cases["val"], f"validation fold {cfg.data.fold}")
     scores = instantiate(cfg.metric)(labels=run.dataset.spec.labels)
@@ -42,8 +45,8 @@ def score_checkpoint(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]
         predictor, cases, run.dataset.read, scores, watch=lambda c: watched(c, f"judging {which}", so_far=scores.glance)
     )
     result = scores.result()
-    result["policy"] |= {"cases": which, "checkpoint": cfg.judged, "step": str(checkpoint.read(chosen)["global_step"])}
-    write_run_report(run_dir, result, shown, run.dataset.spec, run.method.stored, tables=tables(result))
+    result["policy"] |= {"cases": which, "checkpoint": cfg.judged, "step": str(loaded.step)}
+    write_run_report(run_dir, result, shown, run.dataset.spec, run.method.metadata.to_dict(), tables=tables(result))
     tracking.log_scores(run, result, shown)
     return result
 

@@ -41,7 +41,7 @@ def check(cfg: DictConfig, resumed: Path, *, tell: bool = True) -> None:
     """
     loaded = checkpoint.read(resumed)
     now: Any = OmegaConf.to_container(cfg, resolve=True)
-    differing = dict(differences(loaded["medseg"]["config"], now))
+    differing = dict(differences(loaded.metadata.config, now))
     network = [key for key in differing if key.partition(".")[0] in _NETWORK and not _LOADS_ALIKE.fullmatch(key)]
     if network:
         listed = "; ".join(_changed(key, differing[key]) for key in _leading(network)[:_SHOWN])
@@ -55,7 +55,7 @@ def check(cfg: DictConfig, resumed: Path, *, tell: bool = True) -> None:
         listed = ", ".join(_changed(key, values) for key, values in list(differing.items())[:_SHOWN])
         more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
         print(f"warning: settings differ from those of {resumed}: {listed}{more}", file=sys.stderr)  # noqa: T201
-    step, most = int(loaded["global_step"]), int(cfg.trainer.max_steps)
+    step, most = loaded.step, int(cfg.trainer.max_steps)
     if 0 < most <= step:
         told = f"already at step {step} of {most}; trainer.max_steps=N trains on to step N"
         print(f"note: {told}", file=sys.stderr)  # noqa: T201

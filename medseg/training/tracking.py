@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from medseg.factory.run import Run
+    from medseg.methods.method import Method
     from medseg.sample import Sample
 
 _PLACES = ("experiment", "name", "seed", "data", "data.root", "run_dir", "cache_dir", "ckpt_path")
@@ -59,12 +60,14 @@ def describe(cfg: DictConfig, overrides: Sequence[str] = (), command: Sequence[s
     varied = _varied(command) & set(swept) or set(swept)
     own = [key for key in swept if key in varied and key not in _PLACES and re.split("[./]", key)[0] not in _WATCHING]
     group = " ".join([str(cfg.name), *(f"{key}={_short(swept[key])}" for key in own)])
-    pretrains = cfg.method._target_.rpartition(".")[2] != "Supervised"
+    from medseg.factory.instantiate import instantiate
+
+    method: type[Method] = instantiate(cfg.method, _partial_=True).func
     tags = [str(cfg.name), str(cfg.data.name), *_facts(cfg), *(["sweep"] if swept else [])]
     return Description(
         name=f"{group} seed={cfg.seed}",
         group=group,
-        job_type="pretrain" if pretrains else "train",
+        job_type=method.job_type,
         tags=tuple(dict.fromkeys(tags)),
     )
 
@@ -108,18 +111,18 @@ def begin(run: Run) -> None:
     from medseg.loggers.tensorboard_run import TensorBoardRun
     from medseg.loggers.wandb_run import WandbRun
 
-    stored: Any = run.method.stored
+    metadata = run.method.metadata
     parts = run.datamodule.cases
     found = {
         "parameters": sum(p.numel() for p in run.method.parameters()),
-        "planned": {key: value for key, value in stored["plan"].items() if key != "reasons"},
+        "planned": {key: value for key, value in metadata.plan.to_dict().items() if key != "reasons"},
         "train_cases": len(parts["train"]),
         "val_cases": len(parts["val"]),
     }
     for logger in run.trainer.loggers:
         if isinstance(logger, TensorBoardRun):
             logger.show(run.monitor[0])
-        logger.log_hyperparams(stored["config"] | found)
+        logger.log_hyperparams({**metadata.config, **found})
         if isinstance(logger, WandbRun):
             logger.keep_best(*run.monitor)
             logger.log_data(manifest(run))

@@ -36,7 +36,6 @@ def train(cfg: DictConfig, watched_by: Sequence[Callback] = ()) -> Path:
     cfg.run_dir = str(run_dir)  # before other keys take it over
     if resumed is None:
         cfg.ckpt_path = None  # so that weights to begin with are loaded
-    tracking.settle(cfg)
     leave_out_labels(cfg)
     OmegaConf.resolve(cfg)
     if cfg.get("sweep") is not None:
@@ -60,6 +59,7 @@ def _train(cfg: DictConfig, run_dir: Path, resumed: Path | None, watched_by: Seq
     from medseg.training import artifacts, results, resume, summary
     from medseg.training.fit import fit
 
+    tracking.settle(cfg)
     if resumed and distributed.handed() is None:
         resume.check(cfg, resumed, tell=is_first())
     run = assemble(cfg, run_dir)
@@ -72,7 +72,7 @@ def _train(cfg: DictConfig, run_dir: Path, resumed: Path | None, watched_by: Seq
         summary.announce(cfg, run, resumed, command_overrides())
     with distributed.first_alone(run.trainer):
         run.datamodule.prepare_data()
-    segments = run.method.stored["segments"]
+    segments = run.method.metadata.segments
     with tracking.tracked(), distributed.handing(run.trainer, run_dir, resumed):
         if run.trainer.is_global_zero:
             parts = run.datamodule.cases

@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 
 from medseg.callbacks.previews import Previews
+from medseg.checkpoint import RunMetadata
 from medseg.geometry.grid import PIXEL, RAS_MM, Grid
 from medseg.labels import IGNORE, LabelTable
 from medseg.loggers.image_logger import PictureLogger
@@ -17,6 +18,7 @@ from medseg.viz import false_colour
 from medseg.viz.logged_images import Picture
 from medseg.viz.logged_images import pictures as pictures_of
 from medseg.viz.overlay import Panels
+from tests import tiny_checkpoint
 
 TABLE = LabelTable.declare({"background": 0, "organ": 1})
 SPEC = {ndim: DataSpec((Channel("grey"),), TABLE, ndim) for ndim in (2, 3)}
@@ -42,8 +44,8 @@ def batch(case: str, ndim: int) -> Batch:
 
 def method(spec: DataSpec) -> Any:
     infer = Mock(side_effect=lambda image, network: (image[0] % 2).long())
-    stored = {"spec": spec.to_dict(), "plan": {"spacing": [1.0] * spec.ndim}}
-    return Mock(spec=LightningModule, infer=infer, network=None, stored=stored)
+    plan = replace(tiny_checkpoint.PLAN, spacing=(1.0,) * spec.ndim)
+    return Mock(spec=LightningModule, infer=infer, network=None, metadata=RunMetadata({}, spec, plan, {}))
 
 
 def trainer(*loggers: Any) -> Any:
@@ -85,7 +87,8 @@ def test_first_cases_are_sent_with_masks_and_names(ndim: int) -> None:
 
 def test_volume_is_as_thick_as_the_plan_says() -> None:
     judged = method(SPEC[3])
-    judged.stored["plan"]["spacing"] = [1.0, 1.0, 2.0]
+    plan = replace(tiny_checkpoint.PLAN, spacing=(1.0, 1.0, 2.0))
+    judged.metadata = replace(judged.metadata, plan=plan)
     thin, thick = (sent(m, [batch("a", 3)])["val/previews/a"][1] for m in (method(SPEC[3]), judged))
     assert (thin.ground.shape[0], thick.ground.shape[0]) == (5, 10)
 

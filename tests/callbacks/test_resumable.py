@@ -53,7 +53,7 @@ def whole(cache: Path) -> Path:
 
 
 def state(run_dir: Path, name: str = "last") -> dict[str, Any]:
-    loaded = checkpoint.read(run_dir / f"checkpoints/{name}.ckpt")
+    loaded = checkpoint.AtomicCheckpointIO().load_checkpoint(run_dir / f"checkpoints/{name}.ckpt")
     optimizer = loaded["optimizer_states"][0]["state"]
     moments = {f"{i} {k}": v for i, slots in optimizer.items() for k, v in slots.items()}
     return (
@@ -88,7 +88,7 @@ def test_a_training_that_a_signal_ends_resumes_exactly(
     with pytest.raises(signals.EndedBySignal) as raised:
         trained(cache, name, watched_by=[Signal(hook, step)])
     assert raised.value.code == 143
-    assert checkpoint.read(cache / name / "checkpoints/last.ckpt")["global_step"] == saved
+    assert checkpoint.read(cache / name / "checkpoints/last.ckpt").step == saved
     assert f"ended by SIGTERM at step {ended}; continue" in capfd.readouterr().err
     trained(cache, name, "ckpt_path=last")
     assert_equal(whole, cache / name)
@@ -118,7 +118,7 @@ class Crash(Callback):
 def test_after_some_minutes_a_checkpoint_is_saved_within_an_epoch(whole: Path, cache: Path) -> None:
     with pytest.raises(RuntimeError, match="killed"):
         trained(cache, "minutes", "checkpoint_minutes=1e-9", watched_by=[Crash()])
-    assert checkpoint.read(cache / "minutes/checkpoints/last.ckpt")["global_step"] == 5
+    assert checkpoint.read(cache / "minutes/checkpoints/last.ckpt").step == 5
     trained(cache, "minutes", "ckpt_path=last")
     assert_equal(whole, cache / "minutes")
 

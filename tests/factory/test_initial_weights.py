@@ -66,7 +66,7 @@ def test_a_run_tells_where_its_weights_came_from(trained: Path, weights: Path, c
     told = (trained / "weights.txt").read_text(encoding="utf-8")
     assert str(weights) in told.splitlines()[0]
     assert "100 % of" in told
-    stored = checkpoint.read(trained / "checkpoints/last.ckpt")["medseg"]["provenance"]["weights"]
+    stored = checkpoint.read(trained / "checkpoints/last.ckpt").metadata.provenance["weights"]
     assert stored["source"] == str(weights)
 
 
@@ -75,7 +75,7 @@ def test_the_weights_were_in_the_network(folder: Path, trained: Path, weights: P
         folder, "still", "plan.patch=[32,32]", f"model.encoder.weights={weights}", "optimizer.lr=0",
     )  # fmt: skip
     given = timm.create_model("test_resnet", checkpoint_path=str(weights)).state_dict()
-    state = checkpoint.network_state(checkpoint.read(frozen / "checkpoints/last.ckpt"))
+    state = checkpoint.read(frozen / "checkpoints/last.ckpt").network_state
     for key in ("layer1.0.conv1.weight", "layer4.0.conv2.weight"):
         assert torch.equal(state[f"encoder.net.{key}"], given[key])
 
@@ -88,8 +88,8 @@ def test_resuming_loads_no_weights_but_keeps_their_account(trained: Path, weight
     finally:
         moved.rename(weights)
     stored = checkpoint.read(trained / "checkpoints/last.ckpt")
-    assert stored["global_step"] == 2
-    assert stored["medseg"]["provenance"]["weights"]["source"] == str(weights)
+    assert stored.step == 2
+    assert stored.metadata.provenance["weights"]["source"] == str(weights)
     assert (trained / "weights.txt").exists()
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from medseg.checkpoint import RunMetadata
 from medseg.data.preprocessing.normalise import Normalisation
 from medseg.data.synthetic.phantom_volumes import PhantomVolumes
 from medseg.errors import InputError
@@ -46,7 +47,7 @@ def held(cfg: Any, plan: Plan, spec: DataSpec) -> Any:
     """What a prediction takes from a checkpoint's configuration."""
     config = {key: OmegaConf.to_container(cfg[key]) for key in ("inference", "transform", "model")}
     config |= {"data": {"lateral_axis": cfg.data.get("lateral_axis")}, "trainer": {"precision": "fp32"}}
-    return Held.of({"config": config, "spec": spec.to_dict(), "plan": plan.to_dict()}).config
+    return Held.of(RunMetadata(config, spec, plan, {})).config
 
 
 def test_pairs_reach_the_training() -> None:

@@ -13,6 +13,7 @@ import torch
 from omegaconf import OmegaConf
 
 import medseg
+from medseg.checkpoint import Checkpoint
 from medseg.cli import predict
 from medseg.errors import InputError
 from medseg.factory import trust
@@ -102,7 +103,9 @@ def load_with(held: dict[str, Any], folder: Path, at: str, value: Any, **setting
     spec = held["medseg"]["spec"] | {"dates": 2 if at.startswith("temporal") else 0}
     changed = held | {"medseg": held["medseg"] | {"config": config, "spec": spec}}
     (folder / "best.ckpt").touch()  # its time is part of what names it
-    return restore.predictor(folder / "best.ckpt", device="cpu", loaded=changed, **settings)
+    return restore.predictor(
+        folder / "best.ckpt", device="cpu", loaded=Checkpoint.from_dict(changed, folder / "best.ckpt"), **settings
+    )
 
 
 def refusal(held: dict[str, Any], folder: Path, at: str, value: Any, **settings: Any) -> str:

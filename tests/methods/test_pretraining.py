@@ -23,6 +23,7 @@ from medseg.models.encoders.encoder import Encoder, Feature
 from medseg.models.network import ModelSpec
 from medseg.models.unet import UNet
 from medseg.sample import Batch
+from tests import tiny_checkpoint
 
 CONV: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
 NORM: dict[int, Any] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -85,7 +86,13 @@ def spec(ndim: int, channels: int = 2) -> ModelSpec:
 
 def shared() -> dict[str, Any]:
     adam = partial(torch.optim.AdamW, lr=1e-2)
-    return {"optimizer": adam, "schedule": lambda p: 1.0, "seed": 0, "steps_per_epoch": 10, "stored": {}}
+    return {
+        "optimizer": adam,
+        "schedule": lambda p: 1.0,
+        "seed": 0,
+        "steps_per_epoch": 10,
+        "metadata": tiny_checkpoint.metadata(),
+    }
 
 
 def segmenter(encoder: Any, ndim: int) -> EncoderDecoder:

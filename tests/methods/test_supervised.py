@@ -21,6 +21,7 @@ from medseg.methods.val_patches import fixed_patches
 from medseg.metrics import overlap
 from medseg.runtime import verbosity
 from medseg.sample import Batch
+from tests import tiny_checkpoint
 
 TABLE = LabelTable.declare({"background": 0, "disc": 1, "bar": 2})
 
@@ -39,7 +40,7 @@ def supervised(network: nn.Module, **changed: Any) -> Supervised:
         "judge": partial(overlap.tally, labels=TABLE), "labels": TABLE,
         "summarise": partial(overlap.validation_scores, labels=TABLE, pooled=False),
         "optimizer": partial(torch.optim.AdamW, lr=0.02, weight_decay=0.1), "schedule": Constant(), "seed": 0,
-        "steps_per_epoch": 4, "stored": {},
+        "steps_per_epoch": 4, "metadata": tiny_checkpoint.metadata(),
     }  # fmt: skip
     return Supervised(network, **(settings | changed))
 

@@ -176,7 +176,7 @@ def test_masked_voxels_never_count(tmp_path: Path) -> None:
             change(image_of(root, case), spoil)
             change(label_of(root, case), relabel)
         run_dir = train(settings(root, "data.nonfinite=mask", "trainer.max_steps=4"))
-        state = checkpoint.network_state(checkpoint.read(run_dir / "checkpoints/last.ckpt"))
+        state = dict(checkpoint.read(run_dir / "checkpoints/last.ckpt").network_state)
         assert all(bool(v.isfinite().all()) for v in state.values())
         results.append((state, json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))["cases"]))
         (written,) = predict_into(run_dir, image_of(root, VAL), tmp_path / name / "out")

@@ -24,9 +24,9 @@ def held() -> dict[str, Any]:
 def used(path: Path) -> tuple[Any, ...]:
     """All of a checkpoint that prediction uses, in a form that compares."""
     loaded = checkpoint.read(path)
-    stored = loaded["medseg"]
-    state = {name: (t.dtype, t.shape, t.numpy().tobytes()) for name, t in checkpoint.network_state(loaded).items()}
-    return state, stored["config"], stored["spec"], stored["plan"], stored.get("segments")
+    state = {name: (t.dtype, t.shape, t.numpy().tobytes()) for name, t in loaded.network_state.items()}
+    metadata = loaded.metadata
+    return state, metadata.config, metadata.spec, metadata.plan, metadata.segments
 
 
 def test_no_flipped_bit_changes_a_network_in_silence(held: dict[str, Any], tmp_path: Path) -> None:
@@ -61,7 +61,8 @@ def test_the_state_of_an_optimiser_is_checked_when_a_training_goes_on(held: dict
 
 def test_checkpoints_from_before_there_were_checksums_load(held: dict[str, Any], tmp_path: Path) -> None:
     torch.save(held, tmp_path / "old.ckpt")
-    assert integrity.KEY not in checkpoint.read(tmp_path / "old.ckpt")
+    assert integrity.KEY not in held
+    assert checkpoint.read(tmp_path / "old.ckpt").network_state
 
 
 def test_an_entry_that_is_added_or_taken_out_is_noticed() -> None:

@@ -116,11 +116,11 @@ def run(cache: Path, name: str, *overrides: str) -> Path:
 
 
 def step_of(path: Path) -> int:
-    return int(checkpoint.read(path)["global_step"])
+    return checkpoint.read(path).step
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return checkpoint.network_state(checkpoint.read(folder / "checkpoints/last.ckpt"))
+    return dict(checkpoint.read(folder / "checkpoints/last.ckpt").network_state)
 
 
 def poison(steps: list[int], weights_at: int = -1) -> list[str]:

@@ -56,8 +56,7 @@ def test_a_resumed_pretraining_equals_one_in_a_piece(pretrained: Path, tmp_path:
     train(compose("train", [*whole, "scheduler=constant", "ckpt_path=last"]))
     train(compose("train", [*whole[:-1], "scheduler=constant", f"run_dir={tmp_path}/straight"]))
     one, two = (
-        checkpoint.network_state(checkpoint.read(tmp_path / run / "checkpoints" / "last.ckpt"))
-        for run in ("run", "straight")
+        dict(checkpoint.read(tmp_path / run / "checkpoints" / "last.ckpt").network_state) for run in ("run", "straight")
     )
     assert all(torch.equal(one[key], two[key]) for key in two)
 
@@ -65,7 +64,7 @@ def test_a_resumed_pretraining_equals_one_in_a_piece(pretrained: Path, tmp_path:
 def test_labels_are_not_read(tmp_path: Path) -> None:
     run = assemble(compose("train", [*MAE, f"cache_dir={tmp_path}/cache"]), tmp_path)
     assert {case.label for part in run.datamodule.cases.values() for case in part} == {None}
-    assert not run.method.stored["segments"]
+    assert not run.method.metadata.segments
 
 
 def cases_of(overrides: Sequence[str], folder: Path) -> tuple[list[str], list[str]]:
@@ -117,7 +116,7 @@ def test_a_training_begins_with_all_of_a_pretrained_network_but_its_last_layer(
     best = pretrained / "checkpoints" / "best.ckpt"
     few = [*COMMON, *VOLUMES, *NETWORK, f"cache_dir={pretrained.parent}/cache", "data.n_labelled=2"]
     run = assemble(compose("train", [*few, f"weights={best}"]), tmp_path)
-    came = checkpoint.network_state(checkpoint.read(best))
+    came = checkpoint.read(best).network_state
     own = run.method.network.state_dict()  # type: ignore[union-attr, operator]
     same = {key for key, tensor in own.items() if key in came and torch.equal(tensor, came[key])}
     assert {key for key in own if key not in same} == {key for key in own if key.startswith("heads.")}
@@ -126,8 +125,8 @@ def test_a_training_begins_with_all_of_a_pretrained_network_but_its_last_layer(
     folder = train(compose("train", [*few, f"weights={best}", f"run_dir={tmp_path}/run", "test=false"]))
     assert str(best) in (folder / "weights.txt").read_text(encoding="utf-8")
     assert str(best) in capsys.readouterr().out
-    stored = checkpoint.read(folder / "checkpoints" / "last.ckpt")["medseg"]
-    assert stored["provenance"]["weights"]["source"] == str(best)
+    metadata = checkpoint.read(folder / "checkpoints" / "last.ckpt").metadata
+    assert metadata.provenance["weights"]["source"] == str(best)
 
 
 def test_an_encoder_begins_with_a_pretrained_one_and_is_tuned_by_lora_and_resumes_exactly(tmp_path: Path) -> None:
@@ -142,7 +141,7 @@ def test_an_encoder_begins_with_a_pretrained_one_and_is_tuned_by_lora_and_resume
     train(compose("train", [*tuned, f"run_dir={tmp_path}/run", "trainer.max_steps=2"]))
     (first / "checkpoints" / "best.ckpt").unlink()  # neither resuming nor predicting needs it again
     folder = train(compose("train", [*tuned, f"run_dir={tmp_path}/run", "ckpt_path=last"]))
-    one, two = (checkpoint.network_state(checkpoint.read(r / "checkpoints" / "last.ckpt")) for r in (folder, straight))
+    one, two = (checkpoint.read(r / "checkpoints" / "last.ckpt").network_state for r in (folder, straight))
     assert all(torch.equal(one[key], two[key]) for key in two)
     assert any("lora_A" in key for key in two)
     alone, whole = (folder / "checkpoints" / name for name in ("adapters.safetensors", "best.ckpt"))

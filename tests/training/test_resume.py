@@ -7,16 +7,16 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from medseg import checkpoint
 from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
 from medseg.training.resume import check, differences
+from tests import tiny_checkpoint
 
 
 def stored(folder: Path, *overrides: str, step: int = 5) -> Path:
     config: Any = OmegaConf.to_container(compose("train", ["run_dir=a", *overrides]), resolve=True)
     held = {
-        "medseg": checkpoint.contents(config=config, spec={}, plan={}, data={}),
+        "medseg": tiny_checkpoint.metadata(config).to_dict(),
         "global_step": step,
         "state_dict": {},
     }

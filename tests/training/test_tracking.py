@@ -10,6 +10,7 @@ from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
 from medseg.hydra_app.conf import composed
 from medseg.loggers.wandb_run import WandbRun
+from medseg.methods.supervised import Supervised
 from medseg.training import tracking
 from medseg.training.tracking import describe
 
@@ -54,6 +55,15 @@ def test_long_value_keeps_its_end() -> None:
 def test_pretraining_is_another_kind_of_job() -> None:
     told = describe(compose("train", ["method=mae"]))
     assert (told.job_type, told.tags) == ("pretrain", ("phantom_volumes", "UNet", "Mae"))
+
+
+class OwnSupervised(Supervised):
+    """A method of the user's own; its name says nothing."""
+
+
+def test_a_supervised_method_of_another_name_is_a_training() -> None:
+    told = describe(compose("train", [f"method._target_={__name__}.OwnSupervised"]))
+    assert told.job_type == "train"
 
 
 def test_what_the_user_calls_a_run_stays() -> None:

@@ -47,7 +47,7 @@ def run_dir(cache: Path) -> Path:
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
-    return checkpoint.network_state(checkpoint.read(path))
+    return dict(checkpoint.read(path).network_state)
 
 
 def test_run_folder_holds_what_is_promised(run_dir: Path) -> None:
@@ -70,7 +70,7 @@ def test_run_folder_holds_what_is_promised(run_dir: Path) -> None:
     assert all(
         len(bytes.fromhex(digest)) == 16 for digest in (origin["data"]["digest"], *origin["data"]["files"].values())
     )
-    assert checkpoint.read(run_dir / "checkpoints/best.ckpt")["medseg"]["provenance"]["data"] == origin["data"]
+    assert checkpoint.read(run_dir / "checkpoints/best.ckpt").metadata.provenance["data"] == origin["data"]
     config = OmegaConf.load(run_dir / "config.yaml")
     assert config.trainer.precision != "auto"
     assert config.model.base_features == 4
@@ -154,7 +154,7 @@ def test_resumed_training_with_accumulated_gradients_equals_an_uninterrupted_one
     resumed = train(compose("train", [*own, "ckpt_path=last"]))
     first, second = (weights(folder / "checkpoints" / "last.ckpt") for folder in (whole, resumed))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert checkpoint.read(whole / "checkpoints" / "last.ckpt")["global_step"] == 9, "steps are the optimiser's"
+    assert checkpoint.read(whole / "checkpoints" / "last.ckpt").step == 9, "steps are the optimiser's"
     rows = [(folder / "metrics.csv").read_text(encoding="utf-8").splitlines()[-1] for folder in (whole, resumed)]
     assert rows[0] == rows[1], "val/loss too"
 
