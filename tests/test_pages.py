@@ -212,23 +212,16 @@ def test_script_takes_its_arguments(text: str, tmp_path: Path, monkeypatch: pyte
             script(path.stem).main()
 
 
-SHORT = {
-    "bench_hippocampus": "--minutes 0.05 --features 4 8 16",
-    "bench_loader": "--rounds 1 --batches 2",
-    "bench_scene": "--size 900 --rows 700 --window 256",
-    "bench_scenes": "--minutes 0.1 --seeds 0 --only classical ours",
-    "bench_tuning": "--steps 2 --seeds 0 --ways frozen --encoders timm:test_resnet",
-    "bench_windows": "--size 1000 --rounds 1 --windows 2",
-    "check_resume": "--steps 30 --kill-after 12",
-}
-"""What makes a benchmark as short as can be; words of these that stand in the command too count from here."""
+bench_all = script("bench_all")
 DATA = {"bench_hippocampus": "hippocampus", "bench_loader": "hippocampus", "burned_area": "s2_burned_area_california",
         "burned_area_few": "s2_burned_area_california", "dubai": "aerial_dubai"}  # fmt: skip
 """Set in whose folder a script or an experiment of it looks, under the real data."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("text", shown("python"))
+@pytest.mark.parametrize(
+    "text", [p for p in shown("python") if Path(shlex.split(p.values[0])[1]).stem in bench_all.SHORT]
+)
 def test_benchmark_runs(text: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """To its end, with a small budget."""
     words = shlex.split(text)[1:]
@@ -237,7 +230,7 @@ def test_benchmark_runs(text: str, request: pytest.FixtureRequest, tmp_path: Pat
         folder = next(DATA[word] for word in (name, *words) if word in DATA)
         words[words.index("DIR")] = str(request.getfixturevalue("real_data") / folder)
     done = subprocess.run(
-        [sys.executable, *words, *SHORT[name].split()], cwd=ROOT, capture_output=True, text=True, check=False,
+        [sys.executable, *words, *bench_all.SHORT[name].split()], cwd=ROOT, capture_output=True, text=True, check=False,
         env=os.environ | {"PYTHONPATH": str(ROOT), "MEDSEG_CACHE": str(tmp_path), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
