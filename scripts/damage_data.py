@@ -53,7 +53,7 @@ def no_bytes(p: Patient) -> None:
 
 
 def jpeg_label(p: Patient) -> None:
-    if formats.suffix(p.label) not in formats.IMAGES:
+    if formats.suffix(p.label) not in formats.suffixes("image"):
         raise DoesNotApply("pictures only")
     Image.fromarray(cells(p.label)[0].astype(np.uint8)).save(p.label.with_suffix(".jpg"), quality=90)
     p.label.unlink()

@@ -109,7 +109,7 @@ TABLE = (
         ("tests/data/store/test_content_hash.py::test_a_file_replaced_by_one_of_the_same_size_and_time",),
     ),
     Defect(
-        "fifo-opened", "a named pipe is not waited for", "medseg/formats/__init__.py",
+        "fifo-opened", "a named pipe is not waited for", "medseg/formats/read_write.py",
         "if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):", "if stat.S_ISSOCK(mode) or stat.S_ISCHR(mode):",
         (f"{HOSTILE}::test_a_named_pipe_or_a_device_is_not_opened",),
     ),

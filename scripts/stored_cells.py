@@ -93,7 +93,7 @@ def affine_of(path: Path) -> np.ndarray:
 
 
 def floats(p: Patient) -> np.ndarray:
-    if formats.suffix(p.image) in formats.IMAGES:
+    if formats.suffix(p.image) in formats.suffixes("image"):
         raise DoesNotApply("pictures hold no floats")
     return cells(p.image).astype(np.float32)
 

@@ -118,7 +118,7 @@ def case_headers(dataset: Dataset, case: Case, *, test: bool) -> CaseFacts:
         opened = dataset.open(case)
     except _DAMAGE as error:
         refusal = " ".join(str(error).split())
-    if opened is not None and not case.images[0].is_dir() and formats.suffix(case.images[0]) not in formats.SUFFIXES:
+    if opened is not None and not case.images[0].is_dir() and formats.find_format(case.images[0]) is None:
         return CaseFacts(case, test, _of_sample(opened))
     headers = headers_of(case, n_bands * (len(case.days) if case.in_file else 1))
     return CaseFacts(case, test, headers, refusal)

@@ -115,5 +115,5 @@ def _background(cfg: DictConfig, names: list[str]) -> str | None:
         return cfg.background
     labels = Path(cfg.labels)
     found = [labels] if labels.is_file() else label_files(labels, shapes=True).values()
-    flat = not any(formats.suffix(path) in formats.VOLUMES for path in found)
+    flat = not any(formats.suffix(path) in formats.suffixes("volume") for path in found)
     return None if flat and "background" not in names else "background"

@@ -99,7 +99,7 @@ def evaluate_folders(
         table = found_table(cases, ignore, background=background)
     elif ignore is not None and ignore not in table.ignore_values:
         table = replace(table, ignore_values=(*table.ignore_values, ignore))
-    flat = not any(formats.suffix(files.label) in formats.VOLUMES for files in cases.values())
+    flat = not any(formats.suffix(files.label) in formats.suffixes("volume") for files in cases.values())
     chosen = scores if scores != "auto" else "scene" if flat else "full"
     gathered = CaseScores(
         table, metrics=_METRICS[chosen], pooled=chosen == "scene", nsd_tolerance=nsd_tolerance,

@@ -95,10 +95,10 @@ def label_files(folder: Path, *, shapes: bool = False) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise InputError(
-            f"{folder}: no such folder; a folder of label files ({', '.join(formats.SUFFIXES)}) was expected"
+            f"{folder}: no such folder; a folder of label files ({', '.join(formats.suffixes())}) was expected"
         )
     found: dict[str, Path] = {}
-    endings = (*formats.SUFFIXES, *formats.VECTORS) if shapes else formats.SUFFIXES
+    endings = (*formats.suffixes(), *(formats.VECTORS if shapes else ()))
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or not path.name.lower().endswith(endings) or not path.is_file():
             continue

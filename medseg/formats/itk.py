@@ -73,8 +73,8 @@ def open(path: Path) -> ItkSource:
     return ItkSource(path)
 
 
-def write(path: Path, array: Shaped[np.ndarray, " *s"], grid: Grid, *, like: Path | None) -> None:
-    """Write a compressed NRRD or MetaImage file; ``like`` adds nothing, as the grid is all its geometry."""
+def write(path: Path, array: Shaped[np.ndarray, " *s"], grid: Grid) -> None:
+    """Write a compressed NRRD or MetaImage file; all its geometry is the grid."""
     affine = LPS_TO_RAS @ grid.affine
     image = sitk.GetImageFromArray(array.transpose(2, 1, 0))
     image.SetSpacing(grid.spacing)

@@ -90,7 +90,7 @@ def find_cases(sources: Sequence[Path], n_channels: int, ndim: int = 3, dates: D
 
     source = sources[0]
     if ndim == 2:
-        endings = (*formats.RASTERS, *formats.IMAGES)
+        endings = formats.suffixes("scene", "image")
         if source.is_file() and formats.suffix(source) in endings:
             return [Case(formats.stem(source), (source,), None, formats.stem(source))]
         if source.is_dir():
@@ -105,12 +105,12 @@ def find_cases(sources: Sequence[Path], n_channels: int, ndim: int = 3, dates: D
     if source.is_file():
         cases = [c for c in _paired(source.parent, n_channels, formats.suffix(source)) if source in c.images]
         if not cases:
-            names = formats.VOLUMES if ndim == 3 else (*formats.RASTERS, *formats.IMAGES)
+            names = formats.suffixes("volume") if ndim == 3 else formats.suffixes("scene", "image")
             raise InputError(f"input={source}: is not an image that this network takes, known are {', '.join(names)}")
         return cases
     entries = list(source.iterdir())
     files = [p for p in entries if p.is_file() and not p.name.startswith(".")]
-    known = [p for p in files if formats.suffix(p) in formats.VOLUMES]
+    known = [p for p in files if formats.suffix(p) in formats.suffixes("volume")]
     if files and not known and not any(p.is_dir() for p in entries):
         return [Case(source.name, (source,), None, source.name)]
     return pair(source, None, n_channels, folders=True)
@@ -120,4 +120,4 @@ def _paired(folder: Path, n_channels: int, suffix: str) -> list[Case]:
     from medseg import formats
     from medseg.data.layout.pairing import pair
 
-    return pair(folder, None, n_channels, endings=[suffix]) if suffix in formats.VOLUMES else []
+    return pair(folder, None, n_channels, endings=[suffix]) if suffix in formats.suffixes("volume") else []

@@ -52,14 +52,14 @@ def stream_scene(
         preprocessing that resamples whole images.
     """
     prepare: Any = predictor.prepare
-    if formats.suffix(target) not in formats.RASTERS or prepare.spacing is not None:
+    if formats.suffix(target) not in formats.GEOTIFF or prepare.spacing is not None:
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
     labels, grid, tiling = predictor.spec.labels, opened.grid, predictor.tiling
     nodata = class_nodata(labels)
     settings = {"checkpoint": key, "files": _read_from(opened), "tiling": vars(tiling), "prepare": prepare.to_dict()}
     name = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
-    same = like if formats.suffix(like) in formats.RASTERS and not formats.open(like).grid.offset_from(grid) else None
+    same = like if formats.suffix(like) in formats.GEOTIFF and not formats.open(like).grid.offset_from(grid) else None
     dtype = wide_enough(labels, nodata)
     with ExitStack() as sinks:
         sink = sinks.enter_context(RasterSink(target, grid, dtype=dtype, key=name, nodata=nodata, like=same))
@@ -99,7 +99,7 @@ def write_like(
     """Write a label array in one piece, with the header of ``like``; in a GeoTIFF, invalid cells are nodata."""
     target.parent.mkdir(parents=True, exist_ok=True)
     nodata = None
-    if formats.suffix(target) in formats.RASTERS and not valid.all():
+    if formats.suffix(target) in formats.GEOTIFF and not valid.all():
         nodata = class_nodata(labels)
         array = np.where(valid, array, nodata).astype(wide_enough(labels, nodata))
     formats.write(target, array, grid, like=like, labels=labels, nodata=nodata)

@@ -9,8 +9,6 @@ from medseg import formats
 from medseg.data.case import Case
 from medseg.errors import InputError
 
-_VOLUMES = (".nii.gz", ".nii", ".nrrd", ".mha")  # that are written
-
 
 def names_label_file(target: Path, sources: Sequence[Path], mosaic: str | None) -> bool:
     """Whether ``output`` names the label file of a single image instead of a folder.
@@ -25,13 +23,11 @@ def names_label_file(target: Path, sources: Sequence[Path], mosaic: str | None) 
     """
     if target.is_dir():
         return False
-    if formats.suffix(target) not in formats.SUFFIXES:
+    if formats.find_format(target) is None:
         if target.exists():
             raise InputError(f"output={target} is a file; give a folder, in which each case gets a file of its name")
         return False
-    series = sources[0].is_dir() and not any(
-        p.is_dir() or formats.suffix(p) in formats.SUFFIXES for p in sources[0].iterdir()
-    )
+    series = sources[0].is_dir() and not any(p.is_dir() or formats.find_format(p) for p in sources[0].iterdir())
     if mosaic or len(sources) > 1 or not (sources[0].is_file() or series):
         raise InputError(
             f"output={target} names a file, and input={sources[0]} is a folder; give a folder, in which each case gets "
@@ -52,17 +48,15 @@ def check_labels(cases: Sequence[Case], labels: Sequence[str], folder: Path, *, 
     Raises:
         InputError: Names the first such file.
     """
-    kinds = (_VOLUMES, formats.RASTERS, (".png",))
     for case, label in zip(cases, labels, strict=True):
-        own, chosen = ending(case.images[0]), formats.suffix(label)
-        fitting = next((kind for kind in kinds if own in kind), (own,))
+        chosen, fitting = formats.suffix(label), _fitting(ending(case.images[0]))
         if chosen not in fitting:
             raise InputError(
                 f"output={folder / label}: ends in {chosen}, expected {' or '.join(fitting)} for {case.images[0].name}"
             )
         if (folder / label).resolve() in {path.resolve() for path in case.images}:
             raise InputError(f"output={folder}: {label} would replace the image itself; choose another folder")
-    others = [label for label in labels if formats.suffix(label) not in formats.RASTERS]
+    others = [label for label in labels if formats.suffix(label) not in formats.GEOTIFF]
     if georeferenced and others:
         raise InputError(
             f"probabilities, polygons and mosaic are for GeoTIFF scenes, {others[0]} is none; leave them out"
@@ -71,7 +65,10 @@ def check_labels(cases: Sequence[Case], labels: Sequence[str], folder: Path, *, 
 
 def ending(image: Path) -> str:
     """Suffix of the label file for an image: its own, but ``.nii.gz`` for DICOM, ``.png`` for photographs."""
-    own = formats.suffix(image)
-    if own in formats.IMAGES:
-        return ".png"
-    return {"": ".nii.gz", ".nhdr": ".nrrd", ".mhd": ".mha"}.get(own, own)
+    return formats.label_suffix(image)
+
+
+def _fitting(own: str) -> tuple[str, ...]:
+    """Suffixes of label files of the same kind as one with the suffix ``own``."""
+    form = formats.find_format(f"label{own}")
+    return formats.suffixes(form.kind, written=True) if form else (own,)

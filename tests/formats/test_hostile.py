@@ -127,7 +127,7 @@ def pipe(path: Path) -> Iterator[None]:
 
 
 def test_a_named_pipe_or_a_device_is_not_opened(tmp_path: Path) -> None:
-    for ending in formats.SUFFIXES:
+    for ending in formats.suffixes():
         words = rf"x\{ending}: is a named pipe, socket or device, expected a file or folder"
         with pipe(tmp_path / f"x{ending}"), pytest.raises(InputError, match=words):
             formats.open(tmp_path / f"x{ending}")

@@ -74,7 +74,8 @@ def test_detached_headers_are_read_but_not_written(tmp_path, grid, numbers, endi
     assert_same_grid(source.grid, grid)
     np.testing.assert_array_equal(source.read()[0], numbers)
     with pytest.raises(
-        InputError, match=rf"c\{ending}: headers with detached data are read but not written; write to c\."
+        InputError,
+        match=rf"c\{ending}: \{ending} is read but not written, as its cells are in a second file; write to c\.",
     ):
         formats.write(tmp_path / f"c{ending}", numbers, grid)
 

@@ -39,7 +39,7 @@ def test_a_file_of_another_kind_is_no_folder(image: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "image,label,expected",
     [
-        ("a.nii.gz", "pred.tif", r"ends in \.tif, expected \.nii\.gz or \.nii or \.nrrd or \.mha for a\.nii\.gz"),
+        ("a.nii.gz", "pred.tif", r"ends in \.tif, expected \.nrrd or \.mha or \.nii\.gz or \.nii for a\.nii\.gz"),
         ("a.tif", "pred.nii.gz", r"ends in \.nii\.gz, expected \.tif or \.tiff"),
         ("a.jpg", "pred.jpg", r"ends in \.jpg, expected \.png"),
         ("a.nii.gz", "a.nii.gz", r"would replace the image itself"),

@@ -58,9 +58,9 @@ class NnunetDataset(Dataset):
         if "modality" not in declared:
             require_keys(declared, ["channel_names", "file_ending"], path)
         self.file_ending: str = declared.get("file_ending", ".nii.gz")
-        if self.file_ending not in formats.VOLUMES:
+        if self.file_ending not in formats.suffixes("volume"):
             raise InputError(
-                f"{path}: file_ending is {self.file_ending!r}, expected one of {list(formats.VOLUMES)}; "
+                f"{path}: file_ending is {self.file_ending!r}, expected one of {list(formats.suffixes('volume'))}; "
                 "convert the files"
             )
         self._spec = declared_spec(declared, path, pairs)

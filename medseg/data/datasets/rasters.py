@@ -85,7 +85,7 @@ class RastersDataset(Dataset):
         name: str | None = None,
         groups: str | None = None,
     ) -> None:
-        endings = {"rasters": formats.RASTERS, "images": (*formats.IMAGES, *formats.RASTERS)}
+        endings = {"rasters": formats.suffixes("scene"), "images": formats.suffixes("image", "scene")}
         if kind not in endings:
             raise InputError(f"data.kind={kind}: choose {' or '.join(endings)}")
         self.root = Path(root)
@@ -155,7 +155,7 @@ class RastersDataset(Dataset):
             [self.root / folder for folder in folders],
             self.root / masks if masks else None,
             endings=self._endings,
-            label_endings=(*formats.RASTERS, *formats.IMAGES, *formats.VECTORS),
+            label_endings=(*formats.suffixes("scene", "image"), *formats.VECTORS),
             valid=self.root / valid if valid else None,
             dates=self.reading.dates,
         )

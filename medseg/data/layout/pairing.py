@@ -23,7 +23,7 @@ def pair(
     label_dir: Path | None,
     n_channels: int,
     *,
-    endings: Sequence[str] = formats.VOLUMES,
+    endings: Sequence[str] | None = None,
     folders: bool = False,
 ) -> list[Case]:
     r"""Cases of two folders, matched by name.
@@ -38,7 +38,7 @@ def pair(
         image_dir: Folder of images.
         label_dir: Folder of labels; None for cases without any.
         n_channels: Channels of each case.
-        endings: Suffixes of the files to take, in lower case.
+        endings: Suffixes of the files to take, in lower case; None for those of volumes.
         folders: Take each folder in ``image_dir`` as one image file (a DICOM series).
 
     Returns:
@@ -48,6 +48,7 @@ def pair(
         InputError: A missing or empty folder, an id with files for the same channel twice, a channel that
             is missing or not declared, an image without label, or a label without image.
     """
+    endings = formats.suffixes("volume") if endings is None else endings
     labels = None if label_dir is None else _unique(label_dir, endings, "label")
     images: dict[str, _Files] = defaultdict(lambda: defaultdict(list))
     for path, stem in _files(image_dir, endings, folders=folders):
@@ -114,7 +115,7 @@ def by_stem(
     by_date = dates is not None and dates.in_file is None
     found = [_by_day(folder, endings, dates if by_date else None) for folder in images]
     shared = labels is not None and labels.is_file()
-    others: dict[str, tuple[Path | None, Sequence[str]]] = {"valid": (valid, (*formats.RASTERS, *formats.IMAGES))}
+    others: dict[str, tuple[Path | None, Sequence[str]]] = {"valid": (valid, formats.suffixes("scene", "image"))}
     if not shared:
         others["label"] = (labels, label_endings)
     beside = {what: _unique(folder, ends, what) for what, (folder, ends) in others.items() if folder is not None}

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from medseg.doctor.contents import ChannelFacts
 from medseg.doctor.finding import Finding, Repair, Severity
 from medseg.doctor.survey import CaseFacts, Survey
-from medseg.formats import RASTERS, suffix
+from medseg.formats import GEOTIFF, suffix
 
 _FEWEST = 6
 _MOSTLY = 0.5
@@ -125,7 +125,7 @@ def _nonfinite(survey: Survey, facts: CaseFacts, nonfinite: int) -> Finding:
         severity: Severity = "warning" if nonfinite > _MOSTLY * cells else "note"
         return Finding("NaN", severity, (facts.id,), message, "none: data.nonfinite=mask takes them as nodata")
     fix = "data.nonfinite=mask leaves these cells out"
-    repairs = tuple(Repair("nodata", path, {"value": "nan"}) for path in facts.case.images if suffix(path) in RASTERS)
+    repairs = tuple(Repair("nodata", path, {"value": "nan"}) for path in facts.case.images if suffix(path) in GEOTIFF)
     return Finding("NaN", "error", (facts.id,), message, fix, repairs)
 
 
@@ -139,7 +139,7 @@ def untagged_nodata(survey: Survey) -> list[Finding]:
             share = max((c.at_minimum if value == c.minimum else c.at_maximum) / c.cells for c in told)
             message = f"{facts.id}: {share:.2%} of channel {told[0].name} are {value:g}, far from all other values"
             repairs = tuple(
-                Repair("nodata", path, {"value": value}) for path in facts.case.images if suffix(path) in RASTERS
+                Repair("nodata", path, {"value": value}) for path in facts.case.images if suffix(path) in GEOTIFF
             )
             fix = f"data.nodata={value:g}" if survey.spec.ndim == 2 else "mask it in the image, or crop the case"
             fix += ", or fix=true tags it" if repairs else ""
