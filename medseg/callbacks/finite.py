@@ -69,7 +69,7 @@ class FiniteCheck(Callback):
 
     def _end_if_over(self, trainer: Trainer) -> None:
         counted = torch.stack([self._run, self._since * (self._run >= _STEPS)])  # type: ignore[list-item, operator]
-        run, since = trainer.strategy.reduce(counted, reduce_op="max").tolist()  # type: ignore[union-attr]
+        run, since = trainer.strategy.reduce(counted, reduce_op="max").tolist()
         if run >= _STEPS:
             raise diverged(trainer, f"the loss is not finite since step {since}")
 

@@ -49,7 +49,7 @@ class SideTuning(Tuning):
 
 
 def _beside(encoder: Any, given: tuple[Tensor, ...], features: list[Tensor]) -> list[Tensor]:
-    return encoder.side(given[0], [feature.detach() for feature in features])  # type: ignore[no-any-return]
+    return encoder.side(given[0], [feature.detach() for feature in features])
 
 
 class Side(nn.Module):

@@ -99,7 +99,7 @@ def write(path: Path, array: Shaped[np.ndarray, " *s"], grid: Grid, *, like: Pat
     kind: Any = nib.Nifti1Image
     if like is not None:
         kind = _checked_kind(like)
-        if len(nib.load(like).shape) == 2:  # type: ignore[attr-defined]
+        if len(nib.load(like).shape) == 2:
             array = array[..., 0]
     header = kind.header_class()
     header.set_data_shape(array.shape)

@@ -27,7 +27,7 @@ def sum_over_ranks(values: Shaped[Tensor, " *n"], *, gather: bool) -> Shaped[Ten
     """
     if not gather or world_size() == 1:
         return values
-    summed: Tensor = _Sum.apply(values)  # type: ignore[no-untyped-call]
+    summed: Tensor = _Sum.apply(values)
     return summed
 
 

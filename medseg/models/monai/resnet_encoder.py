@@ -83,7 +83,7 @@ class MonaiResNet(Encoder):
             [width * 2**i for i in range(4)],
             spatial_dims=spec.ndim,
             n_input_channels=spec.in_channels,
-            conv1_t_stride=first,  # type: ignore[arg-type]
+            conv1_t_stride=first,
             shortcut_type=shortcut or ("A" if depth in _BLUNT else "B"),
             feed_forward=False,
             bias_downsample=False,

@@ -104,7 +104,7 @@ class MonaiViT(Encoder):
         last = self.depths[-1]
         self.net.blocks = self.net.blocks[: last + 1]
         if last + 1 < num_layers:
-            self.net.norm = nn.Identity()  # type: ignore[assignment]
+            self.net.norm = nn.Identity()
         for block in self.net.blocks:
             block.norm_cross_attn = nn.Identity()
 

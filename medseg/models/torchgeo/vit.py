@@ -72,7 +72,7 @@ class Published(Plain):
     @property
     def trunk(self) -> nn.Module:
         """The upstream's network, without its head."""
-        return self.net  # type: ignore[no-any-return]
+        return self.net
 
     @property
     def stem(self) -> str | None:
