@@ -7,18 +7,21 @@ command line does, or a configuration that ``compose`` made::
     predictor = medseg.load(run_dir / "checkpoints/best.ckpt")
     label = predictor(image, grid)
 
+The verbs print what the commands print. All messages go through ``logging.getLogger("medseg")``: an application that
+has set up logging gets them there instead, and may filter them.
+
 Importing medseg imports neither torch nor any other large library: names are found when they are used.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from medseg._version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from omegaconf import DictConfig
@@ -67,6 +70,7 @@ __all__ = [
     "train",
 ]
 
+T = TypeVar("T")
 _PLACES = {
     "IGNORE": "medseg.labels",
     "Batch": "medseg.sample",
@@ -141,7 +145,7 @@ def train(*config: DictConfig | str, config_dir: str | Path | None = None) -> Pa
     """
     from medseg.training.train import train as run
 
-    return run(_configuration("train", config, config_dir))
+    return _run(run, "train", config, config_dir)
 
 
 def predict(*config: DictConfig | str, config_dir: str | Path | None = None) -> list[Path]:
@@ -160,7 +164,7 @@ def predict(*config: DictConfig | str, config_dir: str | Path | None = None) -> 
     """
     from medseg.prediction.predict import predict as run
 
-    return run(_configuration("predict", config, config_dir))
+    return _run(run, "predict", config, config_dir)
 
 
 def evaluate(*config: DictConfig | str, config_dir: str | Path | None = None) -> dict[str, Any]:
@@ -179,7 +183,7 @@ def evaluate(*config: DictConfig | str, config_dir: str | Path | None = None) ->
     """
     from medseg.evaluation.evaluate import evaluate as run
 
-    return run(_configuration("evaluate", config, config_dir))
+    return _run(run, "evaluate", config, config_dir)
 
 
 def plan(*config: DictConfig | str, config_dir: str | Path | None = None) -> Path:
@@ -198,7 +202,7 @@ def plan(*config: DictConfig | str, config_dir: str | Path | None = None) -> Pat
     """
     from medseg.cli.plan import write
 
-    return write(_configuration("plan", config, config_dir))
+    return _run(write, "plan", config, config_dir)
 
 
 def check(*config: DictConfig | str, config_dir: str | Path | None = None) -> list[Finding]:
@@ -216,7 +220,7 @@ def check(*config: DictConfig | str, config_dir: str | Path | None = None) -> li
     """
     from medseg.cli.check import check as run
 
-    return run(_configuration("check", config, config_dir))
+    return _run(run, "check", config, config_dir)
 
 
 def load(checkpoint: str | Path, *, device: str = "auto", trust: Sequence[str] | str = ()) -> Predictor:
@@ -236,6 +240,14 @@ def load(checkpoint: str | Path, *, device: str = "auto", trust: Sequence[str] |
     from medseg.prediction.restore import predictor
 
     return predictor(checkpoint, device=device, trust=trust)
+
+
+def _run(verb: Callable[[DictConfig], T], command: str, given: Sequence[DictConfig | str], config_dir: Any) -> T:
+    """Run a verb; its messages are printed as the command prints them, unless the host has set up logging."""
+    from medseg.runtime.console import messages_unless_configured
+
+    with messages_unless_configured():
+        return verb(_configuration(command, given, config_dir))
 
 
 def _configuration(command: str, given: Sequence[DictConfig | str], config_dir: str | Path | None) -> DictConfig:

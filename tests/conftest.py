@@ -15,11 +15,14 @@ import tests.typecheck  # noqa: F401  bound as an attribute of tests, where the 
 install_import_hook("medseg", "tests.typecheck.check")
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import hypothesis
 import pytest
 import torch
+
+from medseg.runtime import console
 
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("medseg", deadline=None, max_examples=25, derandomize=True)
@@ -36,6 +39,14 @@ def _handlers_end_with_the_test() -> Iterator[None]:
     left = [h for h in logging.root.handlers if type(h) is logging.StreamHandler and h not in before]
     for handler in left:
         logging.root.removeHandler(handler)
+
+
+@pytest.fixture(autouse=True)
+def _messages_as_in_a_command(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tests of what is printed see messages as a command prints them; the others may use ``caplog``."""
+    printed = {"capsys", "capfd"} & set(request.fixturenames)
+    with console.messages() if printed else nullcontext():
+        yield
 
 
 @pytest.fixture

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
 from medseg.errors import InputError
+from medseg.runtime.console import show
+
+_LOG = logging.getLogger(__name__)
 
 
 class EarlyStop(EarlyStopping):
@@ -58,7 +62,8 @@ class EarlyStop(EarlyStopping):
     def _stop(self, trainer: Trainer) -> None:
         trainer.should_stop = True
         if trainer.is_global_zero:
-            print(  # noqa: T201  the command's voice
+            show(
+                _LOG,
                 f"Stopped early at step {trainer.global_step}: {self.monitor} has not been better than "
-                f"{float(self.best_score):.4f} for {self.patience} validations (early_stopping.patience)", flush=True,
-            )  # fmt: skip
+                f"{float(self.best_score):.4f} for {self.patience} validations (early_stopping.patience)",
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,9 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from medseg.errors import InputError
 from medseg.hydra_app import app
+from medseg.runtime.console import show
 
 if TYPE_CHECKING:
     from medseg.doctor.finding import Finding
+
+_LOG = logging.getLogger(__name__)
 
 
 def main() -> None:
@@ -47,14 +51,14 @@ def check(cfg: DictConfig) -> list[Finding]:
 
     verbosity.settle()
     from medseg.doctor.examine import examine
-    from medseg.doctor.table import show, to_json
+    from medseg.doctor.table import show_findings, to_json
     from medseg.runtime.atomic import write_whole
 
     source = build_dataset(cfg)
     wishes = {"spacing": cfg.plan.spacing, "ram_gb": cfg.ram_gb}
     labels_in = "data.labels" if "labels" in cfg.data else "dataset.json"
     survey, findings = examine(source, labels_in=labels_in, wishes=wishes, contents=not cfg.fast)
-    show(findings, len(survey.cases))
+    show_findings(findings, len(survey.cases))
     if output is not None:
         write_whole(output / "check.json", json.dumps(to_json(survey, findings), indent=2) + "\n")
         told = [str(output / "check.json")]
@@ -67,5 +71,5 @@ def check(cfg: DictConfig) -> list[Finding]:
             from medseg.doctor.fix import write_fixed
 
             told.append(str(write_fixed(source, survey, findings, output / "fixed")))
-        print(f"Written: {', '.join(told)}")  # noqa: T201
+        show(_LOG, f"Written: {', '.join(told)}")
     return findings

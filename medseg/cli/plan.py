@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from medseg.hydra_app import app
 from medseg.hydra_app.checks import leave_out_labels
+from medseg.runtime.console import show
+
+_LOG = logging.getLogger(__name__)
 
 
 def main() -> None:
@@ -23,8 +27,6 @@ def write(cfg: DictConfig) -> Path:
     """
     leave_out_labels(cfg)
     OmegaConf.resolve(cfg)
-    from rich.console import Console
-
     from medseg.runtime import verbosity
 
     verbosity.settle()
@@ -43,7 +45,6 @@ def write(cfg: DictConfig) -> Path:
     target = Path(cfg.output)
     planned = build_plan(cfg, source, train_cases, val_cases)
     write_plan(target, fit_patch(cfg.model, planned, source.spec, cfg.get("temporal")))
-    console = Console(highlight=False)
-    console.print(target.read_text(encoding="utf-8"), markup=False)
-    console.print(f"Written to {target}. Next: medseg-train data=... plan.file={target}", soft_wrap=True)
+    show(_LOG, target.read_text(encoding="utf-8"))
+    show(_LOG, f"Written to {target}. Next: medseg-train data=... plan.file={target}")
     return target

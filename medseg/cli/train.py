@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from medseg.hydra_app import app
+from medseg.runtime.console import show
 from medseg.training.run_directory import command_overrides
+
+_LOG = logging.getLogger(__name__)
 
 
 def main() -> None:
@@ -27,7 +31,7 @@ def start(cfg: DictConfig) -> Path:
 
         run_dir = train(rerun.configuration(cfg, command_overrides()))
         for line in rerun.differences(Path(cfg.rerun), run_dir):
-            print(f"rerun of {cfg.rerun}: {line}")  # noqa: T201  the command's voice
+            show(_LOG, f"rerun of {cfg.rerun}: {line}")
         return run_dir
     if cfg.get("sweep") is None:
         return train(cfg)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,6 +29,8 @@ from medseg.errors import InputError
 from medseg.runtime.cpu import cores
 from medseg.runtime.drafts import remove_dead_folders
 from medseg.sample import Batch, DataSpec
+
+_LOG = logging.getLogger(__name__)
 
 _TOLD = 5  # notes about files that are shown
 
@@ -138,7 +140,7 @@ class DataModule(LightningDataModule):
             StoredCase(folder).check(arrays=self.in_store)
         except DamagedEntry as damaged:
             reason = str(damaged).partition("; delete")[0]
-            print(f"warning: {reason}; it is prepared again", file=sys.stderr)  # noqa: T201
+            _LOG.warning("%s; it is prepared again", reason)
             shutil.rmtree(folder)
             return False
         return True
@@ -172,9 +174,9 @@ class DataModule(LightningDataModule):
                 raise
         problems.check(len(absent))
         for note in notes[:_TOLD]:
-            print(f"note: {note}", file=sys.stderr)  # noqa: T201  while a command prepares
+            _LOG.info("%s", note)
         if len(notes) > _TOLD:
-            print(f"note: {len(notes) - _TOLD} more files like these", file=sys.stderr)  # noqa: T201
+            _LOG.info("%d more files like these", len(notes) - _TOLD)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of one epoch, another for each epoch of the trainer."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from medseg.data.case import first_five
 from medseg.errors import InputError
+
+_LOG = logging.getLogger(__name__)
 
 _SHOWN = 20
 
@@ -52,7 +54,7 @@ class Problems:
             raise InputError(*self.found.values())
         for case_id, message in list(self.found.items())[:_SHOWN]:
             where = "" if case_id in message else f"case {case_id}: "
-            print(f"warning: {where}{message}", file=sys.stderr)  # noqa: T201  the command's voice
+            _LOG.warning("%s%s", where, message)
         raise InputError(
             f"{len(self.found)} of {total} cases cannot be used: {first_five(list(self.found))}; fix their files, or "
             "take them out (medseg-check data=... lists all problems)"

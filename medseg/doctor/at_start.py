@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 
 from medseg.data.dataset import Dataset
 from medseg.doctor.examine import fast
+
+_LOG = logging.getLogger(__name__)
 
 _SAID_LATER = ("sform and qform", "skewed axes", "memory", "sides", "footprint", "grid", "axes", "direction", "refused")
 """Checks of which the fingerprint, the plan, the start-up screen or the opening of the cases says the same."""
@@ -18,4 +20,4 @@ def warn_of_headers(dataset: Dataset) -> None:
     """
     for finding in fast(dataset):
         if finding.severity != "note" and finding.check not in (*_SAID_LATER, "unreadable"):
-            print(f"warning: {finding.message}; {finding.fix}", file=sys.stderr)  # noqa: T201
+            _LOG.warning("%s; %s", finding.message, finding.fix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +14,9 @@ from rich.text import Text
 from medseg.data.case import first_five
 from medseg.doctor.finding import SEVERITIES, Finding
 from medseg.doctor.survey import Survey
+from medseg.runtime.console import show
+
+_LOG = logging.getLogger(__name__)
 
 _COLOURS = {"error": "bold red", "warning": "yellow", "note": "dim"}
 _ROWS = 60
@@ -31,18 +35,16 @@ def summary(findings: Sequence[Finding], n_cases: int) -> str:
     return f"{n_cases} cases: {', '.join(told) or 'nothing found'}"
 
 
-def show(findings: Sequence[Finding], n_cases: int) -> None:
+def show_findings(findings: Sequence[Finding], n_cases: int) -> None:
     """Print the findings, errors first; off a terminal each in one block of lines that can be searched."""
-    console = Console(highlight=False)
-    if console.is_terminal and findings:
-        console.print(_table(findings[:_ROWS]))
+    if Console().is_terminal and findings:
+        show(_LOG, _table(findings[:_ROWS]))
     else:
         for finding in findings[:_ROWS]:
-            told = f"{finding.severity}: {finding.check}: {finding.message}\n  fix: {finding.fix}"
-            console.print(Text(told), soft_wrap=True)
+            show(_LOG, f"{finding.severity}: {finding.check}: {finding.message}\n  fix: {finding.fix}")
     if len(findings) > _ROWS:
-        console.print(f"... and {len(findings) - _ROWS} more, see check.json (output=DIR)")
-    console.print(Text(summary(findings, n_cases)), soft_wrap=True)
+        show(_LOG, f"... and {len(findings) - _ROWS} more, see check.json (output=DIR)")
+    show(_LOG, summary(findings, n_cases))
 
 
 def to_json(survey: Survey, findings: Sequence[Finding]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from medseg.errors import InputError, rename_keys
+from medseg.runtime.console import show
 
 if TYPE_CHECKING:
     from medseg.labels import LabelTable
+
+_LOG = logging.getLogger(__name__)
 
 
 _ADD_IN_TRAINING = "add them to data.labels, or to its ignore list"
@@ -52,9 +56,9 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
             grid_tolerance=cfg.grid_tolerance,
             shapes=Shapes(cfg.attribute, cfg.layer, cfg.all_touched),
         )
-    print(f"Written: {output}/metrics.json, {output}/cases.csv, {output}/report.html")  # noqa: T201
+    show(_LOG, f"Written: {output}/metrics.json, {output}/cases.csv, {output}/report.html")
     if table is None:
-        print("Classes are called after their values: 'names={background: 0, liver: 1, ignore: 255}' names yours")  # noqa: T201
+        show(_LOG, "Classes are called after their values: 'names={background: 0, liver: 1, ignore: 255}' names yours")
     return result
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from medseg import formats
 from medseg._version import __version__
@@ -25,9 +24,12 @@ from medseg.metrics.score import SCENE_METRICS, VOLUME_METRICS
 from medseg.metrics.summary import headline
 from medseg.report.html import write_report
 from medseg.report.means import means_table
+from medseg.runtime.console import show
 from medseg.runtime.progress import watched
 from medseg.viz.false_colour import Named
 from medseg.viz.figures import overlay_figure, to_png
+
+_LOG = logging.getLogger(__name__)
 
 _NO_AUC = "not there: label files hold no probabilities; a training judges it with metric.auc=true"
 _METRICS = {"full": VOLUME_METRICS, "scene": SCENE_METRICS}
@@ -137,23 +139,25 @@ def evaluate_folders(
     further = tables(result)
     report = Path(output) / "report.html"
     write_report(report, result, drawn, facts, heading=heading, lead=lead, files=paths, tables=further)
-    Console(highlight=False).print(means_table(result))
+    show(_LOG, means_table(result))
     return result
 
 
 def _report_grids(reordered: Sequence[str], displaced: Sequence[str], tolerance: float) -> None:
     """Say which files had to be brought together with their labels."""
     if reordered:
-        print(  # noqa: T201
-            f"note: {len(reordered)} file(s) have their axes in another order than the label of the case; reordered: "
-            f"{first_five(reordered)}",
-            file=sys.stderr,
+        _LOG.info(
+            "%d file(s) have their axes in another order than the label of the case; reordered: %s",
+            len(reordered),
+            first_five(reordered),
         )
     if displaced:
-        print(  # noqa: T201
-            f"warning: {len(displaced)} case(s) have grids more than {GRID_TOLERANCE:g} voxels apart, taken as one "
-            f"(grid_tolerance={tolerance:g}): {first_five(displaced)}",
-            file=sys.stderr,
+        _LOG.warning(
+            "%d case(s) have grids more than %g voxels apart, taken as one (grid_tolerance=%g): %s",
+            len(displaced),
+            GRID_TOLERANCE,
+            tolerance,
+            first_five(displaced),
         )
 
 
@@ -167,7 +171,7 @@ def _told_unpredicted(lacking: Mapping[str, tuple[int, int]]) -> str:
         f"{100 * absent / labelled:.2g} % of the labelled cells, in {len(cases)} of {len(lacking)} cases, have no "
         "prediction and are not counted"
     )
-    print(f"warning: {told}: {', '.join(cases[:5])}", file=sys.stderr)  # noqa: T201
+    _LOG.warning("%s: %s", told, ", ".join(cases[:5]))
     return told
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -22,6 +22,8 @@ from medseg.planning.cost import UNetCost
 from medseg.planning.fingerprint import fingerprint
 from medseg.planning.plan import Plan, Wishes, make_plan, memory_warning, read_plan
 from medseg.sample import DataSpec
+
+_LOG = logging.getLogger(__name__)
 
 
 def build_plan(cfg: DictConfig, source: Dataset, cases: Sequence[Case], further: Sequence[Case] = ()) -> Plan:
@@ -44,14 +46,14 @@ def build_plan(cfg: DictConfig, source: Dataset, cases: Sequence[Case], further:
     costs = {k: tuple(v) if OmegaConf.is_config(v) else v for k, v in costs.items()}
     pooled = fingerprint(source, cases, store_dir(cfg, source), further=further, first=warn_of_headers)
     for line in pooled.warning_lines():
-        print(f"warning: {line}", file=sys.stderr)  # noqa: T201
+        _LOG.warning("%s", line)
     if dates := source.spec.dates:
         costs["inputs"] = dates * len(source.spec.channels)
         each = cfg.get("temporal") and hydra.utils.get_class(cfg.temporal._target_).runs_on_each_date  # type: ignore[attr-defined]
         costs["dates"] = dates if each else 1
     made = make_plan(pooled, source.spec, source.normalisation, chosen, cost=UNetCost(**costs))
     if follows_plan(cfg.model) and (excess := memory_warning(made, source.spec, chosen, UNetCost(**costs))):
-        print(f"warning: {excess}", file=sys.stderr)  # noqa: T201
+        _LOG.warning("%s", excess)
     return made
 
 

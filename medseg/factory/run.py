@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -45,6 +45,8 @@ from medseg.runtime.cpu import keep_large_blocks
 from medseg.runtime.device import device_of, precision_of, short_precision
 from medseg.sample import DataSpec
 from medseg.weights.report import Report
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: partial[Any], device: 
     planned = build_plan(cfg, source, seen, val_cases)
     net, planned = network_and_plan(cfg.model, planned, spec, cfg.get("temporal"), logits=logits, seed=cfg.seed)
     if (warning := mirrors(cfg, planned, spec).warning) and made.is_global_zero and not pretrains:
-        print(f"warning: {warning}", file=sys.stderr)  # noqa: T201
+        _LOG.warning("%s", warning)
     report = None if cfg.ckpt_path else begin(cfg, net, spec, planned.normalisation)
     if tuning is not None:
         tuning.attach(net)

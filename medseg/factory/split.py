@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-import sys
+import logging
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -17,6 +17,8 @@ from medseg.data.splits.folds import USUAL, Files, held_out, number_of_folds, sp
 from medseg.data.splits.leakage import leaks
 from medseg.data.store.content_hash import content_key
 from medseg.errors import InputError
+
+_LOG = logging.getLogger(__name__)
 
 TEST_SET = "the test set"
 """What a run's scores are said to be of, in ``policy`` of ``metrics.json``, if there is a test set."""
@@ -54,8 +56,7 @@ def halves(cfg: DictConfig, source: Dataset) -> tuple[list[Case], list[Case]]:
         gap, files, listed = data.get("gap", 0), _files(cfg), list(cases.values())
         n_folds = number_of_folds(listed, data.n_folds)
         if files is None and data.fold != "all" and data.n_folds is None and 2 <= n_folds < USUAL:
-            told = f"{n_folds} folds instead of {USUAL}, as there are {n_folds} groups of cases (data.n_folds)"
-            print(f"note: {told}", file=sys.stderr)  # noqa: T201  the command's voice
+            _LOG.info("%d folds instead of %d: there are %d groups of cases (data.n_folds)", n_folds, USUAL, n_folds)
         train, val = split(listed, data.fold, n_folds, data.split_seed, files, gap=gap)
     return [cases[i] for i in train], [cases[i] for i in val]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 import sys
@@ -28,7 +29,9 @@ from medseg.hydra_app.explain import explain
 from medseg.hydra_app.local_paths import check_local
 from medseg.hydra_app.overrides import varied, with_open_mappings
 from medseg.hydra_app.ranges import check_ranges
-from medseg.runtime import disk, signals
+from medseg.runtime import console, disk, signals
+
+_LOG = logging.getLogger(__name__)
 
 
 def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
@@ -42,6 +45,11 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
         config_name: Without ``.yaml``.
         task: Called with the composed configuration, once a job under ``-m``.
     """
+    with console.messages():
+        _run(config_name, task)
+
+
+def _run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand exceptions to us instead of printing them
     if any(word.partition("=")[0] == "--options" for word in sys.argv[1:]):
         _list_options(config_name, sys.argv[1:])
@@ -49,6 +57,7 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
 
     failed: list[str] = []
 
+    @console.messages()  # in the process of a job, which a launcher may have started
     def guarded(cfg: DictConfig) -> None:
         try:
             cfg = with_current_classes(cfg)
@@ -76,7 +85,7 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
         _refuse(explain(error, config_name, sys.argv[1:]))
     except signals.EndedBySignal as ended:
         if not ended.told:
-            print(f"ended by {ended.name}", file=sys.stderr)  # noqa: T201  the command's voice
+            _LOG.warning("ended by %s", ended.name)
         raise
     except KeyboardInterrupt:
         sys.exit(130)
@@ -90,7 +99,7 @@ def _refuse_job(line: str, failed: list[str]) -> None:
     if hydra_config.mode != RunMode.MULTIRUN or not hydra_config.launcher._target_.endswith(".BasicLauncher"):
         _refuse(line)
     job = f"job {hydra_config.job.num} ({', '.join(varied(hydra_config.overrides.task, sys.argv[1:]))})"
-    print(f"error: {job}: {' '.join(line.split())}", file=sys.stderr)  # noqa: T201  the command's voice
+    _LOG.error("%s: %s", job, " ".join(line.split()))
     failed.append(job)
 
 
@@ -130,9 +139,9 @@ def _fitting_completion(config_name: str, words: Sequence[str]) -> Iterator[None
     group = re.compile(r"[+~]?(\w+)(?=[=/]|$)")  # data=, data=images, but not the key data.bands
     words_left = [w for w in offered.getvalue().split() if not w.endswith(options.SHARED)]
     kept = [w for w in words_left if not (found := group.match(w)) or found[1] not in foreign]
-    print(("\n" if "query=fish" in words else " ").join(kept))  # noqa: T201  the shell reads it
+    sys.stdout.write(("\n" if "query=fish" in words else " ").join(kept) + "\n")  # for the shell
 
 
 def _refuse(line: str) -> None:
-    print("error: " + " ".join(line.split()), file=sys.stderr)  # noqa: T201  the command's voice
+    _LOG.error("%s", " ".join(line.split()))
     sys.exit(2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -25,6 +25,8 @@ from medseg.labels import IGNORE, LabelTable
 from medseg.runtime.atomic import write_whole
 from medseg.runtime.progress import watched
 from medseg.sample import DataSpec, Sample
+
+_LOG = logging.getLogger(__name__)
 
 CELLS_POOLED = 10_000_000
 """Foreground cells pooled over the dataset; nnU-Net pools ten times as many, to the same percentiles."""
@@ -286,7 +288,7 @@ def _kept(path: Path) -> Fingerprint | None:
     try:
         return Fingerprint.from_dict(json.loads(path.read_bytes()))
     except (ValueError, KeyError, TypeError):
-        print(f"warning: {path} is damaged; the cases are looked at again", file=sys.stderr)  # noqa: T201
+        _LOG.warning("%s is damaged; the cases are read again", path)
         return None
 
 

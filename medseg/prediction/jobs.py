@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +16,8 @@ from medseg.formats.polygons import polygons
 from medseg.inference.predictor import Predictor
 from medseg.prediction.record import OTHER_CHECKPOINT, Finding, Record
 from medseg.runtime.progress import Watch
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -114,10 +116,12 @@ def warn_of_others(jobs: Sequence[Job], record: Record, request: Request) -> Non
     """Warn of label files of other cases that another checkpoint or other settings made."""
     others = record.others([request.outputs(job.label) for job in jobs])
     if others:
-        print(  # noqa: T201
-            f"warning: {record.folder} also holds {others} label file(s) of other cases, {OTHER_CHECKPOINT} or "
-            "settings; medseg-evaluate would score them together with these",
-            file=sys.stderr,
+        _LOG.warning(
+            "%s also holds %d label file(s) of other cases, %s or settings; medseg-evaluate would score them together "
+            "with these",
+            record.folder,
+            others,
+            OTHER_CHECKPOINT,
         )
 
 
@@ -179,7 +183,7 @@ def _raise_failed(failed: Mapping[str, str], total: int, folder: Path) -> None:
         (message,) = failed.values()
         raise InputError(f"{message} ({done})" if done else message)
     for case, message in failed.items():
-        print(f"failed: {case}: {message}", file=sys.stderr)  # noqa: T201
+        _LOG.error("%s: %s", case, message)
     raise InputError(
         f"{len(failed)} of {total} cases could not be predicted and are listed above"
         + (f"; {done}" if done else f"; the first: {next(iter(failed.values()))}")

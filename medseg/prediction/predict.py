@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shlex
 from pathlib import Path
@@ -12,6 +13,7 @@ from omegaconf import DictConfig
 
 from medseg.errors import InputError
 from medseg.prediction.inputs import check_input, chosen_cases
+from medseg.runtime.console import show
 
 if TYPE_CHECKING:
     from medseg.inference.predictor import Predictor
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from medseg.prediction.jobs import Written
     from medseg.prediction.record import Origin
     from medseg.prediction.restore import Layout
+
+_LOG = logging.getLogger(__name__)
 
 
 def predict(cfg: DictConfig) -> list[Path]:
@@ -81,16 +85,13 @@ def predict(cfg: DictConfig) -> list[Path]:
 
 
 def _print_end(written: Written, total: int, target: Path, after: str) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False)
     line = f"{written.labels} label files written to {target}"
     if kept := total - written.labels:
         line += f", {kept} kept: same checkpoint, settings and images (overwrite=true predicts them anew)"
     if written.completed:
         line += f"; {written.completed} of these got the outputs that they lacked"
-    console.print(line, soft_wrap=True, markup=False)
-    console.print(f"Next: {after}", soft_wrap=True, markup=False)
+    show(_LOG, line)
+    show(_LOG, f"Next: {after}")
 
 
 def _checkpoint(given: Any) -> Path:

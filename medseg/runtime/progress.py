@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Iterator
 from types import TracebackType
@@ -9,6 +10,10 @@ from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+
+from medseg.runtime.console import show
+
+_LOG = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 _SILENCE = 60.0  # seconds after which a line is due where there is no terminal
@@ -77,7 +82,7 @@ class Watch:
         tenths = int(done * 10 / self._total + 1e-9)
         if not self._console.is_terminal and (tenths > self._tenths or now - self._last >= _SILENCE):
             self._tenths, self._last = max(tenths, self._tenths), now
-            self._console.print(line, soft_wrap=True, markup=False)
+            show(_LOG, line)
 
 
 def watched(cases: Collection[_T], what: str, *, so_far: Callable[[], str] = str) -> Iterator[_T]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from medseg.errors import InputError
 from medseg.metrics.score import ALL
 from medseg.metrics.summary import headline
 from medseg.runtime.atomic import write_whole
+from medseg.runtime.console import show
+
+_LOG = logging.getLogger(__name__)
 
 _OF_THE_RUN = ("seed", "run_dir", "ckpt_path", "logger", "cache_dir")
 """Keys that may differ between runs of one arm."""
@@ -245,11 +249,11 @@ class CompareRuns(Callback):
         try:
             result = compare(read_runs(folder))
         except InputError as error:
-            print(f"no comparison: {error}")  # noqa: T201  the command's voice
+            show(_LOG, f"no comparison: {error}")
             return
         from medseg.report.comparison import lines, write_comparison
 
         write_whole(folder / "comparison.json", json.dumps(result, indent=1) + "\n")
         write_comparison(folder / "comparison.html", result)
         for line in [*lines(result), f"In full: {folder / 'comparison.html'}"]:
-            print(line)  # noqa: T201
+            show(_LOG, line)

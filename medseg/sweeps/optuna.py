@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import fcntl
 import io
+import logging
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,11 +22,14 @@ import yaml
 from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
 from medseg.runtime.atomic import write_whole
+from medseg.runtime.console import show
 from medseg.sweeps.space import Dimension
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial, Trial
+
+_LOG = logging.getLogger(__name__)
 
 Train = Callable[[Sequence[str], Callable[[int, float], None]], float]
 """(overrides, told the step and score of each validation) -> score of the run."""
@@ -132,7 +136,7 @@ class Sweep:
         run_dir = self.folder / str(trial.number)
         resumes = (run_dir / "checkpoints" / "last.ckpt").is_file()
         own = [*chosen, f"run_dir={run_dir}", *(["ckpt_path=last"] if resumes else [])]
-        _say(f"Trial {trial.number} of {self.trials}{', resumed' if resumes else ''}: {' '.join(chosen)}")
+        show(_LOG, f"Trial {trial.number} of {self.trials}{', resumed' if resumes else ''}: {' '.join(chosen)}")
         known = set(study.trials[trial.number].intermediate_values)
         began = time.monotonic()
 
@@ -149,7 +153,7 @@ class Sweep:
             ended = state.PRUNED
         except (InputError, OutOfMemoryError) as error:  # of these settings; others may do
             ended = state.FAIL
-            _say(f"Trial {trial.number} failed: {' '.join(str(error).split())}")
+            show(_LOG, f"Trial {trial.number} failed: {' '.join(str(error).split())}")
         except Exception:  # a defect, or the machine's; not tried again when the sweep goes on
             study.tell(trial, state=state.FAIL)
             raise
@@ -183,7 +187,6 @@ class Sweep:
         return sorted(done, key=lambda t: (sign * (t.value or 0.0), t.number))
 
     def _end(self, study: Study, overrides: Sequence[str], key: str) -> Path:
-        from rich.console import Console
         from rich.table import Table
 
         ranked = self._ranked(study)
@@ -193,24 +196,20 @@ class Sweep:
         for t in ranked[:5]:
             shown = [t.params[d.key] for d in self.space]
             table.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in (t.number, t.value, *shown)))
-        console = Console(highlight=False)
-        console.print(table)
+        show(_LOG, table)
         counts = {s: sum(t.state.name == s for t in study.trials) for s in ("COMPLETE", "PRUNED", "FAIL")}
-        console.print(
+        show(
+            _LOG,
             f"{counts['COMPLETE']} trials complete, {counts['PRUNED']} ended early, {counts['FAIL']} failed. "
-            f"Everything is in {self.folder} (best.yaml, trials.csv).", soft_wrap=True,
-        )  # fmt: skip
+            f"Everything is in {self.folder} (best.yaml, trials.csv).",
+        )
         best = yaml.safe_load((self.folder / "best.yaml").read_text(encoding="utf-8"))
-        console.print(f"Next: {best['command']}", soft_wrap=True, markup=False)
+        show(_LOG, f"Next: {best['command']}")
         return self.folder / "best.yaml"
 
 
 def _typed(overrides: Sequence[str]) -> str:
     return " ".join(["medseg-train", *(shlex.quote(word) for word in overrides)])
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201  the command's voice
 
 
 def _optuna() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
     from medseg.factory.run import Run
+
+_LOG = logging.getLogger(__name__)
 
 
 def fit(run: Run, run_dir: Path, resumed: Path | None, overrides: Sequence[str]) -> None:
@@ -40,7 +43,8 @@ def fit(run: Run, run_dir: Path, resumed: Path | None, overrides: Sequence[str])
     except signals.EndedBySignal as ended:
         ended.told = True
         if trainer.is_global_zero:
-            _say(f"ended by {ended.name} at step {trainer.global_step}; {_further(trainer, run_dir, overrides)}")
+            further = _further(trainer, run_dir, overrides)
+            _LOG.warning("ended by %s at step %d; %s", ended.name, trainer.global_step, further)
         if distributed.handed() is not None:  # Lightning kills the first process where one that it started fails
             sys.exit(0)
         raise
@@ -51,9 +55,10 @@ def fit(run: Run, run_dir: Path, resumed: Path | None, overrides: Sequence[str])
                 "as they were (config.yaml and plan.yaml of the run have them), or train in another run_dir"
             ) from error
         if trainer.world_size > 1 and distributed.lost_another(error):
-            _say(
-                f"error: rank {trainer.global_rank}: another process of this training ended; see its last line, or "
-                f"whether it was killed. {_further(trainer, run_dir, overrides)}"
+            _LOG.error(
+                "rank %d: another process of this training ended; see its last line, or whether it was killed. %s",
+                trainer.global_rank,
+                _further(trainer, run_dir, overrides),
             )
             sys.exit(1)
         raise
@@ -69,7 +74,3 @@ def _further(trainer: Trainer, run_dir: Path, overrides: Sequence[str]) -> str:
         return f"no checkpoint was saved yet; start again with: {command}"
     where = "" if saved == trainer.global_step else f" from step {saved}"
     return f"continue{where} with: {command}"
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # noqa: T201  the command's voice

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 import resource
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from medseg.runtime.console import show
 from medseg.training import tracking
 from medseg.training.artifacts import trusted_names
 
 if TYPE_CHECKING:
     from medseg.factory.run import Run
+
+_LOG = logging.getLogger(__name__)
 
 
 def score_checkpoint(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]:
@@ -59,27 +63,22 @@ def print_results(run_dir: Path, spent: float, *, segments: bool) -> None:
         spent: Seconds of training.
         segments: Whether its network segments; False after pretraining.
     """
-    from rich.console import Console
-
     from medseg.runtime.progress import clock
 
-    console = Console(highlight=False)
     scored = run_dir / "metrics.json"
     if scored.exists():
         result = json.loads(scored.read_text(encoding="utf-8"))
-        console.print(score_line(result), soft_wrap=True)
+        show(_LOG, score_line(result))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
     best = f"{run_dir}/checkpoints/best.ckpt"
     held = "report.html, checkpoints/best.ckpt" if scored.exists() else "checkpoints/best.ckpt"
-    console.print(
-        f"Trained for {clock(spent)}, peak memory {peak:.1f} GiB. Everything is in {run_dir} ({held}).", soft_wrap=True
-    )
+    show(_LOG, f"Trained for {clock(spent)}, peak memory {peak:.1f} GiB. Everything is in {run_dir} ({held}).")
     after = (
         f"medseg-predict checkpoint={best} input=DIR_OR_FILE output=predictions"
         if segments
         else f"medseg-train ... model.encoder.weights={best} (or weights={best} for all of the network)"
     )
-    console.print(f"Next: {after}", soft_wrap=True)
+    show(_LOG, f"Next: {after}")
 
 
 def score_line(result: dict[str, Any]) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from medseg import checkpoint
 from medseg.errors import InputError
+
+_LOG = logging.getLogger(__name__)
 
 _NETWORK = ("model", "temporal", "finetuning")
 _FREE = re.compile(
@@ -54,11 +56,10 @@ def check(cfg: DictConfig, resumed: Path, *, tell: bool = True) -> None:
     if differing:
         listed = ", ".join(_changed(key, values) for key, values in list(differing.items())[:_SHOWN])
         more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
-        print(f"warning: settings differ from those of {resumed}: {listed}{more}", file=sys.stderr)  # noqa: T201
+        _LOG.warning("settings differ from those of %s: %s%s", resumed, listed, more)
     step, most = loaded.step, int(cfg.trainer.max_steps)
     if 0 < most <= step:
-        told = f"already at step {step} of {most}; trainer.max_steps=N trains on to step N"
-        print(f"note: {told}", file=sys.stderr)  # noqa: T201
+        _LOG.info("already at step %d of %d; trainer.max_steps=N trains on to step N", step, most)
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:

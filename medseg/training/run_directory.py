@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +16,8 @@ from omegaconf import DictConfig
 from medseg.errors import InputError
 from medseg.runtime import drafts
 from medseg.runtime.run_lock import locked
+
+_LOG = logging.getLogger(__name__)
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
@@ -88,7 +90,7 @@ def resumable(run_dir: Path) -> Path | None:
         return run_dir / LAST
     if is_first():
         begun = "the run has no checkpoint yet" if (run_dir / "config.yaml").exists() else "there is no run to resume"
-        print(f"warning: ckpt_path=last: {begun} in {run_dir}; it starts from scratch", file=sys.stderr)  # noqa: T201
+        _LOG.warning("ckpt_path=last: %s in %s; it starts from scratch", begun, run_dir)
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shlex
 import textwrap
@@ -9,12 +10,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hydra.utils import get_class
-from rich.console import Console
 from rich.table import Table
 
 from medseg.labels import LabelTable
+from medseg.runtime.console import WIDTH, show
 
-WIDTH = 80
+_LOG = logging.getLogger(__name__)
+
 _KEY = 10  # letters of the first column, with the space after it
 _ROOM = WIDTH - _KEY
 
@@ -122,13 +124,12 @@ def announce(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> None
     """Print it; in colours on a terminal only."""
     table = Table(show_header=False, box=None, padding=(0, 1, 0, 0))
     table.add_column(style="bold cyan", no_wrap=True, width=_KEY - 1)
-    table.add_column(overflow="fold")
+    table.add_column(overflow="fold", max_width=_ROOM)
     for key, value in rows(cfg, run, resumed, overrides):
         table.add_row(key, value)
-    console = Console(highlight=False, markup=False)
     if run.report is not None:
-        console.print(run.report.table(), soft_wrap=True)
-    console.print(table, width=min(WIDTH, console.width) if console.is_terminal else WIDTH)
+        show(_LOG, run.report.table())
+    show(_LOG, table)
 
 
 def _resuming(overrides: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +17,8 @@ from medseg.training.run_directory import command_overrides, is_first, owned, ru
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
+
+_LOG = logging.getLogger(__name__)
 
 
 def train(cfg: DictConfig, watched_by: Sequence[Callback] = ()) -> Path:
@@ -79,7 +81,7 @@ def _train(cfg: DictConfig, run_dir: Path, resumed: Path | None, watched_by: Seq
             test = split.judged(cfg, run.dataset) if cfg.test and segments else []
             known = Digests(run.datamodule.store / "digests.json").memory
             for line in split.leakage(parts["train"], parts["val"], run.dataset, test=test, digests=known):
-                print(f"warning: {line}", file=sys.stderr)  # noqa: T201  the command's voice
+                _LOG.warning("%s", line)
             artifacts.write_run_files(run, run_dir)
         began = time.monotonic()
         fit(run, run_dir, resumed, command_overrides())

@@ -247,7 +247,7 @@ def test_a_signal_ends_a_command_with_one_line(
     code: int,
 ) -> None:
     assert code_of(lambda cfg: signal.raise_signal(number), monkeypatch, tmp_path) == code
-    assert capsys.readouterr().err == f"ended by {number.name}\n"
+    assert capsys.readouterr().err == f"warning: ended by {number.name}\n"
 
 
 @pytest.mark.usefixtures("unchecked")

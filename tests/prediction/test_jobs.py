@@ -129,7 +129,7 @@ def test_several_damaged_images_are_a_line_each(out: Path, capsys: pytest.Captur
     with pytest.raises(InputError, match=r"2 of 3 cases could not be predicted and are listed above; the other 1 of 3"):
         run(out, Fake("a", damaged=["a", "c"]))
     lines = capsys.readouterr().err.splitlines()
-    assert lines == [f"failed: {n}: {out.parent}/{n}.tif: can't be read" for n in ("a", "c")]
+    assert lines == [f"error: {n}: {out.parent}/{n}.tif: can't be read" for n in ("a", "c")]
     with pytest.raises(InputError, match=r"3 of 3 .* listed above; the first: .*a\.tif: can't be read"):
         run(out, Fake("b", damaged=NAMES), overwrite=True)
 

@@ -39,7 +39,7 @@ def test_a_signal_is_one_line_with_the_command_that_continues(
     ended = signals.EndedBySignal(signal.SIGUSR1)
     with pytest.raises(signals.EndedBySignal, match="138"):
         fit(run(ended, saved=saved), Path("r"), None, ["a=[1,2]", "run_dir=old", "ckpt_path=last"])
-    assert capsys.readouterr().err == f"ended by SIGUSR1 at step 7; {told}\n"
+    assert capsys.readouterr().err == f"warning: ended by SIGUSR1 at step 7; {told}\n"
     assert ended.told
 
 

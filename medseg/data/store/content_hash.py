@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from medseg.formats.companions import companions
 from medseg.runtime.atomic import write_whole
+
+_LOG = logging.getLogger(__name__)
 
 _VERSION = 3
 _BLOCKS = 16
@@ -86,7 +88,7 @@ class Digests:
             try:
                 self.memory = {str(name): str(digest) for name, digest in json.loads(path.read_bytes()).items()}
             except (ValueError, AttributeError):  # not JSON, or of another form
-                print(f"warning: {path} is damaged; the files of the dataset are read again", file=sys.stderr)  # noqa: T201
+                _LOG.warning("%s is damaged; the files of the dataset are read again", path)
 
     @staticmethod
     def forget(path: Path) -> None:
