@@ -14,6 +14,7 @@ import yaml
 from hydra.experimental.callback import Callback
 
 from medseg.errors import InputError
+from medseg.hydra_app.choices import option_name
 from medseg.metrics.score import ALL
 from medseg.metrics.summary import headline
 from medseg.runtime.atomic import write_whole
@@ -218,13 +219,18 @@ def _told(runs: Sequence[Ended], varied: Sequence[str]) -> list[str]:
 
 
 def _name(run: Ended, told: Sequence[str]) -> str:
-    """The arm of a run: its values of these keys; of a class its name, such as ``finetuning=Lora``."""
+    """The arm of a run: its values of these keys; of a class its option, such as ``finetuning=lora``."""
     return ", ".join(
-        f"{key.removesuffix('._target_')}={str(run.settings.get(key)).rpartition('.')[2]}"
+        f"{key.removesuffix('._target_')}={_option(run, key.removesuffix('_target_'))}"
         if key.endswith("._target_")
         else f"{key}={_short(run.settings.get(key))}"
         for key in told
     )
+
+
+def _option(run: Ended, prefix: str) -> str:
+    part = {key.removeprefix(prefix): value for key, value in run.settings.items() if key.startswith(prefix)}
+    return option_name(prefix.rstrip(".").replace(".", "/"), part)
 
 
 def _short(value: Any) -> str:

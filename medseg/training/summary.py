@@ -12,6 +12,7 @@ from typing import Any
 from hydra.utils import get_class
 from rich.table import Table
 
+from medseg.hydra_app.choices import network_name, option_name
 from medseg.labels import LabelTable
 from medseg.runtime.console import WIDTH, show
 
@@ -80,9 +81,11 @@ def rows(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> Iterator
     yield "plan", shortened(f"spacing {_times(plan.spacing)}, {patch}, {patches}")
     learning = sum(p.numel() for p in run.method.parameters() if p.requires_grad)
     every = sum(p.numel() for p in run.method.parameters())
-    series = f", temporal={_name(cfg.temporal)}" if spec.dates else ""
-    some = f", {_millions(learning)} of them learn (finetuning={_name(cfg.finetuning)})" if learning < every else ""
-    yield "network", shortened(f"{_name(cfg.model)}, {_millions(every)} million parameters{some}{series}")
+    network = network_name(cfg.model)
+    series = f", temporal={option_name('temporal', cfg.temporal)}" if spec.dates else ""
+    tuning = f"finetuning={option_name('finetuning', cfg.finetuning)}"
+    some = f", {_millions(learning)} of them learn ({tuning})" if learning < every else ""
+    yield "network", shortened(f"{network}, {_millions(every)} million parameters{some}{series}")
     limits = {k: cfg.trainer[k] for k in ("max_steps", "max_epochs", "max_time") if cfg.trainer[k] not in (None, -1)}
     device = str(trainer.strategy.root_device)
     yield (
@@ -91,7 +94,7 @@ def rows(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> Iterator
     )
     if cfg.plan.file is None and cfg.plan.patch is None and cfg.plan.batch_size is None:
         own = getattr(get_class(cfg.model._target_), "follows_plan", False)
-        whose = "" if own else f" with a U-Net; what {_name(cfg.model)} needs is not known"
+        whose = "" if own else f" with a U-Net; what {network} needs is not known"
         yield "memory", shortened(f"patch and batch are planned for {cfg.plan.memory_gb:g} GB (plan.memory_gb){whose}")
     yield "outputs", shortened(cfg.run_dir)
     if resumed is not None:
@@ -135,10 +138,6 @@ def announce(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> None
 def _resuming(overrides: Sequence[str]) -> str:
     kept = [word for word in overrides if not word.startswith("ckpt_path=")]
     return " ".join(["medseg-train", *(shlex.quote(word) for word in kept), "ckpt_path=last"])
-
-
-def _name(config: Any) -> str:
-    return str(config._target_).rpartition(".")[2]
 
 
 def _millions(count: int) -> str:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from medseg.hydra_app.choices import network_name, option_name
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 _PLACES = ("experiment", "name", "seed", "data", "data.root", "run_dir", "cache_dir", "ckpt_path")
 _WATCHING = ("logger", "callbacks", "hydra")
 _LONGEST = 30
+_LONGEST_TAG = 64  # that W&B takes
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Description:
         name: Experiment, what a sweep set, seed.
         group: The same without the seed.
         job_type: ``train``, or ``pretrain``.
-        tags: Facts of data, network, method and way of tuning.
+        tags: Names of experiment, data and network; of method and fine-tuning unless they are the default.
     """
 
     name: str
@@ -59,7 +62,7 @@ def describe(cfg: DictConfig, overrides: Sequence[str] = (), command: Sequence[s
     swept = dict(override.lstrip("+~").partition("=")[::2] for override in overrides)
     varied = _varied(command) & set(swept) or set(swept)
     own = [key for key in swept if key in varied and key not in _PLACES and re.split("[./]", key)[0] not in _WATCHING]
-    group = " ".join([str(cfg.name), *(f"{key}={_short(swept[key])}" for key in own)])
+    group = " ".join([str(cfg.name), *(f"{key}={_within(swept[key], _LONGEST)}" for key in own)])
     from medseg.factory.instantiate import instantiate
 
     method: type[Method] = instantiate(cfg.method, _partial_=True).func
@@ -114,6 +117,7 @@ def begin(run: Run) -> None:
     metadata = run.method.metadata
     parts = run.datamodule.cases
     found = {
+        "options": options(metadata.config),
         "parameters": sum(p.numel() for p in run.method.parameters()),
         "planned": {key: value for key, value in metadata.plan.to_dict().items() if key != "reasons"},
         "train_cases": len(parts["train"]),
@@ -181,7 +185,7 @@ def end(cfg: DictConfig, run: Run, run_dir: Path, result: Mapping[str, Any] | No
     """
     from medseg.loggers.wandb_run import WandbRun
 
-    facts = {"network": str(cfg.model._target_), "steps": run.trainer.global_step, "data": run.dataset.name}
+    facts = {"network": network_name(cfg.model), "steps": run.trainer.global_step, "data": run.dataset.name}
     for logger in run.trainer.loggers:
         if isinstance(logger, WandbRun):
             logger.log_files(run_dir, facts | dict(_final(result or {})), chosen=cfg.judged)
@@ -224,12 +228,22 @@ def _views(run: Run, shown: Sequence[tuple[Sample, np.ndarray]], part: str) -> d
 
 
 def _facts(cfg: DictConfig) -> Iterator[str]:
-    """Classes of the parts that make a training what it is, as a word each."""
-    for part in (cfg.model, cfg.model.get("encoder"), cfg.model.get("decoder"), cfg.method, cfg.finetuning):
-        if OmegaConf.is_dict(part) and "_target_" in part:
-            name = part._target_.rpartition(".")[2]
-            if name not in ("Supervised", "Full"):  # what everybody does
-                yield name
+    """Options of the parts that make a training what it is."""
+    yield _within(network_name(cfg.model), _LONGEST_TAG)
+    chosen = options(cfg)
+    for group, default in (("method", "supervised"), ("finetuning", "full")):
+        if chosen.get(group, default) != default:
+            yield chosen[group]
+
+
+def options(cfg: Mapping[str, Any] | DictConfig) -> dict[str, str]:
+    """The option of each group of a configuration that names a class: ``{"loss": "dice_ce", ...}``."""
+    named = {str(group): part for group, part in cfg.items() if OmegaConf.is_dict(part) or isinstance(part, Mapping)}
+    return {
+        group: network_name(part) if group == "model" else option_name(group, part)
+        for group, part in named.items()
+        if "_target_" in part
+    }
 
 
 def _varied(command: Sequence[str]) -> set[str]:
@@ -245,5 +259,5 @@ def _varied(command: Sequence[str]) -> set[str]:
     return {str(override.key_or_group) for override in parsed if override.is_sweep_override()}
 
 
-def _short(value: str) -> str:
-    return value if len(value) <= _LONGEST else f"…{value[1 - _LONGEST :]}"
+def _within(value: str, longest: int) -> str:
+    return value if len(value) <= longest else f"…{value[1 - longest :]}"

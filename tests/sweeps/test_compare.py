@@ -96,15 +96,19 @@ def test_arms_of_other_classes_are_told_apart_by_them() -> None:
     def tuned(name: str, **settings: object) -> Ended:
         run = ended(None, 0, {"a": 0.5, "b": 0.7})
         own = {f"finetuning.{key}": value for key, value in settings.items()}
-        return Ended(run.folder, {"seed": 0, "finetuning._target_": f"medseg.finetuning.x.{name}", **own}, run.result)
+        return Ended(run.folder, {"seed": 0, "finetuning._target_": f"medseg.finetuning.{name}", **own}, run.result)
 
-    arms = compare([tuned("Full"), tuned("Frozen", _convert_="all"), tuned("Lora", _convert_="all", rank=8)])["arms"]
-    assert [arm["name"] for arm in arms] == ["finetuning=Full", "finetuning=Frozen", "finetuning=Lora"]
-    arms = compare([tuned("Full"), tuned("Lora", rank=4), tuned("Lora", rank=8)])["arms"]
+    arms = compare(
+        [tuned("full.Full"), tuned("frozen.Frozen", _convert_="all"), tuned("lora.Lora", _convert_="all", rank=8)]
+    )["arms"]
+    assert [arm["name"] for arm in arms] == ["finetuning=full", "finetuning=frozen", "finetuning=lora"]
+    arms = compare([tuned("full.Full"), tuned("lora.Lora", rank=4), tuned("lora.Lora", rank=8)])["arms"]
     assert [arm["name"] for arm in arms][1:] == [
-        "finetuning=Lora, finetuning.rank=4",
-        "finetuning=Lora, finetuning.rank=8",
+        "finetuning=lora, finetuning.rank=4",
+        "finetuning=lora, finetuning.rank=8",
     ]
+    arms = compare([tuned("full.Full"), tuned("mine.Own")])["arms"]
+    assert [arm["name"] for arm in arms] == ["finetuning=full", "finetuning=Own"], "no option names the user's class"
 
 
 def test_only_common_seeds_enter() -> None:

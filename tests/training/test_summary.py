@@ -93,7 +93,7 @@ def test_what_is_piped_has_no_colours(capsys: pytest.CaptureFixture[str], monkey
 
 def test_parameters_that_learn_are_told_if_fewer(capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(*training(learning=False), None, [], capsys=capsys)
-    assert "1.01 million parameters, 0.01 of them learn (finetuning=Lora)" in text
+    assert "1.01 million parameters, 0.01 of them learn (finetuning=lora)" in text
     assert "learn" not in printed(*training(), None, [], capsys=capsys)
 
 
@@ -107,7 +107,7 @@ def test_planned_memory_is_that_of_a_unet(capsys: pytest.CaptureFixture[str]) ->
     cfg, run = training()
     cfg.model._target_ = "medseg.models.monai.segresnet.SegResNet"
     text = " ".join(printed(cfg, run, None, [], capsys=capsys).split())
-    assert "planned for 8 GB (plan.memory_gb) with a U-Net; what SegResNet needs is not known" in text
+    assert "planned for 8 GB (plan.memory_gb) with a U-Net; what segresnet needs is not known" in text
 
 
 def test_a_patch_that_was_rounded_up_is_told_as_it_was_given(capsys: pytest.CaptureFixture[str]) -> None:

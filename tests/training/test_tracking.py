@@ -20,7 +20,7 @@ SWEEP = yaml.safe_load((Path(__file__).parents[2] / "scripts/wandb_sweep.yaml").
 def test_run_on_its_own_is_called_after_experiment_and_seed() -> None:
     told = describe(compose("train", ["experiment=hippocampus", "data.root=x", "seed=4", "optimizer.lr=1"]))
     assert (told.name, told.group, told.job_type) == ("hippocampus seed=4", "hippocampus", "train")
-    assert told.tags == ("hippocampus", "UNet")
+    assert told.tags == ("hippocampus", "unet_small")
 
 
 def test_seeds_of_a_setting_share_a_group() -> None:
@@ -28,7 +28,7 @@ def test_seeds_of_a_setting_share_a_group() -> None:
     told = [describe(compose("train", ["data=nnunet", *job]), ["data=nnunet", *job]) for job in jobs]
     assert [t.name for t in told] == ["nnunet finetuning=lora seed=0", "nnunet finetuning=lora seed=1"]
     assert {t.group for t in told} == {"nnunet finetuning=lora"}
-    assert all("Lora" in t.tags and "sweep" in t.tags for t in told)
+    assert all("lora" in t.tags and "sweep" in t.tags for t in told)
 
 
 def test_only_what_a_sweep_varies_is_in_the_name() -> None:
@@ -54,7 +54,7 @@ def test_long_value_keeps_its_end() -> None:
 
 def test_pretraining_is_another_kind_of_job() -> None:
     told = describe(compose("train", ["method=mae"]))
-    assert (told.job_type, told.tags) == ("pretrain", ("phantom_volumes", "UNet", "Mae"))
+    assert (told.job_type, told.tags) == ("pretrain", ("phantom_volumes", "unet", "mae"))
 
 
 class OwnSupervised(Supervised):
@@ -67,14 +67,14 @@ def test_a_supervised_method_of_another_name_is_a_training() -> None:
 
 
 def test_what_the_user_calls_a_run_stays() -> None:
-    own = ["logger.wandb.name=mine", "logger.wandb.tags=[paper,UNet]", "+logger.mlflow.tags.paper=mine"]
+    own = ["logger.wandb.name=mine", "logger.wandb.tags=[paper,unet]", "+logger.mlflow.tags.paper=mine"]
     cfg = compose("train", ["logger=[wandb,mlflow]", *own])
     tracking.settle(cfg)
     assert (cfg.logger.wandb.name, cfg.logger.wandb.group) == ("mine", "phantom_volumes")
-    assert cfg.logger.wandb.tags == ["paper", "UNet", "phantom_volumes"]
+    assert cfg.logger.wandb.tags == ["paper", "unet", "phantom_volumes"]
     assert cfg.logger.mlflow.run_name == "phantom_volumes seed=0"
     assert cfg.logger.mlflow.tags == {
-        "group": "phantom_volumes", "job_type": "train", "facts": "phantom_volumes, UNet", "paper": "mine",
+        "group": "phantom_volumes", "job_type": "train", "facts": "phantom_volumes, unet", "paper": "mine",
     }  # fmt: skip
 
 

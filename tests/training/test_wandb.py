@@ -71,7 +71,7 @@ def scores(run_dirs: list[Path]) -> dict[str, Any]:
 def test_run_is_named_and_grouped(run: Offline) -> None:
     told = {key: run.about[key] for key in ("name", "group", "job_type", "project")}
     assert told == {"name": "one seed=0", "group": "one", "job_type": "train", "project": "medseg"}
-    assert set(run.about["tags"]) == {"paper", "one", "nnunet", "UNet"}
+    assert set(run.about["tags"]) == {"paper", "one", "nnunet", "unet"}
 
 
 def test_scores_of_every_class_are_logged_over_steps(run: Offline) -> None:
