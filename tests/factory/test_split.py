@@ -122,7 +122,7 @@ def test_fewer_groups_than_folds_give_as_many_folds_unless_a_number_is_set(
     cfg = nnunet(root)
     train_cases, val = split.halves(cfg, build_dataset(cfg))
     assert (len(train_cases), len(val)) == (2, 1)
-    assert "note: 3 folds instead of 5, as there are 3 groups of cases" in capsys.readouterr().err
+    assert "note: 3 folds instead of 5: there are 3 groups of cases" in capsys.readouterr().err
     cfg = nnunet(root, "data.n_folds=5")
     with pytest.raises(InputError, match=r"5 folds of 3 group\(s\) of cases: expected 2 to 3 folds"):
         split.halves(cfg, build_dataset(cfg))
