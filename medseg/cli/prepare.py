@@ -15,9 +15,10 @@ from medseg.data.case import first_five
 from medseg.data.conversion import datasets
 from medseg.data.conversion.preparation import MANIFEST, Preparation, PublishedDataset, expected
 from medseg.errors import InputError
-from medseg.runtime import disk
+from medseg.runtime import console, disk
 
 
+@console.messages()
 def main() -> None:
     """The console script; exits with 1 if ``--verify`` finds damage, with 2 and one line for bad input."""
     try:

@@ -84,7 +84,7 @@ def _answer(question: str) -> int:
         if asked["cells"]:
             source.read()
     except InputError as error:
-        print(error)  # noqa: T201  the answer to the process that asks
+        sys.stdout.write(f"{error}\n")  # the answer to the process that asks
         return _REFUSED
     return 0
 
