@@ -7,7 +7,7 @@ PROCESSES ?= $(shell n=$$(env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 2); t
 export OMP_NUM_THREADS ?= 1
 export WANDB_SILENT ?= true
 
-.PHONY: help demo test test-all lint format docs wheel bench clean
+.PHONY: help demo test test-all lint format docs wheel bench pages clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -32,6 +32,11 @@ $(VENV)/.docs: $(VENV)/.ready
 
 docs: $(VENV)/.docs  ## the pages as HTML, in docs/_build; a warning is an error
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
+
+pages: $(VENV)/.ready  ## write the pages again that are made of conf/ and of import statements
+	$(BIN)/python scripts/write_choices.py
+	$(BIN)/python scripts/write_keys.py
+	$(BIN)/python scripts/draw_layers.py
 
 wheel: $(VENV)/.ready  ## the wheel in dist/, installed alone and used from an empty folder
 	$(BIN)/python scripts/check_wheel.py
