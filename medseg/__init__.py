@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from medseg.models.encoders.encoder import Encoder
     from medseg.models.network import Network
     from medseg.planning.plan import Plan
+    from medseg.prediction.file_predictor import FilePredictor
     from medseg.sample import Batch, Channel, DataSpec, Sample
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "Dataset",
     "Decoder",
     "Encoder",
+    "FilePredictor",
     "Grid",
     "InputError",
     "LabelTable",
@@ -80,6 +82,7 @@ _PLACES = {
     "Dataset": "medseg.data.dataset",
     "Decoder": "medseg.models.decoders.decoder",
     "Encoder": "medseg.models.encoders.encoder",
+    "FilePredictor": "medseg.prediction.file_predictor",
     "Grid": "medseg.geometry.grid",
     "InputError": "medseg.errors",
     "LabelTable": "medseg.labels",
@@ -223,7 +226,7 @@ def check(*config: DictConfig | str, config_dir: str | Path | None = None) -> li
     return _run(run, "check", config, config_dir)
 
 
-def load(checkpoint: str | Path, *, device: str = "auto", trust: Sequence[str] | str = ()) -> Predictor:
+def load(checkpoint: str | Path, *, device: str = "auto", trust: Sequence[str] | str = ()) -> FilePredictor:
     """The predictor that a checkpoint holds.
 
     ``predictor(array, grid)`` gives a label array, ``predictor.file(source, target)`` a label file.

@@ -40,7 +40,7 @@ def row(path: Path, name: str) -> tuple[str, Panels]:
     sample = source.read(case)
     if sample.label is None:
         raise InputError(f"{path}:{case.id}: it has no label to draw; name another case")
-    pred = restore.predictor(path).index(sample)
+    pred = restore.predictor(path).arrays.index(sample)
     image, channels = shown(case, cfg, source.spec, sample.picture)
     panels = Panels.of(
         image, sample.label, pred, source.spec.labels, sample.grid, channels=channels, valid=sample.valid

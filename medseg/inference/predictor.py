@@ -1,25 +1,25 @@
-"""Predictor: an image on any grid -> a label image on the very same grid."""
+"""Predictor: an image on any grid -> a label image on the very same grid; arrays only, no files."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import nn
 
 from medseg.errors import InputError
-from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
 from medseg.inference.dates import at_dates
 from medseg.inference.decide import decide, prob_of
 from medseg.inference.tiling import Tiling
 from medseg.sample import DataSpec, Sample, evenly_spaced, in_slots
+
+Restore = Callable[[np.ndarray], np.ndarray]
+"""Values of prepared cells -> values on the file's own grid."""
 
 
 @runtime_checkable
@@ -39,31 +39,19 @@ class Preparation(Protocol):
         ...
 
 
-@runtime_checkable
-class Opened(Protocol):
-    """An image whose header has been read; ``medseg.data.reading.open_case.OpenCase`` is one."""
-
-    grid: Grid
-
-    def read(self, box: Box | None = None) -> Sample:
-        """All of it, or a window, raw."""
-        ...
+Prepare = TypeVar("Prepare", bound=Preparation)
 
 
-class Predictor:
-    """Everything between an image file and its label file.
+class Predictor(Generic[Prepare]):
+    """Everything between an image and its labels: preprocessing, windows, network, decision, and the way back.
+
+    Files are for ``medseg.prediction.file_predictor.FilePredictor``, which holds one of these.
 
     Args:
         network: Trained network.
         prepare: Preprocessing of the training.
         tiling: Windows, flips and precision.
         spec: Channels and labels of the training.
-        open: Opens the files of one case (one a channel, or one that holds all).
-        write: Writes saved values ``[*s]``, valid where the second array says so, on a grid into a file,
-            like the file that was read.
-        stream: Predicts (predictor, opened, target, like) window by window into a file of any size, or
-            gives False where it has to be done in memory. ``on_rows=``, if it is given, is called with the rows that
-            are done.
         device: Where the network runs.
     """
 
@@ -71,12 +59,9 @@ class Predictor:
         self,
         network: nn.Module,
         *,
-        prepare: Preparation,
+        prepare: Prepare,
         tiling: Tiling,
         spec: DataSpec,
-        open: Callable[[Sequence[Path]], Opened],
-        write: Callable[[Path, npt.NDArray[Any], npt.NDArray[np.bool_], Grid, Path], None],
-        stream: Callable[..., bool],
         device: torch.device | str = "cpu",
     ) -> None:
         self.network = network.to(device).eval()
@@ -84,9 +69,6 @@ class Predictor:
         self.tiling = tiling
         self.spec = spec
         self.device = torch.device(device)
-        self._open = open
-        self._write = write
-        self._stream = stream
 
     def index(self, sample: Sample) -> Int[np.ndarray, " *s"]:
         """Training index of each cell of the sample's own grid; 0 where it is not valid."""
@@ -98,14 +80,14 @@ class Predictor:
         Cells that preprocessing crops away are of the first class for certain, and of no region. Takes 4 k
         bytes a cell.
         """
-        logits, trace = self._logits(sample)
-        restore, prob = self.prepare.restore_index, prob_of(logits, self.spec.labels).numpy()
+        logits, restore = self._logits(sample)
+        prob = prob_of(logits, self.spec.labels).numpy()
         rest = 0 if self.spec.labels.regions else 1
-        whole = [1 - restore(1 - p, trace) for p in prob[:rest]] + [restore(p, trace) for p in prob[rest:]]
-        return self._decided(sample, logits, trace), np.stack(whole)
+        whole = [1 - restore(1 - p) for p in prob[:rest]] + [restore(p) for p in prob[rest:]]
+        return self._decided(sample, logits, restore), np.stack(whole)
 
-    def _logits(self, sample: Sample) -> tuple[Float[torch.Tensor, "k *u"], Any]:
-        """Logits at the sample's own spacing, still cropped and reoriented, and the trace of that."""
+    def _logits(self, sample: Sample) -> tuple[Float[torch.Tensor, "k *u"], Restore]:
+        """Logits at the sample's own spacing, still cropped and reoriented, and the function that undoes that."""
         prepared, trace = self.prepare(sample)
         image = torch.from_numpy(np.ascontiguousarray(prepared.planes)).to(self.device)
         given = self.tiling.logits(image, at_dates(self.network, prepared))
@@ -115,13 +97,16 @@ class Predictor:
                 "training diverged, or the checkpoint is damaged: take another one, such as the run's best.ckpt"
             )
         logits = given.cpu().numpy()
-        return torch.from_numpy(self.prepare.restore_logits(logits, trace)), trace
+        restored = torch.from_numpy(self.prepare.restore_logits(logits, trace))
+        return restored, partial(self.prepare.restore_index, trace=trace)
 
-    def _decided(self, sample: Sample, logits: Float[torch.Tensor, "k *u"], trace: Any) -> Int[np.ndarray, " *s"]:
-        whole = self.prepare.restore_index(decide(logits, self.spec.labels).numpy(), trace)
+    def _decided(self, sample: Sample, logits: Float[torch.Tensor, "k *u"], restore: Restore) -> Int[np.ndarray, " *s"]:
+        whole = restore(decide(logits, self.spec.labels).numpy())
         return np.where(sample.valid, whole, 0)
 
-    def __call__(self, image: npt.NDArray[Any], grid: Grid, days: Sequence[int] | None = None) -> npt.NDArray[Any]:
+    def __call__(
+        self, image: Shaped[np.ndarray, "..."], grid: Grid, days: Sequence[int] | None = None
+    ) -> Shaped[np.ndarray, " *s"]:
         """Label array ``[*s]`` of saved values for an image ``[c, *s]`` (or ``[*s]``) of raw values.
 
         Cells that are not finite count as invalid and become background; in a time series ``[n, c, *s]`` those
@@ -156,36 +141,13 @@ class Predictor:
             sample = Sample(np.where(finite, image, 0).astype(np.float32), None, finite, grid, "array", "array")
         return self.spec.labels.to_saved(self.index(sample))
 
-    def _series(self, image: npt.NDArray[Any], known: npt.NDArray[np.bool_], grid: Grid, days: Sequence[int]) -> Sample:
+    def _series(
+        self, image: Shaped[np.ndarray, "n c *s"], known: Bool[np.ndarray, "n *s"], grid: Grid, days: Sequence[int]
+    ) -> Sample:
         if len(days) != len(image):
             raise InputError(f"got {len(days)} days with a time series of {len(image)} dates; give each date its day")
         kept = evenly_spaced(len(image), self.spec.dates)
         cells = np.where(known[:, None], image, np.nan).astype(np.float32)[kept]
-        slots, told, present = in_slots(cells, [days[i] for i in kept], self.spec.dates)
-        valid: npt.NDArray[np.bool_] = np.logical_or.reduce(known[kept])
-        return Sample(slots, None, valid, grid, "array", "array", told, present)
-
-    def file(
-        self,
-        source: Path | str | Sequence[Path | str],
-        target: Path | str,
-        *,
-        on_rows: Callable[[int, int], None] | None = None,
-    ) -> Path:
-        """Predict one case from its file (or files, one a channel or a date) into ``target``, on the very same grid.
-
-        Args:
-            source: The file or files.
-            target: Label file to write.
-            on_rows: Called with the rows that are done and all rows of a scene, each time some are done.
-        """
-        several = [source] if isinstance(source, (str, Path)) else list(source)
-        files, target = [Path(s) for s in several], Path(target)
-        opened = self._open(files)
-        rows = opened.grid.shape[0]
-        watch = {} if on_rows is None else {"on_rows": lambda done: on_rows(done, rows)}
-        if not self._stream(self, opened, target, files[0], **watch):
-            sample = replace(opened.read(), label=None)
-            saved = self.spec.labels.to_saved(self.index(sample))
-            self._write(target, saved, sample.valid, sample.grid, files[0])
-        return target
+        slots, slot_days, present = in_slots(cells, [days[i] for i in kept], self.spec.dates)
+        valid: Bool[np.ndarray, " *s"] = np.logical_or.reduce(known[kept])
+        return Sample(slots, None, valid, grid, "array", "array", slot_days, present)

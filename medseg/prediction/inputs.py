@@ -13,7 +13,7 @@ from medseg.errors import InputError
 if TYPE_CHECKING:
     from medseg.data.case import Case
     from medseg.data.layout.dates import Dates
-    from medseg.prediction.restore import Layout
+    from medseg.prediction.file_predictor import Layout
     from medseg.sample import DataSpec
 
 

@@ -13,7 +13,7 @@ from medseg import formats
 from medseg.data.case import Case
 from medseg.errors import InputError
 from medseg.formats.polygons import polygons
-from medseg.inference.predictor import Predictor
+from medseg.prediction.file_predictor import FilePredictor
 from medseg.prediction.record import OTHER_CHECKPOINT, Finding, Record
 from medseg.runtime.progress import Watch
 
@@ -126,7 +126,7 @@ def warn_of_others(jobs: Sequence[Job], record: Record, request: Request) -> Non
 
 
 def run_jobs(
-    jobs: Sequence[Job], predictor: Predictor, record: Record, request: Request, *, overwrite: bool
+    jobs: Sequence[Job], predictor: FilePredictor, record: Record, request: Request, *, overwrite: bool
 ) -> Written:
     """Write what is missing of each job, or everything.
 
@@ -159,7 +159,9 @@ def run_jobs(
     return Written(len(todo) - completed, completed)
 
 
-def _run(job: Job, valid: frozenset[str], predictor: Predictor, record: Record, request: Request, watch: Watch) -> bool:
+def _run(
+    job: Job, valid: frozenset[str], predictor: FilePredictor, record: Record, request: Request, watch: Watch
+) -> bool:
     """Write what is not valid yet; whether the label file was among it."""
     outputs, options = request.outputs(job.label), request.options
     labels = record.folder / outputs["labels"]

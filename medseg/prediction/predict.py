@@ -16,11 +16,10 @@ from medseg.prediction.inputs import check_input, chosen_cases
 from medseg.runtime.console import show
 
 if TYPE_CHECKING:
-    from medseg.inference.predictor import Predictor
     from medseg.labels import LabelTable
+    from medseg.prediction.file_predictor import FilePredictor
     from medseg.prediction.jobs import Written
     from medseg.prediction.record import Origin
-    from medseg.prediction.restore import Layout
 
 _LOG = logging.getLogger(__name__)
 
@@ -44,7 +43,6 @@ def predict(cfg: DictConfig) -> list[Path]:
     from medseg.runtime import verbosity
 
     verbosity.settle()
-    from medseg.checkpoint import read
     from medseg.prediction import restore
     from medseg.prediction.jobs import Request, check_conflicts, find_jobs, run_jobs, warn_of_others
     from medseg.prediction.record import Record
@@ -55,7 +53,6 @@ def predict(cfg: DictConfig) -> list[Path]:
         keep_large_blocks()
     given = {key: value for key, value in cfg.data.items() if value is not None and key != "series"}
     series = None if cfg.data.series is None else str(cfg.data.series)
-    loaded = read(checkpoint)
     predictor = restore.predictor(
         checkpoint,
         device=cfg.device,
@@ -65,16 +62,15 @@ def predict(cfg: DictConfig) -> list[Path]:
         probabilities=cfg.probabilities,
         mosaic=bool(cfg.mosaic),
         trust=cfg.trust,
-        loaded=loaded,
         series=series,
     )
-    layout = restore.layout(checkpoint, given, loaded=loaded)
+    layout = predictor.layout
     cases = chosen_cases(cfg, sources, predictor.spec, layout)
     folder = target.parent if single else target
     labels = [target.name] if single else [f"{case.id}{ending(case.images[0])}" for case in cases]
     request = Request(cfg.probabilities, cfg.polygons, cfg.polygon_min_area_m2)
     check_labels(cases, labels, folder, georeferenced=bool(cfg.probabilities or cfg.polygons or cfg.mosaic))
-    record = Record(folder, _origin(cfg, checkpoint, predictor, layout))
+    record = Record(folder, _origin(cfg, checkpoint, predictor))
     jobs = find_jobs(cases, labels, record, request)
     if not cfg.overwrite:
         check_conflicts(jobs, target)
@@ -103,21 +99,21 @@ def _checkpoint(given: Any) -> Path:
     return Path(given)
 
 
-def _origin(cfg: DictConfig, checkpoint: Path, predictor: Predictor, layout: Layout) -> Origin:
+def _origin(cfg: DictConfig, checkpoint: Path, predictor: FilePredictor) -> Origin:
     """What decides the labels besides the images."""
     from medseg.prediction.record import Origin
 
-    tiling = predictor.tiling
+    tiling = predictor.arrays.tiling
     settings = {
         "window": tiling.window,
         "overlap": tiling.overlap,
         "flip_axes": tiling.flip_axes,
         "precision": tiling.precision,
-        "data": layout.reading.to_dict(),
+        "data": predictor.layout.reading.to_dict(),
         "mosaic": cfg.mosaic,
         "series": cfg.data.series,
     }
-    return Origin(layout.digest, str(checkpoint), json.loads(json.dumps(settings, default=str)))
+    return Origin(predictor.digest, str(checkpoint), json.loads(json.dumps(settings, default=str)))
 
 
 def judging(target: Path, labels: LabelTable, attribute: str | None = None) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from jaxtyping import Bool, Float, Shaped
 
 from medseg import formats
 from medseg.data.preprocessing.normalise import ImageStats
@@ -21,39 +21,38 @@ from medseg.formats.sink import RasterSink, class_nodata
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
 from medseg.inference.dates import at_dates
-from medseg.inference.predictor import Opened, Predictor
+from medseg.inference.predictor import Predictor
 from medseg.inference.stream import PROBABILITY_STEPS, ReadReady, stream
 from medseg.labels import LabelTable
 
 
+def streams(target: Path, prepare: Preprocess) -> bool:
+    """Whether a label file can be predicted window by window: a GeoTIFF, without resampling of the whole image."""
+    return formats.suffix(target) in formats.GEOTIFF and prepare.spacing is None
+
+
 def stream_scene(
-    predictor: Predictor,
-    opened: Opened,
+    predictor: Predictor[Preprocess],
+    opened: OpenCase,
     target: Path,
     like: Path,
     *,
     key: str,
     probabilities: bool = False,
     on_rows: Callable[[int], None] | None = None,
-) -> bool:
+) -> None:
     """Predict a scene window by window into a Cloud-Optimised GeoTIFF, from where a killed run stopped.
 
     Args:
-        predictor: The trained network with all that surrounds it.
+        predictor: Predictor of arrays.
         opened: The scene.
-        target: ``scene.tif``; in a folder next to it ``probabilities/scene.tif``, if asked for.
+        target: ``scene.tif``, for which ``streams`` holds; in a folder next to it ``probabilities/scene.tif``.
         like: The file whose CRS and transform are kept.
         key: Digest of the checkpoint.
         probabilities: Also write a band of probabilities for each output of the network.
         on_rows: Called with the number of rows that are done.
-
-    Returns:
-        False, with nothing done, where the image can't be predicted so: a target that is no GeoTIFF, or
-        preprocessing that resamples whole images.
     """
-    prepare: Any = predictor.prepare
-    if formats.suffix(target) not in formats.GEOTIFF or prepare.spacing is not None:
-        return False
+    prepare = predictor.prepare
     target.parent.mkdir(parents=True, exist_ok=True)
     labels, grid, tiling = predictor.spec.labels, opened.grid, predictor.tiling
     nodata = class_nodata(labels)
@@ -76,17 +75,15 @@ def stream_scene(
             names = [r.name for r in labels.regions] or list(labels.names)
             prob.finish(names=names, scale=1 / PROBABILITY_STEPS)
         sink.finish(labels=labels)
-    return True
 
 
-def ready_windows(opened: Opened, prepare: Preprocess, patch: tuple[int, ...]) -> ReadReady:
+def ready_windows(opened: OpenCase, prepare: Preprocess, patch: tuple[int, ...]) -> ReadReady:
     """Windows of a scene, ready for the network; statistics of the whole scene are taken first, if it needs them."""
-    case: Any = opened
     stats: list[ImageStats] | None = None
     if prepare.per_image:
-        stats = image_stats(case, tiles(opened.grid.shape, patch, case.spec.dates))
+        stats = image_stats(opened, tiles(opened.grid.shape, patch, opened.spec.dates))
 
-    def read(box: Box) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    def read(box: Box) -> tuple[Float[np.ndarray, "c *w"], Bool[np.ndarray, " *w"]]:
         sample = prepare.window(opened.read(box), stats)
         return sample.planes, sample.valid
 
@@ -94,7 +91,13 @@ def ready_windows(opened: Opened, prepare: Preprocess, patch: tuple[int, ...]) -
 
 
 def write_like(
-    target: Path, array: npt.NDArray[Any], valid: npt.NDArray[np.bool_], grid: Grid, like: Path, *, labels: LabelTable
+    target: Path,
+    array: Shaped[np.ndarray, " *s"],
+    valid: Bool[np.ndarray, " *s"],
+    grid: Grid,
+    like: Path,
+    *,
+    labels: LabelTable,
 ) -> None:
     """Write a label array in one piece, with the header of ``like``; in a GeoTIFF, invalid cells are nodata."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -110,9 +113,7 @@ def wide_enough(labels: LabelTable, nodata: int) -> np.dtype[Any]:
     return np.promote_types(labels.saved_dtype, np.min_scalar_type(nodata))
 
 
-def _read_from(opened: Opened) -> list[Any]:
+def _read_from(opened: OpenCase) -> list[object]:
     """Names, sizes and times of the files of a scene, and how they are read."""
-    if not isinstance(opened, OpenCase):
-        return []
     stats = [(path, path.stat()) for path in opened.case.files]
     return [opened.reading.to_dict(), *([str(path.resolve()), stat.st_size, stat.st_mtime_ns] for path, stat in stats)]

@@ -28,7 +28,6 @@ def score_checkpoint(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]
     Returns:
         The content of ``metrics.json``.
     """
-    from medseg import checkpoint
     from medseg.evaluation.predictor import judge
     from medseg.factory import split
     from medseg.factory.instantiate import instantiate
@@ -38,18 +37,20 @@ def score_checkpoint(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]
     from medseg.runtime.progress import watched
 
     chosen = run_dir / "checkpoints" / f"{cfg.judged}.ckpt"
-    loaded = checkpoint.read(chosen)
-    predictor = restore.predictor(
-        chosen, device=run.trainer.strategy.root_device.type, trust=trusted_names(cfg), loaded=loaded
-    )
+    device = run.trainer.strategy.root_device.type
+    predictor = restore.predictor(chosen, device=device, trust=trusted_names(cfg))
     test = split.judged(cfg, run.dataset)
     cases, which = (test, split.TEST_SET) if test else (run.datamodule.cases["val"], f"validation fold {cfg.data.fold}")
     scores = instantiate(cfg.metric)(labels=run.dataset.spec.labels)
     shown = judge(
-        predictor, cases, run.dataset.read, scores, watch=lambda c: watched(c, f"judging {which}", so_far=scores.glance)
+        predictor.arrays,
+        cases,
+        run.dataset.read,
+        scores,
+        watch=lambda c: watched(c, f"judging {which}", so_far=scores.glance),
     )
     result = scores.result()
-    result["policy"] |= {"cases": which, "checkpoint": cfg.judged, "step": str(loaded.step)}
+    result["policy"] |= {"cases": which, "checkpoint": cfg.judged, "step": str(predictor.step)}
     write_run_report(run_dir, result, shown, run.dataset.spec, run.method.metadata.to_dict(), tables=tables(result))
     tracking.log_scores(run, result, shown)
     return result

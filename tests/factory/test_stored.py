@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from medseg import checkpoint
 from medseg.errors import InputError
 from medseg.geometry.grid import PIXEL, Grid
 from medseg.prediction import restore
@@ -52,7 +51,6 @@ def outcome(changed: dict[str, Any], path: Path, monkeypatch: pytest.MonkeyPatch
     try:
         predictor = restore.predictor(path, device="cpu")
         predictor(IMAGE, GRID)
-        restore.layout(path)
     except InputError as error:
         return str(error)
     return "read"
@@ -113,13 +111,3 @@ def test_messages_name_the_key(
     line = outcome(changed, tmp_path / "a.ckpt", monkeypatch)
     with pytest.raises(InputError, match=f"a.ckpt: damaged, or edited by hand .*{words}"):
         raise InputError(line)
-
-
-def test_a_prediction_reads_a_checkpoint_once(
-    held: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tiny_checkpoint.write(tmp_path / "best.ckpt", held)
-    loaded = checkpoint.read(path)
-    monkeypatch.setattr(torch, "load", None)
-    restore.predictor(path, device="cpu", loaded=loaded)
-    assert restore.layout(path, loaded=loaded).folders == ("images",)

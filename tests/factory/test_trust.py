@@ -103,9 +103,7 @@ def load_with(held: dict[str, Any], folder: Path, at: str, value: Any, **setting
     spec = held["medseg"]["spec"] | {"dates": 2 if at.startswith("temporal") else 0}
     changed = held | {"medseg": held["medseg"] | {"config": config, "spec": spec}}
     (folder / "best.ckpt").touch()  # its time is part of what names it
-    return restore.predictor(
-        folder / "best.ckpt", device="cpu", loaded=Checkpoint.from_dict(changed, folder / "best.ckpt"), **settings
-    )
+    return restore.predictor(Checkpoint.from_dict(changed, folder / "best.ckpt"), device="cpu", **settings)
 
 
 def refusal(held: dict[str, Any], folder: Path, at: str, value: Any, **settings: Any) -> str:

@@ -1,7 +1,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import permutations, product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 from medseg.data.preprocessing.normalise import Normalisation
 from medseg.data.preprocessing.preprocess import Preprocess
 from medseg.errors import InputError
-from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
 from medseg.inference.predictor import Predictor, Tiling
 from medseg.labels import LabelTable
@@ -49,18 +47,13 @@ class Halves(nn.Module):
         return logits
 
 
-def unused(*_: Any) -> Any:
-    raise AssertionError("arrays need no files")
-
-
 def predictor(
     network: nn.Module, *, spacing: Sequence[float] = (1.0, 1.0, 1.0), window: Sequence[int] = (4, 4, 4),
-    channels: int = 1, tiling: dict[str, Any] | None = None, **given: Any,
-) -> Predictor:  # fmt: skip
+    channels: int = 1, tiling: dict[str, Any] | None = None,
+) -> Predictor[Preprocess]:  # fmt: skip
     spec = DataSpec(tuple(Channel(f"c{i}") for i in range(channels)), TABLE, len(spacing))
     prepare = Preprocess(tuple(spacing), (Normalisation("none"),) * channels)
-    functions: dict[str, Any] = {"open": unused, "write": unused, "stream": lambda *_: False} | given
-    return Predictor(network, prepare=prepare, tiling=Tiling(tuple(window), **(tiling or {})), spec=spec, **functions)
+    return Predictor(network, prepare=prepare, tiling=Tiling(tuple(window), **(tiling or {})), spec=spec)
 
 
 def affine(linear: np.ndarray, origin: Sequence[float] = (12.0, -7.5, 300.25)) -> np.ndarray:
@@ -209,46 +202,6 @@ def test_half_precision_blends_in_float32(index: np.ndarray) -> None:
     assert half.dtype == torch.float32
     assert not torch.equal(exact, half)
     torch.testing.assert_close(exact, half, atol=0.02, rtol=0.02)
-
-
-def test_file_reads_all_channels_and_writes_like_the_first(index: np.ndarray) -> None:
-    grid, written = Grid.regular(SHAPE, (1, 1, 1)), []
-    image = np.stack([index, 2 - index]).astype(np.float32)
-
-    class Pair:
-        def __init__(self, files: Sequence[Path]) -> None:
-            self.grid, self.files = grid, files
-
-        def read(self, box: Box | None = None) -> Sample:
-            assert box is None
-            chosen = image[[int(path.name) for path in self.files]]
-            return Sample(chosen, None, np.ones(SHAPE, bool), grid, "case", "case")
-
-    made = predictor(Levels(), channels=2, open=Pair, write=lambda *given: written.append(given))
-    assert made.file(["0", Path("1")], "target") == Path("target")
-    ((target, array, valid, on, like),) = written
-    assert (target, like) == (Path("target"), Path("0"))
-    assert on is grid
-    assert valid.all()
-    np.testing.assert_array_equal(array, SAVED[index])
-
-
-def test_file_is_streamed_where_it_can_be() -> None:
-    told: list[Any] = []
-
-    class Scene:
-        grid = Grid.regular((4, 4), (1, 1), frame="pixel")
-
-        def read(self, box: Box | None = None) -> Sample:
-            raise AssertionError("not read whole")
-
-    def stream(*given: Any) -> bool:
-        told.append(given)
-        return True
-
-    made = predictor(Levels(), spacing=(1.0, 1.0), window=(4, 4), open=lambda files: Scene(), stream=stream)
-    made.file("scene.tif", "out/scene.tif")
-    assert [(a is made, t, like) for a, _, t, like in told] == [(True, Path("out/scene.tif"), Path("scene.tif"))]
 
 
 @pytest.mark.parametrize("linear", ORIENTATIONS[::11])

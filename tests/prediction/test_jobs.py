@@ -8,9 +8,9 @@ import pytest
 
 from medseg.data.case import Case
 from medseg.errors import InputError
-from medseg.inference.predictor import Predictor
 from medseg.labels import LabelTable
 from medseg.prediction import jobs as prediction_jobs
+from medseg.prediction.file_predictor import FilePredictor
 from medseg.prediction.jobs import Request, Written, check_conflicts, find_jobs, run_jobs, warn_of_others
 from medseg.prediction.record import RECORD, Origin, Record
 from medseg.sample import Channel, DataSpec
@@ -18,13 +18,16 @@ from medseg.sample import Channel, DataSpec
 NAMES = ("a", "b", "c")
 
 
-class Fake(Predictor):
+class Fake(FilePredictor):
     """A predictor whose label files hold the checkpoint's name; some images can't be read."""
 
     def __init__(self, checkpoint: str, damaged: Sequence[str] = ()) -> None:
         self.checkpoint, self.damaged = checkpoint, damaged
         self.asked: list[str] = []
-        self.spec = DataSpec((Channel("B4"),), LabelTable.declare({"background": 0, "road": 1}), 2)
+
+    @property
+    def spec(self) -> DataSpec:
+        return DataSpec((Channel("B4"),), LabelTable.declare({"background": 0, "road": 1}), 2)
 
     def file(self, source: Any, target: Any, *, on_rows: Any = None) -> Path:
         self.asked.append(target.stem)

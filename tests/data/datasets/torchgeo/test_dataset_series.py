@@ -12,7 +12,7 @@ from medseg.errors import InputError
 from medseg.factory.dataset import build_dataset
 from medseg.geometry.box import Box
 from medseg.hydra_app.compose import compose
-from medseg.prediction.restore import open_image
+from medseg.prediction.file_predictor import open_image
 
 SHAPE = (9, 7)
 

@@ -1,0 +1,158 @@
+"""FilePredictor: image files -> label files on the very same grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Shaped
+from torch import nn
+
+from medseg import formats
+from medseg.data.case import Case
+from medseg.data.layout.dates import dated
+from medseg.data.layout.patterns import FileNames
+from medseg.data.preprocessing.preprocess import Preprocess
+from medseg.data.reading.open_case import OpenCase
+from medseg.data.reading.options import Reading
+from medseg.errors import InputError
+from medseg.formats.mosaic import Mosaic
+from medseg.formats.source import Source
+from medseg.geometry.grid import Grid
+from medseg.inference.predictor import Predictor
+from medseg.prediction.scenes import stream_scene, streams, write_like
+from medseg.sample import DataSpec
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How files of images are found and read.
+
+    Attributes:
+        folders: Sub-folders that the training's images came from; empty where the dataset names none.
+        reading: How files are read.
+        names: Patterns that found the training's files instead of folders; None where there were none.
+    """
+
+    folders: tuple[str, ...]
+    reading: Reading
+    names: FileNames | None
+
+
+class FilePredictor:
+    """Opens images, has them predicted, writes label files; scenes of any size window by window.
+
+    Called with an array and its grid, it is the ``Predictor`` that it holds.
+
+    Attributes:
+        arrays: Predicts arrays.
+        layout: How files are found and read.
+        digest: Digest of the checkpoint, see ``Checkpoint.digest``.
+        step: Optimiser steps before the checkpoint.
+
+    Args:
+        arrays: Predicts arrays.
+        layout: How files are found and read.
+        digest: Digest of the checkpoint.
+        step: Optimiser steps before the checkpoint.
+        probabilities: Of scenes, write a file of probabilities in addition to each label file.
+        mosaic: Take the files of a case as tiles of one scene, not as its channels.
+        series: SeriesInstanceUID to take from folders of DICOM slices that hold several series.
+    """
+
+    def __init__(
+        self,
+        arrays: Predictor[Preprocess],
+        layout: Layout,
+        *,
+        digest: str,
+        step: int = 0,
+        probabilities: bool = False,
+        mosaic: bool = False,
+        series: str | None = None,
+    ) -> None:
+        self.arrays = arrays
+        self.layout = layout
+        self.digest = digest
+        self.step = step
+        self._probabilities = probabilities
+        self._mosaic = mosaic
+        self._series = series
+
+    @property
+    def spec(self) -> DataSpec:
+        """Channels and labels of the training."""
+        return self.arrays.spec
+
+    @property
+    def network(self) -> nn.Module:
+        """The trained network."""
+        return self.arrays.network
+
+    def __call__(
+        self, image: Shaped[np.ndarray, "..."], grid: Grid, days: Sequence[int] | None = None
+    ) -> Shaped[np.ndarray, " *s"]:
+        """Label array of saved values for an image of raw values; see ``Predictor.__call__``."""
+        return self.arrays(image, grid, days)
+
+    def file(
+        self,
+        source: Path | str | Sequence[Path | str],
+        target: Path | str,
+        *,
+        on_rows: Callable[[int, int], None] | None = None,
+    ) -> Path:
+        """Predict one case from its file (or files, one a channel or a date) into ``target``, on the very same grid.
+
+        Args:
+            source: The file or files.
+            target: Label file to write.
+            on_rows: Called with the rows that are done and all rows of a scene, each time some are done.
+        """
+        several = [source] if isinstance(source, (str, Path)) else list(source)
+        files, target = [Path(s) for s in several], Path(target)
+        spec = self.spec
+        case = open_image(files, spec=spec, reading=self.layout.reading, mosaic=self._mosaic, series=self._series)
+        if streams(target, self.arrays.prepare):
+            stream_scene(
+                self.arrays,
+                case,
+                target,
+                files[0],
+                key=self.digest,
+                probabilities=self._probabilities,
+                on_rows=None if on_rows is None else partial(_with_total, on_rows, case.grid.shape[0]),
+            )
+            return target
+        sample = replace(case.read(), label=None)
+        saved = spec.labels.to_saved(self.arrays.index(sample))
+        write_like(target, saved, sample.valid, sample.grid, files[0], labels=spec.labels)
+        return target
+
+
+def _with_total(on_rows: Callable[[int, int], None], total: int, done: int) -> None:
+    on_rows(done, total)
+
+
+def open_image(
+    files: Sequence[Path], *, spec: DataSpec, reading: Reading, mosaic: bool = False, series: str | None = None
+) -> OpenCase:
+    """The files of one new image, with the settings of the training; with ``mosaic``, tiles of one scene.
+
+    Of a time series, the files of each date in any order; or with ``reading.dates.in_file`` files of all dates.
+    """
+    sources: list[Source] | None = [Mosaic([formats.open(path) for path in files])] if mosaic else None
+    if series is not None:
+        sources = [formats.open(path, series=series) for path in files]
+    case = Case(formats.stem(files[0]), tuple(files), None, "")
+    if spec.dates:
+        if reading.dates is None:
+            raise InputError(
+                f"{files[0]}: the network takes time series of up to {spec.dates} dates; say how they lie in files, as "
+                "in data.dates={in_file: 12}, or data.dates={} for case_20200131.tif"
+            )
+        case = dated(case, reading.dates)
+    return OpenCase(case, spec, reading, sources=sources)
