@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from medseg.errors import InputError
 from medseg.hydra_app import options
 from medseg.hydra_app.checks import check_given, check_numbers
-from medseg.hydra_app.conf import composed, conf_dir
+from medseg.hydra_app.conf import composed, conf_dir, conf_dirs, find_plugin_options
 from medseg.hydra_app.current import with_current_classes
 from medseg.hydra_app.explain import explain
 from medseg.hydra_app.local_paths import check_local
@@ -51,6 +51,10 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
 
 def _run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand exceptions to us instead of printing them
+    try:
+        find_plugin_options()
+    except InputError as error:
+        _refuse(str(error))
     if any(word.partition("=")[0] == "--options" for word in sys.argv[1:]):
         _list_options(config_name, sys.argv[1:])
         return
@@ -104,13 +108,13 @@ def _refuse_job(line: str, failed: list[str]) -> None:
 
 
 def _folders(words: Sequence[str]) -> list[Path]:
-    """Folders of the configuration: that of the package, and those that the command names."""
+    """Folders of the configuration: that of the package, of plug-ins, and those that the command names."""
     named = [
         word.partition("=")[2] or after
         for word, after in zip(words, [*words[1:], ""], strict=True)
         if word.partition("=")[0] in ("--config-dir", "-cd")
     ]
-    return [conf_dir(), *map(Path, named)]
+    return [*conf_dirs(), *map(Path, named)]
 
 
 def _list_options(config_name: str, words: Sequence[str]) -> None:
@@ -132,8 +136,8 @@ def _fitting_completion(config_name: str, words: Sequence[str]) -> Iterator[None
     if not any(word.startswith("query=") for word in words) or not {"-sc", "--shell-completion"} & set(words):
         yield
         return
-    own = {group.name.partition("/")[0] for group in options.groups(config_name, [conf_dir()])}
-    foreign = {p.name for p in conf_dir().iterdir() if p.is_dir()} - own
+    own = {group.name.partition("/")[0] for group in options.groups(config_name, conf_dirs())}
+    foreign = {p.name for folder in conf_dirs() for p in folder.iterdir() if p.is_dir()} - own
     with redirect_stdout(io.StringIO()) as offered:
         yield
     group = re.compile(r"[+~]?(\w+)(?=[=/]|$)")  # data=, data=images, but not the key data.bands

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from medseg.errors import InputError
-from medseg.hydra_app.conf import composed, conf_dir, flattened
+from medseg.hydra_app.conf import composed, conf_dirs, flattened
 
 
 def check_given(cfg: DictConfig, choices: Mapping[str, Any], config_name: str) -> None:
@@ -66,10 +66,8 @@ def _purpose(key: str, choices: Mapping[str, Any], config_name: str) -> str:
     """The comment of a key without a value, in brackets; empty where there is none."""
     group, _, inner = key.partition(".")
     for path, name in ((f"{config_name}.yaml", key), (f"{group}/{choices.get(group)}.yaml", inner)):
-        if (conf_dir() / path).is_file():
-            found = re.search(
-                rf"^{re.escape(name)}: +\?\?\? +# *(.+)$", (conf_dir() / path).read_text(encoding="utf-8"), re.MULTILINE
-            )
-            if found:
+        for folder in conf_dirs():
+            content = (folder / path).read_text(encoding="utf-8") if (folder / path).is_file() else ""
+            if found := re.search(rf"^{re.escape(name)}: +\?\?\? +# *(.+)$", content, re.MULTILINE):
                 return f" ({found[1]})"
     return ""

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from medseg.errors import InputError
-from medseg.hydra_app.conf import composed, conf_dir
+from medseg.hydra_app.conf import composed, conf_dirs
 from medseg.hydra_app.current import with_current_classes
 from medseg.hydra_app.explain import explain
 from medseg.hydra_app.overrides import with_open_mappings
@@ -34,7 +34,7 @@ def compose(config_name: str, overrides: Sequence[str], *, config_dir: str | Pat
                 f"config_dir={config_dir}: no such folder; expected one with options such as data/mine.yaml"
             )
         overrides = [f"hydra.searchpath=['file://{Path(config_dir).resolve()}']", *overrides]
-    folders = [conf_dir(), *([Path(config_dir)] if config_dir is not None else [])]
+    folders = [*conf_dirs(), *([Path(config_dir)] if config_dir is not None else [])]
     try:
         words = with_open_mappings(overrides, folders, partial(composed, config_name))
         return with_current_classes(composed(config_name, words))

@@ -10,7 +10,7 @@ from typing import Any
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf import OmegaConf
 
-from medseg.hydra_app.conf import composed, conf_dir, flattened
+from medseg.hydra_app.conf import composed, conf_dirs, flattened
 from medseg.hydra_app.overrides import from_data
 from medseg.hydra_app.retired import replacement
 
@@ -59,8 +59,8 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 def _keys(config_name: str, overrides: Sequence[str], wrong: str) -> list[str]:
     """Every key of the configuration under these choices of groups, and the groups that it has; not ``wrong``."""
-    folder = conf_dir()
-    groups = {p.parent.relative_to(folder).as_posix() for p in folder.glob("*/**/*.yaml")} - {wrong}
+    options = [p.parent.relative_to(folder) for folder in conf_dirs() for p in folder.glob("*/**/*.yaml")]
+    groups = {path.as_posix() for path in options} - {wrong}
     try:
         config = composed(config_name, [o for o in overrides if o.partition("=")[0] in groups], whole=True)
     except HydraException:  # another choice is wrong as well
@@ -74,7 +74,8 @@ def _options_with(group: str) -> list[str]:
     """Options of the group above that bring ``group`` along: ``model=encoder_decoder`` for ``model/encoder``."""
     above, _, name = group.rpartition("/")
     found = []
-    for path in sorted((conf_dir() / above).glob("*.yaml")) if above else ():
+    paths = [path for folder in conf_dirs() for path in sorted((folder / above).glob("*.yaml"))]
+    for path in paths if above else ():
         defaults: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
         if any(isinstance(entry, dict) and name in entry for entry in defaults.get("defaults", ())):
             found.append(f"{above}={path.stem}")
