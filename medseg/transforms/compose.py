@@ -14,7 +14,7 @@ from torch import Tensor
 from medseg.errors import InputError
 from medseg.sample import Batch
 from medseg.transforms.spatial import Elastic, Mirror, Rotation, Scale, Spatial
-from medseg.transforms.transform import Facts, Params, Transform
+from medseg.transforms.transform import PatchSpec, Params, Transform
 
 
 class Compose:
@@ -42,13 +42,13 @@ class Compose:
         wavelengths_nm: Sequence[float | None] = (),
         dates: int = 0,
     ) -> None:
-        facts = Facts(spatial.patch_shape, spatial.spacing, spatial.coarse_axis, tuple(wavelengths_nm), dates)
+        spec = PatchSpec(spatial.patch_shape, spatial.spacing, spatial.coarse_axis, tuple(wavelengths_nm), dates)
         wrong = [name for name, t in intensity.items() if not (t is None or isinstance(t, Transform))]
         if wrong:
             raise InputError(f"transform: {wrong} are no transforms; give each a _target_, or null to switch it off")
         self.transforms: dict[str, Transform | None] = {
             "spatial": spatial,
-            **{name: t.bind(facts) if t else None for name, t in intensity.items()},
+            **{name: t.bind(spec) if t else None for name, t in intensity.items()},
         }
         self.patch_shape = spatial.patch_shape
         self.window_shape = spatial.window_shape
@@ -134,7 +134,7 @@ def build_compose(
     anisotropy: float = 3.0,
     **intensity: Any,
 ) -> Compose:
-    """What ``conf/transform`` names: settings from yaml, facts from the plan, the channels and the label table.
+    """What ``conf/transform`` names: settings from yaml; the rest from plan, channels and label table.
 
     Args:
         patch_shape: Cells of a patch.

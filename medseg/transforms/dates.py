@@ -12,7 +12,7 @@ import torch
 from medseg.errors import InputError
 from medseg.sample import Batch
 from medseg.transforms.spectral import check_drop, drop, without
-from medseg.transforms.transform import Facts, Params, Transform
+from medseg.transforms.transform import PatchSpec, Params, Transform
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class DateDrop(Transform):
     def __post_init__(self) -> None:
         check_drop("transform.date_drop", self.p, self.most, "dates")
 
-    def bind(self, facts: Facts) -> DateDrop:
+    def bind(self, spec: PatchSpec) -> DateDrop:
         """The transform, for time series.
 
         Raises:
             InputError: The data has no time axis.
         """
-        if self.p and not facts.dates:
+        if self.p and not spec.dates:
             raise InputError(
                 "transform.date_drop: the data has no dates; switch it off by transform.date_drop=null, or say by "
                 "data.dates how dates lie in files"

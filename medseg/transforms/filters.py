@@ -13,7 +13,7 @@ from torch import Tensor
 
 from medseg.transforms.intensity import Intensity
 from medseg.transforms.separable import gaussian_matrix, low_resolution_matrix, separable
-from medseg.transforms.transform import Facts, Params, check_range
+from medseg.transforms.transform import PatchSpec, Params, check_range
 
 _LEAST = 1e-3  # weight of valid cells below which a filtered cell has seen none
 
@@ -92,9 +92,9 @@ class LowResolution(Intensity):
         check_range("transform.low_resolution", self.p, self.low, self.high, least=1e-3)
         check_range("transform.low_resolution.channel_p", self.channel_p, 0, 0)
 
-    def bind(self, facts: Facts) -> LowResolution:
+    def bind(self, spec: PatchSpec) -> LowResolution:
         """Leave the coarse axis alone."""
-        return replace(self, skip_axis=facts.coarse_axis)
+        return replace(self, skip_axis=spec.coarse_axis)
 
     def draw_one(self, rng: np.random.Generator, channels: int, space: tuple[int, ...]) -> Params:
         """``zoom`` [c], 1 where not chosen."""

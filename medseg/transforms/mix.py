@@ -12,7 +12,7 @@ from jaxtyping import Float
 from medseg.errors import InputError
 from medseg.geometry.box import Box
 from medseg.sample import Batch
-from medseg.transforms.transform import Facts, Params, Transform, check_range
+from medseg.transforms.transform import PatchSpec, Params, Transform, check_range
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,13 @@ class CutMix(Transform):
         check_range("transform.cutmix", self.p, self.low, self.high, least=0)
         check_range("transform.cutmix", self.high, 0, 0)
 
-    def bind(self, facts: Facts) -> CutMix:
+    def bind(self, spec: PatchSpec) -> CutMix:
         """The transform, for single images.
 
         Raises:
             InputError: Time series.
         """
-        if self.p and facts.dates:
+        if self.p and spec.dates:
             raise InputError("transform.cutmix: the days of two series differ; switch it off by transform.cutmix=null")
         return self
 

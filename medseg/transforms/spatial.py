@@ -134,7 +134,7 @@ class Spatial(Transform):
         anisotropy: Ratio from which an axis is coarse.
 
     Raises:
-        InputError: Facts that contradict each other, such as a mirror axis that the patch has not.
+        InputError: Settings that contradict each other, such as a mirror axis that the patch has not.
     """
 
     patch_shape: tuple[int, ...]

@@ -14,7 +14,7 @@ from torch import Tensor
 from medseg.errors import InputError
 from medseg.sample import Batch
 from medseg.transforms.intensity import Intensity, mean_within, widen
-from medseg.transforms.transform import Facts, Params, Transform, check_range
+from medseg.transforms.transform import PatchSpec, Params, Transform, check_range
 
 REFERENCE_NM = 550.0
 """Wavelength at which an optical depth is given, as is usual for aerosols."""
@@ -141,9 +141,9 @@ class Gain(Intensity):
                 "expected 1 or more (1 switches it off)"
             )
 
-    def bind(self, facts: Facts) -> Gain:
+    def bind(self, spec: PatchSpec) -> Gain:
         """Learn which channels depend on the light."""
-        lit = tuple(w is not None for w in facts.wavelengths_nm)
+        lit = tuple(w is not None for w in spec.wavelengths_nm)
         return replace(self, lit=lit if any(lit) else ())
 
     def draw_one(self, rng: np.random.Generator, channels: int, space: tuple[int, ...]) -> Params:
@@ -207,18 +207,18 @@ class Haze(Intensity):
                 "0 <= low_exponent <= high_exponent"
             )
 
-    def bind(self, facts: Facts) -> Haze:
+    def bind(self, spec: PatchSpec) -> Haze:
         """Learn the wavelengths.
 
         Raises:
             InputError: No channel has one.
         """
-        if self.p and not any(facts.wavelengths_nm):
+        if self.p and not any(spec.wavelengths_nm):
             raise InputError(
                 "transform.haze: no channel has a wavelength, and haze depends on it; switch it off by "
                 "transform.haze=null, or give the bands their wavelengths"
             )
-        return replace(self, wavelengths_nm=facts.wavelengths_nm)
+        return replace(self, wavelengths_nm=spec.wavelengths_nm)
 
     def draw_one(self, rng: np.random.Generator, channels: int, space: tuple[int, ...]) -> Params:
         """``transmission`` [c], 1 where not chosen and for channels without wavelength."""
@@ -239,10 +239,10 @@ class Haze(Intensity):
         return torch.where(valid, kept * maps + (1 - kept) * haze, maps)
 
 
-def _one_each(facts: tuple[Any, ...], channels: int) -> tuple[Any, ...]:
-    if len(facts) != channels:
+def _one_each(values: tuple[Any, ...], channels: int) -> tuple[Any, ...]:
+    if len(values) != channels:
         raise InputError(
-            f"transform: got an image of {channels} channels, wavelengths_nm names {len(facts)}; "
+            f"transform: got an image of {channels} channels, wavelengths_nm names {len(values)}; "
             "give one a channel, null for a channel without"
         )
-    return facts
+    return values

@@ -18,13 +18,13 @@ Params = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What a transform may have to know about the patches that it will get.
+class PatchSpec:
+    """Shape, spacing and channels of the patches that a transform gets.
 
     Attributes:
         patch_shape: Cells of a patch on each axis, as the network sees it.
         spacing: Distance between cell centres along each axis, in the unit of the data's frame.
-        coarse_axis: Axis along which nothing is interpolated, because its cells lie far apart or are
+        coarse_axis: Axis without interpolation, because its cells are far apart or
             few (``window.coarse_axis``); None where all axes are alike.
         wavelengths_nm: Centre wavelength of each channel in nanometres, None for one without (an index,
             radar); empty where nothing is known.
@@ -54,9 +54,9 @@ class Transform(ABC):
 
     sees_dates: ClassVar[bool] = False
 
-    def bind(self, facts: Facts) -> Transform:
-        """The transform for patches of which ``facts`` hold; most do not need to know."""
-        del facts
+    def bind(self, spec: PatchSpec) -> Transform:
+        """The transform for patches of ``spec``; most return themselves."""
+        del spec
         return self
 
     @abstractmethod

@@ -9,7 +9,7 @@ import torch
 
 from medseg.errors import InputError
 from medseg.sample import Batch
-from medseg.transforms.transform import Facts, Params, Transform, check_range
+from medseg.transforms.transform import PatchSpec, Params, Transform, check_range
 from medseg.transforms.window import Planes, rotation_planes
 
 
@@ -44,15 +44,15 @@ class QuarterTurns(Transform):
         if not self.stretch >= 1:
             raise InputError(f"transform.turns: got stretch={self.stretch}, expected 1 or more")
 
-    def bind(self, facts: Facts) -> QuarterTurns:
+    def bind(self, spec: PatchSpec) -> QuarterTurns:
         """Find the planes, and which of them are square."""
-        planes = rotation_planes(len(facts.patch_shape), facts.coarse_axis)
-        return replace(self, planes=planes, quarters=tuple(self._square(facts, plane) for plane in planes))
+        planes = rotation_planes(len(spec.patch_shape), spec.coarse_axis)
+        return replace(self, planes=planes, quarters=tuple(self._square(spec, plane) for plane in planes))
 
-    def _square(self, facts: Facts, plane: tuple[int, int]) -> bool:
-        first, second = (facts.spacing[a] for a in plane)
+    def _square(self, spec: PatchSpec, plane: tuple[int, int]) -> bool:
+        first, second = (spec.spacing[a] for a in plane)
         alike = max(first, second) <= self.stretch * min(first, second) * (1 + 1e-6)
-        return alike and facts.patch_shape[plane[0]] == facts.patch_shape[plane[1]]
+        return alike and spec.patch_shape[plane[0]] == spec.patch_shape[plane[1]]
 
     def draw_one(self, rng: np.random.Generator, channels: int, space: tuple[int, ...]) -> Params:
         """``turns`` [planes], of 90 degrees, 0 where not chosen."""

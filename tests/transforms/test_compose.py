@@ -22,8 +22,8 @@ CONF = Path(__file__).parents[2] / "conf"
 def configured(option="nnunet", patch=(10, 12, 8), spacing=(1.0, 1.0, 1.0), overrides=()):
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = hydra.compose(overrides=[f"+transform={option}", *overrides])
-    facts = {"patch_shape": patch, "spacing": spacing, "lateral_axis": 0, "mirror_classes": (0, 2, 1)}
-    return hydra.utils.instantiate(cfg.transform, **facts)
+    settings = {"patch_shape": patch, "spacing": spacing, "lateral_axis": 0, "mirror_classes": (0, 2, 1)}
+    return hydra.utils.instantiate(cfg.transform, **settings)
 
 
 def everything(patch, spacing):
@@ -247,8 +247,8 @@ def test_all_of_a_scene_with_bands_missing_and_samples_mixed(make_batch):
     on = [f"transform.{name}.p=1" for name in ("rotation", "scale", "gain", "haze", "blur", "noise", "band_drop")]
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = hydra.compose(overrides=["+transform=scene", *on, "transform.cutmix.p=0.5"])
-    facts = {"patch_shape": (16, 16), "spacing": (1.0, 0.8), "wavelengths_nm": (490.0, 842.0, 2190.0, None)}
-    compose = hydra.utils.instantiate(cfg.transform, **facts)
+    settings = {"patch_shape": (16, 16), "spacing": (1.0, 0.8), "wavelengths_nm": (490.0, 842.0, 2190.0, None)}
+    compose = hydra.utils.instantiate(cfg.transform, **settings)
     batch = make_batch(compose.window_shape, b=6, c=4)
     batch.valid[:, :9] = False
     batch.image[batch.valid.logical_not()[:, None].expand_as(batch.image)] = float("nan")

@@ -20,7 +20,7 @@ from medseg.transforms.intensity import Brightness, Contrast, Gamma, Noise
 from medseg.transforms.mix import CutMix
 from medseg.transforms.spatial import Elastic, Mirror, Rotation, Scale, Spatial
 from medseg.transforms.spectral import BandDrop, Gain, Haze
-from medseg.transforms.transform import Facts, Transform
+from medseg.transforms.transform import PatchSpec, Transform
 from medseg.transforms.turns import QuarterTurns
 
 B, T, C = 3, 4, 2
@@ -141,14 +141,14 @@ def test_what_is_drawn_does_not_depend_on_neighbours(series: Batch) -> None:
 
 
 def test_what_a_series_cannot_bear_is_told() -> None:
-    facts = Facts((16, 16), (1.0, 1.0), None)
+    spec = PatchSpec((16, 16), (1.0, 1.0), None)
     with pytest.raises(InputError, match="the data has no dates; switch it off"):
-        DateDrop(p=0.5).bind(facts)
+        DateDrop(p=0.5).bind(spec)
     with pytest.raises(InputError, match="the days of two series differ"):
-        CutMix(p=0.5).bind(replace(facts, dates=3))
+        CutMix(p=0.5).bind(replace(spec, dates=3))
     with pytest.raises(InputError, match=r"transform.date_drop: got most=1.5, expected a whole number of dates"):
         DateDrop(p=0.5, most=1.5)
-    assert DateDrop().bind(facts) == DateDrop()
+    assert DateDrop().bind(spec) == DateDrop()
 
 
 @pytest.mark.parametrize("option", ["scene", "image", "nnunet", "light", "none"])

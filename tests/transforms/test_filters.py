@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from medseg.errors import InputError
 from medseg.transforms.filters import Blur, LowResolution
-from medseg.transforms.transform import Facts
+from medseg.transforms.transform import PatchSpec
 
 
 @pytest.mark.parametrize("space", [(9, 12), (6, 7, 8)])
@@ -25,7 +25,7 @@ def test_blur_widths_are_per_channel_and_axis(make_batch, space):
 
 def test_low_resolution_leaves_the_coarse_axis_alone(make_batch):
     batch = make_batch((4, 10, 12), b=1)
-    bound = LowResolution().bind(Facts((4, 10, 12), (5.0, 1.0, 1.0), 0))
+    bound = LowResolution().bind(PatchSpec((4, 10, 12), (5.0, 1.0, 1.0), 0))
     coarse = bound.apply(batch, {"zoom": np.array([[0.5]])}).image
     slices = batch.image[0].movedim(1, 0)
     down = F.interpolate(slices, size=(5, 6), mode="nearest-exact")

@@ -6,13 +6,13 @@ import torch
 
 from medseg.errors import InputError
 from medseg.transforms.spectral import BandDrop, Gain, Haze
-from medseg.transforms.transform import Facts
+from medseg.transforms.transform import PatchSpec
 
 SENTINEL2_NM = (490.0, 560.0, 665.0, 842.0, 2190.0)
 
 
-def facts(*wavelengths_nm):
-    return Facts((8, 8), (10.0, 10.0), None, wavelengths_nm)
+def spec(*wavelengths_nm):
+    return PatchSpec((8, 8), (10.0, 10.0), None, wavelengths_nm)
 
 
 def draw(transform, n=2000, c=5):
@@ -92,11 +92,11 @@ class TestGain:
 
     def test_light_reaches_optical_bands_alone(self):
         gain = Gain(p=1, factor=1, offset=0)
-        mixed = draw(gain.bind(facts(490.0, None, 842.0, None, None)))
+        mixed = draw(gain.bind(spec(490.0, None, 842.0, None, None)))
         assert (mixed["factor"][:, [1, 3, 4]] == 1).all()
         assert (mixed["offset"][:, [1, 3, 4]] == 0).all()
         assert (mixed["factor"][:, [0, 2]] != 1).all()
-        for unknown in (facts(), facts(*[None] * 5)):
+        for unknown in (spec(), spec(*[None] * 5)):
             assert (draw(gain.bind(unknown))["factor"] != 1).all()
 
     def test_the_probability_changes_only_who_is_chosen(self):
@@ -113,7 +113,7 @@ class TestGain:
         with pytest.raises(InputError, match=r"transform\.gain: offset=.*-0\.1"):
             Gain(offset=-0.1)
         with pytest.raises(InputError, match="got an image of 5 channels, wavelengths_nm names 2"):
-            draw(Gain().bind(facts(490.0, 842.0)), n=1)
+            draw(Gain().bind(spec(490.0, 842.0)), n=1)
 
 
 class TestHaze:
@@ -125,13 +125,13 @@ class TestHaze:
         torch.testing.assert_close(hazy, torch.tensor([[[[1.5, 2.5, 2.0, 50.0]]]]))
 
     def test_depth_follows_the_power_of_the_wavelength(self):
-        haze = Haze(p=1, low=0.3, high=0.3, low_exponent=1.3, high_exponent=1.3).bind(facts(550.0, 1100.0, None, 275.0))
+        haze = Haze(p=1, low=0.3, high=0.3, low_exponent=1.3, high_exponent=1.3).bind(spec(550.0, 1100.0, None, 275.0))
         depth = -np.log(draw(haze, n=1, c=4)["transmission"][0])
         assert depth == pytest.approx([0.3, 0.3 / 2**1.3, 0, 0.3 * 2**1.3])
 
     def test_short_wavelengths_lose_most_contrast_and_gain_most_light(self, make_batch):
         batch = make_batch((16, 16), b=4, c=5)
-        haze = Haze(p=1).bind(facts(*SENTINEL2_NM))
+        haze = Haze(p=1).bind(spec(*SENTINEL2_NM))
         hazy = haze.apply(batch, draw(haze, n=4)).image
         contrast = (hazy.std((2, 3)) / batch.image.std((2, 3))).numpy()
         light = (hazy.mean((2, 3)) - batch.image.mean((2, 3))).numpy()
@@ -141,7 +141,7 @@ class TestHaze:
 
     def test_draws_reach_their_ranges_and_the_probability_changes_only_who_is_chosen(self):
         often, seldom = (
-            draw(Haze(p=p, low=0.1, high=0.5).bind(facts(550.0, 1100.0)), c=2)["transmission"] for p in (1, 0.3)
+            draw(Haze(p=p, low=0.1, high=0.5).bind(spec(550.0, 1100.0)), c=2)["transmission"] for p in (1, 0.3)
         )
         depth = -np.log(often)
         exponent = np.log2(depth[:, 0] / depth[:, 1])
@@ -157,8 +157,8 @@ class TestHaze:
     @pytest.mark.parametrize("wavelengths_nm", [(), (None, None)])
     def test_without_wavelengths_it_is_refused_unless_it_is_off(self, wavelengths_nm):
         with pytest.raises(InputError, match=r"no channel has a wavelength.*transform\.haze=null"):
-            Haze(p=0.1).bind(facts(*wavelengths_nm))
-        off = Haze(p=0).bind(facts(*wavelengths_nm))
+            Haze(p=0.1).bind(spec(*wavelengths_nm))
+        off = Haze(p=0).bind(spec(*wavelengths_nm))
         assert (draw(off, n=3, c=2)["transmission"] == 1).all()
 
     def test_settings_are_checked(self):
@@ -167,7 +167,7 @@ class TestHaze:
         with pytest.raises(InputError, match=r"transform\.haze: low_exponent=5"):
             Haze(low_exponent=5)
         with pytest.raises(InputError, match="got an image of 5 channels, wavelengths_nm names 2"):
-            draw(Haze().bind(facts(490.0, 842.0)), n=1)
+            draw(Haze().bind(spec(490.0, 842.0)), n=1)
 
 
 class TestBandDrop:
