@@ -11,9 +11,9 @@ from medseg.planning.plan import Plan
 from medseg.sample import DataSpec
 from medseg.transforms.mirrors import Mirrors, allowed_mirrors, far_turned
 from medseg.transforms.spatial import Rotation
-from medseg.transforms.turns import QuarterTurns
+from medseg.transforms.turns import RandomRotate90
 
-_T = TypeVar("_T", Rotation, QuarterTurns)
+_T = TypeVar("_T", Rotation, RandomRotate90)
 
 
 def lateral_axis(cfg: DictConfig, planned: Plan, spec: DataSpec) -> int | None:
@@ -39,7 +39,7 @@ def mirrors(cfg: DictConfig, planned: Plan, spec: DataSpec) -> Mirrors:
         planned.spacing,
         across,
         rotation=_declared(cfg.transform, "rotation", Rotation),
-        turns=_declared(cfg.transform, "turns", QuarterTurns),
+        turns=_declared(cfg.transform, "turns", RandomRotate90),
     )
     return allowed_mirrors(axes, spec.labels, lateral_axis=across, turned_with=turned)
 

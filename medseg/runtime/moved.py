@@ -74,6 +74,8 @@ CLASSES: Mapping[str, str] = {
     "medseg.peft.side.SideTuning": "medseg.finetuning.side.SideTuning",
     "medseg.peft.tuning.Tuning": "medseg.finetuning.strategy.Tuning",
     "medseg.sweep.Sweep": "medseg.sweeps.optuna.Sweep",
+    "medseg.transforms.spectral.BandDrop": "medseg.transforms.spectral.ChannelDropout",
+    "medseg.transforms.turns.QuarterTurns": "medseg.transforms.turns.RandomRotate90",
 }
 """Old class path -> today's; every ``_target_`` that a configuration of an earlier version may hold."""
 GROUPS: Mapping[str, str] = {"peft": "finetuning", "series": "temporal"}

@@ -14,7 +14,7 @@ from torch import Tensor
 from medseg.errors import InputError
 from medseg.sample import Batch
 from medseg.transforms.spatial import Elastic, Mirror, Rotation, Scale, Spatial
-from medseg.transforms.transform import PatchSpec, Params, Transform
+from medseg.transforms.transform import Params, PatchSpec, Transform
 
 
 class Compose:

@@ -12,7 +12,7 @@ import torch
 from medseg.errors import InputError
 from medseg.sample import Batch
 from medseg.transforms.spectral import check_drop, drop, without
-from medseg.transforms.transform import PatchSpec, Params, Transform
+from medseg.transforms.transform import Params, PatchSpec, Transform
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from medseg.transforms.intensity import Intensity
 from medseg.transforms.separable import gaussian_matrix, low_resolution_matrix, separable
-from medseg.transforms.transform import PatchSpec, Params, check_range
+from medseg.transforms.transform import Params, PatchSpec, check_range
 
 _LEAST = 1e-3  # weight of valid cells below which a filtered cell has seen none
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from medseg.labels import LabelTable
 from medseg.transforms.spatial import Rotation
-from medseg.transforms.turns import QuarterTurns
+from medseg.transforms.turns import RandomRotate90
 from medseg.transforms.window import coarse_axis, rotation_planes
 
 
@@ -83,7 +83,7 @@ def far_turned(
     lateral_axis: int | None,
     *,
     rotation: Rotation | None = None,
-    turns: QuarterTurns | None = None,
+    turns: RandomRotate90 | None = None,
     anisotropy: float = 3.0,
 ) -> tuple[int, ...]:
     """Axes that a rotation by more than a right angle turns into the lateral axis, or the lateral axis into them.

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from medseg.errors import InputError
 from medseg.geometry.box import Box
 from medseg.sample import Batch
-from medseg.transforms.transform import PatchSpec, Params, Transform, check_range
+from medseg.transforms.transform import Params, PatchSpec, Transform, check_range
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,14 @@ from torch import Tensor
 from medseg.errors import InputError
 from medseg.sample import Batch
 from medseg.transforms.intensity import Intensity, mean_within, widen
-from medseg.transforms.transform import PatchSpec, Params, Transform, check_range
+from medseg.transforms.transform import Params, PatchSpec, Transform, check_range
 
 REFERENCE_NM = 550.0
 """Wavelength at which an optical depth is given, as is usual for aerosols."""
 
 
 @dataclass(frozen=True)
-class BandDrop(Transform):
+class ChannelDropout(Transform):
     """Take bands away, as if the case lacked them: ``present`` becomes False and the image 0.
 
     Bands that are absent already stay so, and at least one that is present stays. An index that was

@@ -1,4 +1,4 @@
-"""QuarterTurns: rotations by multiples of 90 degrees, which move cells and change none."""
+"""RandomRotate90: rotations by multiples of 90 degrees, which move cells and change none."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch
 
 from medseg.errors import InputError
 from medseg.sample import Batch
-from medseg.transforms.transform import PatchSpec, Params, Transform, check_range
+from medseg.transforms.transform import Params, PatchSpec, Transform, check_range
 from medseg.transforms.window import Planes, rotation_planes
 
 
 @dataclass(frozen=True)
-class QuarterTurns(Transform):
+class RandomRotate90(Transform):
     """Turn a patch by 0, 90, 180 or 270 degrees, each equally often, in each of its planes of rotation.
 
     Nothing is interpolated and no more than the patch is read; image, label and validity stay exact.
@@ -44,7 +44,7 @@ class QuarterTurns(Transform):
         if not self.stretch >= 1:
             raise InputError(f"transform.turns: got stretch={self.stretch}, expected 1 or more")
 
-    def bind(self, spec: PatchSpec) -> QuarterTurns:
+    def bind(self, spec: PatchSpec) -> RandomRotate90:
         """Find the planes, and which of them are square."""
         planes = rotation_planes(len(spec.patch_shape), spec.coarse_axis)
         return replace(self, planes=planes, quarters=tuple(self._square(spec, plane) for plane in planes))

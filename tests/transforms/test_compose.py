@@ -13,8 +13,8 @@ from medseg.transforms.filters import Blur, LowResolution
 from medseg.transforms.intensity import Brightness, Contrast, Gamma, Noise
 from medseg.transforms.mix import CutMix
 from medseg.transforms.spatial import Elastic, Mirror, Rotation, Scale
-from medseg.transforms.spectral import BandDrop, Gain, Haze
-from medseg.transforms.turns import QuarterTurns
+from medseg.transforms.spectral import ChannelDropout, Gain, Haze
+from medseg.transforms.turns import RandomRotate90
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -45,10 +45,10 @@ def everything(patch, spacing):
         low_resolution=LowResolution(p=1),
         gamma_inverted=Gamma(p=1, invert=True),
         gamma=Gamma(p=1),
-        turns=QuarterTurns(),
+        turns=RandomRotate90(),
         gain=Gain(p=1),
         haze=Haze(p=1),
-        band_drop=BandDrop(p=0.2),
+        band_drop=ChannelDropout(p=0.2),
     )
 
 

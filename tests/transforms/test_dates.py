@@ -19,9 +19,9 @@ from medseg.transforms.filters import Blur
 from medseg.transforms.intensity import Brightness, Contrast, Gamma, Noise
 from medseg.transforms.mix import CutMix
 from medseg.transforms.spatial import Elastic, Mirror, Rotation, Scale, Spatial
-from medseg.transforms.spectral import BandDrop, Gain, Haze
+from medseg.transforms.spectral import ChannelDropout, Gain, Haze
 from medseg.transforms.transform import PatchSpec, Transform
-from medseg.transforms.turns import QuarterTurns
+from medseg.transforms.turns import RandomRotate90
 
 B, T, C = 3, 4, 2
 SPACE = (20, 24)
@@ -60,8 +60,8 @@ def test_folding_is_undone(series: Batch) -> None:
         assert torch.equal(found, value) if isinstance(value, torch.Tensor) else found == value
 
 
-@pytest.mark.parametrize("turns", [None, QuarterTurns()])
-def test_space_changes_alike_on_every_date(turns: QuarterTurns | None, series: Batch) -> None:
+@pytest.mark.parametrize("turns", [None, RandomRotate90()])
+def test_space_changes_alike_on_every_date(turns: RandomRotate90 | None, series: Batch) -> None:
     transform = compose(*([turns] if turns else []), space=spatial())
     found = transform(series)
     assert found.image.shape == (B, T, C, 16, 16)
@@ -102,7 +102,7 @@ def test_statistics_of_light_leave_out_cells_without_data(series: Batch) -> None
 
 
 def test_dropped_bands_go_on_every_date(series: Batch) -> None:
-    found = compose(BandDrop(p=1, most=1))(series)
+    found = compose(ChannelDropout(p=1, most=1))(series)
     gone = ~found.present & series.present
     assert gone[2].any(1).all()
     assert (gone[2] == gone[2][:1]).all()
@@ -134,7 +134,7 @@ def test_nothing_goes_where_nothing_was_chosen(series: Batch) -> None:
 
 
 def test_what_is_drawn_does_not_depend_on_neighbours(series: Batch) -> None:
-    transform = compose(Gain(p=1), DateDrop(p=1), BandDrop(p=1), space=spatial())
+    transform = compose(Gain(p=1), DateDrop(p=1), ChannelDropout(p=1), space=spatial())
     whole, last = transform(series), transform(replace(series, **{n: v[2:] for n, v in vars(series).items()}))
     for name in ("image", "present", "days", "label"):
         assert torch.equal(getattr(last, name), getattr(whole, name)[2:])

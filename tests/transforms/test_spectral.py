@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from medseg.errors import InputError
-from medseg.transforms.spectral import BandDrop, Gain, Haze
+from medseg.transforms.spectral import ChannelDropout, Gain, Haze
 from medseg.transforms.transform import PatchSpec
 
 SENTINEL2_NM = (490.0, 560.0, 665.0, 842.0, 2190.0)
@@ -176,7 +176,7 @@ class TestBandDrop:
         batch.present[2, [0, 1]], batch.present[3, :3] = False, False
         rank = np.array([[3, 0, 2, 1]] * 4)
         # at most 3 bands: ceil(0.5 x 3) = 2, those of rank 0 and 1; none; of two, one; of one, none
-        dropped = BandDrop(most=3).apply(batch, {"rank": rank, "share": np.array([0.5, 0.0, 1.0, 1.0])})
+        dropped = ChannelDropout(most=3).apply(batch, {"rank": rank, "share": np.array([0.5, 0.0, 1.0, 1.0])})
         expected = [[True, False, True, False], [True] * 4, [False, False, True, False], [False] * 3 + [True]]
         assert dropped.present.tolist() == expected
         assert torch.equal(dropped.image[1], batch.image[1])
@@ -189,7 +189,7 @@ class TestBandDrop:
         ("most", "largest"), [(0.5, 2), (0.99, 4), (0.01, 1), (1, 1), (3, 3), (99, 4)]
     )  # 0.5 x 5 = 2.5 is rounded to even
     def test_numbers_of_bands_are_equally_frequent_and_so_are_bands(self, make_batch, most, largest):
-        drop = BandDrop(p=1, most=most)
+        drop = ChannelDropout(p=1, most=most)
         batch = make_batch((1, 1), b=2000, c=5)
         present = drop.apply(batch, draw(drop)).present
         gone = (~present).sum(1).numpy()
@@ -198,7 +198,7 @@ class TestBandDrop:
         assert (~present).float().mean(0).numpy() == pytest.approx(gone.mean() / 5, abs=0.05)
 
     def test_the_probability_changes_only_who_is_chosen(self):
-        often, seldom = draw(BandDrop(p=1)), draw(BandDrop(p=0.3))
+        often, seldom = draw(ChannelDropout(p=1)), draw(ChannelDropout(p=0.3))
         chosen = seldom["share"] > 0
         assert chosen.mean() == pytest.approx(0.3, abs=0.05)
         np.testing.assert_array_equal(seldom["share"][chosen], often["share"][chosen])
@@ -208,4 +208,4 @@ class TestBandDrop:
     @pytest.mark.parametrize("most", [0, -1, 1.5, float("nan")])
     def test_settings_are_checked(self, most):
         with pytest.raises(InputError, match=r"transform\.band_drop: got most=.*whole number of bands"):
-            BandDrop(most=most)
+            ChannelDropout(most=most)
