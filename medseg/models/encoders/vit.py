@@ -1,4 +1,4 @@
-"""Plain: transformers of equal blocks over tokens of equal patches; features are tokens at several depths."""
+"""PlainViT: transformers of equal blocks over tokens of equal patches; features are tokens at several depths."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from medseg.models.network import ModelSpec
 from medseg.models.require_2d import refuse_volumes
 
 
-class Plain(Encoder):
+class PlainViT(Encoder):
     """A plain vision transformer; 2D only.
 
     Subclasses make the first tokens (``embed``); the loop over ``trunk.blocks`` is here, so that features of any

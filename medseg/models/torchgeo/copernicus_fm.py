@@ -15,7 +15,7 @@ from medseg.errors import InputError
 from medseg.models.encoders.vit import Size, fill_with_sines
 from medseg.models.network import ModelSpec
 from medseg.models.torchgeo.spectrum import generated_patches, polarisation, wavelengths_nm
-from medseg.models.torchgeo.vit import Published
+from medseg.models.torchgeo.vit import TorchgeoViT
 from medseg.sample import Channel
 
 RADAR_NM, RADAR_BANDWIDTH_NM = 5e7, 1e9
@@ -28,7 +28,7 @@ _MSI = (
 _OPTICAL_NM = (350.0, 2600.0)
 
 
-class CopernicusFm(Published):
+class CopernicusFm(TorchgeoViT):
     """Copernicus-FM: takes any channels whose wavelength is known; 2D only.
 
     The first kernels come from a small transformer over wavelengths and bandwidths, so that there is nothing to
@@ -47,7 +47,7 @@ class CopernicusFm(Published):
         place: Longitude and latitude of all images, in degrees; None if unknown.
         day: Days since 1970-01-01; None if unknown.
         cell_m: Cells on the ground, in metres, for the area of a patch; None if unknown.
-        settings: See ``Published``; ``adapt`` has no effect here.
+        settings: See ``TorchgeoViT``; ``adapt`` has no effect here.
 
     Raises:
         InputError: Volumes, a channel without wavelength or bandwidth, or an unknown size.

@@ -13,13 +13,13 @@ from torchgeo.models.dofa import DOFA, position_embedding
 from medseg.models.encoders.vit import Size, fill_with_sines
 from medseg.models.network import ModelSpec
 from medseg.models.torchgeo.spectrum import generated_patches, wavelengths_nm
-from medseg.models.torchgeo.vit import Published
+from medseg.models.torchgeo.vit import TorchgeoViT
 
 RADAR_NM = 5405.0
 """What stands for Sentinel-1 in DOFA's weights: its 5.405 GHz, fed as micrometres."""
 
 
-class Dofa(Published):
+class Dofa(TorchgeoViT):
     """DOFA: takes any channels whose wavelength is known; 2D only.
 
     The first kernels come from a small transformer over the wavelengths, so that there is nothing to fit to
@@ -30,8 +30,8 @@ class Dofa(Published):
 
     Args:
         spec: Data and plan.
-        size: ``small``, ``base``, ``large`` or ``huge``. Published are base and large.
-        settings: See ``Published``; ``adapt`` has no effect here.
+        size: ``small``, ``base``, ``large`` or ``huge``. torchgeo has weights of base and large.
+        settings: See ``TorchgeoViT``; ``adapt`` has no effect here.
 
     Raises:
         InputError: Volumes, a channel without wavelength, or an unknown size.

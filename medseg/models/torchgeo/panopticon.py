@@ -15,7 +15,7 @@ from medseg.errors import InputError
 from medseg.models.encoders.vit import Size
 from medseg.models.network import ModelSpec
 from medseg.models.torchgeo.spectrum import polarisation, wavelengths_nm
-from medseg.models.torchgeo.vit import Published
+from medseg.models.torchgeo.vit import TorchgeoViT
 
 GRID = 37
 """Places of the published positions on each axis: DINOv2's, of 518 cells."""
@@ -23,7 +23,7 @@ _WAVES = {"V": 0, "H": 1}
 _ORBITS = {None: slice(None), "ascending": slice(0, 1), "descending": slice(1, 2)}
 
 
-class Panopticon(Published):
+class Panopticon(TorchgeoViT):
     """Panopticon: takes any optical and radar channels together; 2D only.
 
     Each channel of a patch becomes a token with an embedding of its wavelength (radar: of the polarisation sent
@@ -37,7 +37,7 @@ class Panopticon(Published):
         size: ``base``.
         orbit: Of the radar channels: ``ascending``, ``descending``; None if unknown or mixed.
         attn_dim: Numbers in a channel's token; a multiple of 16.
-        settings: See ``Published``; ``adapt`` has no effect here. Each feature is normalised by the last layer.
+        settings: See ``TorchgeoViT``; ``adapt`` has no effect here. Each feature is normalised by the last layer.
 
     Raises:
         InputError: Volumes, a channel without wavelength, an unknown size or orbit.

@@ -13,10 +13,10 @@ from torchgeo.models.scale_mae import ScaleMAE
 
 from medseg.models.encoders.vit import Size, sine_positions
 from medseg.models.network import ModelSpec
-from medseg.models.torchgeo.vit import Published
+from medseg.models.torchgeo.vit import TorchgeoViT
 
 
-class ScaleMae(Published):
+class ScaleMae(TorchgeoViT):
     """Scale-MAE: positions are metres on the ground, so that one network serves several resolutions; 2D only.
 
     A place's sine embedding is that of its row and column times the size of a cell, in metres over 1 m. That
@@ -27,7 +27,7 @@ class ScaleMae(Published):
         spec: Data and plan.
         size: ``large``, which is published, or ``base``.
         cell_m: Cells on the ground, in metres; None for the spacing of the data.
-        settings: See ``Published``; published are weights for red, green and blue. Each feature is normalised by the
+        settings: See ``TorchgeoViT``; the published weights are for red, green and blue. Each feature is normalised by the
             last layer.
 
     Raises:

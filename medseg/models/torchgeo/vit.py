@@ -1,4 +1,4 @@
-"""Published: plain transformers in several sizes, of some of which torchgeo has weights."""
+"""TorchgeoViT: plain transformers in several sizes, of some of which torchgeo has weights."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from medseg.models.encoders.vit import Plain, Size, sized
+from medseg.models.encoders.vit import PlainViT, Size, sized
 from medseg.models.network import ModelSpec
 from medseg.models.torchgeo.weights import fetch_published
 from medseg.weights.pretrained import Pretrained
 
 
-class Published(Plain):
-    """See ``Plain``; subclasses say of which sizes and weights, and build ``net``.
+class TorchgeoViT(PlainViT):
+    """See ``PlainViT``; subclasses say of which sizes and weights, and build ``net``.
 
     Attributes:
         size: As asked for.
