@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -11,28 +12,28 @@ from torch import Tensor
 from medseg.errors import InputError, rename_keys
 from medseg.models.encoders.encoder import Encoder, Feature
 from medseg.models.encoders.inflated_layers import Depth, inflate_modules
-from medseg.models.encoders.slice_wise import OF, Sliced
+from medseg.models.encoders.slice_wise import OF, SliceWise
 from medseg.models.network import ModelSpec
 from medseg.weights.positions import Grids
 from medseg.weights.pretrained import Pretrained
 from medseg.weights.report import Report
 
 
-class Inflated(Sliced):
+class Inflated(SliceWise):
     """A convolutional encoder of images as one of volumes: its kernels and pools reach into neighbouring slices.
 
     All its layers become those of volumes, in place and with the same names of parameters, so that the files of
-    the encoder within load: ``weights.load`` centres each kernel along the new axis, with zeros around (or
+    the inner encoder load: ``weights.load`` centres each kernel along the new axis, with zeros around (or
     spreads it). Along that axis kernels reach into zeros beyond the ends, as in the plane. What then holds, and is
     tested:
 
-    - on a volume that is constant along the axis, every slice of every feature is what the encoder within gives
-      of the image: with centred kernels everywhere, the ends included; with spread kernels where no layer
+    - on a volume that is constant along the axis, every slice of every feature equals the output of the inner encoder
+      for the image: with centred kernels everywhere, the ends included; with spread kernels where no layer
       reaches beyond the ends, else less;
     - with centred kernels and ``depth_stride=false`` that is so for every volume (but for layers that pool all
       its cells): a training begins at the slice-by-slice encoder, and learns to look at the neighbours.
 
-    Without weights, kernels are normal with the standard deviation of the encoder within divided by the root of
+    Without weights, kernels are normal with the standard deviation of the inner encoder divided by the root of
     their cells along the axis, which keeps the variance of the response.
 
     ResNet (ResNeXt, SE-ResNet, ...), ConvNeXt and V2, RegNet, DenseNet, EfficientNet and MobileNet V2 to V4
@@ -42,16 +43,18 @@ class Inflated(Sliced):
     Args:
         spec: Data and plan.
         of: Makes the encoder of images; its weights are settings of its own.
-        axis: The new one; see ``Sliced``.
+        axis: The new one; see ``SliceWise``.
         depth_stride: Whether features are coarser along the new axis too, or its stride stays 1 everywhere.
         depth_kernel: Most cells of a kernel along the new axis, an odd number; None for as many as in the plane.
 
     Raises:
-        InputError: See ``Sliced``; an encoder that can't be inflated.
+        InputError: See ``SliceWise``; an encoder that can't be inflated.
 
     References:
         Carreira and Zisserman, Quo vadis, action recognition?, 2017.
     """
+
+    option: ClassVar[str] = "inflated"
 
     def __init__(
         self,
@@ -78,20 +81,20 @@ class Inflated(Sliced):
 
     @property
     def grids(self) -> Grids:
-        """Those of the encoder within, and the new axis."""
+        """Grids of the inner encoder, with the new axis."""
         return replace(self.inner.grids or Grids(), new_axis=self.axis)
 
     def initialise(self, statistics: Mapping[str, Sequence[float]] | None = None) -> Report | None:
-        """Load the weights of the encoder within; see ``Encoder.initialise``."""
+        """Load the weights of the inner encoder; see ``Encoder.initialise``."""
         with rename_keys(OF):
             return Encoder.initialise(self, statistics)
 
     def fetch(self, source: str) -> Pretrained:
-        """As the encoder within."""
+        """The weights that the inner encoder reads from ``source``."""
         return self.inner.fetch(source)
 
     def rename(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """As the encoder within."""
+        """Parameter names of the inner encoder."""
         return self.inner.rename(state)
 
     def forward(self, image: Float[Tensor, "b c *s"]) -> list[Tensor]:

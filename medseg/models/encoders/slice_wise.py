@@ -1,10 +1,10 @@
-"""Sliced: any encoder of images on the slices of volumes, so that a decoder of volumes joins them (2.5D)."""
+"""SliceWise: any encoder of images on the slices of volumes, whose features a decoder of volumes combines (2.5D)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -17,46 +17,48 @@ from medseg.models.network import ModelSpec
 from medseg.weights.report import Report
 
 _COARSE = 2.0
+"""An axis is coarse if its spacing is at least this many times that of each other axis."""
 OF = ("model.encoder.", "model.encoder.of.")
-"""Keys of the encoder within, as it names them and as they are."""
-"""An axis is coarse if its spacing is this many times that of each of the others, or more."""
+"""Prefix of the keys in messages of the inner encoder, and their prefix in the configuration."""
 
 
-class Sliced(Encoder):
-    """An encoder of images that sees every slice of a volume by itself, or with its neighbours as channels.
+class SliceWise(Encoder):
+    """An encoder of images applied to every slice of a volume, alone or with its neighbours as channels.
 
-    Slices stand in the batch while the encoder runs; then its features are put together again as grids
-    ``[b, c, *s]`` of stride 1 along the axis of the slices. Tokens become grids on the way; class and register
-    tokens are left out.
+    Slices are folded into the batch while the encoder runs; its features are then stacked to grids ``[b, c, *s]``
+    of stride 1 along the axis of the slices. Tokens become grids; class and register tokens are left out.
 
     With ``neighbours`` n, the channels of an image are those of the slices -n to n, one slice after another;
     beyond the ends the outermost slice is repeated. So one modality and one neighbour make the three channels of
     photographs, whose kernels ``adapt=repeat`` gives to the slice before, the slice and the slice after.
 
-    Weights, ``adapt`` and ``least_share`` are settings of the encoder within.
+    Weights, ``adapt`` and ``least_share`` are settings of the inner encoder.
 
     Args:
         spec: Data and plan.
         of: Makes the encoder of images.
-        axis: Of the slices: 0, 1, 2, or from the end; None for the coarse one, if the spacing of one is twice that
-            of the others or more, else the last (superior: axial slices).
-        neighbours: Slices on either side that are given as channels.
+        axis: Axis of the slices: 0, 1, 2, or from the end. None for the axis whose spacing is at least twice that of
+            the others, or else the last (superior: axial slices).
+        neighbours: Number of slices on either side that become channels.
 
     Raises:
-        InputError: Images instead of volumes, no such axis, or what the encoder within refuses.
+        InputError: Images instead of volumes, no such axis, or what the inner encoder rejects.
 
     Example:
         ``medseg-train model=encoder_decoder model/encoder=sliced model/encoder@model.encoder.of=timm
         model.encoder.of.name=resnet18 model/decoder=unet``
     """
 
+    option: ClassVar[str] = "sliced"
+    """Its name in ``conf/model/encoder``."""
+
     def __init__(
         self, spec: ModelSpec, *, of: Callable[[ModelSpec], Encoder], axis: int | None = None, neighbours: int = 0
     ) -> None:
-        name = f"model/encoder={type(self).__name__.lower()}"
         if spec.ndim != 3:
             raise InputError(
-                f"{name}: slices are of volumes, the data has {spec.ndim} spatial axes; take model.encoder.of"
+                f"model/encoder={self.option}: slices are of volumes, the data has {spec.ndim} spatial axes; "
+                "take model.encoder.of"
             )
         if axis is not None and not -3 <= axis < 3:
             raise InputError(f"model.encoder.axis={axis}: expected 0, 1, 2 or null")
@@ -76,31 +78,31 @@ class Sliced(Encoder):
         self.inner, self.neighbours = inner, neighbours
 
     def along(self, plane: Sequence[Any], value: Any) -> tuple[Any, ...]:
-        """Values of the two axes of a slice, with that of the axis of slices between, before or behind them."""
+        """Values of the two axes of a slice, with ``value`` inserted at the axis of slices."""
         return (*plane[: self.axis], value, *plane[self.axis :])
 
     @property
     def trunk(self) -> nn.Module:
-        """That of the encoder within."""
+        """The trunk of the inner encoder."""
         return self.inner.trunk
 
     @property
     def stem(self) -> Any:
-        """That of the encoder within."""
+        """The stem of the inner encoder."""
         return self.inner.stem
 
     @property
     def settled(self) -> Mapping[str, Any]:
-        """What the encoder within found elsewhere; see ``Network.settled``."""
+        """Resolved settings of the inner encoder; see ``Network.settled``."""
         return {"of": self.inner.settled} if self.inner.settled else {}
 
     def find_weights(self) -> None:
-        """Refuse weights of the encoder within that can't be had; see ``Encoder.find_weights``."""
+        """Raise if weights of the inner encoder are unavailable; see ``Encoder.find_weights``."""
         with rename_keys(OF):
             self.inner.find_weights()
 
     def initialise(self, statistics: Mapping[str, Sequence[float]] | None = None) -> Report | None:
-        """Load the weights of the encoder within; see ``Encoder.initialise``."""
+        """Load the weights of the inner encoder; see ``Encoder.initialise``."""
         if statistics is not None:
             statistics = {key: list(values) * (2 * self.neighbours + 1) for key, values in statistics.items()}
         with rename_keys(OF):
@@ -111,8 +113,8 @@ class Sliced(Encoder):
         last = image.movedim(self.axis + 2, -1)
         slices = fold(with_neighbours(last, self.neighbours))
         grids = [
-            to_grid(given, feature, slices.shape[2:])
-            for given, feature in zip(self.inner(slices), self.inner.features, strict=True)
+            to_grid(output, feature, slices.shape[2:])
+            for output, feature in zip(self.inner(slices), self.inner.features, strict=True)
         ]
         return [unfold(grid, len(image)).movedim(-1, self.axis + 2) for grid in grids]
 
@@ -130,7 +132,7 @@ def coarse_axis(spacing: Sequence[float]) -> int:
 
 
 def of_slices(spec: ModelSpec, axis: int, neighbours: int) -> ModelSpec:
-    """ModelSpec of the slices of a volume, with neighbours as channels."""
+    """The spec of the slices of a volume, with neighbours as channels."""
 
     def plane(values: Sequence[Any]) -> tuple[Any, ...]:
         return tuple(v for i, v in enumerate(values) if i != axis)

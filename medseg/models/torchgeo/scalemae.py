@@ -27,8 +27,8 @@ class ScaleMae(TorchgeoViT):
         spec: Data and plan.
         size: ``large``, which is published, or ``base``.
         cell_m: Cells on the ground, in metres; None for the spacing of the data.
-        settings: See ``TorchgeoViT``; the published weights are for red, green and blue. Each feature is normalised by the
-            last layer.
+        settings: See ``TorchgeoViT``; the published weights are for red, green and blue. Each feature is normalised
+            by the last layer.
 
     Raises:
         InputError: Volumes, or an unknown size.

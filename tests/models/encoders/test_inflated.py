@@ -14,7 +14,7 @@ from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
 from medseg.models.encoders.encoder import check_features
 from medseg.models.encoders.inflated import Inflated
-from medseg.models.encoders.slice_wise import Sliced
+from medseg.models.encoders.slice_wise import SliceWise
 from medseg.models.timm.encoder import Timm
 from medseg.weights import load
 from medseg.weights.pretrained import read
@@ -76,7 +76,7 @@ def test_spread_kernels_agree_away_from_the_ends(tmp_path, name):
 @pytest.mark.parametrize("name", SMALL)
 def test_with_centred_kernels_and_no_stride_every_volume_begins_slice_by_slice(tmp_path, name):
     within = partial(Timm, name=name, weights=saved(tmp_path, upstream(name)))
-    encoder, sliced = Inflated(spec(), of=within, depth_stride=False), Sliced(spec(), of=within)
+    encoder, sliced = Inflated(spec(), of=within, depth_stride=False), SliceWise(spec(), of=within)
     assert encoder.initialise().share == sliced.initialise().share == 1
     volume = noise(2, 1, 32, 64, 3)
     assert_close(features(encoder, volume), features(sliced, volume))

@@ -1,4 +1,4 @@
-"""Sliced beside the encoder of images within, slice by slice."""
+"""SliceWise against the inner encoder, slice by slice."""
 
 from functools import partial
 
@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
 from medseg.models.encoders.encoder import check_features
-from medseg.models.encoders.slice_wise import Sliced, fold, unfold
+from medseg.models.encoders.slice_wise import SliceWise, fold, unfold
 from medseg.models.monai.vit_encoder import MonaiViT
 from medseg.models.timm.encoder import Timm
 from medseg.weights.bands import partners
@@ -33,7 +33,9 @@ def saved(tmp_path, net) -> str:
 def test_slices_get_the_features_of_images(tmp_path, axis):
     net, image = upstream(2), noise(2, 2, 32, 64, 32)
     short = image.narrow(axis + 2, 0, 3)
-    encoder = Sliced(spec(channels=MODALITIES[2]), of=partial(Timm, name=NAME, weights=saved(tmp_path, net)), axis=axis)
+    encoder = SliceWise(
+        spec(channels=MODALITIES[2]), of=partial(Timm, name=NAME, weights=saved(tmp_path, net)), axis=axis
+    )
     assert encoder.initialise().share == 1
     given = features(encoder, short)
     for i in range(3):
@@ -49,7 +51,7 @@ def test_slices_get_the_features_of_images(tmp_path, axis):
 def test_neighbours_are_channels_and_the_ends_are_repeated(tmp_path):
     net, image = upstream(3), noise(1, 1, 32, 32, 4)
     within = partial(Timm, name=NAME, weights=saved(tmp_path, net), adapt="repeat")
-    encoder = Sliced(spec(), of=within, neighbours=1)
+    encoder = SliceWise(spec(), of=within, neighbours=1)
     assert encoder.initialise({"mean": [1.0], "std": [2.0]}).share == 1
     given = features(encoder, image)
     for i, (before, after) in enumerate([(0, 1), (0, 2), (1, 3), (2, 3)]):
@@ -59,7 +61,7 @@ def test_neighbours_are_channels_and_the_ends_are_repeated(tmp_path):
 
 
 def test_neighbours_of_several_channels_stand_slice_by_slice():
-    encoder = Sliced(spec(channels=MODALITIES[2]), of=partial(Timm, name=NAME), neighbours=1)
+    encoder = SliceWise(spec(channels=MODALITIES[2]), of=partial(Timm, name=NAME), neighbours=1)
     names = ["T1 before 1", "T1c before 1", "T1", "T1c", "T1 after 1", "T1c after 1"]
     assert [c.name for c in encoder.inner.channels] == names
     assert partners(encoder.inner.channels, encoder.inner.channels) == [0, 1, 2, 3, 4, 5]  # none is taken for another
@@ -68,7 +70,7 @@ def test_neighbours_of_several_channels_stand_slice_by_slice():
 @pytest.mark.parametrize("channels", [MODALITIES[1], MODALITIES[2], MODALITIES[4], BANDS[5], BANDS[13]])
 def test_any_channels(tmp_path, channels):
     net, image = upstream(3), noise(1, 1, 32, 32, 2)
-    encoder = Sliced(spec(channels=channels), of=partial(Timm, name=NAME, weights=saved(tmp_path, net)))
+    encoder = SliceWise(spec(channels=channels), of=partial(Timm, name=NAME, weights=saved(tmp_path, net)))
     assert encoder.initialise().share == 1
     with torch.no_grad():
         expected = net(image[..., 1].expand(-1, 3, -1, -1))
@@ -78,7 +80,7 @@ def test_any_channels(tmp_path, channels):
 
 def test_tokens_become_grids():
     within = partial(MonaiViT, hidden_size=24, mlp_dim=24, num_heads=3, num_layers=2)
-    encoder = Sliced(spec((32, 48, 5)), of=within)
+    encoder = SliceWise(spec((32, 48, 5)), of=within)
     assert encoder.fixed_shape == (32, 48, 5)
     check_features(encoder, 1, (32, 48, 5))
     image = noise(2, 1, 32, 48, 5)
@@ -88,7 +90,7 @@ def test_tokens_become_grids():
 
 def test_slices_lie_along_the_coarse_axis():
     def axis(*spacing):
-        return Sliced(spec(spacing=spacing), of=partial(Timm, name=NAME)).axis
+        return SliceWise(spec(spacing=spacing), of=partial(Timm, name=NAME)).axis
 
     assert [axis(1.0, 1.0, 1.0), axis(3.0, 1.0, 1.0), axis(1.0, 2.0, 1.0), axis(1.5, 1.0, 1.0)] == [2, 0, 1, 2]
 
@@ -109,14 +111,14 @@ def test_any_encoder_nests_by_its_option():
 
 @pytest.mark.parametrize("neighbours", [0, 1])
 def test_learns_beneath_a_decoder(neighbours):
-    learns(partial(Sliced, of=partial(Timm, name=NAME), neighbours=neighbours), spec((32, 32, 4)))
+    learns(partial(SliceWise, of=partial(Timm, name=NAME), neighbours=neighbours), spec((32, 32, 4)))
 
 
 def test_missing_weights_of_the_encoder_within_are_told_before_data_is_read():
-    encoder = Sliced(spec(), of=partial(Timm, name=NAME, weights="nowhere.pt"))
+    encoder = SliceWise(spec(), of=partial(Timm, name=NAME, weights="nowhere.pt"))
     with pytest.raises(InputError, match=r"nowhere\.pt"):
         encoder.find_weights()
-    Sliced(spec(), of=partial(Timm, name=NAME)).find_weights()
+    SliceWise(spec(), of=partial(Timm, name=NAME)).find_weights()
 
 
 class Told(Timm):
@@ -126,15 +128,15 @@ class Told(Timm):
 
 
 def test_what_the_encoder_within_found_elsewhere_is_told():
-    assert Sliced(spec(), of=partial(Told, name=NAME)).settled == {"of": {"name": NAME}}
-    assert Sliced(spec(), of=partial(Timm, name=NAME)).settled == {}
+    assert SliceWise(spec(), of=partial(Told, name=NAME)).settled == {"of": {"name": NAME}}
+    assert SliceWise(spec(), of=partial(Timm, name=NAME)).settled == {}
 
 
 def test_bad_input():
     within = partial(Timm, name=NAME)
     with pytest.raises(InputError, match=r"model/encoder=sliced: slices are of volumes, the data has 2"):
-        Sliced(spec((32, 32)), of=within)
+        SliceWise(spec((32, 32)), of=within)
     with pytest.raises(InputError, match=r"axis=3: expected 0, 1, 2 or null"):
-        Sliced(spec(), of=within, axis=3)
+        SliceWise(spec(), of=within, axis=3)
     with pytest.raises(InputError, match=r"neighbours=-1: expected 0 or more"):
-        Sliced(spec(), of=within, neighbours=-1)
+        SliceWise(spec(), of=within, neighbours=-1)
