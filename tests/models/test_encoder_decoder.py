@@ -60,7 +60,7 @@ class Levels(Decoder):
     """Logits of every level in training, of the finest after it."""
 
     def __init__(self, spec: ModelSpec, features: Sequence[Feature], *, k: int = 3) -> None:
-        super().__init__(spec, features, asks="pyramid")
+        super().__init__(spec, features, layout="pyramid")
         self.heads = nn.ModuleList(CONV[spec.ndim](f.channels, k, 1) for f in self.neck.features)
 
     def decode(self, grids: Sequence[Tensor], image: Tensor) -> Any:

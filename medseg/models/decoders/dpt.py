@@ -57,7 +57,7 @@ class DPT(Decoder):
         dropout: float = 0.1,
         norm: str = "batch",
     ) -> None:
-        super().__init__(spec, features, asks="grids")
+        super().__init__(spec, features, layout="grids")
         positive(fusion_channels=fusion_channels)
         fraction(dropout=dropout)
         one_of("readout", readout, READOUTS)

@@ -33,7 +33,7 @@ class Linear(Decoder):
     """
 
     def __init__(self, spec: ModelSpec, features: Sequence[Feature], *, level: int | str = -1) -> None:
-        super().__init__(spec, features, asks="grids")
+        super().__init__(spec, features, layout="grids")
         n = len(features)
         if level != "all" and (isinstance(level, str) or not -n <= level < n):
             raise InputError(

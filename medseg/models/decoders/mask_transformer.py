@@ -70,7 +70,7 @@ class MaskTransformer(Decoder):
         masked: bool = True,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__(spec, features, asks="pyramid")
+        super().__init__(spec, features, layout="pyramid")
         positive(channels=channels, queries=queries, layers=layers, heads=heads, feedforward=feedforward)
         fraction(dropout=dropout)
         if channels % heads or channels < 2 * spec.ndim:

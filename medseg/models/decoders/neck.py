@@ -1,4 +1,4 @@
-"""The neck between encoder and decoder: derived from what one declares and the other asks for."""
+"""The neck between encoder and decoder, derived from the features of one and the layout that the other takes."""
 
 from __future__ import annotations
 
@@ -15,22 +15,21 @@ from medseg.errors import InputError
 from medseg.models.encoders.encoder import Feature, Stride
 from medseg.models.layers import CONV_TRANSPOSED, CellNorm
 
-Asks = Literal["grids", "pyramid"]
-"""``grids``: features on grids, of any strides. ``pyramid``: each coarser than the one before it."""
+FeatureLayout = Literal["grids", "pyramid"]
+"""``grids``: features on grids, of any strides. ``pyramid``: each coarser than the previous one."""
 MAX_POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 _FINEST = 2
-"""Cells of the image for one of a level, at least."""
+"""Smallest stride of a level, in cells of the image."""
 _COARSER = 2
-"""How often a level may be halved, at most: 4 times coarser than a token."""
+"""Most times that a level may be halved: 4 times coarser than a token."""
 
 
 class Neck(nn.Module):
-    """Features as a decoder asks for them.
+    """Features in the layout that a decoder takes.
 
-    Tokens become grids (those without a place are left out). Where a pyramid is asked for and the encoder
-    gives one, it is passed on. A plain transformer, whose features are all of one stride, becomes a simple
+    Tokens become grids (those without a place are left out). A pyramid of the encoder is passed on. A plain transformer, whose features are all of one stride, becomes a simple
     feature pyramid: from early to late, 4 and 2 times finer by transposed convolutions, as it is, and 2
-    times coarser by pooling; further or fewer features likewise. No level is finer than 2 cells of the
+    times coarser by pooling; more or fewer features follow the same rule. No level is finer than 2 cells of the
     image, so that small tokens begin less fine and end coarser. Axes of stride 1 stay so.
 
     Strides stay true where 2 does not divide them: tokens of 14 cells give levels of 3.5, 7, 14 and 28. The
@@ -39,11 +38,11 @@ class Neck(nn.Module):
     length is pooled with a last cell of its own: 37 tokens give 19 cells.
 
     Attributes:
-        features: What ``forward`` gives; all grids.
+        features: Features of the output of ``forward``; all grids.
 
     Args:
-        features: What the encoder declares.
-        asks: What the decoder asks for.
+        features: Features that the encoder declares.
+        layout: Layout that the decoder takes.
 
     Raises:
         InputError: Strides that neither fall nor are all equal; too many of one stride.
@@ -54,36 +53,29 @@ class Neck(nn.Module):
         al., Vision Transformers for Dense Prediction, 2021 (depths to levels).
     """
 
-    def __init__(self, features: Sequence[Feature], asks: Asks) -> None:
+    def __init__(self, features: Sequence[Feature], layout: FeatureLayout) -> None:
         super().__init__()
-        self.given = tuple(features)
+        self.inputs = tuple(features)
         strides = [f.stride for f in features]
-        plain = len(features) > 1 and len(set(strides)) == 1
-        if asks == "pyramid" and not plain and not _falls(strides):
-            raise InputError(
-                f"got features of strides {[_told(s) for s in strides]}, expected each coarser than the one before "
-                f"it, or all alike; choose others, as with model.encoder.indices"
-            )
-        powers = _powers(strides[0], len(features)) if asks == "pyramid" and plain else [0] * len(features)
-        targets = [_refine(s, p) for s, p in zip(strides, powers, strict=True)]
+        targets = _pyramid(strides) if layout == "pyramid" else strides
         self.levels = nn.ModuleList(
             _level(f.channels, f.stride, target) for f, target in zip(features, targets, strict=True)
         )
         self.features = tuple(Feature(f.channels, target) for f, target in zip(features, targets, strict=True))
 
-    def forward(self, given: Sequence[Tensor], shape: Sequence[int]) -> list[Tensor]:
-        """Grids ``[b, c, *s]`` from what the encoder gave for an image of ``shape``."""
-        grids = [to_grid(t, f, shape) for t, f in zip(given, self.given, strict=True)]
+    def forward(self, features: Sequence[Tensor], shape: Sequence[int]) -> list[Tensor]:
+        """Grids ``[b, c, *s]`` from the encoder's features of an image of ``shape``."""
+        grids = [to_grid(t, f, shape) for t, f in zip(features, self.inputs, strict=True)]
         return [level(grid) for level, grid in zip(self.levels, grids, strict=True)]
 
 
-def to_grid(given: Tensor, feature: Feature, shape: Sequence[int]) -> Float[Tensor, "b c *s"]:
+def to_grid(values: Tensor, feature: Feature, shape: Sequence[int]) -> Float[Tensor, "b c *s"]:
     """A feature on its grid; tokens without a place are left out.
 
     Args:
-        given: Tokens ``[b, n, c]``, or the grid already.
-        feature: What is declared of it.
-        shape: Of the image.
+        values: Tokens ``[b, n, c]``, or the grid already.
+        feature: Declaration of the feature.
+        shape: Shape of the image.
 
     Example:
         >>> import torch
@@ -93,9 +85,25 @@ def to_grid(given: Tensor, feature: Feature, shape: Sequence[int]) -> Float[Tens
                 [4., 5., 6.]])
     """
     if not feature.tokens:
-        return given
+        return values
     grid = [int(s // d) for s, d in zip(shape, feature.stride, strict=True)]
-    return given[:, feature.prefix :].transpose(1, 2).reshape(len(given), feature.channels, *grid)
+    return values[:, feature.prefix :].transpose(1, 2).reshape(len(values), feature.channels, *grid)
+
+
+def _pyramid(strides: Sequence[tuple[Stride, ...]]) -> list[tuple[Stride, ...]]:
+    """Strides of a pyramid: those of the features, or powers of two around the stride that all of them share.
+
+    Raises:
+        InputError: Strides that neither fall nor are all equal; too many of one stride.
+    """
+    if len(strides) > 1 and len(set(strides)) == 1:
+        return [_refine(strides[0], power) for power in _powers(strides[0], len(strides))]
+    if not _falls(strides):
+        raise InputError(
+            f"got features of strides {[_text(s) for s in strides]}, expected each coarser than the one before "
+            f"it, or all alike; choose others, as with model.encoder.indices"
+        )
+    return list(strides)
 
 
 def _falls(strides: Sequence[tuple[Stride, ...]]) -> bool:
@@ -106,7 +114,7 @@ def _falls(strides: Sequence[tuple[Stride, ...]]) -> bool:
 
 
 def _powers(stride: tuple[Stride, ...], n: int) -> list[int]:
-    """Of 2, by which each of ``n`` features of one stride becomes finer; falling by one.
+    """Exponents of 2 by which each of ``n`` features of one stride becomes finer; falling by one.
 
     Raises:
         InputError: Levels would be too coarse.
@@ -119,7 +127,7 @@ def _powers(stride: tuple[Stride, ...], n: int) -> list[int]:
     first = min(max(n - 2, 0), finest)
     if first - (n - 1) < -_COARSER:
         raise InputError(
-            f"{n} features of stride {_told(stride)} can't become a pyramid; ask the encoder for "
+            f"{n} features of stride {_text(stride)} can't become a pyramid; ask the encoder for "
             f"{finest + _COARSER + 1} or fewer, as with model.encoder.indices"
         )
     return [first - i for i in range(n)]
@@ -140,9 +148,9 @@ def _refine(stride: tuple[Stride, ...], power: int) -> tuple[Stride, ...]:
     return tuple(refined)
 
 
-def _level(channels: int, given: tuple[Stride, ...], target: tuple[Stride, ...]) -> nn.Module:
-    """From a grid of one stride to another, by steps of 2 on the axes that differ."""
-    ndim, stride = len(given), given
+def _level(channels: int, source: tuple[Stride, ...], target: tuple[Stride, ...]) -> nn.Module:
+    """Layers from a grid of one stride to another, by steps of 2 on the axes that differ."""
+    ndim, stride = len(source), source
     layers: list[nn.Module] = []
     while stride != target:
         finer = any(t < s for s, t in zip(stride, target, strict=True))
@@ -158,5 +166,6 @@ def _level(channels: int, given: tuple[Stride, ...], target: tuple[Stride, ...])
     return nn.Sequential(*layers)
 
 
-def _told(stride: tuple[Stride, ...]) -> str:
+def _text(stride: tuple[Stride, ...]) -> str:
+    """A stride in a message, such as ``3.5 x 3.5``."""
     return " x ".join(f"{float(s):g}" for s in stride)

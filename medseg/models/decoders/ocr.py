@@ -61,7 +61,7 @@ class OCR(Decoder):
         dropout: float = 0.05,
         norm: str = "batch",
     ) -> None:
-        super().__init__(spec, features, asks="pyramid")
+        super().__init__(spec, features, layout="pyramid")
         positive(channels=channels, key_channels=key_channels)
         fraction(dropout=dropout)
         ndim, k = spec.ndim, spec.out_channels

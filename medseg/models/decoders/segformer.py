@@ -45,7 +45,7 @@ class SegFormer(Decoder):
         dropout: float = 0.1,
         norm: str = "batch",
     ) -> None:
-        super().__init__(spec, features, asks="pyramid")
+        super().__init__(spec, features, layout="pyramid")
         positive(channels=channels)
         fraction(dropout=dropout)
         self.project = nn.ModuleList(CONV[spec.ndim](f.channels, channels, 1) for f in self.neck.features)

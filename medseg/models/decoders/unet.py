@@ -63,7 +63,7 @@ class UNet(Decoder):
         image_skip: bool = True,
         deep_supervision: bool = True,
     ) -> None:
-        super().__init__(spec, features, asks="pyramid")
+        super().__init__(spec, features, layout="pyramid")
         most = max_features or (320 if spec.ndim == 3 else 512)
         positive(base_features=base_features, max_features=most, blocks=blocks)
         norm = norm or ("batch" if spec.ndim == 2 else "instance")

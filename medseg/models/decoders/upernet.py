@@ -53,7 +53,7 @@ class UPerNet(Decoder):
         dropout: float = 0.1,
         norm: str = "batch",
     ) -> None:
-        super().__init__(spec, features, asks="pyramid")
+        super().__init__(spec, features, layout="pyramid")
         positive(channels=channels)
         fraction(dropout=dropout)
         if not pool or min(pool) < 1:

@@ -83,7 +83,7 @@ class Smp(Decoder):
             raise InputError(
                 f"model.decoder.architecture={architecture} is unknown; {nearest_names(architecture, known)}{more}"
             )
-        super().__init__(spec, features, asks="pyramid")
+        super().__init__(spec, features, layout="pyramid")
         at = _levels([f.stride for f in self.neck.features])
         self.depth = max(at)
         if self.depth < 1:
