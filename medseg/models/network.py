@@ -1,4 +1,4 @@
-"""Network: the one interface of all networks; ModelSpec: what the data and the plan say about one."""
+"""Network: the one interface of all networks; ModelSpec: its arguments from data and plan."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from medseg.weights.report import Report
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What data and plan decide about a network; every other argument is a setting of its yaml.
+    """Arguments of a network that follow from data and plan; every other argument is a setting of its yaml.
 
     Attributes:
-        in_channels: Image channels, c.
-        out_channels: Logits per cell, k.
-        patch_shape: Cells of a training patch; its length is the number of spatial axes.
+        in_channels: Number of image channels, c.
+        out_channels: Number of logits per cell, k.
+        patch_shape: Shape of a training patch, in cells; its length is the number of spatial axes.
         spacing: Distance between cell centres on each axis, in the unit of the grid.
         kernels: Planned convolution kernel of each stage, fine to coarse. Networks of fixed topology
             ignore it.
-        strides: Planned stride at the entrance of each stage; likewise.
+        strides: Planned stride at the entrance of each stage. Networks of fixed topology ignore it.
         channels: Names and wavelengths of the image channels, for networks that use them; empty if unknown.
     """
 
@@ -53,13 +53,13 @@ class Network(nn.Module, ABC):
     ``hydra.utils.instantiate(cfg.model)(spec)`` builds them.
 
     Attributes:
-        in_channels: Image channels, c.
-        divisor: Cells of the image must be a multiple of this on each axis.
+        in_channels: Number of image channels, c.
+        divisor: Divisor of the image's shape, on each axis.
         min_cells: Cells that must remain at the coarsest stage (2 for networks that normalise each
             case over its cells, which a single cell does not permit).
-        fixed_shape: The only shape taken, for networks with learned positions; else None.
-        follows_plan: Whether the kernels and strides of the plan shape it; every other network is built once
-            before there is a plan, with none of them, to refuse what does not fit before data is read.
+        fixed_shape: The only shape accepted, for networks with learned positions; else None.
+        follows_plan: Whether it is built from the kernels and strides of the plan; every other network is built once
+            before there is a plan, without them, to reject wrong settings before data is read.
     """
 
     follows_plan: ClassVar[bool] = False
@@ -75,9 +75,9 @@ class Network(nn.Module, ABC):
 
     @property
     def settled(self) -> Mapping[str, Any]:
-        """Settings that construction found elsewhere; a checkpoint keeps them in place of the given ones.
+        """Settings that construction read from elsewhere; a checkpoint stores them in place of the configured ones.
 
-        So a network rebuilds where the folder or the hub that told its architecture is gone.
+        So a network rebuilds where the folder or the hub that describes its architecture is gone.
         """
         return {}
 
@@ -93,13 +93,13 @@ class Network(nn.Module, ABC):
         """
 
     def initialise(self, statistics: Mapping[str, Sequence[float]] | None = None) -> Report | None:
-        """Load weights trained elsewhere, where the settings ask for them; once, when a training begins.
+        """Load pretrained weights, if the settings name any; once, when a training begins.
 
         Args:
             statistics: ``mean`` and ``std`` of each channel of the data, in raw units.
 
         Returns:
-            What came from where; None if nothing was asked for.
+            Report of what was loaded; None without weights in the settings.
 
         Raises:
             InputError: See ``weights.load.load``.
@@ -109,13 +109,13 @@ class Network(nn.Module, ABC):
 
     def nearest(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The smallest shape that the network takes and that holds ``shape``."""
-        right = [max(ceil(s / d), 1) * d for s, d in zip(shape, self.divisor, strict=True)]
-        if prod(r // d for r, d in zip(right, self.divisor, strict=True)) < self.min_cells:
-            right[-1] = self.min_cells * self.divisor[-1]
-        return tuple(right)
+        fitting = [max(ceil(s / d), 1) * d for s, d in zip(shape, self.divisor, strict=True)]
+        if prod(n // d for n, d in zip(fitting, self.divisor, strict=True)) < self.min_cells:
+            fitting[-1] = self.min_cells * self.divisor[-1]
+        return tuple(fitting)
 
     def check(self, image: Float[Tensor, "b c *s"]) -> None:
-        """Refuse an image that the network cannot take.
+        """Check that the network accepts an image.
 
         Raises:
             InputError: Channels or axes differ from what the network was built for, or the shape does
@@ -132,25 +132,25 @@ class Network(nn.Module, ABC):
                 f"{name}: got an image of shape {tuple(shape)}, but its positions are learned for "
                 f"{self.fixed_shape} only; cut or pad to {self.fixed_shape}, as the sliding window does"
             )
-        right = self.nearest(shape)
-        if right != tuple(shape):
+        fitting = self.nearest(shape)
+        if fitting != tuple(shape):
             raise InputError(
                 f"{name}: got an image of shape {tuple(shape)}, expected multiples of {self.divisor}"
-                f"{' and two or more of them' if self.min_cells > 1 else ''}; pad to {right}"
+                f"{' and two or more of them' if self.min_cells > 1 else ''}; pad to {fitting}"
             )
 
 
 @contextmanager
 def refuse_lone_cell(name: str, shape: Sequence[int], instead: str = "") -> Iterator[None]:
-    """Around a training step: a layer that is to normalise a single value over the batch asks for two images.
+    """Context of a training step, where batch normalisation of a single value raises a message with its fix.
 
     Args:
-        name: Of what is being run.
-        shape: Of the image, in the message.
-        instead: Another way out, added to the message.
+        name: Name of the network or part, for the message.
+        shape: Shape of the image, for the message.
+        instead: Another hint, appended to the message.
 
     Raises:
-        InputError: Batch normalisation met one image of which one cell was left.
+        InputError: Batch normalisation of one image with one cell left.
     """
     try:
         yield

@@ -12,6 +12,9 @@ from medseg.errors import InputError
 from medseg.models.layers import CONV, CONV_TRANSPOSED, NORMS, ConvBlock, ResidualBlock, init_he, stack
 from medseg.models.network import ModelSpec, Network
 
+_MAX_FEATURES = {2: 512, 3: 320}
+"""Default upper bound of the channels, by the number of spatial axes."""
+
 
 class UNet(Network):
     """U-Net with the planned kernels and strides, after nnU-Net.
@@ -26,10 +29,10 @@ class UNet(Network):
     Args:
         spec: Data and plan.
         base_features: Channels of the first stage; they double with every stage.
-        max_features: Their upper bound; None for 512 in two and 320 in three dimensions.
+        max_features: Upper bound of the channels; None for 512 in two and 320 in three dimensions.
         encoder_blocks: Blocks per stage, fine to coarse; the last number holds for all further stages.
-        decoder_blocks: Likewise, from coarse to fine, one per upsampling.
-        residual: Residual encoder.
+        decoder_blocks: Blocks per upsampling, from coarse to fine; the last number holds for all further ones.
+        residual: Whether the encoder is residual.
         norm: ``instance`` as in nnU-Net, ``batch`` or ``group`` (see ``normalisation``).
         deep_supervision: In training, logits of every decoder stage instead of the finest only.
 
@@ -56,26 +59,23 @@ class UNet(Network):
     ) -> None:
         divisor = [prod(axis) for axis in zip(*spec.strides, strict=True)]
         super().__init__(spec.in_channels, divisor, min_cells=2)
-        n = len(spec.strides)
-        if n < 2 or min(base_features, *encoder_blocks, *decoder_blocks) < 1:
-            raise InputError(
-                f"UNet: expected two stages or more and positive features and blocks, got {n} stages for the patch "
-                f"{spec.patch_shape}, base_features={base_features}, encoder_blocks={list(encoder_blocks)}, "
-                f"decoder_blocks={list(decoder_blocks)}; plan a patch of at least 12 cells on some axis"
-            )
-        if norm not in NORMS:
-            raise InputError(f"model.norm={norm}: expected one of {', '.join(NORMS)}")
-        most = max_features or (320 if spec.ndim == 3 else 512)
-        features = [min(base_features * 2**i, most) for i in range(n)]
+        _check_settings(spec, base_features, encoder_blocks, decoder_blocks, norm)
+        most = max_features or _MAX_FEATURES[spec.ndim]
+        features = [min(base_features * 2**i, most) for i in range(len(spec.strides))]
         ones = (1,) * spec.ndim
         self.deep_supervision = deep_supervision
-        self.stem = ConvBlock(spec.in_channels, features[0], spec.kernels[0], ones, norm) if residual else nn.Identity()
-        before = [features[0] if residual else spec.in_channels, *features]
+        self.stem: nn.Module = nn.Identity()
+        block: type[ConvBlock] | type[ResidualBlock] = ConvBlock
+        in_features = spec.in_channels
+        if residual:
+            self.stem = ConvBlock(spec.in_channels, features[0], spec.kernels[0], ones, norm)
+            block, in_features = ResidualBlock, features[0]
+        before = [in_features, *features]
         self.encoder = nn.ModuleList(
-            stack(ResidualBlock if residual else ConvBlock, _nth(encoder_blocks, i), before[i], features[i], k, s, norm)
-            for i, (k, s) in enumerate(zip(spec.kernels, spec.strides, strict=True))
+            stack(block, _nth(encoder_blocks, i), before[i], features[i], kernel, stride, norm)
+            for i, (kernel, stride) in enumerate(zip(spec.kernels, spec.strides, strict=True))
         )
-        coarse_to_fine = range(n - 2, -1, -1)
+        coarse_to_fine = range(len(features) - 2, -1, -1)
         self.up = nn.ModuleList(
             CONV_TRANSPOSED[spec.ndim](features[i + 1], features[i], spec.strides[i + 1], spec.strides[i + 1])
             for i in coarse_to_fine
@@ -115,5 +115,21 @@ class UNet(Network):
         return self.heads[-1](feature)
 
 
+def _check_settings(
+    spec: ModelSpec, base_features: int, encoder_blocks: Sequence[int], decoder_blocks: Sequence[int], norm: str
+) -> None:
+    """Raise on a plan with a single stage, on numbers that are not positive, and on an unknown norm."""
+    n = len(spec.strides)
+    if n < 2 or min(base_features, *encoder_blocks, *decoder_blocks) < 1:
+        raise InputError(
+            f"UNet: expected two stages or more and positive features and blocks, got {n} stages for the patch "
+            f"{spec.patch_shape}, base_features={base_features}, encoder_blocks={list(encoder_blocks)}, "
+            f"decoder_blocks={list(decoder_blocks)}; plan a patch of at least 12 cells on some axis"
+        )
+    if norm not in NORMS:
+        raise InputError(f"model.norm={norm}: expected one of {', '.join(NORMS)}")
+
+
 def _nth(numbers: Sequence[int], i: int) -> int:
+    """The i-th number; beyond the end the last one."""
     return numbers[min(i, len(numbers) - 1)]

@@ -145,7 +145,7 @@ def test_weights_of_another_network(refuse: Refuse) -> None:
         (SCENES, of("torchgeo", BANDS, "model.encoder.file=DIR/none.pth"), "model.encoder.file="),
         (SCENES, of("torchgeo", BANDS, "model.encoder.adapt=name", "model.encoder.file=DIR/r50.safetensors"),
          "adapt=name needs a name in common: the data has B2, B3"),
-        (SCENES, of("transformers", "model.encoder.family=dinov5"), "family=dinov5 is none that can be had; the near"),
+        (SCENES, of("transformers", "model.encoder.family=dinov5"), "family=dinov5 is unknown; the near"),
         (SCENES, of("transformers", "model.encoder.family=dinov2", "model.encoder.size=bass"), "small, base, large"),
         (SCENES, of("transformers", "model.encoder.weights=DIR/hub"), "this folder has no config.json, which tells "
          "the architecture; add it, or say model.encoder.family and model.encoder.size"),

@@ -44,7 +44,7 @@ class Decoder(nn.Module, ABC):
     def forward(
         self, features: Sequence[Tensor], image: Float[Tensor, "b c *s"]
     ) -> Float[Tensor, "b k *t"] | list[Tensor]:
-        """Logits from the encoder's features of ``image``; the encoder-decoder resamples them to the image's resolution.
+        """Logits from the features of ``image``; the encoder-decoder resamples them to the image's resolution.
 
         In training, decoders with deep supervision or auxiliary logits give a list from fine to coarse,
         of which the encoder-decoder enlarges the first (see ``Network.forward``).

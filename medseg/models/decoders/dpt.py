@@ -63,11 +63,7 @@ class DPT(Decoder):
         one_of("readout", readout, READOUTS)
         if not channels or min(channels) < 1:
             raise InputError(f"model.decoder.channels={list(channels)}: expected one width or more, each of 1 or more")
-        mixed = [readout == "project" and f.tokens and f.prefix > 0 for f in features]
-        self.readout = nn.ModuleList(
-            nn.Sequential(nn.Linear(2 * f.channels, f.channels), nn.GELU()) if mix else nn.Identity()
-            for f, mix in zip(features, mixed, strict=True)
-        )
+        self.readout = nn.ModuleList(_readout(f, projected=readout == "project") for f in features)
         widths = [channels[min(i, len(channels) - 1)] for i in range(len(features))]
         self.reassemble = nn.ModuleList(
             _reassemble(f, width, fusion_channels, power)
@@ -147,6 +143,13 @@ class Refine(nn.Module):
     def forward(self, level: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *s"]:
         """The level, refined."""
         return level + self.layers(level)
+
+
+def _readout(feature: Feature, *, projected: bool) -> nn.Module:
+    """The layer that mixes the class token into the others, for tokens with a class token; else the identity."""
+    if projected and feature.tokens and feature.prefix > 0:
+        return nn.Sequential(nn.Linear(2 * feature.channels, feature.channels), nn.GELU())
+    return nn.Identity()
 
 
 def _powers(features: Sequence[Feature]) -> list[int]:

@@ -27,10 +27,11 @@ _COARSER = 2
 class Neck(nn.Module):
     """Features in the layout that a decoder takes.
 
-    Tokens become grids (those without a place are left out). A pyramid of the encoder is passed on. A plain transformer, whose features are all of one stride, becomes a simple
-    feature pyramid: from early to late, 4 and 2 times finer by transposed convolutions, as it is, and 2
-    times coarser by pooling; more or fewer features follow the same rule. No level is finer than 2 cells of the
-    image, so that small tokens begin less fine and end coarser. Axes of stride 1 stay so.
+    Tokens become grids (those without a place are left out). A pyramid of the encoder is passed on. A plain
+    transformer, whose features are all of one stride, becomes a simple feature pyramid: from early to late, 4 and
+    2 times finer by transposed convolutions, as it is, and 2 times coarser by pooling; more or fewer features
+    follow the same rule. No level is finer than 2 cells of the image, so that small tokens begin less fine and end
+    coarser. Axes of stride 1 stay so.
 
     Strides stay true where 2 does not divide them: tokens of 14 cells give levels of 3.5, 7, 14 and 28. The
     levels still are 2 times apart, as in DPT on DINOv2, and the last step to the image is an interpolation;

@@ -15,6 +15,9 @@ from medseg.models.layers import CONV, CONV_TRANSPOSED, NORMS, ConvBlock, init_h
 from medseg.models.network import ModelSpec
 
 UPSAMPLING = ("transposed", "linear")
+_MAX_FEATURES = {2: 512, 3: 320}
+_NORM = {2: "batch", 3: "instance"}
+"""Defaults by the number of spatial axes."""
 
 
 class UNet(Decoder):
@@ -27,11 +30,11 @@ class UNet(Decoder):
 
     Args:
         spec: Data and plan; kernels and strides are not used.
-        features: What the encoder declares.
+        features: Features that the encoder declares.
         base_features: Channels of the finest level; they double with every coarser one.
-        max_features: Their upper bound; None for 512 in two and 320 in three dimensions.
-        blocks: Of each level.
-        kernel: Of their convolutions, on all axes; odd.
+        max_features: Upper bound of the channels; None for 512 in two and 320 in three dimensions.
+        blocks: Number of blocks of each level.
+        kernel: Kernel of their convolutions, on all axes; odd.
         upsampling: ``transposed`` convolutions (and linear interpolation where a stride is no multiple of
             the next finer), or ``linear`` interpolation of all.
         norm: ``instance``, ``batch`` or ``group`` (see ``normalisation``); None for ``batch`` in two dimensions, where
@@ -64,13 +67,12 @@ class UNet(Decoder):
         deep_supervision: bool = True,
     ) -> None:
         super().__init__(spec, features, layout="pyramid")
-        most = max_features or (320 if spec.ndim == 3 else 512)
+        most = max_features or _MAX_FEATURES[spec.ndim]
+        norm = norm or _NORM[spec.ndim]
         positive(base_features=base_features, max_features=most, blocks=blocks)
-        norm = norm or ("batch" if spec.ndim == 2 else "instance")
         one_of("upsampling", upsampling, UPSAMPLING)
         one_of("norm", norm, NORMS)
-        if kernel < 1 or kernel % 2 == 0:
-            raise InputError(f"model.decoder.kernel={kernel}: expected an odd number")
+        _check_odd(kernel)
         ndim, ones = spec.ndim, (1,) * spec.ndim
         levels = list(self.neck.features)
         kernels = (kernel,) * ndim
@@ -79,13 +81,9 @@ class UNet(Decoder):
             width = min(base_features, most)
             self.from_image = stack(ConvBlock, 2, spec.in_channels, width, kernels, ones, norm)
             levels.insert(0, Feature(width, ones))
-        if len(levels) < 2:
-            raise InputError(
-                "decoder UNet: got a single feature and no skip from the image, expected two levels or more; "
-                "set model.decoder.image_skip=true or ask the encoder for more features"
-            )
+        _check_levels(levels)
         widths = [min(base_features * 2**i, most) for i in range(len(levels) - 1)]
-        below = [*widths[1:], levels[-1].channels]  # what comes up to each level
+        below = [*widths[1:], levels[-1].channels]  # channels of the next coarser level
         self.up = nn.ModuleList(
             _enlarge(below[i], width, levels[i].stride, levels[i + 1].stride, upsampling)
             for i, width in enumerate(widths)
@@ -97,9 +95,8 @@ class UNet(Decoder):
         self.deep_supervision = deep_supervision
         supervised = widths if deep_supervision else widths[:1]
         self.heads = nn.ModuleList(CONV[ndim](width, spec.out_channels, 1) for width in supervised)
-        for part in (self.up, self.blocks, self.heads, self.from_image):
-            if part is not None:
-                init_he(part)
+        for part in filter(None, (self.up, self.blocks, self.heads, self.from_image)):
+            init_he(part)
 
     def decode(self, grids: Sequence[Tensor], image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *t"] | list[Tensor]:
         """Logits of the finest level; a list from fine to coarse in training under deep supervision."""
@@ -116,8 +113,23 @@ class UNet(Decoder):
         return self.heads[0](feature)
 
 
+def _check_odd(kernel: int) -> None:
+    """Raise on a kernel that is no odd number."""
+    if kernel < 1 or kernel % 2 == 0:
+        raise InputError(f"model.decoder.kernel={kernel}: expected an odd number")
+
+
+def _check_levels(levels: Sequence[Feature]) -> None:
+    """Raise where there is nothing to decode: a single level."""
+    if len(levels) < 2:
+        raise InputError(
+            "decoder UNet: got a single feature and no skip from the image, expected two levels or more; "
+            "set model.decoder.image_skip=true or ask the encoder for more features"
+        )
+
+
 def crop(grid: Float[Tensor, "b c *s"], shape: Sequence[int]) -> Float[Tensor, "b c *t"]:
-    """The first cells of each axis: what reaches beyond ``shape`` came from a coarse cell at the far end."""
+    """The first cells of each axis: cells beyond ``shape`` come from a coarse cell at the far end."""
     for axis, n in enumerate(shape, start=2):
         grid = grid.narrow(axis, 0, min(n, grid.shape[axis]))
     return grid
@@ -126,7 +138,7 @@ def crop(grid: Float[Tensor, "b c *s"], shape: Sequence[int]) -> Float[Tensor, "
 def _enlarge(
     in_channels: int, channels: int, fine: Sequence[Stride], coarse: Sequence[Stride], upsampling: str
 ) -> nn.Module:
-    """From one level to the width of the next, and to its grid where strides are multiples."""
+    """The layer from one level to the width of the next, and to its grid where strides are multiples."""
     ndim = len(fine)
     ratio = tuple(int(c // f) for f, c in zip(fine, coarse, strict=True))
     if upsampling == "transposed" and all(f * r == c for f, r, c in zip(fine, ratio, coarse, strict=True)):

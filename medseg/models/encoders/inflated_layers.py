@@ -31,19 +31,19 @@ _ALIKE = {
     "timm.models._efficientnet_blocks": "ConvBnAct DepthwiseSeparableConv EdgeResidual InvertedResidual "
     "UniversalInvertedResidual",
 }
-"""Modules that are of volumes as soon as their parts are: nothing in them counts axes. Heads are never run."""
+"""Modules that work on volumes once their children do, as they do not depend on the number of axes."""
 _GEOMETRY = ("kernel_size", "stride", "padding", "dilation")
 _ACTIVATIONS = ("torch.nn.modules.activation", "timm.layers.activations")
 
 
 @dataclass(frozen=True)
 class Depth:
-    """How layers go along the new axis.
+    """Geometry of the layers along the new axis.
 
     Attributes:
         axis: Which of the three spatial axes is new.
         stride: Whether strides are those of the plane, or 1.
-        kernel: Most cells of a kernel; None for as many as in the plane.
+        kernel: Largest kernel, in cells; None for the kernel in the plane.
     """
 
     axis: int
@@ -53,35 +53,55 @@ class Depth:
     def geometry(self, layer: nn.Module) -> dict[str, tuple[int, int, int]]:
         """Kernel, stride, padding and dilation on three axes of a layer of images.
 
-        Along the new axis, odd kernels whose padding keeps the size have as many cells as in the plane; means
-        have those of the stride, as have kernels that tile the image; any other kernel stays in the plane.
+        Along the new axis, odd kernels whose padding keeps the size are as large as in the plane; average pools
+        and kernels that tile the image are as large as the stride; any other kernel stays in the plane.
 
         Raises:
             InputError: A kernel that strides, but neither keeps the size otherwise nor tiles.
         """
         flat = {key: _two(getattr(layer, key, 1)) for key in _GEOMETRY}
-        kernel, stride, padding, dilation = (flat[key] for key in _GEOMETRY)
-        step = max(stride) if self.stride else 1
-        keeps = all(k % 2 == 1 and p == d * (k // 2) for k, p, d in zip(kernel, padding, dilation, strict=True))
-        if keeps and (isinstance(layer, nn.Conv2d) or (isinstance(layer, nn.MaxPool2d) and step > 1)):
-            cells = min(max(kernel), self.kernel or max(kernel))
-            along = (cells, step, max(dilation) * (cells // 2), max(dilation))
-        elif step == 1 or isinstance(layer, nn.AvgPool2d) or (kernel == stride and padding == (0, 0)):
-            along = (step, step, 0, 1)
-        else:
-            raise InputError(
-                f"model/encoder=inflated: a {type(layer).__name__} of kernel {kernel}, stride {stride}, padding "
-                f"{padding} can't be strided along slices; choose model.encoder.depth_stride=false"
-            )
+        along = self._along(layer, **flat)
         return {key: self._with(pair, new) for (key, pair), new in zip(flat.items(), along, strict=True)}
 
+    def _along(
+        self,
+        layer: nn.Module,
+        *,
+        kernel_size: tuple[int, int],
+        stride: tuple[int, int],
+        padding: tuple[int, int],
+        dilation: tuple[int, int],
+    ) -> tuple[int, int, int, int]:
+        """Kernel, stride, padding and dilation along the new axis; see ``geometry``."""
+        step = max(stride) if self.stride else 1
+        if _keeps_size(kernel_size, padding, dilation) and _spreads(layer, step):
+            cells = min(max(kernel_size), self.kernel or max(kernel_size))
+            return cells, step, max(dilation) * (cells // 2), max(dilation)
+        if step == 1 or isinstance(layer, nn.AvgPool2d) or (kernel_size == stride and padding == (0, 0)):
+            return step, step, 0, 1
+        raise InputError(
+            f"model/encoder=inflated: a {type(layer).__name__} of kernel {kernel_size}, stride {stride}, padding "
+            f"{padding} can't be strided along slices; choose model.encoder.depth_stride=false"
+        )
+
     def _with(self, plane: tuple[int, int], value: int) -> tuple[int, int, int]:
-        placed = [*plane[: self.axis], value, *plane[self.axis :]]
-        return placed[0], placed[1], placed[2]
+        """Values of the two axes of the plane, with ``value`` inserted at the new axis."""
+        values = [*plane[: self.axis], value, *plane[self.axis :]]
+        return values[0], values[1], values[2]
+
+
+def _keeps_size(kernel: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int]) -> bool:
+    """Whether the output of a layer without stride is as large as its input: odd kernels, padded by half."""
+    return all(k % 2 == 1 and p == d * (k // 2) for k, p, d in zip(kernel, padding, dilation, strict=True))
+
+
+def _spreads(layer: nn.Module, step: int) -> bool:
+    """Whether the kernel reaches along the new axis: convolutions do, max pools only where they stride."""
+    return isinstance(layer, nn.Conv2d) or (isinstance(layer, nn.MaxPool2d) and step > 1)
 
 
 def inflate_modules(module: nn.Module, depth: Depth) -> bool:
-    """Make the layers within a module those of volumes; names of parameters stay.
+    """Replace the layers of a module by those of volumes; names of parameters stay.
 
     Returns:
         Whether any of them reaches into neighbouring slices.
@@ -106,6 +126,7 @@ def inflate_modules(module: nn.Module, depth: Depth) -> bool:
 
 
 def _check(module: nn.Module) -> None:
+    """Raise on a module that is not known to work on volumes."""
     kind, place = type(module).__name__, type(module).__module__
     known = any(place.startswith(start) and kind in names.split() for start, names in _ALIKE.items())
     if not known and type(module) not in _OTHER_FORWARD.values() and not place.startswith(_ACTIVATIONS):
@@ -122,26 +143,27 @@ def _of_volumes(flat: Any, geometry: Mapping[str, Any]) -> nn.Module:
     if isinstance(flat, nn.AvgPool2d):
         shape = {key: value for key, value in geometry.items() if key != "dilation"}
         return nn.AvgPool3d(ceil_mode=flat.ceil_mode, count_include_pad=flat.count_include_pad, **shape)
-    made = nn.Conv3d(flat.in_channels, flat.out_channels, groups=flat.groups, bias=flat.bias is not None, **geometry)
+    conv = nn.Conv3d(flat.in_channels, flat.out_channels, groups=flat.groups, bias=flat.bias is not None, **geometry)
     with torch.no_grad():
-        cells = made.weight.numel() / flat.weight.numel()
-        made.weight.normal_(std=float(flat.weight.std(correction=0)) / cells**0.5)
-        if made.bias is not None:
-            made.bias.copy_(flat.bias)
-    return made
+        cells = conv.weight.numel() / flat.weight.numel()
+        conv.weight.normal_(std=float(flat.weight.std(correction=0)) / cells**0.5)
+        if conv.bias is not None:
+            conv.bias.copy_(flat.bias)
+    return conv
 
 
 def _two(value: Any) -> tuple[int, int]:
+    """A value for each of the two axes."""
     return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
 class OnPlanes:
-    """For layers that treat all cells alike, or pool them all: the last two axes count as one meanwhile."""
+    """For layers that treat all cells alike, or pool them all: they run with the last two axes merged."""
 
     def forward(self, feature: Float[Tensor, "b c h w d"]) -> Float[Tensor, "b c h w d"]:
-        """The layer's own result."""
-        given: Tensor = super().forward(feature.flatten(3))  # type: ignore[misc]
-        return given.reshape(feature.shape)
+        """Result of the layer itself."""
+        result: Tensor = super().forward(feature.flatten(3))  # type: ignore[misc]
+        return result.reshape(feature.shape)
 
 
 class LayerNormOfVolumes(OnPlanes, LayerNorm2d):
@@ -157,37 +179,37 @@ class BatchNormActOfVolumes(OnPlanes, BatchNormAct2d):
 
 
 class SEModuleOfVolumes(OnPlanes, SEModule):
-    """Weighs channels by what the whole volume shows."""
+    """Weighs channels by their mean over the volume."""
 
 
 class SqueezeExciteOfVolumes(OnPlanes, SqueezeExcite):
-    """Weighs channels by what the whole volume shows."""
+    """Weighs channels by their mean over the volume."""
 
 
 class ResponseNormOfVolumes(GlobalResponseNorm):
-    """Weighs channels by their share of the response in the whole volume."""
+    """Weighs channels by their fraction of the response over the volume."""
 
     def forward(self, feature: Float[Tensor, "b *s"]) -> Float[Tensor, "b *s"]:
-        """The layer's own result, of features whose channels are last or first."""
+        """Result of the layer itself, of features whose channels are last or first."""
         first = 2 if self.channel_dim == -1 else 3
-        given: Tensor = super().forward(feature.flatten(first, first + 1))
-        return given.reshape(feature.shape)
+        result: Tensor = super().forward(feature.flatten(first, first + 1))
+        return result.reshape(feature.shape)
 
 
 class ConvNeXtBlockOfVolumes(ConvNeXtBlock):
-    """A depthwise convolution and a perceptron, added to what came."""
+    """A depthwise convolution and a perceptron, added to the input."""
 
     def forward(self, feature: Float[Tensor, "b c h w d"]) -> Float[Tensor, "b f u v e"]:
         """As ``ConvNeXtBlock``, which names the axes of images."""
-        given = self.conv_dw(feature)
+        result = self.conv_dw(feature)
         if self.use_conv_mlp:
-            given = self.mlp(self.norm(given))
+            result = self.mlp(self.norm(result))
         else:
-            given = self.mlp(self.norm(given.movedim(1, -1))).movedim(-1, 1)
+            result = self.mlp(self.norm(result.movedim(1, -1))).movedim(-1, 1)
         if self.gamma is not None:
-            given = given * self.gamma.view(-1, 1, 1, 1)
-        added: Tensor = self.drop_path(given) + self.shortcut(feature)
-        return added
+            result = result * self.gamma.view(-1, 1, 1, 1)
+        block: Tensor = self.drop_path(result) + self.shortcut(feature)
+        return block
 
 
 _OTHER_FORWARD: dict[type[nn.Module], type[nn.Module]] = {

@@ -1,4 +1,4 @@
-"""What a network of transformers is built from: family and size, the config.json of weights, or all of it told."""
+"""Configuration of a network of transformers: from family and size, the config.json of weights, or its settings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REFUSALS = (
 """What transformers raises for settings that do not fit."""
 DESCRIPTION = "config.json"
 _WITHIN = ("vision_config", "backbone_config")
-"""Keys under which the configuration of a whole network holds that of its encoder."""
+"""Keys under which the configuration of a network holds that of its encoder."""
 _IDLE = {
     "architectures", "transformers_version", "torch_dtype", "dtype", "id2label", "label2id", "stage_names",
     "out_features", "out_indices", "num_channels", "_name_or_path", "_attn_implementation_autoset",
@@ -33,15 +33,15 @@ _IDLE = {
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What the settings say of a network; ``describe`` makes one description of it.
+class Request:
+    """The settings of a network; ``describe`` makes one description of them.
 
     Attributes:
-        key: Where they stand, ``model.encoder`` or ``model``, for messages.
+        key: Key of the configuration that holds them, ``model.encoder`` or ``model``, for messages.
         family: One of the table, or ``auto``: of the weights' config.json, else the first of the table.
         size: One of the family's, or ``auto``: of the weights' config.json, else the first of the family.
-        config: Settings of transformers' configuration. With ``model_type`` among them they are all of it,
-            and neither family, size nor weights are looked at; else they change what those say.
+        config: Settings of transformers' configuration. With ``model_type`` among them they are complete,
+            and family, size and weights are not read; else they override those.
         weights: See ``weights.pretrained.read``.
     """
 
@@ -52,58 +52,80 @@ class Wish:
     weights: str | None = None
 
 
-def describe(sizes: Sizes, wish: Wish) -> dict[str, Any]:
+def describe(sizes: Sizes, request: Request) -> dict[str, Any]:
     """The settings from which transformers builds the network, with ``model_type``; JSON-able.
 
     Args:
-        sizes: The families that can be had.
-        wish: What is asked for.
+        sizes: The families to choose from.
+        request: The settings.
 
     Raises:
-        InputError: An unknown family, size or setting; or what weights say does not agree with them.
+        InputError: An unknown family, size or setting; or settings that disagree with the weights' config.json.
     """
-    given = dict(wish.config or {})
-    if "model_type" in given:
-        return _narrow(sizes, given, f"{wish.key}.config", wish)
-    family = _family(sizes, wish) if wish.family != "auto" else None
-    told = _told(wish.weights) if wish.weights is not None and wish.size == "auto" else None
-    if told is not None:
-        found = _narrow(sizes, told, f"config.json of {wish.key}.weights={wish.weights}", wish)
-        if family not in (None, found["model_type"]):
-            raise InputError(
-                f"{wish.key}.family={wish.family}, but {wish.key}.weights={wish.weights} are of "
-                f"{found['model_type']}; leave the family out"
-            )
-    else:
-        if family is None and wish.size == "auto" and not given and _is_folder(wish.weights):
-            raise InputError(
-                f"{wish.key}.weights={wish.weights}: this folder has no {DESCRIPTION}, which tells the architecture; "
-                f"add it, or say {wish.key}.family and {wish.key}.size"
-            )
-        family = family or next(iter(sizes))
-        found = {"model_type": family, **_preset(sizes[family], family, wish)}
-    _check_known(found["model_type"], given, f"{wish.key}.config")
-    return merge(found, given)
+    overrides = dict(request.config or {})
+    if "model_type" in overrides:
+        return _narrow(sizes, overrides, f"{request.key}.config", request)
+    family = _family(sizes, request) if request.family != "auto" else None
+    description = _of_weights(sizes, family, request)
+    if description is None:
+        description = _of_table(sizes, family, request)
+    _check_settings(description["model_type"], overrides, f"{request.key}.config")
+    return merge(description, overrides)
+
+
+def _of_weights(sizes: Sizes, family: str | None, request: Request) -> dict[str, Any] | None:
+    """The description in the config.json of the weights; None without one, or where a size is set.
+
+    Raises:
+        InputError: It is of another family, or can't be read.
+    """
+    content = _read_config(request.weights) if request.weights is not None and request.size == "auto" else None
+    if content is None:
+        return None
+    description = _narrow(sizes, content, f"config.json of {request.key}.weights={request.weights}", request)
+    if family not in (None, description["model_type"]):
+        raise InputError(
+            f"{request.key}.family={request.family}, but {request.key}.weights={request.weights} are of "
+            f"{description['model_type']}; leave the family out"
+        )
+    return description
+
+
+def _of_table(sizes: Sizes, family: str | None, request: Request) -> dict[str, Any]:
+    """The description of a family and a size, or of the first of each.
+
+    Raises:
+        InputError: A folder of weights without config.json, and nothing else that names the architecture.
+    """
+    if family is None and request.size == "auto" and not request.config and _is_folder(request.weights):
+        raise InputError(
+            f"{request.key}.weights={request.weights}: this folder has no {DESCRIPTION}, which tells the architecture; "
+            f"add it, or say {request.key}.family and {request.key}.size"
+        )
+    family = family or next(iter(sizes))
+    return {"model_type": family, **_preset(sizes[family], family, request)}
 
 
 def saved(sizes: Sizes, weights: str, described: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """The description of the network that wrote weights, which could be read: their config.json's, else the given."""
+    """The description in the config.json of weights, if it can be read, else ``described``."""
     try:
-        told = _told(weights)
+        content = _read_config(weights)
     except InputError:  # a hub's repository without config.json
-        told = None
-    return described if told is None else _narrow(sizes, told, f"config.json of {key}.weights={weights}", Wish(key))
+        content = None
+    if content is None:
+        return described
+    return _narrow(sizes, content, f"config.json of {key}.weights={weights}", Request(key))
 
 
-def merge(found: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with others over them; a configuration within another is changed likewise, or replaced with its type.
+def merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with overrides; a nested configuration is merged too, or replaced by one that names its type.
 
     Example:
         >>> merge({"a": 1, "within": {"b": 2, "c": 3}}, {"within": {"c": 4}})
         {'a': 1, 'within': {'b': 2, 'c': 4}}
     """
-    merged = dict(found)
-    for key, value in given.items():
+    merged = dict(base)
+    for key, value in overrides.items():
         old = merged.get(key)
         within = isinstance(old, Mapping) and isinstance(value, Mapping) and "model_type" not in value
         merged[key] = merge(old, value) if within and old is not None else value
@@ -114,22 +136,22 @@ def make(described: Mapping[str, Any], key: str) -> PreTrainedConfig:
     """The configuration of a description.
 
     Raises:
-        InputError: Values that transformers refuses.
+        InputError: Values that transformers rejects.
     """
     _refuse_kernels(described, key)
     settings = {k: v for k, v in described.items() if k != "model_type"}
     with refusing(key, described["model_type"]):
-        made: PreTrainedConfig = AutoConfig.for_model(described["model_type"], **settings)
-    return made
+        config: PreTrainedConfig = AutoConfig.for_model(described["model_type"], **settings)
+    return config
 
 
 def _refuse_kernels(described: Mapping[str, Any], key: str) -> None:
-    """Refuse an attention that transformers would download as a program, from a repository of the hub."""
+    """Raise on an attention that transformers would download as a program, from a repository of the hub."""
     for name, value in described.items():
         if name in ("attn_implementation", "_attn_implementation") and not str(value).isidentifier():
             raise InputError(
-                f"{key}.config.{name}={str(value)[:80]!r}: expected a way of attention that transformers has, such as "
-                "sdpa or eager; programs are not downloaded"
+                f"{key}.config.{name}={str(value)[:80]!r}: expected an attention implementation of transformers, such "
+                "as sdpa or eager; programs are not downloaded"
             )
         if isinstance(value, Mapping):
             _refuse_kernels(value, key)
@@ -137,18 +159,18 @@ def _refuse_kernels(described: Mapping[str, Any], key: str) -> None:
 
 @contextmanager
 def refusing(key: str, family: str) -> Iterator[None]:
-    """Around what transformers builds from settings: what it says against them becomes one line.
+    """Context in which transformers builds something from settings: its errors become one line.
 
     Raises:
-        InputError: It does not take them.
+        InputError: Settings that it rejects.
     """
     try:
         yield
     except InputError:
         raise
     except REFUSALS as error:
-        told = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{key}.config does not make a {family}: {told}") from error
+        message = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{key}.config does not make a {family}: {message}") from error
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -156,8 +178,8 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"the nearest are {', '.join(difflib.get_close_matches(name, sorted(names), n=3, cutoff=0.0))}"
 
 
-def _told(weights: str) -> dict[str, Any] | None:
-    """The config.json of weights: in their folder, beside their file, or on the hub; None if there is none.
+def _read_config(weights: str) -> dict[str, Any] | None:
+    """The config.json of weights: in their folder, next to their file, or on the hub; None if there is none.
 
     Raises:
         InputError: No such folder or file, no network, or a config.json that can't be read.
@@ -168,40 +190,43 @@ def _told(weights: str) -> dict[str, Any] | None:
             path = hub.fetch("/".join([*place.split("/")[:2], DESCRIPTION]))
         except InputError as error:
             line = str(error).replace(f"/{DESCRIPTION}:", ":")
-            raise InputError(f"{line}, or its whole folder, with {DESCRIPTION}") from error
+            raise InputError(f"{line}, or its folder, with {DESCRIPTION}") from error
     else:
         path = file_at(Path(place).expanduser()).with_name(DESCRIPTION)
     if not path.is_file():
         return None
     try:
-        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return dict(told)
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return dict(content)
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: can't be read as the keys and values of a network ({error})") from error
 
 
 def _is_folder(weights: str | None) -> bool:
+    """Whether weights are a folder on this machine."""
     return weights is not None and Path(weights).expanduser().is_dir()
 
 
-def _family(sizes: Sizes, wish: Wish) -> str:
-    family = ALIASES.get(wish.family, wish.family)
+def _family(sizes: Sizes, request: Request) -> str:
+    """Name of the family that is set, by transformers' name of it."""
+    family = ALIASES.get(request.family, request.family)
     if family not in sizes:
-        known = {*sizes, *(short for short, long in ALIASES.items() if long in sizes)}
-        raise InputError(f"{wish.key}.family={wish.family} is none that can be had; {nearest(wish.family, known)}")
+        names = {*sizes, *(short for short, long in ALIASES.items() if long in sizes)}
+        raise InputError(f"{request.key}.family={request.family} is unknown; {nearest(request.family, names)}")
     return family
 
 
-def _preset(known: Mapping[str, Mapping[str, Any]], family: str, wish: Wish) -> Mapping[str, Any]:
-    size = next(iter(known)) if wish.size == "auto" else str(wish.size)
-    if size not in known:
-        raise InputError(f"{wish.key}.size={size}: expected a size of {family}, {', '.join(known)}")
-    return known[size]
+def _preset(presets: Mapping[str, Mapping[str, Any]], family: str, request: Request) -> Mapping[str, Any]:
+    """Settings of the size that is set, or of the first."""
+    size = next(iter(presets)) if request.size == "auto" else str(request.size)
+    if size not in presets:
+        raise InputError(f"{request.key}.size={size}: expected a size of {family}, {', '.join(presets)}")
+    return presets[size]
 
 
-def _narrow(sizes: Sizes, told: Mapping[str, Any], where: str, wish: Wish) -> dict[str, Any]:
-    """The description of one of the families in that of a network which may be more than it."""
-    inner: Mapping[str, Any] | None = told
+def _narrow(sizes: Sizes, config: Mapping[str, Any], where: str, request: Request) -> dict[str, Any]:
+    """The description of one of the families, from the configuration of a network that is or holds it."""
+    inner: Mapping[str, Any] | None = config
     while inner is not None:
         kind = inner.get("model_type")
         within = next((inner[key] for key in _WITHIN if isinstance(inner.get(key), Mapping)), None)
@@ -209,21 +234,21 @@ def _narrow(sizes: Sizes, told: Mapping[str, Any], where: str, wish: Wish) -> di
         if kind in sizes:
             return {"model_type": kind, **{k: v for k, v in inner.items() if k not in _IDLE | {"model_type"}}}
         inner = within
-    instead = f"; or say {wish.key}.size, and it is not asked" if where.startswith(DESCRIPTION) else ""
+    hint = f"; or set {request.key}.size, so that it is not read" if where.startswith(DESCRIPTION) else ""
     raise InputError(
-        f"{where}: got a network of type {told.get('model_type')}, for {wish.key} expected one of "
-        f"{', '.join(sizes)}{instead}"
+        f"{where}: got a network of type {config.get('model_type')}, for {request.key} expected one of "
+        f"{', '.join(sizes)}{hint}"
     )
 
 
-def _check_known(family: str, given: Mapping[str, Any], key: str) -> None:
-    """Refuse settings that the configuration does not have; transformers would keep them and do nothing."""
-    usual = AutoConfig.for_model(family)
-    for name, value in given.items():
-        if not hasattr(usual, name):
-            names = [n for n in usual.to_dict() if not n.startswith("_")]
+def _check_settings(family: str, settings: Mapping[str, Any], key: str) -> None:
+    """Raise on settings that the configuration does not have; transformers would store them without effect."""
+    default = AutoConfig.for_model(family)
+    for name, value in settings.items():
+        if not hasattr(default, name):
+            names = [n for n in default.to_dict() if not n.startswith("_")]
             raise InputError(f"{key}.{name} is no setting of {family}; {nearest(name, names)}")
-        within = getattr(usual, name)
+        within = getattr(default, name)
         if isinstance(value, Mapping) and isinstance(within, PreTrainedConfig):
             inner = {k: v for k, v in value.items() if k != "model_type"}
-            _check_known(value.get("model_type", within.model_type), inner, f"{key}.{name}")
+            _check_settings(value.get("model_type", within.model_type), inner, f"{key}.{name}")

@@ -30,8 +30,8 @@ class Transformers(Encoder):
     """An encoder of transformers, without its heads and necks; 2D only.
 
     The architecture is that of ``family`` and ``size``, of the config.json of ``weights``, or of ``config``. It
-    is **never downloaded, but for the config.json of weights on the hub**; what was found is told in ``settled``,
-    which a checkpoint keeps, so that it rebuilds where folder and network are gone.
+    is **never downloaded, but for the config.json of weights on the hub**; the result is in ``settled``, which a
+    checkpoint stores, so that it rebuilds where folder and network are gone.
 
     Features are
 
@@ -55,13 +55,13 @@ class Transformers(Encoder):
         config: Settings of transformers' configuration that differ from these; or all of them, with
             ``model_type``.
         indices: Blocks of a plain transformer, or stages of a pyramid, after which features are taken, from 0,
-            rising; None for those told above.
+            rising; None for those above.
         weights: A folder with config.json and model.safetensors, as ``save_pretrained`` writes it;
             ``hf-hub:owner/name``; or a file. A folder's may be of a larger network that holds the encoder.
         loading: See ``Encoder``.
 
     Raises:
-        InputError: Volumes; what is asked for is unknown, does not agree, or can't be had.
+        InputError: Volumes; settings that are unknown or contradict each other; weights that are unavailable.
 
     References:
         Wolf et al., Transformers, 2020. Oquab et al., DINOv2, 2023. Siméoni et al., DINOv3, 2025. Kirillov et
@@ -80,26 +80,26 @@ class Transformers(Encoder):
         **loading: Any,
     ) -> None:
         refuse_volumes("an encoder of transformers", spec)
-        described = hf_config.describe(SIZES, hf_config.Wish("model.encoder", family, size, config, weights))
+        described = hf_config.describe(SIZES, hf_config.Request("model.encoder", family, size, config, weights))
         name: str = described["model_type"]
         kind = FAMILIES[name]
-        chosen = _indices(hf_config.make(described, "model.encoder"), kind, indices)
-        cut = {"num_hidden_layers": chosen[-1] + 1} if kind.read in (blocks, sam) else {}
-        made = kind.prepare(hf_config.make({**described, **cut}, "model.encoder"))
-        made = state_names.with_channels(made, spec.in_channels)
+        positions = _indices(hf_config.make(described, "model.encoder"), kind, indices)
+        cut = {"num_hidden_layers": positions[-1] + 1} if kind.read in (blocks, sam) else {}
+        prepared = kind.prepare(hf_config.make({**described, **cut}, "model.encoder"))
+        prepared = state_names.with_channels(prepared, spec.in_channels)
         with hf_config.refusing("model.encoder", name):
-            features, divisor = _declare(kind, made, chosen, spec.in_channels)
-            net = kind.build(made)
+            features, divisor = _declare(kind, prepared, positions, spec.in_channels)
+            net = kind.build(prepared)
         super().__init__(spec, features, divisor, weights=weights, **loading)
         self.net = net
-        self.kind, self.indices = kind, chosen
+        self.kind, self.indices = kind, positions
         self._described = described
         if kind.plain:
             self.full_depth = getattr(hf_config.make(described, "model.encoder"), kind.depth)
 
     @property
     def settled(self) -> Mapping[str, Any]:
-        """The whole description, in place of ``config``."""
+        """The complete description, in place of ``config``."""
         return {"config": self._described}
 
     @property
@@ -118,10 +118,10 @@ class Transformers(Encoder):
         Raises:
             InputError: See ``weights.pretrained.read``.
         """
-        found = read(source)
+        pretrained = read(source)
         described = hf_config.saved(SIZES, source, self._described, "model.encoder")
         config = self.kind.prepare(hf_config.make(described, "model.encoder"))
-        return found.with_state(state_names.current(found.state, self.kind.source, config))
+        return pretrained.with_state(state_names.current(pretrained.state, self.kind.source, config))
 
     def forward(self, image: Float[Tensor, "b c *s"]) -> list[Tensor]:
         """The declared features."""
@@ -136,33 +136,48 @@ def _indices(config: PreTrainedConfig, family: Family, indices: Sequence[int] | 
     """Blocks or stages after which features are taken.
 
     Raises:
-        InputError: Such as there are not.
+        InputError: Indices of no block or stage.
     """
-    told = getattr(config, family.depth)
-    return choose(told if family.plain else len(told), indices, features=4 if family.plain else len(told))
+    depth = getattr(config, family.depth)
+    if family.plain:
+        return choose(depth, indices, features=4)
+    return choose(len(depth), indices, features=len(depth))
 
 
 def _declare(
     family: Family, config: PreTrainedConfig, indices: Sequence[int], in_channels: int
 ) -> tuple[list[Feature], tuple[int, ...]]:
-    """What a network gives and takes: it is run on the meta device, without computing."""
-    patch = _pair(config.patch_size) if family.plain else (1, 1)
-    shape = (2 * patch[0], 3 * patch[1]) if family.plain else _PROBED
-    with torch.no_grad(), torch.device("meta"):
-        net = family.build(config).eval()
-        given = family.read(net, torch.empty(1, in_channels, *shape), family, indices)
+    """Features and divisor of a network: it is run on the meta device, without computing."""
     if family.plain:
+        patch = _pair(config.patch_size)
+        _run(family, config, indices, (in_channels, 2 * patch[0], 3 * patch[1]))  # raises if the settings do not fit
         prefix = family.prefix + getattr(config, "num_register_tokens", 0) if family.tokens else 0
         return [Feature(config.hidden_size, patch, tokens=family.tokens, prefix=prefix)] * len(indices), patch
-    features = []
-    for tensor in given:
-        stride = tuple(s / n for s, n in zip(shape, tensor.shape[2:], strict=True))
-        if any(s % 1 for s in stride):
-            raise InputError(f"model.encoder.config: a feature has the stride {stride}, expected powers of 2")
-        features.append(Feature(tensor.shape[1], tuple(int(s) for s in stride)))
+    grids = _run(family, config, indices, (in_channels, *_PROBED))
+    features = [Feature(grid.shape[1], _stride(grid)) for grid in grids]
     unit = config.patch_stride[0] * config.window_size_per_stage[0] if family.read is sam2 else 1
     return features, tuple(lcm(unit, *(int(f.stride[axis]) for f in features)) for axis in range(len(_PROBED)))
 
 
+def _run(family: Family, config: PreTrainedConfig, indices: Sequence[int], shape: tuple[int, ...]) -> Sequence[Tensor]:
+    """Features of an image ``[c, *s]`` of a shape, on the meta device."""
+    with torch.no_grad(), torch.device("meta"):
+        net = family.build(config).eval()
+        return family.read(net, torch.empty(1, *shape), family, indices)
+
+
+def _stride(grid: Tensor) -> tuple[int, ...]:
+    """Stride of a feature of an image of the shape ``_PROBED``.
+
+    Raises:
+        InputError: A stride that is no whole number.
+    """
+    stride = tuple(s / n for s, n in zip(_PROBED, grid.shape[2:], strict=True))
+    if any(s % 1 for s in stride):
+        raise InputError(f"model.encoder.config: a feature has the stride {stride}, expected powers of 2")
+    return tuple(int(s) for s in stride)
+
+
 def _pair(size: Any) -> tuple[int, ...]:
+    """A size on both axes."""
     return (size, size) if isinstance(size, int) else tuple(size)

@@ -1,4 +1,4 @@
-"""What transformers' networks need beside their own code: hooks that can't be pickled are taken off."""
+"""Hooks of transformers' networks that can't be pickled, and their first convolution."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _MODULE = "transformers.utils.output_capturing"
 
 
 def release(net: nn.Module) -> None:
-    """Take off the hooks with which transformers collects hidden states; it puts them on again when it needs them.
+    """Remove the hooks with which transformers collects hidden states; it installs them again when it needs them.
 
     They are local functions, which neither pickle nor distributed training by spawning can send.
     """

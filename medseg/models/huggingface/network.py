@@ -62,7 +62,7 @@ class HfNetwork(Network):
         loading: Further fields of ``WeightOptions``; ``least_share`` is that of the parameters without the last layer.
 
     Raises:
-        InputError: Volumes; what is asked for is unknown, does not agree, or can't be had.
+        InputError: Volumes; settings that are unknown or contradict each other; weights that are unavailable.
     """
 
     kind: ClassVar[str]
@@ -90,25 +90,25 @@ class HfNetwork(Network):
     ) -> None:
         refuse_volumes(type(self).__name__, spec)
         super().__init__(spec.in_channels, (STRIDE,) * spec.ndim)
-        wish = hf_config.Wish("model", self.kind, size, config, weights)
+        request = hf_config.Request("model", self.kind, size, config, weights)
         with rename_keys(_KEYS):
-            self._described = hf_config.describe({self.kind: self.sizes}, wish)
+            self._described = hf_config.describe({self.kind: self.sizes}, request)
         self.channels: tuple[Channel, ...] = spec.channels or tuple(
             Channel(f"channel{i}") for i in range(spec.in_channels)
         )
         self.loading = WeightOptions(weights=weights, **loading)
-        made = state_names.with_channels(self._prepare(self._described), spec.in_channels)
-        made.num_labels = spec.out_channels
+        settings = state_names.with_channels(self._prepare(self._described), spec.in_channels)
+        settings.num_labels = spec.out_channels
         with hf_config.refusing("model", self.kind):
-            self.net: PreTrainedModel = getattr(transformers, self.source)(made)
-        within = getattr(made, "backbone_config", None)
+            self.net: PreTrainedModel = getattr(transformers, self.source)(settings)
+        within = getattr(settings, "backbone_config", None)
         unused = () if within is None else FAMILIES[within.model_type].idle
         for name in (*self.idle, *(f"{self.encoder}.{inner}" for inner in unused)):
             self.net.set_submodule(name, nn.Identity())
 
     @property
     def settled(self) -> Mapping[str, Any]:
-        """The whole description, in place of ``config``."""
+        """The complete description, in place of ``config``."""
         return {"config": self._described}
 
     @abstractmethod
@@ -124,22 +124,22 @@ class HfNetwork(Network):
         return functional.interpolate(logits, image.shape[2:], mode="bilinear", align_corners=False)
 
     def initialise(self, statistics: Mapping[str, Sequence[float]] | None = None) -> Report | None:
-        """Load the weights that were asked for, and account for every tensor; rows of the last layer don't count.
+        """Load the weights of the settings, and report every tensor; rows of the last layer don't count.
 
         Raises:
-            InputError: Weights that cannot be had, or that cover less than the least share.
+            InputError: Weights that are unavailable, or that cover too little.
         """
         if self.loading.weights is None:
             return None
         with rename_keys(_KEYS):
-            found = self._fetch(str(self.loading.weights))
-            head, held = self.net.get_submodule(self.head), f"{self.head}."
-            of_head = {name: t for name, t in found.state.items() if name.startswith(held) or f".{held}" in name}
-            self.net.set_submodule(self.head, nn.Identity())  # neither asked for nor counted
+            pretrained = self._fetch(str(self.loading.weights))
+            head, prefix = self.net.get_submodule(self.head), f"{self.head}."
+            of_head = {n: t for n, t in pretrained.state.items() if n.startswith(prefix) or f".{prefix}" in n}
+            self.net.set_submodule(self.head, nn.Identity())  # neither loaded nor counted here
             try:
                 report = load.load(
                     self.net,
-                    found.with_state({name: t for name, t in found.state.items() if name not in of_head}),
+                    pretrained.with_state({n: t for n, t in pretrained.state.items() if n not in of_head}),
                     stem=hooks.first_convolution(self.net),
                     channels=self.channels,
                     options=self.loading,
@@ -147,32 +147,32 @@ class HfNetwork(Network):
                 )
             finally:
                 self.net.set_submodule(self.head, head)
-        return replace(report, rows=report.rows + _load_head(head, held, of_head))
+        return replace(report, rows=report.rows + _load_head(head, prefix, of_head))
 
     def _prepare(self, described: Mapping[str, Any]) -> PreTrainedConfig:
-        """The configuration of a description; every stage of the encoder is given.
+        """The configuration of a description; the encoder returns every stage.
 
         Raises:
-            InputError: Values that transformers refuses, or an encoder that gives no stages.
+            InputError: Values that transformers rejects, or an encoder without stages.
         """
-        made = hf_config.make(described, "model")
+        config = hf_config.make(described, "model")
         for name, value in self.settings.items():
-            setattr(made, name, value)
-        within = getattr(made, "backbone_config", None)
+            setattr(config, name, value)
+        within = getattr(config, "backbone_config", None)
         if within is not None:
             family = FAMILIES.get(within.model_type)
             if family is None or family.read is not stages or family.plain:
-                known = [name for name, f in FAMILIES.items() if f.read is stages and not f.plain]
+                names = [name for name, f in FAMILIES.items() if f.read is stages and not f.plain]
                 raise InputError(
                     f"model.config.backbone_config: got an encoder of type {within.model_type}, expected one of "
-                    f"{', '.join(known)}"
+                    f"{', '.join(names)}"
                 )
             family.prepare(within)
-        return made
+        return config
 
     def _fetch(self, source: str) -> Pretrained:
-        """Weights of this network, or of an encoder alone, under the names of today."""
-        found = read(source)
+        """Weights of this network, or of an encoder alone, under the current names."""
+        pretrained = read(source)
         described = hf_config.saved({self.kind: self.sizes, **SIZES}, source, self._described, "model")
         if described["model_type"] == self.kind:
             network, config = getattr(transformers, self.source), self._prepare(described)
@@ -180,19 +180,19 @@ class HfNetwork(Network):
         else:
             family = FAMILIES[described["model_type"]]
             network, config = family.source, family.prepare(hf_config.make(described, "model"))
-        return found.with_state(state_names.current(found.state, network, config))
+        return pretrained.with_state(state_names.current(pretrained.state, network, config))
 
     def __getstate__(self) -> Any:
         hooks.release(self.net)
         return super().__getstate__()
 
 
-def _load_head(head: nn.Module, held: str, tensors: Mapping[str, Tensor]) -> tuple[Row, ...]:
-    """Copy the last layer if all of it fits, and account for it; its rows don't count."""
+def _load_head(head: nn.Module, prefix: str, tensors: Mapping[str, Tensor]) -> tuple[Row, ...]:
+    """Copy the last layer if all of it fits; its rows of the report don't count."""
     own = head.state_dict()
-    found = {leaf: t for name, t in tensors.items() if (leaf := name.rpartition(held)[2]) in own}
-    fits = {leaf: t for leaf, t in found.items() if t.shape == own[leaf].shape}
+    loaded = {leaf: t for name, t in tensors.items() if (leaf := name.rpartition(prefix)[2]) in own}
+    fits = {leaf: t for leaf, t in loaded.items() if t.shape == own[leaf].shape}
     if fits.keys() == own.keys():
         load.put(head, fits)
-        return tuple(Row(held + leaf, "copied", t.numel(), counts=False) for leaf, t in own.items())
-    return tuple(Row(held + leaf, "random", t.numel(), "of other classes", counts=False) for leaf, t in own.items())
+        return tuple(Row(prefix + leaf, "copied", t.numel(), counts=False) for leaf, t in own.items())
+    return tuple(Row(prefix + leaf, "random", t.numel(), "of other classes", counts=False) for leaf, t in own.items())

@@ -1,4 +1,4 @@
-"""Tensors in files of transformers under the names that its networks have now: most were renamed over the years."""
+"""Tensors in files of transformers under the current names of its networks: most were renamed over the years."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DEEPEST = 5
 
 
 def current(state: Mapping[str, Tensor], network: type[PreTrainedModel], config: PreTrainedConfig) -> dict[str, Tensor]:
-    """The tensors of a file under the names of a network; those that it has no place for as they are.
+    """The tensors of a file under the names of a network; tensors that it does not have keep their names.
 
     Files keep the names of the release that wrote them, and transformers renames (and splits, such as gated
     perceptrons of DINOv2) when it loads. That is done here by transformers itself, after the prefix under which
@@ -29,7 +29,7 @@ def current(state: Mapping[str, Tensor], network: type[PreTrainedModel], config:
     Args:
         state: Tensors by their names in the file.
         network: Class of the network.
-        config: Of the network that was saved; its number of channels is found in the file.
+        config: Configuration of the saved network; its number of channels is read from the file.
     """
     with torch.device("meta"):
         empty = network(config)
@@ -39,18 +39,26 @@ def current(state: Mapping[str, Tensor], network: type[PreTrainedModel], config:
     best: dict[str, Tensor] = {}
     for prefix in _prefixes(own, state):
         inner = {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}
-        taken, mismatched = _convert(inner, network, config)
-        if len(mismatched.get(stem, ())) > 1:
-            taken, _ = _convert(inner, network, with_channels(config, mismatched[stem][1]))
-        if len(taken) > max(len(best.keys() & own.keys()), len(own.keys() & inner.keys())):
-            best = {name: t for name, t in state.items() if not name.startswith(prefix)} | taken
-        if len(taken) == len(own):
+        converted = _fit_channels(inner, network, config, stem)
+        if len(converted) > max(len(best.keys() & own.keys()), len(own.keys() & inner.keys())):
+            best = {name: t for name, t in state.items() if not name.startswith(prefix)} | converted
+        if len(converted) == len(own):
             break
     return best or dict(state)
 
 
+def _fit_channels(
+    state: Mapping[str, Tensor], network: type[PreTrainedModel], config: PreTrainedConfig, stem: str
+) -> dict[str, Tensor]:
+    """Tensors as a network of the file's number of channels loads them."""
+    converted, mismatched = _convert(state, network, config)
+    if len(mismatched.get(stem, ())) > 1:
+        converted, _ = _convert(state, network, with_channels(config, mismatched[stem][1]))
+    return converted
+
+
 def with_channels(config: PreTrainedConfig, channels: int) -> PreTrainedConfig:
-    """A copy for images of another number of channels; of a whole network, in its encoder's configuration."""
+    """A copy for images of another number of channels; of a network, in the configuration of its encoder."""
     changed = deepcopy(config)
     within = getattr(changed, "backbone_config", None)
     (changed if within is None else within).num_channels = channels
@@ -80,15 +88,15 @@ def _prefixes(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[st
 def _convert(
     state: Mapping[str, Tensor], network: type[PreTrainedModel], config: PreTrainedConfig
 ) -> tuple[dict[str, Tensor], dict[str, tuple[int, ...]]]:
-    """Tensors as transformers loads them, and the shape in the file of those that it refuses for theirs."""
+    """Tensors as transformers loads them, and the shapes in the file of those that it rejects for their shape."""
     with _silent():
-        loaded, told = network.from_pretrained(
+        loaded, report = network.from_pretrained(
             None, config=deepcopy(config), state_dict=dict(state), output_loading_info=True,
             ignore_mismatched_sizes=True, dtype=torch.float32,
         )  # fmt: skip
-    mismatched = {name: tuple(shape) for name, shape, _ in told["mismatched_keys"]}
-    lacking = {*told["missing_keys"], *mismatched}
-    return {name: t for name, t in loaded.state_dict().items() if name not in lacking}, mismatched
+    mismatched = {name: tuple(shape) for name, shape, _ in report["mismatched_keys"]}
+    absent = {*report["missing_keys"], *mismatched}
+    return {name: t for name, t in loaded.state_dict().items() if name not in absent}, mismatched
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from medseg.weights.pretrained import Pretrained
 
 _BIASED = re.compile(r"\.downsample\.0\.bias$")
 _BLUNT = (18, 34)
-"""Depths of which MedicalNet's shortcuts have no parameters."""
+"""Depths whose shortcuts in MedicalNet have no parameters."""
 
 
 class MonaiResNet(Encoder):
@@ -37,11 +37,11 @@ class MonaiResNet(Encoder):
 
     Args:
         spec: Data and plan; kernels and strides are not used.
-        depth: Layers: 10, 18, 34, 50, 101, 152 or 200.
+        depth: Number of layers: 10, 18, 34, 50, 101, 152 or 200.
         width: Channels of the first stage; they double with every stage (four times that from depth 50).
-        stem_stride: Of the first convolution, of kernel 7; one number, or one for each axis.
-        shortcut: Where a block changes resolution or channels: ``B``, a convolution of kernel 1; ``A``, its input
-            thinned out and filled up with zeros; None as MedicalNet has it, A for depths 18 and 34.
+        stem_stride: Stride of the first convolution, of kernel 7; one number, or one for each axis.
+        shortcut: Shortcut where a block changes resolution or channels: ``B``, a convolution of kernel 1; ``A``, its
+            input subsampled and padded with zeros; None as in MedicalNet, A for depths 18 and 34.
         loading: See ``Encoder``; for ``weights``, ``pretrained`` are MedicalNet's, downloaded.
 
     Raises:
@@ -62,17 +62,12 @@ class MonaiResNet(Encoder):
         shortcut: str | None = None,
         **loading: Any,
     ) -> None:
-        depths = [int(name.removeprefix("resnet")) for name in resnet_params]
-        if depth not in depths:
-            raise InputError(f"model.encoder.depth={depth}: expected one of {', '.join(map(str, depths))}")
-        if shortcut not in (None, "A", "B"):
-            raise InputError(f"model.encoder.shortcut={shortcut}: expected A, B or null")
-        first = (stem_stride,) * spec.ndim if isinstance(stem_stride, int) else tuple(stem_stride)
-        if len(first) != spec.ndim:
-            raise InputError(f"model.encoder.stem_stride={list(first)}: expected one number, or {spec.ndim}")
+        _check_settings(depth, shortcut)
+        first = _per_axis(stem_stride, spec.ndim)
         block, layers, *_ = resnet_params[f"resnet{depth}"]
-        wide = 4 if block == "bottleneck" else 1
-        widths = [width, *(width * 2**i * wide for i in range(4))]
+        expansion = 4 if block == "bottleneck" else 1
+        stages = [width * 2**i for i in range(4)]
+        widths = [width, *(stage * expansion for stage in stages)]
         strides = [tuple(s * 2**i for s in first) for i in range(len(widths))]
         features = [Feature(w, stride) for w, stride in zip(widths, strides, strict=True)]
         super().__init__(spec, features, strides[-1], **loading)
@@ -80,7 +75,7 @@ class MonaiResNet(Encoder):
         self.net = ResNet(
             block,
             layers,
-            [width * 2**i for i in range(4)],
+            stages,
             spatial_dims=spec.ndim,
             n_input_channels=spec.in_channels,
             conv1_t_stride=first,
@@ -88,9 +83,7 @@ class MonaiResNet(Encoder):
             feed_forward=False,
             bias_downsample=False,
         )
-        for stage in (self.net.layer1, self.net.layer2, self.net.layer3, self.net.layer4):
-            if stage[0].downsample is not None and not isinstance(stage[0].downsample, nn.Module):
-                stage[0].downsample = Thinned(stage[0].bn1.num_features * wide, stage[0].stride)
+        _replace_shortcuts(self.net, expansion)
 
     @property
     def trunk(self) -> nn.Module:
@@ -126,19 +119,44 @@ class MonaiResNet(Encoder):
     def forward(self, image: Float[Tensor, "b c *s"]) -> list[Tensor]:
         """The declared features."""
         net = self.net
-        given = [net.act(net.bn1(net.conv1(image)))]
-        feature = net.maxpool(given[0])
+        features = [net.act(net.bn1(net.conv1(image)))]
+        feature = net.maxpool(features[0])
         for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
             feature = stage(feature)
-            given.append(feature)
-        return given
+            features.append(feature)
+        return features
+
+
+def _check_settings(depth: int, shortcut: str | None) -> None:
+    """Raise on a depth or a shortcut that MONAI does not have."""
+    depths = [int(name.removeprefix("resnet")) for name in resnet_params]
+    if depth not in depths:
+        raise InputError(f"model.encoder.depth={depth}: expected one of {', '.join(map(str, depths))}")
+    if shortcut not in (None, "A", "B"):
+        raise InputError(f"model.encoder.shortcut={shortcut}: expected A, B or null")
+
+
+def _per_axis(stride: int | Sequence[int], ndim: int) -> tuple[int, ...]:
+    """The stride of the stem on each axis."""
+    strides = (stride,) * ndim if isinstance(stride, int) else tuple(stride)
+    if len(strides) != ndim:
+        raise InputError(f"model.encoder.stem_stride={list(strides)}: expected one number, or {ndim}")
+    return strides
+
+
+def _replace_shortcuts(net: Any, expansion: int) -> None:
+    """Replace MONAI's shortcuts without parameters, which cut the gradient, by ``Thinned``."""
+    for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
+        shortcut = stage[0].downsample
+        if shortcut is not None and not isinstance(shortcut, nn.Module):
+            stage[0].downsample = Thinned(stage[0].bn1.num_features * expansion, stage[0].stride)
 
 
 class Thinned(nn.Module):
-    """Every ``stride``-th cell, and channels of zeros behind those that came, up to ``channels``.
+    """Every ``stride``-th cell, with channels of zeros appended up to ``channels``.
 
-    MONAI's own gives the same values, but cuts the gradient (it reads ``out.data``), so that what lies before a
-    shortcut learns through the convolutions beside it only.
+    MONAI's own gives the same values, but cuts the gradient (it reads ``out.data``), so that the layers before a
+    shortcut learn through the parallel convolutions only.
     """
 
     def __init__(self, channels: int, stride: int) -> None:

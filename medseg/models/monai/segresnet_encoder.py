@@ -28,9 +28,9 @@ class MonaiSegResNet(Encoder):
 
     A feature for each stage, of f, 2f, 4f, ... channels with f = ``init_filters``. Strides are 1, 2, 4, ... on
     every axis; of the kind ``ds`` with ``anisotropic``, a coarse axis is not halved, and kernels do not span it,
-    until the others have come to its spacing.
+    until the others have reached its spacing.
 
-    Weights that load by themselves, whatever precedes their names: whole networks and the encoder of one. Kind
+    Weights that load by themselves, whatever precedes their names: complete networks and the encoder of one. Kind
     ``plain`` is SegResNet's (that of MONAI's BraTS bundle: init_filters=16), kind ``ds`` is SegResNetDS's
     (VISTA3D's ``image_encoder.encoder``: init_filters=48, blocks=[1,2,2,4,4], norm=instance).
 
@@ -39,8 +39,8 @@ class MonaiSegResNet(Encoder):
         kind: ``plain`` or ``ds``.
         init_filters: Channels of the first stage; a multiple of 8 if groups are normalised.
         blocks: Residual blocks of each stage.
-        norm: What is normalised: ``group`` (8 groups of channels), ``instance`` or ``batch``.
-        anisotropic: Of the kind ``ds``: whether strides and kernels follow the spacing.
+        norm: Normalisation: ``group`` (8 groups of channels), ``instance`` or ``batch``.
+        anisotropic: Whether strides and kernels follow the spacing; kind ``ds`` only.
         loading: See ``Encoder``.
 
     Raises:
@@ -62,12 +62,7 @@ class MonaiSegResNet(Encoder):
         anisotropic: bool = False,
         **loading: Any,
     ) -> None:
-        if kind not in ("plain", "ds") or norm not in _NORMS:
-            raise InputError(f"MonaiSegResNet: kind={kind}, norm={norm}: expected plain or ds; {', '.join(_NORMS)}")
-        if norm == "group" and init_filters % _GROUPS:
-            raise InputError(f"MonaiSegResNet: init_filters={init_filters} must be a multiple of {_GROUPS} groups")
-        if anisotropic and kind == "plain":
-            raise InputError("MonaiSegResNet: anisotropic needs kind=ds; SegResNet itself halves all axes alike")
+        _check_settings(kind, init_filters, norm, anisotropic=anisotropic)
         scales = [(2,) * spec.ndim] * len(blocks)
         if anisotropic:
             scales = [tuple(map(int, s)) for s in scales_for_resolution(list(spec.spacing), len(blocks))]
@@ -75,26 +70,16 @@ class MonaiSegResNet(Encoder):
         features = [Feature(init_filters * 2**i, stride) for i, stride in enumerate(strides)]
         super().__init__(spec, features, strides[-1], **loading)
         self.kind = kind
+        shared = {"norm": _NORMS[norm], "blocks_down": tuple(blocks)}
         if kind == "plain":
-            whole = SegResNet(
-                spec.ndim,
-                init_filters,
-                spec.in_channels,
-                norm=_NORMS[norm],
-                blocks_down=tuple(blocks),
-                blocks_up=(1,) * (len(blocks) - 1),
-            )
-            parts = {"convInit": whole.convInit, "down_layers": whole.down_layers}
+            net = SegResNet(spec.ndim, init_filters, spec.in_channels, blocks_up=(1,) * (len(blocks) - 1), **shared)
+            parts = {"convInit": net.convInit, "down_layers": net.down_layers}
         else:
-            whole = SegResEncoder(
-                spec.ndim,
-                init_filters,
-                spec.in_channels,
-                norm=_NORMS[norm],
-                blocks_down=tuple(blocks),
-                anisotropic_scales=tuple(scales) if anisotropic else None,
+            anisotropic_scales = tuple(scales) if anisotropic else None
+            net = SegResEncoder(
+                spec.ndim, init_filters, spec.in_channels, anisotropic_scales=anisotropic_scales, **shared
             )
-            parts = {"conv_init": whole.conv_init, "layers": whole.layers}
+            parts = {"conv_init": net.conv_init, "layers": net.layers}
         self.net = nn.ModuleDict(parts)
 
     @property
@@ -110,12 +95,22 @@ class MonaiSegResNet(Encoder):
     def forward(self, image: Float[Tensor, "b c *s"]) -> list[Tensor]:
         """The declared features."""
         first, stages = self.net.values()
-        given, feature = [], first(image)
+        features, feature = [], first(image)
         for stage in stages.children():
             if isinstance(stage, nn.ModuleDict):  # halves after its blocks
-                given.append(stage["blocks"](feature))
-                feature = stage["downsample"](given[-1])
+                features.append(stage["blocks"](feature))
+                feature = stage["downsample"](features[-1])
             else:
                 feature = stage(feature)
-                given.append(feature)
-        return given
+                features.append(feature)
+        return features
+
+
+def _check_settings(kind: str, init_filters: int, norm: str, *, anisotropic: bool) -> None:
+    """Raise on settings that are unknown or do not fit each other."""
+    if kind not in ("plain", "ds") or norm not in _NORMS:
+        raise InputError(f"MonaiSegResNet: kind={kind}, norm={norm}: expected plain or ds; {', '.join(_NORMS)}")
+    if norm == "group" and init_filters % _GROUPS:
+        raise InputError(f"MonaiSegResNet: init_filters={init_filters} must be a multiple of {_GROUPS} groups")
+    if anisotropic and kind == "plain":
+        raise InputError("MonaiSegResNet: anisotropic needs kind=ds; SegResNet itself halves all axes alike")

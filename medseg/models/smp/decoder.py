@@ -36,8 +36,8 @@ class Smp(Decoder):
     - DeepLabV3Plus: 2 and the coarsest. DeepLabV3, PSPNet: the coarsest.
 
     Level 1, which transformers lack, is left empty for those of the first line, as smp does for timm's
-    encoders. Other levels that are lacking, or beyond the finest feature, are interpolated from the next
-    coarser one. smp dilates encoders for DeepLab and PAN, which can't be done to features that come: here
+    encoders. Other levels that are missing, or beyond the finest feature, are interpolated from the next
+    coarser one. smp dilates encoders for DeepLab and PAN, which can't be done to computed features: here
     DeepLabV3Plus has its coarsest level enlarged to level 4 at most, and the others take it as it is.
 
     Logits come at the finest level that the architecture decodes; the enlargement that follows keeps the
@@ -46,11 +46,11 @@ class Smp(Decoder):
 
     Args:
         spec: Data and plan.
-        features: What the encoder declares.
-        architecture: One of smp's but DPT (``model/decoder=dpt``).
+        features: Features that the encoder declares.
+        architecture: Name in smp; any but DPT (``model/decoder=dpt``).
         attention: ``scse``, in the decoder of Unet and UnetPlusPlus; None without.
         settings: Further settings of the architecture, named as in smp (``decoder_channels``: coarse to
-            fine, of which the last hold where the encoder has fewer levels).
+            fine; the last ones are used where the encoder has fewer levels).
 
     Attributes:
         depth: The coarsest level.
@@ -72,29 +72,17 @@ class Smp(Decoder):
         attention: str | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        if spec.ndim != 2:
-            raise InputError(
-                f"decoder smp takes images of 2 spatial axes, the data has {spec.ndim}; choose a decoder for volumes: "
-                f"model/decoder=unet, upernet, segformer, dpt, ocr, mask_transformer or linear"
-            )
-        known = [name for name in ARCHITECTURES if name != "DPT"]
-        if architecture not in known:
-            more = "; DPT is model/decoder=dpt" if architecture == "DPT" else ""
-            raise InputError(
-                f"model.decoder.architecture={architecture} is unknown; {nearest_names(architecture, known)}{more}"
-            )
+        _check_settings(spec, architecture)
         super().__init__(spec, features, layout="pyramid")
-        at = _levels([f.stride for f in self.neck.features])
-        self.depth = max(at)
+        levels = _levels([f.stride for f in self.neck.features])
+        self.depth = max(levels)
         if self.depth < 1:
             raise InputError("decoder smp: got a single feature as fine as the image, expected coarser ones")
-        self.source = {level: min(i for i in at if i >= level) for level in _read(architecture, self.depth)}
-        if architecture in _TAKE_NONE and 1 not in at:
-            del self.source[1]
-        self.index = {level: i for i, level in enumerate(at)}
+        self.source = _sources(architecture, levels)
+        self.index = {level: i for i, level in enumerate(levels)}
         widths = [spec.in_channels, *([0] * self.depth)]
-        for level, given in self.source.items():
-            widths[level] = self.neck.features[self.index[given]].channels
+        for level, source in self.source.items():
+            widths[level] = self.neck.features[self.index[source]].channels
         net = _build(architecture, spec, widths, attention, dict(settings or {}))
         self.net: nn.Module = net.decoder
         self.head: nn.Module = net.segmentation_head
@@ -124,25 +112,53 @@ class Smp(Decoder):
         return self.head(self.net(levels))
 
 
-class _Given(nn.Module):
-    """What smp takes for an encoder: it declares the widths of levels, and is never run."""
+class _Widths(nn.Module):
+    """Stand-in for an encoder of smp: it declares the widths of levels, and is never run."""
 
     def __init__(self, widths: Sequence[int], depth: int, output_stride: int) -> None:
         super().__init__()
         self.out_channels, self.depth, self.output_stride = list(widths), depth, output_stride
 
     def set_in_channels(self, in_channels: int, pretrained: bool) -> None:
-        """The image is a level like others."""
+        """Nothing to do: the image is level 0."""
 
     def make_dilated(self, output_stride: int) -> None:
-        """Features are what they are."""
+        """Nothing to do: features are computed elsewhere."""
+
+
+def _check_settings(spec: ModelSpec, architecture: str) -> None:
+    """Raise on volumes, and on an architecture that has no decoder here."""
+    if spec.ndim != 2:
+        raise InputError(
+            f"decoder smp takes images of 2 spatial axes, the data has {spec.ndim}; choose a decoder for volumes: "
+            f"model/decoder=unet, upernet, segformer, dpt, ocr, mask_transformer or linear"
+        )
+    names = [name for name in ARCHITECTURES if name != "DPT"]
+    if architecture not in names:
+        hint = "; DPT is model/decoder=dpt" if architecture == "DPT" else ""
+        raise InputError(
+            f"model.decoder.architecture={architecture} is unknown; {nearest_names(architecture, names)}{hint}"
+        )
+
+
+def _sources(architecture: str, levels: Sequence[int]) -> dict[int, int]:
+    """By level that an architecture reads, the level whose feature it is taken from: itself, or the next coarser one.
+
+    Example:
+        >>> _sources("UPerNet", [3, 4]), _sources("Unet", [2, 3])
+        ({2: 3, 3: 3, 4: 4}, {2: 2, 3: 3})
+    """
+    sources = {read: min(i for i in levels if i >= read) for read in _levels_read(architecture, max(levels))}
+    if architecture in _TAKE_NONE and 1 not in levels:
+        del sources[1]
+    return sources
 
 
 @contextmanager
-def _lent(widths: Sequence[int]) -> Iterator[str]:
-    """Name of an encoder that smp knows for as long as a decoder is built on it."""
+def _registered(widths: Sequence[int]) -> Iterator[str]:
+    """Name of a stand-in encoder, registered in smp while a decoder is built on it."""
     name = "given"
-    smp.encoders.encoders[name] = {"encoder": _Given, "params": {"widths": widths}, "pretrained_settings": {}}
+    smp.encoders.encoders[name] = {"encoder": _Widths, "params": {"widths": widths}, "pretrained_settings": {}}
     try:
         yield name
     finally:
@@ -159,15 +175,15 @@ def _build(
     """
     depth = len(widths) - 1
     options = options_of(architecture, attention, settings, at="model.decoder.settings", fixed=_SET_HERE)
-    taken = inspect.signature(getattr(smp, architecture)).parameters
-    if "upsampling" in taken:
+    parameters = inspect.signature(getattr(smp, architecture)).parameters
+    if "upsampling" in parameters:
         options["upsampling"] = 1
-    default = taken["decoder_channels"].default if "decoder_channels" in taken else None
+    default = parameters["decoder_channels"].default if "decoder_channels" in parameters else None
     channels = options.get("decoder_channels", default)
     if isinstance(channels, Sequence):
         options["decoder_channels"] = list(channels)[-depth:]
     try:
-        with _lent(widths) as name:
+        with _registered(widths) as name:
             return getattr(smp, architecture)(
                 name, encoder_weights=None, encoder_depth=depth, in_channels=spec.in_channels,
                 classes=spec.out_channels, **options,
@@ -190,15 +206,15 @@ def _levels(strides: Sequence[tuple[Stride, ...]]) -> list[int]:
     """
     levels = [round(sum(log2(s) for s in stride) / len(stride)) for stride in strides]
     if len(set(levels)) < len(levels):
-        told = ", ".join(" x ".join(f"{float(s):g}" for s in stride) for stride in strides)
+        text = ", ".join(" x ".join(f"{float(s):g}" for s in stride) for stride in strides)
         raise InputError(
-            f"decoder smp: got features of strides {told}, expected each about twice the one before it; "
+            f"decoder smp: got features of strides {text}, expected each about twice the one before it; "
             f"choose others by model.encoder.indices, or model/decoder=unet"
         )
     return levels
 
 
-def _read(architecture: str, depth: int) -> list[int]:
+def _levels_read(architecture: str, depth: int) -> list[int]:
     """The levels that an architecture reads, without the image."""
     if architecture in ("DeepLabV3", "PSPNet"):
         return [depth]

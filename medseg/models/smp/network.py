@@ -80,28 +80,19 @@ class Smp(Network):
                 f"model.architecture={architecture} is unknown; {nearest_names(architecture, ARCHITECTURES)}"
             )
         _check_encoder(encoder)
-        options = options_of(architecture, attention, settings)
         patch = tuple(ceil(p / _STRIDE) * _STRIDE for p in spec.patch_shape)
-        try:
-            fixed = _sized(encoder) and architecture != "DPT"
-            if architecture == "DPT":
-                options |= {"img_size": patch, "dynamic_img_size": True, "num_classes": 0}
-            elif fixed:
-                options |= {"img_size": patch}
-            net = getattr(smp, architecture)(
-                encoder, encoder_weights=None, in_channels=spec.in_channels, classes=spec.out_channels, **options
-            )
-        except REFUSALS as error:
-            raise InputError(f"{name} can't be built with {options}: {error}") from error
-        stride = int(net.encoder.output_stride)
+        options = options_of(architecture, attention, settings)
+        net, fixed = _build(name, spec, architecture, encoder, patch, options)
+        stride, tokens = int(net.encoder.output_stride), 0
         if architecture == "DPT":
-            stride = lcm(stride, 2 ** (len(net.encoder.output_strides) + 1))
+            tokens = len(net.encoder.output_strides)
+            stride = lcm(stride, 2 ** (tokens + 1))
         super().__init__(spec.in_channels, (stride, stride), fixed_shape=patch if fixed else None)
         if not any(isinstance(m, nn.GroupNorm) for m in net.modules()):
             net = net.to(memory_format=torch.channels_last)
         self.net = net
         self._name = name
-        self._tokens = len(net.encoder.output_strides) if architecture == "DPT" else 0  # features beside tokens
+        self._tokens = tokens  # number of features that are tokens
         self._least, used = self._find_least(spec.in_channels)
         drop_idle(net, used)
 
@@ -135,14 +126,14 @@ class Smp(Network):
         """Features of the encoder without the image that smp puts first; tokens ``[b, n, c]`` of DPT come last."""
         self.check(image)
         with refuse_lone_cell(self._name, image.shape[2:]):
-            given = self.net.encoder(image)
+            features = self.net.encoder(image)
         if self._tokens:
-            grids, tokens = given
+            grids, tokens = features
             return [*grids, *(t for t in tokens if t is not None)]
-        return list(given[1:])
+        return list(features[1:])
 
     def decode(self, features: Sequence[Tensor], image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *s"]:
-        """Logits of each cell of ``image``, of which decoders ask for no more than the shape."""
+        """Logits of each cell of ``image``, of which decoders use the shape only."""
         with refuse_lone_cell(self._name, image.shape[2:]):
             if self._tokens:
                 grids, tokens = features[: self._tokens], features[self._tokens :]
@@ -155,7 +146,7 @@ class Smp(Network):
     def _find_least(self, channels: int) -> tuple[tuple[int, ...], set[str]]:
         """The smallest shape that runs, and the names of the parameters that are used.
 
-        Found without computing, from images that are not square.
+        Traced without computing, on images that are not square.
 
         Raises:
             InputError: None runs, or logits come at another resolution than the image.
@@ -163,17 +154,39 @@ class Smp(Network):
         reason = ""
         for multiple in _MULTIPLES:
             least = self.fixed_shape or tuple(multiple * d for d in self.divisor)
-            tried = self.fixed_shape or (least[0], least[1] + self.divisor[1])
+            shape = self.fixed_shape or (least[0], least[1] + self.divisor[1])
             try:
-                shape, used = trace(self.net, (1, channels, *tried))
+                logits, used = trace(self.net, (1, channels, *shape))
             except REFUSALS as error:
                 reason = str(error)
                 continue
-            if shape[2:] != tried:
-                reason = f"an image of shape {tried} gives logits of shape {shape[2:]}"
+            if logits[2:] != shape:
+                reason = f"an image of shape {shape} gives logits of shape {logits[2:]}"
                 break
             return least, used
         raise InputError(f"{self._name} does not work with these settings: {reason}")
+
+
+def _build(
+    name: str, spec: ModelSpec, architecture: str, encoder: str, patch: tuple[int, ...], options: dict[str, Any]
+) -> tuple[Any, bool]:
+    """The model of smp, and whether it takes the shape of the patch only.
+
+    Raises:
+        InputError: Settings that smp or timm reject.
+    """
+    try:
+        fixed = _sized(encoder) and architecture != "DPT"
+        if architecture == "DPT":
+            options |= {"img_size": patch, "dynamic_img_size": True, "num_classes": 0}
+        elif fixed:
+            options |= {"img_size": patch}
+        net = getattr(smp, architecture)(
+            encoder, encoder_weights=None, in_channels=spec.in_channels, classes=spec.out_channels, **options
+        )
+    except REFUSALS as error:
+        raise InputError(f"{name} can't be built with {options}: {error}") from error
+    return net, fixed
 
 
 def options_of(
@@ -184,35 +197,35 @@ def options_of(
     at: str = "model",
     fixed: Set[str] = frozenset(),
 ) -> dict[str, Any]:
-    """Arguments of smp's constructor; it would pass over a misspelt one in silence.
+    """Arguments of smp's constructor, checked: it ignores a misspelt one without a message.
 
     Args:
         architecture: One of ``ARCHITECTURES``.
         attention: ``scse`` or None.
         settings: Named as in smp.
-        at: Where they stand in the configuration.
+        at: Key of the configuration that holds them.
         fixed: Names that can't be set.
 
     Raises:
         InputError: A name that the architecture does not know, or attention that it does not take.
     """
-    taken = set(inspect.signature(getattr(smp, architecture)).parameters)
-    if attention is not None and ("decoder_attention_type" not in taken or attention != "scse"):
+    parameters = set(inspect.signature(getattr(smp, architecture)).parameters)
+    if attention is not None and ("decoder_attention_type" not in parameters or attention != "scse"):
         raise InputError(
             f"{at.removesuffix('.settings')}.attention={attention} for smp's {architecture}: expected scse, with Unet "
             f"or UnetPlusPlus, or null"
         )
-    known = taken - _SET_HERE - fixed
+    names = parameters - _SET_HERE - fixed
     for key in settings:
         if key == "encoder_weights" and key not in fixed:
             raise InputError("model.encoder_weights: weights of this network are random, none are loaded; leave it out")
-        if key not in known:
-            raise InputError(f"{at}.{key} is no setting of smp's {architecture}; {nearest_names(key, known)}")
+        if key not in names:
+            raise InputError(f"{at}.{key} is no setting of smp's {architecture}; {nearest_names(key, names)}")
     return dict(settings) if attention is None else {**settings, "decoder_attention_type": attention}
 
 
 def _check_encoder(encoder: str) -> None:
-    """Refuse an encoder that neither smp nor timm has."""
+    """Raise on an encoder that neither smp nor timm has."""
     if encoder.startswith("tu-"):
         if not timm.is_model(encoder[3:]):
             raise InputError(
@@ -226,8 +239,8 @@ def _check_encoder(encoder: str) -> None:
 
 def _sized(encoder: str) -> bool:
     """Whether an encoder is built for one image size, as timm declares it."""
-    told = timm.get_pretrained_cfg(encoder[3:]) if encoder.startswith("tu-") else None
-    return told is not None and bool(told.fixed_input_size)
+    config = timm.get_pretrained_cfg(encoder[3:]) if encoder.startswith("tu-") else None
+    return config is not None and bool(config.fixed_input_size)
 
 
 def nearest_names(name: str, names: Iterable[str]) -> str:

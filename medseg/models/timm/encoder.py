@@ -26,8 +26,8 @@ _MISFITS = (KeyError, ValueError, RuntimeError, TypeError, AttributeError, Index
 class Timm(Encoder):
     """A network of timm, without its classifier; 2D only.
 
-    Features are grids ``[b, c, *s]``, whatever the network computes with; of transformers with class or
-    register tokens, tokens with these ahead. The last feature of each stride is given; of a plain transformer,
+    Features are grids ``[b, c, *s]``, whatever the network computes with; token sequences, prefix
+    tokens first, of ViTs with class or register tokens. The last feature of each stride is taken; of a plain ViT,
     whose features are all of one stride, four at evenly spaced depths (blocks 2, 5, 8 and 11 of 12),
     normalised by its last layer, as DINOv2 does. Layers behind the last feature are left out.
 
@@ -37,8 +37,8 @@ class Timm(Encoder):
 
     Args:
         spec: Data and plan.
-        name: Of timm, with or without the tag of its weights (``vit_base_patch16_224.mae``).
-        indices: Which features, counted as timm does, negative from the end; None for those told above.
+        name: Name of timm's network, with or without the tag of its weights (``vit_base_patch16_224.mae``).
+        indices: Which features, counted as timm does, negative from the end; None for those above.
         norm: Whether each feature is normalised by the network's last layer; ``auto`` for those of plain
             transformers, where that layer keeps the width (SAM's neck does not).
         settings: Further arguments of timm's constructor, such as ``drop_path_rate``.
@@ -66,28 +66,22 @@ class Timm(Encoder):
         hub.check_name(name)
         if norm not in (True, False, "auto"):
             raise InputError(f"model.encoder.norm={norm}: expected true, false or auto")
-        found = probe.probe(spec, name, indices, norm, dict(settings or {}))
-        super().__init__(
-            spec,
-            found.features,
-            found.divisor,
-            fixed_shape=found.fixed_shape,
-            **loading,
-        )
-        self.name, self._settings = name, dict(found.settings)
-        self.net, self._taps = probe.create(name, spec.in_channels, found.settings, found.taps)
-        self._stem = found.stem
+        build = probe.probe(spec, name, indices, norm, dict(settings or {}))
+        super().__init__(spec, build.features, build.divisor, fixed_shape=build.fixed_shape, **loading)
+        self.name, self._settings = name, dict(build.settings)
+        self.net, self._selection = probe.create(name, spec.in_channels, build.settings, build.selection)
+        self._stem = build.stem
         self._whole: frozenset[str] = frozenset()  # names of the network with all its layers, once weights are read
 
     @property
     def indices(self) -> tuple[int, ...]:
-        """Of the features, counted as timm does."""
-        return self._taps.indices
+        """Indices of the features, counted as timm does."""
+        return self._selection.indices
 
     @property
     def norm(self) -> bool:
         """Whether features are normalised by the network's last layer."""
-        return self._taps.norm
+        return self._selection.norm
 
     @property
     def trunk(self) -> nn.Module:
@@ -97,9 +91,9 @@ class Timm(Encoder):
     @property
     def grids(self) -> Grids:
         """Tokens of the positions that the network holds: those of the size that it is built for."""
-        told = getattr(getattr(self.net, "patch_embed", None), "grid_size", None)
-        told = told or getattr(self.net, "tokens_spatial_shape", None)  # of Hiera
-        return Grids(grid=None if told is None else tuple(told))
+        size = getattr(getattr(self.net, "patch_embed", None), "grid_size", None)
+        size = size or getattr(self.net, "tokens_spatial_shape", None)  # of Hiera
+        return Grids(grid=None if size is None else tuple(size))
 
     @property
     def stem(self) -> str | tuple[str, ...] | None:
@@ -121,7 +115,7 @@ class Timm(Encoder):
     def rename(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The tensors of a file under timm's names.
 
-        The file may be one of timm (a whole classifier, or its ``features_only`` form), or one of the authors
+        The file may be one of timm (a full classifier, or its ``features_only`` form), or one of the authors
         of the network, as far as timm can read it. Shapes stay as in the file, but for the tables of relative
         positions that timm fits to the windows.
         """
@@ -142,10 +136,12 @@ class Timm(Encoder):
 
     def forward(self, image: Float[Tensor, "b c *s"]) -> list[Tensor]:
         """The declared features."""
-        return self._taps(self.net, image)
+        return self._selection(self.net, image)
 
 
-def _unless_resized(name: str, given: Tensor | None, converted: Tensor) -> Tensor:
-    """What timm made of a tensor, but the file's own where only the shape changed: it is ours to fit and account."""
-    resized = given is not None and given.shape != converted.shape and not name.endswith("relative_position_bias_table")
-    return given if resized else converted  # type: ignore[return-value]
+def _unless_resized(name: str, original: Tensor | None, converted: Tensor) -> Tensor:
+    """Timm's conversion of a tensor; the original where it was resized, as fitting and reporting are done here."""
+    resized = (
+        original is not None and original.shape != converted.shape and not name.endswith("relative_position_bias_table")
+    )
+    return original if resized else converted  # type: ignore[return-value]

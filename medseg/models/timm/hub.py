@@ -1,4 +1,4 @@
-"""What timm has: names, tags, and weights that it downloads."""
+"""Names, tags and weights of timm."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from medseg.weights.nested import weights_in
 from medseg.weights.pretrained import Pretrained, read
 
 _RGB = (Channel("R", wavelength_nm=640.0), Channel("G", wavelength_nm=550.0), Channel("B", wavelength_nm=470.0))
-"""Of photographs, with the wavelengths at which their filters are most open."""
+"""Channels of photographs, with the wavelengths at which their filters transmit most."""
 _PHOTOGRAPH = 255.0
-"""The largest value of a photograph's file, which is 1 to the networks of timm."""
+"""Largest value in a file of a photograph; timm's networks scale it to 1."""
 
 
 def check_name(name: str) -> None:
-    """Refuse a network that timm does not have, or weights of it that it does not know.
+    """Raise on a network that timm does not have, or on an unknown tag of its weights.
 
     Raises:
         InputError: Names the nearest networks, or the tags that there are.
@@ -30,12 +30,13 @@ def check_name(name: str) -> None:
     if not timm.is_model(architecture):
         near = difflib.get_close_matches(architecture, timm.list_models(), n=3, cutoff=0.0)
         raise InputError(f"model.encoder.name={name} is no network of timm; the nearest are {', '.join(near)}")
-    if tag and f"{architecture}.{tag}" not in (known := _tagged(architecture)):
-        told = f"there are {', '.join(known)}" if known else "it has no weights; leave the tag out"
-        raise InputError(f"model.encoder.name={name}: {architecture} has no weights tagged {tag}; {told}")
+    if tag and f"{architecture}.{tag}" not in (names := _tagged(architecture)):
+        hint = f"there are {', '.join(names)}" if names else "it has no weights; leave the tag out"
+        raise InputError(f"model.encoder.name={name}: {architecture} has no weights tagged {tag}; {hint}")
 
 
 def _tagged(architecture: str) -> list[str]:
+    """Names with the tags of all weights of a network."""
     names: list[str] = timm.list_pretrained(f"{architecture}.*")
     return names
 
@@ -44,33 +45,33 @@ def fetch(name: str) -> Pretrained:
     """The weights that timm has under a name, from the cache or downloaded, and the images they are for.
 
     Args:
-        name: A network, for the first of its weights; or network and tag.
+        name: Name of a network, for its default weights; or network and tag.
 
     Raises:
         InputError: There are none, or they are not in the cache and can't be downloaded.
     """
-    told = timm.get_pretrained_cfg(name)
-    if told is None or not told.has_weights:
-        known = _tagged(name.partition(".")[0])
-        way = f"choose model.encoder.name={known[0]}" if known else "give a file instead, model.encoder.weights=FILE"
-        raise InputError(f"model.encoder.weights=pretrained: timm has no weights of {name}; {way}")
-    found = _from_hub(told) if told.hf_hub_id else _from_address(told.url)
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.has_weights:
+        names = _tagged(name.partition(".")[0])
+        hint = f"choose model.encoder.name={names[0]}" if names else "give a file instead, model.encoder.weights=FILE"
+        raise InputError(f"model.encoder.weights=pretrained: timm has no weights of {name}; {hint}")
+    pretrained = _from_hub(config) if config.hf_hub_id else _from_address(config.url)
     return replace(
-        found,
-        channels=_RGB if told.input_size[0] == len(_RGB) else (),
-        mean=tuple(told.mean),
-        std=tuple(told.std),
+        pretrained,
+        channels=_RGB if config.input_size[0] == len(_RGB) else (),
+        mean=tuple(config.mean),
+        std=tuple(config.std),
         scale=_PHOTOGRAPH,
     )
 
 
-def _from_hub(told: Any) -> Pretrained:
-    """From the hub of Hugging Face, where timm keeps most."""
-    return read(hub.PREFIX + told.hf_hub_id + (f"/{told.hf_hub_filename}" if told.hf_hub_filename else ""))
+def _from_hub(config: Any) -> Pretrained:
+    """Weights on the hub of Hugging Face, which has most of timm's."""
+    return read(hub.PREFIX + config.hf_hub_id + (f"/{config.hf_hub_filename}" if config.hf_hub_filename else ""))
 
 
 def _from_address(url: str) -> Pretrained:
-    """From where the authors keep them; nothing in the file is executed.
+    """Weights at the authors' own address; nothing in the file is executed.
 
     Raises:
         InputError: They can't be downloaded.

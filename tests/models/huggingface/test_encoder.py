@@ -349,7 +349,7 @@ def test_hub_without_network_names_the_file_option(monkeypatch):
 @pytest.mark.parametrize(
     "settings, told",
     [
-        ({"family": "dino2"}, "model.encoder.family=dino2 is none that can be had; the nearest are dinov2"),
+        ({"family": "dino2"}, "model.encoder.family=dino2 is unknown; the nearest are dinov2"),
         ({"family": "swin", "size": "giant"}, "model.encoder.size=giant: expected a size of swin, tiny, small, base"),
         ({"family": "dinov2", "config": {"hidden_sise": 8}}, "hidden_sise is no setting of dinov2; the nearest"),
         ({"family": "dinov2", "config": {"hidden_size": "wide"}}, "model.encoder.config does not make a dinov2: "),
