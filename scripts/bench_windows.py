@@ -10,7 +10,7 @@ windows of all bands in one process and one thread; the sides take turns window 
     torchgeo          windows of RandomGeoSampler, drawn beforehand, from a RasterDataset: raw float32
     Source.read       raw uint16, errors told, the window checked
     Source.read_valid and which cells hold data
-    OpenCase.read     float32, channels by name, NaN refused
+    CaseReader.read     float32, channels by name, NaN refused
     FiledCase.read    normalised: what training gets with data.store=false
     StoredCase.read   the same from the patch store: what training gets with data.store=true
 
@@ -42,7 +42,7 @@ from medseg.data.case import Case
 from medseg.data.preprocessing.normalise import Normalisation
 from medseg.data.preprocessing.preprocess import Preprocess
 from medseg.data.preprocessing.windows import prepared_windows
-from medseg.data.reading.open_case import OpenCase
+from medseg.data.reading.open_case import CaseReader
 from medseg.data.reading.options import Reading
 from medseg.data.store.stored_case import StoredCase, write_case
 from medseg.data.store.streamed_case import FiledCase
@@ -88,8 +88,8 @@ def sides(path: Path, folder: Path, args: argparse.Namespace) -> dict[str, list[
         os.link(path, folder / f"{name}.tif")
         return folder / f"{name}.tif"
 
-    def opening(name: str) -> OpenCase:
-        return OpenCase(Case("scene", (link(name),), None, "scene"), SPEC, Reading(nonfinite="mask"))
+    def opening(name: str) -> CaseReader:
+        return CaseReader(Case("scene", (link(name),), None, "scene"), SPEC, Reading(nonfinite="mask"))
 
     opened = opening("opened")
     preprocess, patch = Preprocess(None, RULES), (args.window, args.window)
@@ -115,7 +115,7 @@ def sides(path: Path, folder: Path, args: argparse.Namespace) -> dict[str, list[
         "torchgeo": [lambda q=q: dataset[q] for q in queries],
         "Source.read": [lambda b=b: source.read(b) for b in boxes],
         "Source.read_valid": [lambda b=b: valid_too.read_valid(b) for b in boxes],
-        "OpenCase.read": [lambda b=b: opened.read(b) for b in boxes],
+        "CaseReader.read": [lambda b=b: opened.read(b) for b in boxes],
         "FiledCase.read": [lambda b=b: filed.read(b) for b in boxes],
         "StoredCase.read": [lambda b=b: store.read(b) for b in boxes],
     }

@@ -18,7 +18,7 @@ from medseg.data.case import Case
 from medseg.data.preprocessing.preprocess import Preprocess
 from medseg.data.preprocessing.windows import prepared_windows
 from medseg.data.problems import Problems
-from medseg.data.reading.open_case import OpenCase
+from medseg.data.reading.open_case import CaseReader
 from medseg.data.sampling.collate import collate_case, collate_windows
 from medseg.data.sampling.patch_dataset import LARGEST, CaseDataset, PatchDataset, StepLoader, StepSampler
 from medseg.data.sampling.workers import processes
@@ -66,7 +66,7 @@ class DataModule(LightningDataModule):
         *,
         train_cases: Sequence[Case],
         val_cases: Sequence[Case],
-        open: Callable[[Case], OpenCase],
+        open: Callable[[Case], CaseReader],
         reading: Mapping[str, Any],
         spec: DataSpec,
         preprocess: Preprocess,

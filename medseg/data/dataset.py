@@ -9,7 +9,7 @@ from typing import Any
 from medseg.data.case import Case as Case
 from medseg.data.case import first_five as first_five
 from medseg.data.case import refuse as refuse
-from medseg.data.reading.open_case import OpenCase
+from medseg.data.reading.open_case import CaseReader
 from medseg.data.reading.options import Reading
 from medseg.errors import InputError
 from medseg.labels import LabelTable
@@ -47,9 +47,9 @@ class Dataset(ABC):
         """Normalisation scheme of each channel."""
         return tuple(normalisation_scheme(c.name) for c in self.spec.channels)
 
-    def open(self, case: Case) -> OpenCase:
+    def open(self, case: Case) -> CaseReader:
         """Open one case with the settings of this dataset, to read it whole or in windows."""
-        return OpenCase(case, self.spec, self.reading)
+        return CaseReader(case, self.spec, self.reading)
 
     def read(self, case: Case) -> Sample:
         """Read one whole case."""

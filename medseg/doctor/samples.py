@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Shaped
 
-from medseg.data.reading.open_case import OpenCase
+from medseg.data.reading.open_case import CaseReader
 from medseg.formats.source import Source
 from medseg.geometry.box import Box
 
@@ -21,7 +21,7 @@ class SampleSource(Source):
         what: Which of them.
     """
 
-    def __init__(self, opened: OpenCase, what: Literal["image", "label"]) -> None:
+    def __init__(self, opened: CaseReader, what: Literal["image", "label"]) -> None:
         spec = opened.spec
         self.path, self.grid = opened.case.images[0], opened.grid
         names = tuple(c.name for c in spec.channels)

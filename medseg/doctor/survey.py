@@ -15,7 +15,7 @@ from medseg.data.case import Case
 from medseg.data.dataset import Dataset
 from medseg.data.layout.dates import shown
 from medseg.data.preprocessing.windows import tiles
-from medseg.data.reading.open_case import OpenCase
+from medseg.data.reading.open_case import CaseReader
 from medseg.data.reading.options import Reading
 from medseg.doctor.contents import ChannelFacts, ChannelTally, LabelFacts, LabelTally, countable, parts_of
 from medseg.doctor.headers import Header, headers_of
@@ -124,7 +124,7 @@ def case_headers(dataset: Dataset, case: Case, *, test: bool) -> CaseFacts:
     return CaseFacts(case, test, headers, refusal)
 
 
-def _of_sample(opened: OpenCase) -> tuple[Header, ...]:
+def _of_sample(opened: CaseReader) -> tuple[Header, ...]:
     """Headers of a case that only its dataset can read."""
     case = opened.case
     image = Header(case.images[0], "image", SampleSource(opened, "image"))

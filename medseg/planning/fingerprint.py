@@ -18,7 +18,7 @@ from medseg.data.dataset import Dataset
 from medseg.data.preprocessing.preprocess import content_box, crop, to_canonical
 from medseg.data.preprocessing.windows import tiles
 from medseg.data.problems import Problems
-from medseg.data.reading.open_case import OpenCase
+from medseg.data.reading.open_case import CaseReader
 from medseg.data.store.content_hash import Digests, content_key
 from medseg.errors import InputError
 from medseg.labels import IGNORE, LabelTable
@@ -145,7 +145,7 @@ def case_facts(sample: Sample, n_classes: int, *, draw: int, seed: int) -> CaseF
     )
 
 
-def scene_facts(opened: OpenCase, *, draw: int, seed: int) -> CaseFacts:
+def scene_facts(opened: CaseReader, *, draw: int, seed: int) -> CaseFacts:
     """Facts of one scene or 2D image, read window by window.
 
     Args:
@@ -296,7 +296,7 @@ def _pooled_cells(spec: DataSpec) -> int:
     return CELLS_POOLED if spec.ndim == 3 else _SCENE_CELLS
 
 
-def _facts(opened: OpenCase, draw: int, seed: int) -> CaseFacts:
+def _facts(opened: CaseReader, draw: int, seed: int) -> CaseFacts:
     if opened.spec.ndim == 3:
         facts = case_facts(opened.read(), opened.spec.labels.n_classes, draw=draw, seed=seed)
     else:

@@ -10,7 +10,7 @@ import torch
 
 from medseg import checkpoint
 from medseg.checkpoint import Checkpoint
-from medseg.data.reading.options import Reading
+from medseg.data.reading.options import ReadOptions
 from medseg.errors import InputError
 from medseg.factory import trust as trusted
 from medseg.factory.stored import Held, rebuilt
@@ -42,7 +42,7 @@ def predictor(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` and so on.
         flips: Average over mirrored images; None does as the training's configuration says.
         overlap: Least share of a window that its neighbour covers; None does as the training's configuration says.
-        data: Fields of ``Reading`` for the new images, instead of the training's.
+        data: Fields of ``ReadOptions`` for the new images, instead of the training's.
         probabilities: Of scenes, write a file of probabilities in addition to each label file.
         mosaic: Take the files of a case as tiles of one scene, not as its channels.
         series: SeriesInstanceUID to take from folders of DICOM slices that hold several series.
@@ -69,7 +69,7 @@ def predictor(
     place = device_of(device)
     trained = short_precision(cfg.trainer.precision)
     able = short_precision(precision_of(torch.device(place).type))
-    reading = Reading.of(**dict(held.data) | dict(data or {}))
+    reading = ReadOptions.from_config(**dict(held.data) | dict(data or {}))
     with checkpoint.damaged(path):
         net = rebuilt(held, loaded.network_state)
         tiles = build_tiling(cfg, held.plan, held.spec, trained if trained == able else "fp32")

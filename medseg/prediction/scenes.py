@@ -16,7 +16,7 @@ from medseg import formats
 from medseg.data.preprocessing.normalise import ImageStats
 from medseg.data.preprocessing.preprocess import Preprocess
 from medseg.data.preprocessing.windows import image_stats, tiles
-from medseg.data.reading.open_case import OpenCase
+from medseg.data.reading.open_case import CaseReader
 from medseg.formats.sink import RasterSink, class_nodata
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
@@ -33,7 +33,7 @@ def streams(target: Path, prepare: Preprocess) -> bool:
 
 def stream_scene(
     predictor: Predictor[Preprocess],
-    opened: OpenCase,
+    opened: CaseReader,
     target: Path,
     like: Path,
     *,
@@ -77,7 +77,7 @@ def stream_scene(
         sink.finish(labels=labels)
 
 
-def ready_windows(opened: OpenCase, prepare: Preprocess, patch: tuple[int, ...]) -> ReadReady:
+def ready_windows(opened: CaseReader, prepare: Preprocess, patch: tuple[int, ...]) -> ReadReady:
     """Windows of a scene, ready for the network; statistics of the whole scene are taken first, if it needs them."""
     stats: list[ImageStats] | None = None
     if prepare.per_image:
@@ -113,7 +113,7 @@ def wide_enough(labels: LabelTable, nodata: int) -> np.dtype[Any]:
     return np.promote_types(labels.saved_dtype, np.min_scalar_type(nodata))
 
 
-def _read_from(opened: OpenCase) -> list[object]:
+def _read_from(opened: CaseReader) -> list[object]:
     """Names, sizes and times of the files of a scene, and how they are read."""
     stats = [(path, path.stat()) for path in opened.case.files]
     return [opened.reading.to_dict(), *([str(path.resolve()), stat.st_size, stat.st_mtime_ns] for path, stat in stats)]

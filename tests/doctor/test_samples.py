@@ -7,7 +7,7 @@ import numpy as np
 
 from medseg.data.case import Case
 from medseg.data.dataset import Dataset
-from medseg.data.reading.open_case import OpenCase
+from medseg.data.reading.open_case import CaseReader
 from medseg.doctor import examine
 from medseg.doctor.samples import SampleSource
 from medseg.sample import DataSpec
@@ -30,7 +30,7 @@ class Listed(Dataset):
     def cases(self) -> list[Case]:
         return [replace(c, images=(c.images[0].with_suffix(".json"),)) for c in self._files.cases()]
 
-    def open(self, case: Case) -> OpenCase:
+    def open(self, case: Case) -> CaseReader:
         return self._files.open(replace(case, images=(case.images[0].with_suffix(".tif"),)))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from medseg.data.preprocessing.normalise import ImageStats, by_channel
 from medseg.data.preprocessing.preprocess import Preprocess, Trace
-from medseg.data.reading.open_case import OpenCase
+from medseg.data.reading.open_case import CaseReader
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
 from medseg.sample import Sample
@@ -28,7 +28,7 @@ def tiles(shape: Sequence[int], patch: Sequence[int], dates: int = 0) -> list[Bo
     return [Box.at(start, steps).clip(shape) for start in starts]
 
 
-def image_stats(opened: OpenCase, boxes: Sequence[Box]) -> list[ImageStats]:
+def image_stats(opened: CaseReader, boxes: Sequence[Box]) -> list[ImageStats]:
     """Statistics of each channel of one case over its valid cells (and all dates), window by window."""
     parts: list[list[tuple[int, ImageStats]]] = [[] for _ in opened.spec.channels]
     for box in boxes:
@@ -40,7 +40,7 @@ def image_stats(opened: OpenCase, boxes: Sequence[Box]) -> list[ImageStats]:
 
 
 def prepared_windows(
-    opened: OpenCase, preprocess: Preprocess, patch: Sequence[int]
+    opened: CaseReader, preprocess: Preprocess, patch: Sequence[int]
 ) -> tuple[Iterator[tuple[Box, Sample]], Grid, Trace]:
     """(windows of the prepared case, its grid, what undoes the preparation).
 

@@ -1,4 +1,4 @@
-"""Open a case: its files held to what the dataset declares, read whole or in windows."""
+"""CaseReader: the files of a case, checked against the declaration of the dataset; read complete or in windows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ROUNDED = "label values are not quite integers and were rounded"
 _SHEARED = "axes are not at right angles (sheared affine): rotations and distances take them as if they were"
 
 
-class OpenCase:
+class CaseReader:
     """One case whose headers have been read and checked; cells are read on demand.
 
     A volume of a single or few slices is read like any other: patches pad it. So is a case without any

@@ -47,7 +47,7 @@ class Leak:
 
 @runtime_checkable
 class Opened(Protocol):
-    """A case whose cells can be read; ``medseg.data.reading.open_case.OpenCase`` is one."""
+    """A case whose cells can be read; ``medseg.data.reading.open_case.CaseReader`` is one."""
 
     grid: Grid
 

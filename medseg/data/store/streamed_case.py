@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.data.preprocessing.preprocess import Preprocess
-from medseg.data.reading.open_case import OpenCase
+from medseg.data.reading.open_case import CaseReader
 from medseg.data.store.stored_case import StoredCase
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
@@ -27,7 +27,7 @@ class FiledCase:
     """
 
     index: StoredCase
-    opened: OpenCase
+    opened: CaseReader
     preprocess: Preprocess
 
     @property

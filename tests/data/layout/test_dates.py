@@ -16,7 +16,7 @@ from medseg.data.layout.dates import Dates, dated, day_of
 from medseg.data.preprocessing.normalise import ImageStats, Normalisation
 from medseg.data.preprocessing.preprocess import Preprocess
 from medseg.data.preprocessing.windows import image_stats, prepared_windows, tiles
-from medseg.data.reading.open_case import OpenCase
+from medseg.data.reading.open_case import CaseReader
 from medseg.data.reading.options import Reading
 from medseg.data.sampling.collate import collate_windows
 from medseg.data.sampling.patch_dataset import CaseDataset, Window
@@ -286,16 +286,16 @@ def test_a_file_whose_bands_are_no_multiple_of_its_dates_is_told(tmp_path: Path)
     spec = DataSpec(dataset(tmp_path)._spec.channels, dataset(tmp_path)._spec.labels, 2, dates=3)
     case = dated(Case("a", (tmp_path / "a.tif",), None, "a"), Dates(in_file=3))
     with pytest.raises(InputError, match=r"case a: 7 band\(s\) in .*a.tif, expected a multiple of its 3 dates"):
-        OpenCase(case, spec, Reading.of(dates={"in_file": 3}))
+        CaseReader(case, spec, Reading.of(dates={"in_file": 3}))
 
 
 def test_series_and_single_images_are_not_taken_for_each_other(tmp_path: Path) -> None:
     source = dataset(write_series(tmp_path))
     case = source.cases()[0]
     with pytest.raises(InputError, match=r"case a: 3 dates in .* where no time axis was declared"):
-        OpenCase(case, replace(source.spec, dates=0), source.reading)
+        CaseReader(case, replace(source.spec, dates=0), source.reading)
     with pytest.raises(InputError, match=r"case a: no dates in .*, expected a time series of up to 3"):
-        OpenCase(replace(case, days=()), source.spec, source.reading)
+        CaseReader(replace(case, days=()), source.spec, source.reading)
 
 
 def test_files_of_new_images_are_put_in_order(tmp_path: Path) -> None:

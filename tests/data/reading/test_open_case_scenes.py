@@ -9,7 +9,7 @@ import pytest
 
 from medseg import formats
 from medseg.data.case import Case
-from medseg.data.reading.open_case import OpenCase
+from medseg.data.reading.open_case import CaseReader
 from medseg.data.reading.options import Reading
 from medseg.errors import InputError
 from medseg.geometry.box import Box
@@ -58,7 +58,7 @@ def read(
     **case: Any,
 ) -> Sample:
     files = (image,) if isinstance(image, Path) else tuple(image)
-    return OpenCase(Case("a", files, label, "g", **case), spec_of(*(channels or BANDS)), reading).read()
+    return CaseReader(Case("a", files, label, "g", **case), spec_of(*(channels or BANDS)), reading).read()
 
 
 def shifted(rows: float, columns: float, shape: Sequence[int] = SHAPE, **more: Any) -> Grid:
@@ -89,7 +89,7 @@ def test_bands_of_several_files_join(tmp_path: Path) -> None:
 
 def test_a_window_is_the_slice_of_the_whole(tmp_path: Path) -> None:
     case = Case("a", (scene(tmp_path, image_of()),), mask(tmp_path), "g", box=Box((2, 3), (11, 15)))
-    opened = OpenCase(case, spec_of(*BANDS), SCENE)
+    opened = CaseReader(case, spec_of(*BANDS), SCENE)
     assert opened.shape == (9, 12)
     part = opened.read(Box((1, 2), (5, 9)))
     np.testing.assert_array_equal(part.image, image_of()[:, 3:7, 5:12])
@@ -149,11 +149,11 @@ def test_undeclared_nodata_of_a_mask_is_ignored(tmp_path: Path) -> None:
 
 def test_mask_shifted_by_half_a_cell_is_aligned_and_told(tmp_path: Path) -> None:
     case = Case("a", (scene(tmp_path, image_of()),), mask(tmp_path, grid=shifted(0.4, 0.4)), "g")
-    opened = OpenCase(case, spec_of(*BANDS), SCENE)
+    opened = CaseReader(case, spec_of(*BANDS), SCENE)
     np.testing.assert_array_equal(opened.read().label, INDEX[LABEL])
     assert "lies 0.566 cells off; aligned to the nearest cells" in opened.notes[0]
     with pytest.raises(InputError, match=r"mask\.tif does not lie on the grid of .*displaced by up to 0\.566"):
-        OpenCase(case, spec_of(*BANDS), Reading(nonfinite="mask"))
+        CaseReader(case, spec_of(*BANDS), Reading(nonfinite="mask"))
 
 
 def test_mask_of_another_size_is_unknown_where_it_is_not(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from medseg.data.case import Case
-from medseg.data.reading.open_case import OpenCase
+from medseg.data.reading.open_case import CaseReader
 from medseg.data.reading.options import Reading
 from medseg.errors import InputError
 from medseg.geometry.box import Box
@@ -34,12 +34,12 @@ def save(path: Path, array: np.ndarray, order: Any = None, affine: np.ndarray = 
     return path
 
 
-def opened(tmp_path: Path, label: Path, spec: DataSpec = SPEC, *more: Path, **settings: Any) -> OpenCase:
+def opened(tmp_path: Path, label: Path, spec: DataSpec = SPEC, *more: Path, **settings: Any) -> CaseReader:
     image = tmp_path / "image.nii"
     if not image.exists():
         save(image, IMAGE)
     valid = settings.pop("valid", None)
-    return OpenCase(Case("a", (image, *more), label, "a", valid=valid), spec, Reading(**settings))
+    return CaseReader(Case("a", (image, *more), label, "a", valid=valid), spec, Reading(**settings))
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=lambda o: "".join(nib.orientations.ornt2axcodes(o)))

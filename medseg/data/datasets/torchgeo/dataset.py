@@ -18,7 +18,7 @@ from medseg.data.datasets.torchgeo.recipe import Recipe
 from medseg.data.datasets.torchgeo.sample_index import named, sample_cases, sample_sources
 from medseg.data.datasets.torchgeo.samples import Cells, Samples, forget
 from medseg.data.layout.dates import Dates
-from medseg.data.reading.open_case import OpenCase
+from medseg.data.reading.open_case import CaseReader
 from medseg.data.reading.options import Reading
 from medseg.data.splits.folds import grouped
 from medseg.errors import InputError
@@ -167,13 +167,13 @@ class TorchgeoDataset(Dataset):
         """Cases of ``test``, with or without masks."""
         return sorted(self._cases_of("test"), key=lambda case: case.id) if "test" in self._samples else []
 
-    def open(self, case: Case) -> OpenCase:
+    def open(self, case: Case) -> CaseReader:
         """Open a case: its files, or its sample."""
         if self._from_files:
             return super().open(case)
         part = next((p for p in self._samples if p and case.id.startswith(f"{p}_")), "")
         image, label = sample_sources(self._samples[part], case)
-        return OpenCase(case, self.spec, self.reading, sources=[image], label=label)
+        return CaseReader(case, self.spec, self.reading, sources=[image], label=label)
 
     def _cases_of(self, part: str) -> list[Case]:
         samples, prefix = self._samples[part], f"{part}_" if part else ""
