@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.modules import module as registry
 
 from medseg.checkpoint import RunMetadata
-from medseg.data.layout.patterns import FileNames
-from medseg.data.reading.options import Reading
+from medseg.data.layout.patterns import FilePatterns
+from medseg.data.reading.options import ReadOptions
 from medseg.errors import InputError
 from medseg.factory.instantiate import instantiate
 from medseg.factory.network import network
@@ -44,7 +44,7 @@ class Held:
     Attributes:
         config: Of the training: ``model``, ``finetuning``, ``temporal``, and of ``inference``, ``trainer`` and
             ``transform`` what windows need.
-        data: ``cfg.data`` of the training, of which ``Reading.of`` takes its fields.
+        data: ``cfg.data`` of the training, of which ``ReadOptions.from_config`` takes its fields.
         spec: Channels, labels, axes.
         plan: Patch, spacing, normalisation.
         folders: Sub-folders that images came from; empty where the dataset names none.
@@ -56,7 +56,7 @@ class Held:
     spec: DataSpec
     plan: Plan
     folders: tuple[str, ...]
-    names: FileNames | None
+    names: FilePatterns | None
 
     @classmethod
     def of(cls, metadata: RunMetadata) -> Held:
@@ -173,7 +173,7 @@ def _turning(transform: Mapping[str, Any], key: str) -> dict[str, Any] | None:
 
 
 def _check_reading(data: Mapping[str, Any]) -> None:
-    """Hold the fields of ``Reading`` to their kinds, which ``Reading.of`` takes for granted."""
+    """Hold the fields of ``ReadOptions`` to their kinds, which ``ReadOptions.from_config`` takes for granted."""
     given = {key: value for key, value in data.items() if value is not None}
     for key in ("nonfinite", "other_grid", "other_crs", "attribute", "layer"):
         text(given.get(key, ""), f"data.{key}")
@@ -190,14 +190,14 @@ def _check_reading(data: Mapping[str, Any]) -> None:
     for key in ("slots", "in_file"):
         whole(1 if dates.get(key) is None else dates[key], f"data.dates.{key}", 1, 1_000_000)
     text("" if dates.get("pattern") is None else dates["pattern"], "data.dates.pattern")
-    Reading.of(**data)
+    ReadOptions.from_config(**data)
 
 
-def _file_names(stored: object) -> FileNames:
+def _file_names(stored: object) -> FilePatterns:
     patterns = mapped(stored, "data.names")
     for key, value in patterns.items():
         for pattern in listed(
             [] if value is None else [value] if isinstance(value, str) else value, f"data.names.{key}"
         ):
             text(pattern, f"data.names.{key}")
-    return FileNames.of(patterns)
+    return FilePatterns.from_config(patterns)

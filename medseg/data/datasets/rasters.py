@@ -13,7 +13,7 @@ from medseg.data.case import Case
 from medseg.data.dataset import Dataset, unlabelled_table
 from medseg.data.layout.dates import Dates
 from medseg.data.layout.pairing import by_stem
-from medseg.data.layout.patterns import FileNames
+from medseg.data.layout.patterns import FilePatterns
 from medseg.data.reading.options import Reading
 from medseg.data.splits.folds import grouped
 from medseg.errors import InputError
@@ -45,7 +45,7 @@ class RastersDataset(Dataset):
         test_images: Sub-folder of images for the test set, or several.
         test_masks: Sub-folder of their masks.
         test_valid: Sub-folder of their validity masks.
-        names: Patterns for the files instead of the sub-folders, see ``FileNames``; several for images whose
+        names: Patterns for the files instead of the sub-folders, see ``FilePatterns``; several for images whose
             bands lie in several files.
         sensor: Whose bands the channels are, for wavelengths: ``sentinel2`` and so on.
         wavelengths_nm: By channel name, where the table of sensors does not know it.
@@ -93,7 +93,7 @@ class RastersDataset(Dataset):
         self.reading = reading
         self.groups = groups
         self._endings = endings[kind]
-        self.names = FileNames.of(names) if names else None
+        self.names = FilePatterns.from_config(names) if names else None
         if self.names and reading.dates:
             raise InputError("got both data.names and data.dates; names find one image a case, dates several; drop one")
         if labels is None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from medseg.data.dataset import Case, Dataset, named_channels, unlabelled_table
 from medseg.data.layout.pairing import pair
-from medseg.data.layout.patterns import FileNames
+from medseg.data.layout.patterns import FilePatterns
 from medseg.data.reading.options import Nonfinite, Reading
 from medseg.data.splits.folds import grouped
 from medseg.errors import InputError
@@ -33,7 +33,7 @@ class VolumesDataset(Dataset):
         images: Sub-folder of the images.
         label_folder: Sub-folder of the labels; None for images to pretrain on.
         test_images: Sub-folder of images without labels, for prediction after training.
-        names: Patterns for the files instead of the sub-folders, see ``FileNames``; an image pattern a channel.
+        names: Patterns for the files instead of the sub-folders, see ``FilePatterns``; an image pattern a channel.
         regions_class_order: Raw value painted by each region, where ``labels`` declares regions.
         merge: Take several raw values of a name as one class, not as a region.
         pairs: (left, right) class names that a mirror across the body exchanges, see ``LabelTable.declare``.
@@ -69,7 +69,7 @@ class VolumesDataset(Dataset):
         self.root = Path(root)
         self.name = name or self.root.name
         self.images, self.label_folder, self.test_images = images, label_folder, test_images
-        self.names = FileNames.of(names) if names else None
+        self.names = FilePatterns.from_config(names) if names else None
         if labels is None:
             self.label_folder = None
             self.names = self.names and replace(self.names, label=None, test_label=None)

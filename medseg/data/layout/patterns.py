@@ -1,4 +1,4 @@
-"""File names: which files of a folder tree are the image, label and field of view of a case, told by patterns."""
+"""FilePatterns: which files of a folder tree are the image, label and field of view of a case."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Found = dict[str, Path]
 
 
 @dataclass(frozen=True)
-class FileNames:
+class FilePatterns:
     r"""Patterns for the files of cases, so that a dataset is read in the layout in which it is published.
 
     Each is a regular expression for the whole path of a file below the dataset's folder, with ``/`` between
@@ -32,7 +32,7 @@ class FileNames:
         test_valid: Likewise.
 
     Example:
-        >>> FileNames.of({"image": r"(?P<case>case_\d+)/imaging\.nii\.gz"}).image
+        >>> FilePatterns.from_config({"image": r"(?P<case>case_\d+)/imaging\.nii\.gz"}).image
         ('(?P<case>case_\\d+)/imaging\\.nii\\.gz',)
     """
 
@@ -44,7 +44,7 @@ class FileNames:
     test_valid: str | None = None
 
     @classmethod
-    def of(cls, settings: Mapping[str, str | Sequence[str] | None]) -> FileNames:
+    def from_config(cls, settings: Mapping[str, str | Sequence[str] | None]) -> FilePatterns:
         """From ``data.names``.
 
         Raises:
@@ -109,7 +109,7 @@ class FileNames:
         paths = _below(root)
         for patterns in (self.image, self.test_image):
             if any(_compiled(pattern, "image").fullmatch(path) for pattern in patterns for path in paths):
-                return FileNames(image=patterns).cases(root)
+                return FilePatterns(image=patterns).cases(root)
         return []
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from medseg.data.layout.dates import Dates
 from medseg.data.layout.pairing import by_stem, pair
-from medseg.data.layout.patterns import FileNames
+from medseg.data.layout.patterns import FilePatterns
 from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
 
@@ -116,7 +116,7 @@ def test_labels_with_something_added_are_told_how_to_pair(images: list[str], end
         paired(tmp_path, images, [f"a_seg{end or '.nrrd'}", f"b_seg{end or '.nrrd'}"])
     override = str(refused.value).partition("'")[2].partition("' pairs them")[0]
     cfg = compose("train", ["data=volumes", "data.channels=[MR]", "data.labels={a: 0, b: 1}", override])
-    cases = FileNames.of(cfg.data.names).cases(tmp_path)
+    cases = FilePatterns.from_config(cfg.data.names).cases(tmp_path)
     assert [(c.id, c.images[0].name, c.label and c.label.name.partition(".")[0]) for c in cases] == [
         ("a", images[0], "a_seg"), ("b", images[1], "b_seg"),
     ]  # fmt: skip

@@ -4,7 +4,7 @@ import pytest
 
 from medseg.data.datasets.rasters import RastersDataset
 from medseg.data.layout.dates import Dates
-from medseg.data.layout.patterns import FileNames
+from medseg.data.layout.patterns import FilePatterns
 from medseg.data.reading.options import Reading
 from medseg.errors import InputError
 
@@ -21,7 +21,7 @@ def touched(root: Path, *names: str) -> Path:
 def test_files_of_a_case_come_in_the_order_of_the_patterns(tmp_path: Path) -> None:
     files = [f"{case}/{name}.nii" for case in ("p2", "p1") for name in ("seg", "t2", "t1", "other")]
     root = touched(tmp_path, *files, "p3/._t1.nii", ".old/p1/t1.nii", "p1/deep/t1.nii", "p9/t1.nii.gz")
-    cases = FileNames.of(SCANS).cases(root)
+    cases = FilePatterns.from_config(SCANS).cases(root)
     assert [c.id for c in cases] == ["p1", "p2"]
     assert [p.relative_to(root).as_posix() for p in cases[0].images] == ["p1/t1.nii", "p1/t2.nii"]
     assert cases[0].label == root / "p1/seg.nii"
@@ -30,7 +30,7 @@ def test_files_of_a_case_come_in_the_order_of_the_patterns(tmp_path: Path) -> No
 
 def test_a_part_goes_before_the_case_and_slashes_become_underscores(tmp_path: Path) -> None:
     root = touched(tmp_path, "train/a/x.tif", "train/a/x_m.tif", "val/a/x.tif", "val/a/x_m.tif")
-    names = FileNames.of(
+    names = FilePatterns.from_config(
         {"image": r"(?P<part>train|val)/(?P<case>.+?)(?<!_m)\.tif", "label": r"(?P<part>train|val)/(?P<case>.+)_m\.tif"}
     )
     assert [c.id for c in names.cases(root)] == ["train_a_x", "val_a_x"]
@@ -38,12 +38,12 @@ def test_a_part_goes_before_the_case_and_slashes_become_underscores(tmp_path: Pa
 
 def test_a_field_of_view_and_a_test_set_have_patterns_of_their_own(tmp_path: Path) -> None:
     root = touched(tmp_path, "a.jpg", "a_fov.png", "new/b.jpg", "new/c.jpg")
-    names = FileNames.of(
+    names = FilePatterns.from_config(
         {"image": r"(?P<case>\w)\.jpg", "valid": r"(?P<case>\w)_fov\.png", "test_image": r"new/(?P<case>\w)\.jpg"}
     )
     assert [(c.id, c.valid, c.label) for c in names.cases(root)] == [("a", root / "a_fov.png", None)]
     assert [(c.id, c.label) for c in names.cases(root, test=True)] == [("b", None), ("c", None)]
-    assert FileNames.of(SCANS).cases(root, test=True) == []
+    assert FilePatterns.from_config(SCANS).cases(root, test=True) == []
 
 
 @pytest.mark.parametrize(
@@ -58,22 +58,22 @@ def test_a_case_that_lacks_a_file_is_named(tmp_path: Path, missing: str, told: s
     root = touched(tmp_path, *(f"{case}/{name}.nii" for case in ("p1", "p2") for name in ("seg", "t1", "t2")))
     (root / missing).unlink()
     with pytest.raises(InputError, match=told):
-        FileNames.of(SCANS).cases(root)
+        FilePatterns.from_config(SCANS).cases(root)
 
 
 def test_a_wrong_folder_is_refused_with_the_pattern_and_what_lies_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no such folder; set data\.root"):
-        FileNames.of(SCANS).cases(tmp_path / "none")
+        FilePatterns.from_config(SCANS).cases(tmp_path / "none")
     with pytest.raises(InputError, match=r"none of its 0 files \(none at all\)"):
-        FileNames.of(SCANS).cases(tmp_path)
+        FilePatterns.from_config(SCANS).cases(tmp_path)
     with pytest.raises(
         InputError, match=r"none of its 1 files \(such as up/p1/t1.nii\) is what data.names.image=.*data.root"
     ):
-        FileNames.of(SCANS).cases(touched(tmp_path, "up/p1/t1.nii"))
+        FilePatterns.from_config(SCANS).cases(touched(tmp_path, "up/p1/t1.nii"))
 
 
 def test_two_files_of_one_place_are_refused(tmp_path: Path) -> None:
-    names = FileNames.of({"image": r".*/(?P<case>\w)\.tif"})
+    names = FilePatterns.from_config({"image": r".*/(?P<case>\w)\.tif"})
     with pytest.raises(InputError, match=r"two files that data.names.image finds: a \(x/a.tif and y/a.tif\)"):
         names.cases(touched(tmp_path, "x/a.tif", "y/a.tif"))
 
@@ -90,7 +90,7 @@ def test_two_files_of_one_place_are_refused(tmp_path: Path) -> None:
 )
 def test_unsound_settings_are_refused(settings: dict[str, object], told: str) -> None:
     with pytest.raises(InputError, match=told):
-        FileNames.of(settings)  # type: ignore[arg-type]
+        FilePatterns.from_config(settings)  # type: ignore[arg-type]
 
 
 def test_names_and_dates_exclude_each_other(tmp_path: Path) -> None:
@@ -100,7 +100,9 @@ def test_names_and_dates_exclude_each_other(tmp_path: Path) -> None:
 
 
 def test_new_images_are_found_without_their_labels(tmp_path: Path) -> None:
-    names = FileNames.of(SCANS | {"test_image": [r"new_(?P<case>p\d)_t1\.nii", r"new_(?P<case>p\d)_t2\.nii"]})
+    names = FilePatterns.from_config(
+        SCANS | {"test_image": [r"new_(?P<case>p\d)_t1\.nii", r"new_(?P<case>p\d)_t2\.nii"]}
+    )
     root = touched(tmp_path, "a/p7/t2.nii", "a/p7/t1.nii", "b/new_p8_t1.nii", "b/new_p8_t2.nii", "c/p9.nii")
     (case,) = names.images_in(root / "a")
     assert (case.id, case.label) == ("p7", None)
