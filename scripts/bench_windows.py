@@ -11,7 +11,7 @@ windows of all bands in one process and one thread; the sides take turns window 
     Source.read       raw uint16, errors told, the window checked
     Source.read_valid and which cells hold data
     CaseReader.read     float32, channels by name, NaN refused
-    FiledCase.read    normalised: what training gets with data.store=false
+    StreamedCase.read    normalised: what training gets with data.store=false
     StoredCase.read   the same from the patch store: what training gets with data.store=true
 
 All but torchgeo read the same windows. GDAL keeps decoded blocks for all sides in --cache-mb, by default much
@@ -45,7 +45,7 @@ from medseg.data.preprocessing.windows import prepared_windows
 from medseg.data.reading.open_case import CaseReader
 from medseg.data.reading.options import Reading
 from medseg.data.store.stored_case import StoredCase, write_case
-from medseg.data.store.streamed_case import FiledCase
+from medseg.data.store.streamed_case import StreamedCase
 from medseg.formats import geotiff
 from medseg.geometry.box import Box
 from medseg.labels import LabelTable
@@ -55,7 +55,7 @@ from medseg.sample import Channel, DataSpec
 BANDS = ("B2", "B3", "B4", "B8", "B12")
 SPEC = DataSpec(tuple(map(Channel, BANDS)), LabelTable.declare({"land": 0, "water": 1}, background=None), 2)
 RULES = (Normalisation("standard", mean=2000.0, std=400.0),) * len(BANDS)
-GOALS = (("FiledCase.read", "rasterio", 0.95), ("StoredCase.read", "torchgeo", 2.0))
+GOALS = (("StreamedCase.read", "rasterio", 0.95), ("StoredCase.read", "torchgeo", 2.0))
 
 
 def draw(path: Path, size: int, nodata: int | None) -> None:
@@ -98,7 +98,7 @@ def sides(path: Path, folder: Path, args: argparse.Namespace) -> dict[str, list[
         windows, grid, trace = prepared_windows(opened, preprocess, patch)
         return write_case(folder / name, windows, grid, trace, SPEC.labels.targets, patch, arrays=arrays)
 
-    filed = FiledCase(stored("index", arrays=False), opening("filed"), preprocess)
+    filed = StreamedCase(stored("index", arrays=False), opening("filed"), preprocess)
     store = stored("cells", arrays=True)
     plain, dataset = rasterio.open(path), RasterDataset(str(link("torchgeo")))
     source, valid_too = geotiff.open(link("source")), geotiff.open(link("valid_too"))
@@ -116,7 +116,7 @@ def sides(path: Path, folder: Path, args: argparse.Namespace) -> dict[str, list[
         "Source.read": [lambda b=b: source.read(b) for b in boxes],
         "Source.read_valid": [lambda b=b: valid_too.read_valid(b) for b in boxes],
         "CaseReader.read": [lambda b=b: opened.read(b) for b in boxes],
-        "FiledCase.read": [lambda b=b: filed.read(b) for b in boxes],
+        "StreamedCase.read": [lambda b=b: filed.read(b) for b in boxes],
         "StoredCase.read": [lambda b=b: store.read(b) for b in boxes],
     }
 

@@ -24,7 +24,7 @@ from medseg.data.sampling.patch_dataset import LARGEST, CaseDataset, PatchDatase
 from medseg.data.sampling.workers import processes
 from medseg.data.store.content_hash import Digests, content_key
 from medseg.data.store.stored_case import DRAFT, DamagedEntry, StoredCase, write_case
-from medseg.data.store.streamed_case import FiledCase
+from medseg.data.store.streamed_case import StreamedCase
 from medseg.errors import InputError
 from medseg.runtime.cpu import cores
 from medseg.runtime.drafts import remove_dead_folders
@@ -100,7 +100,7 @@ class DataModule(LightningDataModule):
         self.steps_per_epoch = steps_per_epoch
         self.workers = workers
         self.seed = seed
-        self.stored: dict[str, list[StoredCase | FiledCase]] = {}
+        self.stored: dict[str, list[StoredCase | StreamedCase]] = {}
 
     def prepare_data(self) -> None:
         """Preprocess every case that the store does not hold yet."""
@@ -111,9 +111,9 @@ class DataModule(LightningDataModule):
         digests = Digests(self.store / "digests.json")
         self.stored = {part: [self._found(case, digests) for case in cases] for part, cases in self.cases.items()}
 
-    def _found(self, case: Case, digests: Digests) -> StoredCase | FiledCase:
+    def _found(self, case: Case, digests: Digests) -> StoredCase | StreamedCase:
         stored = StoredCase(self._folder(case, digests))
-        return stored if self.in_store else FiledCase(stored, self.open(case), self.preprocess)
+        return stored if self.in_store else StreamedCase(stored, self.open(case), self.preprocess)
 
     def _settings(self, case: Case) -> dict[str, Any]:
         return {

@@ -20,7 +20,7 @@ TRIES = 20
 
 @runtime_checkable
 class PreparedCase(Protocol):
-    """A case that is ready to be drawn from: ``StoredCase`` and ``FiledCase`` are such."""
+    """A case that is ready to be drawn from: ``StoredCase`` and ``StreamedCase`` are such."""
 
     @property
     def case(self) -> str:

@@ -17,7 +17,7 @@ from medseg.sample import Sample
 
 
 @dataclass(frozen=True)
-class FiledCase:
+class StreamedCase:
     """A scene that stays in its files; reads like a ``StoredCase``.
 
     Attributes:

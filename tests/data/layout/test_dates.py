@@ -21,7 +21,7 @@ from medseg.data.reading.options import Reading
 from medseg.data.sampling.collate import collate_windows
 from medseg.data.sampling.patch_dataset import CaseDataset, Window
 from medseg.data.store.stored_case import StoredCase, write_case
-from medseg.data.store.streamed_case import FiledCase
+from medseg.data.store.streamed_case import StreamedCase
 from medseg.errors import InputError
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
@@ -372,7 +372,7 @@ def test_the_store_keeps_dates_and_gives_windows_of_them(tmp_path: Path) -> None
     np.testing.assert_array_equal(window.image[:, :, 2:, :12], direct.image[:, :, :6, 5:])
     assert (window.image[:, :, :2] == 0).all()
     standard = Preprocess(None, (RULES[0],) * 2)
-    filed = FiledCase(stored, opened, standard).read(over)
+    filed = StreamedCase(stored, opened, standard).read(over)
     np.testing.assert_array_equal(filed.image[:, 0], window.image[:, 0])
     np.testing.assert_array_equal(filed.days, window.days)
 
