@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg.data.preprocessing.preprocess import Trace
+from medseg.data.preprocessing.preprocess import PreprocessTrace
 from medseg.data.store import checked_array
 from medseg.data.store.stored_case import StoredCase, write_case
 from medseg.geometry.box import Box
@@ -39,7 +39,9 @@ def write(folder: Path, number: int, side: int, patch: int) -> StoredCase:
     rounded = np.round(image, 2).astype(np.float32)[None]
     sample = Sample(rounded, label, np.ones(grid.shape, bool), grid, f"case{number}", f"case{number}")
     windows = [(Box.whole(grid.shape), sample)]
-    return write_case(folder / f"case{number}", windows, grid, Trace.unmoved(grid), (("a", (1,)),), (patch,) * 3)
+    return write_case(
+        folder / f"case{number}", windows, grid, PreprocessTrace.unmoved(grid), (("a", (1,)),), (patch,) * 3
+    )
 
 
 def opened(folder: Path, side: str) -> StoredCase:

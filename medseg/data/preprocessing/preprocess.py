@@ -20,7 +20,7 @@ from medseg.sample import Sample
 
 
 @dataclass(frozen=True)
-class Trace:
+class PreprocessTrace:
     """What preprocessing did to a case's geometry, so that it can be undone.
 
     Attributes:
@@ -38,7 +38,7 @@ class Trace:
     grid: Grid
 
     @classmethod
-    def unmoved(cls, grid: Grid) -> Trace:
+    def unmoved(cls, grid: Grid) -> PreprocessTrace:
         """Of a case that stays on its own cells."""
         return cls(grid, tuple(range(grid.ndim)), (False,) * grid.ndim, Box.whole(grid.shape), grid)
 
@@ -53,7 +53,7 @@ class Trace:
         }
 
     @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> Trace:
+    def from_dict(cls, stored: Mapping[str, Any]) -> PreprocessTrace:
         """Rebuild what ``to_dict`` gave."""
         return cls(
             Grid.from_dict(stored["source"]),
@@ -142,7 +142,7 @@ class Preprocess:
         change = normalise if sample.present is None else normalise_dates
         return change(sample.image, counted, self.rules, stats, out)
 
-    def __call__(self, sample: Sample) -> tuple[Sample, Trace]:
+    def __call__(self, sample: Sample) -> tuple[Sample, PreprocessTrace]:
         """The preprocessed sample, and what undoes it.
 
         Raises:
@@ -150,7 +150,7 @@ class Preprocess:
         """
         self._check(sample)
         if self.spacing is None:
-            return self.window(sample), Trace.unmoved(sample.grid)
+            return self.window(sample), PreprocessTrace.unmoved(sample.grid)
         turned, axes, flips = to_canonical(sample)
         box = content_box(turned)
         cut = crop(turned, box)
@@ -165,7 +165,7 @@ class Preprocess:
             valid = share > 0.5
         image = np.where(valid, image, np.float32(0))
         prepared = replace(cut, image=image, label=label, valid=np.ascontiguousarray(valid), grid=grid)
-        return prepared, Trace(sample.grid, axes, flips, box, grid)
+        return prepared, PreprocessTrace(sample.grid, axes, flips, box, grid)
 
     def _check(self, sample: Sample) -> None:
         if 0 in sample.grid.shape:
@@ -186,11 +186,11 @@ class Preprocess:
             "masked": self.masked,
         }
 
-    def restore_logits(self, logits: Float[np.ndarray, "k *t"], trace: Trace) -> Float[np.ndarray, "k *u"]:
+    def restore_logits(self, logits: Float[np.ndarray, "k *t"], trace: PreprocessTrace) -> Float[np.ndarray, "k *u"]:
         """Logits of a preprocessed case at the file's own spacing, still cropped and reoriented (linear)."""
         return resample_image(logits, trace.grid, trace.box.shape, order=1)
 
-    def restore_index(self, index: np.ndarray, trace: Trace) -> np.ndarray:
+    def restore_index(self, index: np.ndarray, trace: PreprocessTrace) -> np.ndarray:
         """Training indices ``[*u]`` of the cropped grid pasted into the file's grid; 0 outside the crop."""
         whole = np.zeros([trace.source.shape[a] for a in trace.axes], dtype=index.dtype)
         whole[trace.box.slices] = index

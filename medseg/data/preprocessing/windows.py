@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 
 from medseg.data.preprocessing.normalise import ImageStats, by_channel
-from medseg.data.preprocessing.preprocess import Preprocess, Trace
+from medseg.data.preprocessing.preprocess import Preprocess, PreprocessTrace
 from medseg.data.reading.open_case import CaseReader
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
@@ -41,7 +41,7 @@ def image_stats(opened: CaseReader, boxes: Sequence[Box]) -> list[ImageStats]:
 
 def prepared_windows(
     opened: CaseReader, preprocess: Preprocess, patch: Sequence[int]
-) -> tuple[Iterator[tuple[Box, Sample]], Grid, Trace]:
+) -> tuple[Iterator[tuple[Box, Sample]], Grid, PreprocessTrace]:
     """(windows of the prepared case, its grid, what undoes the preparation).
 
     One window, if the preprocessing resamples; else windows of whole patches, read when asked for.
@@ -52,4 +52,4 @@ def prepared_windows(
     boxes = tiles(opened.shape, patch, opened.spec.dates)
     stats = image_stats(opened, boxes) if preprocess.per_image else None
     windows = ((box, preprocess.window(opened.read(box), stats)) for box in boxes)
-    return windows, opened.grid, Trace.unmoved(opened.grid)
+    return windows, opened.grid, PreprocessTrace.unmoved(opened.grid)

@@ -25,7 +25,7 @@ import blosc2
 import numpy as np
 import numpy.typing as npt
 
-from medseg.data.preprocessing.preprocess import Trace
+from medseg.data.preprocessing.preprocess import PreprocessTrace
 from medseg.data.store.cell_index import CellIndex, valid_share
 from medseg.data.store.checked_array import CheckedArray, record_of
 from medseg.errors import InputError
@@ -122,9 +122,9 @@ class StoredCase:
         return self.grid.shape
 
     @cached_property
-    def trace(self) -> Trace:
+    def trace(self) -> PreprocessTrace:
         """What preprocessing did to the case's geometry."""
-        return Trace.from_dict(self.facts["trace"])
+        return PreprocessTrace.from_dict(self.facts["trace"])
 
     @property
     def n_valid(self) -> int:
@@ -226,7 +226,7 @@ def write_case(
     folder: Path,
     windows: Iterable[tuple[Box, Sample]],
     grid: Grid,
-    trace: Trace,
+    trace: PreprocessTrace,
     targets: Iterable[tuple[str, tuple[int, ...]]],
     patch: tuple[int, ...],
     *,

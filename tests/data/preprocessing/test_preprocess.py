@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medseg.data.preprocessing.normalise import Normalisation, normalise
-from medseg.data.preprocessing.preprocess import Preprocess, Trace
+from medseg.data.preprocessing.preprocess import Preprocess, PreprocessTrace
 from medseg.errors import InputError
 from medseg.geometry.grid import Grid
 from medseg.sample import Sample
@@ -56,7 +56,7 @@ def test_crop_to_content_and_paste_back() -> None:
 
 def test_trace_survives_json() -> None:
     _, trace = Preprocess((1.0, 1.0, 2.0), (Normalisation("zscore"),))(make((6, 5, 4)))
-    assert Trace.from_dict(trace.to_dict()).to_dict() == trace.to_dict()
+    assert PreprocessTrace.from_dict(trace.to_dict()).to_dict() == trace.to_dict()
 
 
 def test_zscore_counts_valid_cells_only() -> None:

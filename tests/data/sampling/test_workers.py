@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from medseg.data.preprocessing.preprocess import Trace
+from medseg.data.preprocessing.preprocess import PreprocessTrace
 from medseg.data.sampling.collate import collate_windows
 from medseg.data.sampling.patch_dataset import PatchDataset, StepSampler
 from medseg.data.sampling.workers import processes
@@ -26,7 +26,7 @@ def stored(folder: Path, number: int) -> StoredCase:
     grid = Grid.regular(SHAPE, (1.0, 1.0, 1.0))
     sample = Sample(image, label, np.ones(SHAPE, bool), grid, f"case_{number}", f"patient_{number}")
     windows = [(Box.whole(SHAPE), sample)]
-    return write_case(folder / sample.case, windows, grid, Trace.unmoved(grid), (("a", (1,)),), SHAPE)
+    return write_case(folder / sample.case, windows, grid, PreprocessTrace.unmoved(grid), (("a", (1,)),), SHAPE)
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker")  # on a machine of one core

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medseg.data.preprocessing.preprocess import Trace, crop
+from medseg.data.preprocessing.preprocess import PreprocessTrace, crop
 from medseg.data.store.stored_case import DamagedEntry, StoredCase, write_case
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
@@ -33,7 +33,7 @@ def sample() -> Sample:
 def stored(folder: Path, sample: Sample) -> StoredCase:
     grid = sample.grid
     windows = [(Box.whole(grid.shape), sample)]
-    return write_case(folder / "case", windows, grid, Trace.unmoved(grid), TARGETS, (4, 4, 4))
+    return write_case(folder / "case", windows, grid, PreprocessTrace.unmoved(grid), TARGETS, (4, 4, 4))
 
 
 def test_whole_case_comes_back(tmp_path: Path, sample: Sample) -> None:
@@ -86,7 +86,7 @@ def test_windows_give_the_same_case_as_the_whole(tmp_path: Path, sample: Sample)
     whole = stored(tmp_path, sample)
     boxes = [Box.at((i, j, 0), (4, 8, 8)).clip(sample.grid.shape) for i in (0, 4, 8) for j in (0, 8)]
     windows = [(box, crop(sample, box)) for box in boxes]
-    args = (sample.grid, Trace.unmoved(sample.grid), TARGETS, (4, 4, 4))
+    args = (sample.grid, PreprocessTrace.unmoved(sample.grid), TARGETS, (4, 4, 4))
     pieces = write_case(tmp_path / "pieces", windows, *args)
     for name in ("image", "label", "valid"):
         np.testing.assert_array_equal(getattr(pieces.read(), name), getattr(whole.read(), name))
