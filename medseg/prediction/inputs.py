@@ -12,7 +12,7 @@ from medseg.errors import InputError
 
 if TYPE_CHECKING:
     from medseg.data.case import Case
-    from medseg.data.layout.dates import Dates
+    from medseg.data.layout.dates import DateLayout
     from medseg.prediction.file_predictor import Layout
     from medseg.sample import DataSpec
 
@@ -78,7 +78,7 @@ def image_folders(sources: Sequence[Path], trained: Sequence[str]) -> list[Path]
     return within
 
 
-def find_cases(sources: Sequence[Path], n_channels: int, ndim: int = 3, dates: Dates | None = None) -> list[Case]:
+def find_cases(sources: Sequence[Path], n_channels: int, ndim: int = 3, dates: DateLayout | None = None) -> list[Case]:
     """The cases of a folder of images, of one image file (with its sibling channels), or of one DICOM series.
 
     Several folders hold some of the bands of every case each, in files of one name, as ``RastersDataset``

@@ -11,7 +11,7 @@ from typing import Any
 from medseg import formats
 from medseg.data.case import Case
 from medseg.data.dataset import Dataset, unlabelled_table
-from medseg.data.layout.dates import Dates
+from medseg.data.layout.dates import DateLayout
 from medseg.data.layout.pairing import by_stem
 from medseg.data.layout.patterns import FilePatterns
 from medseg.data.reading.options import Reading
@@ -106,7 +106,7 @@ class RastersDataset(Dataset):
         table = unlabelled_table() if labels is None else declared_labels(labels, background, colours, pairs)
         self._spec = DataSpec(declared_channels(channels, sensor, wavelengths_nm or {}, reading), table, ndim=2)
 
-    def _check_valid(self, valid: str, dates: Dates) -> None:
+    def _check_valid(self, valid: str, dates: DateLayout) -> None:
         """Refuse validity masks of single dates, which are not read."""
         folder = self.root / valid
         found = sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else []
@@ -122,7 +122,7 @@ class RastersDataset(Dataset):
         """What the configuration declares; of time series with as many slots as a case has dates at most."""
         return self._spec if self.reading.dates is None else replace(self._spec, dates=self._slots(self.reading.dates))
 
-    def _slots(self, dates: Dates) -> int:
+    def _slots(self, dates: DateLayout) -> int:
         if dates.slots or dates.in_file:
             return dates.slots or dates.in_file or 0
         return max(len(case.days) for case in [*self._pair("train"), *self.test_cases()])

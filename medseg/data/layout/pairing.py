@@ -10,7 +10,7 @@ from pathlib import Path
 
 from medseg import formats
 from medseg.data.case import Case, refuse
-from medseg.data.layout.dates import Dates, dated, shown
+from medseg.data.layout.dates import DateLayout, dated, shown
 from medseg.errors import InputError
 
 _DATE_ALONE = re.compile(r"(\d{4}-\d{2}-\d{2}|\d{8}|\d{7})\.[^/]+")
@@ -92,7 +92,7 @@ def by_stem(
     endings: Sequence[str],
     label_endings: Sequence[str],
     valid: Path | None = None,
-    dates: Dates | None = None,
+    dates: DateLayout | None = None,
 ) -> list[Case]:
     """Cases of folders in which the files of a case have one name, whatever its ending.
 
@@ -186,7 +186,7 @@ def _ending_of(folder: Path) -> str:
     return ("_0000" if numbered else "") + (re.escape(formats.suffix(paths[0])) if paths else "")
 
 
-def _by_day(folder: Path, endings: Sequence[str], dates: Dates | None) -> dict[str, dict[int, Path]]:
+def _by_day(folder: Path, endings: Sequence[str], dates: DateLayout | None) -> dict[str, dict[int, Path]]:
     """Image files of each case by day; of one day, 0, where names have no dates."""
     if dates is None:
         return {name: {0: path} for name, path in _unique(folder, endings, "image").items()}

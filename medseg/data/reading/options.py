@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from medseg.data.layout.dates import Dates
+from medseg.data.layout.dates import DateLayout
 from medseg.errors import InputError
 from medseg.formats.colours import Colours, colours_by_name
 from medseg.geometry.tolerance import GRID_TOLERANCE, checked_tolerance
@@ -50,7 +50,7 @@ class Reading:
     all_touched: bool = False
     nodata: float | None = None
     mask_colours: Colours = ()
-    dates: Dates | None = None
+    dates: DateLayout | None = None
 
     def __post_init__(self) -> None:
         checked_tolerance(self.grid_tolerance, "data.grid_tolerance")
@@ -68,7 +68,7 @@ class Reading:
         if "mask_colours" in given:
             given["mask_colours"] = colours_by_name(given["mask_colours"])
         if "dates" in given:
-            given["dates"] = Dates.of(given["dates"])
+            given["dates"] = DateLayout.from_config(given["dates"])
         choices = {"nonfinite": ("error", "mask"), "other_grid": ("error", "align"), "other_crs": ("error", "warp")}
         for key, known in choices.items():
             if given.get(key, known[0]) not in known:

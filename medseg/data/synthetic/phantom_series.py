@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from medseg import formats
-from medseg.data.layout.dates import Dates, shown
+from medseg.data.layout.dates import DateLayout, shown
 from medseg.data.reading.options import Reading
 from medseg.data.synthetic.phantom_scenes import DrawnScenes
 from medseg.data.synthetic.series import BANDS, COLOURS, LABELS, NODATA, draw_series
@@ -61,7 +61,7 @@ class PhantomSeries(DrawnScenes):
             drawing=_DRAWING,
             channels=channels,
             labels=LABELS,
-            reading=replace(reading, dates=Dates(slots=slots)),
+            reading=replace(reading, dates=DateLayout(slots=slots)),
             colours=COLOURS,
             normalisation=normalisation,
         )

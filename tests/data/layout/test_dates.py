@@ -12,7 +12,7 @@ import pytest
 from medseg import formats
 from medseg.data.case import Case
 from medseg.data.datasets.rasters import RastersDataset
-from medseg.data.layout.dates import Dates, dated, day_of
+from medseg.data.layout.dates import DateLayout, dated, day_of
 from medseg.data.preprocessing.normalise import ImageStats, Normalisation
 from medseg.data.preprocessing.preprocess import Preprocess
 from medseg.data.preprocessing.windows import image_stats, prepared_windows, tiles
@@ -90,7 +90,7 @@ def expected(case: str, slots: int = 3) -> np.ndarray:
     ],
 )
 def test_case_and_date_are_found_in_a_name(pattern: str | None, path: str, found: tuple[str, str] | None) -> None:
-    told = Dates(pattern=pattern).find(path)
+    told = DateLayout(pattern=pattern).find(path)
     assert told == (found and (found[0], int(np.datetime64(found[1], "D").astype(int))))
 
 
@@ -284,7 +284,7 @@ def test_a_date_on_another_grid_is_aligned_where_that_is_allowed(tmp_path: Path)
 def test_a_file_whose_bands_are_no_multiple_of_its_dates_is_told(tmp_path: Path) -> None:
     write(tmp_path / "a.tif", image_of("a", "1", bands=7), names=())
     spec = DataSpec(dataset(tmp_path)._spec.channels, dataset(tmp_path)._spec.labels, 2, dates=3)
-    case = dated(Case("a", (tmp_path / "a.tif",), None, "a"), Dates(in_file=3))
+    case = dated(Case("a", (tmp_path / "a.tif",), None, "a"), DateLayout(in_file=3))
     with pytest.raises(InputError, match=r"case a: 7 band\(s\) in .*a.tif, expected a multiple of its 3 dates"):
         CaseReader(case, spec, Reading.of(dates={"in_file": 3}))
 
@@ -300,13 +300,13 @@ def test_series_and_single_images_are_not_taken_for_each_other(tmp_path: Path) -
 
 def test_files_of_new_images_are_put_in_order(tmp_path: Path) -> None:
     paths = [tmp_path / f"a_{date}.tif" for date in DAYS["a"]]
-    case = dated(Case("a", tuple(reversed(paths)), None, "a"), Dates())
+    case = dated(Case("a", tuple(reversed(paths)), None, "a"), DateLayout())
     assert case.images == tuple(paths)
     assert case.days == tuple(day_of(date, "") for date in DAYS["a"])
     with pytest.raises(InputError, match=r"case a: 1 file\(s\) of 2020-03-05 and 2 of 2020-01-10, expected"):
-        dated(replace(case, images=(*paths, tmp_path / "s1_20200110.tif")), Dates())
+        dated(replace(case, images=(*paths, tmp_path / "s1_20200110.tif")), DateLayout())
     with pytest.raises(InputError, match=r"a\.tif: no date in its name"):
-        dated(replace(case, images=(tmp_path / "a.tif",)), Dates())
+        dated(replace(case, images=(tmp_path / "a.tif",)), DateLayout())
 
 
 # --- statistics, preprocessing, store

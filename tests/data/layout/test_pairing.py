@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from medseg.data.layout.dates import Dates
+from medseg.data.layout.dates import DateLayout
 from medseg.data.layout.pairing import by_stem, pair
 from medseg.data.layout.patterns import FilePatterns
 from medseg.errors import InputError
@@ -144,4 +144,4 @@ def test_names_that_are_dates_alone_are_told_where_they_belong(tmp_path: Path) -
     with pytest.raises(
         InputError, match=r"2 image\(s\) .* whose whole name is a date.* such as images/place/20150711.tif"
     ):
-        by_stem([images], None, endings=[".tif"], label_endings=[], dates=Dates())
+        by_stem([images], None, endings=[".tif"], label_endings=[], dates=DateLayout())

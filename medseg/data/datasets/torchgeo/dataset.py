@@ -17,7 +17,7 @@ from medseg.data.datasets.torchgeo.listed_files import Pair, completed, listed_p
 from medseg.data.datasets.torchgeo.recipe import Recipe
 from medseg.data.datasets.torchgeo.sample_index import named, sample_cases, sample_sources
 from medseg.data.datasets.torchgeo.samples import Cells, Samples, forget
-from medseg.data.layout.dates import Dates
+from medseg.data.layout.dates import DateLayout
 from medseg.data.reading.open_case import CaseReader
 from medseg.data.reading.options import Reading
 from medseg.data.splits.folds import grouped
@@ -105,7 +105,7 @@ class TorchgeoDataset(Dataset):
         strange = sorted(set(splits or {}) - set(_PARTS))
         if strange or (splits and "train" not in splits):
             raise InputError(f"data.splits={dict(splits or {})}: expected train, and val and test if there are such")
-        if reading.dates and (read == "files" or reading.dates != Dates(slots=reading.dates.slots)):
+        if reading.dates and (read == "files" or reading.dates != DateLayout(slots=reading.dates.slots)):
             raise InputError(
                 "data.dates: of torchgeo, samples with dates are time series by themselves, and only slots can be set, "
                 "with data.read=samples; take series of files by data=rasters"
