@@ -43,7 +43,7 @@ from medseg.data.preprocessing.normalise import Normalisation
 from medseg.data.preprocessing.preprocess import Preprocess
 from medseg.data.preprocessing.windows import prepared_windows
 from medseg.data.reading.open_case import CaseReader
-from medseg.data.reading.options import Reading
+from medseg.data.reading.options import ReadOptions
 from medseg.data.store.stored_case import StoredCase, write_case
 from medseg.data.store.streamed_case import StreamedCase
 from medseg.formats import geotiff
@@ -89,7 +89,7 @@ def sides(path: Path, folder: Path, args: argparse.Namespace) -> dict[str, list[
         return folder / f"{name}.tif"
 
     def opening(name: str) -> CaseReader:
-        return CaseReader(Case("scene", (link(name),), None, "scene"), SPEC, Reading(nonfinite="mask"))
+        return CaseReader(Case("scene", (link(name),), None, "scene"), SPEC, ReadOptions(nonfinite="mask"))
 
     opened = opening("opened")
     preprocess, patch = Preprocess(None, RULES), (args.window, args.window)

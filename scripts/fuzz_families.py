@@ -212,7 +212,7 @@ def _plan() -> list[Files]:
 
 
 def _read_volume(path: Path) -> None:
-    from medseg.data.dataset import Case, CaseReader, Reading, named_channels
+    from medseg.data.dataset import Case, CaseReader, ReadOptions, named_channels
     from medseg.data.preprocessing.normalise import Normalisation
     from medseg.data.preprocessing.preprocess import Preprocess
     from medseg.labels import LabelTable
@@ -221,7 +221,7 @@ def _read_volume(path: Path) -> None:
     source = formats.open(path)
     n = source.n_channels
     spec = DataSpec(named_channels(["T1"] * n), LabelTable.declare({"background": 0, "a": 1}), ndim=3)
-    sample = CaseReader(Case("x", (path,), None, "x"), spec, Reading()).read()
+    sample = CaseReader(Case("x", (path,), None, "x"), spec, ReadOptions()).read()
     Preprocess((1.5, 1.5, 1.5), (Normalisation("zscore"),) * n)(sample)
 
 

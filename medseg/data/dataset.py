@@ -10,7 +10,7 @@ from medseg.data.case import Case as Case
 from medseg.data.case import first_five as first_five
 from medseg.data.case import refuse as refuse
 from medseg.data.reading.open_case import CaseReader
-from medseg.data.reading.options import Reading
+from medseg.data.reading.options import ReadOptions
 from medseg.errors import InputError
 from medseg.labels import LabelTable
 from medseg.sample import Channel, DataSpec, Sample
@@ -27,7 +27,7 @@ class Dataset(ABC):
     """
 
     name: str
-    reading: Reading = Reading()
+    reading: ReadOptions = ReadOptions()
 
     @property
     @abstractmethod

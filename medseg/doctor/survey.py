@@ -16,7 +16,7 @@ from medseg.data.dataset import Dataset
 from medseg.data.layout.dates import shown
 from medseg.data.preprocessing.windows import tiles
 from medseg.data.reading.open_case import CaseReader
-from medseg.data.reading.options import Reading
+from medseg.data.reading.options import ReadOptions
 from medseg.doctor.contents import ChannelFacts, ChannelTally, LabelFacts, LabelTally, countable, parts_of
 from medseg.doctor.headers import Header, headers_of
 from medseg.doctor.samples import SampleSource
@@ -90,7 +90,7 @@ class Survey:
     """
 
     spec: DataSpec
-    reading: Reading
+    reading: ReadOptions
     normalisation: tuple[str, ...]
     cases: tuple[CaseFacts, ...]
     labels_in: str = "data.labels"
@@ -131,7 +131,7 @@ def _of_sample(opened: CaseReader) -> tuple[Header, ...]:
     return (image,) if case.label is None else (image, Header(case.label, "label", SampleSource(opened, "label")))
 
 
-def with_contents(facts: CaseFacts, spec: DataSpec, reading: Reading, *, drawn: bool = True) -> CaseFacts:
+def with_contents(facts: CaseFacts, spec: DataSpec, reading: ReadOptions, *, drawn: bool = True) -> CaseFacts:
     """The facts with those of the cells; every file is read once, what can't be read is noted.
 
     Args:
@@ -168,7 +168,7 @@ def boxes_of(grid: Grid) -> list[Box]:
 
 
 def _channels(
-    facts: CaseFacts, spec: DataSpec, reading: Reading, thumbnail: ThumbnailTally | None
+    facts: CaseFacts, spec: DataSpec, reading: ReadOptions, thumbnail: ThumbnailTally | None
 ) -> tuple[ChannelFacts, ...]:
     sources = [h.source for h in facts.headers if h.role == "image" and h.source is not None]
     named = _named_bands(sources, facts.case, spec, reading)
@@ -189,7 +189,9 @@ def _channels(
     return tuple(tally.facts() for tally in tallies.values())
 
 
-def _named_bands(sources: Sequence[Source], case: Case, spec: DataSpec, reading: Reading) -> dict[tuple[int, int], str]:
+def _named_bands(
+    sources: Sequence[Source], case: Case, spec: DataSpec, reading: ReadOptions
+) -> dict[tuple[int, int], str]:
     """Names of the bands that are looked at, by (file, channel): those that the dataset uses, or else all."""
     wanted = bands_wanted(spec)
     places = [(number, channel) for number, source in enumerate(sources) for channel in range(source.n_channels)]
@@ -212,7 +214,7 @@ def _named_bands(sources: Sequence[Source], case: Case, spec: DataSpec, reading:
     return found
 
 
-def _label_source(facts: CaseFacts, spec: DataSpec, reading: Reading) -> Source | None:
+def _label_source(facts: CaseFacts, spec: DataSpec, reading: ReadOptions) -> Source | None:
     """The label's own file, not brought to the image's grid; shapes are drawn on it."""
     header = facts.header("label")
     if header is None or header.error:

@@ -18,6 +18,8 @@ CLASSES: Mapping[str, str] = {
     "medseg.data.datasets.phantom_series.PhantomSeries": "medseg.data.synthetic.phantom_series.PhantomSeries",
     "medseg.data.datasets.phantom_volumes.PhantomVolumes": "medseg.data.synthetic.phantom_volumes.PhantomVolumes",
     "medseg.data.datasets.torchgeo.TorchgeoDataset": "medseg.data.datasets.torchgeo.dataset.TorchgeoDataset",
+    "medseg.data.reading.Reading.of": "medseg.data.reading.options.ReadOptions.from_config",
+    "medseg.data.reading.options.Reading.of": "medseg.data.reading.options.ReadOptions.from_config",
     "medseg.methods.schedule.Constant": "medseg.methods.schedules.Constant",
     "medseg.methods.schedule.Cosine": "medseg.methods.schedules.Cosine",
     "medseg.methods.schedule.Poly": "medseg.methods.schedules.Poly",

@@ -8,7 +8,7 @@ import pytest
 from medseg.data.case import Case, refuse
 from medseg.data.dataset import named_channels, normalisation_scheme
 from medseg.data.reading.open_case import CaseReader
-from medseg.data.reading.options import Reading
+from medseg.data.reading.options import ReadOptions
 from medseg.errors import InputError
 from medseg.labels import IGNORE, LabelTable
 from medseg.sample import DataSpec, Sample
@@ -20,7 +20,7 @@ AFFINE = np.array([[-0.8, 0, 0, 10], [0, 0.8, 0, -5], [0, 0, 5, 3], [0, 0, 0, 1.
 
 
 def read_case(case: Case, spec: DataSpec, **settings: Any) -> Sample:
-    return CaseReader(case, spec, Reading(**settings)).read()
+    return CaseReader(case, spec, ReadOptions(**settings)).read()
 
 
 def write(path: Path, array: np.ndarray, affine: np.ndarray = AFFINE) -> Path:

@@ -11,7 +11,7 @@ from medseg import formats
 from medseg.data.dataset import Dataset
 from medseg.data.datasets.nnunet import NnunetDataset
 from medseg.data.datasets.rasters import RastersDataset
-from medseg.data.reading.options import Reading
+from medseg.data.reading.options import ReadOptions
 from medseg.doctor import Finding, examine
 from medseg.geometry.grid import PIXEL, Grid
 from tests.tiny import AFFINE, save, utm_grid
@@ -77,7 +77,7 @@ def scene_grid(number: int) -> Grid:
 def scenes(root: Path, **reading: object) -> RastersDataset:
     """The scenes below ``root``."""
     settings = {"nonfinite": "mask", "other_grid": "align"} | reading
-    return RastersDataset(root, ["B4", "B8"], ROAD, reading=Reading.of(**settings))
+    return RastersDataset(root, ["B4", "B8"], ROAD, reading=ReadOptions.from_config(**settings))
 
 
 def write_pictures(root: Path, *, n_cases: int = 6) -> Path:
@@ -98,7 +98,7 @@ def write_pictures(root: Path, *, n_cases: int = 6) -> Path:
 
 def pictures(root: Path) -> RastersDataset:
     """The pictures below ``root``."""
-    return RastersDataset(root, ["R", "G", "B"], ROAD, reading=Reading.of(nonfinite="mask"), kind="images")
+    return RastersDataset(root, ["R", "G", "B"], ROAD, reading=ReadOptions.from_config(nonfinite="mask"), kind="images")
 
 
 def edit_scene(path: Path, **profile: object) -> None:

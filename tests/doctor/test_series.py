@@ -6,7 +6,7 @@ import numpy as np
 
 from medseg import formats
 from medseg.data.datasets.rasters import RastersDataset
-from medseg.data.reading.options import Reading
+from medseg.data.reading.options import ReadOptions
 from medseg.doctor import examine
 from tests.doctor.sets import ROAD, found, named, scene_grid
 
@@ -24,7 +24,7 @@ def write_series(root: Path) -> RastersDataset:
         for day in DAYS:
             image = rng.normal(100, 10, (2, *grid.shape)).astype(np.float32)
             formats.write_image(root / f"images/f{number}_{day}.tif", image, grid, names=["B4", "B8"])
-    return RastersDataset(root, ["B4", "B8"], ROAD, reading=Reading.of(nonfinite="mask", dates={}))
+    return RastersDataset(root, ["B4", "B8"], ROAD, reading=ReadOptions.from_config(nonfinite="mask", dates={}))
 
 
 def test_every_date_is_examined(tmp_path: Path) -> None:

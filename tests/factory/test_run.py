@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from medseg.data.case import Case
 from medseg.data.dataset import Dataset
-from medseg.data.reading.options import Reading
+from medseg.data.reading.options import ReadOptions
 from medseg.errors import InputError
 from medseg.factory.dataset import build_dataset, store_dir
 from medseg.factory.network import network
@@ -42,7 +42,7 @@ class Bare(Dataset):
 class Own(Bare):
     """One that takes it."""
 
-    def __init__(self, size: int, reading: Reading) -> None:
+    def __init__(self, size: int, reading: ReadOptions) -> None:
         super().__init__(size)
         self.given = self.reading = reading
 

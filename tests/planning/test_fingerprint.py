@@ -10,7 +10,7 @@ from medseg import formats
 from medseg.data.case import Case
 from medseg.data.datasets.nnunet import NnunetDataset
 from medseg.data.reading.open_case import CaseReader
-from medseg.data.reading.options import Reading
+from medseg.data.reading.options import ReadOptions
 from medseg.factory.dataset import build_dataset
 from medseg.factory.plan import build_plan
 from medseg.hydra_app.compose import compose
@@ -70,7 +70,7 @@ def test_a_constant_band_of_a_scene(tmp_path: Path) -> None:
     formats.write(tmp_path / "mask.tif", label[5], utm_grid((20, 20)))
     table = LabelTable.declare({"background": 0, "a": 1, "b": 2})
     case = Case("a", (tmp_path / "a.tif",), tmp_path / "mask.tif", "a")
-    opened = CaseReader(case, DataSpec((Channel("B4"), Channel("B8")), table, 2), Reading())
+    opened = CaseReader(case, DataSpec((Channel("B4"), Channel("B8")), table, 2), ReadOptions())
     assert scene_facts(opened, draw=50, seed=0).constant == (1,)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from medseg import formats
 from medseg.data.dataset import Case, Dataset, refuse
 from medseg.data.datasets.nnunet import declared_spec, read_declaration
-from medseg.data.reading.options import Nonfinite, Reading
+from medseg.data.reading.options import Nonfinite, ReadOptions
 from medseg.data.splits.folds import grouped
 from medseg.errors import InputError
 from medseg.geometry.tolerance import GRID_TOLERANCE
@@ -28,8 +28,8 @@ class MsdDataset(Dataset):
         name: The dataset's name; the folder's name by default.
         pairs: (left, right) class names that a mirror across the body exchanges, see ``LabelTable.declare``.
         groups: What splits may not tear apart, see ``split.grouped``.
-        nonfinite: What to do with NaN voxels, see ``Reading``.
-        grid_tolerance: In voxels, see ``Reading``.
+        nonfinite: What to do with NaN voxels, see ``ReadOptions``.
+        grid_tolerance: In voxels, see ``ReadOptions``.
 
     Raises:
         InputError: ``dataset.json`` is missing, malformed or incomplete.
@@ -51,7 +51,7 @@ class MsdDataset(Dataset):
         self.root = Path(root)
         self.name = name or self.root.name
         self.groups = groups
-        self.reading = Reading(nonfinite=nonfinite, grid_tolerance=grid_tolerance)
+        self.reading = ReadOptions(nonfinite=nonfinite, grid_tolerance=grid_tolerance)
         self._path = self.root / "dataset.json"
         self._declared = read_declaration(self._path, ["modality", "labels", "training"])
         self._spec = declared_spec(self._declared, self._path, pairs)

@@ -10,7 +10,7 @@ from typing import Any
 from medseg import formats
 from medseg.data.dataset import Case, Dataset, named_channels
 from medseg.data.layout.pairing import pair
-from medseg.data.reading.options import Nonfinite, Reading
+from medseg.data.reading.options import Nonfinite, ReadOptions
 from medseg.data.splits.folds import grouped
 from medseg.errors import InputError
 from medseg.geometry.tolerance import GRID_TOLERANCE
@@ -32,8 +32,8 @@ class NnunetDataset(Dataset):
         name: The dataset's name; the folder's name by default.
         pairs: (left, right) class names that a mirror across the body exchanges, see ``LabelTable.declare``.
         groups: What splits may not tear apart, see ``split.grouped``.
-        nonfinite: What to do with NaN voxels, see ``Reading``.
-        grid_tolerance: In voxels, see ``Reading``.
+        nonfinite: What to do with NaN voxels, see ``ReadOptions``.
+        grid_tolerance: In voxels, see ``ReadOptions``.
 
     Raises:
         InputError: ``dataset.json`` is missing, malformed or incomplete.
@@ -52,7 +52,7 @@ class NnunetDataset(Dataset):
         self.root = Path(root)
         self.name = name or self.root.name
         self.groups = groups
-        self.reading = Reading(nonfinite=nonfinite, grid_tolerance=grid_tolerance)
+        self.reading = ReadOptions(nonfinite=nonfinite, grid_tolerance=grid_tolerance)
         path = self.root / "dataset.json"
         declared = read_declaration(path, ["labels"])
         if "modality" not in declared:

@@ -14,7 +14,7 @@ from medseg.data.dataset import Dataset, unlabelled_table
 from medseg.data.layout.dates import DateLayout
 from medseg.data.layout.pairing import by_stem
 from medseg.data.layout.patterns import FilePatterns
-from medseg.data.reading.options import Reading
+from medseg.data.reading.options import ReadOptions
 from medseg.data.splits.folds import grouped
 from medseg.errors import InputError
 from medseg.labels import LabelTable
@@ -67,7 +67,7 @@ class RastersDataset(Dataset):
         channels: Sequence[str | Mapping[str, str]],
         labels: Mapping[Any, Any] | Sequence[str] | None,
         *,
-        reading: Reading,
+        reading: ReadOptions,
         kind: str = "rasters",
         images: str | Sequence[str] = "images",
         masks: str | None = "masks",
@@ -186,7 +186,7 @@ def declared_channels(
     channels: Sequence[str | Mapping[str, str]],
     sensor: str | None,
     wavelengths_nm: Mapping[str, float],
-    reading: Reading,
+    reading: ReadOptions,
 ) -> tuple[Channel, ...]:
     """Channels of the configuration, with what is known of their bands.
 

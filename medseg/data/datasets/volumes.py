@@ -10,7 +10,7 @@ from typing import Any
 from medseg.data.dataset import Case, Dataset, named_channels, unlabelled_table
 from medseg.data.layout.pairing import pair
 from medseg.data.layout.patterns import FilePatterns
-from medseg.data.reading.options import Nonfinite, Reading
+from medseg.data.reading.options import Nonfinite, ReadOptions
 from medseg.data.splits.folds import grouped
 from medseg.errors import InputError
 from medseg.geometry.tolerance import GRID_TOLERANCE
@@ -39,8 +39,8 @@ class VolumesDataset(Dataset):
         pairs: (left, right) class names that a mirror across the body exchanges, see ``LabelTable.declare``.
         name: The dataset's name; the folder's name by default.
         groups: What splits may not tear apart, see ``split.grouped``.
-        nonfinite: What to do with NaN voxels, see ``Reading``.
-        grid_tolerance: In voxels, see ``Reading``.
+        nonfinite: What to do with NaN voxels, see ``ReadOptions``.
+        grid_tolerance: In voxels, see ``ReadOptions``.
 
     Raises:
         InputError: No channel or no label is declared, or the label table is not sound.
@@ -74,7 +74,7 @@ class VolumesDataset(Dataset):
             self.label_folder = None
             self.names = self.names and replace(self.names, label=None, test_label=None)
         self.groups = groups
-        self.reading = Reading(nonfinite=nonfinite, grid_tolerance=grid_tolerance)
+        self.reading = ReadOptions(nonfinite=nonfinite, grid_tolerance=grid_tolerance)
         table = (
             unlabelled_table()
             if labels is None

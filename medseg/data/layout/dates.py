@@ -20,14 +20,14 @@ _EPOCH = date(1970, 1, 1)
 
 
 @dataclass(frozen=True)
-class Dates:
+class DateLayout:
     """How the dates of a case lie in its files.
 
     Attributes:
         pattern: Regular expression for a file's path below its folder (``/`` between names), whose groups
             ``case`` and ``date`` are the case and the date: YYYYMMDD, YYYY-MM-DD or YYYYDDD. None takes
             ``case_date.tif``, and ``case/...date....tif``.
-        slots: Dates that a case has at most. Of a case with more, evenly spaced ones are read, with the first
+        slots: Most dates of a case. Of a case with more, evenly spaced ones are read, with the first
             and the last. None: as many as the case that has most.
         in_file: Each file holds this many dates, its bands one date after another. They are numbered, as
             nothing tells their days. None: a file for each date.
@@ -38,7 +38,7 @@ class Dates:
     in_file: int | None = None
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> Dates:
+    def from_config(cls, settings: Mapping[str, Any]) -> DateLayout:
         """From ``data.dates``.
 
         Raises:
@@ -62,7 +62,7 @@ class Dates:
         """(case, day since 1970-01-01) of a file's path below its folder; None if no date is found.
 
         Example:
-            >>> Dates().find("field_2020-01-31.tif"), Dates().find("field/S2A_1970010_B4.tif")
+            >>> DateLayout().find("field_2020-01-31.tif"), DateLayout().find("field/S2A_1970010_B4.tif")
             (('field', 18292), ('field', 9))
 
         Raises:
@@ -106,7 +106,7 @@ class Dates:
         return compiled
 
 
-def dated(case: Case, dates: Dates) -> Case:
+def dated(case: Case, dates: DateLayout) -> Case:
     """The case with the dates of its files, and these in their order.
 
     Raises:

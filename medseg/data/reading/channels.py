@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
-from medseg.data.reading.options import Reading
+from medseg.data.reading.options import ReadOptions
 from medseg.errors import InputError
 from medseg.formats.source import Source
 from medseg.geometry.box import Box
@@ -46,7 +46,7 @@ class Bands:
         files: Sequence[Path],
         sources: Sequence[Source],
         spec: DataSpec,
-        reading: Reading,
+        reading: ReadOptions,
         *,
         part: tuple[int, int] = (0, 1),
     ) -> None:

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from medseg import formats
 from medseg.data.case import Case
 from medseg.data.reading.channels import Bands
-from medseg.data.reading.options import Reading
+from medseg.data.reading.options import ReadOptions
 from medseg.errors import InputError
 from medseg.formats.aligned import aligned
 from medseg.formats.colours import ColourMask
@@ -60,7 +60,7 @@ class CaseReader:
         self,
         case: Case,
         spec: DataSpec,
-        reading: Reading,
+        reading: ReadOptions,
         *,
         sources: Sequence[Source] | None = None,
         label: Source | None = None,

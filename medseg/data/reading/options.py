@@ -1,7 +1,8 @@
-"""Reading: how the files of a case are held to what is declared."""
+"""ReadOptions: how the files of a case are read and checked."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -11,33 +12,41 @@ from medseg.formats.colours import Colours, colours_by_name
 from medseg.geometry.tolerance import GRID_TOLERANCE, checked_tolerance
 
 Nonfinite = Literal["error", "mask"]
-"""What to do with NaN and infinite cells: refuse the case, or mark them as not valid."""
+"""What to do with NaN and infinite cells: raise, or mark them as not valid."""
+
+_PARSE: dict[str, Callable[[Any], Any]] = {
+    "bands": tuple,
+    "mask_colours": colours_by_name,
+    "dates": DateLayout.from_config,
+}
+"""How the value of a key of the configuration becomes that of an option."""
+_CHOICES = {"nonfinite": ("error", "mask"), "other_grid": ("error", "align"), "other_crs": ("error", "warp")}
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How the files of a case are held to what is declared; kept in checkpoints, as new images need it too.
+class ReadOptions:
+    """How the files of a case are read and checked; stored in checkpoints, as prediction needs it too.
 
     Attributes:
-        nonfinite: ``error`` refuses NaN and infinite cells of the image (in a volume they are a defect).
+        nonfinite: ``error`` raises on NaN and infinite cells of the image (in a volume they are a defect).
             ``mask`` sets these values to 0 and marks their cells as not valid (in a scene they are nodata).
-            In a label they are refused always.
+            In a label they always raise.
         grid_tolerance: Displacement, in cells, up to which the grids of two files count as one: the
-            largest between corresponding corners. Headers that went through other software differ by
+            largest between corresponding corners. Headers written by different software differ by
             rounding. At most 1.
-        bands: Names of the bands of the image files, in order, where the files do not name them or
-            name them otherwise; empty takes the files' own.
+        bands: Names of the bands of the image files, in order, which override the names in the files; empty to use
+            those.
         other_grid: What to do with a file on another grid of the same CRS: ``error``, or ``align`` it
             on the grid of the case's first image (nearest cell for labels, linear for images).
-        other_crs: Likewise for a file in another CRS: ``error`` or ``warp``.
-        attribute: Of vector labels: the field that holds the class (value or name); None burns 1.
-        layer: Of vector labels: which layer; None takes the only one.
-        all_touched: Of vector labels: burn every cell that a shape touches, not only those whose
+        other_crs: What to do with a file in another CRS: ``error`` or ``warp``.
+        attribute: Field of vector labels that holds the class (value or name); None burns 1.
+        layer: Layer of vector labels; None takes the only one.
+        all_touched: Whether vector labels burn every cell that a shape touches, not only those whose
             centre lies inside.
-        nodata: Value of image cells without data where files do not tag it; a cell has none if all of its
+        nodata: Value of image cells without data where files do not tag it; a cell has no data if all
             bands that are read have this value.
-        mask_colours: Of labels that show classes as colours: the RGB of each class name, or several.
-        dates: Of time series: how dates lie in files. None where there is no time axis.
+        mask_colours: RGB of each class name, or several, for labels that show classes as colours.
+        dates: Layout of the dates of time series in files; None where there is no time axis.
     """
 
     nonfinite: Nonfinite = "error"
@@ -56,26 +65,22 @@ class Reading:
         checked_tolerance(self.grid_tolerance, "data.grid_tolerance")
 
     @classmethod
-    def of(cls, **settings: Any) -> Reading:
-        """From the keys of ``conf/data`` that have the same names; others are passed over.
+    def from_config(cls, **settings: Any) -> ReadOptions:
+        """Options from the keys of ``conf/data`` that have the same names; others are ignored.
 
         Raises:
-            InputError: A choice that there is not.
+            InputError: An unknown choice.
         """
-        given = {f.name: settings[f.name] for f in fields(cls) if settings.get(f.name) is not None}
-        if "bands" in given:
-            given["bands"] = tuple(given["bands"])
-        if "mask_colours" in given:
-            given["mask_colours"] = colours_by_name(given["mask_colours"])
-        if "dates" in given:
-            given["dates"] = DateLayout.from_config(given["dates"])
-        choices = {"nonfinite": ("error", "mask"), "other_grid": ("error", "align"), "other_crs": ("error", "warp")}
-        for key, known in choices.items():
-            if given.get(key, known[0]) not in known:
-                raise InputError(f"data.{key}={given[key]}: choose {' or '.join(known)}")
-        return cls(**given)
+        options = {f.name: settings[f.name] for f in fields(cls) if settings.get(f.name) is not None}
+        for name, parse in _PARSE.items():
+            if name in options:
+                options[name] = parse(options[name])
+        for name, choices in _CHOICES.items():
+            if options.get(name, choices[0]) not in choices:
+                raise InputError(f"data.{name}={options[name]}: choose {' or '.join(choices)}")
+        return cls(**options)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able form, which keys stores and fingerprints; those of data without time as before it was known."""
+        """JSON-able form, part of the cache key; omits ``dates`` when unset, so that earlier keys stay valid."""
         stored = asdict(self)
         return stored if self.dates else {name: value for name, value in stored.items() if name != "dates"}

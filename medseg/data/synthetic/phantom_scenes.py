@@ -11,7 +11,7 @@ from medseg import formats
 from medseg.data.case import Case
 from medseg.data.dataset import Dataset
 from medseg.data.datasets.rasters import RastersDataset
-from medseg.data.reading.options import Reading
+from medseg.data.reading.options import ReadOptions
 from medseg.data.synthetic.cache import draw_once, settings_folder
 from medseg.data.synthetic.scene import BANDS, COLOURS, IGNORE_VALUE, LABELS, NODATA, NOMINAL_SHAPE, draw_scene
 from medseg.errors import InputError
@@ -108,7 +108,7 @@ class PhantomScenes(DrawnScenes):
         self,
         root: Path | str,
         *,
-        reading: Reading,
+        reading: ReadOptions,
         n_scenes: int = 12,
         n_test: int = 3,
         shape: Sequence[int] = NOMINAL_SHAPE,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medseg import formats
 from medseg.data.layout.dates import DateLayout, shown
-from medseg.data.reading.options import Reading
+from medseg.data.reading.options import ReadOptions
 from medseg.data.synthetic.phantom_scenes import DrawnScenes
 from medseg.data.synthetic.series import BANDS, COLOURS, LABELS, NODATA, draw_series
 from medseg.errors import InputError
@@ -43,7 +43,7 @@ class PhantomSeries(DrawnScenes):
         self,
         root: Path | str,
         *,
-        reading: Reading,
+        reading: ReadOptions,
         n_scenes: int = 10,
         n_test: int = 2,
         shape: Sequence[int] = (128, 128),

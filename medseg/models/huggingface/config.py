@@ -190,7 +190,7 @@ def _read_config(weights: str) -> dict[str, Any] | None:
             path = hub.fetch("/".join([*place.split("/")[:2], DESCRIPTION]))
         except InputError as error:
             line = str(error).replace(f"/{DESCRIPTION}:", ":")
-            raise InputError(f"{line}, or its folder, with {DESCRIPTION}") from error
+            raise InputError(f"{line}, or its whole folder, with {DESCRIPTION}") from error
     else:
         path = file_at(Path(place).expanduser()).with_name(DESCRIPTION)
     if not path.is_file():

@@ -17,7 +17,7 @@ from medseg.data.preprocessing.normalise import ImageStats, Normalisation
 from medseg.data.preprocessing.preprocess import Preprocess
 from medseg.data.preprocessing.windows import image_stats, prepared_windows, tiles
 from medseg.data.reading.open_case import CaseReader
-from medseg.data.reading.options import Reading
+from medseg.data.reading.options import ReadOptions
 from medseg.data.sampling.collate import collate_windows
 from medseg.data.sampling.patch_dataset import CaseDataset, Window
 from medseg.data.store.stored_case import StoredCase, write_case
@@ -62,7 +62,7 @@ def write_series(root: Path, form: str = "{case}_{date}.tif", days: dict[str, Se
 
 
 def dataset(root: Path, dates: dict[str, Any] | None = None, **more: Any) -> RastersDataset:
-    reading = Reading.of(**{"nonfinite": "mask", "dates": dates or {}} | more.pop("reading", {}))
+    reading = ReadOptions.from_config(**{"nonfinite": "mask", "dates": dates or {}} | more.pop("reading", {}))
     return RastersDataset(root, ["B4", "B8"], LABELS, reading=reading, **more)
 
 
@@ -116,12 +116,12 @@ def test_leap_years_count() -> None:
 )
 def test_settings_that_make_no_sense_are_told(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Reading.of(dates=settings)
+        ReadOptions.from_config(dates=settings)
 
 
 def test_reading_without_dates_is_stored_as_before_time_was_known() -> None:
-    assert "dates" not in Reading().to_dict()
-    assert json.loads(json.dumps(Reading.of(dates={"slots": 3}).to_dict()))["dates"]["slots"] == 3
+    assert "dates" not in ReadOptions().to_dict()
+    assert json.loads(json.dumps(ReadOptions.from_config(dates={"slots": 3}).to_dict()))["dates"]["slots"] == 3
 
 
 @pytest.mark.parametrize("form", ["{case}_{date}.tif", "{case}/{date}.tif", "{case}/S2_{date}_x.tif"])
@@ -179,7 +179,7 @@ def test_bands_of_a_date_may_lie_in_several_folders(tmp_path: Path) -> None:
     for path in sorted((tmp_path / "images").iterdir()):
         image = formats.open(path).read()
         write(tmp_path / "radar" / path.name, 2 * image[:1], names=["VV"])
-    reading = Reading.of(nonfinite="mask", dates={})
+    reading = ReadOptions.from_config(nonfinite="mask", dates={})
     source = RastersDataset(tmp_path, ["VV", "B8"], LABELS, reading=reading, images=["images", "radar"])
     sample = source.read(source.cases()[1])
     np.testing.assert_array_equal(sample.image[:2, 0], 2 * expected("b")[:2, 0])
@@ -194,7 +194,7 @@ def test_all_dates_may_lie_in_one_file(bands: tuple[str, ...], tmp_path: Path) -
     image = expected("a")
     names = () if bands else ("B4", "B8") * 3
     write(tmp_path / "a.tif", np.nan_to_num(image, nan=-9).reshape(6, *SHAPE), names=names, nodata=-9)
-    reading = Reading.of(nonfinite="mask", dates={"in_file": 3}, bands=bands)
+    reading = ReadOptions.from_config(nonfinite="mask", dates={"in_file": 3}, bands=bands)
     source = RastersDataset(tmp_path, ["B4", "B8"], LABELS, reading=reading, images=".", masks="")
     case = replace(source._pair("train")[0], label=None)
     sample = source.read(case)
@@ -286,7 +286,7 @@ def test_a_file_whose_bands_are_no_multiple_of_its_dates_is_told(tmp_path: Path)
     spec = DataSpec(dataset(tmp_path)._spec.channels, dataset(tmp_path)._spec.labels, 2, dates=3)
     case = dated(Case("a", (tmp_path / "a.tif",), None, "a"), DateLayout(in_file=3))
     with pytest.raises(InputError, match=r"case a: 7 band\(s\) in .*a.tif, expected a multiple of its 3 dates"):
-        CaseReader(case, spec, Reading.of(dates={"in_file": 3}))
+        CaseReader(case, spec, ReadOptions.from_config(dates={"in_file": 3}))
 
 
 def test_series_and_single_images_are_not_taken_for_each_other(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from medseg.data.datasets.rasters import RastersDataset
 from medseg.data.layout.dates import DateLayout
 from medseg.data.layout.patterns import FilePatterns
-from medseg.data.reading.options import Reading
+from medseg.data.reading.options import ReadOptions
 from medseg.errors import InputError
 
 SCANS = {"image": [r"(?P<case>p\d)/t1\.nii", r"(?P<case>p\d)/t2\.nii"], "label": r"(?P<case>p\d)/seg\.nii"}
@@ -96,7 +96,7 @@ def test_unsound_settings_are_refused(settings: dict[str, object], told: str) ->
 def test_names_and_dates_exclude_each_other(tmp_path: Path) -> None:
     names = {"image": r"(?P<case>\w)\.tif"}
     with pytest.raises(InputError, match=r"got both data\.names and data\.dates"):
-        RastersDataset(tmp_path, ["B1"], {"a": 0, "b": 1}, reading=Reading(dates=DateLayout()), names=names)
+        RastersDataset(tmp_path, ["B1"], {"a": 0, "b": 1}, reading=ReadOptions(dates=DateLayout()), names=names)
 
 
 def test_new_images_are_found_without_their_labels(tmp_path: Path) -> None:

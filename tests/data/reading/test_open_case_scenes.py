@@ -10,7 +10,7 @@ import pytest
 from medseg import formats
 from medseg.data.case import Case
 from medseg.data.reading.open_case import CaseReader
-from medseg.data.reading.options import Reading
+from medseg.data.reading.options import ReadOptions
 from medseg.errors import InputError
 from medseg.geometry.box import Box
 from medseg.geometry.grid import PIXEL, Grid
@@ -21,7 +21,7 @@ from tests.tiny import utm_grid
 SHAPE = (12, 17)
 TABLE = LabelTable.declare({"background": 0, "road": 3, "ignore": 9})
 BANDS = ("B4", "B8", "B12")
-SCENE = Reading(nonfinite="mask", other_grid="align")
+SCENE = ReadOptions(nonfinite="mask", other_grid="align")
 LABEL = np.random.default_rng(0).choice(np.array([0, 3, 9], np.uint8), SHAPE)
 INDEX = np.array([0, IGNORE, IGNORE, 1, *[IGNORE] * 6], np.int16)
 
@@ -54,7 +54,7 @@ def read(
     image: Path | Sequence[Path],
     label: Path | None = None,
     *channels: str | Channel,
-    reading: Reading = SCENE,
+    reading: ReadOptions = SCENE,
     **case: Any,
 ) -> Sample:
     files = (image,) if isinstance(image, Path) else tuple(image)
@@ -122,7 +122,7 @@ def test_nan_is_refused_where_asked(tmp_path: Path) -> None:
     image = image_of()
     image[0, 2, 3] = np.nan
     with pytest.raises(InputError, match=r"case a: 1 NaN .*scene\.tif, first in channel 0 at \(2, 3\)"):
-        read(scene(tmp_path, image), reading=Reading())
+        read(scene(tmp_path, image), reading=ReadOptions())
 
 
 def test_field_of_view_is_validity(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_mask_shifted_by_half_a_cell_is_aligned_and_told(tmp_path: Path) -> None
     np.testing.assert_array_equal(opened.read().label, INDEX[LABEL])
     assert "lies 0.566 cells off; aligned to the nearest cells" in opened.notes[0]
     with pytest.raises(InputError, match=r"mask\.tif does not lie on the grid of .*displaced by up to 0\.566"):
-        CaseReader(case, spec_of(*BANDS), Reading(nonfinite="mask"))
+        CaseReader(case, spec_of(*BANDS), ReadOptions(nonfinite="mask"))
 
 
 def test_mask_of_another_size_is_unknown_where_it_is_not(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_another_crs_is_refused_by_name_or_warped(tmp_path: Path) -> None:
     affine = np.array([[0, step, xs[0] - 3 * step], [-step, 0, ys[0] + 3 * step], [0, 0, 1]])
     wide = Grid((20, 30), affine, CRS.from_epsg(4326).to_wkt())
     mask(tmp_path, np.full(wide.shape, 3, np.uint8), wide)
-    sample = read(path, label, reading=Reading(nonfinite="mask", other_crs="warp"))
+    sample = read(path, label, reading=ReadOptions(nonfinite="mask", other_crs="warp"))
     assert (sample.label == 1).all()
 
 
@@ -206,7 +206,7 @@ def test_vectors_are_burned_on_the_grid(tmp_path: Path) -> None:
     expected = np.zeros(SHAPE, int)
     expected[3:8, 4:10] = 1
     path = scene(tmp_path, image_of())
-    by_name = Reading(nonfinite="mask", attribute="kind")
+    by_name = ReadOptions(nonfinite="mask", attribute="kind")
     np.testing.assert_array_equal(read(path, tmp_path / "roads.gpkg", reading=by_name).label, expected)
 
 
@@ -230,10 +230,10 @@ def test_missing_bands_are_refused(names: Sequence[str], wanted: Sequence[str], 
 
 def test_bands_of_unnamed_files_are_named_by_the_configuration(tmp_path: Path) -> None:
     path, image = scene(tmp_path, image_of(), names=()), image_of()
-    named = Reading(nonfinite="mask", bands=("B12", "B8", "B4"))
+    named = ReadOptions(nonfinite="mask", bands=("B12", "B8", "B4"))
     np.testing.assert_array_equal(read(path, None, "B4", reading=named).image, image[[2]])
     with pytest.raises(InputError, match=r"3 band\(s\) in .*, expected 2 as data\.bands names"):
-        read(path, None, "B4", reading=Reading(bands=("B4", "B8")))
+        read(path, None, "B4", reading=ReadOptions(bands=("B4", "B8")))
 
 
 def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:

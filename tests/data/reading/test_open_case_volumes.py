@@ -11,7 +11,7 @@ import pytest
 
 from medseg.data.case import Case
 from medseg.data.reading.open_case import CaseReader
-from medseg.data.reading.options import Reading
+from medseg.data.reading.options import ReadOptions
 from medseg.errors import InputError
 from medseg.geometry.box import Box
 from medseg.labels import LabelTable
@@ -39,7 +39,7 @@ def opened(tmp_path: Path, label: Path, spec: DataSpec = SPEC, *more: Path, **se
     if not image.exists():
         save(image, IMAGE)
     valid = settings.pop("valid", None)
-    return CaseReader(Case("a", (image, *more), label, "a", valid=valid), spec, Reading(**settings))
+    return CaseReader(Case("a", (image, *more), label, "a", valid=valid), spec, ReadOptions(**settings))
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=lambda o: "".join(nib.orientations.ornt2axcodes(o)))

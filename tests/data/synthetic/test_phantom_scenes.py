@@ -7,7 +7,7 @@ import rasterio
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from medseg.data.reading.options import Reading
+from medseg.data.reading.options import ReadOptions
 from medseg.data.synthetic import phantom_scenes
 from medseg.data.synthetic.phantom_scenes import PhantomScenes
 from medseg.data.synthetic.scene import BANDS, IGNORE_VALUE, LABELS, NODATA, draw_scene
@@ -15,7 +15,7 @@ from medseg.errors import InputError
 from medseg.labels import IGNORE
 
 CONF = Path(__file__).parents[3] / "conf" / "data"
-SMALL: dict[str, Any] = {"n_scenes": 2, "n_test": 1, "shape": (40, 48), "reading": Reading(nonfinite="mask")}
+SMALL: dict[str, Any] = {"n_scenes": 2, "n_test": 1, "shape": (40, 48), "reading": ReadOptions(nonfinite="mask")}
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ from hydra.utils import instantiate
 
 from medseg import formats
 from medseg.data.layout.dates import shown
-from medseg.data.reading.options import Reading
+from medseg.data.reading.options import ReadOptions
 from medseg.data.synthetic.phantom_series import PhantomSeries
 from medseg.data.synthetic.series import BANDS, LABELS, NODATA, draw_series
 from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
 
-SMALL: dict[str, Any] = {"n_scenes": 4, "n_test": 1, "shape": (40, 48), "reading": Reading(nonfinite="mask")}
+SMALL: dict[str, Any] = {"n_scenes": 4, "n_test": 1, "shape": (40, 48), "reading": ReadOptions(nonfinite="mask")}
 
 
 @pytest.fixture(scope="module")

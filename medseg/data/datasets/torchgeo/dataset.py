@@ -19,7 +19,7 @@ from medseg.data.datasets.torchgeo.sample_index import named, sample_cases, samp
 from medseg.data.datasets.torchgeo.samples import Cells, Samples, forget
 from medseg.data.layout.dates import DateLayout
 from medseg.data.reading.open_case import CaseReader
-from medseg.data.reading.options import Reading
+from medseg.data.reading.options import ReadOptions
 from medseg.data.splits.folds import grouped
 from medseg.errors import InputError
 from medseg.geometry.box import Box
@@ -76,7 +76,7 @@ class TorchgeoDataset(Dataset):
         root: Path | str,
         class_path: str,
         *,
-        reading: Reading,
+        reading: ReadOptions,
         cache: Path | str,
         arguments: Mapping[str, Any] | None = None,
         mask_class_path: str | None = None,
