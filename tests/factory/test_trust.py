@@ -152,7 +152,7 @@ def test_arguments_without_names_are_refused_around_an_honest_class(held: dict[s
     [
         "", ".", ".os.system", "medseg", "medseg.models", "medseg.models.unet", "medseg.models.unet.", "medseg..UNet",
         "medseg.models.unet.Network", "medseg.models.unet.ConvBlock", "medseg.models.unet.UNet.forward",
-        "medseg.models.unet.UNet.__init__", "medseg.models.network.Facts", "medseg.models.none.None_",
+        "medseg.models.unet.UNet.__init__", "medseg.models.network.ModelSpec", "medseg.models.none.None_",
         "medseg.finetuning.lora.Lora", "medseg.models.decoders.unet.UNet", "medseg.models.unet.UNet\nx", 3, None, ["a"],
     ],
 )  # fmt: skip
