@@ -14,10 +14,10 @@ from torch import nn
 from medseg import formats
 from medseg.data.case import Case
 from medseg.data.layout.dates import dated
-from medseg.data.layout.patterns import FileNames
+from medseg.data.layout.patterns import FilePatterns
 from medseg.data.preprocessing.preprocess import Preprocess
-from medseg.data.reading.open_case import OpenCase
-from medseg.data.reading.options import Reading
+from medseg.data.reading.open_case import CaseReader
+from medseg.data.reading.options import ReadOptions
 from medseg.errors import InputError
 from medseg.formats.mosaic import Mosaic
 from medseg.formats.source import Source
@@ -38,8 +38,8 @@ class Layout:
     """
 
     folders: tuple[str, ...]
-    reading: Reading
-    names: FileNames | None
+    reading: ReadOptions
+    names: FilePatterns | None
 
 
 class FilePredictor:
@@ -138,8 +138,8 @@ def _with_total(on_rows: Callable[[int, int], None], total: int, done: int) -> N
 
 
 def open_image(
-    files: Sequence[Path], *, spec: DataSpec, reading: Reading, mosaic: bool = False, series: str | None = None
-) -> OpenCase:
+    files: Sequence[Path], *, spec: DataSpec, reading: ReadOptions, mosaic: bool = False, series: str | None = None
+) -> CaseReader:
     """The files of one new image, with the settings of the training; with ``mosaic``, tiles of one scene.
 
     Of a time series, the files of each date in any order; or with ``reading.dates.in_file`` files of all dates.
@@ -155,4 +155,4 @@ def open_image(
                 "in data.dates={in_file: 12}, or data.dates={} for case_20200131.tif"
             )
         case = dated(case, reading.dates)
-    return OpenCase(case, spec, reading, sources=sources)
+    return CaseReader(case, spec, reading, sources=sources)
