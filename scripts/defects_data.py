@@ -166,12 +166,12 @@ TABLE = (
         ("tests/geometry/test_tolerance.py::test_what_is_advised_is_accepted_and_suffices",),
     ),
     Defect(
-        "tolerance-not-told", "a tolerance that was needed is warned of", "medseg/data/reading/open_case.py",
+        "tolerance-not-told", "a tolerance that was needed is warned of", "medseg/data/reading/on_grid.py",
         "        if offset > GRID_TOLERANCE:\n", "        if offset > 1:\n",
         (f"{VOLUMES}::test_a_tolerance_above_the_default_that_is_needed_is_warned_of",),
     ),
     Defect(
-        "label-not-reordered", "a label in another axis order is that of the image", "medseg/data/reading/open_case.py",
+        "label-not-reordered", "a label in another axis order is that of the image", "medseg/data/reading/on_grid.py",
         "turned = on_axes_of(source, reference)", "turned = source",
         (f"{VOLUMES}::test_a_label_in_any_axis_order_is_that_of_the_image",),
     ),
@@ -181,8 +181,9 @@ TABLE = (
         ("tests/formats/test_reoriented.py", f"{VOLUMES}::test_a_label_in_any_axis_order_is_that_of_the_image"),
     ),
     Defect(
-        "shifted-label-accepted", "a shifted label is refused", "medseg/data/reading/open_case.py",
-        "if offset <= reading.grid_tolerance:", "if offset <= max(1, reading.grid_tolerance):",
+        "shifted-label-accepted", "a shifted label is refused", "medseg/data/reading/on_grid.py",
+        "return offset <= self.reading.grid_tolerance\n",
+        "return offset <= max(1, self.reading.grid_tolerance)\n",
         ("tests/data/test_dataset.py::test_shifted_label_is_refused_with_the_displacement_in_voxels",),
     ),
     Defect(
@@ -193,7 +194,7 @@ TABLE = (
     ),
     Defect(
         "missing-band-passed-over", "a band that a scene lacks is refused", "medseg/data/reading/channels.py",
-        "        if missing:\n            index", "        if len(missing) == len(wanted):\n            index",
+        "        if missing:\n", "        if len(missing) == len(required):\n",
         (f"{SCENES}::test_missing_bands_are_refused",),
     ),
     Defect(

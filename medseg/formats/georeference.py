@@ -1,4 +1,4 @@
-"""Where scenes lie: between rasterio's transform and CRS (of corners) and ``Grid`` (of centres)."""
+"""Georeference of scenes: conversion between rasterio's transform and CRS (of corners) and ``Grid`` (of centres)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from medseg.errors import InputError
 from medseg.geometry.grid import PIXEL, RAS_MM, Grid
 
 WHOLE = 0.01
-"""Largest difference, in cells, of grids whose cells are taken for the same."""
+"""Largest difference, in cells, of grids whose cells are taken as the same."""
 
 
 def grid_of(path: Path, shape: Sequence[int], transform: Affine, crs: CRS | None) -> Grid:
@@ -58,10 +58,18 @@ def crs_of(frame: str) -> CRS | None:
 
 @lru_cache(maxsize=64)
 def same_frame(one: str, other: str) -> bool:
-    """Whether two frames are the same coordinate system, however their WKT is worded."""
+    """Whether two frames are the same coordinate system, whatever the wording of their WKT."""
     if one == other or {one, other} & {PIXEL, RAS_MM}:
         return one == other
     return bool(crs_of(one) == crs_of(other))
+
+
+def crs_name(frame: str) -> str:
+    """A short name of a frame: ``EPSG:32633`` for a CRS with a code, else the beginning of its WKT."""
+    crs = None if frame == RAS_MM else crs_of(frame)
+    if crs is None:
+        return frame
+    return f"EPSG:{crs.to_epsg()}" if crs.to_epsg() else frame[:60]
 
 
 def whole_cells(grid: Grid, other: Grid) -> tuple[int, ...] | None:
@@ -74,18 +82,20 @@ def whole_cells(grid: Grid, other: Grid) -> tuple[int, ...] | None:
         return None
     ends = [max(s - 1, 1) for s in other.shape]
     corners = np.array(list(np.ndindex(*(2,) * other.ndim))) * ends
-    found = grid.to_index(other.to_world(corners))
-    start = np.round(found[0])
-    if np.abs(found - start - corners).max() > WHOLE:
+    indices = grid.to_index(other.to_world(corners))
+    start = np.round(indices[0])
+    if np.abs(indices - start - corners).max() > WHOLE:
         return None
     return tuple(int(i) for i in start)
 
 
 def _centre(corner: float, along: float, down: float) -> float:
+    """Coordinate of the centre of the first cell, from that of its corner."""
     return corner + 0.5 * along + 0.5 * down
 
 
 def _corner(centre: float, along: float, down: float) -> float:
+    """The inverse of ``_centre``, to the last bit where there is such a number."""
     near = centre - 0.5 * along - 0.5 * down
     for step in (0, 1, -1, 2, -2, 3, -3, 4, -4):
         corner = near + step * math.ulp(near)

@@ -1,4 +1,4 @@
-"""Dates of time series: how they lie in files, and how a file's name tells one."""
+"""DateLayout: how the dates of time series are stored in files, and the date in a file's name."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from medseg.data.case import Case
 from medseg.errors import InputError
 
 _DATE = r"(?P<date>\d{4}-\d{2}-\d{2}|\d{8}|\d{7})"
-_BESIDE = re.compile(rf"(?P<case>[^/]+?)[_-]{_DATE}\.[^/]+")
-_WITHIN = re.compile(rf"(?P<case>[^/]+)/(?:.*\D)?{_DATE}(?!\d)[^/]*")
+_IN_NAME = re.compile(rf"(?P<case>[^/]+?)[_-]{_DATE}\.[^/]+")
+_IN_FOLDER = re.compile(rf"(?P<case>[^/]+)/(?:.*\D)?{_DATE}(?!\d)[^/]*")
 _EPOCH = date(1970, 1, 1)
 
 
 @dataclass(frozen=True)
 class DateLayout:
-    """How the dates of a case lie in its files.
+    """How the dates of a case are stored in its files.
 
     Attributes:
         pattern: Regular expression for a file's path below its folder (``/`` between names), whose groups
             ``case`` and ``date`` are the case and the date: YYYYMMDD, YYYY-MM-DD or YYYYDDD. None takes
             ``case_date.tif``, and ``case/...date....tif``.
         slots: Most dates of a case. Of a case with more, evenly spaced ones are read, with the first
-            and the last. None: as many as the case that has most.
-        in_file: Each file holds this many dates, its bands one date after another. They are numbered, as
-            nothing tells their days. None: a file for each date.
+            and the last. None: the most dates of any case.
+        in_file: Number of dates in each file, its bands one date after another; they are numbered, as their days
+            are unknown. None: a file for each date.
     """
 
     pattern: str | None = None
@@ -39,61 +39,62 @@ class DateLayout:
 
     @classmethod
     def from_config(cls, settings: Mapping[str, Any]) -> DateLayout:
-        """From ``data.dates``.
+        """Layout of ``data.dates``.
 
         Raises:
-            InputError: Unknown keys, numbers below 1, or a pattern that is none.
+            InputError: Unknown keys, numbers below 1, or an invalid pattern.
         """
-        known = [f.name for f in fields(cls)]
-        if unknown := sorted(set(settings) - set(known)):
-            raise InputError(f"data.dates: got {unknown}, expected some of {known}, as in data.dates={{slots: 12}}")
-        made = cls(**settings)
-        if any(n is not None and n < 1 for n in (made.slots, made.in_file)):
+        names = [f.name for f in fields(cls)]
+        if unknown := sorted(set(settings) - set(names)):
+            raise InputError(f"data.dates: got {unknown}, expected some of {names}, as in data.dates={{slots: 12}}")
+        layout = cls(**settings)
+        if any(n is not None and n < 1 for n in (layout.slots, layout.in_file)):
             raise InputError(f"data.dates={dict(settings)}: slots and in_file count dates; expected 1 or more")
-        if made.pattern is not None:
-            if made.in_file is not None:
+        if layout.pattern is not None:
+            if layout.in_file is not None:
                 raise InputError(
                     "data.dates: pattern finds a file for each date, in_file that a file has all; give one"
                 )
-            made._compiled()
-        return made
+            layout._compiled()
+        return layout
 
     def find(self, path: str) -> tuple[str, int] | None:
-        """(case, day since 1970-01-01) of a file's path below its folder; None if no date is found.
+        """(case, day since 1970-01-01) of a file's path below its folder; None without a date.
 
         Example:
             >>> DateLayout().find("field_2020-01-31.tif"), DateLayout().find("field/S2A_1970010_B4.tif")
             (('field', 18292), ('field', 9))
 
         Raises:
-            InputError: What was found is no date.
+            InputError: The text that matches is no date.
         """
-        for compiled in (_BESIDE, _WITHIN) if self.pattern is None else (self._compiled(),):
+        for compiled in (_IN_NAME, _IN_FOLDER) if self.pattern is None else (self._compiled(),):
             match = (compiled.fullmatch if self.pattern is None else compiled.search)(path)
             if match:
                 return match["case"].replace("/", "_"), day_of(match["date"], path)
         return None
 
     def day(self, path: Path) -> int:
-        """Day of a file, by its name or, where the pattern needs them, with folders above it.
+        """Day of a file, by its name or, where the pattern needs them, its parent folders.
 
         Raises:
-            InputError: No date is found.
+            InputError: There is no date.
         """
         for depth in range(1, len(path.parts) + 1):
-            found = self.find("/".join(path.parts[-depth:]))
-            if found:
-                return found[1]
+            match = self.find("/".join(path.parts[-depth:]))
+            if match:
+                return match[1]
         raise InputError(f"{path}: no date in its name; {self.expected}")
 
     @property
     def expected(self) -> str:
-        """What names should look like, for messages."""
+        """Description of the expected names, for messages."""
         if self.pattern is None:
             return "expected case_20200131.tif or case/20200131.tif; data.dates.pattern describes other names"
         return f"expected what data.dates.pattern={self.pattern} finds"
 
     def _compiled(self) -> re.Pattern[str]:
+        """The pattern as a regular expression, with the groups of case and date."""
         try:
             compiled = re.compile(str(self.pattern))
         except re.error as error:
@@ -107,7 +108,7 @@ class DateLayout:
 
 
 def dated(case: Case, dates: DateLayout) -> Case:
-    """The case with the dates of its files, and these in their order.
+    """The case with the dates of its files, and its files in the order of dates.
 
     Raises:
         InputError: A file without a date, or dates with more files than others.
@@ -128,7 +129,7 @@ def dated(case: Case, dates: DateLayout) -> Case:
 
 
 def day_of(text: str, where: str) -> int:
-    """Days since 1970-01-01 of YYYYMMDD or YYYYDDD, whatever stands between the digits.
+    """Days since 1970-01-01 of YYYYMMDD or YYYYDDD; other characters are ignored.
 
     Example:
         >>> day_of("2020-01-31", "a"), day_of("2020031", "a")
@@ -154,7 +155,7 @@ def day_of(text: str, where: str) -> int:
 
 
 def shown(day: int) -> str:
-    """A day for messages.
+    """A day as text, for messages.
 
     Example:
         >>> shown(18292)

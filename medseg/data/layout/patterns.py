@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from medseg.data.case import Case, refuse
 from medseg.errors import InputError
 
-_Found = dict[str, Path]
+_Files = dict[str, Path]
 """File of each case."""
 
 
@@ -20,16 +21,16 @@ class FilePatterns:
 
     Each is a regular expression for the whole path of a file below the dataset's folder, with ``/`` between
     names. Its group ``case`` is the case's id, with ``_`` for each ``/``; a group ``part`` is put before it,
-    as in ``training_scan1``, so that ``data.val_cases=[validation_*]`` keeps a published split. Files that no
-    pattern knows are passed over, and so are hidden ones and those in hidden folders.
+    as in ``training_scan1``, so that ``data.val_cases=[validation_*]`` keeps a published split. Files without a
+    pattern are ignored, like hidden ones and those in hidden folders.
 
     Attributes:
         image: A pattern for each file of a case, in the order of its channels.
-        label: Of its label; None for cases without any.
-        valid: Of its validity mask (field of view), 0 where cells do not count; None for none.
-        test_image: The same for a test set; empty for none.
-        test_label: Of the test set; None where it has no labels.
-        test_valid: Likewise.
+        label: Pattern of the label; None for cases without labels.
+        valid: Pattern of the validity mask (field of view), 0 where cells do not count; None for none.
+        test_image: A pattern for each file of a case of the test set; empty for none.
+        test_label: Pattern of the label in the test set; None for none.
+        test_valid: Pattern of the validity mask in the test set; None for none.
 
     Example:
         >>> FilePatterns.from_config({"image": r"(?P<case>case_\d+)/imaging\.nii\.gz"}).image
@@ -45,63 +46,53 @@ class FilePatterns:
 
     @classmethod
     def from_config(cls, settings: Mapping[str, str | Sequence[str] | None]) -> FilePatterns:
-        """From ``data.names``.
+        """Patterns of ``data.names``.
 
         Raises:
-            InputError: Unknown keys, no pattern for images, or a pattern that is none.
+            InputError: Unknown keys, no pattern for images, or an invalid pattern.
         """
-        known = [f.name for f in fields(cls)]
-        if unknown := sorted(set(settings) - set(known)):
-            raise InputError(f"data.names: got {unknown}, expected some of {known}")
-        given = {key: patterns for key, patterns in settings.items() if patterns}
-        if "image" not in given:
+        names = [f.name for f in fields(cls)]
+        if unknown := sorted(set(settings) - set(names)):
+            raise InputError(f"data.names: got {unknown}, expected some of {names}")
+        patterns = {key: value for key, value in settings.items() if value}
+        if "image" not in patterns:
             raise InputError("data.names: image is missing; give the pattern of images, such as '(?P<case>.+)\\.tif'")
-        several: dict[str, tuple[str, ...]] = {}
-        single: dict[str, str] = {}
-        for key, patterns in given.items():
-            listed = (patterns,) if isinstance(patterns, str) else tuple(patterns or ())
-            for pattern in listed:
-                _compiled(pattern, key)
-            if key.endswith("image"):
-                several[key] = listed
-            elif isinstance(patterns, str):
-                single[key] = patterns
-            else:
-                raise InputError(f"data.names.{key}: got a list, expected one pattern, as a case has one such file")
-        return cls(**several, **single)  # type: ignore[arg-type]
+        return cls(**{key: _checked(key, value) for key, value in patterns.items()})
 
     def cases(self, root: Path, *, test: bool = False) -> list[Case]:
         """Cases of the files below ``root``, sorted by id, each its own group; those of the test set with ``test``.
 
         Raises:
-            InputError: No such folder, a pattern that no file has, two files for one place of a case, or a case
-                that lacks one of its files.
+            InputError: No such folder, a pattern without a file, two files of a case for one pattern, or a case
+                without one of its files.
         """
         prefix = "test_" if test else ""
-        images = self.test_image if test else self.image
+        images, label, valid = self.image, self.label, self.valid
+        if test:
+            images, label, valid = self.test_image, self.test_label, self.test_valid
         if not images:
             return []
-        label, valid = (self.test_label, self.test_valid) if test else (self.label, self.valid)
-        paths = _below(root)
-        keys = [f"{prefix}image", *([f"{prefix}label"] if label else []), *([f"{prefix}valid"] if valid else [])]
-        found = [[_matching(root, paths, pattern, f"{prefix}image") for pattern in images]]
-        found += [[_matching(root, paths, p, key)] for key, p in zip(keys[1:], filter(None, (label, valid)))]
-        flat = [files for some in found for files in some]
-        told = [key for key, some in zip(keys, found, strict=True) for _ in some]
-        for files, key in zip(flat[1:], told[1:], strict=True):
-            _refuse_unpaired(root, flat[0], files, keys[0], key)
-        beside = dict(zip(keys[1:], (some[0] for some in found[1:]), strict=True))
-        labels, views = beside.get(f"{prefix}label", {}), beside.get(f"{prefix}valid", {})
+        paths, image_key = _below(root), f"{prefix}image"
+        channels = [_matching(root, paths, pattern, image_key) for pattern in images]
+        siblings = {
+            f"{prefix}{kind}": _matching(root, paths, pattern, f"{prefix}{kind}")
+            for kind, pattern in (("label", label), ("valid", valid))
+            if pattern
+        }
+        others = [*((image_key, files) for files in channels[1:]), *siblings.items()]
+        for key, files in others:
+            _check_paired(root, channels[0], files, image_key, key)
+        labels, masks = siblings.get(f"{prefix}label", {}), siblings.get(f"{prefix}valid", {})
         return [
-            Case(name, tuple(files[name] for files in found[0]), labels.get(name), name, valid=views.get(name))
-            for name in sorted(set(flat[0]).intersection(*flat))
+            Case(name, tuple(files[name] for files in channels), labels.get(name), name, valid=masks.get(name))
+            for name in sorted(set(channels[0]).intersection(*(files for _, files in others)))
         ]
 
     def images_in(self, root: Path) -> list[Case]:
-        """Cases of new images that lie as those of the training or, where there are none such, of the test set.
+        """Cases of new images in the layout of the training images or, without any, of the test images.
 
         Returns:
-            Without labels; empty where no file has such a name.
+            Cases without labels; empty where no file matches.
 
         Raises:
             InputError: As for ``cases``.
@@ -121,28 +112,32 @@ def _below(root: Path) -> list[str]:
     return sorted(path.as_posix() for path in paths if not any(name.startswith(".") for name in path.parts))
 
 
-def _matching(root: Path, paths: Sequence[str], pattern: str, key: str) -> _Found:
-    compiled, found = _compiled(pattern, key), _Found()
-    twice = []
+def _matching(root: Path, paths: Sequence[str], pattern: str, key: str) -> _Files:
+    """The file of each case that a pattern matches; at least one."""
+    compiled, files = _compiled(pattern, key), _Files()
+    repeated = []
     for path in paths:
         if (match := compiled.fullmatch(path)) is None:
             continue
         part = match.groupdict().get("part")
         name = "_".join(text.replace("/", "_") for text in (part, match["case"]) if text)
-        if name in found:
-            twice.append(f"{name} ({found[name].relative_to(root).as_posix()} and {path})")
-        found.setdefault(name, root / path)
-    refuse(twice, f"case(s) in {root} with two files that data.names.{key} finds", "let its group case tell them apart")
-    if not found:
+        if name in files:
+            repeated.append(f"{name} ({files[name].relative_to(root).as_posix()} and {path})")
+        files.setdefault(name, root / path)
+    refuse(
+        repeated, f"case(s) in {root} with two files that data.names.{key} finds", "let its group case tell them apart"
+    )
+    if not files:
         such = f"such as {paths[0]}" if paths else "none at all"
         raise InputError(
             f"{root}: none of its {len(paths)} files ({such}) is what data.names.{key}={pattern} describes; check "
             "data.root, the folder of the dataset as it was unpacked, fix the pattern, or drop it (null)"
         )
-    return found
+    return files
 
 
-def _refuse_unpaired(root: Path, images: _Found, others: _Found, image_key: str, key: str) -> None:
+def _check_paired(root: Path, images: _Files, others: _Files, image_key: str, key: str) -> None:
+    """Report cases with a file for one of two patterns only."""
     for lacking, having, names in (
         (key, image_key, sorted(set(images) - set(others))),
         (image_key, key, sorted(set(others) - set(images))),
@@ -154,7 +149,24 @@ def _refuse_unpaired(root: Path, images: _Found, others: _Found, image_key: str,
         )
 
 
+def _checked(key: str, value: str | Sequence[str] | None) -> Any:
+    """The pattern of a key, or a tuple of them for images.
+
+    Raises:
+        InputError: A pattern that is none, or several where a case has one file.
+    """
+    patterns = (value,) if isinstance(value, str) else tuple(value or ())
+    for pattern in patterns:
+        _compiled(pattern, key)
+    if key.endswith("image"):
+        return patterns
+    if not isinstance(value, str):
+        raise InputError(f"data.names.{key}: got a list, expected one pattern, as a case has one such file")
+    return value
+
+
 def _compiled(pattern: str, key: str) -> re.Pattern[str]:
+    """The regular expression of a key, with the group of the case's id."""
     try:
         compiled = re.compile(pattern)
     except re.error as error:

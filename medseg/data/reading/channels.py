@@ -1,8 +1,8 @@
-"""The channels of one image among the bands of its files: found by name, read, computed."""
+"""ChannelReader: the channels of one image, read from the bands of its files by name or computed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,16 +25,22 @@ class _Band:
     channel: int
 
 
-class Bands:
+def _naming_hint(n_bands: int, ndim: int) -> str:
+    """How to name bands, appended to the message about their number."""
+    grey = ", such as data.channels=[grey]" if n_bands == 1 and ndim == 2 else ""
+    return grey if ndim == 3 else f"{grey}, or name the bands of the files, in order, by data.bands"
+
+
+class ChannelReader:
     """The channels of a case, or of one date of it.
 
     Args:
-        where: The case, for messages.
-        files: What the sources were opened from, for messages.
-        sources: All on one grid.
-        spec: What the dataset declares.
-        reading: How strictly.
-        part: (number, of how many): which of several dates that the bands of each file are, one after another.
+        where: Name of the case, for messages.
+        files: Files of the sources, for messages.
+        sources: Image files, all on one grid.
+        spec: Channels that the dataset declares.
+        reading: Options of reading.
+        part: (number, count) of the date to read, where each file holds the bands of several dates in a row.
 
     Raises:
         InputError: Missing bands, or another number of them than declared.
@@ -56,6 +62,7 @@ class Bands:
         bands = self._find([(source, self._part(source, *part)) for source in sources])
         used = dict.fromkeys(band.source for band in bands.values())
         self._sources = [(s, {name: band.channel for name, band in bands.items() if band.source is s}) for s in used]
+        self._in_order = len(used) == 1 and not self._formulas  # then one array holds the channels in order
         self._integers = not self._formulas and all(source.dtype.kind in "iu" for source in used)
 
     def _part(self, source: Source, number: int, parts: int) -> range:
@@ -72,73 +79,115 @@ class Bands:
         """The band of each channel, and of each name in a formula."""
         bands = [_Band(source, channel) for source, channels in files for channel in channels]
         own = [source.names[channel] for source, channels in files if source.names for channel in channels]
-        names = list(self.reading.bands) or own
-        wanted = [c.name for c in self.spec.channels if not c.formula]
-        wanted += [name for formula in self._formulas.values() for name in formula.names]
-        if self.reading.bands and len(names) != len(bands):
-            raise InputError(
-                f"{self.where}: {len(bands)} band(s) in {self.files}, expected {len(names)} as data.bands names: "
-                f"{names}; fix the file or the names"
-            )
-        if len(names) != len(bands) or (set(wanted).isdisjoint(names) and not self._formulas):  # go by position
-            if len(bands) != len(self.spec.channels) or self._formulas:
-                declared = [c.name for c in self.spec.channels]
-                cure = ", such as data.channels=[grey]" if len(bands) == 1 and self.spec.ndim == 2 else ""
-                cure += "" if self.spec.ndim == 3 else ", or name the bands of the files, in order, by data.bands"
-                raise InputError(
-                    f"{self.where}: {len(bands)} channel(s) in {self.files}, expected {len(declared)} {declared}; "
-                    f"fix the files or the channel names{cure}"
-                )
-            names = wanted
-        twice = [name for name in dict.fromkeys(wanted) if names.count(name) > 1]
-        if twice:
-            raise InputError(
-                f"{self.where}: got band {', '.join(twice)} more than once in {self.files}, which have {names}; "
-                "give each band once, or name the bands, in order, by data.bands"
-            )
-        found = dict(zip(names, bands, strict=True))
-        missing = [name for name in dict.fromkeys(wanted) if name not in found]
+        names = self._band_names(own, len(bands))
+        required = self._required()
+        self._check_unique(names, required)
+        missing = [name for name in required if name not in names]
         if missing:
-            index = next((name for name in missing if name.upper() in INDICES), None)
-            more = "" if index is None else f"; the index {index} follows from data.sensor, or from a formula of yours"
-            raise InputError(
-                f"{self.where}: no band {', '.join(missing)} in {self.files}, which has {names}; fix the file, "
-                f"data.channels, or data.bands{more}"
-            )
-        return {name: found[name] for name in dict.fromkeys(wanted)}
+            raise self._missing(missing, names)
+        by_name = dict(zip(names, bands, strict=True))
+        return {name: by_name[name] for name in required}
 
-    def read(self, window: Box) -> tuple[Float[np.ndarray, "c *s"], Bool[np.ndarray, " *s"]]:
-        """Channels of a window, 0 where they have no data, and where they have.
+    def _required(self) -> list[str]:
+        """Names of the bands that are channels or occur in a formula."""
+        names = [c.name for c in self.spec.channels if not c.formula]
+        names += [name for formula in self._formulas.values() for name in formula.names]
+        return list(dict.fromkeys(names))
+
+    def _band_names(self, own: Sequence[str], n_bands: int) -> list[str]:
+        """The name of each band: of the options, of the files, or by position those of the channels.
 
         Raises:
-            InputError: NaN cells where they are refused, or a damaged file.
+            InputError: A number of bands other than that of the names or the channels.
         """
-        valid = np.ones(window.shape, dtype=bool)
-        cells: dict[str, np.ndarray] = {}
-        as_read = len(self._sources) == 1 and not self._formulas  # then one array holds the channels in order
-        for source, channels in self._sources:
-            with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which is then refused by name
-                values, known = source.read_known(window, tuple(channels.values()))
-                values = values.astype(np.float32, copy=as_read)
-            if known is not None:
-                valid &= known
-            cells |= dict(zip(channels, values, strict=True))
+        names = list(self.reading.bands) or list(own)
+        if self.reading.bands and len(names) != n_bands:
+            raise InputError(
+                f"{self.where}: {n_bands} band(s) in {self.files}, expected {len(names)} as data.bands names: "
+                f"{names}; fix the file or the names"
+            )
+        unrelated = not self._formulas and set(self._required()).isdisjoint(names)
+        if len(names) == n_bands and not unrelated:
+            return names
+        declared = [c.name for c in self.spec.channels]
+        if n_bands != len(declared) or self._formulas:
+            raise InputError(
+                f"{self.where}: {n_bands} channel(s) in {self.files}, expected {len(declared)} {declared}; "
+                f"fix the files or the channel names{_naming_hint(n_bands, self.spec.ndim)}"
+            )
+        return declared
+
+    def _check_unique(self, names: Sequence[str], required: Sequence[str]) -> None:
+        """Raise on required bands that the files have more than once."""
+        repeated = [name for name in required if names.count(name) > 1]
+        if repeated:
+            raise InputError(
+                f"{self.where}: got band {', '.join(repeated)} more than once in {self.files}, which have {names}; "
+                "give each band once, or name the bands, in order, by data.bands"
+            )
+
+    def _missing(self, missing: Sequence[str], names: Sequence[str]) -> InputError:
+        """The error of bands that the files lack, with a hint where one of them is an index."""
+        index = next((name for name in missing if name.upper() in INDICES), None)
+        hint = "" if index is None else f"; the index {index} follows from data.sensor, or from a formula of yours"
+        return InputError(
+            f"{self.where}: no band {', '.join(missing)} in {self.files}, which has {names}; fix the file, "
+            f"data.channels, or data.bands{hint}"
+        )
+
+    def read(self, window: Box) -> tuple[Float[np.ndarray, "c *s"], Bool[np.ndarray, " *s"]]:
+        """Channels of a window, 0 where they have no data, and where they have data.
+
+        Raises:
+            InputError: NaN cells where the options reject them, or a damaged file.
+        """
+        arrays, valid = self._read_files(window)
+        cells = {
+            name: band
+            for (_, channels), array in zip(self._sources, arrays, strict=True)
+            for name, band in zip(channels, array, strict=True)
+        }
         if self.reading.nodata is not None:
             valid &= np.any([band != self.reading.nodata for band in cells.values()], axis=0)
-        if as_read:
-            image = values
-        else:
-            computed = {name: formula({n: cells[n] for n in formula.names}) for name, formula in self._formulas.items()}
-            image = np.stack([computed[c.name] if c.formula else cells[c.name] for c in self.spec.channels])
-        if not self._integers and not (finite := np.isfinite(image)).all():
-            self._check_finite(finite | ~valid, window)
-            image[~finite] = 0
-            valid &= finite.all(axis=0)
+        image = arrays[0] if self._in_order else self._stack(cells)
+        if not self._integers:
+            self._clear_nonfinite(image, valid, window)
         if not valid.all():
             image[:, ~valid] = 0
         return image, valid
 
+    def _read_files(self, window: Box) -> tuple[list[Float[np.ndarray, "k *s"]], Bool[np.ndarray, " *s"]]:
+        """The bands that are read of each file, and where all files have data."""
+        valid = np.ones(window.shape, dtype=bool)
+        arrays = []
+        for source, channels in self._sources:
+            with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which is then an error with its name
+                values, known = source.read_known(window, tuple(channels.values()))
+                arrays.append(values.astype(np.float32, copy=self._in_order))
+            if known is not None:
+                valid &= known
+        return arrays, valid
+
+    def _stack(self, cells: Mapping[str, Float[np.ndarray, " *s"]]) -> Float[np.ndarray, "c *s"]:
+        """The channels in order, computed where they have a formula."""
+        computed = {name: formula({n: cells[n] for n in formula.names}) for name, formula in self._formulas.items()}
+        return np.stack([computed[c.name] if c.formula else cells[c.name] for c in self.spec.channels])
+
+    def _clear_nonfinite(self, image: Float[np.ndarray, "c *s"], valid: Bool[np.ndarray, " *s"], window: Box) -> None:
+        """Set NaN and infinite values to 0 and their cells to not valid, in place.
+
+        Raises:
+            InputError: There are some in cells that are valid, and the options reject them.
+        """
+        finite = np.isfinite(image)
+        if finite.all():
+            return
+        self._check_finite(finite | ~valid, window)
+        image[~finite] = 0
+        valid &= finite.all(axis=0)
+
     def _check_finite(self, finite: Bool[np.ndarray, "c *s"], window: Box) -> None:
+        """Raise on values that are not finite, unless the options mask them."""
         if self.reading.nonfinite == "mask" or finite.all():
             return
         channel, *position = (int(i) for i in np.unravel_index(np.argmin(finite), finite.shape))

@@ -6,11 +6,10 @@ from itertools import permutations, product
 
 import numpy as np
 
-from medseg.data.reading.open_case import crs_name
 from medseg.doctor.finding import Finding, Repair, Severity
 from medseg.doctor.headers import Header
 from medseg.doctor.survey import CaseFacts, Survey
-from medseg.formats.georeference import same_frame
+from medseg.formats.georeference import crs_name, same_frame
 from medseg.geometry.grid import PIXEL, RAS_MM, Grid
 
 _JITTER = 0.5

@@ -1,0 +1,85 @@
+"""Files of a folder by stem, with messages about folders and names that do not fit."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from medseg import formats
+from medseg.data.case import refuse
+from medseg.errors import InputError
+
+
+def files_of(
+    folder: Path, endings: Sequence[str], *, what: str = "image", folders: bool = False, deep: bool = False
+) -> list[tuple[Path, str]]:
+    """Image files of ``folder`` (with ``deep``, also of its sub-folders) with their stems, sorted; at least one."""
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder}: no such folder; check data.root and the names of its sub-folders{_nearest(folder)}"
+        )
+    entries = sorted(folder.rglob("*") if deep else folder.iterdir())
+    suffixes = {*endings, ""} if folders else {*endings}
+    visible = [path for path in entries if not path.name.startswith(".") and (path.is_file() or folders)]
+    files = [(path, formats.stem(path)) for path in visible if formats.suffix(path) in suffixes]
+    if not files:
+        raise _no_files(folder, len(entries), endings, what, folders=folders)
+    return files
+
+
+def _no_files(folder: Path, n_entries: int, endings: Sequence[str], what: str, *, folders: bool) -> InputError:
+    """The error of a folder without any file of these endings."""
+    kinds = ", ".join(endings) + (", or a folder a case" if folders else "")
+    missing = f"no {what}" if what == "image" else f"no {what} file"
+    return InputError(f"{folder}: {missing} among its {n_entries} entries, expected files ending in {kinds}")
+
+
+def _nearest(folder: Path) -> str:
+    """The sibling folders with the most similar names, for messages; empty if there are none."""
+    if not folder.parent.is_dir():
+        return ""
+    others = sorted(p.name for p in folder.parent.iterdir() if p.is_dir())
+    near = difflib.get_close_matches(folder.name, others, n=3, cutoff=0.5)
+    return f"; did you mean {', '.join(near)}?" if near else ""
+
+
+def files_by_stem(folder: Path, endings: Sequence[str], what: str) -> dict[str, Path]:
+    """Files of a folder by stem."""
+    by_id = defaultdict(list)
+    for path, stem in files_of(folder, endings, what=what):
+        by_id[stem].append(path)
+    repeated = [" and ".join(p.name for p in paths) for paths in by_id.values() if len(paths) > 1]
+    refuse(repeated, f"case(s) with more than one {what} in {folder}", "keep one file a case")
+    return {name: paths[0] for name, paths in by_id.items()}
+
+
+def renaming_hint(images: Collection[str], labels: Mapping[str, Path], image_dir: Path, label_dir: Path) -> str | None:
+    """A hint for labels that are named after their images with an ending added, as in ``case_seg``; None if not.
+
+    Args:
+        images: Case ids of the images.
+        labels: Label files by stem.
+        image_dir: Folder of the images.
+        label_dir: Folder of the labels.
+    """
+    endings = {label[len(name) :] for label in labels for name in images if label.startswith(name)} - {""}
+    end = next((end for end in sorted(endings) if {f"{name}{end}" for name in images} == set(labels)), None)
+    if end is None:
+        return None
+    suffix = re.escape(formats.suffix(next(iter(labels.values()))))
+    label = f"{label_dir.name}/(?P<case>.+){re.escape(end)}{suffix}"
+    image = f"{image_dir.name}/(?P<case>.+){_ending_of(image_dir)}"
+    return (
+        f"the labels are named like the images with {end} added; "
+        f'\'data.names={{image: "{image}", label: "{label}"}}\' pairs them'
+    )
+
+
+def _ending_of(folder: Path) -> str:
+    """Pattern for the end of the images' names: their suffix, after the channel number where all have one."""
+    paths = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and formats.suffix(p))
+    numbered = bool(paths) and all(formats.stem(p).endswith("_0000") for p in paths)
+    return ("_0000" if numbered else "") + (re.escape(formats.suffix(paths[0])) if paths else "")
