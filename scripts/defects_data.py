@@ -187,7 +187,7 @@ TABLE = (
         ("tests/data/test_dataset.py::test_shifted_label_is_refused_with_the_displacement_in_voxels",),
     ),
     Defect(
-        "unknown-values-are-background", "values outside the label table are refused", "medseg/labels/table.py",
+        "unknown-values-are-background", "values outside the label table are refused", "medseg/labels/lookup.py",
         "np.full(int(raw.max()) - low + 1, _UNKNOWN, dtype=np.int16)",
         "np.zeros(int(raw.max()) - low + 1, dtype=np.int16)",
         ("tests/test_labels.py::test_unknown_values_are_named_with_their_cells_and_the_way_out",),

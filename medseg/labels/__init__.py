@@ -2,6 +2,7 @@
 
 from medseg.labels.classes import IGNORE, LabelClass, Region
 from medseg.labels.laterality import Laterality, laterality
-from medseg.labels.table import LabelTable, nearly_integral
+from medseg.labels.lookup import nearly_integral
+from medseg.labels.table import LabelTable
 
 __all__ = ["IGNORE", "LabelClass", "LabelTable", "Laterality", "Region", "laterality", "nearly_integral"]

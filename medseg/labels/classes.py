@@ -1,4 +1,4 @@
-"""What a label table is made of: classes, regions, and the index of what is unknown."""
+"""Parts of a label table: classes, regions, and the index of unknown cells."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ PALETTE = (
     (0, 0, 0), (230, 75, 53), (0, 160, 135), (60, 84, 136), (255, 205, 70), (186, 90, 190),
     (77, 187, 213), (126, 97, 72), (243, 155, 127), (145, 209, 194), (132, 145, 180), (176, 156, 133),
 )  # fmt: skip
-"""Colours of classes that nobody chose, the first for a background: hues that can be told apart half transparent on
-grey, then the pale ones of the same hues."""
+"""Default colours of classes, the first for a background: hues that can be distinguished half transparent on grey,
+then pale ones of the same hues."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class LabelClass:
     """One class of the training target.
 
     Attributes:
-        name: Class name, unique in its table.
+        name: Name, unique in its table.
         values: Raw values in label files that mean this class.
         saved: Value written for it in predictions.
         colour: RGB, 0 to 255.
@@ -38,8 +38,7 @@ class Region:
     Attributes:
         name: Region name.
         members: Training indices of its classes.
-        paint: Training index given to cells of the region when a label map is painted; later
-            regions paint over earlier ones.
+        paint: Training index of cells of the region in a label map; later regions paint over earlier ones.
     """
 
     name: str

@@ -1,9 +1,9 @@
-"""Declared: ``name: value`` or ``name: [values]`` sorted into classes, regions and values to ignore."""
+"""Declared labels, ``name: value`` or ``name: [values]``, as classes, regions and values to ignore."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,11 +12,12 @@ from medseg.labels.classes import Region
 from medseg.labels.laterality import laterality
 from medseg.runtime.values import shown
 
+_T = TypeVar("_T")
 _SUCH = "{background: 0, tumour: 1}"
 
 
 def by_name(labels: Mapping[Any, Any] | Sequence[str]) -> dict[str, int | Sequence[int]]:
-    """Labels as ``name: value``, whichever way round they were declared.
+    """Labels as ``name: value``, from a declaration in either order.
 
     ``{0: background, 1: liver}`` (the Decathlon's order) and ``[background, liver]``, which counts from 0, mean
     ``{background: 0, liver: 1}``.
@@ -30,37 +31,58 @@ def by_name(labels: Mapping[Any, Any] | Sequence[str]) -> dict[str, int | Sequen
     """
     if isinstance(labels, (str, bytes)) or not isinstance(labels, (Mapping, Sequence)):
         raise InputError(f"label table: got {shown(labels)}, expected names with values, such as {_SUCH}")
-    if not isinstance(labels, Mapping):
-        labels = dict(enumerate(labels))
-    keys, values = list(labels), list(labels.values())
-    if keys and all(_is_whole(k) for k in keys) and all(isinstance(v, str) and not _is_whole(v) for v in values):
-        twice = sorted({v for v in values if values.count(v) > 1})
-        if twice:
-            raise InputError(
-                f"data.labels: {twice} stand for more than one value in {dict(labels)}; list the values of a class, "
-                f"as in {{{twice[0]}: [1, 2]}}"
-            )
-        return {name: int(value) for value, name in labels.items()}
-    if unnamed := {name: value for name, value in labels.items() if not isinstance(name, str)}:
+    mapping: Mapping[Any, Any] = labels if isinstance(labels, Mapping) else dict(enumerate(labels))
+    if _is_by_value(mapping):
+        return _inverted(mapping)
+    if unnamed := {name: value for name, value in mapping.items() if not isinstance(name, str)}:
         raise InputError(
             f"data.labels: got {shown(unnamed)}, expected class names with integer values, such as {_SUCH}, or "
             "integers with class names, such as {0: background, 1: liver}"
         )
-    for name, value in labels.items():
-        listed = list(value) if _is_list(value) else [value]
-        if not listed or not all(_is_whole(v) for v in listed):
-            raise InputError(
-                f"label table: {name} has the value {shown(value)}, expected a whole number or a list of them, such as "
-                f"{_SUCH}"
-            )
-    return {str(name): value for name, value in labels.items()}
+    for name, value in mapping.items():
+        _check_values(name, value)
+    return {str(name): value for name, value in mapping.items()}
+
+
+def _is_by_value(labels: Mapping[Any, Any]) -> bool:
+    """Whether labels are ``value: name``."""
+    names = labels.values()
+    return bool(labels) and all(map(_is_whole, labels)) and all(isinstance(n, str) and not _is_whole(n) for n in names)
+
+
+def _inverted(labels: Mapping[Any, Any]) -> dict[str, int | Sequence[int]]:
+    """``value: name`` as ``name: value``.
+
+    Raises:
+        InputError: A name of several values.
+    """
+    names = list(labels.values())
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise InputError(
+            f"data.labels: {repeated} stand for more than one value in {dict(labels)}; list the values of a class, "
+            f"as in {{{repeated[0]}: [1, 2]}}"
+        )
+    return {name: int(value) for value, name in labels.items()}
+
+
+def _check_values(name: Any, value: Any) -> None:
+    """Raise unless the value of a class is a whole number or a list of them."""
+    values = list(value) if _is_list(value) else [value]
+    if not values or not all(map(_is_whole, values)):
+        raise InputError(
+            f"label table: {name} has the value {shown(value)}, expected a whole number or a list of them, such as "
+            f"{_SUCH}"
+        )
 
 
 def _is_whole(value: Any) -> bool:
+    """Whether a value is a whole number, also one written as text."""
     return not isinstance(value, bool) and _whole(value) is not None
 
 
 def _is_list(value: Any) -> bool:
+    """Whether a value is a list of values."""
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
@@ -78,29 +100,36 @@ def grouped(
     Raises:
         InputError: No such background, or an incomplete region order.
     """
-    entries = {name: _values(value) for name, value in by_name(labels).items()}
+    declared = by_name(labels)
+    entries = {name: _values(value) for name, value in declared.items()}
     ignore = tuple(v for name, values in entries.items() if name == "ignore" for v in values)
     entries.pop("ignore", None)
     groups: dict[str, tuple[int, ...]] = {}
     if background is not None:
-        zero = next((n for n, v in entries.items() if v == (0,)), None)
-        first = background if background in entries else zero
+        first = background if background in entries else _zero(entries)
         if first is None:
-            raise InputError(f"label table: no background (value 0) among {by_name(labels)}")
+            raise InputError(f"label table: no background (value 0) among {declared}")
         groups[first] = entries.pop(first)
     if merge or all(len(v) == 1 for v in entries.values()):
-        groups |= dict(sorted(entries.items(), key=lambda item: item[1]))
-        regions: tuple[Region, ...] = ()
-    else:
-        single = {v[0]: n for n, v in entries.items() if len(v) == 1}
-        raw = sorted({v for values in entries.values() for v in values})
-        groups |= {single.get(v, f"value_{v}"): (v,) for v in raw}
-        regions = _regions(entries, list(groups.values()), regions_class_order)
-    return groups, regions, ignore
+        return groups | dict(sorted(entries.items(), key=lambda item: item[1])), (), ignore
+    groups |= _single_values(entries)
+    return groups, _regions(entries, list(groups.values()), regions_class_order), ignore
+
+
+def _zero(entries: Mapping[str, tuple[int, ...]]) -> str | None:
+    """Name of the class of the value 0 alone, if there is one."""
+    return next((name for name, values in entries.items() if values == (0,)), None)
+
+
+def _single_values(entries: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """A class for each raw value of regions, under the name of the region of this value alone, or ``value_1``."""
+    names = {values[0]: name for name, values in entries.items() if len(values) == 1}
+    raw = sorted({v for values in entries.values() for v in values})
+    return {names.get(v, f"value_{v}"): (v,) for v in raw}
 
 
 def _values(value: Any) -> tuple[int, ...]:
-    """The raw values of a class, of which ``by_name`` made sure that they are whole numbers."""
+    """The raw values of a class, whole numbers as ``by_name`` checked."""
     values = tuple(value) if _is_list(value) else (value,)
     return tuple(int(v) for v in values)
 
@@ -118,17 +147,24 @@ def _whole(value: Any) -> int | None:
 def _regions(
     entries: Mapping[str, tuple[int, ...]], groups: list[tuple[int, ...]], order: Sequence[int] | None
 ) -> tuple[Region, ...]:
-    if not isinstance(order, Sequence) or isinstance(order, str) or len(order) != len(entries):
+    """Regions of several raw values, in painting order.
+
+    Raises:
+        InputError: An incomplete order, or raw values in it that no region has.
+    """
+    painted = tuple(order) if order is not None and _is_list(order) else ()
+    if len(painted) != len(entries):
         raise InputError(
             f"label table: regions {list(entries)} need regions_class_order with {len(entries)} raw values "
             f"(the value each region paints, in order), got {shown(order)}"
         )
     index = {v: i for i, values in enumerate(groups) for v in values}
-    missing = [v for v in order if not isinstance(v, (int, np.integer)) or v not in index]
+    missing = [v for v in painted if not isinstance(v, (int, np.integer)) or v not in index]
     if missing:
         raise InputError(f"label table: regions_class_order names {missing}, raw values are {sorted(index)}")
     return tuple(
-        Region(n, tuple(index[v] for v in vs), index[p]) for (n, vs), p in zip(entries.items(), order, strict=True)
+        Region(name, tuple(map(index.__getitem__, values)), index[paint])
+        for (name, values), paint in zip(entries.items(), painted, strict=True)
     )
 
 
@@ -139,11 +175,11 @@ def declared_pairs(pairs: Sequence[Sequence[str]], names: Sequence[str]) -> tupl
         InputError: No class of such a name, not two of them, or a class in two pairs.
     """
     entries = [[pair] if isinstance(pair, str) else list(pair) for pair in pairs]
-    unknown = [n for pair in entries for n in pair if n not in names]
+    members = [name for pair in entries for name in pair]
+    unknown = [name for name in members if name not in names]
     if unknown:
         raise InputError(f"label table: left/right pairs name {unknown}, classes are {list(names)}")
-    every = [n for pair in entries for n in pair]
-    if any(len(pair) != 2 for pair in entries) or len(set(every)) != len(every):
+    if any(len(pair) != 2 for pair in entries) or len(set(members)) != len(members):
         raise InputError(
             f"label table: left/right pairs are {entries}, expected two class names in each and each name once, as in "
             "[[left kidney, right kidney]]"
@@ -152,29 +188,33 @@ def declared_pairs(pairs: Sequence[Sequence[str]], names: Sequence[str]) -> tupl
 
 
 def detected(names: Sequence[str], regions: Sequence[Region]) -> tuple[tuple[tuple[int, int], ...], tuple[str, ...]]:
-    """(pairs of training indices, one-sided names) that the names of classes and regions tell.
+    """(pairs of training indices, one-sided names), by the names of classes and regions.
 
     A region is one-sided, too, if exchanging the pairs does not turn it into its partner (or, if it has no side,
-    into some region): then nothing that the network gives stands for its mirror image.
+    into some region): then no output of the network is its mirror image.
 
     Args:
-        names: Of the classes, by training index.
-        regions: Of these classes.
+        names: Names of the classes, by training index.
+        regions: Regions of these classes.
 
     Example:
         >>> detected(["background", "left kidney", "right kidney", "left lung"], [])
         (((1, 2),), ('left lung',))
     """
-    found, sides = laterality(names), laterality([r.name for r in regions])
-    pairs = tuple((names.index(left), names.index(right)) for left, right in found.pairs)
-    swap = {a: b for pair in pairs for a, b in (pair, pair[::-1])}
+    of_classes, of_regions = laterality(names), laterality([r.name for r in regions])
+    pairs = tuple((names.index(left), names.index(right)) for left, right in of_classes.pairs)
+    swap, partners = _exchange(pairs), _exchange(of_regions.pairs)
     members = {r.name: frozenset(r.members) for r in regions}
-    partner = {a: b for pair in sides.pairs for a, b in (pair, pair[::-1])}
-    unmatched = [
-        name
-        for name, own in members.items()
-        if frozenset(swap.get(m, m) for m in own)
-        not in ([members[partner[name]]] if name in partner else members.values())
-    ]
-    one_sided = dict.fromkeys([*found.one_sided, *sides.one_sided, *unmatched])
+    unmatched = []
+    for name, own in members.items():
+        mirrored = frozenset(swap.get(m, m) for m in own)
+        images = [members[partners[name]]] if name in partners else members.values()
+        if mirrored not in images:
+            unmatched.append(name)
+    one_sided = dict.fromkeys([*of_classes.one_sided, *of_regions.one_sided, *unmatched])
     return pairs, tuple(one_sided)
+
+
+def _exchange(pairs: Sequence[tuple[_T, _T]]) -> dict[_T, _T]:
+    """The other member of each pair."""
+    return {a: b for left, right in pairs for a, b in ((left, right), (right, left))}

@@ -1,4 +1,4 @@
-"""Laterality: which class names are of one side of the body, and which of them are each other's mirror image."""
+"""Laterality: class names of one side of the body, and pairs of them that are mirror images."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ _UNLIKE = frozenset(
     }
 )  # fmt: skip
 _BRAIN = frozenset({"lat", "lateral", "inferior", "cerebral", "brain", "horn"})
+_Groups = dict[tuple[str, ...], tuple[list[str], list[str]]]
+"""Words of a structure to its left and its right names."""
 _GLUED = re.compile(r"(left|right)(?!over)(?:[a-z]{3,}|\d+)|[a-z]{3,}(left|right)\d*")
 
 
 @dataclass(frozen=True)
 class Laterality:
-    """Which names are lateral.
+    """Names of one side of the body.
 
     Attributes:
         pairs: (left, right) names that a mirror across the body exchanges.
@@ -62,17 +64,8 @@ def laterality(names: Sequence[str]) -> Laterality:
         >>> laterality(["left lung", "right lung", "right lung middle lobe", "left atrium", "right atrium"]).one_sided
         ('left atrium', 'right atrium', 'right lung middle lobe')
     """
-    groups: dict[tuple[str, ...], tuple[list[str], list[str]]] = {}
-    mixed = []
-    for name in names:
-        words = _words(name)
-        found = [_side(word) for word in words]
-        if -1 in found and 1 in found:
-            mixed += [] if _both(words, found) else [name]
-        elif any(found) and not {"right", "of", "way"} <= set(words):
-            key = tuple(sorted(_rest(word) for word in words if _rest(word)))
-            groups.setdefault(key, ([], []))[1 in found].append(name)
-    pairs, one_sided = [], mixed
+    groups, one_sided = _by_structure(names)
+    pairs = []
     for key, (left, right) in groups.items():
         if len(left) == len(right) == 1 and not _unlike(key):
             pairs.append((left[0], right[0]))
@@ -81,8 +74,24 @@ def laterality(names: Sequence[str]) -> Laterality:
     return Laterality(tuple(pairs), tuple(sorted(one_sided)))
 
 
+def _by_structure(names: Sequence[str]) -> tuple[_Groups, list[str]]:
+    """Names of one side by the words without their side, and names that mix the sides."""
+    groups: _Groups = {}
+    mixed = []
+    for name in names:
+        words = _words(name)
+        sides = [_side(word) for word in words]
+        if -1 in sides and 1 in sides:
+            if not _both(words, sides):
+                mixed.append(name)
+        elif any(sides) and not {"right", "of", "way"} <= set(words):
+            key = tuple(sorted(filter(None, map(_rest, words))))
+            groups.setdefault(key, ([], []))[1 in sides].append(name)
+    return groups, mixed
+
+
 def _words(name: str) -> list[str]:
-    """Words of a name in small letters; ``kidneyLeft`` has two."""
+    """Words of a name in lower case; ``kidneyLeft`` has two."""
     return [w.lower() for w in re.findall(r"[^\W\d_]+\d*|\d+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name))]
 
 
@@ -102,9 +111,9 @@ def _rest(word: str) -> str:
     return word if glued is None else word.replace(glued[1] or glued[2], "", 1)
 
 
-def _both(words: Sequence[str], found: Sequence[int]) -> bool:
-    """Whether the name says left and right in one breath: ``left and right lung``, ``kidneys (L+R)``."""
-    sided = [i for i, side in enumerate(found) if side]
+def _both(words: Sequence[str], sides: Sequence[int]) -> bool:
+    """Whether a name joins left and right, as ``left and right lung`` and ``kidneys (L+R)`` do."""
+    sided = [i for i, side in enumerate(sides) if side]
     return all(word in _AND for word in words[sided[0] + 1 : sided[-1]])
 
 

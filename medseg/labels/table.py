@@ -10,51 +10,29 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.errors import InputError
-from medseg.labels.classes import IGNORE, PALETTE, LabelClass, Region
+from medseg.labels.classes import PALETTE, LabelClass, Region
 from medseg.labels.declared import declared_pairs, detected, grouped
 from medseg.labels.laterality import laterality
-from medseg.runtime.values import listed, mapped, shown, text, truth, whole
+from medseg.labels.lookup import look_up
+from medseg.labels.stored import RAW, SAVED, class_of, pair_of, region_of, wholes
+from medseg.runtime.values import listed, mapped, shown, text, truth
 
-_TABLE = 1 << 16  # range of values up to which a look-up table is made
 _MOST_CLASSES = np.iinfo(np.int16).max + 1  # training indices are int16
-_RAW = (-(1 << 63), (1 << 64) - 1)
-"""Least and largest raw value that an array of integers can hold."""
-_SAVED = (-(1 << 31), (1 << 32) - 1)
-"""Least and largest value that a label file can hold; with a negative one beside it, the largest is 2^31 - 1."""
-_UNKNOWN = -2
-_ROUNDING = 1e-3
-
-
-def nearly_integral(raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Label values with those that rounding has moved (by up to 0.001, as a slope in a header does) at their integers.
-
-    Example:
-        >>> nearly_integral(np.array([0.0, 1.0001, 2.5])).tolist()
-        [0.0, 1.0, 2.5]
-    """
-    if raw.dtype.kind != "f":
-        return raw
-    whole = np.rint(raw)
-    return np.where(np.abs(raw - whole) <= _ROUNDING, whole, raw)
-
-
-def _few(counts: Mapping[float, int]) -> str:
-    return str(dict(list(counts.items())[:5]))
 
 
 @dataclass(frozen=True)
 class LabelTable:
-    """The one declared meaning of label values; printed at start and kept in every checkpoint.
+    """The declared meaning of label values; printed at start and stored in every checkpoint.
 
     Attributes:
-        classes: Position is the training index.
+        classes: Classes by training index.
         ignore_values: Raw values that become ``IGNORE``.
         regions: Outputs of a region-based network in painting order; empty for softmax classes.
         pairs: Training indices of (left, right) classes that a mirror across the body exchanges.
         one_sided: Names of classes and regions of one side whose mirror image is no class: a mirror across the
             body would show structures that have no name.
-        background: Whether index 0 is what no class covers, and is not scored. Land cover has none:
-            there every class counts.
+        background: Whether index 0 is the background, which is not scored. Land cover has none:
+            every class counts.
     """
 
     classes: tuple[LabelClass, ...]
@@ -81,12 +59,12 @@ class LabelTable:
             raise InputError("label table: regions need a background, which cells outside of all of them get")
 
     def _check_limits(self) -> None:
-        """Refuse values that no label file holds, and more classes than there are training indices."""
+        """Raise on values that no label file can hold, and on more classes than there are training indices."""
         if len(self.classes) > _MOST_CLASSES:
             raise InputError(
                 f"label table: got {len(self.classes):,} classes, expected at most {_MOST_CLASSES:,}; merge some"
             )
-        least, most = _SAVED
+        least, most = SAVED
         if any(c.saved < 0 for c in self.classes):
             most = (1 << 31) - 1
         for c in self.classes:
@@ -103,7 +81,7 @@ class LabelTable:
 
     @property
     def titles(self) -> tuple[str, ...]:
-        """Class names for people, by training index: a raw value without a name is called after its smallest region.
+        """Display names of classes, by training index: a raw value without a name gets that of its smallest region.
 
         Example:
             >>> labels = {"background": 0, "tumour": [1, 2], "core": 2}
@@ -113,6 +91,7 @@ class LabelTable:
         return tuple(self._title(index, one) for index, one in enumerate(self.classes))
 
     def _title(self, index: int, one: LabelClass) -> str:
+        """Display name of a class."""
         around = sorted((region for region in self.regions if index in region.members), key=lambda r: len(r.members))
         if not around or one.name != f"value_{one.values[0]}":
             return one.name
@@ -130,7 +109,7 @@ class LabelTable:
 
     @property
     def targets(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
-        """What is scored: (name, training indices) of each region, or of each class but the background."""
+        """The scored structures: (name, training indices) of each region, or of each class but the background."""
         if self.regions:
             return tuple((r.name, r.members) for r in self.regions)
         return tuple((c.name, (i,)) for i, c in enumerate(self.classes) if i > 0 or not self.background)
@@ -149,12 +128,12 @@ class LabelTable:
 
     @property
     def undeclared_sides(self) -> tuple[str, ...]:
-        """Names that say left or right, of classes and regions that a mirror leaves as they are."""
+        """Names with left or right, of classes and regions that a mirror does not exchange."""
         swap = self.mirror()
-        kept = [c.name for i, c in enumerate(self.classes) if swap[i] == i]
-        kept += [r.name for r in self.regions if {swap[m] for m in r.members} == set(r.members)]
-        found = laterality(list(dict.fromkeys(kept))).names  # a region of one class has its name
-        return tuple(name for name in found if name not in self.one_sided)
+        fixed = [c.name for i, c in enumerate(self.classes) if swap[i] == i]
+        fixed += [r.name for r in self.regions if {swap[m] for m in r.members} == set(r.members)]
+        lateral = laterality(list(dict.fromkeys(fixed))).names  # a region of one class has its name
+        return tuple(name for name in lateral if name not in self.one_sided)
 
     def mirror(self) -> tuple[int, ...]:
         """Training index that each training index becomes when left and right are exchanged."""
@@ -195,46 +174,12 @@ class LabelTable:
 
         Args:
             raw: Any integer array, or floats within 0.001 of integers, which are rounded.
-            where: Named in the error, usually the file.
+            where: Name of the file, for messages.
 
         Raises:
             InputError: A value is not integral or belongs to no class; names values and cell counts.
         """
-        known = {v: i for i, c in enumerate(self.classes) for v in c.values} | dict.fromkeys(self.ignore_values, IGNORE)
-        if raw.dtype.kind in "iu" and raw.size and int(raw.max()) - int(raw.min()) < _TABLE:
-            low = int(raw.min())  # a look-up is twenty times as fast as sorting the values
-            table = np.full(int(raw.max()) - low + 1, _UNKNOWN, dtype=np.int16)
-            for value, index in known.items():
-                if 0 <= value - low < len(table):
-                    table[value - low] = index
-            found = table[raw.astype(np.intp) - low] if low else table[raw]
-            if not (found == _UNKNOWN).any():
-                return found
-        values, inverse = np.unique(raw, return_inverse=True)
-        values = nearly_integral(values)
-        unknown = [(i, v) for i, v in enumerate(values.tolist()) if v not in known]
-        if unknown:
-            cells = np.bincount(inverse.ravel(), minlength=len(values))
-            raise InputError(f"{where}: {self._unknown_message({v: int(cells[i]) for i, v in unknown})}")
-        of_value = np.array([known[v] for v in values.tolist()], dtype=np.int16)
-        return of_value[inverse].reshape(raw.shape)
-
-    def _unknown_message(self, counts: Mapping[float, int]) -> str:
-        """What to do about values that no class has."""
-        broken = {v: n for v, n in counts.items() if v != v or v % 1}
-        if broken:
-            return (
-                f"label values {_few(broken)} (value: cells) are no integers, expected those of the label table "
-                f"{self._shown}; make the file anew without interpolation (nearest neighbour)"
-            )
-        return (
-            f"label values {_few(counts)} (value: cells) are not in the label table {self._shown}; add them to "
-            "data.labels, or to its ignore list"
-        )
-
-    @property
-    def _shown(self) -> str:
-        return str({c.name: list(c.values) for c in self.classes})
+        return look_up(raw, self.classes, self.ignore_values, where=where)
 
     def to_saved(self, index: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Values to write for an array of training indices.
@@ -261,21 +206,23 @@ class LabelTable:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> LabelTable:
-        """Rebuild what ``to_dict`` gave.
+        """The table of a stored form; the inverse of ``to_dict``.
 
         Raises:
-            InputError: Something that ``to_dict`` does not give; names the key.
+            InputError: An invalid form; names the key.
         """
-        held = mapped(stored, "labels", ["classes", "ignore_values", "regions", "pairs"])
-        classes = tuple(_class_of(c) for c in listed(held["classes"], "labels.classes"))
+        fields = mapped(stored, "labels", ["classes", "ignore_values", "regions", "pairs"])
+        classes = tuple(class_of(c) for c in listed(fields["classes"], "labels.classes"))
         last = len(classes) - 1
         return cls(
             classes=classes,
-            ignore_values=_wholes(held["ignore_values"], "labels.ignore_values", *_RAW),
-            regions=tuple(_region_of(r, last) for r in listed(held["regions"], "labels.regions")),
-            pairs=tuple(_pair_of(p, last) for p in listed(held["pairs"], "labels.pairs")),
-            background=truth(held.get("background", True), "labels.background"),  # older tables all have one
-            one_sided=tuple(text(n, "labels.one_sided") for n in listed(held.get("one_sided", ()), "labels.one_sided")),
+            ignore_values=wholes(fields["ignore_values"], "labels.ignore_values", *RAW),
+            regions=tuple(region_of(r, last) for r in listed(fields["regions"], "labels.regions")),
+            pairs=tuple(pair_of(p, last) for p in listed(fields["pairs"], "labels.pairs")),
+            background=truth(fields.get("background", True), "labels.background"),  # older tables all have one
+            one_sided=tuple(
+                text(n, "labels.one_sided") for n in listed(fields.get("one_sided", ()), "labels.one_sided")
+            ),
         )
 
     @classmethod
@@ -298,9 +245,9 @@ class LabelTable:
             labels: Name to raw value or values; or raw value to name; or names, of the values 0, 1, ...
             regions_class_order: Raw value painted by each region, in order; needed with regions.
             merge: Take lists as several raw values of one softmax class, not as regions.
-            pairs: (left, right) class names. None finds them by their names, see ``laterality``; an empty list says
-                that there are none.
-            colours: RGB by class name; the rest come from a palette.
+            pairs: (left, right) class names. None finds them by their names, see ``laterality``; an empty list
+                means none.
+            colours: RGB by class name; other classes get theirs from a palette.
             background: Name of the class that is not scored; the class of value 0 where none has this
                 name. None if every class counts; they are then in the order of their raw values.
 
@@ -314,10 +261,10 @@ class LabelTable:
         groups, regions, ignore = grouped(labels, regions_class_order, merge=merge, background=background)
         names = list(groups)
         indices, one_sided = detected(names, regions) if pairs is None else (declared_pairs(pairs, names), ())
-        chosen = {n: tuple(c) for n, c in (colours or {}).items()}
+        by_name = {n: tuple(c) for n, c in (colours or {}).items()}
         return cls(
             classes=tuple(
-                LabelClass(n, v, v[0], chosen.get(n, PALETTE[i % len(PALETTE)]))  # type: ignore[arg-type]
+                LabelClass(n, v, v[0], by_name.get(n, PALETTE[i % len(PALETTE)]))  # type: ignore[arg-type]
                 for i, (n, v) in enumerate(groups.items(), start=int(background is None))  # black is for a background
             ),
             ignore_values=ignore,
@@ -326,28 +273,3 @@ class LabelTable:
             background=background is not None,
             one_sided=one_sided,
         )
-
-
-def _class_of(stored: object) -> LabelClass:
-    held = mapped(stored, "labels.classes", ["name", "values", "saved", "colour"])
-    values = _wholes(held["values"], "labels.classes.values", *_RAW)
-    if not values:
-        raise InputError(f"labels.classes: {shown(held['name'])} has no value")
-    red, green, blue = _wholes(held["colour"], "labels.classes.colour", 0, 255, length=(3,))
-    saved = whole(held["saved"], "labels.classes.saved", *_SAVED)
-    return LabelClass(text(held["name"], "labels.classes.name"), values, saved, (red, green, blue))
-
-
-def _region_of(stored: object, last: int) -> Region:
-    held = mapped(stored, "labels.regions", ["name", "members", "paint"])
-    members = _wholes(held["members"], "labels.regions.members", 0, last)
-    return Region(text(held["name"], "labels.regions.name"), members, whole(held["paint"], "labels.regions", 0, last))
-
-
-def _pair_of(stored: object, last: int) -> tuple[int, int]:
-    left, right = _wholes(stored, "labels.pairs", 0, last, length=(2,))
-    return left, right
-
-
-def _wholes(stored: object, key: str, least: int, most: int, length: Sequence[int] = ()) -> tuple[int, ...]:
-    return tuple(whole(v, key, least, most) for v in listed(stored, key, length))
