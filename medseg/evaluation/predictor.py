@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from medseg.data.dataset import Case
+from medseg.data.preprocessing.preprocess import Preprocess
 from medseg.inference.predictor import Predictor
 from medseg.metrics.accumulate import CaseScores
 from medseg.sample import Sample
 
 
 def judge(
-    predictor: Predictor,
+    predictor: Predictor[Preprocess],
     cases: Sequence[Case],
     read: Callable[[Case], Sample],
     scores: CaseScores,

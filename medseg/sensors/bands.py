@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 from medseg.errors import InputError
 from medseg.sample import Channel
-from medseg.sensors.wavelengths import ADS, ETM, MSI, OLI, TM
+from medseg.sensors.radar import radar_unit
+from medseg.sensors.wavelengths import ADS, ETM, MSI, OLI, RANGES, TM
 
 _MSI_COLOURS = {
     "COASTAL": "B1", "BLUE": "B2", "GREEN": "B3", "RED": "B4", "REDEDGE1": "B5", "REDEDGE2": "B6", "REDEDGE3": "B7",
@@ -23,6 +24,17 @@ _OLI_COLOURS = {
     "SWIR16": "B6", "SWIR2": "B7", "SWIR22": "B7",
 }  # fmt: skip
 _TM_COLOURS = {"BLUE": "B1", "GREEN": "B2", "RED": "B3", "NIR": "B4", "SWIR1": "B5", "SWIR2": "B7"}
+COLOUR_WORDS = {
+    "red": "R RED", "green": "G GREEN", "blue": "B BLUE", "nir": "N NIR NIRBROAD", "coastal": "COASTAL COASTALAEROSOL",
+    "nir narrow": "NIRNARROW NIR08 NARROWNIR", "swir 1": "SWIR1 SWIR16", "swir 2": "SWIR2 SWIR22",
+    "red edge 1": "REDEDGE1 RE1", "red edge 2": "REDEDGE2 RE2", "red edge 3": "REDEDGE3 RE3",
+}  # fmt: skip
+"""Names of bands of any sensor by what they measure, in capitals without separators."""
+MSI_COLOURS = {
+    "B1": "coastal", "B2": "blue", "B3": "green", "B4": "red", "B5": "red edge 1", "B6": "red edge 2",
+    "B7": "red edge 3", "B8": "nir", "B8A": "nir narrow", "B11": "swir 1", "B12": "swir 2",
+}  # fmt: skip
+"""What each band of Sentinel-2 measures, as a key of ``COLOUR_WORDS``; bands of the atmosphere have none."""
 _LETTERS = {"R": "RED", "G": "GREEN", "B": "BLUE", "N": "NIR"}
 
 
@@ -48,17 +60,7 @@ _SENSORS: dict[str, dict[str, float]] = {
 SENSORS = tuple(_SENSORS)
 """Sensors that ``bands_of`` knows."""
 
-_RADAR = re.compile(r"(VV|VH|HV|HH)(_(DB|LINEAR))?")
 _CODE = re.compile(r"((SR|ST)_)?B\d+[A-Z]?|TCI_[RGB]")
-_ROLES = {
-    "BLUE": (480, 450, 520),
-    "GREEN": (560, 520, 580),
-    "RED": (660, 620, 690),
-    "NIR": (840, 790, 900),
-    "SWIR1": (1610, 1550, 1700),
-    "SWIR2": (2200, 2080, 2350),
-}
-"""Typical, lowest and highest wavelength in nm of the broad bands in which spectral indices are written."""
 
 
 def bands_of(names: Sequence[str], sensor: str | None = None) -> tuple[Channel, ...]:
@@ -91,7 +93,7 @@ def bands_of(names: Sequence[str], sensor: str | None = None) -> tuple[Channel, 
     if repeated:
         raise InputError(f"bands {repeated} come twice in {list(names)}; a band needs a name of its own")
     table = _guess(names) if sensor is None else _SENSORS[_sensor(sensor)]
-    return tuple(Channel(name, unit=_unit(name), wavelength_nm=table.get(_plain(name))) for name in names)
+    return tuple(Channel(name, unit=radar_unit(name), wavelength_nm=table.get(band_code(name))) for name in names)
 
 
 def role_of(channel: Channel) -> str | None:
@@ -106,7 +108,7 @@ def role_of(channel: Channel) -> str | None:
     """
     if channel.wavelength_nm is None or channel.formula or channel.name.upper().startswith("TCI"):
         return None
-    return next((role for role, (_, low, high) in _ROLES.items() if low <= channel.wavelength_nm <= high), None)
+    return next((role for role, (_, low, high) in RANGES.items() if low <= channel.wavelength_nm <= high), None)
 
 
 def roles(channels: Sequence[Channel]) -> dict[str, str]:
@@ -125,17 +127,17 @@ def roles(channels: Sequence[Channel]) -> dict[str, str]:
 
 
 def _distance(channel: Channel, role: str) -> float:
-    return abs((channel.wavelength_nm or 0.0) - _ROLES[role][0])
+    return abs((channel.wavelength_nm or 0.0) - RANGES[role].typical)
 
 
-def _plain(name: str) -> str:
-    """Upper case without zero padding."""
+def band_code(name: str) -> str:
+    """A name in upper case, band codes in it without zero padding.
+
+    Example:
+        >>> band_code("b08"), band_code("SR_B04"), band_code("SUB01")
+        ('B8', 'SR_B4', 'SUB01')
+    """
     return re.sub(r"(?<![0-9A-Z])B0+(?=\d)", "B", name.upper())
-
-
-def _unit(name: str) -> str:
-    radar = _RADAR.fullmatch(name.upper())
-    return {"DB": "dB", "LINEAR": "linear"}.get(radar[3], "") if radar else ""
 
 
 def _sensor(sensor: str) -> str:
@@ -150,7 +152,7 @@ def _sensor(sensor: str) -> str:
 
 def _guess(names: Sequence[str]) -> dict[str, float]:
     """Table of the only sensor (or of sensors that agree) to know every band code; empty if there is none."""
-    plain = [_plain(name) for name in names]
+    plain = [band_code(name) for name in names]
     codes = [name for name in plain if _CODE.fullmatch(name)]
     fitting = [table for table in _SENSORS.values() if codes and all(code in table for code in codes)]
     told = [{name: table.get(name) for name in plain} for table in fitting]

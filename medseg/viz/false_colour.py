@@ -9,19 +9,19 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Num, Shaped, UInt8
 
+from medseg.sensors.bands import COLOUR_WORDS
+from medseg.sensors.wavelengths import RANGES
+
 NO_DATA = 40
 """Grey of cells that are not valid: darker than any of an image below labels (see ``panels``)."""
 LARGEST = 1200
 """Cells a side that a picture has at most."""
 
-_BANDS_NM = {
-    "swir2": (2050, 2350), "nir": (760, 910), "red": (620, 690), "green": (520, 600), "blue": (440, 515),
-}  # fmt: skip
-_IDEAL_NM = {"swir2": 2200, "nir": 840, "red": 660, "green": 555, "blue": 480}
 _NAMES = {
-    "swir2": ("swir2", "swir22"), "nir": ("nir", "nir08", "n"), "red": ("red", "r", "tcir"),
-    "green": ("green", "g", "tcig"), "blue": ("blue", "b", "tcib"),
-}  # fmt: skip
+    "swir2": {*COLOUR_WORDS["swir 2"].split()},
+    "nir": {*COLOUR_WORDS["nir"].split(), *COLOUR_WORDS["nir narrow"].split()},
+    **{colour: {*COLOUR_WORDS[colour].split(), f"TCI{colour[0].upper()}"} for colour in ("red", "green", "blue")},
+}
 _TRUE_COLOUR = ("red", "green", "blue")
 _COMPOSITES = (("swir2", "nir", "red"), ("nir", "red", "green"), _TRUE_COLOUR)
 _NAMELESS = re.compile(r"(band|channel|b|c)?\d*")
@@ -135,15 +135,17 @@ def _choose(channels: Sequence[Any], n: int) -> tuple[str, list[int]]:
 
 def _find(channels: Sequence[Any], colour: str) -> int | None:
     """The channel whose wavelength is nearest to the middle of a colour; without wavelength, by name."""
-    low, high = _BANDS_NM[colour]
+    typical, low, high = RANGES[colour.upper()]
     near = [
-        (abs(c.wavelength_nm - _IDEAL_NM[colour]), i)
+        (abs(c.wavelength_nm - typical), i)
         for i, c in enumerate(channels)
         if c.wavelength_nm is not None and low <= c.wavelength_nm <= high
     ]
     if near:
         return min(near)[1]
-    named = [i for i, c in enumerate(channels) if c.wavelength_nm is None and _letters(c.name) in _NAMES[colour]]
+    named = [
+        i for i, c in enumerate(channels) if c.wavelength_nm is None and _letters(c.name).upper() in _NAMES[colour]
+    ]
     return named[0] if named else None
 
 

@@ -7,25 +7,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from medseg.sample import Channel
+from medseg.sensors.bands import COLOUR_WORDS, MSI_COLOURS
+from medseg.sensors.wavelengths import CAMERA, MSI
 
-_PHOTOGRAPH_NM = {"red": 640.0, "green": 550.0, "blue": 470.0}
-"""Middles of the filters of common cameras, for pictures whose channels are red, green and blue."""
 _ALIKE = 0.06
 """Relative difference of wavelength up to which a name means the same band.
 
 Sensors place red, green, blue and near infrared up to 6 % apart (blue of NAIP 465 nm, of Sentinel-2 492.7 nm);
 equal codes of different bands are 9 % apart or more (B1 of Sentinel-2 443 nm, of Landsat 5 485 nm)."""
-_WORDS = {
-    "red": "R RED", "green": "G GREEN", "blue": "B BLUE", "nir": "N NIR NIRBROAD", "coastal": "COASTAL COASTALAEROSOL",
-    "nir narrow": "NIRNARROW NIR08 NARROWNIR", "swir 1": "SWIR1 SWIR16", "swir 2": "SWIR2 SWIR22",
-    "red edge 1": "REDEDGE1 RE1", "red edge 2": "REDEDGE2 RE2", "red edge 3": "REDEDGE3 RE3",
-}  # fmt: skip
-_CODES = {  # of Sentinel-2, with the wavelength that a code must not contradict
-    "B1": ("coastal", 442.7), "B2": ("blue", 492.7), "B3": ("green", 559.8), "B4": ("red", 664.6),
-    "B5": ("red edge 1", 704.1), "B6": ("red edge 2", 740.5), "B7": ("red edge 3", 782.8), "B8": ("nir", 832.8),
-    "B8A": ("nir narrow", 864.7), "B11": ("swir 1", 1613.7), "B12": ("swir 2", 2202.4),
-}  # fmt: skip
-_COLOURS = {word: colour for colour, words in _WORDS.items() for word in words.split()}
+_COLOURS = {word: colour for colour, words in COLOUR_WORDS.items() for word in words.split()}
 
 
 def plain(name: str) -> str:
@@ -51,8 +41,10 @@ def colour(channel: Channel) -> str | None:
     bare = plain(channel.name)
     if bare in _COLOURS:
         return _COLOURS[bare]
-    told, nm = _CODES.get(bare, (None, 0.0))
-    return told if channel.wavelength_nm is None or _close(channel.wavelength_nm, nm) else None
+    if bare not in MSI_COLOURS:
+        return None
+    agrees = channel.wavelength_nm is None or _close(channel.wavelength_nm, MSI[bare])
+    return MSI_COLOURS[bare] if agrees else None
 
 
 def partners(trained: Sequence[Channel], wanted: Sequence[Channel]) -> list[int | None]:
@@ -83,19 +75,20 @@ def with_wavelengths(channels: Sequence[Channel]) -> tuple[Channel, ...]:
         [640.0, 550.0, 470.0]
     """
     colours = [colour(c) or "" for c in channels]
-    if sorted(colours) != sorted(_PHOTOGRAPH_NM) or any(c.wavelength_nm is not None for c in channels):
+    if sorted(colours) != sorted(CAMERA) or any(c.wavelength_nm is not None for c in channels):
         return tuple(channels)
-    return tuple(replace(c, wavelength_nm=_PHOTOGRAPH_NM[told]) for c, told in zip(channels, colours, strict=True))
+    return tuple(replace(c, wavelength_nm=CAMERA[name]) for c, name in zip(channels, colours, strict=True))
 
 
 def of_sentinel2(name: str) -> Channel:
-    """A channel of weights, with the wavelength of Sentinel-2 where its name is one of its codes.
+    """A channel of weights, with the wavelength of Sentinel-2 where its name is the code of one that sees the ground.
 
     Example:
         >>> of_sentinel2("B08").wavelength_nm, of_sentinel2("VV").wavelength_nm
         (832.8, None)
     """
-    return Channel(name, wavelength_nm=_CODES[plain(name)][1] if plain(name) in _CODES else None)
+    code = plain(name)
+    return Channel(name, wavelength_nm=MSI[code] if code in MSI_COLOURS else None)
 
 
 def _agree(one: Channel, other: Channel) -> bool:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from medseg.sample import Channel
-from medseg.sensors.wavelengths import ADS, ETM, MSI, OLI, TM
+from medseg.sensors.bands import band_code
+from medseg.sensors.wavelengths import ADS, ETM, MSI, OLI, TM, WORLDVIEW2
 
 _NAIP = {colour[0]: nm for colour, nm in ADS.items() if colour != "NIR"}
-_WORLDVIEW = {"R": 660.0, "G": 545.0, "B": 480.0}
-"""Middles of WorldView-2's nominal ranges; fMoW has images of its kin too."""
 
 SENSORS: dict[str, dict[str, float]] = {
     "SENTINEL2": MSI, "SENTINEL1": {}, "LANDSAT_TM": TM, "LANDSAT_ETM": ETM, "LANDSAT": OLI, "NAIP": _NAIP,
-    "FMOW": _WORLDVIEW,
+    "FMOW": WORLDVIEW2,
 }  # fmt: skip
 """Wavelength in nm by band, by what the names of weights begin with; the first that fits counts."""
 _PHOTOGRAPH = 255.0
@@ -31,7 +29,7 @@ def bands(weight: Any) -> tuple[Channel, ...]:
     """
     table = next((table for sensor, table in SENSORS.items() if weight.name.startswith(sensor)), {})
     listed = weight.meta.get("bands") or (["R", "G", "B"] if weight.meta.get("in_chans") == 3 else [])
-    names = [re.sub(r"B0+(?=\d)", "B", str(name).upper()) for name in listed]
+    names = [band_code(str(name)) for name in listed]
     return tuple(Channel(name, wavelength_nm=table.get(_code(name))) for name in names)
 
 

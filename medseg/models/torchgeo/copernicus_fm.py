@@ -14,17 +14,14 @@ from torchgeo.models.copernicusfm import CopernicusFM
 from medseg.errors import InputError
 from medseg.models.encoders.vit import Size, fill_with_sines
 from medseg.models.network import ModelSpec
-from medseg.models.torchgeo.spectrum import generated_patches, polarisation, wavelengths_nm
+from medseg.models.torchgeo.spectrum import generated_patches, wavelengths_nm
 from medseg.models.torchgeo.vit import TorchgeoViT
 from medseg.sample import Channel
+from medseg.sensors.radar import polarisation
+from medseg.sensors.wavelengths import MSI_SPECIFIED
 
 RADAR_NM, RADAR_BANDWIDTH_NM = 5e7, 1e9
 """What stands for Sentinel-1 in the weights."""
-_MSI = (
-    (440, 20), (490, 65), (560, 35), (665, 30), (705, 15), (740, 15), (783, 20), (842, 115), (860, 20), (940, 20),
-    (1370, 30), (1610, 90), (2190, 180),
-)  # fmt: skip
-"""Wavelength and bandwidth of Sentinel-2's bands, as the weights were trained on them."""
 _OPTICAL_NM = (350.0, 2600.0)
 
 
@@ -152,11 +149,11 @@ def bandwidths(channels: Sequence[Channel], given: Sequence[float] | None) -> tu
     found = []
     low, high = _OPTICAL_NM
     for channel in channels:
-        if channel.wavelength_nm is None and polarisation(channel):
+        if channel.wavelength_nm is None and polarisation(channel.name):
             found.append(RADAR_BANDWIDTH_NM)
         elif channel.wavelength_nm is not None and low <= channel.wavelength_nm <= high:
             at = channel.wavelength_nm
-            found.append(float(min(_MSI, key=lambda band: abs(band[0] - at))[1]))
+            found.append(float(min(MSI_SPECIFIED.values(), key=lambda band: abs(band[0] - at))[1]))
         else:
             raise InputError(
                 f"encoder copernicus_fm: channel {channel.name} at {channel.wavelength_nm} nm has no bandwidth; give "

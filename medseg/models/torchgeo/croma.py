@@ -17,9 +17,9 @@ from medseg.models.encoders.vit import Size, choose, sized
 from medseg.models.network import ModelSpec
 from medseg.models.require_2d import refuse_volumes
 from medseg.models.torchgeo import bands
-from medseg.models.torchgeo.spectrum import polarisation
 from medseg.models.torchgeo.weights import fetch_published
 from medseg.sample import Channel
+from medseg.sensors.radar import polarisation
 from medseg.weights import load
 from medseg.weights.pretrained import Pretrained, read
 from medseg.weights.report import Report
@@ -185,7 +185,7 @@ def split(channels: Sequence[Channel]) -> dict[str, tuple[int, ...]]:
         >>> split([Channel("B2"), Channel("VV"), Channel("B3")])
         {'radar': (1,), 'optical': (0, 2)}
     """
-    radar = tuple(i for i, channel in enumerate(channels) if polarisation(channel))
+    radar = tuple(i for i, channel in enumerate(channels) if polarisation(channel.name))
     optical = tuple(i for i in range(len(channels)) if i not in radar)
     return {name: places for name, places in (("radar", radar), ("optical", optical)) if places}
 

@@ -14,8 +14,9 @@ from torchgeo.models.panopticon import PanopticonPE, get_1d_sincos_pos_embed_fro
 from medseg.errors import InputError
 from medseg.models.encoders.vit import Size
 from medseg.models.network import ModelSpec
-from medseg.models.torchgeo.spectrum import polarisation, wavelengths_nm
+from medseg.models.torchgeo.spectrum import wavelengths_nm
 from medseg.models.torchgeo.vit import TorchgeoViT
+from medseg.sensors.radar import polarisation
 
 GRID = 37
 """Places of the published positions on each axis: DINOv2's, of 518 cells."""
@@ -67,7 +68,7 @@ class Panopticon(TorchgeoViT):
         waves = torch.tensor(wavelengths_nm(self.channels, "panopticon", radar_nm=0.0)).floor()  # whole nm, as trained
         self.sines: list[list[float]] = get_1d_sincos_pos_embed_from_grid_torch(attn_dim, waves).tolist()
         self.net = _build(self.shape, attn_dim)
-        if not any(polarisation(c) for c in self.channels):
+        if not any(polarisation(c.name) for c in self.channels):
             self.net.patch_embed.chnfus.chnemb = nn.Identity()  # of radar: nothing would train it
 
     def embed(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
@@ -87,7 +88,7 @@ class Panopticon(TorchgeoViT):
         gather = self.net.patch_embed.chnfus
         rows = []
         for channel, sines in zip(self.channels, self.sines, strict=True):
-            waves = polarisation(channel)
+            waves = polarisation(channel.name)
             if channel.wavelength_nm is None and waves:
                 sent, received = (_WAVES[wave] for wave in waves)
                 learned = gather.chnemb

@@ -1,8 +1,7 @@
-"""What encoders that read the spectrum need of channels: wavelength, polarisation, and kernels made from them."""
+"""What encoders that read the spectrum need of channels: wavelengths, and kernels made from them."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,19 +12,7 @@ from torch.nn import functional
 
 from medseg.errors import InputError
 from medseg.sample import Channel
-
-_RADAR = re.compile(r"(VV|VH|HV|HH)([ _-].*)?", re.IGNORECASE)
-
-
-def polarisation(channel: Channel) -> str | None:
-    """VV, VH, HV or HH of a radar channel, by its name; None of others.
-
-    Example:
-        >>> [polarisation(Channel(name)) for name in ("VV", "vh_dB", "B8", "VVX")]
-        ['VV', 'VH', None, None]
-    """
-    found = _RADAR.fullmatch(channel.name)
-    return found[1].upper() if found else None
+from medseg.sensors.radar import polarisation
 
 
 def wavelengths_nm(channels: Sequence[Channel], family: str, *, radar_nm: float) -> tuple[float, ...]:
@@ -43,7 +30,7 @@ def wavelengths_nm(channels: Sequence[Channel], family: str, *, radar_nm: float)
         >>> wavelengths_nm([Channel("B2", wavelength_nm=492.7), Channel("VV")], "dofa", radar_nm=5405.0)
         (492.7, 5405.0)
     """
-    unknown = [c.name for c in channels if c.wavelength_nm is None and not polarisation(c)]
+    unknown = [c.name for c in channels if c.wavelength_nm is None and not polarisation(c.name)]
     if unknown:
         raise InputError(
             f"encoder {family} reads the wavelength of every channel, but {', '.join(unknown)} has none; name the "
