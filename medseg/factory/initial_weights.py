@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from medseg.data.preprocessing.normalise import POOLED, Normalisation
+from medseg.data.preprocessing.normalise import Normalisation
 from medseg.errors import InputError, rename_keys
 from medseg.finetuning.strategy import Tuning
 from medseg.models.network import Network
@@ -139,7 +139,7 @@ def statistics(rules: Sequence[Normalisation]) -> dict[str, list[float]]:
         >>> statistics([Normalisation("ct", mean=40.0, std=20.0), Normalisation("zscore")])
         {'mean': [40.0, nan], 'std': [20.0, nan]}
     """
-    known = [rule.scheme in POOLED for rule in rules]
+    known = [rule.pooled for rule in rules]
     return {
         key: [getattr(rule, key) if told else nan for rule, told in zip(rules, known, strict=True)]
         for key in ("mean", "std")

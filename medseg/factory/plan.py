@@ -16,8 +16,10 @@ from medseg.data.dataset import Dataset
 from medseg.data.store.content_hash import Digests
 from medseg.doctor.at_start import warn_of_headers
 from medseg.errors import InputError
+from medseg.factory import trust
 from medseg.factory.dataset import store_dir
 from medseg.factory.network import follows_plan
+from medseg.factory.schemes import with_schemes
 from medseg.planning.cost import UNetCost
 from medseg.planning.fingerprint import fingerprint
 from medseg.planning.plan import Plan, Wishes, make_plan, memory_warning, read_plan
@@ -39,7 +41,8 @@ def build_plan(cfg: DictConfig, source: Dataset, cases: Sequence[Case], further:
         set_too = [k for k, v in wishes.items() if v is not None and k != "memory_gb"]
         if set_too:
             raise InputError(f"plan.file and plan.{set_too[0]} are both set; edit the value in the file instead")
-        return _fitting(read_plan(Path(cfg.plan.file)), source.spec, cfg.plan.file)
+        read = _fitting(read_plan(Path(cfg.plan.file)), source.spec, cfg.plan.file)
+        return with_schemes(read, f"plan.file={cfg.plan.file}", trust.names(cfg.get("trust") or ()))
     settled: dict[str, Any] = {k: OmegaConf.to_object(v) if OmegaConf.is_config(v) else v for k, v in wishes.items()}
     chosen = Wishes(**settled)
     costs = {f.name: cfg.model[f.name] for f in fields(UNetCost) if f.name in cfg.model}
@@ -52,6 +55,7 @@ def build_plan(cfg: DictConfig, source: Dataset, cases: Sequence[Case], further:
         each = cfg.get("temporal") and hydra.utils.get_class(cfg.temporal._target_).runs_on_each_date  # type: ignore[attr-defined]
         costs["dates"] = dates if each else 1
     made = make_plan(pooled, source.spec, source.normalisation, chosen, cost=UNetCost(**costs))
+    made = with_schemes(made, "plan", [rule.scheme for rule in made.normalisation])  # all named by the user's command
     if follows_plan(cfg.model) and (excess := memory_warning(made, source.spec, chosen, UNetCost(**costs))):
         _LOG.warning("%s", excess)
     return made

@@ -64,6 +64,33 @@ def check(config: Mapping[str, Any], source: str, trust: Sequence[str] | str = (
                 _check_target(node["_target_"], key, source, trusted)
 
 
+def trusted_class(target: str, key: str, source: str, trusted: Sequence[str], kind: type) -> type:
+    """The class of a user that a stored value names; it is imported only if it is trusted.
+
+    Args:
+        target: Its path.
+        key: Where it is named, for messages.
+        source: Where that was stored.
+        trusted: Modules and class paths; see ``check``.
+        kind: What it has to be derived from.
+
+    Raises:
+        InputError: Not trusted, not importable, or another kind of class; names the key.
+    """
+    start = f"{source}: {key}={shown(target)}"
+    if not _below(target, trusted):
+        raise InputError(
+            f"{start}: is no class of medseg, so that a file can't run code; if it is your own class, add "
+            f"trust=[{target.partition('.')[0]}]"
+        )
+    found = _located(target, start)
+    if target not in trusted and not _below(str(getattr(found, "__module__", "")), trusted):
+        raise InputError(f"{start}: trust={list(trusted)} holds for what is defined in these modules, and this is not")
+    if not inspect.isclass(found) or not issubclass(found, kind) or inspect.isabstract(found):
+        raise InputError(f"{start}: expected a class derived from {kind.__module__}.{kind.__qualname__}")
+    return found
+
+
 def targets(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Every class that the parts of a configuration name: what a run trusts in the checkpoint that it wrote itself."""
     parts = [node for part in PARTS if config.get(part) for _, node in nodes(config[part], part, "configuration")]

@@ -153,6 +153,8 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "plan.normalisation": ("zscore", "ct", "standard", "percentile", "unit_range", "rgb", "none"),
 }
 """Words by key."""
+_CLASS_PATHS = ("data.normalisation", "plan.normalisation")
+"""Keys whose words may also be the path of a class, such as ``my_package.schemes.Log``."""
 
 _NOT_FINITE = ("data.nodata", "data.dataset.reading.nodata")
 """Keys that may be NaN or infinite: values that cells of a file may have."""
@@ -179,8 +181,9 @@ def check_ranges(cfg: DictConfig) -> None:
                 raise InputError(f"{key}={_shown(cfg, key)}: expected {allowed.expected}")
     for key, words in WORDS.items():
         for value in _values(cfg, key):
-            if value not in words:
-                raise InputError(f"{key}={_shown(cfg, key)}: expected one of {', '.join(words)}")
+            if value not in words and not (key in _CLASS_PATHS and "." in str(value)):
+                further = ", or the path of a class of yours" if key in _CLASS_PATHS else ""
+                raise InputError(f"{key}={_shown(cfg, key)}: expected one of {', '.join(words)}{further}")
 
 
 def leaves(node: Any, at: str) -> Iterator[tuple[str, Any]]:

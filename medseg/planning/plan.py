@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
-from medseg.data.preprocessing.normalise import POOLED, Normalisation
+from medseg.data.preprocessing.normalise import Normalisation
 from medseg.data.preprocessing.preprocess import Preprocess
 from medseg.errors import InputError
 from medseg.planning.cost import Budget, UNetCost, convolution_outputs, estimated_gb
@@ -66,8 +66,7 @@ class Plan:
             "kernels": [list(k) for k in self.kernels],
             "strides": [list(s) for s in self.strides],
             "normalisation": [
-                {k: v for k, v in vars(rule).items() if rule.scheme in POOLED or k == "scheme"}
-                for rule in self.normalisation
+                {k: v for k, v in rule.to_dict().items() if rule.pooled or k == "scheme"} for rule in self.normalisation
             ],
             "masked": self.masked,
             "native": self.native,
@@ -216,7 +215,7 @@ def _rules(
         raise InputError(f"plan.normalisation={chosen}: {len(chosen)} schemes for {len(names)} channels {names}")
     rules = tuple(
         Normalisation(scheme, i.mean, i.std, i.percentile_00_5, i.percentile_99_5)
-        if scheme in POOLED
+        if Normalisation(scheme).pooled
         else Normalisation(scheme)
         for scheme, i in zip(chosen, fingerprint.intensities, strict=True)
     )
@@ -225,10 +224,11 @@ def _rules(
             continue
         if len(values) != len(names):
             raise InputError(f"plan.{key}={list(values)}: {len(values)} numbers for {len(names)} channels {names}")
-        unused = [n for n, r in zip(names, rules, strict=True) if r.scheme not in ("ct", "standard")]
+        unused = [n for n, r in zip(names, rules, strict=True) if not r.pooled or r.scheme == "percentile"]
         if unused:
             raise InputError(f"plan.{key} is set, but {unused} use no mean and std; choose plan.normalisation=standard")
-        rules = tuple(Normalisation(**vars(r) | {key: float(v)}) for r, v in zip(rules, values, strict=True))
+        changes: list[dict[str, Any]] = [{key: float(v)} for v in values]
+        rules = tuple(replace(r, **change) for r, change in zip(rules, changes, strict=True))
     if wishes.normalisation is not None:
         return rules, "set by plan.normalisation"
     pairs = [f"{name}: {scheme}" for name, scheme in zip(names, chosen, strict=True)]

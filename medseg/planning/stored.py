@@ -54,7 +54,8 @@ def _stages(stored: list[object], key: str, ndim: tuple[int, ...]) -> tuple[tupl
 
 
 def _rule(stored: object) -> Normalisation:
-    held: Mapping[str, Any] = mapped(stored, "normalisation", ["scheme"], [f.name for f in fields(Normalisation)])
+    known = [f.name for f in fields(Normalisation) if f.name != "own"]
+    held: Mapping[str, Any] = mapped(stored, "normalisation", ["scheme"], known)
     numbers = {
         name: number(value, f"normalisation.{name}", finite=name not in ("low", "high"))
         for name, value in held.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from medseg.checkpoint import Checkpoint
 from medseg.data.reading.options import ReadOptions
 from medseg.errors import InputError
 from medseg.factory import trust as trusted
+from medseg.factory.schemes import with_schemes
 from medseg.factory.stored import Held, rebuilt
 from medseg.factory.tiling import build_tiling
 from medseg.inference.predictor import Predictor
@@ -61,6 +63,7 @@ def predictor(
     trusted.check(loaded.metadata.config, f"checkpoint={path}", trust)
     with checkpoint.damaged(path):
         held = Held.of(loaded.metadata)
+    held = replace(held, plan=with_schemes(held.plan, f"checkpoint={path}", trusted.names(trust)))
     cfg = held.config
     if flips is not None:
         cfg.inference.flips = flips

@@ -58,6 +58,7 @@ def save_adapters(cfg: DictConfig, run: Run, run_dir: Path) -> None:
 def trusted_names(cfg: DictConfig) -> tuple[str, ...]:
     """What the run's own checkpoint may name: the classes that its configuration named, and trusted modules."""
     from medseg.factory import trust
+    from medseg.factory.schemes import named_schemes
 
     config: Any = OmegaConf.to_container(cfg, resolve=True)
-    return (*trust.names(cfg.get("trust") or ()), *trust.targets(config))
+    return (*trust.names(cfg.get("trust") or ()), *trust.targets(config), *named_schemes(cfg))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,30 @@ POOLED = ("ct", "standard", "percentile")
 """Schemes that need statistics of the training set."""
 
 
+class Scheme(ABC):
+    """A normalisation of one's own, named by its class path: ``plan.normalisation=[my_package.schemes.Log]``.
+
+    Instances are created without arguments, hold no state and can be pickled.
+
+    Attributes:
+        per_image: Whether statistics of the whole image are needed before a window of it can be normalised.
+    """
+
+    per_image: ClassVar[bool] = False
+
+    @abstractmethod
+    def __call__(
+        self, cells: Float[np.ndarray, " n"], rule: Normalisation, image: ImageStats | None
+    ) -> Float[np.ndarray, " n"]:
+        """Network input of the cells of one channel that count.
+
+        Args:
+            cells: Raw values, which are not to be changed in place.
+            rule: Mean, std and percentiles of the training set.
+            image: Statistics of the image if ``per_image``, else None.
+        """
+
+
 @dataclass(frozen=True)
 class Normalisation:
     """How one channel's raw values become network input.
@@ -26,11 +51,13 @@ class Normalisation:
         scheme: ``zscore`` (mean and std of the image), ``ct`` (clip to [low, high], then mean and std
             of the dataset), ``standard`` (mean and std of the dataset), ``percentile`` (clip to [low,
             high], which become 0 and 1), ``unit_range`` (image minimum and maximum to 0 and 1), ``rgb``
-            (divide by 255) or ``none``.
+            (divide by 255) or ``none``; or the class path of a ``Scheme``.
         mean: Of the dataset: the foreground of volumes, all valid cells of scenes. So for the others.
         std: Standard deviation.
         low: 0.5th percentile.
         high: 99.5th percentile.
+        own: Instance of the ``Scheme`` that a class path names. It is no part of files and checkpoints, so that
+            reading one of them imports nothing (``medseg.factory.schemes`` adds it where the path is trusted).
     """
 
     scheme: str
@@ -38,11 +65,43 @@ class Normalisation:
     std: float = 1.0
     low: float = -np.inf
     high: float = np.inf
+    own: Scheme | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         known = (*PER_IMAGE, *POOLED, "rgb", "none")
-        if self.scheme not in known:
-            raise InputError(f"normalisation {self.scheme!r} is unknown; choose one of {', '.join(known)}")
+        own = "." in self.scheme and all(word.isidentifier() for word in self.scheme.split("."))
+        if self.scheme not in known and not own:
+            raise InputError(
+                f"normalisation {self.scheme!r} is unknown; choose one of {', '.join(known)}, or the path of a class"
+            )
+
+    @property
+    def pooled(self) -> bool:
+        """Whether statistics of the training set are part of the rule."""
+        return self.scheme in POOLED or "." in self.scheme
+
+    @property
+    def per_image(self) -> bool:
+        """Whether statistics of the whole image are needed."""
+        return self.scheme in PER_IMAGE or ("." in self.scheme and self.imported.per_image)
+
+    @property
+    def imported(self) -> Scheme:
+        """The scheme that a class path names.
+
+        Raises:
+            InputError: It was not imported.
+        """
+        if self.own is None:
+            top = self.scheme.partition(".")[0]
+            raise InputError(
+                f"normalisation {self.scheme} was not imported; if it is your own class, add trust=[{top}]"
+            )
+        return self.own
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return {name: value for name, value in vars(self).items() if name != "own"}
 
 
 @dataclass(frozen=True)
@@ -100,11 +159,8 @@ def normalise(
             np.multiply(target, np.float32(1 / max(rule.std, 1e-8)), out=target, where=where)
             continue
         cells = channel if whole else channel[counted]
-        if rule.scheme in PER_IMAGE:
-            of_image = stats[number] if stats else ImageStats.of(cells)
-            changed = _by_image(cells, rule.scheme, of_image)
-        else:
-            changed = _by_rule(cells, rule)
+        of_image = (stats[number] if stats else ImageStats.of(cells)) if rule.per_image else None
+        changed = _changed(cells, rule, of_image)
         if whole:
             target[...] = changed
         else:
@@ -128,7 +184,7 @@ def normalise_dates(
         stats: Likewise, over all dates of the whole series; None takes those of ``image``.
         out: As for ``normalise``.
     """
-    if stats is None and any(rule.scheme in PER_IMAGE for rule in rules):
+    if stats is None and any(rule.per_image for rule in rules):
         stats = [ImageStats.pooled([(len(v), ImageStats.of(v))] if len(v) else []) for v in by_channel(image, counted)]
     known = np.isfinite(image).all(axis=1) & counted
     normal = np.empty(image.shape, dtype=np.float32) if out is None else out
@@ -149,6 +205,19 @@ def by_channel(image: Float[np.ndarray, "..."], counted: Bool[np.ndarray, " *s"]
         return
     known = np.isfinite(image).all(axis=1) & counted
     yield from (image[:, channel][known] for channel in range(image.shape[1]))
+
+
+def _changed(cells: npt.NDArray[Any], rule: Normalisation, image: ImageStats | None) -> npt.NDArray[Any]:
+    """Cells of one channel by its rule."""
+    if "." not in rule.scheme:
+        return _by_rule(cells, rule) if image is None else _by_image(cells, rule.scheme, image)
+    changed = rule.imported(cells.ravel(), rule, image)
+    if not (isinstance(changed, np.ndarray) and changed.shape == (cells.size,)):
+        raise InputError(
+            f"normalisation {rule.scheme}: got {getattr(changed, 'shape', type(changed).__name__)} for "
+            f"{cells.size} cells; return one number for each cell"
+        )
+    return changed.reshape(cells.shape)
 
 
 def _by_image(cells: npt.NDArray[Any], scheme: str, stats: ImageStats) -> npt.NDArray[Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
-from medseg.data.preprocessing.normalise import PER_IMAGE, ImageStats, Normalisation, normalise, normalise_dates
+from medseg.data.preprocessing.normalise import ImageStats, Normalisation, normalise, normalise_dates
 from medseg.errors import InputError
 from medseg.geometry.box import Box, bounding_box
 from medseg.geometry.grid import Grid, reorient, reorient_back
@@ -115,7 +115,7 @@ class Preprocess:
     @property
     def per_image(self) -> bool:
         """Whether statistics of the whole image are needed before a window of it can be prepared."""
-        return any(rule.scheme in PER_IMAGE for rule in self.rules)
+        return any(rule.per_image for rule in self.rules)
 
     def window(self, sample: Sample, stats: Sequence[ImageStats] | None = None, *, in_place: bool = False) -> Sample:
         """A window (or all) of a case that stays on its own cells, normalised.
@@ -182,7 +182,7 @@ class Preprocess:
         """JSON-able form, which also keys the store."""
         return {
             "spacing": None if self.spacing is None else list(self.spacing),
-            "rules": [vars(r) for r in self.rules],
+            "rules": [rule.to_dict() for rule in self.rules],
             "masked": self.masked,
         }
 
