@@ -23,7 +23,7 @@ COMMANDS = list({c.text: c for text in PAGES.values() for c in commands(text)}.v
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 KINDS = {
-    "told": r"medseg-train --(help|options)",
+    "told": r"medseg-train --(help|options( experiment)?)",
     "refused": r"medseg-train data\.rot=1",
     "name": r"medseg-\w+",
     "train": r"medseg-train ",
@@ -34,7 +34,7 @@ KINDS = {
     "prepare": r"medseg-prepare ",
     "python": r"python scripts/[\w<>]+\.py",
     "bash": r"(bash|sbatch) scripts/\w+\.sh",
-    "make": r"make \w+",
+    "make": r"make [a-z-]+( [A-Z]+=\S+)*",
     "pip": r"pip install ",
     "wandb": r"wandb (sync|sweep)",
 }

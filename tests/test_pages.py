@@ -183,6 +183,10 @@ def test_preparation_takes_its_arguments(text: str, tmp_path: Path, monkeypatch:
     """``tests/data/conversion`` runs them; here the arguments are read, for each dataset where the page says NAME."""
     monkeypatch.setattr("medseg.cli.prepare._run", lambda name, dataset, given: 0)
     name, *words = shlex.split(text)[1:]
+    if name == "--help":
+        with pytest.raises(SystemExit, match=r"^0$"):
+            prepare([name])
+        return
     for dataset in dataset_names() if name == "NAME" else [name]:
         assert prepare([dataset, *words]) == 0
 
