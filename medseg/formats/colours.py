@@ -1,4 +1,4 @@
-"""Masks that show each class as a colour, read as the values of the label table."""
+"""Masks that show classes as colours, read as the values of the label table."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from medseg.geometry.box import Box
 from medseg.labels import LabelTable
 
 Colours = tuple[tuple[str, tuple[tuple[int, ...], ...]], ...]
-"""(class name, its colours as RGB of 0 to 255), ...; the name ``ignore`` stands for the ignored value."""
+"""(class name, its colours as RGB of 0 to 255), ...; the name ``ignore`` means the ignored value."""
 
 
-def colours_by_name(given: Mapping[str, Sequence[Any]]) -> Colours:
+def colours_by_name(colours: Mapping[str, Sequence[Any]]) -> Colours:
     """Colours of a configuration: a class has one (``[255, 0, 0]``) or several (``[[255, 0, 0], [250, 5, 5]]``).
 
     Raises:
@@ -28,15 +28,26 @@ def colours_by_name(given: Mapping[str, Sequence[Any]]) -> Colours:
         >>> colours_by_name({"car": [255, 255, 0]})
         (('car', ((255, 255, 0),)),)
     """
-    listed = {name: [one] if one and isinstance(one[0], int) else list(one) for name, one in given.items()}
-    every = [tuple(colour) for colours in listed.values() for colour in colours]
+    by_name = tuple((name, _listed(value)) for name, value in colours.items())
+    every = [colour for _, of_class in by_name for colour in of_class]
     for colour in every:
-        if len(colour) != 3 or not all(isinstance(v, int) and 0 <= v <= 255 for v in colour):
-            raise InputError(f"data.mask_colours: {list(colour)} is no colour, expected [red, green, blue] of 0 to 255")
-    twice = sorted({colour for colour in every if every.count(colour) > 1})
-    if twice:
-        raise InputError(f"data.mask_colours: got {list(twice[0])} more than once; a colour stands for one class")
-    return tuple((name, tuple(tuple(colour) for colour in colours)) for name, colours in listed.items())
+        _check_colour(colour)
+    repeated = sorted({colour for colour in every if every.count(colour) > 1})
+    if repeated:
+        raise InputError(f"data.mask_colours: got {list(repeated[0])} more than once; a colour stands for one class")
+    return by_name
+
+
+def _listed(value: Sequence[Any]) -> tuple[tuple[Any, ...], ...]:
+    """The colours of a class, of which one may stand without a list around it."""
+    single = bool(value) and isinstance(value[0], int)
+    return tuple(tuple(colour) for colour in ([value] if single else value))
+
+
+def _check_colour(colour: tuple[Any, ...]) -> None:
+    """Raise unless a colour is three numbers from 0 to 255."""
+    if len(colour) != 3 or not all(isinstance(v, int) and 0 <= v <= 255 for v in colour):
+        raise InputError(f"data.mask_colours: {list(colour)} is no colour, expected [red, green, blue] of 0 to 255")
 
 
 class ColourMask(Source):
@@ -46,8 +57,8 @@ class ColourMask(Source):
 
     Args:
         source: The picture.
-        colours: Of each class.
-        labels: Gives a class its raw value, the first if it has several.
+        colours: Colours of each class.
+        labels: Table with the raw value of each class, the first if it has several.
 
     Raises:
         InputError: The file has no three channels of 8 bits, or a colour is of no class; ``read`` raises it
@@ -77,11 +88,11 @@ class ColourMask(Source):
         place = np.searchsorted(self._codes, codes).clip(max=len(self._codes) - 1)
         strange = self._codes[place] != codes
         if strange.any():
-            found, counts = np.unique(codes[strange], return_counts=True)
+            colours, counts = np.unique(codes[strange], return_counts=True)
             most = np.argsort(-counts)[:5]
-            told = {(int(c) >> 16, int(c) >> 8 & 255, int(c) & 255): int(n) for c, n in zip(found[most], counts[most])}
+            examples = {_rgb(int(c)): int(n) for c, n in zip(colours[most], counts[most])}
             raise InputError(
-                f"{self.path}: {len(found)} colour(s) of no class, such as {told} (RGB: cells); add them to "
+                f"{self.path}: {len(colours)} colour(s) of no class, such as {examples} (RGB: cells); add them to "
                 "data.mask_colours, where a class may have several, or under the name ignore"
             )
         return self._values[place][None]
@@ -90,6 +101,11 @@ class ColourMask(Source):
         self, box: Box, channels: tuple[int, ...], cells: Shaped[np.ndarray, "c *s"]
     ) -> npt.NDArray[np.bool_] | None:
         return self._source.read_valid(box)[1]
+
+
+def _rgb(code: int) -> tuple[int, int, int]:
+    """The colour of a number; the inverse of ``_code``."""
+    return code >> 16, code >> 8 & 255, code & 255
 
 
 def _code(rgb: Shaped[np.ndarray, "3 *s"]) -> Shaped[np.ndarray, " *s"]:

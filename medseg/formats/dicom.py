@@ -8,6 +8,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,9 @@ class Slice:
         position: Centre of the first cell in LPS.
         orientation: ``[2, 3]``: direction along rows of pixels, and down the columns.
         stored: Type of the stored values.
-        slope: What stored values are multiplied by.
-        intercept: What is added then.
-        thickness: Distance to the next slice that the file tells, in mm; 0 if it tells none.
+        slope: Factor of stored values.
+        intercept: Offset added to the product.
+        thickness: Distance to the next slice by the header, in mm; 0 without one.
     """
 
     path: Path
@@ -74,8 +75,8 @@ class Slice:
     thickness: float
 
     @classmethod
-    def of(cls, header: Any) -> Slice:
-        """From the header of a file, of which every tag is decoded here: pydicom decodes them when they are asked for.
+    def from_header(cls, header: Any) -> Slice:
+        """The slice of a file's header, with every tag decoded here: pydicom decodes a tag at its first access.
 
         Raises:
             InputError: A tag that cannot be decoded, or has other values than one slice has.
@@ -161,8 +162,8 @@ def _number(header: Any, tag: str, default: float) -> float:
 
 def _numbers(header: Any, tag: str, n: int) -> tuple[float, ...]:
     """The n finite numbers of a tag."""
-    found = header[tag].value
-    values = tuple(map(float, found if isinstance(found, MultiValue) else [found]))
+    content = header[tag].value
+    values = tuple(map(float, content if isinstance(content, MultiValue) else [content]))
     if len(values) != n or not all(map(math.isfinite, values)):
         raise ValueError(f"{tag} is {values}, expected {n} numbers")
     return values
@@ -182,24 +183,26 @@ def _headers(folder: Path) -> list[Any]:
         if header is None:
             continue
         if "SeriesInstanceUID" not in header:
-            raise InputError(f"{path}: lacks SeriesInstanceUID, so it is no whole slice; remove it or copy it again")
+            raise InputError(f"{path}: lacks SeriesInstanceUID, so it is no complete slice; remove it or copy it again")
         headers.append(header)
     return headers
 
 
 def _deeper(folder: Path) -> str:
-    """Where series lie below a folder, as in the export of an archive (patient, study, series)."""
-    found = []
-    for path in sorted(p for p in folder.rglob("*") if p.is_dir()):
-        first = next((p for p in sorted(path.iterdir()) if p.is_file() and is_dicom(p)), None)
-        if first is not None and first.name.upper() != "DICOMDIR":
-            found.append(path)
-        if len(found) > _SHOWN:
-            break
-    if not found:
+    """A hint with the folders of series below a folder, as in the export of an archive (patient, study, series)."""
+    folders = list(islice(filter(_has_series, sorted(folder.rglob("*"))), _SHOWN + 1))
+    if not folders:
         return "name the folder of a series"
-    names = ", ".join(str(path) for path in found[:_SHOWN]) + (", ..." if len(found) > _SHOWN else "")
+    names = ", ".join(map(str, folders[:_SHOWN])) + (", ..." if len(folders) > _SHOWN else "")
     return f"series lie in {names}; name one of these, or the folder directly above them"
+
+
+def _has_series(folder: Path) -> bool:
+    """Whether the first DICOM file of a folder is one of a series."""
+    if not folder.is_dir():
+        return False
+    first = next((p for p in sorted(folder.iterdir()) if p.is_file() and is_dicom(p)), None)
+    return first is not None and first.name.upper() != "DICOMDIR"
 
 
 def _header(path: Path) -> Any | None:
@@ -207,17 +210,17 @@ def _header(path: Path) -> Any | None:
     if path.stat().st_size > _MOST_DEFLATED:
         syntax = pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID")
         if syntax == DeflatedExplicitVRLittleEndian:
-            raise ValueError(f"it is deflated as a whole and larger than {_MOST_DEFLATED} bytes; store it uncompressed")
+            raise ValueError(f"it is deflated and larger than {_MOST_DEFLATED} bytes; store it uncompressed")
     header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*_NEEDED, *_OTHER])
     if header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
         return None
-    for element in header:  # pydicom decodes a tag when it is asked for
+    for element in header:  # pydicom decodes a tag at its first access
         str(element.value)
     return header
 
 
 def _choose(folder: Path, headers: Sequence[Any], series: str | None) -> list[Any]:
-    """Headers of the one image series, or of the one asked for."""
+    """Headers of the only image series, or of the one that is chosen."""
     groups: dict[str, list[Any]] = defaultdict(list)
     for header in headers:
         groups[str(header.SeriesInstanceUID)].append(header)
@@ -229,21 +232,21 @@ def _choose(folder: Path, headers: Sequence[Any], series: str | None) -> list[An
         return next(iter(groups.values()))
     if series in groups:
         return groups[series]
-    found = "; ".join(f"{u} ({len(g)} files, {g[0].get('SeriesDescription', '')!s})" for u, g in groups.items())
-    held = f"{len(groups)} series, one was expected" if series is None else f"no series {series}"
+    listing = "; ".join(f"{u} ({len(g)} files, {g[0].get('SeriesDescription', '')!s})" for u, g in groups.items())
+    problem = f"{len(groups)} series, one was expected" if series is None else f"no series {series}"
     raise InputError(
-        f"{folder}: holds {held}; move each series into a folder of its own, or choose one in medseg-predict with "
-        f"data.series=UID among {found}"
+        f"{folder}: holds {problem}; move each series into a folder of its own, or choose one in medseg-predict with "
+        f"data.series=UID among {listing}"
     )
 
 
 def _slices(headers: Sequence[Any]) -> list[Slice]:
-    """What is used of each file; refuses those that are not one slice of real numbers, and those that differ."""
+    """The slice of each file, checked: one slice of real numbers each, of the same size, type and orientation."""
     for header in headers:
         with damage_told(Path(header.filename), *_DAMAGE):
             _check_kind(header)
     first = headers[0]
-    slices = [Slice.of(header) for header in headers]
+    slices = [Slice.from_header(header) for header in headers]
     for header in headers:
         for tag, tolerance in _ALIKE.items():
             one, other = (np.array(h[tag].value, dtype=np.float64) for h in (first, header))
@@ -256,13 +259,13 @@ def _slices(headers: Sequence[Any]) -> list[Slice]:
 
 
 def _check_kind(header: Any) -> None:
-    """Refuse a file that is not one slice of real numbers."""
+    """Raise on a file that is not one slice of real numbers."""
     path = header.filename
     missing = [tag for tag in _NEEDED if header.get(tag) in (None, "")]
     if int(header.get("NumberOfFrames") or 1) > 1:
         raise InputError(f"{path}: holds many frames, one slice a file was expected; convert to .nii.gz (dcm2niix)")
     if missing:
-        raise InputError(f"{path}: lacks {', '.join(missing)}, so it is no whole slice; remove it or copy it again")
+        raise InputError(f"{path}: lacks {', '.join(missing)}, so it is no complete slice; remove it or copy it again")
     if int(header.get("SamplesPerPixel") or 1) != 1:
         raise InputError(f"{path}: holds colours, real numbers were expected; remove it or choose another series")
     if "ModalityLUTSequence" in header:

@@ -86,7 +86,7 @@ def write(
             otherwise): its sform, qform, codes, zooms and units, or its CRS and transform, are copied
             bit for bit. It must have the same grid.
         labels: What the values mean: the palette of a GeoTIFF or PNG of uint8, and the tag ``CLASS_NAMES``
-            of a GeoTIFF (see ``geotiff.explain``). Volumes have neither.
+            of a GeoTIFF (see ``geotiff_write.explain``). Volumes have neither.
         nodata: Value for the nodata tag of a GeoTIFF; the others have none.
 
     Raises:

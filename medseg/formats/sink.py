@@ -19,7 +19,7 @@ import rasterio.shutil
 from jaxtyping import Shaped
 
 from medseg.errors import InputError
-from medseg.formats.geotiff import profile
+from medseg.formats.geotiff_write import profile
 from medseg.geometry.grid import Grid
 from medseg.labels import LabelTable
 from medseg.runtime.cpu import cores

@@ -93,7 +93,7 @@ def rasterised(
 
 @dataclass(frozen=True)
 class _Shapes:
-    """What a layer holds: geometries, their CRS, and one attribute of each."""
+    """Content of a layer: geometries, their CRS, and one attribute of each."""
 
     geometry: npt.NDArray[Any]
     crs: str
@@ -101,7 +101,7 @@ class _Shapes:
 
 
 class _Rasterised(Source):
-    """Shapes in cells of a grid (column, row, from its outer corner), drawn where a window asks."""
+    """Shapes in cells of a grid (column, row, from its outer corner), drawn window by window."""
 
     def __init__(
         self, path: Path, grid: Grid, shapes: npt.NDArray[Any], numbers: npt.NDArray[Any], *, all_touched: bool
@@ -120,19 +120,20 @@ class _Rasterised(Source):
         self._all_touched = all_touched
 
     def _read(self, box: Box, channels: tuple[int, ...]) -> npt.NDArray[Any]:
-        drawn = np.zeros(box.shape, dtype=self.dtype)
+        mask = np.zeros(box.shape, dtype=self.dtype)
         near = _touching(self._bounds, *box.start, *box.stop)
         if near.any():
             rasterize(
                 list(zip(self._shapes[near], self._numbers[near].tolist())),
-                out=drawn,
+                out=mask,
                 transform=Affine.translation(box.start[1], box.start[0]),
                 all_touched=self._all_touched,
             )
-        return np.repeat(drawn[None], len(channels), axis=0)
+        return np.repeat(mask[None], len(channels), axis=0)
 
 
 def _touching(bounds: Float[np.ndarray, "n 4"], top: int, left: int, bottom: int, right: int) -> npt.NDArray[np.bool_]:
+    """Which bounds of shapes touch a window."""
     x0, y0, x1, y1 = bounds.T
     return (x0 <= right) & (x1 >= left) & (y0 <= bottom) & (y1 >= top)
 
@@ -141,15 +142,37 @@ def _touching(bounds: Float[np.ndarray, "n 4"], top: int, left: int, bottom: int
 def _load(path: Path, changed: int, size: int, layer: str | None, attribute: str | None) -> _Shapes:
     """Shapes of a layer that are not empty."""
     source = checked_source(path)
-    known = [str(name) for name, kind in pyogrio.list_layers(source) if kind is not None]
-    if layer is not None and layer not in known:
-        raise InputError(f"{path}: no layer {layer!r}; its layers of shapes are {known}")
-    if layer is None and len(known) != 1:
-        raise InputError(
-            f"{path}: holds {len(known)} layers of shapes {known}, one was expected; choose one with layer="
-        )
-    layer = layer or known[0]
+    layer = _layer(path, [str(name) for name, kind in pyogrio.list_layers(source) if kind is not None], layer)
     header = pyogrio.read_info(source, layer=layer)
+    _check_header(path, header, attribute)
+    columns = [] if attribute is None else [attribute]
+    _, _, encoded, fields = pyogrio.raw.read(source, layer=layer, columns=columns)
+    geometry = shapely.from_wkb(encoded)
+    drawable = ~(shapely.is_missing(geometry) | shapely.is_empty(geometry))
+    if not drawable.any():
+        raise InputError(
+            f"{path}: layer {layer!r} holds no shapes, at least one was expected; drop the file or draw some"
+        )
+    return _Shapes(geometry[drawable], header["crs"], fields[0][drawable] if columns else None)
+
+
+def _layer(path: Path, names: Sequence[str], chosen: str | None) -> str:
+    """The layer that is chosen, or the only one.
+
+    Raises:
+        InputError: There is no such layer, or there are several.
+    """
+    if chosen is not None and chosen not in names:
+        raise InputError(f"{path}: no layer {chosen!r}; its layers of shapes are {names}")
+    if chosen is None and len(names) != 1:
+        raise InputError(
+            f"{path}: holds {len(names)} layers of shapes {names}, one was expected; choose one with layer="
+        )
+    return chosen or names[0]
+
+
+def _check_header(path: Path, header: Mapping[str, Any], attribute: str | None) -> None:
+    """Raise on another kind of file than its suffix says, on a layer without CRS or without the attribute."""
     if header["driver"] != DRIVERS[path.suffix.lower()]:
         raise InputError(f"{path}: is a file of kind {header['driver']}, expected {DRIVERS[path.suffix.lower()]}")
     if not header["crs"]:
@@ -158,15 +181,6 @@ def _load(path: Path, changed: int, size: int, layer: str | None, attribute: str
         )
     if attribute is not None and attribute not in header["fields"]:
         raise InputError(f"{path}: no attribute {attribute!r}; shapes have {header['fields'].tolist()}")
-    wanted = [] if attribute is None else [attribute]
-    _, _, encoded, fields = pyogrio.raw.read(source, layer=layer, columns=wanted)
-    geometry = shapely.from_wkb(encoded)
-    kept = ~(shapely.is_missing(geometry) | shapely.is_empty(geometry))
-    if not kept.any():
-        raise InputError(
-            f"{path}: layer {layer!r} holds no shapes, at least one was expected; drop the file or draw some"
-        )
-    return _Shapes(geometry[kept], header["crs"], fields[0][kept] if wanted else None)
 
 
 def _on_grid(path: Path, shapes: _Shapes, grid: Grid) -> npt.NDArray[Any]:
@@ -188,13 +202,13 @@ def _on_grid(path: Path, shapes: _Shapes, grid: Grid) -> npt.NDArray[Any]:
 
 
 def _numbers(
-    path: Path, attribute: str, found: npt.NDArray[Any] | None, values: Mapping[str, int] | None
+    path: Path, attribute: str, column: npt.NDArray[Any] | None, values: Mapping[str, int] | None
 ) -> npt.NDArray[np.int64]:
     """Value of each shape from its attribute."""
-    entries = [] if found is None else found.tolist()
-    wanted = [_value(entry, values or {}) for entry in entries]
-    numbers = [number for number in wanted if number is not None]
-    unknown = Counter(_text(entry) for entry, number in zip(entries, wanted) if number is None)
+    entries = [] if column is None else column.tolist()
+    mapped = [_value(entry, values or {}) for entry in entries]
+    numbers = [number for number in mapped if number is not None]
+    unknown = Counter(_text(entry) for entry, number in zip(entries, mapped) if number is None)
     if unknown:
         few = dict(list(unknown.items())[:5])
         expected = f"integers or one of {sorted(values)}; fix it" if values else "integers; name texts by values="
@@ -208,6 +222,7 @@ def _text(entry: Any) -> str:
 
 
 def _value(entry: Any, values: Mapping[str, int]) -> int | None:
+    """The label value of an attribute; None without one."""
     if _text(entry) in values:
         return values[_text(entry)]
     whole = isinstance(entry, int) or (isinstance(entry, float) and entry.is_integer())

@@ -192,7 +192,7 @@ def test_folder_without_images_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("tags", "words"),
     [
-        ({"ImagePositionPatient": None}, "odd: lacks ImagePositionPatient, so it is no whole slice"),
+        ({"ImagePositionPatient": None}, "odd: lacks ImagePositionPatient, so it is no complete slice"),
         ({"PixelSpacing": [0.8, 0.7]}, r"odd: PixelSpacing is \[0\.8, 0\.7\], but \[0\.8, 0\.6\] in .*\.dcm"),
         ({"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}, "odd: ImageOrientationPatient is"),
         ({"Rows": 3, "Columns": 10}, "odd: Rows is 3.0, but 5.0 in"),

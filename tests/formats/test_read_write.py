@@ -6,7 +6,7 @@ import pytest
 
 from medseg import formats
 from medseg.errors import InputError
-from medseg.formats import geotiff, image, nifti
+from medseg.formats import geotiff_write, image, nifti
 from medseg.geometry.grid import PIXEL, Grid
 from tests.formats.scenes import UTM
 
@@ -163,7 +163,7 @@ def test_a_failed_write_of_an_image_leaves_the_old_file_whole(tmp_path, monkeypa
         part.write_bytes(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr({".tif": geotiff, ".png": image}[ending], "write", fail)
+    monkeypatch.setattr({".tif": geotiff_write, ".png": image}[ending], "write", fail)
     with pytest.raises(OSError, match="disk full"):
         formats.write_image(path, CELLS[:1, ..., 0][None], Grid((1, 3), np.eye(3), PIXEL))
     assert path.read_bytes() == before

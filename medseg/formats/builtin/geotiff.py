@@ -32,9 +32,9 @@ class GeoTiff(Format):
 
     def write(self, path: Path, cells: Shaped[np.ndarray, "c *s"], grid: Grid, options: WriteOptions) -> None:
         """Write a tiled, compressed file."""
-        from medseg.formats import geotiff
+        from medseg.formats import geotiff_write
 
-        geotiff.write(
+        geotiff_write.write(
             path, cells, grid,
             like=options.like, labels=options.labels, nodata=options.nodata, names=options.names,
         )  # fmt: skip
