@@ -13,8 +13,9 @@ from medseg.data.case import Case, first_five, refuse
 from medseg.data.dataset import Dataset
 from medseg.data.problems import Problems
 from medseg.data.splits.blocks import blocks, runs
-from medseg.data.splits.folds import USUAL, Files, held_out, number_of_folds, split
+from medseg.data.splits.folds import USUAL, held_out, number_of_folds, split
 from medseg.data.splits.leakage import leaks
+from medseg.data.splits.split_file import Files
 from medseg.data.store.content_hash import content_key
 from medseg.errors import InputError
 

@@ -11,7 +11,7 @@ from medseg import formats
 from medseg.data.dataset import Case, Dataset, refuse
 from medseg.data.datasets.nnunet import declared_spec, read_declaration
 from medseg.data.reading.options import Nonfinite, ReadOptions
-from medseg.data.splits.folds import grouped
+from medseg.data.splits.groups import grouped
 from medseg.errors import InputError
 from medseg.geometry.tolerance import GRID_TOLERANCE
 from medseg.sample import DataSpec

@@ -11,7 +11,7 @@ from medseg import formats
 from medseg.data.dataset import Case, Dataset, named_channels
 from medseg.data.layout.pairing import pair
 from medseg.data.reading.options import Nonfinite, ReadOptions
-from medseg.data.splits.folds import grouped
+from medseg.data.splits.groups import grouped
 from medseg.errors import InputError
 from medseg.geometry.tolerance import GRID_TOLERANCE
 from medseg.labels import LabelTable

@@ -15,7 +15,7 @@ from medseg.data.layout.dates import DateLayout
 from medseg.data.layout.pairing import by_stem
 from medseg.data.layout.patterns import FilePatterns
 from medseg.data.reading.options import ReadOptions
-from medseg.data.splits.folds import grouped
+from medseg.data.splits.groups import grouped
 from medseg.errors import InputError
 from medseg.labels import LabelTable
 from medseg.labels.declared import by_name

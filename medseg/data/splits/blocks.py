@@ -1,4 +1,4 @@
-"""Neighbours kept together and apart: blocks of space, and runs of a list."""
+"""Groups of neighbours: blocks of space, and runs of a list."""
 
 from __future__ import annotations
 
@@ -25,47 +25,50 @@ def blocks(
     differ by one cell at most; between them exactly ``buffer`` cells are left out, none at the border.
 
     Args:
-        cases: Whole, or already parts of their files.
-        shapes: Cells of each case on each axis.
-        size: Cells of a block, about; one number, or one for each axis.
-        buffer: Cells left out between blocks.
+        cases: Cases, which may be parts of their files.
+        shapes: Shape of each case, in cells.
+        size: Approximate size of a block, in cells; one number, or one for each axis.
+        buffer: Number of cells left out between blocks.
 
     Returns:
         Blocks in the order of the cases, named ``scene@r0c1`` after their row and column in a scene, or
         ``volume@0-1-2`` after their place on each axis. A case of a single block stays as it is.
 
     Raises:
-        InputError: A size below 1, a negative buffer, or as many sizes as there aren't axes.
+        InputError: A size below 1, a negative buffer, or a number of sizes other than the number of axes.
 
     Example:
         >>> scene = Case("scene", (), None, "scene")
         >>> [(c.id, c.box.start, c.box.stop) for c in blocks([scene], [(100, 50)], 48, buffer=4)]
         [('scene@r0c0', (0, 0), (48, 50)), ('scene@r1c0', (52, 0), (100, 50))]
     """
-    made: list[Case] = []
-    for case, shape in zip(cases, shapes, strict=True):
-        sizes = [size] * len(shape) if isinstance(size, int) else list(size)
-        if len(sizes) != len(shape) or min(sizes) < 1 or buffer < 0:
-            raise InputError(
-                f"case {case.id}, shape {tuple(shape)}: got blocks of {size} cells with a buffer of {buffer}, "
-                f"expected a size of 1 or more (or {len(shape)}, one an axis) and a buffer of 0 or more"
-            )
-        parts = [_cut(n, about, buffer) for n, about in zip(shape, sizes, strict=True)]
-        boxes = list(product(*(list(enumerate(part)) for part in parts)))
-        made += [case] if len(boxes) == 1 else [_part(case, box, [len(part) for part in parts]) for box in boxes]
-    return made
+    return [block for case, shape in zip(cases, shapes, strict=True) for block in _of_case(case, shape, size, buffer)]
+
+
+def _of_case(case: Case, shape: Sequence[int], size: int | Sequence[int], buffer: int) -> list[Case]:
+    """The blocks of a case; the case itself if there is one."""
+    sizes = [size] * len(shape) if isinstance(size, int) else list(size)
+    if len(sizes) != len(shape) or min(sizes) < 1 or buffer < 0:
+        raise InputError(
+            f"case {case.id}, shape {tuple(shape)}: got blocks of {size} cells with a buffer of {buffer}, "
+            f"expected a size of 1 or more (or {len(shape)}, one an axis) and a buffer of 0 or more"
+        )
+    parts = [_cut(n, about, buffer) for n, about in zip(shape, sizes, strict=True)]
+    places = list(product(*(list(enumerate(part)) for part in parts)))
+    return [case] if len(places) == 1 else [_part(case, place, [len(part) for part in parts]) for place in places]
 
 
 def _cut(n: int, size: int, buffer: int) -> list[tuple[int, int]]:
     """(start, stop) of the parts of an axis."""
     count = int((n + buffer) / (size + buffer) + 0.5)
     count = max(1, min(count, (n + buffer) // (1 + buffer)))  # a cell for each at least
-    kept = n - (count - 1) * buffer
-    edges = [kept * i // count for i in range(count + 1)]
+    cells = n - (count - 1) * buffer
+    edges = [cells * i // count for i in range(count + 1)]
     return [(edges[i] + i * buffer, edges[i + 1] + i * buffer) for i in range(count)]
 
 
 def _part(case: Case, place: Sequence[tuple[int, tuple[int, int]]], counts: Sequence[int]) -> Case:
+    """The block of a case at a place: number, start and stop on each axis."""
     numbers = [f"{i:0{len(str(n - 1))}d}" for (i, _), n in zip(place, counts, strict=True)]
     name = f"{case.id}@" + ("r{}c{}".format(*numbers) if len(numbers) == 2 else "-".join(numbers))
     box = Box(tuple(a for _, (a, _) in place), tuple(b for _, (_, b) in place))
@@ -81,8 +84,8 @@ def runs(cases: Sequence[Case], length: int) -> list[Case]:
     set already (two cases share one), each group is a stack of its own.
 
     Args:
-        cases: In any order.
-        length: Cases of a run, about.
+        cases: The cases; their order has no effect.
+        length: Approximate number of cases of a run.
 
     Returns:
         The cases in the same order; a group is named after its first and last case.

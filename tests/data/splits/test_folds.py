@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from medseg.data.dataset import Case
-from medseg.data.splits.folds import folds, grouped, held_out, split
+from medseg.data.splits.folds import folds, held_out, split
+from medseg.data.splits.groups import grouped
 from medseg.errors import InputError
 
 

@@ -20,7 +20,7 @@ from medseg.data.datasets.torchgeo.samples import Cells, Samples, forget
 from medseg.data.layout.dates import DateLayout
 from medseg.data.reading.open_case import CaseReader
 from medseg.data.reading.options import ReadOptions
-from medseg.data.splits.folds import grouped
+from medseg.data.splits.groups import grouped
 from medseg.errors import InputError
 from medseg.geometry.box import Box
 from medseg.sample import DataSpec
