@@ -38,6 +38,7 @@ from monai.transforms import (
 
 from medseg.data.datasets.nnunet import NnunetDataset
 from medseg.data.splits.folds import split
+from medseg.evaluation.presets import metric_settings
 from medseg.metrics.accumulate import CaseScores
 from medseg.runtime.cpu import keep_large_blocks
 
@@ -116,7 +117,7 @@ def main() -> None:
     net = network(asked.features)
     steps = train(net, [cases[i] for i in train_ids], asked)
     net.eval()
-    scores = CaseScores(source.spec.labels)
+    scores = CaseScores(source.spec.labels, **metric_settings("full"))
     for case in (cases[i] for i in val_ids):
         sample = source.read(case)
         image = torch.from_numpy((sample.image - sample.image.mean()) / sample.image.std())

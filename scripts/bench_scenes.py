@@ -38,7 +38,7 @@ from medseg.geometry.box import Box
 from medseg.hydra_app.compose import compose
 from medseg.inference.sliding_window import sliding_window
 from medseg.labels import IGNORE
-from medseg.metrics import overlap
+from medseg.metrics import overlap, validation
 from medseg.planning.plan import Plan
 from medseg.runtime import verbosity
 from medseg.runtime.cpu import keep_large_blocks
@@ -104,8 +104,8 @@ def read(cfg: DictConfig, cases: list[Case], plan: Plan) -> list[Sample]:
 
 
 def scores(predicted: list[np.ndarray], scenes: list[Sample], labels: Any) -> dict[str, float]:
-    tables = [overlap.tally(p, s.label, s.valid, labels) for p, s in zip(predicted, scenes, strict=True)]
-    return {k: round(v, 4) for k, v in overlap.validation_scores(tables, labels, pooled=True).items() if "iou" in k}
+    tables = [overlap.confusion_matrix(p, s.label, s.valid, labels) for p, s in zip(predicted, scenes, strict=True)]
+    return {k: round(v, 4) for k, v in validation.validation_scores(tables, labels, pooled=True).items() if "iou" in k}
 
 
 def peer(cfg: DictConfig, seed: int, minutes: float, folder: Path) -> dict[str, Any]:

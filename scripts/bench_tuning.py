@@ -120,7 +120,7 @@ def one(overrides: list[str]) -> dict[str, Any]:
     from omegaconf import open_dict
 
     from medseg.hydra_app.compose import compose
-    from medseg.metrics.summary import headline
+    from medseg.metrics.summary import primary_metric
     from medseg.runtime import verbosity
     from medseg.training import train
 
@@ -154,7 +154,7 @@ def one(overrides: list[str]) -> dict[str, Any]:
         "parameters": Watch.total,
         "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
         "seconds": round(statistics.median(Watch.seconds[_SKIPPED:]), 3),
-        "score": round(result["summary"][headline(result)]["mean"], 4) if result else None,
+        "score": round(result["summary"][primary_metric(result)]["mean"], 4) if result else None,
     }
 
 

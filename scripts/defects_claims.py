@@ -43,7 +43,7 @@ TABLE = (
         ("tests/losses/test_weighted_sum.py::test_cells_that_do_not_count_change_nothing",),
     ),
     Defect(
-        "validity-in-the-scores", "invalid cells do not score", "medseg/metrics/score.py",
+        "validity-in-the-scores", "invalid cells do not score", "medseg/metrics/structure.py",
         "counted = valid & (label != IGNORE)", "counted = label != IGNORE",
         ("tests/metrics/test_accumulate.py::test_uncounted_cells_do_not_count",),
     ),
@@ -186,7 +186,8 @@ TABLE = (
     ),
     Defect(
         "missed-structure-is-free", "a missed structure costs the diagonal", "medseg/metrics/policy.py",
-        'return {DIAGONAL: diagonal, VOLUME: volume}[cost]', 'return {DIAGONAL: float("nan"), VOLUME: volume}[cost]',
+        "return cost.value(structure) if isinstance(cost, CaseCost) else cost",
+        'return float("nan") if isinstance(cost, CaseCost) else cost',
         ("tests/metrics/test_accumulate.py::test_policy",),
     ),
     Defect(

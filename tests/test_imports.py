@@ -37,6 +37,7 @@ ALLOWED = {
         "errors",
         "formats",
         "geometry",
+        "hydra_app",
         "inference",
         "labels",
         "metrics",

@@ -37,8 +37,10 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     verbosity.settle()  # before what follows is imported
     from medseg.evaluation.folders import evaluate_folders
     from medseg.evaluation.pairs import Shapes
+    from medseg.metrics.registry import setting_keys
 
     output, table = Path(cfg.output), _table(cfg)
+    metrics: Any = None if cfg.metrics is None else OmegaConf.to_container(cfg.metrics, resolve=True)
     with rename_keys((_ADD_IN_TRAINING, _ADD_HERE), ("data.labels", "names")):
         result = evaluate_folders(
             Path(cfg.predictions),
@@ -50,11 +52,11 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
             ignore=cfg.ignore,
             background=cfg.background is not None,
             scores=cfg.scores,
-            nsd_tolerance=cfg.nsd_tolerance,
-            boundary_width=cfg.boundary_width,
+            metrics=metrics,
             missing=cfg.missing,
             grid_tolerance=cfg.grid_tolerance,
             shapes=Shapes(cfg.attribute, cfg.layer, cfg.all_touched),
+            **{key: cfg[key] for key in setting_keys() if key in cfg},
         )
     show(_LOG, f"Written: {output}/metrics.json, {output}/cases.csv, {output}/report.html")
     if table is None:

@@ -16,12 +16,14 @@ from medseg._version import __version__
 from medseg.data.case import first_five
 from medseg.errors import InputError
 from medseg.evaluation.pairs import BURNED, Files, Shapes, accompanied, check_grid, found_table, paired, read
+from medseg.evaluation.presets import metric_settings
 from medseg.formats.reoriented import on_axes_of
 from medseg.geometry.tolerance import GRID_TOLERANCE, checked_tolerance
 from medseg.labels import IGNORE, LabelTable
 from medseg.metrics.accumulate import CaseScores, tables
-from medseg.metrics.score import SCENE_METRICS, VOLUME_METRICS
-from medseg.metrics.summary import headline
+from medseg.metrics.metric import Metric
+from medseg.metrics.registry import Entry, builtin
+from medseg.metrics.summary import primary_metric
 from medseg.report.html import write_report
 from medseg.report.means import means_table
 from medseg.runtime.console import show
@@ -30,9 +32,8 @@ from medseg.viz.false_colour import Named
 from medseg.viz.figures import overlay_figure, to_png
 
 _LOG = logging.getLogger(__name__)
-
-_NO_AUC = "not there: label files hold no probabilities; a training judges it with metric.auc=true"
-_METRICS = {"full": VOLUME_METRICS, "scene": SCENE_METRICS}
+_PRESETS = ("full", "scene")
+"""Options of ``conf/metric`` that label files can be scored with."""
 
 
 def evaluate_folders(
@@ -46,14 +47,12 @@ def evaluate_folders(
     ignore: int | None = None,
     background: bool = True,
     scores: str = "auto",
-    nsd_tolerance: float = 1.0,
-    boundary_width: float = 0.02,
+    metrics: Sequence[Entry] | None = None,
     missing: str = "error",
     grid_tolerance: float = GRID_TOLERANCE,
     shapes: Shapes = BURNED,
     figures: int = 4,
-    resamples: int = 2000,
-    seed: int = 0,
+    **settings: Any,
 ) -> dict[str, Any]:
     """Score every prediction against the label file of the same name.
 
@@ -76,15 +75,13 @@ def evaluate_folders(
         background: Without a table, whether 0 is the background.
         scores: ``full`` (volumes: overlap and distances, means over cases), ``scene`` (overlap of the
             cells of all cases together), or ``auto``: scene if the files have two axes.
-        nsd_tolerance: Surface distance that is no error, in the unit of the grids.
-        boundary_width: Of the band of boundary IoU; see ``metrics.boundary.cells_of``.
+        metrics: What is scored instead of the metrics of that option; see ``metrics.registry.resolve``.
         missing: What a label without prediction or a prediction without label is: ``error``, or ``skip``
             to leave it out (the report lists them).
         grid_tolerance: Largest displacement between the two grids of a case, in voxels; at most 1.
         shapes: How labels that are vectors are read, on the grids of the predictions.
         figures: Number of cases drawn, the worst ones.
-        resamples: Draws behind each confidence interval.
-        seed: Of the draws.
+        settings: Settings of ``CaseScores`` that replace those of the option, such as ``nsd_tolerance``.
 
     Returns:
         The content of ``metrics.json``.
@@ -92,8 +89,8 @@ def evaluate_folders(
     Raises:
         InputError: Unpaired files, unequal grids, values outside the table, or no cases.
     """
-    if scores not in ("auto", *_METRICS):
-        raise InputError(f"got scores={scores}, expected auto, {' or '.join(_METRICS)}")
+    if scores not in ("auto", *_PRESETS):
+        raise InputError(f"got scores={scores}, expected auto, {' or '.join(_PRESETS)}")
     checked_tolerance(grid_tolerance, "grid_tolerance")
     cases, left_out = paired(Path(predictions), Path(labels), missing)
     cases = accompanied(cases, Path(valid) if valid else None, Path(images) if images else None)
@@ -103,10 +100,12 @@ def evaluate_folders(
         table = replace(table, ignore_values=(*table.ignore_values, ignore))
     flat = not any(formats.suffix(files.label) in formats.suffixes("volume") for files in cases.values())
     chosen = scores if scores != "auto" else "scene" if flat else "full"
-    gathered = CaseScores(
-        table, metrics=_METRICS[chosen], pooled=chosen == "scene", nsd_tolerance=nsd_tolerance,
-        boundary_width=boundary_width, resamples=resamples, seed=seed,
-    )  # fmt: skip
+    if metrics is not None:
+        settings["metrics"] = metrics
+    gathered = CaseScores(table, **metric_settings(chosen) | settings)
+    if gathered.needs_prob:
+        names = ", ".join(metric.name for metric in gathered.metrics if metric.needs_prob)
+        raise InputError(f"metrics: {names} needs probabilities, which label files do not hold; leave it out")
     lacking: dict[str, tuple[int, int]] = {}
     reordered: list[str] = []
     displaced: list[str] = []
@@ -119,10 +118,15 @@ def evaluate_folders(
         lacking[case] = (judged.unpredicted, judged.labelled)
     _report_grids(reordered, displaced, grid_tolerance)
     result = gathered.result()
-    result["policy"]["auc"] = _NO_AUC
+    for name in (name for name, cls in builtin().items() if cls.needs_prob):
+        result["policy"][name] = (
+            f"not there: label files hold no probabilities; a training judges it with metric.{name}=true"
+        )
     if flat:
         result["policy"]["unpredicted"] = _told_unpredicted(lacking)
-    drawn = [(case, _draw(cases[case], table, grid_tolerance, shapes)) for case in _worst(result, figures)]
+    drawn = [
+        (case, _draw(cases[case], table, grid_tolerance, shapes)) for case in _worst(result, figures, gathered.metrics)
+    ]
     written = datetime.now().astimezone().isoformat(timespec="seconds")
     facts = {
         "predictions": str(predictions), "labels": str(labels), "field of view": str(valid) if valid else "none",
@@ -138,7 +142,9 @@ def evaluate_folders(
     paths = {case: _paths(files) for case, files in cases.items()}
     further = tables(result)
     report = Path(output) / "report.html"
-    write_report(report, result, drawn, facts, heading=heading, lead=lead, files=paths, tables=further)
+    write_report(
+        report, result, drawn, facts, heading=heading, lead=lead, files=paths, tables=further, metrics=gathered.metrics
+    )
     show(_LOG, means_table(result))
     return result
 
@@ -175,9 +181,9 @@ def _told_unpredicted(lacking: Mapping[str, tuple[int, int]]) -> str:
     return told
 
 
-def _worst(result: Mapping[str, Any], number: int) -> list[str]:
+def _worst(result: Mapping[str, Any], number: int, metrics: Sequence[Metric]) -> list[str]:
     """Cases of lowest mean Dice (or IoU …) over their classes, the lowest first."""
-    leading = headline(result)
+    leading = primary_metric(result, metrics)
     by_case: dict[str, list[float]] = {}
     for row in result["cases"]:
         if row.get(leading) is not None:

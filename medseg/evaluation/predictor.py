@@ -42,7 +42,7 @@ def judge(
     kept = []
     for case in watch(cases):
         sample = read(case)
-        pred, prob = predictor.index_and_prob(sample) if scores.auc else (predictor.index(sample), None)
+        pred, prob = predictor.index_and_prob(sample) if scores.needs_prob else (predictor.index(sample), None)
         label: Any = sample.label
         grid = sample.grid
         scores.add(case.id, pred, label, sample.valid, spacing=grid.spacing, unit=grid.unit, prob=prob)

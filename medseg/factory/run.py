@@ -38,7 +38,7 @@ from medseg.inference.decide import decide
 from medseg.inference.predictor import Tiling
 from medseg.methods.method import Method
 from medseg.methods.pretraining import Pretraining
-from medseg.metrics import overlap
+from medseg.metrics import overlap, validation
 from medseg.planning.plan import Plan
 from medseg.runtime import distributed, verbosity
 from medseg.runtime.cpu import keep_large_blocks
@@ -177,8 +177,8 @@ def _supervision(cfg: DictConfig, spec: DataSpec, tiling: Tiling) -> dict[str, A
         "loss": instantiate(cfg.loss)(labels=spec.labels),
         "logits": logits_of,
         "decide": partial(decide, labels=spec.labels),
-        "judge": partial(overlap.tally, labels=spec.labels),
-        "summarise": partial(overlap.validation_scores, labels=spec.labels, pooled=cfg.metric.get("pooled", False)),
+        "judge": partial(overlap.confusion_matrix, labels=spec.labels),
+        "summarise": partial(validation.validation_scores, labels=spec.labels, pooled=cfg.metric.get("pooled", False)),
         "labels": spec.labels,
     }
 

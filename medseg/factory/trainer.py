@@ -21,7 +21,7 @@ from medseg.factory.instantiate import instantiate
 from medseg.labels import LabelTable
 from medseg.loggers.csv_file import MetricsFile
 from medseg.methods.method import Method
-from medseg.metrics import overlap
+from medseg.metrics import validation
 
 
 def loggers(cfg: DictConfig, run_dir: Path) -> list[Logger]:
@@ -51,14 +51,16 @@ def monitored(cfg: DictConfig, method: type[Method], labels: LabelTable | None =
     """
     pooled = bool(cfg.metric.get("pooled", False))
     names = (
-        overlap.whole_case_names(pooled=pooled) if labels is None else overlap.validation_names(labels, pooled=pooled)
+        validation.whole_case_names(pooled=pooled)
+        if labels is None
+        else validation.validation_names(labels, pooled=pooled)
     )
     valid = [key for key in method.monitors(names) if key != "val/loss" or cfg.method.get("val_patches", 1)]
     if cfg.monitor is None:
         return ("val/miou", "max") if "val/miou" in valid else method.monitor
     key = str(cfg.monitor)
     metric, _, of_class = key.removeprefix("val/").partition("/")
-    scored = "val/dice" in valid and metric in overlap.class_metrics(pooled=pooled)
+    scored = "val/dice" in valid and metric in validation.class_metrics(pooled=pooled)
     if key not in valid and not (labels is None and of_class and scored):
         raise InputError(f"monitor={key}: no validation logs it; expected one of {', '.join(valid)}, or null")
     return key, method.monitor[1] if key == method.monitor[0] else "min" if key == "val/loss" else "max"

@@ -1,1 +1,1 @@
-"""Scores of whole cases, and their accumulation."""
+"""Metrics as objects, and the scores of whole cases."""

@@ -1,4 +1,4 @@
-"""Scores of whole cases, gathered, and the files they are written to."""
+"""Scores of whole cases, accumulated, and the files they are written to."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from jaxtyping import Bool, Float, Int
 
 from medseg.errors import InputError
 from medseg.labels import LabelTable
-from medseg.metrics import policy
-from medseg.metrics.pooled import POOLED, pool
-from medseg.metrics.score import ALL, METRICS, VOLUME_METRICS, Tally, score_case
-from medseg.metrics.summary import summarise
+from medseg.metrics.metric import ClassMetric, Metric, Pooled
+from medseg.metrics.pooled import pool
+from medseg.metrics.registry import Entry, resolve
+from medseg.metrics.score import WHOLE_CASE, CaseRecord, score_case
+from medseg.metrics.structure import CaseCells
+from medseg.metrics.summary import aggregate
 from medseg.runtime.atomic import write_together
 
 _MEAN = "mean over cases of each class, then over classes; cases where a value is null do not enter"
@@ -29,54 +31,53 @@ class CaseScores:
     """Rows of the cases scored so far, and the settings they are scored with.
 
     Attributes:
-        labels: What is scored.
-        metrics: Some of ``METRICS``.
-        pooled: Whether the means of counted metrics are those of all cells of all cases together, as is
+        labels: Names what is scored.
+        metrics: What is scored, in the order of the rows.
+        pooled: Whether the means of the metrics that pool are those of all cells of all cases together, as is
             usual for scenes, instead of means over cases. Rows stay those of single cases.
-        nsd_tolerance: In the unit of the grids.
-        boundary_width: Of the band that boundary IoU looks at; see ``boundary.cells_of``.
-        auc: Whether ``add`` is given probabilities, for the area under the ROC curve of each target.
         resamples: Draws behind each confidence interval.
-        seed: Of the draws.
-        rows: What ``score_case`` gave, JSON-able but for NaN; rows of other processes may be added.
-        tallies: Counts of each case; likewise.
+        seed: Random seed of the draws.
+        rows: Result of ``score_case``, JSON-able but for NaN; rows of other processes may be added.
+        records: Numbers of each case that add up over cases; those of other processes may be added.
     """
 
     def __init__(
         self,
         labels: LabelTable,
         *,
-        metrics: Sequence[str] = VOLUME_METRICS,
+        metrics: Sequence[Entry],
         pooled: bool = False,
-        nsd_tolerance: float = 1.0,
-        boundary_width: float = 0.02,
-        auc: bool = False,
         resamples: int = 2000,
         seed: int = 0,
+        **settings: Any,
     ) -> None:
-        unknown = [m for m in metrics if m not in METRICS]
-        if unknown or not metrics:
-            hint = "; auc has a key of its own, metric.auc" if "auc" in unknown else ""
-            raise InputError(
-                f"metrics {list(metrics)}: got {unknown or 'none'}, expected some of {list(METRICS)}{hint}"
-            )
-        if not nsd_tolerance >= 0:
-            raise InputError(f"metrics: nsd_tolerance must be a distance >= 0, got {nsd_tolerance}")
-        if not boundary_width > 0:
-            raise InputError(
-                f"metrics: boundary_width must be cells, or a share of the diagonal > 0, got {boundary_width}"
-            )
-        if any(name == ALL for name, _ in labels.targets):
-            raise InputError(f"label table: {ALL!r} stands for all classes together; rename the class")
-        self.labels, self.metrics, self.pooled = labels, tuple(metrics), pooled
-        self.nsd_tolerance, self.boundary_width, self.auc = nsd_tolerance, boundary_width, auc
-        self.resamples, self.seed = resamples, seed
+        """Find the metrics; see ``registry.resolve``.
+
+        Args:
+            labels: See the attributes.
+            metrics: Metrics, or names of those of the package, or class paths of one's own.
+            pooled: See the attributes.
+            resamples: See the attributes.
+            seed: See the attributes.
+            settings: Settings of metrics of the package by their keys, such as ``nsd_tolerance=2``, and further such
+                metrics by their names, such as ``auc=True``.
+        """
+        self.metrics: tuple[Metric, ...] = resolve(metrics, settings)
+        if any(name == WHOLE_CASE for name, _ in labels.targets):
+            raise InputError(f"label table: {WHOLE_CASE!r} stands for all classes together; rename the class")
+        self.labels, self.pooled, self.resamples, self.seed = labels, pooled, resamples, seed
         self.reset()
+
+    @property
+    def needs_prob(self) -> bool:
+        """Whether a metric needs the probabilities of each case."""
+        return any(metric.needs_prob for metric in self.metrics)
 
     def reset(self) -> None:
         """Forget all cases."""
         self.rows: list[dict[str, Any]] = []
-        self.tallies: dict[str, Tally] = {}
+        self.records: dict[str, CaseRecord] = {}
+        self._keys: dict[str, str] = {}
 
     def add(
         self,
@@ -89,65 +90,63 @@ class CaseScores:
         unit: str,
         prob: Float[np.ndarray, "k *s"] | None = None,
     ) -> list[dict[str, Any]]:
-        """Score one case (see ``score_case``), keep its rows, and give them.
+        """Score one case, keep its rows and return them; for the arguments see ``CaseCells.from_arrays``.
 
         Raises:
-            ValueError: Probabilities are needed and did not come.
+            ValueError: A metric needs probabilities, and there are none.
         """
-        if self.auc and prob is None:
-            raise ValueError(f"{case}: auc needs probabilities, got none")
-        rows, self.tallies[case] = score_case(
-            case, pred, label, valid, spacing=spacing, unit=unit, labels=self.labels, metrics=self.metrics,
-            nsd_tolerance=self.nsd_tolerance, boundary_width=self.boundary_width, prob=prob if self.auc else None,
-        )  # fmt: skip
+        if prob is None and self.needs_prob:
+            names = ", ".join(metric.name for metric in self.metrics if metric.needs_prob)
+            raise ValueError(f"{case}: {names} needs probabilities, got none")
+        cells = CaseCells.from_arrays(
+            case, pred, label, valid, spacing=spacing, unit=unit, labels=self.labels, prob=prob
+        )
+        rows, self.records[case] = score_case(cells, self.metrics, pooled=self.pooled)
+        self._keys = {metric.name: metric.key(unit, cells.ndim) for metric in self.metrics}
         self.rows += rows
         return rows
 
     def result(self) -> dict[str, Any]:
-        """The content of ``metrics.json`` for the cases so far; see ``summarise`` and ``pool``.
+        """The content of ``metrics.json`` for the cases so far; see ``aggregate`` and ``pool``.
 
         ``confusion`` has the cells of all cases: a row for each labelled, a column for each predicted
         class.
         """
-        result = summarise(self.rows, stated=self._stated(), resamples=self.resamples, seed=self.seed)
-        if self.pooled and self.tallies:
-            counted = [m for m in self._names if m in POOLED]
-            tallies = list(self.tallies.values())
-            summary, classes = pool(tallies, counted, self.labels, resamples=self.resamples, seed=self.seed)
-            result["summary"] |= summary
-            for name, by in classes.items():
-                result["classes"][name] |= by
+        result = aggregate(self.rows, policy=self._policy(), resamples=self.resamples, seed=self.seed)
+        records = list(self.records.values())
+        for metric in self._pooling if records else ():
+            summary, groups = pool(records, metric, resamples=self.resamples, seed=self.seed)
+            result["summary"][self._keys[metric.name]] = summary
+            if isinstance(metric, ClassMetric):
+                for (name, _), of_class in zip(self.labels.targets, groups, strict=True):
+                    result["classes"][name][self._keys[metric.name]] = of_class
         k = self.labels.n_classes
-        matrix = sum((tally.table for tally in self.tallies.values()), np.zeros((k, k), dtype=np.int64))
+        matrix = sum((record.confusion for record in records), np.zeros((k, k), dtype=np.int64))
         return result | {"confusion": {"classes": list(self.labels.titles), "matrix": matrix.tolist()}}
 
     def glance(self) -> str:
         """The first metric of the cases so far, averaged over their rows: cheap, for a progress bar; empty at first."""
-        known = [
-            row[self.metrics[0]] for row in self.rows if row["class"] != ALL and row.get(self.metrics[0]) is not None
-        ]
+        first = self.metrics[0].name
+        key = self._keys.get(first, first)
+        known = [row[key] for row in self.rows if row["class"] != WHOLE_CASE and row.get(key) is not None]
         known = [value for value in known if not math.isnan(value)]
-        return f"{self.metrics[0]} {sum(known) / len(known):.4f}" if known else ""
+        return f"{first} {sum(known) / len(known):.4f}" if known else ""
 
     @property
-    def _names(self) -> tuple[str, ...]:
-        return (*self.metrics, "auc") if self.auc else self.metrics
+    def _pooling(self) -> list[Pooled]:
+        return [metric for metric in self.metrics if self.pooled and isinstance(metric, Pooled)]
 
-    def _stated(self) -> dict[str, Any]:
-        stated = policy.describe(self._names, self.labels)
-        if "nsd" in stated:
-            stated["nsd"]["tolerance"] = self.nsd_tolerance
-        if "boundary_iou" in stated:
-            share = f"{100 * self.boundary_width:g} % of the diagonal"
-            stated["boundary_iou"]["width"] = share if self.boundary_width < 1 else f"{self.boundary_width:g} cells"
+    def _policy(self) -> dict[str, Any]:
+        """Costs of each metric, and how means and intervals are formed."""
+        stated: dict[str, Any] = {metric.name: metric.stated(self.labels) for metric in self.metrics}
         draws = f"{self.resamples} resamples, seed {self.seed}"
         if not self.pooled:
             return stated | {"mean": _MEAN, "ci95": f"bootstrap over cases, {draws}"}
-        counted = ", ".join(m for m in self._names if m in POOLED)
-        others = [m for m in self.metrics if m not in POOLED]
+        counted = ", ".join(metric.name for metric in self._pooling)
+        others = ", ".join(metric.name for metric in self.metrics if not isinstance(metric, Pooled))
         mean = f"{counted}: of the cells of all cases together (pooled); a mean over classes leaves out absent ones"
         return stated | {
-            "mean": mean + (f". {', '.join(others)}: {_MEAN}" if others else ""),
+            "mean": mean + (f". {others}: {_MEAN}" if others else ""),
             "ci95": f"bootstrap over cases, pooled anew each time, {draws}",
         }
 
@@ -163,7 +162,7 @@ def tables(result: Mapping[str, Any]) -> dict[str, str]:
     text = io.StringIO()
     table = csv.DictWriter(text, names, lineterminator="\n")
     table.writeheader()
-    table.writerows({key: _unformulated(value) for key, value in row.items()} for row in result["cases"])
+    table.writerows({key: _escape_formula(value) for key, value in row.items()} for row in result["cases"])
     return {"cases.csv": text.getvalue(), "metrics.json": json.dumps(result, indent=1, allow_nan=False) + "\n"}
 
 
@@ -172,6 +171,6 @@ def write(folder: Path, result: Mapping[str, Any]) -> None:
     write_together({folder / name: text for name, text in tables(result).items()})
 
 
-def _unformulated(value: Any) -> Any:
+def _escape_formula(value: Any) -> Any:
     """A text that no spreadsheet takes for a formula; numbers as they are."""
     return f"'{value}" if isinstance(value, str) and re.match(r"'*[=+\-@\t\r]", value) else value

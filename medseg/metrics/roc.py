@@ -7,11 +7,11 @@ from jaxtyping import Bool, Float, Int, Real
 from scipy.special import logit
 
 BINS = 2048
-"""Bins of equal width in log-odds, over [-16, 16]: odds that differ by more than 1.6 % are told apart."""
+"""Bins of equal width in log-odds, over [-16, 16]: odds that differ by more than 1.6 % are distinguished."""
 _LARGEST = 16.0  # log-odds; a probability of 1 - 1e-7, about the largest below 1 in float32
 
 
-def tally_odds(
+def score_histogram(
     prob: Float[np.ndarray, " *s"], positive: Bool[np.ndarray, " *s"], counted: Bool[np.ndarray, " *s"]
 ) -> Int[np.ndarray, "2 bins"]:
     """Cells outside a structure (first row) and inside it (second), by the log-odds of their probability.
@@ -28,8 +28,8 @@ def tally_odds(
         ValueError: A probability is not a number in [0, 1].
 
     Example:
-        >>> odds = tally_odds(np.array([0.1, 0.9, 0.8]), np.array([False, True, True]), np.array([True, True, False]))
-        >>> odds.sum(axis=1).tolist()
+        >>> prob, inside = np.array([0.1, 0.9, 0.8]), np.array([False, True, True])
+        >>> score_histogram(prob, inside, np.array([True, True, False])).sum(axis=1).tolist()
         [1, 1]
     """
     cells, inside = prob[counted], positive[counted]
@@ -40,8 +40,8 @@ def tally_odds(
     return np.bincount(bins + BINS * inside, minlength=2 * BINS).reshape(2, BINS)
 
 
-def auc(odds: Real[np.ndarray, "*n 2 bins"]) -> Float[np.ndarray, "*n"]:
-    r"""Area under the ROC curve: how often a cell inside is given more than a cell outside; ties count half.
+def area(histogram: Real[np.ndarray, "*n 2 bins"]) -> Float[np.ndarray, "*n"]:
+    r"""Area under the ROC curve: how often a cell inside has a larger probability than one outside; ties count half.
 
     .. math:: \sum_b p_b (\sum_{a<b} n_a + n_b / 2) / (P N)
 
@@ -50,12 +50,12 @@ def auc(odds: Real[np.ndarray, "*n 2 bins"]) -> Float[np.ndarray, "*n"]:
     normally distributed log-odds of standard deviation 2 that is 0.001 at worst, and 3e-6 as measured.
 
     Args:
-        odds: What ``tally_odds`` gave, or sums of it.
+        histogram: Result of ``score_histogram``, or sums of such.
 
     Returns:
         In [0, 1], 0.5 is chance; NaN where every cell, or none, is inside.
     """
-    outside, inside = odds[..., 0, :].astype(np.float64), odds[..., 1, :].astype(np.float64)
+    outside, inside = histogram[..., 0, :].astype(np.float64), histogram[..., 1, :].astype(np.float64)
     below = outside.cumsum(axis=-1) - outside / 2
     pairs = outside.sum(axis=-1) * inside.sum(axis=-1)
     right = (inside * below).sum(axis=-1)

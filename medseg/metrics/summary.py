@@ -3,70 +3,88 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from medseg.metrics.score import ALL
+from medseg.metrics.metric import Metric
+from medseg.metrics.registry import builtin
+from medseg.metrics.score import WHOLE_CASE
 
-_LEADING = ("dice", "iou", "f1", "nsd", "boundary_iou", "precision", "recall")
+_NAMES = ("case", "class")
 
 
-def headline(result: Mapping[str, Any]) -> str | None:
-    """The metric that cases are ranked and plotted by: of those in [0, 1] that each class has, the first; or None.
+def primary_metric(result: Mapping[str, Any], metrics: Sequence[Metric] = ()) -> str | None:
+    """Key of the metric that cases are ranked and plotted by: the first one listed that can rank cases; None if none.
 
     Args:
         result: The content of ``metrics.json``.
+        metrics: Metrics other than those of the package that it may hold.
 
     Example:
-        >>> headline({"classes": {"road": {"f1": {}, "iou": {}}}})
+        >>> primary_metric({"classes": {"road": {"hd95_mm": {}, "iou": {}, "f1": {}}}})
         'iou'
     """
-    there = {metric for by in result["classes"].values() for metric in by}
-    return next((metric for metric in _LEADING if metric in there), None)
+    ranking = {name for name, cls in builtin().items() if cls().ranks_cases}
+    ranking |= {metric.name for metric in metrics if metric.ranks_cases}
+    keys = (key for by_metric in result["classes"].values() for key in by_metric)
+    return next((key for key in keys if key in ranking), None)
 
 
-def summarise(
-    rows: Sequence[Mapping[str, Any]], *, stated: Mapping[str, Any], resamples: int = 2000, seed: int = 0
+def aggregate(
+    rows: Sequence[Mapping[str, Any]], *, policy: Mapping[str, Any], resamples: int = 2000, seed: int = 0
 ) -> dict[str, Any]:
     """The content of ``metrics.json``, as means of the values of single cases.
 
     ``classes`` has the mean over cases of each class. ``summary`` has the mean of those class means,
     so that a class that few cases have weighs as much as the others (nnU-Net's foreground mean), and
-    the mean over cases of the metrics that a case has as a whole. ``cases`` beside each mean is how
+    the mean over cases of the metrics that a case has as a whole. ``cases`` next to each mean is how
     many cases entered it. ``ci95`` is the interval between the 2.5th and the 97.5th percentile of the
     mean when cases are drawn anew with replacement; null with fewer than two cases. Every metric sees
     the same draws.
 
     Args:
-        rows: What ``score_case`` gave for all cases. A case that comes twice (distributed samplers
-            pad) counts once.
-        stated: The miss policy, as it goes into the output.
+        rows: Rows of all cases, as ``score_case`` returns them. A case that is listed twice (distributed
+            samplers pad) counts once.
+        policy: The miss policy, as it goes into the output.
         resamples: Number of draws.
-        seed: Of the draws.
+        seed: Random seed of the draws.
 
     Returns:
         JSON-able; NaN has become None.
     """
     unique = {(row["case"], row["class"]): row for row in rows}
-    cases, classes = list(dict.fromkeys(c for c, _ in unique)), list(dict.fromkeys(k for _, k in unique))
-    metrics = list(dict.fromkeys(key for row in rows for key in row if key not in ("case", "class")))
-    by_metric = {
-        m: np.array([[unique.get((c, k), {}).get(m, math.nan) for k in classes] for c in cases]) for m in metrics
-    }
-    of_class = [m for m in metrics if any(m in row for row in rows if row["class"] != ALL)]
+    values = _values_by_metric(unique)
+    names = _unique(name for _, name in unique)
+    of_class = [key for key in values if any(key in row for row in rows if row["class"] != WHOLE_CASE)]
+    classes = {}
+    for i, name in enumerate(names):
+        if name != WHOLE_CASE:
+            classes[name] = {key: _mean(values[key][:, [i]], resamples, seed) for key in of_class}
     return {
-        "summary": {m: _mean(values, resamples, seed) for m, values in by_metric.items()},
-        "classes": {
-            k: {m: _mean(by_metric[m][:, [i]], resamples, seed) for m in of_class}
-            for i, k in enumerate(classes)
-            if k != ALL
-        },
-        "policy": dict(stated),
-        "cases": [{key: known(value) for key, value in row.items()} for row in unique.values()],
+        "summary": {key: _mean(of_metric, resamples, seed) for key, of_metric in values.items()},
+        "classes": classes,
+        "policy": dict(policy),
+        "cases": [{key: none_if_nan(value) for key, value in row.items()} for row in unique.values()],
     }
+
+
+def _values_by_metric(
+    rows: Mapping[tuple[str, str], Mapping[str, Any]],
+) -> dict[str, Float[np.ndarray, "n k"]]:
+    """Values of each metric by case and class, in order of appearance; NaN where a row lacks the metric."""
+    cases, names = _unique(case for case, _ in rows), _unique(name for _, name in rows)
+    keys = _unique(key for row in rows.values() for key in row if key not in _NAMES)
+    return {
+        key: np.array([[rows.get((case, name), {}).get(key, math.nan) for name in names] for case in cases])
+        for key in keys
+    }
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
 
 
 def entry(
@@ -77,24 +95,28 @@ def entry(
     resamples: int,
     seed: int,
 ) -> dict[str, Any]:
-    """What ``metrics.json`` says of one value: ``mean``, ``ci95``, ``cases``.
+    """One value as ``metrics.json`` has it: ``mean``, ``ci95``, ``cases``.
 
     Args:
         values_of: The value when case i is taken ``draws[r, i]`` times, for each draw r; NaN if there is none.
         n: Number of cases.
-        entered: How many of them had something to say.
+        entered: Number of cases with a defined value.
         resamples: Number of draws.
-        seed: Of the draws.
+        seed: Random seed of the draws.
     """
     interval = None
     if entered > 1:
         draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
         drawn = values_of(draws)
         interval = np.percentile(drawn[~np.isnan(drawn)], [2.5, 97.5]).tolist()
-    return {"mean": known(float(values_of(np.ones((1, n), dtype=np.int64))[0])), "ci95": interval, "cases": entered}
+    return {
+        "mean": none_if_nan(float(values_of(np.ones((1, n), dtype=np.int64))[0])),
+        "ci95": interval,
+        "cases": entered,
+    }
 
 
-def known(value: Any) -> Any:
+def none_if_nan(value: Any) -> Any:
     """The value, None for NaN."""
     return None if isinstance(value, float) and math.isnan(value) else value
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medseg.metrics.summary import headline
+from medseg.metrics.metric import Metric
+from medseg.metrics.registry import builtin
+from medseg.metrics.summary import primary_metric
 from medseg.report.confusion import confusion_table
 from medseg.report.strip import strip_plot
 from medseg.report.titles import length_unit, title
@@ -22,6 +25,8 @@ _WORST = 10
 _LONG = 160
 _FEW = 3  # columns that a phone shows at once
 _STATED = {"ci95": "95 % interval"}
+Titles = Callable[[str], str]
+"""Key of ``metrics.json`` -> name and unit as the page shows them."""
 _CSS = """
 :root { color-scheme: light dark;
   --ink: #1c2430; --soft: #5b6675; --line: #d9dee5; --paper: #fff; --band: #f5f7f9; --dot: #3c5488; }
@@ -73,6 +78,7 @@ def write_report(
     lead: str = "",
     files: Mapping[str, Mapping[str, str]] | None = None,
     tables: Mapping[str, str] | None = None,
+    metrics: Sequence[Metric] = (),
 ) -> None:
     """Write ``report.html``: means with intervals, classes, confusion, every case, the worst cases, the policy.
 
@@ -85,18 +91,16 @@ def write_report(
         lead: A line below the heading: what was scored, and when.
         files: Paths of the files of each case by kind, such as ``prediction``; shown for the worst cases.
         tables: Further files of the folder, name to text, that are written with the page, all or none.
+        metrics: Metrics other than those of the package that the result may hold.
     """
-    leading = headline(result)
-    named = title(str(leading))
+    titles = partial(title, metrics=metrics)
     sections = [
-        ("Summary", _summary(result)),
-        ("Classes", _classes(result)),
+        ("Summary", _summary(result, titles)),
+        ("Classes", _classes(result, titles)),
         ("Confusion", confusion_table(result)),
-        (f"{named} of every case", _strip(result, leading) if leading else ""),
-        (f"Worst cases ({_WORST} lowest {named})", _worst(result, leading) if leading else ""),
-        ("Files of the worst cases", _paths(result, leading, files) if leading and files else ""),
+        *_ranked(result, primary_metric(result, metrics), titles, files or {}),
         ("Figures", "".join(_figure(caption, png) for caption, png in figures)),
-        ("Miss policy", _policy(result["policy"], length_unit(result["summary"]))),
+        ("Miss policy", _policy(result, titles, metrics)),
         ("Facts", _facts(facts or {})),
     ]
     body = "".join(f"<section><h2>{escape(name)}</h2>{text}</section>" for name, text in sections if text)
@@ -123,6 +127,7 @@ def write_run_report(
     stored: Mapping[str, Any],
     *,
     tables: Mapping[str, str] | None = None,
+    metrics: Sequence[Metric] = (),
 ) -> None:
     """Write ``report.html`` of a training run.
 
@@ -134,6 +139,7 @@ def write_run_report(
             evaluation).
         stored: What the checkpoint holds beside weights: ``config``, ``plan``, ``provenance``.
         tables: See ``write_report``.
+        metrics: See ``write_report``.
     """
     drawn = [
         (
@@ -152,7 +158,7 @@ def write_run_report(
     said = result["policy"]
     lead = f"Checkpoint {said.get('checkpoint', '–')}, step {said.get('step', '–')}, on {said.get('cases', '–')}"
     report = run_dir / "report.html"
-    write_report(report, result, drawn, facts, heading=heading, lead=lead, tables=tables)
+    write_report(report, result, drawn, facts, heading=heading, lead=lead, tables=tables, metrics=metrics)
 
 
 def show(value: Any) -> str:
@@ -187,23 +193,40 @@ def _interval(entry: Mapping[str, Any]) -> str:
     return "–" if entry["ci95"] is None else " to ".join(show(bound) for bound in entry["ci95"])
 
 
-def _summary(result: Mapping[str, Any]) -> str:
+def _ranked(
+    result: Mapping[str, Any], primary: str | None, titles: Titles, files: Mapping[str, Mapping[str, str]]
+) -> list[tuple[str, str]]:
+    """The sections in which the primary metric ranks the cases; none without such a metric."""
+    if primary is None:
+        return []
+    named = titles(primary)
+    return [
+        (f"{named} of every case", _strip(result, primary, named)),
+        (f"Worst cases ({_WORST} lowest {named})", _worst(result, primary, titles)),
+        ("Files of the worst cases", _paths(result, primary, files)),
+    ]
+
+
+def _summary(result: Mapping[str, Any], titles: Titles) -> str:
     rows = [
-        (escape(title(metric)), show(entry["mean"]), _interval(entry), str(entry["cases"]))
+        (escape(titles(metric)), show(entry["mean"]), _interval(entry), str(entry["cases"]))
         for metric, entry in result["summary"].items()
     ]
     stated = {key: text for key, text in result["policy"].items() if isinstance(text, str)}
-    told = "".join(f"<dt>{escape(_STATED.get(k, title(k)))}</dt><dd>{escape(text)}</dd>" for k, text in stated.items())
-    return table(("metric", "mean", "95 % interval", "cases"), rows) + (f'<dl class="note">{told}</dl>' if told else "")
+    notes = "".join(
+        f"<dt>{escape(_STATED.get(k, titles(k)))}</dt><dd>{escape(text)}</dd>" for k, text in stated.items()
+    )
+    means = table(("metric", "mean", "95 % interval", "cases"), rows)
+    return means + (f'<dl class="note">{notes}</dl>' if notes else "")
 
 
-def _classes(result: Mapping[str, Any]) -> str:
+def _classes(result: Mapping[str, Any], titles: Titles) -> str:
     metrics = list(dict.fromkeys(metric for by in result["classes"].values() for metric in by))
     rows = []
     for name, by in result["classes"].items():
         most = max((entry["cases"] for entry in by.values()), default=0)
         rows.append([escape(name), str(most), *(_of_class(by[m], most) if m in by else "–" for m in metrics)])
-    return table(["class", "cases", *map(title, metrics)], rows) if metrics else ""
+    return table(["class", "cases", *map(titles, metrics)], rows) if metrics else ""
 
 
 def _of_class(entry: Mapping[str, Any], most: int) -> str:
@@ -212,20 +235,20 @@ def _of_class(entry: Mapping[str, Any], most: int) -> str:
     return f"{show(entry['mean'])}<br><small>{_interval(entry)}{fewer}</small>"
 
 
-def _strip(result: Mapping[str, Any], leading: str) -> str:
-    known = [row for row in result["cases"] if row.get(leading) is not None]
-    values = {k: [(str(r["case"]), r[leading]) for r in known if r["class"] == k] for k in result["classes"]}
-    return strip_plot(values, label=title(leading)) if known else ""
+def _strip(result: Mapping[str, Any], primary: str, label: str) -> str:
+    known = [row for row in result["cases"] if row.get(primary) is not None]
+    values = {k: [(str(r["case"]), r[primary]) for r in known if r["class"] == k] for k in result["classes"]}
+    return strip_plot(values, label=label) if known else ""
 
 
-def _lowest(result: Mapping[str, Any], leading: str) -> list[Mapping[str, Any]]:
-    known = sorted((row for row in result["cases"] if row.get(leading) is not None), key=lambda row: row[leading])
+def _lowest(result: Mapping[str, Any], primary: str) -> list[Mapping[str, Any]]:
+    known = sorted((row for row in result["cases"] if row.get(primary) is not None), key=lambda row: row[primary])
     return known[:_WORST]
 
 
-def _paths(result: Mapping[str, Any], leading: str, files: Mapping[str, Mapping[str, str]]) -> str:
+def _paths(result: Mapping[str, Any], primary: str, files: Mapping[str, Mapping[str, str]]) -> str:
     """The files of the worst cases, each case once."""
-    cases = dict.fromkeys(str(row["case"]) for row in _lowest(result, leading))
+    cases = dict.fromkeys(str(row["case"]) for row in _lowest(result, primary))
     entries = ""
     for case in (case for case in cases if case in files):
         paths = "<br>".join(f"{escape(kind)} <code>{escape(path)}</code>" for kind, path in files[case].items())
@@ -233,11 +256,11 @@ def _paths(result: Mapping[str, Any], leading: str, files: Mapping[str, Mapping[
     return f"<dl>{entries}</dl>" if entries else ""
 
 
-def _worst(result: Mapping[str, Any], leading: str) -> str:
-    known = _lowest(result, leading)
+def _worst(result: Mapping[str, Any], primary: str, titles: Titles) -> str:
+    known = _lowest(result, primary)
     metrics = [key for key in (known[0] if known else {}) if key not in ("case", "class")]
     rows = [[escape(str(row["case"])), escape(row["class"]), *(show(row.get(m)) for m in metrics)] for row in known]
-    return table(["case", "class", *map(title, metrics)], rows, kind="names") if rows else ""
+    return table(["case", "class", *map(titles, metrics)], rows, kind="names") if rows else ""
 
 
 def _figure(caption: str, png: bytes) -> str:
@@ -248,14 +271,19 @@ def _figure(caption: str, png: bytes) -> str:
     )
 
 
-def _policy(policy: Mapping[str, Any], unit: str) -> str:
-    costs = {name: cost for name, cost in policy.items() if isinstance(cost, Mapping)}
+def _policy(result: Mapping[str, Any], titles: Titles, metrics: Sequence[Metric]) -> str:
+    costs = {name: cost for name, cost in result["policy"].items() if isinstance(cost, Mapping)}
+    lengths = {name: cls.lengths for name, cls in builtin().items()} | {m.name: m.lengths for m in metrics}
+    unit = length_unit(result["summary"])
     rows = []
     for name, cost in costs.items():
-        extra = [f"{key} {value}" for key, value in cost.items() if key not in ("missed", "false", "both_empty")]
-        extra = [f"{text} {unit}".rstrip() if text.startswith("tolerance") else text for text in extra]
+        settings = [
+            f"{key} {value} {unit}".rstrip() if key in lengths.get(name, ()) else f"{key} {value}"
+            for key, value in cost.items()
+            if key not in ("missed", "false", "both_empty")
+        ]
         empty = "not counted" if cost["both_empty"] is None else show(cost["both_empty"])
-        named = title(name) + (f" ({', '.join(extra)})" if extra else "")
+        named = titles(name) + (f" ({', '.join(settings)})" if settings else "")
         rows.append([escape(cell) for cell in (named, show(cost["missed"]), show(cost["false"]), empty)])
     note = (
         '<p class="note">What a case scores whose structure is labelled but not predicted (missed), predicted but not '

@@ -1,38 +1,44 @@
-"""What a metric is called on a page: its name as people write it, and its unit."""
+"""The name and unit of a metric as a page shows them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-_NAMES = {
-    "dice": "Dice", "iou": "IoU", "f1": "F1", "hd95": "HD95", "nsd": "NSD", "assd": "ASSD", "ece": "ECE", "auc": "AUC",
-    "miou": "mean IoU", "boundary_iou": "boundary IoU", "volume_error": "absolute volume error",
-}  # fmt: skip
+from medseg.metrics.metric import Metric
+from medseg.metrics.registry import builtin
+
 _POWERS = {"2": "²", "3": "³", "": ""}
 
 
-def title(metric: str) -> str:
-    """Name and unit of a key of ``metrics.json``; one that is not known stays as it is.
+def title(key: str, metrics: Sequence[Metric] = ()) -> str:
+    """Name and unit of a key of ``metrics.json``; a key that is no metric stays as it is.
+
+    Args:
+        key: Such as ``hd95_mm``.
+        metrics: Metrics other than those of the package.
 
     Example:
         >>> title("dice"), title("hd95_mm"), title("volume_error_px2"), title("mine")
         ('Dice', 'HD95, mm', 'absolute volume error, px²', 'mine')
     """
-    plain, unit = _parted(metric)
-    return _NAMES.get(plain, plain) + (f", {unit}" if unit else "")
+    titles = {name: cls.title for name, cls in builtin().items()} | {m.name: m.title for m in metrics}
+    if key in titles:
+        return titles[key]
+    name, unit = _split_unit(key)
+    return titles.get(name, name) + (f", {unit}" if unit else "")
 
 
-def length_unit(metrics: Iterable[str]) -> str:
+def length_unit(keys: Iterable[str]) -> str:
     """Unit of the lengths among these keys, empty if there are none.
 
     Example:
         >>> length_unit(["dice", "volume_error_mm3", "hd95_mm"]), length_unit(["dice"])
         ('mm', '')
     """
-    return next((unit for unit in (_parted(m)[1] for m in metrics) if unit and unit.isalpha()), "")
+    return next((unit for unit in (_split_unit(key)[1] for key in keys) if unit and unit.isalpha()), "")
 
 
-def _parted(metric: str) -> tuple[str, str]:
-    found = re.fullmatch(r"(.+)_(mm|m|px)([23]?)", metric)
-    return (found[1], found[2] + _POWERS[found[3]]) if found else (metric, "")
+def _split_unit(key: str) -> tuple[str, str]:
+    match = re.fullmatch(r"(.+)_(mm|m|px)([23]?)", key)
+    return (match[1], match[2] + _POWERS[match[3]]) if match else (key, "")

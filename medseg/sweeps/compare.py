@@ -15,8 +15,8 @@ from hydra.experimental.callback import Callback
 
 from medseg.errors import InputError
 from medseg.hydra_app.choices import option_name
-from medseg.metrics.score import ALL
-from medseg.metrics.summary import headline
+from medseg.metrics.score import WHOLE_CASE
+from medseg.metrics.summary import primary_metric
 from medseg.runtime.atomic import write_whole
 from medseg.runtime.console import show
 
@@ -61,7 +61,7 @@ class Ended:
         """Mean over the classes of each case."""
         values: dict[str, list[float]] = {}
         for row in self.result["cases"]:
-            if row["class"] != ALL and row.get(metric) is not None:
+            if row["class"] != WHOLE_CASE and row.get(metric) is not None:
                 values.setdefault(row["case"], []).append(row[metric])
         return {case: float(np.mean(v)) for case, v in values.items()}
 
@@ -115,7 +115,7 @@ def compare(runs: Sequence[Ended]) -> dict[str, Any]:
     Raises:
         InputError: A single arm on a single fold, or arms that share no seed.
     """
-    metric = headline(runs[0].result)
+    metric = primary_metric(runs[0].result)
     if metric is None or any(metric not in run.result["summary"] for run in runs):
         raise InputError(f"the runs have no metric in common; {runs[0].folder / 'metrics.json'} has {metric}")
     keys = sorted({key for run in runs for key in run.settings})

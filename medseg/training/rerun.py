@@ -95,13 +95,23 @@ def check_targets(config: Mapping[str, Any], source: str, trust: Sequence[str] |
             raise InputError(
                 f"{source}: {key}.{strange[0]}: is no setting of an option; take it out, or train without rerun"
             )
-        target = node.get("_target_")
-        below = any(target == name or str(target).startswith(f"{name}.") for name in trusted)
-        if target is not None and target not in known and not below:
-            raise InputError(
-                f"{source}: {key}._target_={str(target)[:200]}: medseg's own options name no such class; if it is your "
-                f"own, add trust=[{str(target).partition('.')[0][:60]}]"
-            )
+        for word, target in _class_paths(node):
+            below = any(target == name or str(target).startswith(f"{name}.") for name in trusted)
+            if target not in known and not below:
+                raise InputError(
+                    f"{source}: {key}.{word}={str(target)[:200]}: medseg's own options name no such class; if it is "
+                    f"your own, add trust=[{str(target).partition('.')[0][:60]}]"
+                )
+
+
+def _class_paths(node: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    """What a mapping would import, each with its key: ``_target_``, and metrics by their class paths."""
+    from medseg.metrics.registry import class_paths
+
+    if node.get("_target_") is not None:
+        yield "_target_", node["_target_"]
+    for path in class_paths(node.get("metrics")):
+        yield "metrics", path
 
 
 def _own_targets() -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import resource
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,8 @@ def score_checkpoint(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]
     )
     result = scores.result()
     result["policy"] |= {"cases": which, "checkpoint": cfg.judged, "step": str(predictor.step)}
-    write_run_report(run_dir, result, shown, run.dataset.spec, run.method.metadata.to_dict(), tables=tables(result))
+    stored = run.method.metadata.to_dict()
+    write_run_report(run_dir, result, shown, run.dataset.spec, stored, tables=tables(result), metrics=scores.metrics)
     tracking.log_scores(run, result, shown)
     return result
 
@@ -83,15 +85,17 @@ def print_results(run_dir: Path, spent: float, *, segments: bool) -> None:
 
 
 def score_line(result: dict[str, Any]) -> str:
-    """The score of a run in one line: its leading metric, over all and by class."""
-    from medseg.metrics.summary import headline
+    """The score of a run in one line: its primary metric, over all and by class, and the first one of whole cases."""
+    from medseg.metrics.summary import primary_metric
+    from medseg.report.titles import title
 
-    key = headline(result)
+    key = primary_metric(result)
     if key is None:
         return "The scores are in metrics.json"
-    parts = [f"{name} {c[key]['mean']:.4f}" for name, c in result["classes"].items() if c[key]["mean"] is not None]
-    mean, further = result["summary"][key], result["summary"].get("miou")
-    title = {"dice": "Dice", "iou": "IoU", "f1": "F1"}.get(key, key)
-    more = f", mIoU {further['mean']:.4f}" if further and further["mean"] is not None else ""
-    score = "none" if mean["mean"] is None else f"{mean['mean']:.4f}"
-    return f"{title} {score}{more} on {mean['cases']} cases of {result['policy']['cases']} ({', '.join(parts)})"
+    of_class = {name: by_metric[key]["mean"] for name, by_metric in result["classes"].items()}
+    by_class = ", ".join(f"{name} {mean:.4f}" for name, mean in of_class.items() if mean is not None)
+    of_case = (name for name in result["summary"] if all(name not in by for by in result["classes"].values()))
+    means = {name: result["summary"][name]["mean"] for name in (key, *islice(of_case, 1))}
+    shown = [f"{title(name)} {'none' if mean is None else f'{mean:.4f}'}" for name, mean in means.items()]
+    entered = f"{result['summary'][key]['cases']} cases of {result['policy']['cases']}"
+    return f"{', '.join(shown)} on {entered} ({by_class})"

@@ -17,7 +17,7 @@ from medseg.evaluation.folders import evaluate_folders
 from medseg.geometry.grid import PIXEL, Grid
 from medseg.hydra_app.compose import compose
 from medseg.labels import LabelTable
-from medseg.metrics.score import ALL
+from medseg.metrics.score import WHOLE_CASE
 
 UTM = CRS.from_epsg(32633).to_wkt()
 COVER = LabelTable.declare({"land": 0, "road": 1, "water": 2, "ignore": 255}, background=None)
@@ -82,7 +82,7 @@ def test_two_scenes_worked_by_hand(folders, capsys):
     assert result["summary"]["accuracy"]["mean"] == pytest.approx(14 / 17)
     rows = {(row["case"], row["class"]): row for row in result["cases"]}
     assert rows["s2", "water"]["iou"] == 3 / 4
-    assert rows["s2", ALL]["accuracy"] == pytest.approx(5 / 6)
+    assert rows["s2", WHOLE_CASE]["accuracy"] == pytest.approx(5 / 6)
     assert result["policy"]["unpredicted"] == "every labelled cell has a prediction"
     assert json.loads((folders / "out" / "metrics.json").read_text(encoding="utf-8")) == result
     page = (folders / "out" / "report.html").read_text(encoding="utf-8")

@@ -10,8 +10,8 @@ from medseg.geometry.grid import PIXEL, Grid
 from medseg.inference.predictor import Predictor
 from medseg.labels import LabelTable
 from medseg.metrics.accumulate import CaseScores
-from medseg.metrics.score import SCENE_METRICS
 from medseg.sample import Sample
+from tests.metric_lists import SCENE_METRICS
 
 TABLE = LabelTable.declare({"background": 0, "burned": 1})
 LABEL = np.array([[0, 1, 1], [0, 1, 1]], np.int16)
@@ -50,7 +50,7 @@ def test_invalid_cells_of_a_scene_do_not_count() -> None:
 
 
 def test_probabilities_are_judged_where_they_are_asked_for() -> None:
-    scores = CaseScores(TABLE, metrics=("iou",), pooled=True, auc=True)
+    scores = CaseScores(TABLE, metrics=("iou", "auc"), pooled=True)
     judge(Copying(), [Case(name, (Path(name),), Path(name), name) for name in "ab"], sample, scores)
     by_case = {row["case"]: row["auc"] for row in scores.result()["cases"]}
     # outside 0.2 and 0.3; inside 0.7, 0.1, 0.6 and 0.9, of which the scene b has 0.7 and 0.6

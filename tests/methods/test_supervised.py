@@ -18,7 +18,7 @@ from medseg.losses.weighted_sum import WeightedSum
 from medseg.methods.schedules import Constant
 from medseg.methods.supervised import Supervised
 from medseg.methods.val_patches import fixed_patches
-from medseg.metrics import overlap
+from medseg.metrics import overlap, validation
 from medseg.runtime import verbosity
 from medseg.sample import Batch
 from tests import tiny_checkpoint
@@ -37,8 +37,8 @@ def supervised(network: nn.Module, **changed: Any) -> Supervised:
     settings: dict[str, Any] = {
         "loss": loss, "logits": lambda image, trained: trained(image[None])[0],
         "decide": lambda logits: logits.argmax(0), "patch": (16, 16),
-        "judge": partial(overlap.tally, labels=TABLE), "labels": TABLE,
-        "summarise": partial(overlap.validation_scores, labels=TABLE, pooled=False),
+        "judge": partial(overlap.confusion_matrix, labels=TABLE), "labels": TABLE,
+        "summarise": partial(validation.validation_scores, labels=TABLE, pooled=False),
         "optimizer": partial(torch.optim.AdamW, lr=0.02, weight_decay=0.1), "schedule": Constant(), "seed": 0,
         "steps_per_epoch": 4, "metadata": tiny_checkpoint.metadata(),
     }  # fmt: skip

@@ -11,10 +11,14 @@ from omegaconf import OmegaConf
 
 from medseg.errors import InputError
 from medseg.labels import IGNORE, LabelTable
-from medseg.metrics import policy
 from medseg.metrics.accumulate import CaseScores, write
-from medseg.metrics.score import ALL, METRICS, SCENE_METRICS, VOLUME_METRICS, score_case
-from medseg.metrics.summary import headline, summarise
+from medseg.metrics.metric import CountMetric
+from medseg.metrics.policy import EmptyPolicy
+from medseg.metrics.registry import resolve
+from medseg.metrics.score import WHOLE_CASE, score_case
+from medseg.metrics.structure import CaseCells
+from medseg.metrics.summary import aggregate, primary_metric
+from tests.metric_lists import METRICS, SCENE_METRICS, VOLUME_METRICS
 
 CONF = Path(__file__).parents[2] / "conf" / "metric"
 TABLE = LabelTable.declare({"background": 0, "a": 1, "b": 2})
@@ -27,8 +31,9 @@ def arrays(shape=(6, 7, 5), seed=0):
     return pred, label, np.ones(shape, dtype=bool)
 
 
-def score(pred, label, valid, table=TABLE, spacing=(1.0, 2.0, 3.0), **settings):
-    return score_case("p1", pred, label, valid, spacing=spacing, unit="mm", labels=table, **settings)[0]
+def score(pred, label, valid, table=TABLE, spacing=(1.0, 2.0, 3.0), metrics=VOLUME_METRICS, **settings):
+    case = CaseCells.from_arrays("p1", pred, label, valid, spacing=spacing, unit="mm", labels=table)
+    return score_case(case, resolve(metrics, settings))[0]
 
 
 def same(first, second):
@@ -73,15 +78,29 @@ def test_policy(kind):
         }  # fmt: skip
 
 
-def test_policy_tells_missed_from_false(monkeypatch):
-    monkeypatch.setattr(policy, "COSTS", {"dice": policy.Cost(missed=0.1, false=0.2)})
+class Lenient(CountMetric):
+    name, title, description = "lenient", "lenient", "1 for every structure that is there, less where it is missed"
+    empty = EmptyPolicy(missed=0.1, false=0.2)
+
+    def value(self, n):
+        return n.tp * 0 + 1.0
+
+
+@pytest.mark.parametrize(("missed", "cost"), [(True, 0.1), (False, 0.2)])
+def test_missed_and_false_have_costs_of_their_own(missed, cost):
     some, none = np.ones((2, 3, 3), dtype=np.int16), np.zeros((2, 3, 3), dtype=np.int16)
-    assert score(none, some, some == 1, metrics=("dice",))[0]["dice"] == 0.1
-    assert score(some, none, some == 1, metrics=("dice",))[0]["dice"] == 0.2
+    pred, label = (none, some) if missed else (some, none)
+    assert score(pred, label, some == 1, metrics=[Lenient()])[0]["lenient"] == cost
+    scores = CaseScores(TABLE, metrics=[Lenient()], pooled=True)
+    for name in "ab":
+        scores.add(name, pred, label, some == 1, spacing=(1.0, 1.0, 1.0), unit="px")
+    assert scores.result()["classes"]["a"]["lenient"] == {"mean": cost, "ci95": [cost, cost], "cases": 2}
+    scores.add("c", some, some, some == 1, spacing=(1.0, 1.0, 1.0), unit="px")
+    assert scores.result()["classes"]["a"]["lenient"]["mean"] == 1.0, "the sums have cells of both"
 
 
 def test_policy_is_stated():
-    stated = CaseScores(TABLE, nsd_tolerance=2.0).result()["policy"]
+    stated = CaseScores(TABLE, metrics=VOLUME_METRICS, nsd_tolerance=2.0).result()["policy"]
     assert stated["dice"] == {"missed": 0.0, "false": 0.0, "both_empty": None}
     assert stated["hd95"] == {
         "missed": "diagonal of the case's grid",
@@ -95,8 +114,8 @@ def test_policy_is_stated():
     assert scene["miou"].startswith("mean IoU over every class, with the background,")
     assert scene["boundary_iou"]["width"] == "2 % of the diagonal"
     assert CaseScores(TABLE, metrics=METRICS, boundary_width=3).result()["policy"]["boundary_iou"]["width"] == "3 cells"
-    assert "miou, accuracy, boundary_iou: of the cells of all cases together" in scene["mean"]
-    assert "hd95, nsd, assd, volume_error: mean over cases" in scene["mean"]
+    assert "f1, iou, miou, precision, recall: of the cells of all cases together" in scene["mean"]
+    assert ". assd, hd95, nsd, volume_error: mean over cases" in scene["mean"]
     assert "pooled anew" in scene["ci95"]
 
 
@@ -128,7 +147,7 @@ def test_rows_of_a_scene_worked_by_hand():
     assert b["iou"] == pytest.approx(2 / 3)
     assert whole == {
         "case": "p1",
-        "class": ALL,
+        "class": WHOLE_CASE,
         "miou": pytest.approx((3 / 4 + 1 / 3 + 2 / 3) / 3),  # with the background
         "accuracy": pytest.approx(6 / 8),
     }
@@ -181,10 +200,10 @@ def rows(values):
 
 
 def test_means_worked_by_hand():
-    result = summarise(
+    result = aggregate(
         rows({("1", "a"): 0.2, ("1", "b"): math.nan, ("2", "a"): 0.4, ("2", "b"): 0.9, ("3", "a"): math.nan,
               ("3", "b"): math.nan}),
-        stated={},
+        policy={},
     )  # fmt: skip
     assert result["classes"]["a"]["dice"]["mean"] == pytest.approx(0.3)
     assert result["classes"]["a"]["dice"]["cases"] == 2
@@ -195,13 +214,13 @@ def test_means_worked_by_hand():
 
 
 def test_nothing_known_is_null():
-    result = summarise(rows({("1", "a"): math.nan, ("2", "a"): math.nan}), stated={})
+    result = aggregate(rows({("1", "a"): math.nan, ("2", "a"): math.nan}), policy={})
     assert result["summary"]["dice"] == {"mean": None, "ci95": None, "cases": 0}
 
 
 def test_interval_agrees_with_theory():
     values = np.random.default_rng(3).normal(0.7, 0.1, 400)
-    result = summarise(rows({(str(i), "a"): float(v) for i, v in enumerate(values)}), stated={})
+    result = aggregate(rows({(str(i), "a"): float(v) for i, v in enumerate(values)}), policy={})
     low, high = result["summary"]["dice"]["ci95"]
     error = 1.96 * values.std() / 20
     assert low == pytest.approx(values.mean() - error, abs=0.1 * error)
@@ -210,17 +229,17 @@ def test_interval_agrees_with_theory():
 
 def test_interval_depends_on_the_seed_alone():
     table = rows({(str(i), "a"): i / 7 for i in range(7)})
-    assert summarise(table, stated={}, seed=1) == summarise(table, stated={}, seed=1)
-    assert summarise(table, stated={}, seed=1) != summarise(table, stated={}, seed=2)
+    assert aggregate(table, policy={}, seed=1) == aggregate(table, policy={}, seed=1)
+    assert aggregate(table, policy={}, seed=1) != aggregate(table, policy={}, seed=2)
 
 
 def test_a_case_that_comes_twice_counts_once():
     table = rows({("1", "a"): 0.2, ("2", "a"): 0.4})
-    assert summarise([*table, table[0]], stated={}) == summarise(table, stated={})
+    assert aggregate([*table, table[0]], policy={}) == aggregate(table, policy={})
 
 
 def test_written_files(tmp_path):
-    scores = CaseScores(TABLE)
+    scores = CaseScores(TABLE, metrics=VOLUME_METRICS)
     pred, label, valid = arrays()
     scores.add("p1", pred, label, valid, spacing=(1.0, 2.0, 3.0), unit="mm")
     scores.add("p2", pred * 0, label * 0, valid, spacing=(1.0, 2.0, 3.0), unit="mm")
@@ -253,8 +272,6 @@ def test_every_option_scores(option):
     scores.add("scene", label, label, valid, spacing=(10.0, 10.0), unit="m")
     assert scores.result()["summary"]["iou"]["mean"] == 1.0
     assert scores.pooled == (option == "scene")
-    told = {"full": VOLUME_METRICS, "scene": SCENE_METRICS}  # what evaluation takes without a configuration
-    assert scores.metrics == told.get(option, scores.metrics)
     assert scores.result()["classes"].keys() == {"a", "b"}
     scores.reset()
     assert scores.result()["cases"] == []
@@ -266,30 +283,30 @@ def test_whole_metrics_stand_in_the_summary_and_in_no_class():
         scores.add(f"p{seed}", *arrays((5, 6), seed), spacing=(1.0, 1.0), unit="px")
     result = scores.result()
     assert {tuple(by) for by in result["classes"].values()} == {("iou",)}
-    values = [row["accuracy"] for row in result["cases"] if row["class"] == ALL]
+    values = [row["accuracy"] for row in result["cases"] if row["class"] == WHOLE_CASE]
     assert result["summary"]["accuracy"]["mean"] == pytest.approx(np.mean(values))
     assert result["summary"]["accuracy"]["cases"] == 3
 
 
-def test_headline_is_a_metric_of_classes_between_0_and_1():
-    assert headline(CaseScores(TABLE).result()) is None
+def test_primary_metric_is_the_first_of_classes_between_0_and_1():
+    assert primary_metric(CaseScores(TABLE, metrics=VOLUME_METRICS).result()) is None
     _, label, valid = arrays((4, 4))
-    for metrics, expected in ((VOLUME_METRICS, "dice"), (SCENE_METRICS, "iou"), (("hd95", "miou"), None)):
+    listed = {VOLUME_METRICS: "dice", SCENE_METRICS: "iou", ("hd95", "recall", "dice"): "recall"}
+    for metrics, expected in (listed | {("hd95", "miou"): None, ("accuracy", "volume_error"): None}).items():
         scores = CaseScores(TABLE, metrics=metrics)
         scores.add("p1", label, label, valid, spacing=(1.0, 1.0), unit="px")
-        assert headline(scores.result()) == expected
+        assert primary_metric(scores.result()) == expected
 
 
-def test_wrong_settings_are_refused():
-    with pytest.raises(InputError, match="dise"):
-        CaseScores(TABLE, metrics=("dise",))
-    with pytest.raises(InputError, match=r"got \['auc'\], expected some of .*; auc has a key of its own, metric\.auc"):
-        CaseScores(TABLE, metrics=("dice", "auc"))
-    with pytest.raises(InputError, match="none"):
-        CaseScores(TABLE, metrics=())
-    with pytest.raises(InputError, match="nsd_tolerance"):
-        CaseScores(TABLE, nsd_tolerance=-1.0)
-    with pytest.raises(InputError, match="boundary_width"):
-        CaseScores(TABLE, boundary_width=0)
+def test_progress_shows_the_first_metric_with_its_unit():
+    scores = CaseScores(TABLE, metrics=("hd95", "dice"))
+    assert scores.glance() == ""
+    pred, label = np.zeros((2, 1, 9), np.int16)
+    pred[0, 0] = label[0, 3] = 1
+    scores.add("p1", pred, label, label >= 0, spacing=(1.0, 2.0), unit="mm")
+    assert scores.glance() == "hd95 6.0000"
+
+
+def test_a_reserved_class_is_refused():
     with pytest.raises(InputError, match="rename the class"):
-        CaseScores(LabelTable.declare({"background": 0, ALL: 1}))
+        CaseScores(LabelTable.declare({"background": 0, WHOLE_CASE: 1}), metrics=["dice"])

@@ -14,7 +14,7 @@ from torchmetrics.classification import MulticlassJaccardIndex as Jaccard
 
 from medseg.labels import IGNORE, LabelTable
 from medseg.metrics.accumulate import CaseScores
-from medseg.metrics.score import SCENE_METRICS
+from tests.metric_lists import SCENE_METRICS
 
 COVER = LabelTable.declare({"building": 0, "road": 1, "water": 2, "snow": 3}, background=None)
 BURNED = LabelTable.declare({"background": 0, "burned": 1})

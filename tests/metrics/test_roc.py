@@ -6,7 +6,7 @@ from torchmetrics.functional.classification import binary_auroc
 
 from medseg.labels import IGNORE, LabelTable
 from medseg.metrics.accumulate import CaseScores
-from medseg.metrics.roc import BINS, auc, tally_odds
+from medseg.metrics.roc import BINS, area, score_histogram
 
 TABLE = LabelTable.declare({"background": 0, "a": 1, "b": 2})
 REGIONS = LabelTable.declare({"background": 0, "whole": [1, 2], "core": 2}, regions_class_order=[1, 2])
@@ -41,7 +41,7 @@ def test_as_ranks_and_torchmetrics(spread):
     positive = rng.random(20_000) < 0.1
     odds = rng.normal(0, spread, positive.size) + spread * positive
     prob = (1 / (1 + np.exp(-odds))).astype(np.float32)
-    found = float(auc(tally_odds(prob, positive, np.ones(positive.shape, bool))))
+    found = float(area(score_histogram(prob, positive, np.ones(positive.shape, bool))))
     library = binary_auroc(torch.from_numpy(prob), torch.from_numpy(positive).long())
     assert by_ranks(prob, positive) == pytest.approx(float(library), abs=1e-6)
     assert found == pytest.approx(by_ranks(prob, positive), abs=1e-4)
@@ -53,9 +53,9 @@ def test_error_is_at_most_half_the_pairs_of_a_bin():
     rng = np.random.default_rng(1)
     positive = np.arange(400_000) % 2 == 0
     prob = 1 / (1 + np.exp(-(rng.normal(0, 2, positive.size) + positive)))
-    outside, inside = odds = tally_odds(prob, positive, np.ones(positive.shape, bool))
+    outside, inside = histogram = score_histogram(prob, positive, np.ones(positive.shape, bool))
     bound = float((outside * inside).sum() / outside.sum() / inside.sum() / 2)
-    error = abs(float(auc(odds)) - by_ranks(prob, positive))
+    error = abs(float(area(histogram)) - by_ranks(prob, positive))
     assert error <= bound
     assert bound < 1.1e-3
     assert error < 5e-6
@@ -65,24 +65,24 @@ def test_few_cells_by_hand():
     prob, positive = np.array([0.1, 0.4, 0.35, 0.8, 0.8]), np.array([False, False, True, True, False])
     everywhere = np.ones(5, bool)
     # six pairs: 0.35 beats 0.1; 0.8 beats 0.1 and 0.4, and ties with 0.8
-    assert float(auc(tally_odds(prob, positive, everywhere))) == pytest.approx(3.5 / 6)
-    assert float(auc(tally_odds(np.full(5, 0.3), positive, everywhere))) == 0.5
-    assert float(auc(tally_odds(positive.astype(float), positive, everywhere))) == 1.0
-    assert float(auc(tally_odds(1 - prob, positive, everywhere))) == pytest.approx(1 - 3.5 / 6)
-    assert np.isnan(auc(tally_odds(prob, everywhere, everywhere)))
-    assert np.isnan(auc(tally_odds(prob, ~everywhere, everywhere)))
-    assert np.isnan(auc(np.zeros((2, BINS))))
+    assert float(area(score_histogram(prob, positive, everywhere))) == pytest.approx(3.5 / 6)
+    assert float(area(score_histogram(np.full(5, 0.3), positive, everywhere))) == 0.5
+    assert float(area(score_histogram(positive.astype(float), positive, everywhere))) == 1.0
+    assert float(area(score_histogram(1 - prob, positive, everywhere))) == pytest.approx(1 - 3.5 / 6)
+    assert np.isnan(area(score_histogram(prob, everywhere, everywhere)))
+    assert np.isnan(area(score_histogram(prob, ~everywhere, everywhere)))
+    assert np.isnan(area(np.zeros((2, BINS))))
 
 
 def test_what_is_no_probability_is_a_defect():
     for wrong in (np.nan, 1.5, -0.1):
         with pytest.raises(ValueError, match=r"probabilities must lie in \[0, 1\]"):
-            tally_odds(np.array([0.5, wrong]), np.array([True, False]), np.array([True, True]))
-    assert tally_odds(np.array([0.5, np.nan]), np.array([True, False]), np.array([True, False])).sum() == 1
+            score_histogram(np.array([0.5, wrong]), np.array([True, False]), np.array([True, True]))
+    assert score_histogram(np.array([0.5, np.nan]), np.array([True, False]), np.array([True, False])).sum() == 1
 
 
 def test_rows_are_cases_and_the_summary_pools_their_cells():
-    scores = CaseScores(TABLE, metrics=("iou", "accuracy"), pooled=True, auc=True, resamples=100)
+    scores = CaseScores(TABLE, metrics=("iou", "accuracy", "auc"), pooled=True, resamples=100)
     cases = [case(seed, sharp=sharp) for seed, sharp in enumerate((1.0, 3.0, 5.0))]
     for i, arrays in enumerate(cases):
         add(scores, f"c{i}", *arrays)
@@ -106,7 +106,7 @@ def test_rows_are_cases_and_the_summary_pools_their_cells():
 
 
 def test_means_over_cases_without_pooling():
-    scores = CaseScores(TABLE, metrics=("dice",), auc=True)
+    scores = CaseScores(TABLE, metrics=("dice", "auc"))
     for i in range(2):
         add(scores, f"c{i}", *case(i))
     result = scores.result()
@@ -116,7 +116,7 @@ def test_means_over_cases_without_pooling():
 
 def test_uncounted_cells_do_not_count():
     prob, label, valid = case(3)
-    scores = CaseScores(TABLE, metrics=("dice",), auc=True)
+    scores = CaseScores(TABLE, metrics=("dice", "auc"))
     before = add(scores, "c", prob, label, valid)
     out = ~valid | (label == IGNORE)
     prob[:, out] = np.random.default_rng(9).random((3, int(out.sum())))
@@ -126,7 +126,7 @@ def test_uncounted_cells_do_not_count():
 def test_a_class_that_is_nowhere_has_no_value():
     prob, label, valid = case(4)
     label[label == 2] = 0
-    scores = CaseScores(TABLE, metrics=("iou",), pooled=True, auc=True, resamples=10)
+    scores = CaseScores(TABLE, metrics=("iou", "auc"), pooled=True, resamples=10)
     assert np.isnan(add(scores, "c", prob, label, valid)[1]["auc"])
     add(scores, "d", prob, label, valid)
     result = scores.result()
@@ -137,7 +137,7 @@ def test_a_class_that_is_nowhere_has_no_value():
 
 def test_a_class_that_fills_a_case_has_a_value_with_others():
     prob, label, valid = case(5)
-    scores = CaseScores(TABLE, metrics=("iou",), pooled=True, auc=True, resamples=10)
+    scores = CaseScores(TABLE, metrics=("iou", "auc"), pooled=True, resamples=10)
     assert np.isnan(add(scores, "full", prob, np.ones_like(label), valid)[0]["auc"])
     add(scores, "mixed", prob, label, valid)
     counted, all_of_it = valid & (label >= 0), valid
@@ -152,7 +152,7 @@ def test_regions_overlap():
     rng = np.random.default_rng(6)
     _, label, valid = case(6)
     prob = rng.random((2, *label.shape)).astype(np.float32)
-    scores = CaseScores(REGIONS, metrics=("dice",), auc=True)
+    scores = CaseScores(REGIONS, metrics=("dice", "auc"))
     whole, core = scores.add("c", np.zeros_like(label), label, valid, prob=prob, **COUNTED)
     counted = valid & (label >= 0)
     assert whole["auc"] == pytest.approx(by_ranks(prob[0][counted], label[counted] > 0), abs=1e-4)
@@ -161,7 +161,7 @@ def test_regions_overlap():
 
 def test_classes_permute():
     prob, label, valid = case(7)
-    scores = CaseScores(TABLE, metrics=("dice",), auc=True)
+    scores = CaseScores(TABLE, metrics=("dice", "auc"))
     a, b = add(scores, "c", prob, label, valid)
     swap = np.array([0, 2, 1, IGNORE], np.int16)
     b2, a2 = add(scores, "d", prob[[0, 2, 1]], swap[label], valid)
@@ -171,7 +171,7 @@ def test_classes_permute():
 def test_probabilities_have_to_come_where_they_are_asked_for():
     prob, label, valid = case(8)
     with pytest.raises(ValueError, match="c: auc needs probabilities, got none"):
-        CaseScores(TABLE, auc=True).add("c", label, label, valid, **COUNTED)
+        CaseScores(TABLE, metrics=("dice",), auc=True).add("c", label, label, valid, **COUNTED)
     off = CaseScores(TABLE, metrics=("dice",))
     assert "auc" not in add(off, "c", prob, label, valid)[0]
     assert "auc" not in off.result()["policy"]

@@ -10,7 +10,10 @@ from monai.metrics import compute_average_surface_distance, compute_hausdorff_di
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
-from medseg.metrics.surface import assd, hd95, nsd, surface, surface_distances
+from medseg.metrics.assd import assd
+from medseg.metrics.hd95 import hd95
+from medseg.metrics.nsd import nsd
+from medseg.metrics.surface import surface, surface_distances
 
 SPACINGS = {2: (1.5, 0.7), 3: (1.0, 2.0, 3.0)}
 

@@ -9,10 +9,10 @@ import pytest
 from medseg.geometry.grid import PIXEL, Grid
 from medseg.labels import LabelTable
 from medseg.metrics.accumulate import CaseScores
-from medseg.metrics.score import SCENE_METRICS
 from medseg.report.html import show, write_report, write_run_report
 from medseg.report.strip import strip_plot
 from medseg.viz.false_colour import Named
+from tests.metric_lists import SCENE_METRICS, VOLUME_METRICS
 
 TABLE = LabelTable.declare({"background": 0, "<b>liver</b>": 1, "tumour": 2})
 EVIL = "<script>alert('&')</script>"
@@ -42,7 +42,7 @@ class Page(HTMLParser):
 
 
 def result(n=12):
-    scores = CaseScores(TABLE)
+    scores = CaseScores(TABLE, metrics=VOLUME_METRICS)
     rng = np.random.default_rng(0)
     for i in range(n):
         label = rng.integers(0, 2 + (i > 0), (6, 7)).astype(np.int16)
@@ -119,7 +119,7 @@ def test_volume_errors_are_said_to_be_absolute(tmp_path):
 def test_report_of_one_case_or_none(tmp_path):
     _, page = written(tmp_path, result(1))
     assert "–" in page.text  # no interval
-    _, page = written(tmp_path, CaseScores(TABLE).result())
+    _, page = written(tmp_path, CaseScores(TABLE, metrics=VOLUME_METRICS).result())
     assert "Miss policy" in page.text
 
 

@@ -6,9 +6,9 @@ from rich.console import Console
 
 from medseg.labels import LabelTable
 from medseg.metrics.accumulate import CaseScores
-from medseg.metrics.score import METRICS, SCENE_METRICS, VOLUME_METRICS
 from medseg.report.html import show
 from medseg.report.means import means_table
+from tests.metric_lists import METRICS, SCENE_METRICS, VOLUME_METRICS
 
 COVER = LabelTable.declare({"building": 0, "land (unpaved)": 1, "water": 2, "snow": 3}, background=None)
 

@@ -82,6 +82,20 @@ def test_own_classes_need_trust(tmp_path: Path) -> None:
     assert repeated(folder, "trust=[mine]").loss._target_ == "mine.losses.Own"
 
 
+@pytest.mark.parametrize("group", ["metric", "loss"])
+@pytest.mark.parametrize("entry", ["mine.metrics.Own", {"_target_": "mine.metrics.Own", "power": 2}])
+def test_own_metrics_need_trust_wherever_they_are_listed(tmp_path: Path, group: str, entry: Any) -> None:
+    """A plain text would be imported by the metrics, as a ``_target_`` is by Hydra."""
+    part = {"_target_": "medseg.metrics.accumulate.CaseScores", "metrics": ["dice", entry]}
+    folder = earlier(tmp_path / "a", **{group: part})
+    with pytest.raises(InputError, match=rf"{group}\.metrics.*=mine\.metrics\.Own: .* add trust=\[mine\]"):
+        repeated(folder)
+    assert repeated(folder, "trust=[mine]")[group].metrics[0] == "dice"
+    single = earlier(tmp_path / "b", **{group: part | {"metrics": "mine.metrics.Own"}})
+    with pytest.raises(InputError, match=r"add trust=\[mine\]"):
+        repeated(single)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [(None, "has no config.yaml"), ("a: [", "is no valid YAML"), ("a: 1", "is not the configuration of a training")],
