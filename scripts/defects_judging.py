@@ -127,7 +127,7 @@ TABLE = (
     ),
     Defect(
         "doctor-swapped-sides", "the doctor finds left on the right", "medseg/doctor/checks/sides.py",
-        "(wrong if sum(sides) > 0 else right).append(facts)", "(wrong if sum(sides) < 0 else right).append(facts)",
+        "(wrong if sum(offsets) > 0 else right).append(facts)", "(wrong if sum(offsets) < 0 else right).append(facts)",
         (f"{DOCTOR}/checks/test_sides.py::test_case_with_left_on_the_right_is_a_warning",),
     ),
     Defect(
@@ -143,7 +143,7 @@ TABLE = (
     ),
     Defect(
         "doctor-refusals-lost", "what a training would refuse is an error of the doctor", "medseg/doctor/examine.py",
-        "    found += files.refused(survey, explained)\n", "",
+        "    findings += files.refused(survey, explained)\n", "",
         (f"{DOCTOR}/checks/test_files.py::test_what_no_check_knows_is_told_as_the_training_would",),
     ),
     Defect(

@@ -91,7 +91,7 @@ TABLE = (
     ),
     Defect(
         "resume-not-compared", "a training compares itself with the run that it resumes", "medseg/training/train.py",
-        "        resume.check(cfg, resumed, tell=is_first())\n", "        pass\n",
+        "        resume.check(cfg, resumed, warn=is_first())\n", "        pass\n",
         ("tests/training/test_train.py::test_another_network_is_not_resumed",),
     ),
     Defect(

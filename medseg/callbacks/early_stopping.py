@@ -1,4 +1,4 @@
-"""EarlyStop: ends a training whose score has not become better for some validations."""
+"""EarlyStop: ends a training whose score has not improved for some validations."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _LOG = logging.getLogger(__name__)
 class EarlyStop(EarlyStopping):
     """Lightning's early stopping, by validations, with one line when it ends the training.
 
-    Its count is kept in checkpoints: a resumed training ends where an uninterrupted one does, and one that had ended
-    takes no further step.
+    The count is saved in checkpoints: a resumed training ends where an uninterrupted one does, and a training that was
+    stopped takes no further step.
 
     Args:
         monitor: Logged key, such as ``val/dice``.
@@ -45,7 +45,7 @@ class EarlyStop(EarlyStopping):
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting, with the patience of this training."""
+        """Continue the count, with the patience of this training."""
         super().load_state_dict({**state_dict, "patience": self.patience})
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

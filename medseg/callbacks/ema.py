@@ -1,4 +1,4 @@
-"""EMA: weights averaged over the steps of a training, which validate, are saved and are judged."""
+"""EMA: weights averaged over the steps of a training; they are validated, saved and tested."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from medseg.errors import InputError
 
 
 def decay_at(n: int, decay: float, share: float) -> float:
-    """Part that the average keeps of itself after ``n`` states: ``min(decay, (1 + n) / (1 + n + 1 / share))``.
+    """Weight of the previous average after ``n`` states: ``min(decay, (1 + n) / (1 + n + 1 / share))``.
 
     Example:
         >>> [round(decay_at(n, decay=0.99, share=1 / 9), 2) for n in (1, 10, 100, 10_000)]

@@ -75,7 +75,7 @@ class FiniteCheck(Callback):
 
 
 def check_network(trainer: Trainer, pl_module: LightningModule) -> None:
-    """Refuse a network whose weights, or statistics of normalisation, are not finite; on all ranks alike.
+    """Raise if weights or normalisation statistics of the network are not finite; on all ranks together.
 
     Raises:
         InputError: It has diverged.
@@ -86,13 +86,13 @@ def check_network(trainer: Trainer, pl_module: LightningModule) -> None:
 
 def is_finite(module: nn.Module) -> bool:
     """Whether all weights and running statistics are finite; other buffers, such as masks, may hold infinities."""
-    kept = [*module.parameters(), *(t for name, t in module.named_buffers() if "running_" in name)]
-    tensors = [t.detach() for t in kept if t.is_floating_point() and t.numel()]
+    state = [*module.parameters(), *(t for name, t in module.named_buffers() if "running_" in name)]
+    tensors = [t.detach() for t in state if t.is_floating_point() and t.numel()]
     return not tensors or bool(torch.stack([torch.isfinite(t).all() for t in tensors]).all())
 
 
-def diverged(trainer: Trainer, found: str) -> InputError:
-    """The error that ends the training: what was found, what may help, and what best.ckpt holds."""
+def diverged(trainer: Trainer, reason: str) -> InputError:
+    """The error that ends the training: the reason, what may help, and the step of best.ckpt."""
     group = trainer.optimizers[0].param_groups[0] if trainer.optimizers else {}
     rate = group.get("base_lr", group.get("lr"))
     advice = ["lower optimizer.lr" + ("" if rate is None else f" ({rate:g})")]
@@ -100,11 +100,11 @@ def diverged(trainer: Trainer, found: str) -> InputError:
         advice.append(f"take trainer.precision=bf16-mixed or 32-true ({trainer.precision})")
     clip = trainer.gradient_clip_val
     advice.append("set trainer.gradient_clip_val=1" if clip is None else f"lower trainer.gradient_clip_val ({clip:g})")
-    return InputError(f"{found}: the training diverged; {', '.join(advice)}; {_best(trainer)}")
+    return InputError(f"{reason}: the training diverged; {', '.join(advice)}; {_best(trainer)}")
 
 
 def _best(trainer: Trainer) -> str:
-    """The best checkpoint so far, as an end of a sentence."""
+    """The best checkpoint so far, for the end of a message."""
     for callback in trainer.checkpoint_callbacks:
         path = Path(getattr(callback, "dirpath", None) or "") / "best.ckpt"
         if isinstance(callback, ModelCheckpoint) and callback.filename == "best" and path.is_file():

@@ -1,4 +1,4 @@
-"""Reconstructions: what a pretraining hides and guesses, as a picture after each validation."""
+"""Reconstructions: masked and reconstructed patches of a pretraining, as a picture after each validation."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Reconstructions(Callback):
 def strip(panels: list[torch.Tensor], channels: tuple[Channel, ...]) -> np.ndarray:
     """Panels ``[c, *s]`` side by side, in one scale of grey or colours: ``[h, w, 3]`` uint8.
 
-    What lies outside the range of the first panel is cut.
+    Values outside the range of the first panel are clipped.
     """
     planes = [p if p.ndim == 3 else p[..., p.shape[-1] // 2] for p in panels]
     low, high = planes[0].amin(dim=(1, 2), keepdim=True), planes[0].amax(dim=(1, 2), keepdim=True)

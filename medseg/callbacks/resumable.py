@@ -53,7 +53,7 @@ class Resumable(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock, and take signals over from the handlers that Lightning has just registered.
 
-        Of several processes, those would broadcast within a handler, amid whatever the others exchange.
+        With several processes, Lightning's handlers would broadcast amid the communication of the others.
         """
         signals.install()
         self._saved_at = time.monotonic()
@@ -80,7 +80,7 @@ class Resumable(Checkpoint):
             self._validates = False
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """End within a validation, if a signal was received; processes, which have cases of their own, go on."""
+        """End within a validation if a signal was received; with several processes, after it."""
         if signals.pending() and trainer.world_size == 1 and _repeats_validation(trainer):
             for callback in trainer.callbacks:  # type: ignore[attr-defined]
                 if isinstance(callback, WeightAveraging):  # put back the weights that are trained
@@ -94,7 +94,7 @@ class Resumable(Checkpoint):
             raise signals.EndedBySignal(signum)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Store a validation that is under way as one that has not judged any case yet."""
+        """Store an unfinished validation as one that has not scored any case yet."""
         if self._validates:
             checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"] = _BEFORE_FIRST
 
@@ -129,7 +129,7 @@ def _repeats_validation(trainer: Trainer) -> bool:
 
 def _agreed(trainer: Trainer, *, due: bool) -> tuple[int, bool]:
     """The signal that any process has received (0: none), and whether any has a checkpoint due."""
-    found = torch.tensor([signals.pending(), int(due)], device=trainer.strategy.root_device)
+    flags = torch.tensor([signals.pending(), int(due)], device=trainer.strategy.root_device)
     if trainer.world_size > 1:
-        torch.distributed.all_reduce(found, op=torch.distributed.ReduceOp.MAX)
-    return int(found[0]), bool(found[1])
+        torch.distributed.all_reduce(flags, op=torch.distributed.ReduceOp.MAX)
+    return int(flags[0]), bool(flags[1])

@@ -34,7 +34,7 @@ def _run(cfg: DictConfig) -> None:
 
 
 def check(cfg: DictConfig) -> list[Finding]:
-    """Examine ``cfg.data``, print what was found, and write it to ``cfg.output``.
+    """Examine ``cfg.data``, print the findings, and write them to ``cfg.output``.
 
     Returns:
         The findings, errors first.
@@ -61,15 +61,15 @@ def check(cfg: DictConfig) -> list[Finding]:
     show_findings(findings, len(survey.cases))
     if output is not None:
         write_whole(output / "check.json", json.dumps(to_json(survey, findings), indent=2) + "\n")
-        told = [str(output / "check.json")]
+        files = [str(output / "check.json")]
         if not cfg.fast:
             from medseg.doctor.page import write_page
 
             write_page(output / "check.html", source.name, survey, findings)
-            told.append(str(output / "check.html"))
+            files.append(str(output / "check.html"))
         if cfg.fix:
             from medseg.doctor.fix import write_fixed
 
-            told.append(str(write_fixed(source, survey, findings, output / "fixed")))
-        show(_LOG, f"Written: {', '.join(told)}")
+            files.append(str(write_fixed(source, survey, findings, output / "fixed")))
+        show(_LOG, f"Written: {', '.join(files)}")
     return findings

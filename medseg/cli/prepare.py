@@ -87,7 +87,7 @@ def _main_parser(names: Sequence[str]) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="medseg-prepare",
         description="Rewrite a published dataset into a layout that data=... reads.",
-        epilog=f"datasets:\n{listed}\n\nmedseg-prepare NAME --help tells what is read and written.",
+        epilog=f"datasets:\n{listed}\n\nmedseg-prepare NAME --help says what is read and written.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", metavar="NAME", help="dataset, one of those below")
@@ -115,12 +115,12 @@ def _add_folders(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--verify", action="store_true", help="write nothing; compare every file with its checksum")
 
 
-def _run(name: str, dataset: PublishedDataset, given: argparse.Namespace) -> int:
-    expected(given.source, f"the folder of {dataset.title}")
-    settings = {option: getattr(given, option) for option in dataset.options}
-    preparation = Preparation(given.target, dataset.title, settings)
-    work = dataset.plan(given.source, **settings)
-    if given.verify:
+def _run(name: str, dataset: PublishedDataset, arguments: argparse.Namespace) -> int:
+    expected(arguments.source, f"the folder of {dataset.title}")
+    settings = {option: getattr(arguments, option) for option in dataset.options}
+    preparation = Preparation(arguments.target, dataset.title, settings)
+    work = dataset.plan(arguments.source, **settings)
+    if arguments.verify:
         damaged = preparation.damaged(work)
         if damaged:
             print(  # noqa: T201  the command's output
@@ -132,6 +132,6 @@ def _run(name: str, dataset: PublishedDataset, given: argparse.Namespace) -> int
         print(f"{len(work)} entries are complete")  # noqa: T201
         return 0
     written = preparation.fill(work)
-    print(f"{written} written, {len(work) - written} were there already; {given.target / MANIFEST}")  # noqa: T201
-    print(f"Next: medseg-train experiment={name} data.root={given.target}")  # noqa: T201
+    print(f"{written} written, {len(work) - written} were there already; {arguments.target / MANIFEST}")  # noqa: T201
+    print(f"Next: medseg-train experiment={name} data.root={arguments.target}")  # noqa: T201
     return 0

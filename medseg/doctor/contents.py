@@ -1,4 +1,4 @@
-"""Contents: what one pass over the cells of a file tells, window by window in bounded memory."""
+"""Contents: facts of the cells of a file from one pass, window by window in bounded memory."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class ChannelFacts:
     """One channel of one case (of one of its dates).
 
     Attributes:
-        name: Of the band, and its date where there are several.
+        name: Name of the band, with its date if there are several.
         cells: Cells of the file.
-        known: Cells with finite values that are not nodata.
+        n_valid: Number of cells with finite values that are not nodata.
         nonfinite: NaN and infinite cells that are not nodata.
-        minimum: Smallest value of the known cells; NaN if there is none.
+        minimum: Smallest value of the valid cells; NaN if there is none.
         maximum: Largest.
         at_minimum: Known cells with the smallest value.
         at_maximum: Known cells with the largest.
-        total: Sum of the known cells.
-        quantiles: At the shares ``QUANTILES``, of some known cells, evenly spaced; NaN if there is none.
+        total: Sum of the valid cells.
+        quantiles: Quantiles ``QUANTILES`` of some valid cells, evenly spaced; NaN if there is none.
         above_minimum: Smallest and largest of these cells without those of the smallest value; NaN if there is none.
         below_maximum: Likewise without those of the largest.
         digest: Of all values in their order.
@@ -45,7 +45,7 @@ class ChannelFacts:
 
     name: str
     cells: int
-    known: int
+    n_valid: int
     nonfinite: int
     minimum: float
     maximum: float
@@ -71,11 +71,11 @@ class ChannelTally:
         self._sample: list[npt.NDArray[np.float32]] = []
         self._digest = hashlib.blake2b(digest_size=16)
 
-    def add(self, values: Num[np.ndarray, " *s"], known: Bool[np.ndarray, " *s"] | None) -> None:
-        """Count the cells of one window; ``known`` is false on nodata, None if there is none."""
+    def add(self, values: Num[np.ndarray, " *s"], valid: Bool[np.ndarray, " *s"] | None) -> None:
+        """Count the cells of one window; ``valid`` is false on nodata, None if there is none."""
         floats = values.astype(np.float32, copy=False)
         self._digest.update(np.ascontiguousarray(floats).ravel().data)
-        cells = floats.ravel() if known is None else floats[known]
+        cells = floats.ravel() if valid is None else floats[valid]
         if values.dtype.kind == "f":
             finite = np.isfinite(cells)
             if not finite.all():
@@ -168,10 +168,10 @@ class LabelTally:
     nonfinite: int = 0
     _digest: Any = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
 
-    def add(self, raw: Shaped[np.ndarray, " *s"], known: Bool[np.ndarray, " *s"]) -> None:
-        """Count the cells of one window; ``known`` is false where the file has no data and no declared value."""
+    def add(self, raw: Shaped[np.ndarray, " *s"], valid: Bool[np.ndarray, " *s"]) -> None:
+        """Count the cells of one window; ``valid`` is false where the file has no data and no declared value."""
         self._digest.update(np.ascontiguousarray(raw.astype(np.float32)))
-        cells = raw.ravel() if known.all() else raw[known]
+        cells = raw.ravel() if valid.all() else raw[valid]
         self.missing += raw.size - cells.size
         if raw.dtype.kind == "f" and not (finite := np.isfinite(cells)).all():
             self.nonfinite += int(cells.size - finite.sum())
@@ -201,10 +201,10 @@ def parts_of(index: Int[np.ndarray, " *s"], *, background: bool) -> dict[int, tu
     if box is None:
         return {}
     shown = np.ascontiguousarray(shown[box.slices])
-    found = cc3d.connected_components(shown, connectivity=26 if index.ndim == 3 else 8)
-    counts = cc3d.statistics(found)
+    components = cc3d.connected_components(shown, connectivity=26 if index.ndim == 3 else 8)
+    counts = cc3d.statistics(components)
     class_of = np.zeros(len(counts["voxel_counts"]), dtype=np.int64)
-    class_of[found.ravel()] = shown.ravel()
+    class_of[components.ravel()] = shown.ravel()
     parts: dict[int, tuple[Part, ...]] = {}
     for value in np.unique(class_of[1:]):
         members = 1 + np.flatnonzero(class_of[1:] == value)

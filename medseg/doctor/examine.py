@@ -29,7 +29,7 @@ SLOW: tuple[Check, ...] = (
 """Checks that need every cell to have been read."""
 
 _DRAWN = 300
-"""Cases of which a thumbnail is kept, so that memory stays bounded."""
+"""Number of cases with a thumbnail, so that memory stays bounded."""
 
 
 def examine(
@@ -48,21 +48,21 @@ def examine(
         contents: Read every cell; else headers only.
 
     Returns:
-        What is known of every case, and the findings, errors first.
+        The facts of every case, and the findings, errors first.
 
     Raises:
         InputError: There is no case at all.
     """
-    cases, tests, found = listed(dataset)
+    cases, tests, findings = listed(dataset)
     with refusals():  # the slots of a time series are counted over its cases
         spec = dataset.spec
     facts = list(_facts(dataset, [(c, False) for c in cases] + [(c, True) for c in tests], contents=contents))
     survey = Survey(spec, dataset.reading, dataset.normalisation, tuple(facts), labels_in, wishes or {})
     for check in (*FAST, *(SLOW if contents else ())):
-        found += check(survey)
-    explained = {case for finding in found if finding.severity == "error" for case in finding.cases}
-    found += files.refused(survey, explained)
-    return survey, collapsed(found, len(facts))
+        findings += check(survey)
+    explained = {case for finding in findings if finding.severity == "error" for case in finding.cases}
+    findings += files.refused(survey, explained)
+    return survey, collapsed(findings, len(facts))
 
 
 def fast(dataset: Dataset, *, wishes: Mapping[str, Any] | None = None) -> list[Finding]:
@@ -73,7 +73,7 @@ def fast(dataset: Dataset, *, wishes: Mapping[str, Any] | None = None) -> list[F
         wishes: See ``Survey``.
 
     Returns:
-        Findings, errors first; those of severity ``error`` are what a training would refuse.
+        Findings, errors first; a training would fail on those of severity ``error``.
 
     Raises:
         InputError: There is no case at all.

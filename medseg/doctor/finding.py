@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 Severity = Literal["error", "warning", "note"]
-"""``error``: a training refuses the data, or learns from wrong pairs. ``warning``: likely a defect. ``note``: good to
+"""``error``: a training can't use the data, or learns from wrong pairs. ``warning``: likely a defect. ``note``: good to
 know; nothing is wrong."""
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 _FEW = 5
-"""Findings of one kind up to which each stands for itself."""
+"""Largest number of findings of one kind that are listed one by one."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Repair:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found.
+    """One finding.
 
     Attributes:
         check: Name of the check, such as ``grid``.
         severity: See ``Severity``.
         cases: Ids of the cases that it concerns; empty for the dataset.
-        message: What was found and what was expected, in one line.
+        message: The actual and the expected state, in one line.
         fix: The command or key that fixes it.
         repairs: What ``fix=true`` does about it; empty if a person has to decide.
     """
@@ -63,27 +63,27 @@ class Finding:
 
 
 def collapsed(findings: Sequence[Finding], n_cases: int) -> list[Finding]:
-    """Findings ordered by severity, those of one check and one fix that concern most cases drawn together.
+    """Findings ordered by severity, and merged if one check and one fix concern most cases.
 
     Args:
         findings: In any order.
-        n_cases: Cases of the dataset; more than five findings of one kind are drawn together if they are notes, or
+        n_cases: Cases of the dataset; more than five findings of one kind are merged if they are notes, or
             concern at least half of the cases.
     """
     groups: dict[tuple[str, str, str], list[Finding]] = {}
     for finding in findings:
         kind = finding.fix if len(finding.cases) == 1 else f"{finding.fix} {finding.message}"
         groups.setdefault((finding.check, finding.severity, kind), []).append(finding)
-    found: list[Finding] = []
+    merged: list[Finding] = []
     for group in groups.values():
         if len(group) > _FEW and (2 * len(group) >= n_cases or group[0].severity == "note"):
             cases = tuple(case for finding in group for case in finding.cases)
             repairs = tuple(repair for finding in group for repair in finding.repairs)
             message = f"{len(group)} of {n_cases} cases, the first: {group[0].message}"
-            found.append(replace(group[0], cases=cases, message=message, repairs=repairs))
+            merged.append(replace(group[0], cases=cases, message=message, repairs=repairs))
         else:
-            found += group
-    return sorted(found, key=lambda f: (SEVERITIES.index(f.severity), f.check, f.cases))
+            merged += group
+    return sorted(merged, key=lambda f: (SEVERITIES.index(f.severity), f.check, f.cases))
 
 
 def wrong(findings: Sequence[Finding]) -> bool:

@@ -27,13 +27,13 @@ def write_fixed(dataset: Dataset, survey: Survey, findings: Sequence[Finding], t
     at the top of the folder are copied.
 
     Args:
-        dataset: The dataset, which has a folder of its own.
+        dataset: The dataset, which has a folder.
         survey: Its facts.
-        findings: What was found, with repairs.
+        findings: The findings, with repairs.
         target: Folder of the copy, which must be empty or absent.
 
     Raises:
-        InputError: The dataset has no folder, the target is not empty, or lies in the dataset.
+        InputError: The dataset has no folder, the target is not empty, or inside the dataset.
     """
     root = root_of(dataset)
     if root is None or not root.is_dir():
@@ -41,14 +41,14 @@ def write_fixed(dataset: Dataset, survey: Survey, findings: Sequence[Finding], t
     if target.exists() and any(target.iterdir()):
         raise InputError(f"{target}: the copy needs an empty folder; delete it, or choose another output=DIR")
     if target.resolve().is_relative_to(root.resolve()):
-        raise InputError(f"{target}: lies in the dataset itself; choose an output=DIR outside of {root}")
+        raise InputError(f"{target}: is inside the dataset; choose an output=DIR outside of {root}")
     lost = {case for f in findings if f.check in _LEFT_OUT for case in f.cases}
-    kept = [facts for facts in survey.cases if facts.id not in lost]
+    remaining = [facts for facts in survey.cases if facts.id not in lost]
     repairs: dict[Path, list[Repair]] = {}
     for finding in findings:
         for repair in finding.repairs:
             repairs.setdefault(repair.path, []).append(repair)
-    for path in _files(root, kept):
+    for path in _files(root, remaining):
         copy = target / path.relative_to(root)
         copy.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
@@ -60,12 +60,12 @@ def write_fixed(dataset: Dataset, survey: Survey, findings: Sequence[Finding], t
     return target
 
 
-def _files(root: Path, kept: Iterable[CaseFacts]) -> list[Path]:
+def _files(root: Path, remaining: Iterable[CaseFacts]) -> list[Path]:
     """Files of the cases, and those at the top of the folder that are no images."""
-    of_cases = {path for facts in kept for path in facts.case.files}
+    of_cases = {path for facts in remaining for path in facts.case.files}
     outside = [path for path in of_cases if not path.is_relative_to(root)]
     if outside:
-        raise InputError(f"{outside[0]}: lies outside of {root}, so fix=true can't copy it; move it there")
+        raise InputError(f"{outside[0]}: is outside of {root}, so fix=true can't copy it; move it there")
     others = [p for p in root.iterdir() if p.is_file() and p.suffix.lower() in (".json", ".csv", ".txt", ".md")]
     return sorted(of_cases | set(others))
 

@@ -1,4 +1,4 @@
-"""Headers: what is known of the files of a case before a cell is read."""
+"""Headers: facts of the files of a case before a cell is read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Forms:
     Attributes:
         sform_code: 0 if there is no sform.
         qform_code: 0 if there is no qform.
-        offset: Largest distance between the corners of the image by sform and by qform, in voxels; 0 where one lacks.
+        offset: Largest distance between the corners of the image by sform and by qform, in voxels; 0 if one is missing.
         zooms: Voxel sizes of the header (``pixdim``).
     """
 
@@ -44,7 +44,7 @@ class Header:
         role: What it is in its case.
         source: The opened file; None if it can't be opened, or holds shapes.
         error: Why it can't be opened; empty if it can.
-        forms: Of a NIfTI file.
+        forms: The transforms of a NIfTI file.
     """
 
     path: Path

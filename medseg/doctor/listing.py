@@ -15,12 +15,12 @@ def listed(dataset: Dataset) -> tuple[list[Case], list[Case], list[Finding]]:
     """Cases for training and validation, cases of the test set, and what could not be paired.
 
     Raises:
-        InputError: There is no case at all, for a reason that no file has by itself: a missing folder, a wrong pattern.
+        InputError: There is no case at all, and the reason is not a single file: a missing folder, a wrong pattern.
     """
-    cases, found = _part(dataset.cases)
+    cases, findings = _part(dataset.cases)
     tests, more = _part(dataset.test_cases)
-    if not cases and not tests and all(not finding.cases for finding in found + more):
-        raise InputError(found[0].message if found else "data: no case was found; check data.root")
+    if not cases and not tests and all(not finding.cases for finding in findings + more):
+        raise InputError(findings[0].message if findings else "data: no case was found; check data.root")
     doubles = sorted({c.id for c in cases} & {c.id for c in tests})
     if doubles:
         more.append(
@@ -29,26 +29,26 @@ def listed(dataset: Dataset) -> tuple[list[Case], list[Case], list[Finding]]:
                 "rename the files of the test set, or take the cases out of one of them",
             )
         )  # fmt: skip
-    return cases, tests, [*found, *more]
+    return cases, tests, [*findings, *more]
 
 
 def _part(cases: Callable[[], list[Case]]) -> tuple[list[Case], list[Finding]]:
     try:
         with refusals() as refused:
-            found = cases()
+            paired = cases()
     except InputError as error:
         return [], [*_orphans(refused), Finding("files", "error", (), str(error), "see the message")]
-    return found, _orphans(refused)
+    return paired, _orphans(refused)
 
 
 def _orphans(refused: Sequence[Refused]) -> list[Finding]:
     names = [name for one in refused for name in one.names]
-    found = []
+    findings = []
     for one in refused:
         for name in one.names:
             near = difflib.get_close_matches(name, [n for n in names if n not in one.names], n=1, cutoff=0.8)
             fix = f"rename its file to {near[0]}, if they belong together; else " if near else ""
-            found.append(
+            findings.append(
                 Finding(
                     "orphan",
                     "error",
@@ -57,4 +57,4 @@ def _orphans(refused: Sequence[Refused]) -> list[Finding]:
                     f"{fix}{one.way_out}; fix=true leaves it out",
                 )
             )
-    return found
+    return findings

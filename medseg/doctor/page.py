@@ -56,13 +56,13 @@ def write_page(path: Path, name: str, survey: Survey, findings: Sequence[Finding
     """Write the page, one file that needs no other.
 
     Args:
-        path: File to write; its folder is made.
-        name: Of the dataset.
+        path: File to write; its folder is created.
+        name: Name of the dataset.
         survey: The dataset.
-        findings: What was found, errors first.
+        findings: The findings, errors first.
     """
     worst = {case: f.severity for f in reversed(findings) for case in f.cases}
-    drawn = chosen(survey.cases, worst)
+    drawn = cases_to_draw(survey.cases, worst)
     sections = [
         ("Findings", _findings(findings)),
         ("Classes", _classes(survey)),
@@ -73,11 +73,11 @@ def write_page(path: Path, name: str, survey: Survey, findings: Sequence[Finding
     write_whole(path, page(f"Data check: {name}", body))
 
 
-def chosen(cases: Sequence[CaseFacts], worst: Mapping[str, Severity]) -> list[CaseFacts]:
+def cases_to_draw(cases: Sequence[CaseFacts], worst: Mapping[str, Severity]) -> list[CaseFacts]:
     """The cases that are drawn: those with errors, with warnings, then others evenly spaced; with a picture each."""
-    known = [facts for facts in cases if facts.thumbnail is not None]
-    marked = [f for severity in SEVERITIES[:2] for f in known if worst.get(f.id) == severity][:SHEETS]
-    others = [f for f in known if worst.get(f.id) not in SEVERITIES[:2]]
+    with_thumbnail = [facts for facts in cases if facts.thumbnail is not None]
+    marked = [f for severity in SEVERITIES[:2] for f in with_thumbnail if worst.get(f.id) == severity][:SHEETS]
+    others = [f for f in with_thumbnail if worst.get(f.id) not in SEVERITIES[:2]]
     room = min(len(others), SHEETS - len(marked))
     places: list[int] = np.linspace(0, len(others) - 1, room).round().astype(int).tolist() if room else []
     return marked + [others[i] for i in places]
@@ -111,7 +111,7 @@ def _classes(survey: Survey) -> str:
         ]
         for i, c in enumerate(survey.spec.labels.classes)
     ]  # fmt: skip
-    return table(("class", "value", "cells", "share", "cases"), rows)
+    return table(("class", "value", "cells", "fraction", "cases"), rows)
 
 
 def _key(spec: DataSpec) -> str:
@@ -124,16 +124,16 @@ def _key(spec: DataSpec) -> str:
 def _sheet(
     drawn: Sequence[CaseFacts], survey: Survey, findings: Sequence[Finding], worst: Mapping[str, Severity]
 ) -> str:
-    told: dict[str, list[str]] = {}
+    checks_of: dict[str, list[str]] = {}
     for finding in findings:
         for case in finding.cases:
-            told.setdefault(case, []).append(finding.check)
+            checks_of.setdefault(case, []).append(finding.check)
     figures = []
     for facts in drawn:
         picture = drawing(facts.thumbnail, survey.spec) if facts.thumbnail is not None else None
         if picture is None:
             continue
-        checks = escape(", ".join(dict.fromkeys(told.get(facts.id, ()))))
+        checks = escape(", ".join(dict.fromkeys(checks_of.get(facts.id, ()))))
         part = " (test set)" if facts.test else ""
         caption = f"{escape(facts.id)}{part}<small>{escape(_facts_line(facts))}</small>"
         caption += f"<small>{checks}</small>" if checks else ""
@@ -163,16 +163,16 @@ def _facts_line(facts: CaseFacts) -> str:
 def drawing(thumbnail: Thumbnail, spec: DataSpec) -> UInt8[np.ndarray, "h w 3"]:
     """A case as it is drawn: its image, and next to it the label on it; volumes are cut where most is labelled."""
     image, names = _one_date(thumbnail)
-    known = np.isfinite(image).all(axis=0)
+    valid = np.isfinite(image).all(axis=0)
     label = (
         np.full(thumbnail.grid.shape, -1, dtype=np.int64) if thumbnail.label is None else thumbnail.label.astype(int)
     )
     of_name = {c.name: c for c in spec.channels}
     channels = [of_name.get(name) or Named(name) for name in names]
     filled = np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0)
-    panels = Panels.of(filled, label, None, spec.labels, thumbnail.grid, channels=channels, valid=known)
+    panels = Panels.of(filled, label, None, spec.labels, thumbnail.grid, channels=channels, valid=valid)
     picture: Picture = pictures(panels, "")[0]
-    return picture.ground if thumbnail.label is None else picture.beside()
+    return picture.ground if thumbnail.label is None else picture.side_by_side()
 
 
 def _one_date(thumbnail: Thumbnail) -> tuple[np.ndarray, list[str]]:

@@ -36,17 +36,17 @@ _DAMAGE = (InputError, OSError, ValueError, EOFError)
 
 @dataclass(frozen=True)
 class CaseFacts:
-    """What is known of one case.
+    """Headers and contents of one case.
 
     Attributes:
         case: The case.
         test: Whether it belongs to the test set.
-        headers: Of its files, see ``headers_of``.
-        refusal: What a training would refuse when it opens the case; empty if nothing.
+        headers: Headers of its files, see ``headers_of``.
+        refusal: The error of a training that opens the case; empty if there is none.
         damage: What went wrong as cells were read, by file.
-        channels: Of its image; empty in the fast part, or where the image can't be read.
-        label: Of its label; None where there is none, or it was not read.
-        inside: Share of its validity mask that is not 0; None where it has none.
+        channels: Channels of its image; empty in the fast part, or where the image can't be read.
+        label: Contents of its label; None if there is none, or it was not read.
+        inside: Fraction of its validity mask that is not 0; None if it has none.
         thumbnail: To draw it; None if its image was not read.
     """
 
@@ -62,7 +62,7 @@ class CaseFacts:
 
     @property
     def id(self) -> str:
-        """Of the case."""
+        """Case identifier."""
         return self.case.id
 
     @property
@@ -77,14 +77,14 @@ class CaseFacts:
 
 @dataclass(frozen=True)
 class Survey:
-    """A dataset as it was found.
+    """All facts of a dataset.
 
     Attributes:
-        spec: What it declares.
+        spec: The declarations of the dataset.
         reading: How files are read.
         normalisation: Scheme of each channel.
         cases: Facts of every case, also of the test set.
-        labels_in: Where the label table is declared: ``data.labels``, or a file.
+        labels_in: The place of the label table: ``data.labels``, or a file.
         wishes: Settings that findings depend on: ``spacing`` (as ``plan.spacing``) and ``ram_gb``, the memory of the
             machine where it is not this one.
     """
@@ -135,8 +135,8 @@ def with_contents(facts: CaseFacts, spec: DataSpec, reading: ReadOptions, *, dra
     """The facts with those of the cells; every file is read once, what can't be read is noted.
 
     Args:
-        facts: Of the headers.
-        spec: What the dataset declares.
+        facts: Facts of the headers.
+        spec: The declarations of the dataset.
         reading: How files are read.
         drawn: Keep a thumbnail.
     """
@@ -178,14 +178,14 @@ def _channels(
         if not wanted:
             continue
         for box in boxes_of(source.grid):
-            cells, known = source.read_known(box, wanted)
+            cells, valid = source.read_known(box, wanted)
             if reading.nodata is not None:
                 tagged = np.asarray((cells != reading.nodata).any(axis=0))
-                known = tagged if known is None else known & tagged
+                valid = tagged if valid is None else valid & tagged
             for channel, values in zip(wanted, cells, strict=True):
-                tallies[number, channel].add(values, known)
+                tallies[number, channel].add(values, valid)
             if thumbnail is not None and source.grid.shape == thumbnail.grid.shape:
-                thumbnail.add_image(box, cells, [named[number, c] for c in wanted], known)
+                thumbnail.add_image(box, cells, [named[number, c] for c in wanted], valid)
     return tuple(tally.facts() for tally in tallies.values())
 
 
@@ -206,12 +206,12 @@ def _named_bands(
     names = list(reading.bands) or own[:each]
     if len(names) != each or set(wanted).isdisjoint(names):
         names = wanted if each == len(wanted) else [f"channel {n}" for n in range(each)]
-    found = {}
+    bands = {}
     for position, place in enumerate(places[: each * dates]):
         day, name = case.days[position // each] if case.days else None, names[position % each]
         if name in wanted or set(wanted).isdisjoint(names):
-            found[place] = name if day is None else f"{name} of {day if case.in_file else shown(day)}"
-    return found
+            bands[place] = name if day is None else f"{name} of {day if case.in_file else shown(day)}"
+    return bands
 
 
 def _label_source(facts: CaseFacts, spec: DataSpec, reading: ReadOptions) -> Source | None:
@@ -233,8 +233,8 @@ def _label_source(facts: CaseFacts, spec: DataSpec, reading: ReadOptions) -> Sou
 
 def declared_values(table: LabelTable) -> dict[int, int]:
     """Training index of each raw value that the table declares."""
-    known = {v: i for i, c in enumerate(table.classes) for v in c.values}
-    return known | dict.fromkeys(table.ignore_values, IGNORE)
+    indices = {v: i for i, c in enumerate(table.classes) for v in c.values}
+    return indices | dict.fromkeys(table.ignore_values, IGNORE)
 
 
 def _label(source: Source, table: LabelTable, thumbnail: ThumbnailTally | None) -> LabelFacts:
@@ -242,9 +242,9 @@ def _label(source: Source, table: LabelTable, thumbnail: ThumbnailTally | None) 
     tally = LabelTally(int(np.prod(source.grid.shape)), source.dtype.kind == "f")
     whole = np.full(source.grid.shape, IGNORE, dtype=np.int16) if countable(source.grid.shape) else None
     for box in boxes_of(source.grid):
-        cells, known = source.read_known(box, (0,))
+        cells, valid = source.read_known(box, (0,))
         raw = cells[0]
-        inside = np.ones(raw.shape, dtype=bool) if known is None else known | np.isin(raw, list(declared))
+        inside = np.ones(raw.shape, dtype=bool) if valid is None else valid | np.isin(raw, list(declared))
         tally.add(raw, inside)
         index = np.where(inside, _indexed(raw, declared), np.int16(IGNORE))
         if whole is not None:
@@ -258,10 +258,10 @@ def _indexed(raw: npt.NDArray[Any], declared: Mapping[int, int]) -> npt.NDArray[
     """Training indices, ``IGNORE`` for values that are not declared; floats are rounded."""
     if raw.dtype.kind == "f":
         raw = np.rint(np.nan_to_num(raw, nan=-32768.0, posinf=32767.0, neginf=-32768.0)).astype(np.int64)
-    found = np.full(raw.shape, IGNORE, dtype=np.int16)
+    index_map = np.full(raw.shape, IGNORE, dtype=np.int16)
     for value, index in declared.items():
-        found[raw == value] = index
-    return found
+        index_map[raw == value] = index
+    return index_map
 
 
 def _inside(facts: CaseFacts) -> float | None:
@@ -273,6 +273,6 @@ def _inside(facts: CaseFacts) -> float | None:
 
 
 def root_of(dataset: Dataset) -> Path | None:
-    """Folder of a dataset; None where it has none of its own."""
+    """Folder of a dataset; None if it has none."""
     root = getattr(dataset, "root", None)
     return None if root is None else Path(root)

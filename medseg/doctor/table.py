@@ -20,19 +20,19 @@ _LOG = logging.getLogger(__name__)
 
 _COLOURS = {"error": "bold red", "warning": "yellow", "note": "dim"}
 _ROWS = 60
-"""Rows that a terminal is given; the JSON has all."""
+"""Rows that are printed; the JSON has all."""
 
 
 def summary(findings: Sequence[Finding], n_cases: int) -> str:
-    """How much was found, in a line.
+    """The number of findings, in a line.
 
     Example:
         >>> summary([], 3)
         '3 cases: nothing found'
     """
     counts = Counter(finding.severity for finding in findings)
-    told = [f"{counts[s]} {s}{'' if counts[s] == 1 else 's'}" for s in SEVERITIES if counts[s]]
-    return f"{n_cases} cases: {', '.join(told) or 'nothing found'}"
+    parts = [f"{counts[s]} {s}{'' if counts[s] == 1 else 's'}" for s in SEVERITIES if counts[s]]
+    return f"{n_cases} cases: {', '.join(parts) or 'nothing found'}"
 
 
 def show_findings(findings: Sequence[Finding], n_cases: int) -> None:

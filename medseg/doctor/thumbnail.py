@@ -24,7 +24,7 @@ class Thumbnail:
 
     Attributes:
         image: Channels, NaN where there is no data.
-        names: Of the channels.
+        names: Names of the channels.
         label: Training index, or ``IGNORE``; None where there is no label on the image's cells.
         grid: Of both.
     """
@@ -39,7 +39,7 @@ class ThumbnailTally:
     """Gathers a thumbnail window by window.
 
     Args:
-        grid: Of the case.
+        grid: Grid of the case.
     """
 
     def __init__(self, grid: Grid) -> None:
@@ -51,7 +51,7 @@ class ThumbnailTally:
         self._label: npt.NDArray[np.int16] | None = None
 
     def add_image(
-        self, box: Box, cells: Num[np.ndarray, "c *s"], names: Sequence[str], known: Bool[np.ndarray, " *s"] | None
+        self, box: Box, cells: Num[np.ndarray, "c *s"], names: Sequence[str], valid: Bool[np.ndarray, " *s"] | None
     ) -> None:
         """Take the cells of a window that fall on the thumbnail, for the first channels."""
         target, source = self._places(box)
@@ -60,7 +60,7 @@ class ThumbnailTally:
                 continue
             into = self._image.setdefault(name, np.full(self._shape, np.nan, dtype=np.float32))
             taken = values[source].astype(np.float32)
-            into[target] = taken if known is None else np.where(known[source], taken, np.nan)
+            into[target] = taken if valid is None else np.where(valid[source], taken, np.nan)
 
     def add_label(self, box: Box, index: Int[np.ndarray, " *s"]) -> None:
         """Likewise for the label."""

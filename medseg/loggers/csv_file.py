@@ -1,4 +1,4 @@
-"""MetricsFile: ``metrics.csv`` of a run, which a resumed training goes on with."""
+"""MetricsFile: ``metrics.csv`` of a run; a resumed training continues it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from medseg.runtime.atomic import write_whole
 class MetricsFile(CSVLogger):
     """Lightning's CSV logger, but rows that are already there stay: Lightning deletes them.
 
-    Steps that were logged after the checkpoint that a training resumes from stand twice, once from
+    Steps after the checkpoint that a training resumes from are logged twice, once from
     before the interruption and once from after.
 
     Args:
@@ -31,20 +31,20 @@ class MetricsFile(CSVLogger):
 
     @property
     def experiment(self) -> Any:
-        """The writer, made when first asked for."""
+        """The writer, created at first use."""
         if self._experiment is None:
             path = Path(self.log_dir) / "metrics.csv"
-            aside = path.with_name(f".{path.name}.kept")  # here it survives a kill, too
+            aside = path.with_name(f".{path.name}.kept")  # a copy that survives a kill, too
             if path.is_file():
                 os.replace(path, aside)
             with warnings.catch_warnings():  # that the files of the run will be deleted
                 warnings.simplefilter("ignore")
                 writer = super().experiment
             if aside.is_file():
-                kept = aside.read_text(encoding="utf-8").rpartition("\n")[0]  # a kill may have cut the last row short
-                if kept:
-                    write_whole(path, f"{kept}\n")
-                    writer.metrics_keys = next(csv.reader(kept.splitlines()))
+                rows = aside.read_text(encoding="utf-8").rpartition("\n")[0]  # a kill may have cut the last row short
+                if rows:
+                    write_whole(path, f"{rows}\n")
+                    writer.metrics_keys = next(csv.reader(rows.splitlines()))
                 aside.unlink()
             writer._rewrite_with_new_header = partial(_rewrite, path)
         return super().experiment

@@ -21,8 +21,8 @@ class MlflowRun(MLFlowLogger, PictureLogger):
     """Lightning's logger, with pictures.
 
     Args:
-        tracking_uri: A server, or ``sqlite:///FILE``, whose folder is made and holds the pictures too. MLflow's old
-            form, folders of files, can't hold ``val/dice`` beside ``val/dice/<class>``.
+        tracking_uri: A server, or ``sqlite:///FILE``, whose folder is created and holds the pictures too. MLflow's old
+            file store can't hold both ``val/dice`` and ``val/dice/<class>``.
         settings: Of Lightning's logger, such as experiment_name, run_name and tags.
 
     Raises:
@@ -40,8 +40,8 @@ class MlflowRun(MLFlowLogger, PictureLogger):
 
     @rank_zero_only
     def log_pictures(self, pictures: Mapping[str, Sequence[Picture]], step: int) -> None:
-        """Each view as an image: what is seen, and beside it what lies below each mask."""
+        """Each view as an image: the picture, with and without each mask, side by side."""
         for key, views in pictures.items():
             for number, view in enumerate(views):
                 name = key if len(views) == 1 else f"{key}/{number}"
-                self.experiment.log_image(self.run_id, view.beside(), key=name, step=step)
+                self.experiment.log_image(self.run_id, view.side_by_side(), key=name, step=step)

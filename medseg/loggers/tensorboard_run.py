@@ -15,13 +15,13 @@ from medseg.viz.logged_images import Picture
 
 
 class TensorBoardRun(TensorBoardLogger, PictureLogger):
-    """Lightning's logger in ``<save_dir>/tensorboard``, with pictures, and settings beside the scores.
+    """Lightning's logger in ``<save_dir>/tensorboard``, with pictures, and settings next to the scores.
 
     A resumed training writes another file into the same folder, which TensorBoard joins by step.
 
     Args:
         save_dir: The run's folder.
-        metrics: Keys that stand next to the settings on the page of hyper-parameters; None takes what ``show`` names.
+        metrics: Keys of the scores on the page of hyper-parameters; None for that of ``show``.
 
     Raises:
         InputError: TensorBoard is not installed.
@@ -50,19 +50,19 @@ class TensorBoardRun(TensorBoardLogger, PictureLogger):
 
     @rank_zero_only
     def log_pictures(self, pictures: Mapping[str, Sequence[Picture]], step: int) -> None:
-        """Each view as an image: what is seen, and beside it what lies below each mask."""
+        """Each view as an image: the picture, with and without each mask, side by side."""
         for key, views in pictures.items():
             for number, view in enumerate(views):
                 tag = key if len(views) == 1 else f"{key}/{number}"
-                self.experiment.add_image(tag, view.beside(), global_step=step, dataformats="HWC")
+                self.experiment.add_image(tag, view.side_by_side(), global_step=step, dataformats="HWC")
 
 
 def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
     """Settings by key with dots; of what is no number, its text."""
-    found: dict[str, bool | int | float | str] = {}
+    flat: dict[str, bool | int | float | str] = {}
     for key, value in params.items():
         if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{key}.")
+            flat |= _flat(value, f"{prefix}{key}.")
         else:
-            found[f"{prefix}{key}"] = value if isinstance(value, (bool, int, float)) else str(value)
-    return found
+            flat[f"{prefix}{key}"] = value if isinstance(value, (bool, int, float)) else str(value)
+    return flat

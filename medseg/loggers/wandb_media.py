@@ -16,7 +16,7 @@ _CHART = "wandb/confusion_matrix/v1"
 def image(picture: Picture) -> wandb.Image:
     """The picture, each of its masks to be toggled class by class.
 
-    W&B colours classes by itself: its masks take names, and no colours.
+    W&B chooses the colours of classes: its masks have names only.
     """
     import wandb
 

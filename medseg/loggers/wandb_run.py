@@ -22,8 +22,8 @@ _STEP = "trainer/global_step"
 class WandbRun(WandbLogger, PictureLogger):
     """Lightning's logger, and tables, images with masks, artifacts, and one run for a training and its resumptions.
 
-    The id of the run is kept in ``<save_dir>/wandb/id.txt``: a training that is resumed in its folder goes on in the
-    same run, offline too, where every part has a folder of its own and ``wandb sync`` joins them by their id.
+    The id of the run is stored in ``<save_dir>/wandb/id.txt``: a training that is resumed in its folder continues the
+    same run. Offline, every part has its own folder, and ``wandb sync`` joins them by their id.
 
     Args:
         save_dir: The run's folder; W&B's files are in ``wandb`` there.
@@ -47,19 +47,19 @@ class WandbRun(WandbLogger, PictureLogger):
         self._folder = Path(save_dir) / "wandb"
         self._kept_id = self._folder / "id.txt"
         self.artifacts = tuple(artifacts)
-        given: dict[str, Any] = (
+        identity: dict[str, Any] = (
             {} if "WANDB_RUN_ID" in os.environ else {"id": self._known_id()}
         )  # an agent of a sweep gives ids
-        super().__init__(save_dir=save_dir, mode=mode, **given, **settings)
+        super().__init__(save_dir=save_dir, mode=mode, **identity, **settings)
         if self._wandb_init.get("anonymous") is None:  # Lightning hands it on, W&B warns that it has no effect
             self._wandb_init.pop("anonymous", None)
 
     @property
     def experiment(self) -> Any:
-        """The run, begun when first asked for.
+        """The run, started at first use.
 
         Raises:
-            InputError: W&B can't be reached, or refuses.
+            InputError: W&B can't be reached, or rejects the run.
         """
         began = self._experiment is not None
         import wandb
@@ -77,7 +77,7 @@ class WandbRun(WandbLogger, PictureLogger):
 
     @rank_zero_only
     def keep_best(self, metric: str, mode: str) -> None:
-        """Keep the best value of a metric in the run's summary beside the last one; of its classes too.
+        """Keep the best value of a metric in the run's summary in addition to the last one; of its classes too.
 
         Args:
             metric: Such as ``val/dice``.
@@ -88,7 +88,7 @@ class WandbRun(WandbLogger, PictureLogger):
 
     @rank_zero_only
     def log_pictures(self, pictures: Mapping[str, Sequence[Picture]], step: int) -> None:
-        """Images whose masks can be toggled, the views of a case beside each other."""
+        """Images whose masks can be toggled, the views of a case next to each other."""
         shown = {key: [wandb_media.image(view) for view in views] for key, views in pictures.items()}
         self._log({key: views if len(views) > 1 else views[0] for key, views in shown.items()}, step)
 
@@ -96,7 +96,7 @@ class WandbRun(WandbLogger, PictureLogger):
     def log_result(self, result: Mapping[str, Any], step: int, *, part: str) -> None:
         """Tables of cases and classes, and the confusion matrix, under ``<part>/``, such as ``test/``.
 
-        To be called last: pictures with masks send W&B's own part of the settings anew, without the charts in it.
+        To be called last: pictures with masks send W&B's own part of the settings again, without its charts.
         """
         tables = {f"{part}/cases": wandb_media.case_table(result), f"{part}/classes": wandb_media.class_table(result)}
         self._log({**tables, **wandb_media.confusion(result, part)}, step)
@@ -108,10 +108,10 @@ class WandbRun(WandbLogger, PictureLogger):
             wandb_artifacts.use_data(self.experiment, self._part(), manifest)
 
     @rank_zero_only
-    def log_files(self, run_dir: Path, facts: Mapping[str, Any], *, chosen: str) -> None:
+    def log_files(self, run_dir: Path, metadata: Mapping[str, Any], *, tested: str) -> None:
         """Checkpoints and report as the run's results; see ``wandb_artifacts.log_model``."""
         if "model" in self.artifacts:
-            wandb_artifacts.log_model(self.experiment, run_dir, self._part(), facts, chosen=chosen)
+            wandb_artifacts.log_model(self.experiment, run_dir, self._part(), metadata, tested=tested)
         if "report" in self.artifacts:
             wandb_artifacts.log_report(self.experiment, run_dir, self._part())
 
@@ -127,7 +127,7 @@ class WandbRun(WandbLogger, PictureLogger):
 
 
 def _require_account() -> None:
-    """Ask for the key of an account where nobody has given one, as ``wandb login`` does; refuse where nobody is there.
+    """Log in to W&B as ``wandb login`` does: ask for the key if there is none; fail if there is no terminal.
 
     Raises:
         InputError: No account, or a key that W&B does not take.
@@ -135,11 +135,13 @@ def _require_account() -> None:
     import wandb
 
     try:
-        known = wandb.login()
+        logged_in = wandb.login()
     except wandb.Error as error:
         raise InputError(
             f"logger.wandb.offline=false: {error} Set WANDB_API_KEY, or leave the run offline and send it later "
             "by wandb sync"
         ) from error
-    if not known:
-        raise InputError("logger.wandb.offline=false: no account was given; run wandb login, or leave the run offline")
+    if not logged_in:
+        raise InputError(
+            "logger.wandb.offline=false: no account is logged in; run wandb login, or leave the run offline"
+        )

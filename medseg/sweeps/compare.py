@@ -1,4 +1,4 @@
-"""The control: what one setting of a sweep brings beside another, in pairs of the same seed."""
+"""Comparison of the settings of a sweep, in pairs of runs with the same seed."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A run that was judged.
+class CompletedRun:
+    """A run with scores.
 
     Attributes:
-        folder: Where it stands.
+        folder: The run folder.
         settings: Its configuration, flat: key with dots to value.
         result: The content of its ``metrics.json``.
     """
@@ -44,12 +44,12 @@ class Ended:
 
     @property
     def seed(self) -> int:
-        """Of its training."""
+        """Random seed of the training."""
         return int(self.settings["seed"])
 
     @property
     def place(self) -> str:
-        """What it shares with a run of every other arm: its seed, and its fold; see ``_places``."""
+        """Fold and seed, by which runs of different arms are paired."""
         return f"fold {self.settings.get(_FOLD)}, seed {self.seed}"
 
     def score(self, metric: str) -> float:
@@ -66,33 +66,33 @@ class Ended:
         return {case: float(np.mean(v)) for case, v in values.items()}
 
 
-def read_runs(folder: Path) -> list[Ended]:
-    """The judged runs in a folder of a sweep, in the order of their jobs; jobs without ``metrics.json`` are left out.
+def read_runs(folder: Path) -> list[CompletedRun]:
+    """The completed runs in a folder of a sweep, in the order of their jobs; others have no ``metrics.json``.
 
     Raises:
         InputError: There are none.
     """
     jobs = [p.parent for p in folder.glob("*/metrics.json") if (p.parent / "config.yaml").is_file()]
     if not jobs:
-        raise InputError(f"{folder}: no judged runs (subfolders with metrics.json and config.yaml) to compare")
+        raise InputError(f"{folder}: no completed runs (subfolders with metrics.json and config.yaml) to compare")
     jobs.sort(key=lambda job: (not job.name.isdigit(), int(job.name) if job.name.isdigit() else 0, job.name))
-    return [_ended(job) for job in jobs]
+    return [_completed_run(job) for job in jobs]
 
 
-def _ended(job: Path) -> Ended:
+def _completed_run(job: Path) -> CompletedRun:
     try:
         settings = yaml.safe_load((job / "config.yaml").read_text(encoding="utf-8"))
         result = json.loads((job / "metrics.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(
-            f"{job}: config.yaml or metrics.json can't be read ({type(error).__name__}); judge it again"
+            f"{job}: config.yaml or metrics.json can't be read ({type(error).__name__}); run it again"
         ) from error
     if not isinstance(settings, dict) or not isinstance(result, dict) or "summary" not in result:
-        raise InputError(f"{job}: config.yaml or metrics.json is not what a training wrote; judge it again")
-    return Ended(job, dict(_flat(settings)), result)
+        raise InputError(f"{job}: config.yaml or metrics.json was not written by a training; run it again")
+    return CompletedRun(job, dict(_flat(settings)), result)
 
 
-def compare(runs: Sequence[Ended]) -> dict[str, Any]:
+def compare(runs: Sequence[CompletedRun]) -> dict[str, Any]:
     """Arms of a sweep and their differences from its first one, run by run of the same seed.
 
     Runs that differ in their seed alone form an arm. ``difference`` of an arm is the mean over seeds of its score
@@ -118,15 +118,17 @@ def compare(runs: Sequence[Ended]) -> dict[str, Any]:
     metric = primary_metric(runs[0].result)
     if metric is None or any(metric not in run.result["summary"] for run in runs):
         raise InputError(f"the runs have no metric in common; {runs[0].folder / 'metrics.json'} has {metric}")
-    keys = sorted({key for run in runs for key in run.settings})
-    varied = [k for k in keys if k.split(".")[0] not in _OF_THE_RUN and len({str(r.settings.get(k)) for r in runs}) > 1]
+    every = sorted({key for run in runs for key in run.settings})
+    varied = [
+        k for k in every if k.split(".")[0] not in _OF_THE_RUN and len({str(r.settings.get(k)) for r in runs}) > 1
+    ]
     folds = _FOLD in varied
     varied = [key for key in varied if key != _FOLD]
-    arms: dict[str, dict[str, Ended]] = {}
-    named = _told(runs, varied)
+    arms: dict[str, dict[str, CompletedRun]] = {}
+    keys = _naming_keys(runs, varied)
     place = _places(runs, folds=folds)
     for run in runs:
-        arms.setdefault(_name(run, named) or "all folds", {})[place[run.place]] = run
+        arms.setdefault(_name(run, keys) or "all folds", {})[place[run.place]] = run
     first, *others = arms
     if not others and not folds:
         raise InputError("the runs differ in their seed alone; sweep a setting as well, such as model.encoder.weights")
@@ -149,7 +151,7 @@ def compare(runs: Sequence[Ended]) -> dict[str, Any]:
     }
 
 
-def _places(runs: Sequence[Ended], *, folds: bool) -> dict[str, str]:
+def _places(runs: Sequence[CompletedRun], *, folds: bool) -> dict[str, str]:
     """Short keys of seeds, such as ``0``; of folds ``fold 0``, with the seed where seeds differ too."""
     several = len({run.seed for run in runs}) > 1
     if not folds:
@@ -176,7 +178,7 @@ def paired(differences: Sequence[float]) -> tuple[float, list[float] | None]:
 
 
 def _difference(
-    name: str, arm: Mapping[str, Ended], first: str, base: Mapping[str, Ended], metric: str
+    name: str, arm: Mapping[str, CompletedRun], first: str, base: Mapping[str, CompletedRun], metric: str
 ) -> dict[str, Any]:
     seeds = [seed for seed in arm if seed in base]
     if not seeds:
@@ -195,22 +197,22 @@ def _difference(
 
 def _over_cases(pairs: Sequence[tuple[Mapping[str, float], Mapping[str, float]]]) -> dict[str, Any] | None:
     """Of cases that every run of a fold has, each averaged over its pairs of runs; a case is of one fold."""
-    found: dict[str, list[float]] = {}
+    by_case: dict[str, list[float]] = {}
     for arm, base in pairs:
         for case in arm.keys() & base.keys():
-            found.setdefault(case, []).append(arm[case] - base[case])
-    most = max(map(len, found.values()), default=0)
-    cases = sorted(case for case, differences in found.items() if len(differences) == most)
+            by_case.setdefault(case, []).append(arm[case] - base[case])
+    most = max(map(len, by_case.values()), default=0)
+    cases = sorted(case for case, differences in by_case.items() if len(differences) == most)
     if len(cases) < 2:
         return None
-    values = np.array([np.mean(found[case]) for case in cases])
+    values = np.array([np.mean(by_case[case]) for case in cases])
     draws = np.random.default_rng(0).integers(0, len(cases), (_RESAMPLES, len(cases)))
     interval = np.percentile(values[draws].mean(axis=1), [2.5, 97.5]).tolist()
     return {"difference": float(values.mean()), "ci95": interval, "cases": len(cases)}
 
 
-def _told(runs: Sequence[Ended], varied: Sequence[str]) -> list[str]:
-    """Keys that name an arm: what a group's class is stands for its other settings, where that tells all arms apart."""
+def _naming_keys(runs: Sequence[CompletedRun], varied: Sequence[str]) -> list[str]:
+    """Keys that name the arms: the class of a group alone, if all arms differ in it; else its other settings too."""
     groups = [key.removesuffix("_target_") for key in varied if key.endswith("._target_")]
     plain = [key for key in varied if not key.rpartition(".")[2].startswith("_") or key.endswith("._target_")]
     brief = [key for key in plain if key.endswith("._target_") or not key.startswith(tuple(groups))]
@@ -218,17 +220,17 @@ def _told(runs: Sequence[Ended], varied: Sequence[str]) -> list[str]:
     return brief if len({_name(run, brief) for run in runs}) == len(apart) else plain or list(varied)
 
 
-def _name(run: Ended, told: Sequence[str]) -> str:
+def _name(run: CompletedRun, keys: Sequence[str]) -> str:
     """The arm of a run: its values of these keys; of a class its option, such as ``finetuning=lora``."""
     return ", ".join(
         f"{key.removesuffix('._target_')}={_option(run, key.removesuffix('_target_'))}"
         if key.endswith("._target_")
         else f"{key}={_short(run.settings.get(key))}"
-        for key in told
+        for key in keys
     )
 
 
-def _option(run: Ended, prefix: str) -> str:
+def _option(run: CompletedRun, prefix: str) -> str:
     part = {key.removeprefix(prefix): value for key, value in run.settings.items() if key.startswith(prefix)}
     return option_name(prefix.rstrip(".").replace(".", "/"), part)
 

@@ -1,7 +1,7 @@
-"""Sweep: trials that Optuna proposes, one run after the other, in a study that a killed sweep goes on with.
+"""Sweep: a search by Optuna, one trial at a time, that continues after a kill.
 
-Hydra's own plug-in (hydra-optuna-sweeper 1.3) holds Optuna below version 3, and its study goes on with new trials
-only; here the trial that was killed is resumed from its last checkpoint.
+Hydra's own plug-in (hydra-optuna-sweeper 1.3) needs Optuna below version 3, and its study continues with new
+trials only; here the trial that was killed is resumed from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
 from medseg.runtime.atomic import write_whole
 from medseg.runtime.console import show
-from medseg.sweeps.space import Dimension
+from medseg.sweeps.space import SearchDimension
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 Train = Callable[[Sequence[str], Callable[[int, float], None]], float]
-"""(overrides, told the step and score of each validation) -> score of the run."""
+"""(overrides, function that is called with step and score of each validation) -> score of the run."""
 
 
 class Sweep:
     """Settings of a sweep.
 
     Args:
-        folder: Of the study; trial n is the run folder ``<folder>/<n>``.
+        folder: Folder of the study; trial n is the run folder ``<folder>/<n>``.
         trials: How many, of all invocations together.
         startup: Of these, drawn at random before proposals begin, and before any is ended early.
         prune: End a trial whose score is below the median of earlier ones at the same step.
-        space: Name to what ``Dimension.parse`` reads; null drops one.
+        space: Name to what ``SearchDimension.parse`` reads; null drops one.
 
     Raises:
         InputError: An empty space, or settings out of range.
@@ -55,28 +55,28 @@ class Sweep:
         if trials < 1 or startup < 1:
             raise InputError(f"sweep.trials={trials} sweep.startup={startup}: expected 1 or more of each")
         self.folder, self.trials, self.startup, self.prune = Path(folder), trials, startup, prune
-        self.space = [Dimension.parse(name, stated) for name, stated in space.items() if stated is not None]
+        self.space = [SearchDimension.parse(name, stated) for name, stated in space.items() if stated is not None]
         if not self.space:
             raise InputError("sweep.space is empty; give an entry such as {key: optimizer.lr, low: 1e-4, high: 1e-2}")
 
     def search(self, overrides: Sequence[str], train: Train, *, key: str, mode: str, seed: int = 0) -> Path:
-        """Run the trials that the study lacks.
+        """Run the trials that are missing in the study.
 
-        The n-th proposal is a function of seed, n and the scores so far, whatever was interrupted.
+        The n-th proposal is a function of seed, n and the scores so far, with or without interruptions.
 
         Args:
-            overrides: That all trials share.
+            overrides: Overrides that all trials share.
             train: Runs one.
-            key: Of the score.
+            key: Logged key of the score.
             mode: ``max`` or ``min``, which is best.
-            seed: Of the proposals.
+            seed: Random seed of the proposals.
 
         Returns:
             ``best.yaml`` of the study.
 
         Raises:
-            InputError: Optuna is not there, another process is at work, the study is of another command, or
-                no trial came to its end.
+            InputError: Optuna is not installed, another process runs the study, the study is of another command, or
+                no trial was completed.
         """
         optuna = _optuna()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -93,16 +93,18 @@ class Sweep:
             return self._end(study, overrides, key)
 
     def check(self, overrides: Sequence[str]) -> None:
-        """Refuse, before the first trial, what can't be swept.
+        """Raise, before the first trial, if a key can't be swept.
 
         Raises:
-            InputError: Optuna is not there, a key is given as well, or the configuration does not take one.
+            InputError: Optuna is not installed, a key is also set on the command line, or does not exist.
         """
         _optuna()
-        given = {word.partition("=")[0].lstrip("+") for word in overrides}
+        overridden = {word.partition("=")[0].lstrip("+") for word in overrides}
         for dimension in self.space:
-            if dimension.key in given:
-                raise InputError(f"{dimension.key} is swept, and given as well; leave it out, or out of sweep.space")
+            if dimension.key in overridden:
+                raise InputError(
+                    f"{dimension.key} is swept, and set on the command line as well; leave out one of them"
+                )
             for example in dimension.examples():
                 compose("train", [*overrides, example])
 
@@ -128,33 +130,33 @@ class Sweep:
         return study
 
     def _run(self, study: Study, trial: Trial, overrides: Sequence[str], train: Train) -> None:
-        """Train one trial, and tell the study how it ended; one that is interrupted stays open."""
+        """Train one trial and store its result in the study; an interrupted one stays open."""
         optuna = _optuna()
         from torch import OutOfMemoryError
 
-        chosen = [dimension.propose(trial) for dimension in self.space]
+        proposal = [dimension.propose(trial) for dimension in self.space]
         run_dir = self.folder / str(trial.number)
         resumes = (run_dir / "checkpoints" / "last.ckpt").is_file()
-        own = [*chosen, f"run_dir={run_dir}", *(["ckpt_path=last"] if resumes else [])]
-        show(_LOG, f"Trial {trial.number} of {self.trials}{', resumed' if resumes else ''}: {' '.join(chosen)}")
-        known = set(study.trials[trial.number].intermediate_values)
+        own = [*proposal, f"run_dir={run_dir}", *(["ckpt_path=last"] if resumes else [])]
+        show(_LOG, f"Trial {trial.number} of {self.trials}{', resumed' if resumes else ''}: {' '.join(proposal)}")
+        reported = set(study.trials[trial.number].intermediate_values)
         began = time.monotonic()
 
-        def told(step: int, score: float) -> None:
-            if step not in known:
+        def on_score(step: int, score: float) -> None:
+            if step not in reported:
                 trial.report(score, step)
             if self.prune and trial.should_prune():
                 raise optuna.TrialPruned
 
         state, score = optuna.trial.TrialState, None
         try:
-            score, ended = train([*overrides, *own], told), state.COMPLETE
+            score, ended = train([*overrides, *own], on_score), state.COMPLETE
         except optuna.TrialPruned:
             ended = state.PRUNED
         except (InputError, OutOfMemoryError) as error:  # of these settings; others may do
             ended = state.FAIL
             show(_LOG, f"Trial {trial.number} failed: {' '.join(str(error).split())}")
-        except Exception:  # a defect, or the machine's; not tried again when the sweep goes on
+        except Exception:  # a defect, or the machine's; not tried again when the sweep is continued
             study.tell(trial, state=state.FAIL)
             raise
         trial.set_user_attr("seconds", round(time.monotonic() - began, 1))
@@ -191,7 +193,9 @@ class Sweep:
 
         ranked = self._ranked(study)
         if not ranked:
-            raise InputError(f"no trial of {self.folder} came to its end; see above why, and give another folder")
+            raise InputError(
+                f"no trial of {self.folder} was completed; see the reasons above, and choose another sweep.folder"
+            )
         table = Table("trial", key, *(d.key for d in self.space), box=None, padding=(0, 2, 0, 0))
         for t in ranked[:5]:
             shown = [t.params[d.key] for d in self.space]
@@ -228,6 +232,6 @@ def _locked(folder: Path) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise InputError(
-                f"sweep.folder={folder}: another process is at work on it; wait, or name another"
+                f"sweep.folder={folder}: another process runs this study; wait, or choose another folder"
             ) from None
         yield

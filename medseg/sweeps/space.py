@@ -1,4 +1,4 @@
-"""Space: what a sweep may choose from, key by key."""
+"""Search space: the values that a sweep may choose for each key."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from medseg.errors import InputError
 
 
 @runtime_checkable
-class Proposing(Protocol):
-    """What proposes values; an Optuna trial does."""
+class TrialLike(Protocol):
+    """The methods of an Optuna trial that propose values."""
 
     def suggest_float(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> float:
         """A number in [low, high]."""
@@ -29,12 +29,12 @@ class Proposing(Protocol):
 
 
 @dataclass(frozen=True)
-class Dimension:
+class SearchDimension:
     """The values that one key of the configuration may take.
 
     Attributes:
         key: Such as ``optimizer.lr``, or a group such as ``loss``.
-        choices: As they stand in an override; empty for a range.
+        choices: Values as written in an override; empty for a range.
         low: Least value of a range; a range of whole numbers if ``low`` and ``high`` are whole numbers.
         high: Largest value.
         log: Whether the logarithm is even over the range.
@@ -49,7 +49,7 @@ class Dimension:
     step: float | None = None
 
     @classmethod
-    def parse(cls, name: str, stated: Any) -> Dimension:
+    def parse(cls, name: str, stated: Any) -> SearchDimension:
         """Read ``{key: optimizer.lr, low: 1e-4, high: 1e-2, log: true}`` or ``{key: loss, choices: [ce, dice]}``.
 
         Raises:
@@ -61,22 +61,11 @@ class Dimension:
         unknown = sorted(set(stated) - {"key", "choices", "low", "high", "log", "step"})
         if unknown:
             raise InputError(f"{here}: {unknown[0]} is unknown, expected key, and choices or low, high, log, step")
-        if "choices" in stated:
-            found = stated["choices"]
-            if len(stated) != 2 or not isinstance(found, list) or len(found) < 2:
-                raise InputError(f"{here}: expected a list of two choices or more, and no range beside it")
-            return cls(stated["key"], tuple(written(value) for value in found))
-        bounds: list[Any] = [stated.get(field) for field in ("low", "high", "log", "step")]
-        low, high, log, step = bounds
-        if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (low, high)) or not low < high:
-            raise InputError(f"{here}: expected numbers low < high")
-        if log and (low <= 0 or step is not None):
-            raise InputError(f"{here}: on a logarithmic scale low must be above 0, and there is no step")
-        if step is not None and not (isinstance(step, (int, float)) and 0 < step <= high - low):
-            raise InputError(f"{here}: expected a step above 0 and within the range")
-        return cls(stated["key"], (), low, high, bool(log), step)
+        settings = dict(stated)
+        key = settings.pop("key")
+        return cls(key, _choices(settings, here)) if "choices" in settings else cls(key, **_range(settings, here))
 
-    def propose(self, trial: Proposing) -> str:
+    def propose(self, trial: TrialLike) -> str:
         """The override of this trial, such as ``optimizer.lr=0.001``."""
         if self.choices:
             return f"{self.key}={trial.suggest_categorical(self.key, self.choices)}"
@@ -89,6 +78,28 @@ class Dimension:
     def examples(self) -> list[str]:
         """Overrides that show whether the configuration takes the key: every choice, or the least value."""
         return [f"{self.key}={value}" for value in self.choices or (repr(self.low),)]
+
+
+def _choices(settings: Mapping[str, Any], here: str) -> tuple[str, ...]:
+    values = settings["choices"]
+    if len(settings) != 1 or not isinstance(values, list) or len(values) < 2:
+        raise InputError(f"{here}: expected a list of two choices or more, and no range")
+    return tuple(written(value) for value in values)
+
+
+def _range(settings: Mapping[str, Any], here: str) -> dict[str, Any]:
+    low, high, log, step = (settings.get(field) for field in ("low", "high", "log", "step"))
+    if not _is_number(low) or not _is_number(high) or not low < high:
+        raise InputError(f"{here}: expected numbers low < high")
+    if log and (low <= 0 or step is not None):
+        raise InputError(f"{here}: on a logarithmic scale low must be above 0, and there is no step")
+    if step is not None and not (_is_number(step) and 0 < step <= high - low):
+        raise InputError(f"{here}: expected a step above 0 and within the range")
+    return {"low": low, "high": high, "log": bool(log), "step": step}
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def written(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The trials of a search: each is a training of its own, and reports the score that chose its checkpoint."""
+"""The trials of a search: each is a training, and reports the score that selected its checkpoint."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from medseg.training.train import train
 
 
 def sweep(cfg: DictConfig, overrides: Sequence[str]) -> Path:
-    """Run the trials of ``cfg.sweep``, each a training of its own.
+    """Run the trials of ``cfg.sweep``, each of them a training.
 
     Args:
         cfg: As ``overrides`` compose it.
-        overrides: Of the command; what is swept comes on top.
+        overrides: Words of the command; the swept settings are added to them.
 
     Returns:
         ``best.yaml`` in the folder of the sweep.
@@ -33,32 +33,30 @@ def sweep(cfg: DictConfig, overrides: Sequence[str]) -> Path:
     from hydra.utils import get_class
 
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise InputError("sweep= is a sweep by itself; leave out -m, or leave out sweep=")
+        raise InputError("sweep= runs a sweep by itself; leave out -m, or leave out sweep=")
     for key in ("run_dir", "ckpt_path"):
         if any(word.partition("=")[0] == key for word in overrides):
-            raise InputError(
-                f"{key} is that of each trial; leave it out (sweep.folder is where a sweep lies and goes on)"
-            )
+            raise InputError(f"{key}: each trial has its own; leave it out (sweep.folder is the folder of the sweep)")
     if str(cfg.trainer.devices) not in ("1", "[0]") or cfg.trainer.get("strategy", "auto") != "auto":
         raise InputError(f"a sweep trains on one device at a time, got trainer.devices={cfg.trainer.devices}; choose 1")
     shared = [word for word in overrides if word.lstrip("+~").split("=")[0].split(".")[0] != "sweep"]
     settings: Any = OmegaConf.to_container(cfg.sweep, resolve=True)
-    made = get_class(settings.pop("_target_"))(**settings)
-    made.check(shared)
+    search = get_class(settings.pop("_target_"))(**settings)
+    search.check(shared)
     from medseg.factory.trainer import monitored
 
     key, mode = monitored(cfg, get_class(cfg.method._target_))
-    best: Path = made.search(shared, partial(_trial, key=key, mode=mode), key=key, mode=mode, seed=cfg.seed)
+    best: Path = search.search(shared, partial(_trial, key=key, mode=mode), key=key, mode=mode, seed=cfg.seed)
     return best
 
 
-def _trial(overrides: Sequence[str], tell: Callable[[int, float], None], *, key: str, mode: str) -> float:
-    """Train; the score by which the checkpoint was chosen, which is the last one with ``judged=last``."""
-    from medseg.callbacks.reports import Reports
+def _trial(overrides: Sequence[str], on_score: Callable[[int, float], None], *, key: str, mode: str) -> float:
+    """Train; the score that selected the checkpoint, or the last score with ``judged=last``."""
+    from medseg.callbacks.reports import ReportScore
 
     cfg = compose("train", [*overrides, "test=false"])
-    cfg.monitor = key  # whatever the trial changes, its score is that of the others
-    reports = Reports(key, tell)
+    cfg.monitor = key  # all trials are compared by the same score
+    reports = ReportScore(key, on_score)
     run_dir = train(cfg, [reports])
     if reports.interrupted:
         raise KeyboardInterrupt

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def keep_weights_report(run: Run, resumed: Path) -> None:
-    """Where the weights came from that a training began with, which its checkpoint tells when it is resumed."""
+    """Keep the report of the initial weights: a resumed training loads none, and takes it from the checkpoint."""
     from medseg import checkpoint
 
     report = checkpoint.read(resumed).metadata.provenance.get("weights")
@@ -43,7 +43,7 @@ def write_run_files(run: Run, run_dir: Path) -> None:
 
 
 def save_adapters(cfg: DictConfig, run: Run, run_dir: Path) -> None:
-    """Beside a frozen encoder: what the judged checkpoint learned, alone, in ``checkpoints/adapters.safetensors``."""
+    """If the encoder is frozen, write what was learned to ``checkpoints/adapters.safetensors``."""
     from medseg.finetuning import adapters
     from medseg.prediction import restore
 

@@ -25,10 +25,10 @@ def fit(run: Run, run_dir: Path, resumed: Path | None, overrides: Sequence[str])
     """Train until the budget is spent.
 
     Args:
-        run: What is trained.
-        run_dir: Its folder.
+        run: The parts of the training.
+        run_dir: The run folder.
         resumed: Checkpoint to continue from.
-        overrides: Of the command, for the one that continues it; empty in Python.
+        overrides: Words of the command, from which the command to continue with is made; empty in Python.
 
     Raises:
         InputError: The weights of the checkpoint do not fit the network.
@@ -65,9 +65,9 @@ def fit(run: Run, run_dir: Path, resumed: Path | None, overrides: Sequence[str])
 
 
 def _further(trainer: Trainer, run_dir: Path, overrides: Sequence[str]) -> str:
-    """How to go on, and from which step if that is another one."""
-    kept = [word for word in overrides if word.lstrip("+").partition("=")[0] not in ("ckpt_path", "run_dir")]
-    words = ["medseg-train", *(shlex.quote(word) for word in kept)] if overrides else ["the same settings with"]
+    """The command to continue with, and the step of its checkpoint if that is an earlier one."""
+    other = [word for word in overrides if word.lstrip("+").partition("=")[0] not in ("ckpt_path", "run_dir")]
+    words = ["medseg-train", *(shlex.quote(word) for word in other)] if overrides else ["the same settings with"]
     command = " ".join([*words, shlex.quote(f"run_dir={run_dir}"), "ckpt_path=last"])
     saved = next((c.saved_step for c in trainer.callbacks if isinstance(c, Resumable)), None)  # type: ignore[attr-defined]
     if saved is None:

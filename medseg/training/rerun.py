@@ -1,4 +1,4 @@
-"""Rerun: the configuration of an earlier run, and what came out differently when it was repeated."""
+"""Rerun: the configuration of an earlier run, and the differences between its results and those of the repetition."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def configuration(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     defaults.
 
     Args:
-        cfg: As the command composes it.
-        overrides: Of the command, such as ``rerun=runs/a`` and ``seed=1``.
+        cfg: The configuration that the command composes.
+        overrides: Words of the command, such as ``rerun=runs/a`` and ``seed=1``.
 
     Raises:
         InputError: No such run; a configuration that names other classes than medseg's own options do, unless their
-            module is in ``cfg.trust``; or an override that is no key of it, or a whole group.
+            module is in ``cfg.trust``; or an override of a group, or of a key that it does not have.
     """
     file = Path(str(cfg.rerun)) / "config.yaml"
     stored = _read(file)
@@ -39,8 +39,8 @@ def configuration(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
     repeated = OmegaConf.create({key: value for key, value in plain.items() if key not in stored} | stored)
     run_dir = Path("runs") / str(stored.get("name", "rerun")) / Path(str(cfg.run_dir)).name
-    given = {word.partition("=")[0] for word in overrides}
-    repeated.run_dir = str(cfg.run_dir) if "run_dir" in given else str(run_dir)
+    keys = {word.partition("=")[0] for word in overrides}
+    repeated.run_dir = str(cfg.run_dir) if "run_dir" in keys else str(run_dir)
     repeated.cache_dir, repeated.trust = cfg.cache_dir, cfg.trust
     repeated.rerun = repeated.ckpt_path = repeated.sweep = None
     OmegaConf.set_struct(repeated, True)
@@ -78,15 +78,15 @@ def check_targets(config: Mapping[str, Any], source: str, trust: Sequence[str] |
 
     Args:
         config: Plain values.
-        source: Where they are from, for messages.
-        trust: Modules of the user, whose classes it may name too.
+        source: Name of the file, for messages.
+        trust: Modules of the user, whose classes are allowed too.
 
     Raises:
-        InputError: Names the key, what it names, and the way to trust it.
+        InputError: A class or a setting that is not allowed; names the key and how to trust the class.
     """
     from medseg.factory import trust as trusting
 
-    trusted, known = trusting.names(trust), set(_own_targets())
+    trusted, own = trusting.names(trust), set(_own_targets())
     for key, node in trusting.nodes(dict(config), "config", source):
         if not isinstance(node, Mapping):
             continue
@@ -97,7 +97,7 @@ def check_targets(config: Mapping[str, Any], source: str, trust: Sequence[str] |
             )
         for word, target in _class_paths(node):
             below = any(target == name or str(target).startswith(f"{name}.") for name in trusted)
-            if target not in known and not below:
+            if target not in own and not below:
                 raise InputError(
                     f"{source}: {key}.{word}={str(target)[:200]}: medseg's own options name no such class; if it is "
                     f"your own, add trust=[{str(target).partition('.')[0][:60]}]"
@@ -105,7 +105,7 @@ def check_targets(config: Mapping[str, Any], source: str, trust: Sequence[str] |
 
 
 def _class_paths(node: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
-    """What a mapping would import, each with its key: ``_target_``, and metrics by their class paths."""
+    """Class paths that a mapping would import, each with its key: ``_target_``, and metrics by their class paths."""
     from medseg.metrics.registry import class_paths
 
     if node.get("_target_") is not None:
@@ -125,7 +125,7 @@ def _own_targets() -> Iterator[str]:
 
 
 def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every key with dots and its value, of mappings down to what is none."""
+    """Every key with dots and its value; a mapping is replaced by its keys, an empty one stays."""
     for key, value in node.items() if isinstance(node, Mapping) else ():
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{prefix}{key}.")
@@ -134,7 +134,7 @@ def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def differences(earlier: Path, now: Path) -> list[str]:
-    """Lines that say what differs between two runs: code, libraries, machine, data, weights; then scores.
+    """Lines that list the differences of two runs: code, libraries, machine, data, weights; then scores.
 
     Args:
         earlier: Folder of the run that was repeated.
@@ -168,10 +168,10 @@ def differences(earlier: Path, now: Path) -> list[str]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _short(value: Any) -> str:

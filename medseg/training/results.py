@@ -1,4 +1,4 @@
-"""The end of a training: its checkpoint scored on whole cases, and what the terminal shows of it."""
+"""The end of a training: its checkpoint is scored on whole cases, and the results are printed."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def score_checkpoint(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]
     from medseg.report.html import write_run_report
     from medseg.runtime.progress import watched
 
-    chosen = run_dir / "checkpoints" / f"{cfg.judged}.ckpt"
+    path = run_dir / "checkpoints" / f"{cfg.judged}.ckpt"
     device = run.trainer.strategy.root_device.type
-    predictor = restore.predictor(chosen, device=device, trust=trusted_names(cfg))
+    predictor = restore.predictor(path, device=device, trust=trusted_names(cfg))
     test = split.judged(cfg, run.dataset)
     cases, which = (test, split.TEST_SET) if test else (run.datamodule.cases["val"], f"validation fold {cfg.data.fold}")
     scores = instantiate(cfg.metric)(labels=run.dataset.spec.labels)
@@ -48,7 +48,7 @@ def score_checkpoint(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]
         cases,
         run.dataset.read,
         scores,
-        watch=lambda c: watched(c, f"judging {which}", so_far=scores.glance),
+        watch=lambda c: watched(c, f"evaluating {which}", so_far=scores.glance),
     )
     result = scores.result()
     result["policy"] |= {"cases": which, "checkpoint": cfg.judged, "step": str(predictor.step)}
@@ -59,12 +59,12 @@ def score_checkpoint(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]
 
 
 def print_results(run_dir: Path, spent: float, *, segments: bool) -> None:
-    """Score, time and memory of a training, and the command that comes next.
+    """Print score, time and memory of a training, and the next command.
 
     Args:
         run_dir: Folder of the run.
         spent: Seconds of training.
-        segments: Whether its network segments; False after pretraining.
+        segments: Whether the network segments; False after pretraining.
     """
     from medseg.runtime.progress import clock
 

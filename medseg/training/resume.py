@@ -1,4 +1,4 @@
-"""Resuming: what a command must share with the run that it continues, and what it may change."""
+"""Resuming: which settings a command must share with the run that it continues, and which it may change."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ _FREE = re.compile(
     r"data\.(steps|workers|root)|callbacks\.(previews|progress|reconstructions)|plan\.(file|memory_gb)|"
     r"trainer\.(max_steps|max_epochs|max_time|accelerator|devices|num_nodes|strategy|log_every_n_steps))(\..*)?"
 )
-"""Keys that say where and how long a training runs and who watches it."""
+"""Keys of paths, budgets, devices and loggers: they do not decide what is learned."""
 _LOADS_ALIKE = re.compile(
     r".*\.(weights|adapt|least_share|.*drop.*|.*checkpoint.*|rate|layer_decay|head_first|thaw|alpha)"
 )
-"""Keys of a network and its tuning that its weights load under all the same: what it began with, dropout, rates."""
+"""Keys of a network and its fine-tuning that do not change the shapes of its weights."""
 _SHOWN = 8
 
 
-def check(cfg: DictConfig, resumed: Path, *, tell: bool = True) -> None:
+def check(cfg: DictConfig, resumed: Path, *, warn: bool = True) -> None:
     """Compare a resolved configuration with that of the checkpoint which it resumes; no data is read.
 
     Args:
-        cfg: Of the command.
+        cfg: The configuration of the command, resolved.
         resumed: The checkpoint.
-        tell: Print a warning about settings that differ, and a note where the budget is spent already.
+        warn: Log a warning about settings that differ, and a note if the budget is spent already.
 
     Raises:
         InputError: The file is no checkpoint of medseg, or that of another network.
@@ -51,7 +51,7 @@ def check(cfg: DictConfig, resumed: Path, *, tell: bool = True) -> None:
             f"ckpt_path={resumed}: the run was trained with another network ({listed}); leave these settings as they "
             "were (config.yaml of the run has them), or train in another run_dir, with weights= to begin with these"
         )
-    if not tell:
+    if not warn:
         return
     if differing:
         listed = ", ".join(_changed(key, values) for key, values in list(differing.items())[:_SHOWN])
@@ -65,7 +65,7 @@ def check(cfg: DictConfig, resumed: Path, *, tell: bool = True) -> None:
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:
     """Keys, with dots, in which two configurations differ and that decide what is trained; the two values of each.
 
-    A missing key counts as null, and ``auto`` as whatever it was resolved to.
+    A missing key counts as null; ``auto`` equals any value.
 
     Example:
         >>> dict(differences({"run_dir": "a", "optimizer": {"lr": 0.1}}, {"run_dir": "b", "optimizer": {"lr": 1}}))
@@ -87,7 +87,7 @@ def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _leading(keys: list[str]) -> list[str]:
-    """Only the class where that differs, as its settings differ with it."""
+    """Only the keys of classes if there are any: the other settings of a class differ with it."""
     return [key for key in keys if key.endswith("_target_")] or keys
 
 

@@ -22,7 +22,7 @@ _LOG = logging.getLogger(__name__)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 LAST = Path("checkpoints") / "last.ckpt"
-"""Of a run folder: the checkpoint that ``ckpt_path=last`` resumes from."""
+"""Path in a run folder of the checkpoint that ``ckpt_path=last`` resumes from."""
 
 
 def command_overrides() -> list[str]:
@@ -74,12 +74,12 @@ def is_default(run_dir: Path, name: str, overrides: list[str]) -> bool:
         >>> is_default(Path("runs/ct/2026-01-31_12-00-00"), "ct", []), is_default(Path("runs/ct/first"), "ct", [])
         (True, False)
     """
-    given = any(word.lstrip("+").partition("=")[0] == "run_dir" for word in overrides)
-    return not given and run_dir.parent == Path("runs") / name and bool(_DATE.fullmatch(run_dir.name))
+    is_set = any(word.lstrip("+").partition("=")[0] == "run_dir" for word in overrides)
+    return not is_set and run_dir.parent == Path("runs") / name and bool(_DATE.fullmatch(run_dir.name))
 
 
 def newest(run_dir: Path, name: str) -> Path | None:
-    """Of the runs next to ``run_dir`` that have this name, the one that was written last; None if there is none."""
+    """The newest run of this name in the folder of ``run_dir``; None if there is none."""
     begun = [path.parent for path in run_dir.parent.glob("*/config.yaml") if _name_of(path) == name]
     return max(begun, key=_written, default=None)
 
@@ -95,13 +95,13 @@ def resumable(run_dir: Path) -> Path | None:
 
 
 def is_first() -> bool:
-    """Whether this is the first process of a training, or the only one, by the variables of whoever started it."""
+    """Whether this is the first or only process of a training, by the environment variables of the launcher."""
     return next((os.environ[name] for name in _RANKS if name in os.environ), "0") == "0"
 
 
 @contextmanager
 def owned(run_dir: Path, resumed: Path | None) -> Iterator[None]:
-    """Within, no other training writes into the folder; first, the drafts of killed ones are removed from it.
+    """Lock the folder for this training; drafts of killed trainings are removed from it first.
 
     Raises:
         InputError: Another process holds the folder, or has finished a checkpoint in it meanwhile.
@@ -121,7 +121,7 @@ def _name_of(config: Path) -> str | None:
     """The ``name`` in the configuration of a run, which is read as plain values; None if it has none."""
     try:
         stored: Any = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):  # whatever lies there is not a run of this name
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):  # it is not a run of this name
         return None
     return stored.get("name") if isinstance(stored, dict) else None
 

@@ -1,4 +1,4 @@
-"""Announcement: what a training is about to do, on one screen of 24 lines of 80 letters."""
+"""Summary: data, plan, network and budget of a training, on one screen of 24 lines of 80 characters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from medseg.runtime.console import WIDTH, show
 
 _LOG = logging.getLogger(__name__)
 
-_KEY = 10  # letters of the first column, with the space after it
+_KEY = 10  # characters of the first column, with the space after it
 _ROOM = WIDTH - _KEY
 
 
@@ -46,8 +46,8 @@ def listed(names: Sequence[str], *, lines: int = 2, width: int = _ROOM) -> str:
     joined = ", ".join(names)
     if len(textwrap.wrap(joined, width)) <= lines:
         return joined
-    for kept in range(len(names) - 2, 0, -1):
-        joined = ", ".join([*names[:kept], f"… {len(names) - 1 - kept} more …", names[-1]])
+    for n in range(len(names) - 2, 0, -1):
+        joined = ", ".join([*names[:n], f"… {len(names) - 1 - n} more …", names[-1]])
         if len(textwrap.wrap(joined, width)) <= lines:
             return joined
     return shortened(f"{names[0]}, … {len(names) - 2} more …, {names[-1]}", lines=lines, width=width)
@@ -57,10 +57,10 @@ def rows(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> Iterator
     """Name and text of each line, of two lines of text at most.
 
     Args:
-        cfg: Of the training, with its ``run_dir``.
-        run: What ``factory.run.assemble`` gave.
-        resumed: Checkpoint that the training goes on from, if any.
-        overrides: Of the command, for the one that resumes it; empty in Python.
+        cfg: The configuration of the training, with its ``run_dir``.
+        run: The result of ``factory.run.assemble``.
+        resumed: Checkpoint to continue from, if any.
+        overrides: Words of the command, from which the command to resume with is made; empty in Python.
     """
     spec, plan, trainer = run.dataset.spec, run.plan, run.trainer
     parts = run.datamodule.cases
@@ -100,31 +100,31 @@ def rows(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> Iterator
     if resumed is not None:
         yield "resumes", shortened(str(resumed))
     command = _resuming(overrides)
-    told = bool(overrides) and len(textwrap.wrap(f"after an interruption: {command}", _ROOM)) <= 2
-    yield "next", f"after an interruption: {command if told else 'the same command with ckpt_path=last'}"
+    fits = bool(overrides) and len(textwrap.wrap(f"after an interruption: {command}", _ROOM)) <= 2
+    yield "next", f"after an interruption: {command if fits else 'the same command with ckpt_path=last'}"
 
 
 def _rounded(reason: str) -> str:
-    """What a patch was rounded up from, by the plan's reason for it; empty if it was not.
+    """The size that the patch was rounded up from, by the reason in the plan; empty if it was not.
 
     Example:
         >>> _rounded("set by plan.patch, rounded up from [36, 50, 36] for pooling")
         ' (36 x 50 x 36 rounded up)'
     """
-    found = re.search(r"rounded up from \[([\d, ]+)\]", reason)
-    return f" ({found[1].replace(', ', ' x ')} rounded up)" if found else ""
+    match = re.search(r"rounded up from \[([\d, ]+)\]", reason)
+    return f" ({match[1].replace(', ', ' x ')} rounded up)" if match else ""
 
 
 def _valued(labels: LabelTable) -> Iterator[str]:
-    """Values as they stand in the files, and what they mean."""
+    """Values in the files with the names of their classes."""
     for kind in labels.classes:
         yield f"{'+'.join(map(str, kind.values))}={kind.name}"
     if labels.ignore_values:
         yield f"{'+'.join(map(str, labels.ignore_values))}=ignored"
 
 
-def announce(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> None:
-    """Print it; in colours on a terminal only."""
+def print_summary(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> None:
+    """Print the summary; in colours on a terminal only."""
     table = Table(show_header=False, box=None, padding=(0, 1, 0, 0))
     table.add_column(style="bold cyan", no_wrap=True, width=_KEY - 1)
     table.add_column(overflow="fold", max_width=_ROOM)
@@ -136,8 +136,8 @@ def announce(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> None
 
 
 def _resuming(overrides: Sequence[str]) -> str:
-    kept = [word for word in overrides if not word.startswith("ckpt_path=")]
-    return " ".join(["medseg-train", *(shlex.quote(word) for word in kept), "ckpt_path=last"])
+    other = [word for word in overrides if not word.startswith("ckpt_path=")]
+    return " ".join(["medseg-train", *(shlex.quote(word) for word in other), "ckpt_path=last"])
 
 
 def _millions(count: int) -> str:

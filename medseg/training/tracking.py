@@ -1,4 +1,4 @@
-"""What loggers are told of a training: what it is called, the data it used, its scores, its files."""
+"""Tracking: the name, the data, the scores and the files of a training, as the loggers get them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LONGEST_TAG = 64  # that W&B takes
 
 @dataclass(frozen=True)
 class Description:
-    """What a run is called.
+    """Name, group and tags of a run.
 
     Attributes:
         name: Experiment, what a sweep set, seed.
@@ -46,17 +46,17 @@ class Description:
 
 
 def describe(cfg: DictConfig, overrides: Sequence[str] = (), command: Sequence[str] = ()) -> Description:
-    """What a run of this configuration is called.
+    """Name, group and tags of a run of this configuration.
 
     Args:
         cfg: The configuration, composed.
         overrides: ``key=value`` of a job of a sweep; empty for a run on its own.
-        command: The words that the sweep was started with, if known: then only what they vary enters the name.
+        command: The words that started the sweep, if known: then only the keys that they vary enter the name.
 
     Example:
         >>> from medseg.hydra_app.compose import compose
-        >>> told = describe(compose("train", ["seed=3", "finetuning=lora"]), ["finetuning=lora", "seed=3"])
-        >>> told.name, told.group
+        >>> run = describe(compose("train", ["seed=3", "finetuning=lora"]), ["finetuning=lora", "seed=3"])
+        >>> run.name, run.group
         ('phantom_volumes finetuning=lora seed=3', 'phantom_volumes finetuning=lora')
     """
     swept = dict(override.lstrip("+~").partition("=")[::2] for override in overrides)
@@ -66,7 +66,7 @@ def describe(cfg: DictConfig, overrides: Sequence[str] = (), command: Sequence[s
     from medseg.factory.instantiate import instantiate
 
     method: type[Method] = instantiate(cfg.method, _partial_=True).func
-    tags = [str(cfg.name), str(cfg.data.name), *_facts(cfg), *(["sweep"] if swept else [])]
+    tags = [str(cfg.name), str(cfg.data.name), *_option_tags(cfg), *(["sweep"] if swept else [])]
     return Description(
         name=f"{group} seed={cfg.seed}",
         group=group,
@@ -75,26 +75,26 @@ def describe(cfg: DictConfig, overrides: Sequence[str] = (), command: Sequence[s
     )
 
 
-def settle(cfg: DictConfig) -> None:
-    """Tell the loggers of a configuration what the run is called, where the user did not say; in place."""
+def configure_loggers(cfg: DictConfig) -> None:
+    """Fill in name, group and tags of the loggers of a configuration where the user did not set them; in place."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
     within = HydraConfig.get() if HydraConfig.initialized() else None
     swept = "WANDB_SWEEP_ID" in os.environ or (within is not None and within.mode == RunMode.MULTIRUN)
-    told = describe(cfg, list(within.overrides.task) if within and swept else (), sys.argv[1:])
+    run = describe(cfg, list(within.overrides.task) if within and swept else (), sys.argv[1:])
     for entry in cfg.logger.values():
         if not OmegaConf.is_dict(entry):
             continue
-        plain = {"name": told.name, "run_name": told.name, "group": told.group, "job_type": told.job_type}
-        for key, value in plain.items():
+        defaults = {"name": run.name, "run_name": run.name, "group": run.group, "job_type": run.job_type}
+        for key, value in defaults.items():
             if key in entry and entry[key] is None:
                 entry[key] = value
         if OmegaConf.is_list(entry.get("tags")):
-            entry.tags = list(dict.fromkeys([*entry.tags, *told.tags]))
+            entry.tags = list(dict.fromkeys([*entry.tags, *run.tags]))
         elif OmegaConf.is_dict(entry.get("tags")):
-            facts = {"group": told.group, "job_type": told.job_type, "facts": ", ".join(told.tags)}
-            entry.tags = {**facts, **entry.tags}
+            tags = {"group": run.group, "job_type": run.job_type, "facts": ", ".join(run.tags)}
+            entry.tags = {**tags, **entry.tags}
 
 
 @contextmanager
@@ -110,13 +110,13 @@ def tracked() -> Iterator[None]:
 
 
 def begin(run: Run) -> None:
-    """Log all settings, what was planned and found, and the data."""
+    """Log all settings, the plan, the number of parameters and cases, and the data."""
     from medseg.loggers.tensorboard_run import TensorBoardRun
     from medseg.loggers.wandb_run import WandbRun
 
     metadata = run.method.metadata
     parts = run.datamodule.cases
-    found = {
+    extra = {
         "options": options(metadata.config),
         "parameters": sum(p.numel() for p in run.method.parameters()),
         "planned": {key: value for key, value in metadata.plan.to_dict().items() if key != "reasons"},
@@ -126,7 +126,7 @@ def begin(run: Run) -> None:
     for logger in run.trainer.loggers:
         if isinstance(logger, TensorBoardRun):
             logger.show(run.monitor[0])
-        logger.log_hyperparams({**metadata.config, **found})
+        logger.log_hyperparams({**metadata.config, **extra})
         if isinstance(logger, WandbRun):
             logger.keep_best(*run.monitor)
             logger.log_data(manifest(run))
@@ -135,7 +135,7 @@ def begin(run: Run) -> None:
 def manifest(run: Run) -> dict[str, Any]:
     """The cases of a run by part, each with a digest of the bytes of its files, and a digest of all.
 
-    Where the files lie does not matter.
+    The paths of the files do not matter.
     """
     from medseg.data.store.content_hash import Digests, content_key
 
@@ -181,14 +181,14 @@ def end(cfg: DictConfig, run: Run, run_dir: Path, result: Mapping[str, Any] | No
         cfg: The configuration.
         run: The training.
         run_dir: Its folder.
-        result: The content of ``metrics.json``; None if nothing was judged.
+        result: The content of ``metrics.json``; None if nothing was scored.
     """
     from medseg.loggers.wandb_run import WandbRun
 
-    facts = {"network": network_name(cfg.model), "steps": run.trainer.global_step, "data": run.dataset.name}
+    metadata = {"network": network_name(cfg.model), "steps": run.trainer.global_step, "data": run.dataset.name}
     for logger in run.trainer.loggers:
         if isinstance(logger, WandbRun):
-            logger.log_files(run_dir, facts | dict(_final(result or {})), chosen=cfg.judged)
+            logger.log_files(run_dir, metadata | dict(_final(result or {})), tested=cfg.judged)
 
 
 def part_of(result: Mapping[str, Any]) -> str:
@@ -227,13 +227,13 @@ def _views(run: Run, shown: Sequence[tuple[Sample, np.ndarray]], part: str) -> d
     return views
 
 
-def _facts(cfg: DictConfig) -> Iterator[str]:
-    """Options of the parts that make a training what it is."""
+def _option_tags(cfg: DictConfig) -> Iterator[str]:
+    """Options of the network, and of method and fine-tuning unless they are the default."""
     yield _within(network_name(cfg.model), _LONGEST_TAG)
-    chosen = options(cfg)
+    option = options(cfg)
     for group, default in (("method", "supervised"), ("finetuning", "full")):
-        if chosen.get(group, default) != default:
-            yield chosen[group]
+        if option.get(group, default) != default:
+            yield option[group]
 
 
 def options(cfg: Mapping[str, Any] | DictConfig) -> dict[str, str]:
@@ -247,7 +247,7 @@ def options(cfg: Mapping[str, Any] | DictConfig) -> dict[str, str]:
 
 
 def _varied(command: Sequence[str]) -> set[str]:
-    """Keys that a command line gives several values."""
+    """Keys that a command line gives several values, as a sweep does."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import OverrideParseException
 

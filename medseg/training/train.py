@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 
-def train(cfg: DictConfig, watched_by: Sequence[Callback] = ()) -> Path:
+def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
     """Train as configured.
 
     Args:
         cfg: ``conf/train.yaml``, composed.
-        watched_by: Callbacks besides those of the configuration.
+        callbacks: Further callbacks, in addition to those of the configuration.
 
     Returns:
         The run folder.
@@ -35,9 +35,9 @@ def train(cfg: DictConfig, watched_by: Sequence[Callback] = ()) -> Path:
         InputError: Anything in the configuration or the data that the user can fix.
     """
     run_dir, resumed = run_folder(cfg)
-    cfg.run_dir = str(run_dir)  # before other keys take it over
+    cfg.run_dir = str(run_dir)  # before other keys are resolved from it
     if resumed is None:
-        cfg.ckpt_path = None  # so that weights to begin with are loaded
+        cfg.ckpt_path = None  # so that initial weights are loaded
     leave_out_labels(cfg)
     OmegaConf.resolve(cfg)
     if cfg.get("sweep") is not None:
@@ -45,11 +45,11 @@ def train(cfg: DictConfig, watched_by: Sequence[Callback] = ()) -> Path:
     if cfg.judged not in ("best", "last"):
         raise InputError(f"judged={cfg.judged}: choose best or last")
     with owned(run_dir, resumed):
-        return _train(cfg, run_dir, resumed, watched_by)
+        return _train(cfg, run_dir, resumed, callbacks)
 
 
-def _train(cfg: DictConfig, run_dir: Path, resumed: Path | None, watched_by: Sequence[Callback]) -> Path:
-    """Train in a folder that is this training's alone."""
+def _train(cfg: DictConfig, run_dir: Path, resumed: Path | None, callbacks: Sequence[Callback]) -> Path:
+    """Train, while no other training writes into the folder."""
     from medseg.factory.online import online
     from medseg.runtime import verbosity
 
@@ -61,17 +61,17 @@ def _train(cfg: DictConfig, run_dir: Path, resumed: Path | None, watched_by: Seq
     from medseg.training import artifacts, results, resume, summary
     from medseg.training.fit import fit
 
-    tracking.settle(cfg)
+    tracking.configure_loggers(cfg)
     if resumed and distributed.handed() is None:
-        resume.check(cfg, resumed, tell=is_first())
+        resume.check(cfg, resumed, warn=is_first())
     run = assemble(cfg, run_dir)
-    run.trainer.callbacks.extend(watched_by)  # type: ignore[attr-defined]
+    run.trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
     run_dir = distributed.agreed(run.trainer, run_dir)
     cfg.run_dir = str(run_dir)
     if resumed:
         artifacts.keep_weights_report(run, resumed)
     if run.trainer.is_global_zero:
-        summary.announce(cfg, run, resumed, command_overrides())
+        summary.print_summary(cfg, run, resumed, command_overrides())
     with distributed.first_alone(run.trainer):
         run.datamodule.prepare_data()
     segments = run.method.metadata.segments
@@ -79,8 +79,8 @@ def _train(cfg: DictConfig, run_dir: Path, resumed: Path | None, watched_by: Seq
         if run.trainer.is_global_zero:
             parts = run.datamodule.cases
             test = split.judged(cfg, run.dataset) if cfg.test and segments else []
-            known = Digests(run.datamodule.store / "digests.json").memory
-            for line in split.leakage(parts["train"], parts["val"], run.dataset, test=test, digests=known):
+            hashes = Digests(run.datamodule.store / "digests.json").memory
+            for line in split.leakage(parts["train"], parts["val"], run.dataset, test=test, digests=hashes):
                 _LOG.warning("%s", line)
             artifacts.write_run_files(run, run_dir)
         began = time.monotonic()

@@ -40,8 +40,8 @@ class Picture:
         """Class names."""
         return {index: name for index, (name, _) in self.classes.items()}
 
-    def beside(self) -> UInt8[np.ndarray, "h w2 3"]:
-        """The ground, and beside it the ground below each mask, for trackers that can't toggle masks."""
+    def side_by_side(self) -> UInt8[np.ndarray, "h w2 3"]:
+        """The ground, and next to it the ground below each mask, for trackers that can't toggle masks."""
         gap = np.full((len(self.ground), _GAP, 3), 255, dtype=np.uint8)
         parts = [self.ground, *(self._below(mask) for mask in self.masks.values())]
         return np.concatenate([piece for part in parts for piece in (part, gap)][:-1], axis=1)

@@ -13,7 +13,7 @@ def test_windows_add_up_to_the_whole(values: list[float], windows: int) -> None:
     for part in np.array_split(cells, windows):
         parts.add(part, None)
     one, other = whole.facts(), parts.facts()
-    assert (one.known, one.minimum, one.maximum) == (cells.size, cells.min(), cells.max())
+    assert (one.n_valid, one.minimum, one.maximum) == (cells.size, cells.min(), cells.max())
     assert (one.at_minimum, one.at_maximum) == ((cells == cells.min()).sum(), (cells == cells.max()).sum())
     assert (one.minimum, one.at_minimum, one.digest) == (other.minimum, other.at_minimum, other.digest)
     assert np.isclose(one.total, other.total)
@@ -23,7 +23,7 @@ def test_cells_without_data_and_nan_do_not_count() -> None:
     tally = ChannelTally("T1", 4)
     tally.add(np.array([1, 2, np.nan, 9], dtype=np.float32), np.array([True, True, True, False]))
     facts = tally.facts()
-    assert (facts.known, facts.nonfinite, facts.maximum, facts.total) == (2, 1, 2, 3)
+    assert (facts.n_valid, facts.nonfinite, facts.maximum, facts.total) == (2, 1, 2, 3)
 
 
 def test_label_values_are_counted_by_value() -> None:

@@ -84,5 +84,5 @@ def test_copy_is_refused_where_something_lies(volume_root: Path, tmp_path: Path)
     shutil.copytree(volume_root, tmp_path / "there")
     with pytest.raises(InputError, match="the copy needs an empty folder"):
         write_fixed(source, survey, findings, tmp_path / "there")
-    with pytest.raises(InputError, match="lies in the dataset itself"):
+    with pytest.raises(InputError, match="is inside the dataset"):
         write_fixed(source, survey, findings, volume_root / "fixed")

@@ -5,7 +5,7 @@ import numpy as np
 
 from medseg.data.datasets.nnunet import NnunetDataset
 from medseg.doctor import examine
-from medseg.doctor.page import SHEETS, chosen, drawing, write_page
+from medseg.doctor.page import SHEETS, cases_to_draw, drawing, write_page
 from tests.doctor.sets import relabel, scenes
 
 
@@ -22,7 +22,7 @@ def test_page_draws_every_case_and_escapes_names(volume_root: Path, tmp_path: Pa
 
 def test_cases_with_findings_are_drawn_first(volume_root: Path) -> None:
     survey, _ = examine(NnunetDataset(volume_root))
-    drawn = chosen(survey.cases * 50, {"c3": "warning", "c5": "error"})
+    drawn = cases_to_draw(survey.cases * 50, {"c3": "warning", "c5": "error"})
     assert [f.id for f in drawn[:51]] == ["c5"] * 50 + ["c3"]
     assert len(drawn) == SHEETS
 

@@ -35,7 +35,7 @@ def test_scalars_settings_and_pictures_are_there(tmp_path: Path) -> None:
     assert read.Tags()["images"] == ["val/previews/c0", "test/pictures/c1/0", "test/pictures/c1/1"]
     (shown,) = read.Images("val/previews/c0")
     with Image.open(io.BytesIO(shown.encoded_image_string)) as stored:
-        np.testing.assert_array_equal(np.array(stored), picture.beside())
+        np.testing.assert_array_equal(np.array(stored), picture.side_by_side())
     content = HParamsPluginData.FromString(read.SummaryMetadata("_hparams_/session_start_info").plugin_data.content)
     told = dict(content.session_start_info.hparams.items())
     assert told["seed"].number_value == 3

@@ -13,10 +13,10 @@ from scipy import stats
 from medseg.cli.train import main
 from medseg.errors import InputError
 from medseg.report.comparison import lines, write_comparison
-from medseg.sweeps.compare import Ended, compare, paired, read_runs
+from medseg.sweeps.compare import CompletedRun, compare, paired, read_runs
 
 
-def ended(weights: str | None, seed: int, scores: dict[str, float], fold: int = 0) -> Ended:
+def ended(weights: str | None, seed: int, scores: dict[str, float], fold: int = 0) -> CompletedRun:
     rows = [{"case": case, "class": "lesion", "dice": score} for case, score in scores.items()]
     mean = float(np.mean(list(scores.values())))
     result = {
@@ -25,7 +25,7 @@ def ended(weights: str | None, seed: int, scores: dict[str, float], fold: int = 
         "cases": rows,
     }
     settings = {"model.encoder.weights": weights, "seed": seed, "data.fold": fold, "run_dir": f"{weights}{seed}"}
-    return Ended(Path("runs"), settings, result)
+    return CompletedRun(Path("runs"), settings, result)
 
 
 SWEEP = [
@@ -93,10 +93,12 @@ def test_interval_is_that_of_a_paired_t_test() -> None:
 
 
 def test_arms_of_other_classes_are_told_apart_by_them() -> None:
-    def tuned(name: str, **settings: object) -> Ended:
+    def tuned(name: str, **settings: object) -> CompletedRun:
         run = ended(None, 0, {"a": 0.5, "b": 0.7})
         own = {f"finetuning.{key}": value for key, value in settings.items()}
-        return Ended(run.folder, {"seed": 0, "finetuning._target_": f"medseg.finetuning.{name}", **own}, run.result)
+        return CompletedRun(
+            run.folder, {"seed": 0, "finetuning._target_": f"medseg.finetuning.{name}", **own}, run.result
+        )
 
     arms = compare(
         [tuned("full.Full"), tuned("frozen.Frozen", _convert_="all"), tuned("lora.Lora", _convert_="all", rank=8)]
@@ -123,7 +125,7 @@ def test_only_common_seeds_enter() -> None:
         ([SWEEP[0], SWEEP[3]], "share no seed"),
     ],
 )
-def test_what_cannot_be_compared_is_said(runs: list[Ended], told: str) -> None:
+def test_what_cannot_be_compared_is_said(runs: list[CompletedRun], told: str) -> None:
     with pytest.raises(InputError, match=told):
         compare(runs)
 
@@ -137,7 +139,7 @@ def test_runs_are_read_in_the_order_of_their_jobs(tmp_path: Path) -> None:
         (folder / "metrics.json").write_text(json.dumps(run.result))
     (tmp_path / "12").mkdir()  # stopped before it was judged
     assert [run.seed for run in read_runs(tmp_path)] == list(range(12))
-    with pytest.raises(InputError, match="no judged runs"):
+    with pytest.raises(InputError, match="no completed runs"):
         read_runs(tmp_path / "12")
 
 

@@ -106,7 +106,7 @@ def test_trial_that_cannot_be_trained_is_told_and_the_next_one_comes(
     search(sweep(tmp_path, trials=3), Trainings(failing=[1]))
     assert [row["state"] for row in table(tmp_path)] == ["complete", "fail", "complete"]
     assert "Trial 1 failed: no such patch" in capsys.readouterr().out
-    with pytest.raises(InputError, match=r"no trial of .* came to its end"):
+    with pytest.raises(InputError, match=r"no trial of .* was completed"):
         search(sweep(tmp_path / "none", trials=2), Trainings(failing=[0, 1]))
 
 
@@ -120,7 +120,7 @@ def test_study_of_another_command_is_not_gone_on_with(tmp_path: Path) -> None:
 
 def test_two_processes_do_not_share_a_study(tmp_path: Path) -> None:
     def meanwhile(overrides: Sequence[str], tell: Tell) -> float:
-        with pytest.raises(InputError, match=r"another process is at work on it"):
+        with pytest.raises(InputError, match=r"another process runs this study"):
             search(sweep(tmp_path), Trainings())
         return 1.0
 
@@ -142,9 +142,9 @@ def test_what_does_not_go_together_with_a_sweep_is_told(tmp_path: Path, monkeypa
             trials.sweep(compose("train", words), words)
         return str(caught.value)
 
-    assert "run_dir is that of each trial" in refused("run_dir=x")
+    assert "run_dir: each trial has its own" in refused("run_dir=x")
     assert "one device at a time, got trainer.devices=2" in refused("trainer.devices=2")
-    assert "optimizer.lr is swept, and given as well" in refused("optimizer.lr=1")
+    assert "optimizer.lr is swept, and set on the command line as well" in refused("optimizer.lr=1")
     assert "sweep.space is empty" in refused("sweep.space.lr=null")
     assert "optimizer.rate is no key" in refused("sweep.space.lr.key=optimizer.rate")
     with pytest.raises(InputError, match=r"leave it out to train once"):

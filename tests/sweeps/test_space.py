@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from medseg.errors import InputError
-from medseg.sweeps.space import Dimension
+from medseg.sweeps.space import SearchDimension
 
 
 class Lowest:
@@ -45,7 +45,7 @@ class Lowest:
 )
 def test_dimension_proposes_an_override(stated: dict[str, Any], override: str, asked: tuple[Any, ...]) -> None:
     trial = Lowest()
-    assert Dimension.parse("it", stated).propose(trial) == override
+    assert SearchDimension.parse("it", stated).propose(trial) == override
     assert trial.asked == [asked]
 
 
@@ -56,7 +56,7 @@ def test_dimension_proposes_an_override(stated: dict[str, Any], override: str, a
         ({"low": 1, "high": 2}, "expected {key: optimizer.lr"),
         ({"key": "a", "lowest": 1}, "lowest is unknown"),
         ({"key": "a", "choices": [1]}, "two choices or more"),
-        ({"key": "a", "choices": [1, 2], "low": 1}, "no range beside it"),
+        ({"key": "a", "choices": [1, 2], "low": 1}, "and no range"),
         ({"key": "a", "low": 2, "high": 1}, "numbers low < high"),
         ({"key": "a", "low": True, "high": 2}, "numbers low < high"),
         ({"key": "a", "low": 0, "high": 1, "log": True}, "low must be above 0"),
@@ -65,4 +65,4 @@ def test_dimension_proposes_an_override(stated: dict[str, Any], override: str, a
 )
 def test_what_is_no_dimension_is_told(stated: Any, told: str) -> None:
     with pytest.raises(InputError, match=f"^sweep.space.it=.*: .*{told}"):
-        Dimension.parse("it", stated)
+        SearchDimension.parse("it", stated)

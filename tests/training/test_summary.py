@@ -13,7 +13,7 @@ from torch import nn
 
 from medseg.labels import LabelTable
 from medseg.training import summary
-from medseg.training.summary import announce, listed, shortened
+from medseg.training.summary import listed, print_summary, shortened
 
 TOLD = [
     "1000 cases to train, 228 to validate", "0=a rather long name", "patch 128", "1.01 million parameters",
@@ -54,7 +54,7 @@ def training(n_classes: int = 3, *, channels: int = 1, run_dir: str = "runs/x/20
 
 
 def printed(*arguments: Any, capsys: pytest.CaptureFixture[str]) -> str:
-    announce(*arguments)
+    print_summary(*arguments)
     return capsys.readouterr().out
 
 
@@ -82,12 +82,12 @@ def test_what_is_piped_has_no_colours(capsys: pytest.CaptureFixture[str], monkey
     assert "\x1b" not in printed(*training(), None, [], capsys=capsys)
     screen = Terminal()
     monkeypatch.setattr("sys.stdout", screen)
-    announce(*training(), None, [])
+    print_summary(*training(), None, [])
     assert "\x1b[1;36mdata" in screen.getvalue()
     monkeypatch.setenv("NO_COLOR", "1")
     plain = Terminal()
     monkeypatch.setattr("sys.stdout", plain)
-    announce(*training(), None, [])
+    print_summary(*training(), None, [])
     assert not re.search(r"\x1b\[[\d;]*3\dm", plain.getvalue())
 
 

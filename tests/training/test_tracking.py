@@ -69,7 +69,7 @@ def test_a_supervised_method_of_another_name_is_a_training() -> None:
 def test_what_the_user_calls_a_run_stays() -> None:
     own = ["logger.wandb.name=mine", "logger.wandb.tags=[paper,unet]", "+logger.mlflow.tags.paper=mine"]
     cfg = compose("train", ["logger=[wandb,mlflow]", *own])
-    tracking.settle(cfg)
+    tracking.configure_loggers(cfg)
     assert (cfg.logger.wandb.name, cfg.logger.wandb.group) == ("mine", "phantom_volumes")
     assert cfg.logger.wandb.tags == ["paper", "unet", "phantom_volumes"]
     assert cfg.logger.mlflow.run_name == "phantom_volumes seed=0"
@@ -85,7 +85,7 @@ def test_run_of_a_sweep_by_wandb_is_called_after_what_was_chosen(monkeypatch: py
     monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
     HydraConfig.instance().set_config(whole)
     cfg = compose("train", ["optimizer.lr=0.5", "seed=2"])
-    tracking.settle(cfg)
+    tracking.configure_loggers(cfg)
     assert cfg.logger.wandb.name == "phantom_volumes optimizer.lr=0.5 seed=2"
 
 

@@ -58,7 +58,7 @@ def test_image_is_one_view_with_ignored_cells_as_a_class() -> None:
 def test_masks_beside_the_ground_have_the_colours_of_the_table() -> None:
     ground = np.full((2, 2, 3), 100, dtype=np.uint8)
     mask = np.array([[0, 2], [0, 0]])
-    shown = Picture(ground, "", {"label": mask, "prediction": 0 * mask}, classes_of(TABLE)).beside()
+    shown = Picture(ground, "", {"label": mask, "prediction": 0 * mask}, classes_of(TABLE)).side_by_side()
     assert shown.shape == (2, 3 * 2 + 2 * 4, 3)
     np.testing.assert_array_equal(shown[:, :2], ground)
     np.testing.assert_array_equal(shown[:, -2:], ground)  # nothing is predicted

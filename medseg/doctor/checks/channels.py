@@ -20,33 +20,33 @@ _SENTINEL = 0.002
 
 def constant(survey: Survey) -> list[Finding]:
     """Channels in which every cell has one value."""
-    found = []
+    findings = []
     for facts in survey.cases:
-        flat = [c.name for c in facts.channels if c.known > 1 and c.minimum == c.maximum]
+        flat = [c.name for c in facts.channels if c.n_valid > 1 and c.minimum == c.maximum]
         if flat:
             message = f"{facts.id}: channel {', '.join(flat)} is {facts.channels[0].minimum:g} everywhere"
             if len(flat) > 1 or flat[0] != facts.channels[0].name:
                 message = f"{facts.id}: channel {', '.join(flat)} has one value everywhere"
             fix = "replace its file, or take the case out; if it is so in every case, leave the channel out"
-            found.append(Finding("constant channel", "warning", (facts.id,), message, fix))
-    return found
+            findings.append(Finding("constant channel", "warning", (facts.id,), message, fix))
+    return findings
 
 
 def duplicated(survey: Survey) -> list[Finding]:
     """Channels of one case that are equal cell for cell."""
-    found = []
+    findings = []
     for facts in survey.cases:
         same = [
             (a.name, b.name)
             for a, b in combinations(facts.channels, 2)
-            if a.digest == b.digest and a.known and a.minimum != a.maximum
+            if a.digest == b.digest and a.n_valid and a.minimum != a.maximum
         ]
         if same:
             one, other = same[0]
             fix = "replace the file of one of them; if it is so in every case, declare one channel only"
             message = f"{facts.id}: channels {one} and {other} are equal in every cell"
-            found.append(Finding("duplicated channel", "warning", (facts.id,), message, fix))
-    return found
+            findings.append(Finding("duplicated channel", "warning", (facts.id,), message, fix))
+    return findings
 
 
 def exchanged(survey: Survey) -> list[Finding]:
@@ -67,12 +67,12 @@ def exchanged(survey: Survey) -> list[Finding]:
         differences = np.array([_difference(t[a], t[b]) for t in alike.values()])
         middle = np.median(differences, axis=0)
         spread = 1.4826 * np.median(np.abs(differences - middle), axis=0) + 0.05
-        kept = np.sqrt((((differences - middle) / spread) ** 2).mean(axis=1))
-        turned = np.sqrt((((differences + middle) / spread) ** 2).mean(axis=1))
-        for case, straight, other in zip(alike, kept, turned, strict=True):
+        straight_distance = np.sqrt((((differences - middle) / spread) ** 2).mean(axis=1))
+        exchanged_distance = np.sqrt((((differences + middle) / spread) ** 2).mean(axis=1))
+        for case, straight, other in zip(alike, straight_distance, exchanged_distance, strict=True):
             if straight > 5 and other < straight / 3:
-                told = (straight / other, f"{names[a]} and {names[b]}")
-                likeliest[case] = max(likeliest.get(case, told), told)
+                suspect = (straight / other, f"{names[a]} and {names[b]}")
+                likeliest[case] = max(likeliest.get(case, suspect), suspect)
     fix = "exchange its two files (or bands), after a look at check.html"
     return [
         Finding("exchanged channels", "warning", (case,), f"{case}: channels {pair} look exchanged, by the others", fix)
@@ -97,25 +97,27 @@ def _difference(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) ->
 
 def missing_data(survey: Survey) -> list[Finding]:
     """NaN cells, cells without data, and validity masks that leave nothing."""
-    found = []
+    findings = []
     for facts in survey.cases:
         nonfinite = sum(c.nonfinite for c in facts.channels)
         if nonfinite:
-            found.append(_nonfinite(survey, facts, nonfinite))
-        if facts.channels and not any(c.known for c in facts.channels):
+            findings.append(_nonfinite(survey, facts, nonfinite))
+        if facts.channels and not any(c.n_valid for c in facts.channels):
             message = f"{facts.id}: its image has no cell with data"
-            found.append(Finding("no data", "error", (facts.id,), message, "take the case out"))
+            findings.append(Finding("no data", "error", (facts.id,), message, "take the case out"))
         elif facts.channels:
-            worst = min(facts.channels, key=lambda c: c.known / max(1, c.cells))
-            share = 1 - (worst.known + worst.nonfinite) / max(1, worst.cells)
-            if share > _MOSTLY:
-                message = f"{facts.id}: {share:.0%} of channel {worst.name} are nodata"
+            worst = min(facts.channels, key=lambda c: c.n_valid / max(1, c.cells))
+            fraction = 1 - (worst.n_valid + worst.nonfinite) / max(1, worst.cells)
+            if fraction > _MOSTLY:
+                message = f"{facts.id}: {fraction:.0%} of channel {worst.name} are nodata"
                 fix = "nothing, if so little was seen; data.min_valid=0.5 draws patches with data"
-                found.append(Finding("no data", "warning" if share > 0.95 else "note", (facts.id,), message, fix))
+                findings.append(Finding("no data", "warning" if fraction > 0.95 else "note", (facts.id,), message, fix))
         if facts.inside == 0:
             message = f"{facts.case.valid}: its validity mask is 0 everywhere"
-            found.append(Finding("no data", "error", (facts.id,), message, "draw the mask again, or data.valid=null"))
-    return found
+            findings.append(
+                Finding("no data", "error", (facts.id,), message, "draw the mask again, or data.valid=null")
+            )
+    return findings
 
 
 def _nonfinite(survey: Survey, facts: CaseFacts, nonfinite: int) -> Finding:
@@ -131,31 +133,33 @@ def _nonfinite(survey: Survey, facts: CaseFacts, nonfinite: int) -> Finding:
 
 def untagged_nodata(survey: Survey) -> list[Finding]:
     """Values such as -9999 that many cells have, far away from all others, without a nodata tag."""
-    found = []
+    findings = []
     for facts in survey.cases:
         values = {v for c in facts.channels for v in sentinels(c)}
         for value in sorted(values):
-            told = [c for c in facts.channels if value in sentinels(c)]
-            share = max((c.at_minimum if value == c.minimum else c.at_maximum) / c.cells for c in told)
-            message = f"{facts.id}: {share:.2%} of channel {told[0].name} are {value:g}, far from all other values"
+            channels = [c for c in facts.channels if value in sentinels(c)]
+            fraction = max((c.at_minimum if value == c.minimum else c.at_maximum) / c.cells for c in channels)
+            message = (
+                f"{facts.id}: {fraction:.2%} of channel {channels[0].name} are {value:g}, far from all other values"
+            )
             repairs = tuple(
                 Repair("nodata", path, {"value": value}) for path in facts.case.images if suffix(path) in GEOTIFF
             )
             fix = f"data.nodata={value:g}" if survey.spec.ndim == 2 else "mask it in the image, or crop the case"
             fix += ", or fix=true tags it" if repairs else ""
-            found.append(Finding("untagged nodata", "warning", (facts.id,), message, fix, repairs))
-    return found
+            findings.append(Finding("untagged nodata", "warning", (facts.id,), message, fix, repairs))
+    return findings
 
 
 def sentinels(channel: ChannelFacts) -> list[float]:
     """Extreme values of many cells, further from the rest than the rest is wide."""
-    found = []
+    outliers = []
     for value, count, (low, high) in (
         (channel.minimum, channel.at_minimum, channel.above_minimum),
         (channel.maximum, channel.at_maximum, channel.below_maximum),
     ):
-        if count < max(4, _SENTINEL * channel.known) or not low < high or value in (0, 255):
+        if count < max(4, _SENTINEL * channel.n_valid) or not low < high or value in (0, 255):
             continue
         if max(low - value, value - high) > 2 * (high - low) and abs(value) >= 99:
-            found.append(value)
-    return found
+            outliers.append(value)
+    return outliers

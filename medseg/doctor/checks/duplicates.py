@@ -21,10 +21,12 @@ _PLACE = 0.02
 def images(survey: Survey) -> list[Finding]:
     """Cases with the same image, or the same values in another order (flipped, turned)."""
     exact = _alike([(f, tuple(c.digest for c in f.channels)) for f in survey.cases if _varied(f)])
-    found = [_finding(group, "have the same image, cell for cell") for group in exact]
-    known = {facts.id for group in exact for facts in group}
-    turned = _alike([(f, _unordered(f)) for f in survey.cases if _varied(f) and f.id not in known])
-    return found + [_finding(group, "have the same values in another order (flipped or turned?)") for group in turned]
+    findings = [_finding(group, "have the same image, cell for cell") for group in exact]
+    duplicates = {facts.id for group in exact for facts in group}
+    turned = _alike([(f, _unordered(f)) for f in survey.cases if _varied(f) and f.id not in duplicates])
+    return findings + [
+        _finding(group, "have the same values in another order (flipped or turned?)") for group in turned
+    ]
 
 
 def labels(survey: Survey) -> list[Finding]:
@@ -38,18 +40,18 @@ def labels(survey: Survey) -> list[Finding]:
     same_image = {
         frozenset(f.id for f in g) for g in _alike([(f, tuple(c.digest for c in f.channels)) for f in survey.cases])
     }
-    found = []
+    findings = []
     for group in _alike(labelled):
         ids = frozenset(f.id for f in group)
-        if any(ids <= known for known in same_image):
+        if any(ids <= group for group in same_image):
             continue
         grids = [f.grid for f in group if f.grid is not None]
         placed = all(g.frame != PIXEL and g.offset_from(grids[0]) < 0.5 for g in grids)
         severity: Severity = "note" if placed else "warning"
         fix = "data.groups=... keeps them in one fold" if placed else "one of them has the label of another: replace it"
         message = f"{', '.join(sorted(ids))} have the same label and different images"
-        found.append(Finding("same label", severity, tuple(sorted(ids)), message, fix))
-    return found
+        findings.append(Finding("same label", severity, tuple(sorted(ids)), message, fix))
+    return findings
 
 
 def _structured(facts: CaseFacts) -> bool:
@@ -64,7 +66,7 @@ def _varied(facts: CaseFacts) -> bool:
 def _unordered(facts: CaseFacts) -> Hashable:
     """What flips and quarter turns leave as it is."""
     return tuple(
-        (c.cells, c.known, c.minimum, c.maximum, c.at_minimum, c.at_maximum, float(f"{c.total:.9e}"))
+        (c.cells, c.n_valid, c.minimum, c.maximum, c.at_minimum, c.at_maximum, float(f"{c.total:.9e}"))
         for c in facts.channels
     )
 
@@ -86,29 +88,29 @@ def _finding(group: Sequence[CaseFacts], what: str) -> Finding:
 
 def places(survey: Survey) -> list[Finding]:
     """Scenes whose footprints overlap and that no group keeps together."""
-    known = {f.id: f.grid for f in survey.readable if f.grid is not None and f.grid.frame not in (PIXEL, RAS_MM)}
-    bare = [replace(f.case, images=(), label=None) for f in survey.cases if f.id in known]
-    found, told = [], set()
-    for leak in leaks(bare, bare, lambda case: _Placed(known[case.id]), windows=0):
+    grids = {f.id: f.grid for f in survey.readable if f.grid is not None and f.grid.frame not in (PIXEL, RAS_MM)}
+    bare = [replace(f.case, images=(), label=None) for f in survey.cases if f.id in grids]
+    findings, reported = [], set()
+    for leak in leaks(bare, bare, lambda case: _Placed(grids[case.id]), windows=0):
         pair = frozenset((leak.train, leak.val))
-        if leak.kind != "ground" or len(pair) < 2 or pair in told or leak.share < _PLACE or _together(bare, pair):
+        if leak.kind != "ground" or len(pair) < 2 or pair in reported or leak.share < _PLACE or _together(bare, pair):
             continue
-        told.add(pair)
+        reported.add(pair)
         one, other = sorted(pair)
         message = f"{one} and {other} show the same ground ({leak.share:.0%} of {leak.val})"
         fix = "data.groups=... (a pattern or a csv of case,group) keeps them in one fold"
-        found.append(Finding("footprint", "warning", (one, other), message, fix))
-    return list(_merged(found))
+        findings.append(Finding("footprint", "warning", (one, other), message, fix))
+    return list(_merged(findings))
 
 
 class _Placed:
-    """A case of which only the grid is asked."""
+    """A case of which only the grid is used."""
 
     def __init__(self, grid: Grid) -> None:
         self.grid = grid
 
     def read(self, box: Box) -> Sample:
-        """Never asked for."""
+        """Not used."""
         raise NotImplementedError
 
 
@@ -116,13 +118,13 @@ def _together(cases: Sequence[Case], pair: frozenset[str]) -> bool:
     return len({case.group for case in cases if case.id in pair}) == 1
 
 
-def _merged(found: Sequence[Finding]) -> Iterator[Finding]:
-    """Pairs that hang together as one finding."""
+def _merged(findings: Sequence[Finding]) -> Iterator[Finding]:
+    """Pairs that share a case, as one finding."""
     clusters: list[set[str]] = []
-    for finding in found:
+    for finding in findings:
         touching = [c for c in clusters if c & set(finding.cases)]
         clusters = [c for c in clusters if c not in touching] + [set(finding.cases).union(*touching)]
     for cluster in clusters:
-        inside = [f for f in found if set(f.cases) <= cluster]
+        inside = [f for f in findings if set(f.cases) <= cluster]
         more = f", and {len(inside) - 1} more such pairs" if len(inside) > 1 else ""
         yield replace(inside[0], cases=tuple(sorted(cluster)), message=inside[0].message + more)

@@ -1,4 +1,4 @@
-"""Files that can't be read, and cases that a training refuses to open."""
+"""Files that can't be read, and cases that a training can't open."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def lossy(survey: Survey) -> list[Finding]:
 
 
 def refused(survey: Survey, explained: Collection[str]) -> list[Finding]:
-    """Cases that a training refuses to open for a reason that no other check names.
+    """Cases that a training can't open for a reason that no other check names.
 
     Args:
         survey: The dataset.

@@ -17,18 +17,18 @@ _JITTER = 0.5
 
 
 def grids(survey: Survey) -> list[Finding]:
-    """Files of a case that do not lie on the grid of its first image."""
-    found = []
+    """Files of a case whose grid is not that of its first image."""
+    findings = []
     for facts in survey.cases:
         first, *others = facts.headers
         if first.grid is None:
             continue
         if first.grid.ndim != survey.spec.ndim:
             message = f"{first.path}: {first.grid.ndim} axes, expected {survey.spec.ndim}"
-            found.append(Finding("grid", "error", (facts.id,), message, "choose data= for this kind of files"))
+            findings.append(Finding("grid", "error", (facts.id,), message, "choose data= for this kind of files"))
             continue
-        found += [f for other in others if other.grid is not None for f in _compared(survey, facts, first, other)]
-    return found
+        findings += [f for other in others if other.grid is not None for f in _compared(survey, facts, first, other)]
+    return findings
 
 
 def _compared(survey: Survey, facts: CaseFacts, first: Header, other: Header) -> list[Finding]:
@@ -36,7 +36,7 @@ def _compared(survey: Survey, facts: CaseFacts, first: Header, other: Header) ->
     if grid is None or reference is None:
         return []
     if grid.shape == reference.shape and grid.frame == PIXEL and reference.frame != RAS_MM:
-        return []  # a mask without a georeference is taken to lie on the image
+        return []  # a mask without a georeference takes that of the image
     where = f"{other.path}: does not lie on the grid of {first.path.name}"
     maps = {PIXEL, RAS_MM}.isdisjoint({grid.frame, reference.frame})
     if maps and not same_frame(grid.frame, reference.frame):

@@ -12,17 +12,17 @@ from medseg.geometry.grid import PIXEL, RAS_MM, Grid
 _SKEW = 1e-3
 """Cosine of the angle between two axes from which on they are not at right angles; headers round to 1e-6 or so."""
 _APART = 0.1
-"""Voxels between sform and qform, which is kept in fewer digits."""
+"""Voxels between sform and qform; the qform is stored in fewer digits."""
 
 
 def forms(survey: Survey) -> list[Finding]:
     """NIfTI files whose sform and qform say different things, or that have neither."""
-    found = []
+    findings = []
     for facts in survey.cases:
         for header in facts.headers:
             if header.forms is not None:
-                found += [f for f in _of_file(facts.id, header) if f is not None]
-    return found
+                findings += [f for f in _of_file(facts.id, header) if f is not None]
+    return findings
 
 
 def _of_file(case: str, header: Header) -> list[Finding | None]:
@@ -43,14 +43,14 @@ def _of_file(case: str, header: Header) -> list[Finding | None]:
     ratios = [z / s for z, s in zip(forms.zooms, grid.spacing, strict=False) if z > 0]
     zooms = None
     if forms.sform_code and ratios and not 0.9 < min(ratios) <= max(ratios) < 1.1 and apart is None:
-        message = f"{header.path}: voxel sizes {_short(forms.zooms)} beside an affine with {_short(grid.spacing)}"
+        message = f"{header.path}: voxel sizes {_short(forms.zooms)}, but an affine with {_short(grid.spacing)}"
         zooms = Finding("sform and qform", "warning", (case,), message, "write the header again from its affine")
     return [apart, lost, zooms]
 
 
 def skew(survey: Survey) -> list[Finding]:
     """Volumes whose axes are not at right angles; resampling and distances take them as if they were."""
-    found = []
+    findings = []
     for facts in survey.cases:
         grid = facts.grid
         if grid is None or grid.ndim != 3:
@@ -60,8 +60,8 @@ def skew(survey: Survey) -> list[Finding]:
             angle = float(np.degrees(np.arccos(np.clip(worst, 0, 1))))
             message = f"{facts.headers[0].path}: two of its axes meet at {angle:.4g} degrees, expected 90"
             fix = "resample it onto straight axes (gantry tilt: dcm2niix does so)"
-            found.append(Finding("skewed axes", "warning", (facts.id,), message, fix))
-    return found
+            findings.append(Finding("skewed axes", "warning", (facts.id,), message, fix))
+    return findings
 
 
 def _skewed(grid: Grid) -> float:

@@ -23,24 +23,24 @@ def outliers(survey: Survey) -> list[Finding]:
     """Cases whose histogram is far wider, narrower or elsewhere than those of their group.
 
     The width is from the 5th to the 95th percentile, on a logarithmic scale, the place the median. A group of less
-    than five cases is judged with all others.
+    than five cases is compared with all others.
     """
-    told: dict[tuple[str, Severity], list[str]] = defaultdict(list)
+    deviations: dict[tuple[str, Severity], list[str]] = defaultdict(list)
     for name, cases in _channels(survey).items():
         per_image = _per_image(survey, name)
         for group, members in _groups(cases):
             where = "of the other cases" if group is None else f"of group {group}"
             for facts, kind, what in _strange(members):
                 severity: Severity = "note" if per_image and kind == "scale" else "warning"
-                told[facts.id, severity].append(f"channel {name} {what} {where}")
-    found = []
-    for (case, severity), lines in told.items():
+                deviations[facts.id, severity].append(f"channel {name} {what} {where}")
+    findings = []
+    for (case, severity), lines in deviations.items():
         more = f", and {len(lines) - 1} more channel(s)" if len(lines) > 1 else ""
         fix = "check the unit and the rescaling of its image (slope, 8 against 16 bits, HU), or take the case out"
         if severity == "note":
             fix = "nothing: normalisation by image takes scales away"
-        found.append(Finding("intensity", severity, (case,), f"{case}: {lines[0]}{more}", fix))
-    return found
+        findings.append(Finding("intensity", severity, (case,), f"{case}: {lines[0]}{more}", fix))
+    return findings
 
 
 def _channels(survey: Survey) -> dict[str, list[tuple[CaseFacts, ChannelFacts]]]:
@@ -49,7 +49,7 @@ def _channels(survey: Survey) -> dict[str, list[tuple[CaseFacts, ChannelFacts]]]
         if facts.case.days:
             continue  # dates differ in season and clouds
         for channel in facts.channels:
-            if channel.known:
+            if channel.n_valid:
                 by_name[channel.name].append((facts, channel))
     return by_name
 
@@ -87,7 +87,7 @@ def _strange(members: Sequence[tuple[CaseFacts, ChannelFacts]]) -> Iterator[tupl
     spread = max(1.4826 * float(np.median(np.abs(places - np.median(places)))), 1e-30)
     for (facts, channel), log, distance, place in zip(members, logs, off, places, strict=True):
         if channel.minimum == channel.maximum or sentinels(channel):
-            continue  # a constant channel has a finding of its own, and so has one with nodata
+            continue  # constant channels and channels with nodata have other findings
         times = float(np.exp(abs(log - np.median(logs))))
         shift = abs(place - float(np.median(places)))
         if times > _TIMES and distance > _DEVIATIONS:

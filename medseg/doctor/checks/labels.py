@@ -21,22 +21,24 @@ def values(survey: Survey) -> list[Finding]:
     table = survey.spec.labels
     declared = declared_values(table)
     suggestion = suggested(survey)
-    found = []
+    findings = []
     for facts in survey.cases:
         label, path = facts.label, facts.case.label
         if label is None or path is None:
             continue
         if label.nonfinite:
             message = f"{path}: {label.nonfinite} NaN or infinite cell(s) in a label"
-            found.append(Finding("label values", "error", (facts.id,), message, "export the label again as integers"))
+            findings.append(
+                Finding("label values", "error", (facts.id,), message, "export the label again as integers")
+            )
         broken = {v: n for v, n in label.values.items() if v != round(v)}
         whole = {int(v): n for v, n in label.values.items() if v == round(v)}
         if broken:
-            found.append(_broken(facts, broken, declared))
+            findings.append(_broken(facts, broken, declared))
         unknown = {v: n for v, n in whole.items() if v not in declared}
         if unknown and not _mixed(broken):
-            found.append(_unknown(survey, facts, whole, unknown, suggestion))
-    return found
+            findings.append(_unknown(survey, facts, whole, unknown, suggestion))
+    return findings
 
 
 def _mixed(broken: Mapping[float, int]) -> bool:
@@ -77,7 +79,7 @@ def _unknown(
 
 
 def _binary(table: LabelTable, whole: Mapping[int, int], unknown: Mapping[int, int]) -> dict[int, int]:
-    """The remap of a mask of two values, of which the other one is the background; empty if it is no such mask."""
+    """The remap of a mask whose only other value is the background; empty for other masks."""
     background, *rest = table.classes
     if not table.background or len(rest) != 1 or len(unknown) != 1 or set(whole) - set(unknown) - {*background.values}:
         return {}
@@ -91,7 +93,7 @@ def _seen(survey: Survey) -> Counter[int]:
 
 
 def suggested(survey: Survey) -> str:
-    """The key that declares what is found: a class that is never seen takes a value that is not declared.
+    """The setting that declares the values of the files: a class that never occurs gets a value that is not declared.
 
     The lowest value goes to the first class, and so on; 255 becomes ``ignore`` where no class is left for it.
     """
@@ -114,10 +116,10 @@ def suggested(survey: Survey) -> str:
 
 def _key(survey: Survey, entries: Mapping[str, Sequence[int]]) -> str:
     if survey.labels_in != "data.labels":
-        told = ", ".join(f'"{n}": {v[0] if len(v) == 1 else list(v)}' for n, v in entries.items())
-        return f'in {survey.labels_in}: "labels": {{{told}}}'
-    told = ", ".join(f"{n}: {v[0] if len(v) == 1 else list(v)}" for n, v in entries.items())
-    return f"'data.labels={{{told}}}'"
+        entries_json = ", ".join(f'"{n}": {v[0] if len(v) == 1 else list(v)}' for n, v in entries.items())
+        return f'in {survey.labels_in}: "labels": {{{entries_json}}}'
+    listed = ", ".join(f"{n}: {v[0] if len(v) == 1 else list(v)}" for n, v in entries.items())
+    return f"'data.labels={{{listed}}}'"
 
 
 def unseen(survey: Survey) -> list[Finding]:

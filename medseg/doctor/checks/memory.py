@@ -13,7 +13,7 @@ from medseg.geometry.grid import Grid
 from medseg.planning.rules import resampled_shape, target_spacing
 
 _SHARE = 0.8
-"""Of the machine's memory that one case may take."""
+"""Fraction of the machine's memory that one case may take."""
 
 
 def machine_gb() -> float:
@@ -24,8 +24,8 @@ def machine_gb() -> float:
 def memory(survey: Survey) -> list[Finding]:
     """Volumes whose preparation and prediction need more memory than there is.
 
-    A case takes its image twice (as stored, on the planned spacing) and the class scores likewise, in float32.
-    Scenes are read in windows, whatever their size.
+    A case takes its image twice (as stored, on the planned spacing) and the class scores twice, in float32.
+    Scenes of any size are read in windows.
     """
     grids = {f.id: f.grid for f in survey.readable if f.grid is not None and f.grid.ndim == 3}
     if survey.spec.ndim != 3 or not grids:
@@ -35,7 +35,7 @@ def memory(survey: Survey) -> list[Finding]:
     wish = survey.wishes.get("spacing")
     target = tuple(map(float, wish)) if wish else target_spacing(spacings, shapes).spacing
     budget = float(survey.wishes.get("ram_gb") or machine_gb())
-    found = []
+    findings = []
     for case, grid in turned.items():
         cells = prod(grid.shape) + prod(resampled_shape(grid.shape, grid.spacing, target))
         needed = 4e-9 * cells * (len(survey.spec.channels) + survey.spec.labels.n_outputs)
@@ -45,8 +45,8 @@ def memory(survey: Survey) -> list[Finding]:
                 f"{' x '.join(f'{s:.3g}' for s in target)}, {budget:.3g} GB are there"
             )
             fix = f"plan.spacing={_coarser(target, needed / (_SHARE * budget))}, or crop the case"
-            found.append(Finding("memory", "warning", (case,), message, fix))
-    return found
+            findings.append(Finding("memory", "warning", (case,), message, fix))
+    return findings
 
 
 def _canonical(grid: Grid) -> Grid:

@@ -14,7 +14,7 @@ from medseg.geometry.grid import PIXEL, RAS_MM
 _FEWEST = 6
 """Cases that a rule from the other cases needs."""
 _ENOUGH = 8
-"""Cases that tell whether a structure is of a stable size."""
+"""Cases that show whether a structure is of a stable size."""
 _APART = 8.0
 """Times the median volume from which on a structure of a stable size is suspect."""
 _SPECK = 0.02
@@ -54,7 +54,7 @@ def empty(survey: Survey) -> list[Finding]:
     ]
     bare = [f.id for f, counts in labelled if not sum(n for i, n in counts.items() if i >= first)]
     unknown = [f.id for f, counts in labelled if not sum(counts.values())]
-    found = [
+    findings = [
         Finding(
             "empty label", "error", (case,), f"{case}: not one cell of its label has a declared class",
             "take the case out, or fix data.labels",
@@ -63,7 +63,7 @@ def empty(survey: Survey) -> list[Finding]:
     ]  # fmt: skip
     severity: Severity = "warning" if len(bare) <= max(1, len(labelled) // 5) else "note"
     fix = "nothing, if the structure is absent there; else label it, or take the case out"
-    return found + [
+    return findings + [
         Finding("empty label", severity, (case,), f"{case}: its label has no foreground", fix)
         for case in bare
         if case not in unknown
@@ -73,7 +73,7 @@ def empty(survey: Survey) -> list[Finding]:
 def sizes(survey: Survey) -> list[Finding]:
     """Structures whose volume is far from that of the other cases, where those agree; and single stray cells."""
     labelled = [(f, counts) for f, counts in _labelled(survey) if f.label is not None and f.label.parts is not None]
-    found = []
+    findings = []
     for index in _foreground(survey):
         name = survey.spec.labels.names[index]
         volumes = {f.id: _volume(f, counts[index]) for f, counts in labelled if counts[index]}
@@ -88,13 +88,13 @@ def sizes(survey: Survey) -> list[Finding]:
                 kind = "smaller" if log < median else "larger"
                 message = f"{case}: {name} of {volume:.4g} is {times:.3g} times {kind} than in the median case"
                 fix = "look at it on check.html; correct the label, or take the case out"
-                found.append(Finding("label size", "warning", (case,), message, fix))
-    return found
+                findings.append(Finding("label size", "warning", (case,), message, fix))
+    return findings
 
 
 def pieces(survey: Survey) -> list[Finding]:
-    """Structures in one piece in most cases, of which one case has a small piece far away or falls apart."""
-    found = []
+    """Structures in one piece in most cases, but in one case with a small piece far away, or in many pieces."""
+    findings = []
     labelled = [f for f in survey.cases if f.label is not None and f.label.parts is not None]
     for index in _foreground(survey):
         name = survey.spec.labels.names[index]
@@ -102,14 +102,14 @@ def pieces(survey: Survey) -> list[Finding]:
         strays = {f.id: stray for f in having if (stray := _stray(f, index)) is not None}
         single = sum(f.label is not None and len((f.label.parts or {})[index]) == 1 for f in having)
         if len(having) < _FEWEST or single < _MOSTLY * len(having):
-            continue  # this class comes in pieces
+            continue  # this class has several pieces in most cases
         alone = single >= _WHOLE * (len(having) - len(strays)) and len(strays) <= max(1, _STRAYS * len(having))
         severity: Severity = "warning" if alone and not _map(survey) else "note"
         for case, (cells, gap, n) in strays.items():
-            message = f"{case}: {name} in {n} pieces, one of {cells} cell(s) lies {gap:.0f} cells from the largest"
+            message = f"{case}: {name} in {n} pieces, one of {cells} cell(s) is {gap:.0f} cells from the largest"
             fix = "look at it on check.html; delete the stray piece, or take the case out"
-            found.append(Finding("label pieces", severity, (case,), message, fix))
-    return found
+            findings.append(Finding("label pieces", severity, (case,), message, fix))
+    return findings
 
 
 def balance(survey: Survey) -> list[Finding]:
@@ -134,7 +134,7 @@ def _foreground(survey: Survey) -> Iterator[int]:
 
 
 def _map(survey: Survey) -> bool:
-    """Whether the cases are scenes of a map, where what is labelled comes in pieces: fires, floods, fields."""
+    """Whether the cases are scenes of a map, where labels consist of many pieces: fires, floods, fields."""
     grid = survey.readable[0].grid if survey.readable else None
     return grid is not None and grid.frame not in (PIXEL, RAS_MM)
 
@@ -147,7 +147,7 @@ def _volume(facts: CaseFacts, cells: int) -> float:
 
 
 def _stray(facts: CaseFacts, index: int) -> tuple[int, float, int] | None:
-    """(cells, cells away, pieces) of the furthest small piece; None if the structure lies together."""
+    """(cells, cells away, pieces) of the furthest small piece; None if the structure is in one place."""
     parts = (facts.label.parts or {}).get(index, ()) if facts.label is not None else ()
     if len(parts) < 2:
         return None

@@ -20,9 +20,9 @@ _SMALLEST_MM, _LARGEST_MM = 0.005, 100.0
 def spacing(survey: Survey) -> list[Finding]:
     """Cases whose cells are far larger or smaller than those of the others."""
     sizes = {f.id: sorted(f.grid.spacing) for f in survey.readable if f.grid is not None}
-    found = [*_absolute(survey)]
+    findings = [*_absolute(survey)]
     if len(sizes) < _FEWEST:
-        return found
+        return findings
     median: list[float] = np.median(
         [s for s in sizes.values() if len(s) == survey.spec.ndim] or [[1.0]], axis=0
     ).tolist()
@@ -32,9 +32,9 @@ def spacing(survey: Survey) -> list[Finding]:
     for case, size in strange.items():
         message = f"{case}: cells of {_short(size)}, where the median case has {_short(median)}"
         fix = "fix the voxel sizes of its header (cm, m or micrometres taken for mm?), or take the case out"
-        found.append(Finding("spacing", "warning", (case,), message, fix))
+        findings.append(Finding("spacing", "warning", (case,), message, fix))
     others = {case: size for case, size in sizes.items() if case not in strange}
-    return found + _native(survey, others)
+    return findings + _native(survey, others)
 
 
 def _native(survey: Survey, sizes: dict[str, list[float]]) -> list[Finding]:
@@ -45,12 +45,12 @@ def _native(survey: Survey, sizes: dict[str, list[float]]) -> list[Finding]:
     if high <= _ALIKE * low:
         return []
     largest = tuple(case for case, size in sizes.items() if max(size) == high)
-    message = f"cells are {low:.3g} to {high:.3g} in size, which planning refuses beyond {_ALIKE} times"
+    message = f"cells are {low:.3g} to {high:.3g} in size, planning accepts up to {_ALIKE} times"
     return [Finding("spacing", "error", largest, message, f"plan.spacing=[{high:.3g},{high:.3g}]")]
 
 
 def _absolute(survey: Survey) -> list[Finding]:
-    found = []
+    findings = []
     for facts in survey.readable:
         if facts.grid is None or facts.grid.frame != RAS_MM:
             continue
@@ -58,8 +58,8 @@ def _absolute(survey: Survey) -> list[Finding]:
         if min(size) < _SMALLEST_MM or max(size) > _LARGEST_MM:
             message = f"{facts.id}: voxels of {_short(size)} mm"
             fix = "fix the unit of its header (xyzt_units, or voxel sizes in m or micrometres)"
-            found.append(Finding("spacing", "warning", (facts.id,), message, fix))
-    return found
+            findings.append(Finding("spacing", "warning", (facts.id,), message, fix))
+    return findings
 
 
 def _apart(size: Sequence[float], median: Sequence[float]) -> float:

@@ -32,7 +32,7 @@ def test_stray_piece_is_a_warning_with_its_place(volume_root: Path) -> None:
     change(volume_root, dot=((1, 1, 11), 1))
     (finding,) = found(NnunetDataset(volume_root))
     assert named([finding]) == [("label pieces", "warning", ("c4",))]
-    assert "anterior in 2 pieces, one of 1 cell(s) lies 8 cells from the largest" in finding.message
+    assert "anterior in 2 pieces, one of 1 cell(s) is 8 cells from the largest" in finding.message
 
 
 def test_class_that_comes_in_pieces_everywhere_is_silent(volume_root: Path) -> None:
