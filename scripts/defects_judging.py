@@ -96,7 +96,7 @@ TABLE = (
     ),
     Defect(
         "failed-sweep-ends-with-0", "-m ends with 2 if a job failed", "medseg/hydra_app/app.py",
-        "    if failed:\n        _refuse(", "    if failed:\n        print(",
+        "    if failed:\n        _exit_with_error(", "    if failed:\n        print(",
         ("tests/hydra_app/test_app.py::test_a_failed_job_does_not_end_the_others",),
     ),
     Defect(

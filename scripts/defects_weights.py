@@ -107,7 +107,7 @@ TABLE = (
     ),
     Defect(
         "pooling-stops-early", "plans pool as nnU-Net's do", "medseg/planning/rules.py",
-        "if size[a] >= 2 * MIN_EDGE]", "if size[a] > 2 * MIN_EDGE]",
+        "if cells >= 2 * MIN_EDGE]", "if cells > 2 * MIN_EDGE]",
         ("tests/planning/test_rules.py",),
     ),
     Defect(

@@ -53,8 +53,8 @@ def test_a_row_for_each_checkpoint(
     script.main(str(tmp_path / "out.png"), str(last), f"{last}:case_2")
     assert [title for title, _ in drawn] == ["stripes: case_1", "stripes: case_2"]
     whole, part = (panels for _, panels in drawn)
-    assert whole.known.all()
-    np.testing.assert_array_equal(np.flatnonzero(~part.known.any(axis=0)), range(8))
+    assert whole.valid.all()
+    np.testing.assert_array_equal(np.flatnonzero(~part.valid.any(axis=0)), range(8))
     assert (part.pred[:, :8] == 0).all()
     np.testing.assert_array_equal(np.unique(whole.label), [0, 1, 2])
     picture = np.asarray(Image.open(io.BytesIO((tmp_path / "out.png").read_bytes())).convert("RGB"))

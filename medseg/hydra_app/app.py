@@ -71,12 +71,12 @@ def _run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
             check_ranges(cfg)
             task(cfg)
         except InputError as error:  # here, before Hydra announces a failed job
-            _refuse_job(str(error), failed)
+            _fail_job(str(error), failed)
         except OmegaConfBaseException as error:
-            _refuse_job(explain(error, config_name, sys.argv[1:]), failed)
+            _fail_job(explain(error, config_name, sys.argv[1:]), failed)
         except Exception as error:
             if line := disk.cause(error):
-                _refuse_job(line, failed)
+                _fail_job(line, failed)
             else:
                 raise
 
@@ -86,7 +86,7 @@ def _run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
         with signals.handled(), _fitting_completion(config_name, sys.argv[1:]):
             entry()
     except (HydraException, OmegaConfBaseException) as error:
-        _refuse(explain(error, config_name, sys.argv[1:]))
+        _exit_with_error(explain(error, config_name, sys.argv[1:]))
     except signals.EndedBySignal as ended:
         if not ended.told:
             _LOG.warning("ended by %s", ended.name)
@@ -94,21 +94,21 @@ def _run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     if failed:
-        _refuse(f"{len(failed)} job(s) of the sweep failed, any others ended well: {', '.join(failed)}")
+        _exit_with_error(f"{len(failed)} job(s) of the sweep failed, the others succeeded: {', '.join(failed)}")
 
 
-def _refuse_job(line: str, failed: list[str]) -> None:
+def _fail_job(line: str, failed: list[str]) -> None:
     """End the command; under ``-m`` in this process only the job, which is added to those that failed."""
     hydra_config = HydraConfig.get()
     if hydra_config.mode != RunMode.MULTIRUN or not hydra_config.launcher._target_.endswith(".BasicLauncher"):
-        _refuse(line)
+        _exit_with_error(line)
     job = f"job {hydra_config.job.num} ({', '.join(varied(hydra_config.overrides.task, sys.argv[1:]))})"
     _LOG.error("%s: %s", job, " ".join(line.split()))
     failed.append(job)
 
 
 def _folders(words: Sequence[str]) -> list[Path]:
-    """Folders of the configuration: that of the package, of plug-ins, and those that the command names."""
+    """Folders of the configuration: that of the package, those of plug-ins, and those of ``--config-dir``."""
     named = [
         word.partition("=")[2] or after
         for word, after in zip(words, [*words[1:], ""], strict=True)
@@ -127,12 +127,12 @@ def _list_options(config_name: str, words: Sequence[str]) -> None:
     try:
         options.show(config_name, wanted, _folders(words))
     except InputError as error:
-        _refuse(str(error))
+        _exit_with_error(str(error))
 
 
 @contextmanager
 def _fitting_completion(config_name: str, words: Sequence[str]) -> Iterator[None]:
-    """Of what the shell is offered (``-sc query=SHELL``), leave out groups that only other commands have."""
+    """Leave out groups of other commands from the completions of the shell (``-sc query=SHELL``)."""
     if not any(word.startswith("query=") for word in words) or not {"-sc", "--shell-completion"} & set(words):
         yield
         return
@@ -141,11 +141,11 @@ def _fitting_completion(config_name: str, words: Sequence[str]) -> Iterator[None
     with redirect_stdout(io.StringIO()) as offered:
         yield
     group = re.compile(r"[+~]?(\w+)(?=[=/]|$)")  # data=, data=images, but not the key data.bands
-    words_left = [w for w in offered.getvalue().split() if not w.endswith(options.SHARED)]
-    kept = [w for w in words_left if not (found := group.match(w)) or found[1] not in foreign]
-    sys.stdout.write(("\n" if "query=fish" in words else " ").join(kept) + "\n")  # for the shell
+    available = [w for w in offered.getvalue().split() if not w.endswith(options.SHARED)]
+    fitting = [w for w in available if not (match := group.match(w)) or match[1] not in foreign]
+    sys.stdout.write(("\n" if "query=fish" in words else " ").join(fitting) + "\n")  # for the shell
 
 
-def _refuse(line: str) -> None:
+def _exit_with_error(line: str) -> None:
     _LOG.error("%s", " ".join(line.split()))
     sys.exit(2)

@@ -1,4 +1,4 @@
-"""What a composed configuration lacks, or has of another kind than its defaults."""
+"""Checks of a composed configuration: missing keys, and words instead of numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from medseg.hydra_app.conf import composed, conf_dirs, flattened
 
 
 def check_given(cfg: DictConfig, choices: Mapping[str, Any], config_name: str) -> None:
-    """Refuse a configuration in which keys that have no usual value were left out.
+    """Raise if required keys (``???``) are missing.
 
     Args:
         cfg: The configuration.
@@ -21,31 +21,31 @@ def check_given(cfg: DictConfig, choices: Mapping[str, Any], config_name: str) -
         config_name: Without ``.yaml``.
 
     Raises:
-        InputError: Names all of these keys, and what stands beside each in its file.
+        InputError: Names all missing keys, each with its comment.
     """
     absent = [key for key, value in flattened(OmegaConf.to_container(cfg, resolve=False)) if value == MISSING]
     if not needs_labels(cfg):
         absent = [key for key in absent if key != "data.labels"]
     if absent:
         verb, past = ("is", "was") if len(absent) == 1 else ("are", "were")
-        told = " and ".join(f"{key}=...{_purpose(key, choices, config_name)}" for key in absent)
-        raise InputError(f"{' and '.join(absent)} {verb} needed and {past} not given; add {told} to the command")
+        settings = " and ".join(f"{key}=...{_purpose(key, choices, config_name)}" for key in absent)
+        raise InputError(f"{' and '.join(absent)} {verb} needed and {past} not given; add {settings} to the command")
 
 
 def check_numbers(cfg: DictConfig, overrides: Sequence[str], config_name: str) -> None:
-    """Refuse a word where the configuration has a number; ``auto`` and ``all`` may stand for one.
+    """Raise if a word is given for a number; ``auto`` and ``all`` are allowed.
 
     Raises:
-        InputError: Names the key, what came and the number that stands there by itself.
+        InputError: Names the key, its value and the default.
     """
     keys = [o.partition("=")[0].lstrip("+") for o in overrides]
     words = {key: OmegaConf.select(cfg, key) for key in keys if "." in key or key in cfg}
     words = {key: w for key, w in words.items() if isinstance(w, str) and w not in ("auto", "all")}
     if not words:
         return
-    usual = composed(config_name, [o for o in overrides if o.partition("=")[0] not in words])
+    defaults = composed(config_name, [o for o in overrides if o.partition("=")[0] not in words])
     for key, word in words.items():
-        number = OmegaConf.select(usual, key, throw_on_missing=False)
+        number = OmegaConf.select(defaults, key, throw_on_missing=False)
         if isinstance(number, (int, float)):
             raise InputError(f"{key}={word}: expected a number such as {number}; fix it or leave it out")
 
@@ -57,7 +57,7 @@ def needs_labels(cfg: DictConfig) -> bool:
 
 
 def leave_out_labels(cfg: DictConfig) -> None:
-    """Set ``data.labels`` to null where it was not given and no label is read."""
+    """Set ``data.labels`` to null if it is missing and no label is read."""
     if OmegaConf.is_missing(cfg.data, "labels") and not needs_labels(cfg):
         cfg.data.labels = None
 
@@ -68,6 +68,6 @@ def _purpose(key: str, choices: Mapping[str, Any], config_name: str) -> str:
     for path, name in ((f"{config_name}.yaml", key), (f"{group}/{choices.get(group)}.yaml", inner)):
         for folder in conf_dirs():
             content = (folder / path).read_text(encoding="utf-8") if (folder / path).is_file() else ""
-            if found := re.search(rf"^{re.escape(name)}: +\?\?\? +# *(.+)$", content, re.MULTILINE):
-                return f" ({found[1]})"
+            if match := re.search(rf"^{re.escape(name)}: +\?\?\? +# *(.+)$", content, re.MULTILINE):
+                return f" ({match[1]})"
     return ""

@@ -10,7 +10,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from medseg.hydra_app.conf import conf_dir
+from medseg.hydra_app.conf import conf_dirs
 from medseg.hydra_app.options import SHARED
 
 _ANY = object()
@@ -33,7 +33,8 @@ def option_name(group: str, part: Any) -> str:
         >>> option_name("optimizer", {"_target_": "torch.optim.SGD", "lr": 0.1})
         'sgd'
     """
-    settings = dict(_leaves(OmegaConf.to_container(part, resolve=True) if OmegaConf.is_config(part) else part))
+    plain: Any = OmegaConf.to_container(part, resolve=True) if OmegaConf.is_config(part) else part
+    settings = dict(_leaves(plain))
     options = _options(group)
     choice, overrides = _chosen(group)
     if choice is not None and (choice not in options or _differing(options[choice], settings) <= overrides):
@@ -86,21 +87,21 @@ def _differing(option: Mapping[str, Any], settings: Mapping[str, Any]) -> set[st
 
 @cache
 def _options(group: str) -> dict[str, dict[str, Any]]:
-    """Settings, by keys with dots, of each option of a group of the package."""
-    folder = conf_dir() / group
-    paths = [path for path in sorted(folder.glob("*.yaml")) if not path.stem.endswith(SHARED)]
+    """Settings, by keys with dots, of each option of a group of the package and of plug-ins."""
+    files = [path for folder in conf_dirs() for path in sorted((folder / group).glob("*.yaml"))]
+    paths = [path for path in files if not path.stem.endswith(SHARED)]
     return {path.stem: _settings(path) for path in paths}
 
 
 def _settings(path: Path) -> dict[str, Any]:
     """Values of an option, and of those in its folder that it includes; ``_ANY`` for what it interpolates."""
     content: Any = OmegaConf.to_container(OmegaConf.load(path))
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for name in content.pop("defaults", []):
         if isinstance(name, str) and (included := path.with_name(f"{name}.yaml")).is_file():
-            found |= _settings(included)
+            settings |= _settings(included)
     own = dict(_leaves(content))
-    return found | {key: _ANY if isinstance(value, str) and "${" in value else value for key, value in own.items()}
+    return settings | {key: _ANY if isinstance(value, str) and "${" in value else value for key, value in own.items()}
 
 
 def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

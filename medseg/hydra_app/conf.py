@@ -77,7 +77,7 @@ def find_plugin_options() -> None:
 
 
 def composed(config_name: str, overrides: Sequence[str], *, whole: bool = False) -> DictConfig:
-    """The configuration; ``whole``: with Hydra's own part of it."""
+    """The configuration; with ``whole``, including Hydra's own part."""
     find_plugin_options()
     running = GlobalHydra.instance().hydra  # of the command that is being run, if any
     GlobalHydra.instance().clear()

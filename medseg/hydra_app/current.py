@@ -18,7 +18,7 @@ def with_current_classes(cfg: DictConfig) -> DictConfig:
         return cfg
     for old in sorted(_targets(plain) & moved.CLASSES.keys()):
         warnings.warn(
-            f"{old} is {moved.CLASSES[old]} now; write that in your configuration, as the old path will be refused",
+            f"{old} is {moved.CLASSES[old]} now; change it in your configuration, as the old path will stop working",
             FutureWarning,
             stacklevel=2,
         )

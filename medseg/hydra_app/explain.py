@@ -19,30 +19,41 @@ def explain(error: Exception, config_name: str, overrides: Sequence[str]) -> str
     """One line for a configuration that does not compose, with the nearest right names."""
     text = str(error)
     if isinstance(error, MissingConfigException):
-        wanted = error.missing_cfg_file or ""
-        group, _, option = wanted.rpartition("/")
-        if new := replacement(f"{group}={option}"):
-            return f"{group}={option} is called {new} now"
-        return f"{group}={option} is no option; {_nearest(option, error.options or [])}"
+        return _no_option(error)
     if isinstance(error, ConfigCompositionException):
-        key = _first(r"Could not override '([^']+)'", text) or _first(r"full_key: (\S+)", f"{text} {error.__cause__}")
-        if key:
-            if (new := replacement(key)) and new.partition(".")[0] in _keys(config_name, [], key):
-                return f"{key} is called {new} now"
-            bringing = _options_with(key)
-            if bringing:
-                return f"{key} is no choice here, it comes with {' or '.join(bringing)}; choose that too"
-            if from_data(key):
-                return f"{key} is no key of the configuration: it comes from {from_data(key)}; leave it out"
-            known = _keys(config_name, overrides, key)
-            inner = _first(r"full_key: (\S+)", f"{text} {error.__cause__}")
-            key = inner if key in known and inner else key
-            return f"{key} is no key of the configuration; {_nearest(key, known)}"
-    if "LexerNoViableAlt" in text or "mismatched input" in text or "viable alternative" in text:
-        return (
-            f"an override could not be read, expected key=value (quote what holds spaces, commas or brackets): {text}"
-        )
+        inner = _first(r"full_key: (\S+)", f"{text} {error.__cause__}")
+        if key := _first(r"Could not override '([^']+)'", text) or inner:
+            return _no_key(key, inner, config_name, overrides)
+    if any(words in text for words in ("LexerNoViableAlt", "mismatched input", "viable alternative")):
+        return f"an override could not be read, expected key=value (quote spaces, commas and brackets): {text}"
     return text
+
+
+def _no_option(error: MissingConfigException) -> str:
+    group, _, option = (error.missing_cfg_file or "").rpartition("/")
+    if new := replacement(f"{group}={option}"):
+        return f"{group}={option} is called {new} now"
+    return f"{group}={option} is no option; {_nearest(option, error.options or [])}"
+
+
+def _no_key(key: str, inner: str | None, config_name: str, overrides: Sequence[str]) -> str:
+    """The line for a key that does not exist.
+
+    Args:
+        key: The key of the override.
+        inner: The key that is missing by Hydra's message, if it names one.
+        config_name: Without ``.yaml``.
+        overrides: Words of the command.
+    """
+    if (new := replacement(key)) and new.partition(".")[0] in _keys(config_name, [], key):
+        return f"{key} is called {new} now"
+    if options := _options_with(key):
+        return f"{key} is no choice here, it belongs to {' or '.join(options)}; choose that too"
+    if from_data(key):
+        return f"{key} is no key of the configuration: it is derived from {from_data(key)}; leave it out"
+    keys = _keys(config_name, overrides, key)
+    missing = inner if inner and key in keys else key
+    return f"{missing} is no key of the configuration; {_nearest(missing, keys)}"
 
 
 def _first(pattern: str, text: str) -> str | None:
@@ -50,11 +61,11 @@ def _first(pattern: str, text: str) -> str | None:
     return match.group(1).lstrip("+~") if match else None
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    names = list(dict.fromkeys(known))
+def _nearest(name: str, candidates: Iterable[str]) -> str:
+    names = list(dict.fromkeys(candidates))
     near = [n for n in names if n.rpartition(".")[2] == name][:3]  # right, but it lives in a group
     near = near or difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    return f"did you mean {', '.join(near)}?" if near else f"known are: {', '.join(names)}"
+    return f"did you mean {', '.join(near)}?" if near else f"expected one of: {', '.join(names)}"
 
 
 def _keys(config_name: str, overrides: Sequence[str], wrong: str) -> list[str]:
@@ -71,12 +82,12 @@ def _keys(config_name: str, overrides: Sequence[str], wrong: str) -> list[str]:
 
 
 def _options_with(group: str) -> list[str]:
-    """Options of the group above that bring ``group`` along: ``model=encoder_decoder`` for ``model/encoder``."""
+    """Options of the group above that have the group ``group``: ``model=encoder_decoder`` for ``model/encoder``."""
     above, _, name = group.rpartition("/")
-    found = []
+    options = []
     paths = [path for folder in conf_dirs() for path in sorted((folder / above).glob("*.yaml"))]
     for path in paths if above else ():
         defaults: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
         if any(isinstance(entry, dict) and name in entry for entry in defaults.get("defaults", ())):
-            found.append(f"{above}={path.stem}")
-    return found
+            options.append(f"{above}={path.stem}")
+    return options

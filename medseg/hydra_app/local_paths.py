@@ -23,7 +23,7 @@ def check_local(cfg: DictConfig) -> None:
         cfg: Of any command.
 
     Raises:
-        InputError: Names the key, and the path as it was given.
+        InputError: Names the key and the path.
     """
     for key in _KEYS:
         value = OmegaConf.select(cfg, key, throw_on_missing=False)

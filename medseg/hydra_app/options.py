@@ -1,4 +1,4 @@
-"""Options: what can be chosen, read from the first lines of ``conf/``, for the terminal and the reference pages."""
+"""Options of all groups with descriptions, read from the first lines of ``conf/``, for terminal and reference pages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from medseg.errors import InputError
 
-_CHOICE = re.compile(r"^\s*- (?P<group>[a-z]\w*): (?P<usual>\w+)(?:\s+# (?P<told>.+))?$")
+_CHOICE = re.compile(r"^\s*- (?P<group>[a-z]\w*): (?P<default>\w+)(?:\s+# (?P<summary>.+))?$")
 SHARED = "_defaults"
 """Ending of files that options include, which are no options themselves."""
 
@@ -21,14 +21,14 @@ class Group:
 
     Attributes:
         name: As on the command line, such as ``model/encoder``.
-        usual: What is taken if nothing is chosen; ``null`` for nothing.
-        told: What the choice is about, in a line.
+        default: The default option; ``null`` for none.
+        summary: Description of the group, in a line.
         options: Name to description.
     """
 
     name: str
-    usual: str
-    told: str
+    default: str
+    summary: str
     options: dict[str, str]
 
 
@@ -42,7 +42,7 @@ def described(path: Path) -> str:
 
 
 def groups(command: str, folders: Sequence[Path]) -> list[Group]:
-    """The groups of a command in the order of its defaults list, each followed by the groups within it.
+    """Groups of a command in the order of its defaults list, each followed by the groups within it.
 
     Args:
         command: Such as ``train``.
@@ -57,70 +57,72 @@ def _groups(path: Path, above: str, folders: Sequence[Path]) -> Iterator[Group]:
             yield from _groups(path.with_name("train.yaml"), above, folders)
         elif match := _CHOICE.match(line):
             name = above + match["group"]
-            found = {p.stem: p for folder in folders for p in sorted((folder / name).glob("*.yaml"))}
-            options = {stem: described(p) for stem, p in found.items() if not stem.endswith(SHARED)}
-            yield Group(name, match["usual"], match["told"] or "", options)
-            for option in found.values():
+            files = {p.stem: p for folder in folders for p in sorted((folder / name).glob("*.yaml"))}
+            options = {stem: described(p) for stem, p in files.items() if not stem.endswith(SHARED)}
+            yield Group(name, match["default"], match["summary"] or "", options)
+            for option in files.values():
                 yield from _groups(option, f"{name}/", folders)
 
 
 def _defaults(path: Path) -> list[str]:
     """Lines of the defaults list."""
-    _, found, after = path.read_text(encoding="utf-8").partition("\ndefaults:\n")
-    lines = after.splitlines() if found else []
+    _, separator, after = path.read_text(encoding="utf-8").partition("\ndefaults:\n")
+    lines = after.splitlines() if separator else []
     end = next((i for i, line in enumerate(lines) if not line.lstrip().startswith("-")), len(lines))
     return lines[:end]
 
 
-def listing(chosen: Sequence[Group], width: int | None = None) -> str:
+def listing(selected: Sequence[Group], width: int | None = None) -> str:
     """Every option in a line, below its group; lines longer than ``width`` are folded.
 
     Example:
         >>> print(listing([Group("loss", "ce", "losses", {"ce": "Cross-entropy"})]))
-        loss: losses (ce if none is chosen)
+        loss: losses (default ce)
           ce  Cross-entropy
     """
     parts = []
-    for group in chosen:
-        usual = "nothing" if group.usual == "null" else group.usual
-        lines = textwrap.wrap(f"{group.name}: {group.told} ({usual} if none is chosen)", width or 1000)
+    for group in selected:
+        default = "none" if group.default == "null" else group.default
+        lines = textwrap.wrap(f"{group.name}: {group.summary} (default {default})", width or 1000)
         room = max((len(name) for name in group.options), default=0) + 4
-        for name, told in group.options.items():
-            line = f"  {name}".ljust(room) + told
+        for name, description in group.options.items():
+            line = f"  {name}".ljust(room) + description
             lines += textwrap.wrap(line, width or 1000, subsequent_indent=" " * room)
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
 
-def show(command: str, wanted: str | None, folders: Sequence[Path]) -> None:
+def show(command: str, name: str | None, folders: Sequence[Path]) -> None:
     """Print the options of a group (with the groups within it), or of all; folded and in bold on a terminal only.
 
     Raises:
         InputError: No such group; names those that there are.
     """
-    known = groups(command, folders)
-    chosen = [g for g in known if wanted is None or g.name == wanted or g.name.startswith(f"{wanted}/")]
-    if not chosen:
-        there = f"known are: {', '.join(g.name for g in known)}" if known else f"medseg-{command} has none"
-        raise InputError(f"{f'--options {wanted}' if wanted else '--options'}: no such group of choices; {there}")
+    available = groups(command, folders)
+    selected = [g for g in available if name is None or g.name == name or g.name.startswith(f"{name}/")]
+    if not selected:
+        there = (
+            f"expected one of: {', '.join(g.name for g in available)}" if available else f"medseg-{command} has none"
+        )
+        raise InputError(f"{f'--options {name}' if name else '--options'}: no such group of choices; {there}")
     from rich.console import Console
     from rich.text import Text
 
     console = Console(highlight=False)
-    text = Text(listing(chosen, console.width if console.is_terminal else None))
+    text = Text(listing(selected, console.width if console.is_terminal else None))
     text.highlight_regex(r"(?m)^\S+(?=: )", "bold cyan")
     console.print(text, soft_wrap=True)
 
 
-def markdown(chosen: Sequence[Group]) -> str:
+def markdown(selected: Sequence[Group]) -> str:
     """A folded table for each group: what the reference page shows."""
     parts = []
-    for group in chosen:
+    for group in selected:
         names = ", ".join(f"<code>{name}</code>" for name in group.options)
         parts.append(
-            f"<details><summary><b><code>{group.name}</code></b>, {group.told}: {names}</summary>\n\n"
+            f"<details><summary><b><code>{group.name}</code></b>, {group.summary}: {names}</summary>\n\n"
             f"| `{group.name}=` | |\n|---|---|\n"
-            + "".join(f"| `{name}` | {told} |\n" for name, told in group.options.items())
+            + "".join(f"| `{name}` | {description} |\n" for name, description in group.options.items())
             + "\n</details>\n"
         )
     return "\n".join(parts)

@@ -1,4 +1,4 @@
-"""Overrides of the command line: mappings that are open to any name, and keys that are looked for in vain."""
+"""Overrides of the command line: mappings that are open to any name, and keys that the data decide."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def with_open_mappings(
 ) -> list[str]:
     """The words of a command, in which keys of open mappings are added instead of looked for.
 
-    A mapping that a file of the configuration writes as ``{}`` is open: it takes any name. Hydra would refuse
+    A mapping that a file of the configuration writes as ``{}`` is open: it takes any name. Hydra rejects
     ``key={name: 1}`` and ``key.name=1``, as it has no ``name`` yet, unless they begin with ``++``.
 
     Args:
-        words: Of the command.
-        folders: Those of the configuration.
+        words: Words of the command.
+        folders: Folders of the configuration.
         compose: Composes the configuration of some words.
     """
     open_names = {
@@ -55,7 +55,7 @@ def with_open_mappings(
     own = ", ".join(f"'file://{folder.resolve()}'" for folder in folders[1:])
     try:
         cfg = compose([f"hydra.searchpath=[{own}]", *map(_first_value, others)])
-    except (HydraException, OmegaConfBaseException):  # another word is wrong, which is told by itself
+    except (HydraException, OmegaConfBaseException):  # another word is wrong, which Hydra reports
         return list(words)
     return [f"++{word}" if (key := mappings[word]) and _is_open(cfg, key) else word for word in words]
 
@@ -78,7 +78,7 @@ def _first_value(word: str) -> str:
 
 
 def varied(task: Sequence[str], words: Sequence[str]) -> list[str]:
-    """Of the overrides of a job, those whose key the command sweeps.
+    """The overrides of a job whose keys the command sweeps.
 
     Example:
         >>> varied(["seed=1", "plan.patch=[8,8]"], ["-m", "seed=0,1", "plan.patch=[8, 8]"])
@@ -90,5 +90,5 @@ def varied(task: Sequence[str], words: Sequence[str]) -> list[str]:
 
 
 def _is_open(cfg: DictConfig, key: str) -> bool:
-    found = OmegaConf.select(cfg, key, throw_on_missing=False)
-    return isinstance(found, DictConfig) and "_target_" not in found
+    node = OmegaConf.select(cfg, key, throw_on_missing=False)
+    return isinstance(node, DictConfig) and "_target_" not in node

@@ -161,15 +161,15 @@ _NOT_FINITE = ("data.nodata", "data.dataset.reading.nodata")
 
 
 def check_ranges(cfg: DictConfig) -> None:
-    """Refuse numbers and words that no training, plan, prediction or evaluation can use.
+    """Raise if a number or word can't be used by any training, plan, prediction or evaluation.
 
-    Keys that the configuration does not have are passed over; so are null and values that are yet to be given.
+    Keys that the configuration does not have are skipped, and so are null and missing values.
 
     Args:
-        cfg: Of any command.
+        cfg: Configuration of any command.
 
     Raises:
-        InputError: Names the key, its value and what was expected.
+        InputError: Names the key, its value and the expected values.
     """
     content: Any = OmegaConf.to_container(cfg, resolve=False)
     for key, value in leaves(content, ""):
@@ -187,7 +187,7 @@ def check_ranges(cfg: DictConfig) -> None:
 
 
 def leaves(node: Any, at: str) -> Iterator[tuple[str, Any]]:
-    """Every value with its key; those of a list share one."""
+    """Every value with its key; all elements of a list have its key."""
     if isinstance(node, dict):
         for key, value in node.items():
             yield from leaves(value, f"{at}.{key}" if at else str(key))

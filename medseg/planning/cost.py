@@ -1,4 +1,4 @@
-"""What a U-Net costs in memory, counted in outputs of its convolutions, and what memory affords."""
+"""Memory of a U-Net, counted in outputs of its convolutions, and the outputs that fit into a memory."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from medseg.errors import InputError
 
 @dataclass(frozen=True)
 class UNetCost:
-    """What decides how much a U-Net writes to memory; mirrors the settings of ``models.unet.UNet``.
+    """Settings that decide how much a U-Net writes to memory; mirrors the settings of ``models.unet.UNet``.
 
     Attributes:
         base_features: Channels of the first stage; they double with every stage.
         max_features: Their upper bound; None for 512 in two and 320 in three dimensions.
         encoder_blocks: Blocks per stage; the last number holds for all further stages.
-        decoder_blocks: Likewise, from coarse to fine, one per upsampling.
+        decoder_blocks: Blocks per upsampling, from coarse to fine; the last number holds for all further ones.
         residual: Whether encoder blocks are residual (two convolutions each, after a stem).
         dates: How often the encoder runs on a case: once for each date of a time series, if it sees them one by one.
         inputs: Channels of a time series, of all dates; 0 for single images, whose few channels do not count.
@@ -40,7 +40,7 @@ class Budget:
         outputs: Values written by all convolutions for one case, at which ``batch`` cases fit.
         batch: Cases in a batch of the reference.
         must_fit: Cases that must fit at least; the patch shrinks until they do.
-        coverage: Share of all cells of the dataset that one batch may hold.
+        coverage: Fraction of all cells of the dataset that one batch may hold.
     """
 
     outputs: float
@@ -66,7 +66,7 @@ def estimated_gb(ndim: int, outputs: float, batch_size: int, *, residual: bool =
 
     Args:
         ndim: Axes of the data.
-        outputs: Of ``convolution_outputs`` for one case.
+        outputs: Result of ``convolution_outputs`` for one case.
         batch_size: Cases of a step.
         residual: Whether encoder blocks are residual.
 

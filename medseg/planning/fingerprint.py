@@ -54,11 +54,11 @@ class Fingerprint:
     Attributes:
         spacings: One a case, in the frame's unit.
         shapes: One a case, in cells, after cropping.
-        kept: Median share of cells that cropping kept, in (0, 1].
+        kept: Median fraction of cells that cropping kept, in (0, 1].
         intensities: One a channel.
         foreground: Cells of each class over all cases, by class name.
         empty: Cases without any foreground.
-        warnings: Cases of which something is doubtful, by the words for it.
+        warnings: Ids of cases, by the text of the warning.
     """
 
     spacings: tuple[tuple[float, ...], ...]
@@ -70,11 +70,11 @@ class Fingerprint:
     warnings: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def warning_lines(self) -> list[str]:
-        """A line for each thing that is doubtful about the training cases, with the first cases that have it."""
-        found = {f": {text}": cases for text, cases in self.warnings.items()}
+        """A line for each warning about training cases, with the first cases that have it."""
+        texts = {f": {text}": cases for text, cases in self.warnings.items()}
         if self.empty:
-            found[" have no foreground and teach only the background"] = self.empty
-        return [f"{len(c)} of {len(self.shapes)} training cases{text}: {first_five(c)}" for text, c in found.items()]
+            texts[" have no foreground and teach only the background"] = self.empty
+        return [f"{len(c)} of {len(self.shapes)} training cases{text}: {first_five(c)}" for text, c in texts.items()]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; ``from_dict`` is its inverse."""
@@ -82,7 +82,7 @@ class Fingerprint:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Fingerprint:
-        """Rebuild what ``to_dict`` gave."""
+        """Rebuild the result of ``to_dict``."""
         return cls(
             spacings=tuple(tuple(v) for v in stored["spacings"]),
             shapes=tuple(tuple(v) for v in stored["shapes"]),
@@ -100,13 +100,13 @@ class CaseFacts:
 
     Attributes:
         case: Case identifier.
-        spacing: In the frame's unit.
-        shape: After cropping.
-        kept: Share of cells that cropping kept.
+        spacing: Cell size, in the frame's unit.
+        shape: Cells after cropping.
+        kept: Fraction of cells that cropping kept.
         cells: Intensities drawn from the case, ``[c, n]``.
         counts: Cells of each training index.
         constant: Numbers of the channels in which every cell has the same value.
-        warnings: What is doubtful about its files.
+        warnings: Warnings about its files.
     """
 
     case: str
@@ -126,7 +126,7 @@ def case_facts(sample: Sample, n_classes: int, *, draw: int, seed: int) -> CaseF
         sample: The case as read.
         n_classes: Classes of the label table, with background.
         draw: Foreground cells to draw, with replacement.
-        seed: Of the draw.
+        seed: Random seed of the draw.
     """
     turned, _, _ = to_canonical(sample)
     cut = crop(turned, content_box(turned))
@@ -138,10 +138,10 @@ def case_facts(sample: Sample, n_classes: int, *, draw: int, seed: int) -> CaseF
         drawn = np.random.default_rng([seed, 2]).choice(foreground, size=draw)
         cells = np.stack([channel.ravel()[drawn] for channel in cut.image])
     counts = np.bincount(label[(label >= 0) & cut.valid], minlength=n_classes)
-    kept = cut.valid.size / turned.valid.size
+    fraction = cut.valid.size / turned.valid.size
     constant = tuple(i for i, channel in enumerate(sample.image) if channel.min() == channel.max())
     return CaseFacts(
-        sample.case, cut.grid.spacing, cut.grid.shape, kept, cells, tuple(int(n) for n in counts), constant
+        sample.case, cut.grid.spacing, cut.grid.shape, fraction, cells, tuple(int(n) for n in counts), constant
     )
 
 
@@ -151,7 +151,7 @@ def scene_facts(opened: CaseReader, *, draw: int, seed: int) -> CaseFacts:
     Args:
         opened: The case.
         draw: Valid cells to draw, with replacement.
-        seed: Of the draw.
+        seed: Random seed of the draw.
 
     Raises:
         InputError: The case has no valid cell.
@@ -178,8 +178,10 @@ def scene_facts(opened: CaseReader, *, draw: int, seed: int) -> CaseFacts:
         files = ", ".join(map(str, opened.case.images))
         raise InputError(f"case {opened.case.id}: {files} has no valid cell, all is nodata; take it out of the dataset")
     drawn_cells = np.concatenate(cells, axis=1)
-    found = (tuple(int(n) for n in counts), tuple(int(i) for i in np.flatnonzero(low == high)))
-    return CaseFacts(opened.case.id, opened.grid.spacing, opened.shape, 1.0, drawn_cells, *found)
+    constant = tuple(int(i) for i in np.flatnonzero(low == high))
+    return CaseFacts(
+        opened.case.id, opened.grid.spacing, opened.shape, 1.0, drawn_cells, tuple(int(n) for n in counts), constant
+    )
 
 
 def _drawn(sample: Sample, cells: npt.NDArray[np.int64]) -> Float[np.ndarray, "c n"]:
@@ -195,9 +197,9 @@ def pool(facts: Sequence[CaseFacts], labels: LabelTable, *, labelled: bool = Tru
     """Pool the facts of all cases.
 
     Args:
-        facts: Of each case.
+        facts: Facts of each case.
         labels: The label table.
-        labelled: Whether the cases have labels; if not, none is missed.
+        labelled: Whether the cases have labels; if not, none is expected.
 
     Raises:
         InputError: No case, or no labelled case with foreground.
@@ -239,11 +241,11 @@ def fingerprint(
     further: Sequence[Case] = (),
     first: Callable[[Dataset], None] | None = None,
 ) -> Fingerprint:
-    """Fingerprint of the training cases, kept in the store under a key of their content.
+    """Fingerprint of the training cases, cached in the store under a hash of their content.
 
     Args:
         source: The dataset.
-        cases: Of the training.
+        cases: Training cases.
         store: Folder of the patch store.
         further: Cases that will be needed too, whose headers are checked with those of the training cases.
         first: Called with the dataset before its cases are read; not called where the store has the fingerprint.
@@ -262,8 +264,8 @@ def fingerprint(
         "reading": source.reading.to_dict(),
     }
     path = store / "fingerprints" / f"{content_key(files, settings, memory=digests.memory)[:16]}.json"
-    if (kept := _kept(path)) is not None:
-        return kept
+    if (cached := _cached(path)) is not None:
+        return cached
     if first is not None:
         first(source)
     problems, facts = Problems(), []
@@ -281,7 +283,7 @@ def fingerprint(
     return pooled
 
 
-def _kept(path: Path) -> Fingerprint | None:
+def _cached(path: Path) -> Fingerprint | None:
     """The stored fingerprint; None where there is none, or, with a warning, where it is damaged."""
     if not path.exists():
         return None

@@ -15,15 +15,15 @@ from medseg.data.preprocessing.preprocess import Preprocess
 from medseg.errors import InputError
 from medseg.planning.cost import Budget, UNetCost, convolution_outputs, estimated_gb
 from medseg.planning.fingerprint import Fingerprint
-from medseg.planning.rules import patch_and_batch, resampled_shape, target_spacing, topology
+from medseg.planning.rules import PatchPlan, patch_and_batch, resampled_shape, target_spacing, topology
 from medseg.planning.stored import KEYS, fields_of
 from medseg.runtime.atomic import write_whole
 from medseg.sample import DataSpec
 
 MASKED_BELOW = 0.75
-"""Cases of which cropping keeps less than this (median) are normalised inside their nonzero mask."""
+"""If cropping keeps less than this fraction of the median case, cases are normalised inside their nonzero mask."""
 _ALIKE = 1.6
-"""Largest over smallest cell up to which scenes are trained on as they are; in degrees, cells narrow polewards."""
+"""Largest ratio of cell sizes at which scenes are not resampled; in degrees, cells narrow towards the poles."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Plan:
         normalisation: One rule a channel.
         masked: Whether z-scores are taken inside the nonzero mask only.
         native: Whether cases stay on their own cells, of about ``spacing``, as scenes and photographs do.
-        reasons: Why, by attribute name.
+        reasons: Reason of each decision, by attribute name.
     """
 
     spacing: tuple[float, ...]
@@ -120,9 +120,9 @@ def make_plan(
     """Plan by nnU-Net's rules, wishes first.
 
     Args:
-        fingerprint: Of the training cases.
+        fingerprint: Fingerprint of the training cases.
         spec: Channels, labels and axes.
-        schemes: Normalisation of each channel, as the dataset names it.
+        schemes: Normalisation scheme of each channel, as the dataset declares it.
         wishes: The user's own decisions.
         cost: The kind of U-Net that memory is planned for.
 
@@ -131,30 +131,17 @@ def make_plan(
     """
     reasons = {}
     native = spec.ndim == 2 and wishes.spacing is None
-    if native:
-        spacing, reasons["spacing"] = _own_cells(fingerprint)
-    elif wishes.spacing is None:
-        target = target_spacing(fingerprint.spacings, fingerprint.shapes)
-        spacing, reasons["spacing"] = target.spacing, "; ".join(target.reasons)
-    else:
-        spacing, reasons["spacing"] = tuple(map(float, wishes.spacing)), "set by plan.spacing"
+    spacing, reasons["spacing"] = _own_cells(fingerprint) if native else _spacing(fingerprint, wishes)
     _check_axes("spacing", spacing, spec)
-    shapes = [
-        resampled_shape(shape, old, spacing)
-        for shape, old in zip(fingerprint.shapes, fingerprint.spacings, strict=True)
-    ]
-    cells = float(sum(np.prod(shape) for shape in shapes))
     if wishes.patch is None:
-        median = tuple(float(v) for v in np.median(shapes, axis=0))
-        budget = Budget.for_memory(spec.ndim, wishes.memory_gb, residual=bool(cost and cost.residual))
-        planned = patch_and_batch(spacing, median, cells, out_channels=spec.labels.n_outputs, cost=cost, budget=budget)
+        planned = _planned_patch(fingerprint, spec, spacing, wishes, cost)
         stages, batch_size = planned.topology, planned.batch
         reasons["patch"], reasons["batch_size"] = planned.reasons
     else:
         _check_axes("patch", wishes.patch, spec)
         stages, batch_size = topology(spacing, wishes.patch), 2
         rounded = "" if stages.patch == tuple(wishes.patch) else f", rounded up from {list(wishes.patch)} for pooling"
-        reasons["patch"], reasons["batch_size"] = f"set by plan.patch{rounded}", "2, the least, beside a patch of yours"
+        reasons["patch"], reasons["batch_size"] = f"set by plan.patch{rounded}", "2, the minimum, as plan.patch is set"
     if wishes.batch_size is not None:
         batch_size, reasons["batch_size"] = wishes.batch_size, "set by plan.batch_size"
     reasons["kernels"] = reasons["strides"] = "; ".join(stages.reasons)
@@ -168,11 +155,31 @@ def make_plan(
     return Plan(spacing, stages.patch, batch_size, stages.kernels, stages.strides, rules, masked, native, reasons)
 
 
+def _spacing(fingerprint: Fingerprint, wishes: Wishes) -> tuple[tuple[float, ...], str]:
+    if wishes.spacing is not None:
+        return tuple(map(float, wishes.spacing)), "set by plan.spacing"
+    target = target_spacing(fingerprint.spacings, fingerprint.shapes)
+    return target.spacing, "; ".join(target.reasons)
+
+
+def _planned_patch(
+    fingerprint: Fingerprint, spec: DataSpec, spacing: Sequence[float], wishes: Wishes, cost: UNetCost | None
+) -> PatchPlan:
+    shapes = [
+        resampled_shape(shape, old, spacing)
+        for shape, old in zip(fingerprint.shapes, fingerprint.spacings, strict=True)
+    ]
+    cells = float(sum(np.prod(shape) for shape in shapes))
+    median = tuple(float(v) for v in np.median(shapes, axis=0))
+    budget = Budget.for_memory(spec.ndim, wishes.memory_gb, residual=bool(cost and cost.residual))
+    return patch_and_batch(spacing, median, cells, out_channels=spec.labels.n_outputs, cost=cost, budget=budget)
+
+
 def memory_warning(plan: Plan, spec: DataSpec, wishes: Wishes, cost: UNetCost) -> str | None:
-    """That a patch or a batch size of the user needs more memory than is planned for; None if it does not.
+    """Warning if a patch or a batch size of the user needs more memory than ``plan.memory_gb``; else None.
 
     Args:
-        plan: What was planned.
+        plan: The plan.
         spec: Channels, labels and axes.
         wishes: The user's own decisions.
         cost: The kind of U-Net.
@@ -194,7 +201,7 @@ def _own_cells(fingerprint: Fingerprint) -> tuple[tuple[float, ...], str]:
     """Median cell of images that are not resampled.
 
     Raises:
-        InputError: Cells differ so much from case to case that one network would not do.
+        InputError: Cell sizes differ too much between cases for one network.
     """
     spacings = np.array(fingerprint.spacings)
     low, high = spacings.min(), spacings.max()
@@ -209,30 +216,35 @@ def _own_cells(fingerprint: Fingerprint) -> tuple[tuple[float, ...], str]:
 def _rules(
     fingerprint: Fingerprint, spec: DataSpec, schemes: Sequence[str], wishes: Wishes
 ) -> tuple[tuple[Normalisation, ...], str]:
-    chosen = list(schemes if wishes.normalisation is None else wishes.normalisation)
+    used = list(schemes if wishes.normalisation is None else wishes.normalisation)
     names = [c.name for c in spec.channels]
-    if len(chosen) != len(names):
-        raise InputError(f"plan.normalisation={chosen}: {len(chosen)} schemes for {len(names)} channels {names}")
+    if len(used) != len(names):
+        raise InputError(f"plan.normalisation={used}: {len(used)} schemes for {len(names)} channels {names}")
     rules = tuple(
         Normalisation(scheme, i.mean, i.std, i.percentile_00_5, i.percentile_99_5)
         if Normalisation(scheme).pooled
         else Normalisation(scheme)
-        for scheme, i in zip(chosen, fingerprint.intensities, strict=True)
+        for scheme, i in zip(used, fingerprint.intensities, strict=True)
     )
     for key, values in (("mean", wishes.mean), ("std", wishes.std)):
-        if values is None:
-            continue
-        if len(values) != len(names):
-            raise InputError(f"plan.{key}={list(values)}: {len(values)} numbers for {len(names)} channels {names}")
-        unused = [n for n, r in zip(names, rules, strict=True) if not r.pooled or r.scheme == "percentile"]
-        if unused:
-            raise InputError(f"plan.{key} is set, but {unused} use no mean and std; choose plan.normalisation=standard")
-        changes: list[dict[str, Any]] = [{key: float(v)} for v in values]
-        rules = tuple(replace(r, **change) for r, change in zip(rules, changes, strict=True))
+        rules = rules if values is None else _with_statistics(rules, names, key, values)
     if wishes.normalisation is not None:
         return rules, "set by plan.normalisation"
-    pairs = [f"{name}: {scheme}" for name, scheme in zip(names, chosen, strict=True)]
+    pairs = [f"{name}: {scheme}" for name, scheme in zip(names, used, strict=True)]
     return rules, f"by channel name ({', '.join(pairs)})"
+
+
+def _with_statistics(
+    rules: tuple[Normalisation, ...], names: Sequence[str], key: str, values: Sequence[float]
+) -> tuple[Normalisation, ...]:
+    """The rules with ``plan.mean`` or ``plan.std`` of the user."""
+    if len(values) != len(names):
+        raise InputError(f"plan.{key}={list(values)}: {len(values)} numbers for {len(names)} channels {names}")
+    unused = [n for n, r in zip(names, rules, strict=True) if not r.pooled or r.scheme == "percentile"]
+    if unused:
+        raise InputError(f"plan.{key} is set, but {unused} use no mean and std; choose plan.normalisation=standard")
+    changes: list[dict[str, Any]] = [{key: float(v)} for v in values]
+    return tuple(replace(r, **change) for r, change in zip(rules, changes, strict=True))
 
 
 def _check_axes(name: str, wish: Sequence[float], spec: DataSpec) -> None:
@@ -241,7 +253,7 @@ def _check_axes(name: str, wish: Sequence[float], spec: DataSpec) -> None:
 
 
 def write_plan(path: Path, plan: Plan) -> None:
-    """Write ``plan.yaml`` in one rename: each value under the reason for it."""
+    """Write ``plan.yaml`` in one rename: each value below its reason."""
     stored = plan.to_dict()
     reasons = stored.pop("reasons")
     lines = ["# A plan of medseg. Every value may be edited; train with it by plan.file=PATH.", ""]
@@ -253,7 +265,7 @@ def write_plan(path: Path, plan: Plan) -> None:
 
 
 def read_plan(path: Path) -> Plan:
-    """Read a plan that ``write_plan`` wrote and somebody may have edited.
+    """Read a plan that ``write_plan`` wrote; it may have been edited.
 
     Raises:
         InputError: No such file, no YAML, a missing or a wrong key.

@@ -1,11 +1,12 @@
 """The rules that turn facts of a dataset into spacing, patch, batch size and network topology.
 
 Pure functions of numbers, for two and three dimensions and any order of axes. Every result carries
-its reasons, which the plan file shows beside the numbers.
+its reasons, which the plan file shows next to the numbers.
 
-The rules are those of nnU-Net (Isensee et al., Nature Methods 2021, as released in version 2.8). What
-differs: axes are never transposed, two dimensions are not a volume of depth one, an axis is not shrunk
-below ``MIN_EDGE`` cells, and a budget that no patch satisfies is refused instead of looping.
+The rules are those of nnU-Net (Isensee et al., Nature Methods 2021, as released in version 2.8).
+Differences: axes are never transposed, two dimensions are not a volume of depth one, an axis is not
+shrunk below ``MIN_EDGE`` cells, and a budget that no patch satisfies is an error instead of a loop.
+There is no cascade, so there is no low-resolution plan.
 """
 
 from __future__ import annotations
@@ -20,11 +21,9 @@ from medseg.errors import InputError
 from medseg.planning.cost import Budget, UNetCost, convolution_outputs
 
 MIN_EDGE = 4
-"""Cells that pooling leaves on an axis at least, if it had as many to begin with."""
+"""Least number of cells that pooling leaves on an axis, if it had as many before."""
 ANISOTROPY = 3.0
 """An axis is coarse if its spacing exceeds this many times that of every other axis."""
-COVERAGE = 0.25
-"""A low-resolution plan is made where a patch covers less of the median case than this."""
 START_VOLUME = {2: 2048**2, 3: 256**3}
 """Cells of the patch that shrinking starts from, by number of axes."""
 
@@ -44,8 +43,8 @@ class Topology:
     Attributes:
         kernels: Convolution kernel of each stage.
         strides: Stride at the entrance of each stage; the first is 1 on every axis.
-        patch: The given patch, padded up to multiples of ``divisor``.
-        reasons: Why, for people.
+        patch: The patch, padded up to multiples of ``divisor``.
+        reasons: Sentences for the plan file.
     """
 
     kernels: tuple[tuple[int, ...], ...]
@@ -67,16 +66,6 @@ class PatchPlan:
     batch: int
     topology: Topology
     outputs: int
-    reasons: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class LowResolution:
-    """A coarser spacing at which a patch sees enough of a case, with its own patch and batch size."""
-
-    spacing: tuple[float, ...]
-    median_shape: tuple[int, ...]
-    plan: PatchPlan
     reasons: tuple[str, ...]
 
 
@@ -139,26 +128,28 @@ def topology(spacing: Sequence[float], patch: Sequence[int]) -> Topology:
         ((1, 1), (1, 2), (1, 2), (2, 2), (2, 2))
     """
     now, size = [float(s) for s in spacing], [int(p) for p in patch]
-    axes = range(len(size))
     kernel, kernels, strides = [1] * len(size), [], [(1,) * len(size)]
-    while True:
-        enough = [a for a in axes if size[a] >= 2 * MIN_EDGE]
-        halved = [a for a in enough if now[a] / min(now[e] for e in enough) < 2]
-        if not halved or (len(halved) == 1 and size[halved[0]] < 3 * MIN_EDGE):
-            break
+    while halved := _halved_axes(now, size):
         kernel = [3 if k == 3 or s / min(now) < 2 else 1 for k, s in zip(kernel, now, strict=True)]
         kernels.append(tuple(kernel))
-        strides.append(tuple(2 if a in halved else 1 for a in axes))
+        strides.append(tuple(2 if axis in halved else 1 for axis in range(len(size))))
         now = [s * f for s, f in zip(now, strides[-1], strict=True)]
         size = [ceil(n / f) for n, f in zip(size, strides[-1], strict=True)]
     kernels.append((3,) * len(size))
     divisor = [prod(f) for f in zip(*strides, strict=True)]
     padded = tuple(ceil(p / d) * d for p, d in zip(patch, divisor, strict=True))
     reasons = [f"{len(strides)} stages halve the patch by {divisor}, which leaves {size} cells at the coarsest"]
-    for axis in (a for a in axes if kernels[0][a] == 1):
+    for axis in (a for a, cells in enumerate(kernels[0]) if cells == 1):
         ratio = spacing[axis] / min(spacing)
         reasons.append(f"axis {axis} is {ratio:.3g} times coarser than the finest: the first kernels do not span it")
     return Topology(tuple(kernels), tuple(strides), padded, tuple(reasons))
+
+
+def _halved_axes(spacing: Sequence[float], size: Sequence[int]) -> list[int]:
+    """Axes that the next stage halves; empty at the coarsest."""
+    enough = [axis for axis, cells in enumerate(size) if cells >= 2 * MIN_EDGE]
+    halved = [axis for axis in enough if spacing[axis] / min(spacing[a] for a in enough) < 2]
+    return [] if len(halved) == 1 and size[halved[0]] < 3 * MIN_EDGE else halved
 
 
 def patch_and_batch(
@@ -170,7 +161,7 @@ def patch_and_batch(
     cost: UNetCost | None = None,
     budget: Budget | None = None,
 ) -> PatchPlan:
-    """Largest patch within the budget, then as many cases per batch as fit beside each other.
+    """Largest patch within the budget, then as many cases per batch as fit together.
 
     The patch starts out cubic in world units with ``START_VOLUME`` cells, clipped to the median shape,
     and loses cells on the axis that covers most of the median shape (the last of equals) until
@@ -212,7 +203,7 @@ def patch_and_batch(
 
 
 def _bound(fitting: int, cap: int, coverage: float) -> str:
-    """What bounds a batch: the patches that fit the memory, or those that hold a share of all cells."""
+    """What bounds a batch: the patches that fit the memory, or those that hold the allowed fraction of all cells."""
     if fitting <= cap:
         return f"{fitting} fit the memory"
     held = f"{cap} {'holds' if cap == 1 else 'hold'}" if cap else "a single patch holds more than"
@@ -237,49 +228,3 @@ def _shrink(spacing: Sequence[float], stages: Topology, median_shape: Sequence[f
             f"plan: not even a patch of {list(stages.patch)} fits the memory; raise the budget or use fewer features"
         )
     return max(options, key=lambda option: option[:2])[2]
-
-
-def low_resolution(
-    spacing: Sequence[float],
-    median_shape: Sequence[float],
-    n_voxels: float,
-    full: PatchPlan,
-    *,
-    out_channels: int,
-    cost: UNetCost | None = None,
-    budget: Budget | None = None,
-) -> LowResolution | None:
-    """A coarser plan for data whose full-resolution patch covers too little of a case.
-
-    The spacing grows by 3 % at a time, only on axes more than twice finer than the coarsest while there
-    are any, until a patch covers ``COVERAGE`` of the median case.
-
-    Args:
-        spacing: As for ``patch_and_batch``, like the other arguments.
-        median_shape: See there.
-        n_voxels: See there.
-        full: The plan at full resolution.
-        out_channels: See there.
-        cost: See there.
-        budget: See there.
-
-    Returns:
-        None if the full-resolution patch covers enough, or has less than twice the cells to cover.
-    """
-    coarse, plan, shape = np.asarray(spacing, dtype=float), full, np.asarray(median_shape, dtype=float)
-    while prod(plan.patch) / prod(shape) < COVERAGE:
-        finer = coarse.max() / coarse > 2
-        coarse = coarse * np.where(finer if finer.any() else True, 1.03, 1.0)
-        shape = np.asarray(median_shape) * spacing / coarse
-        rounded = resampled_shape(median_shape, spacing, coarse.tolist())
-        scale = prod(shape) / prod(median_shape)
-        plan = patch_and_batch(
-            coarse.tolist(), rounded, n_voxels * scale, out_channels=out_channels, cost=cost, budget=budget
-        )
-    if prod(median_shape) / prod(shape) < 2:
-        return None
-    reason = (
-        f"a full-resolution patch covers {prod(full.patch) / prod(median_shape):.0%} of the median case, "
-        f"this one {prod(plan.patch) / prod(shape):.0%}"
-    )
-    return LowResolution(tuple(coarse.tolist()), rounded, plan, (reason,))

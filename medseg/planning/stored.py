@@ -1,4 +1,4 @@
-"""Stored: the values of a plan as a file holds them, each held to what preprocessing and networks can follow."""
+"""Stored: the values of a plan in a file, each checked against the limits of preprocessing and networks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WIDEST = 1001
 
 
 def fields_of(stored: object) -> dict[str, Any]:
-    """The fields of a ``Plan``, from what ``Plan.to_dict`` gave and somebody may have edited.
+    """The fields of a ``Plan`` from the result of ``Plan.to_dict``, which may have been edited.
 
     Raises:
         InputError: A key that is missing, another kind of value, one out of range, or another number of axes or

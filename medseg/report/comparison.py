@@ -17,13 +17,13 @@ _CASES = "over cases (95 % bootstrap, for new cases with these seeds)"
 
 
 def lines(result: Mapping[str, Any]) -> list[str]:
-    """The comparison in words, a line for each arm and each difference.
+    """The comparison as text, a line for each arm and each difference.
 
     Args:
-        result: What ``comparison.compare`` gave.
+        result: Result of ``sweeps.compare.compare``.
     """
     metric, folds = result["metric"], result["folds"]
-    told = [
+    lines = [
         f"{arm['name']}: {metric} {arm['mean']:.4f}{' is the mean' if folds else ''} ({'' if folds else 'seeds '}"
         + ", ".join(f"{key}: {score:.4f}" for key, score in arm["scores"].items())
         + ")"
@@ -37,8 +37,8 @@ def lines(result: Mapping[str, Any]) -> list[str]:
         )
         if row["of_cases"]:
             text += f"; {_interval(row['of_cases']['ci95'])} over {row['of_cases']['cases']} cases"
-        told.append(text)
-    return told
+        lines.append(text)
+    return lines
 
 
 def write_comparison(path: Path, result: Mapping[str, Any]) -> None:
@@ -46,7 +46,7 @@ def write_comparison(path: Path, result: Mapping[str, Any]) -> None:
 
     Args:
         path: File to write, atomically; its folder exists.
-        result: What ``comparison.compare`` gave.
+        result: Result of ``sweeps.compare.compare``.
     """
     named, first = title(result["metric"]), result["arms"][0]["name"]
     folds = result["folds"]

@@ -27,7 +27,7 @@ def confusion_table(result: Mapping[str, Any]) -> str:
         f"<tr><th>{escape(name)}</th>{''.join(_cell(n, sum(cells)) for n in cells)}<td>{sum(cells):,}</td></tr>"
         for name, cells in zip(classes, matrix, strict=True)
     )
-    note = "Each row: of the cells with this label, the share that was predicted as each class, in per cent."
+    note = "Each row: the cells with this label by predicted class, in per cent."
     return (
         f'<div class="wide{" many" if len(classes) > _FEW else ""}" tabindex="0"><table class="confusion">'
         f"<thead><tr><th>label, predicted as</th>{head}<th>cells</th></tr>"

@@ -87,7 +87,7 @@ def write_report(
         result: The content of ``metrics.json``.
         figures: (name of the case, PNG) shown in this order.
         facts: What else a reader should know: paths, versions, settings.
-        heading: Of the page.
+        heading: Heading of the page.
         lead: A line below the heading: what was scored, and when.
         files: Paths of the files of each case by kind, such as ``prediction``; shown for the worst cases.
         tables: Further files of the folder, name to text, that are written with the page, all or none.
@@ -179,7 +179,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, kind: str = "
     """A table that scrolls sideways in its own box, whose first column stays; header is escaped, cells are HTML.
 
     Args:
-        header: Of the columns.
+        header: Names of the columns.
         rows: A cell for each column.
         kind: ``prose`` if cells are sentences, ``names`` if the second column has names too.
     """
@@ -236,14 +236,14 @@ def _of_class(entry: Mapping[str, Any], most: int) -> str:
 
 
 def _strip(result: Mapping[str, Any], primary: str, label: str) -> str:
-    known = [row for row in result["cases"] if row.get(primary) is not None]
-    values = {k: [(str(r["case"]), r[primary]) for r in known if r["class"] == k] for k in result["classes"]}
-    return strip_plot(values, label=label) if known else ""
+    rows = [row for row in result["cases"] if row.get(primary) is not None]
+    values = {k: [(str(r["case"]), r[primary]) for r in rows if r["class"] == k] for k in result["classes"]}
+    return strip_plot(values, label=label) if rows else ""
 
 
 def _lowest(result: Mapping[str, Any], primary: str) -> list[Mapping[str, Any]]:
-    known = sorted((row for row in result["cases"] if row.get(primary) is not None), key=lambda row: row[primary])
-    return known[:_WORST]
+    rows = sorted((row for row in result["cases"] if row.get(primary) is not None), key=lambda row: row[primary])
+    return rows[:_WORST]
 
 
 def _paths(result: Mapping[str, Any], primary: str, files: Mapping[str, Mapping[str, str]]) -> str:
@@ -257,9 +257,9 @@ def _paths(result: Mapping[str, Any], primary: str, files: Mapping[str, Mapping[
 
 
 def _worst(result: Mapping[str, Any], primary: str, titles: Titles) -> str:
-    known = _lowest(result, primary)
-    metrics = [key for key in (known[0] if known else {}) if key not in ("case", "class")]
-    rows = [[escape(str(row["case"])), escape(row["class"]), *(show(row.get(m)) for m in metrics)] for row in known]
+    lowest = _lowest(result, primary)
+    metrics = [key for key in (lowest[0] if lowest else {}) if key not in ("case", "class")]
+    rows = [[escape(str(row["case"])), escape(row["class"]), *(show(row.get(m)) for m in metrics)] for row in lowest]
     return table(["case", "class", *map(titles, metrics)], rows, kind="names") if rows else ""
 
 

@@ -1,4 +1,4 @@
-"""A strip plot with quartiles as inline SVG: every case is a dot that tells its name."""
+"""A strip plot with quartiles as inline SVG: every case is a dot with its name."""
 
 from __future__ import annotations
 

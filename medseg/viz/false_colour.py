@@ -44,7 +44,7 @@ class Band(Protocol):
 
 
 class Named(NamedTuple):
-    """A channel of which only the name is known."""
+    """A channel with a name only."""
 
     name: str
     wavelength_nm: float | None = None
@@ -75,8 +75,8 @@ def composite(
         channels: What the channels are; empty if unknown.
         valid: False where there is no data; it is grey (``NO_DATA``), as where a shown value is not finite.
     """
-    kind, chosen = _choose(channels, len(image))
-    bands = image[chosen].astype(np.float32)
+    kind, indices = _choose(channels, len(image))
+    bands = image[indices].astype(np.float32)
     shown = np.asarray(np.isfinite(bands).all(axis=0))
     if valid is not None:
         shown &= valid
@@ -106,7 +106,7 @@ def stretched(
 def reduced(array: Shaped[np.ndarray, "..."], ndim: int = 2) -> Shaped[np.ndarray, "..."]:
     """Every n-th cell along the last ``ndim`` axes, so that no side exceeds ``LARGEST`` (a view).
 
-    The nearest cell, for images as for labels, so that both stay on the same places.
+    The nearest cell, for images as for labels, so that both stay aligned.
     """
     step = -(-max(array.shape[-ndim:]) // LARGEST)
     places: tuple[Any, ...] = (..., *[slice(None, None, step)] * ndim)
@@ -118,18 +118,18 @@ def _choose(channels: Sequence[Any], n: int) -> tuple[str, list[int]]:
     if len(channels) != n:
         channels = [Named("")] * n
     for wanted in _COMPOSITES:
-        found = [_find(channels, colour) for colour in wanted]
-        if None not in found:
-            return "true colour" if wanted == _TRUE_COLOUR else "false colour", [i for i in found if i is not None]
+        indices = [_find(channels, colour) for colour in wanted]
+        if None not in indices:
+            return "true colour" if wanted == _TRUE_COLOUR else "false colour", [i for i in indices if i is not None]
     if n == 3 and all(c.wavelength_nm is None and _NAMELESS.fullmatch(_letters(c.name)) for c in channels):
         return "true colour", [0, 1, 2]
     for pair in (("VV", "VH"), ("HH", "HV")):
         here = [next((i for i, c in enumerate(channels) if _polarised(c.name, p)), None) for p in pair]
         if None not in here:
             return "radar", [i for i in here if i is not None]
-    known = sorted((c.wavelength_nm, i) for i, c in enumerate(channels) if c.wavelength_nm is not None)
-    if len(known) >= 3:
-        return "false colour", [known[-1][1], known[len(known) // 2][1], known[0][1]]
+    by_wavelength = sorted((c.wavelength_nm, i) for i, c in enumerate(channels) if c.wavelength_nm is not None)
+    if len(by_wavelength) >= 3:
+        return "false colour", [by_wavelength[-1][1], by_wavelength[len(by_wavelength) // 2][1], by_wavelength[0][1]]
     return "grey", [0]
 
 

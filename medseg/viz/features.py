@@ -12,14 +12,14 @@ from medseg.viz.false_colour import stretched
 
 _COLOURS = 3
 _NOTHING = 1e-6
-"""Least spread of a component, as a share of the widest one's; below it there is only rounding."""
+"""Least spread of a component, as a fraction of the largest; smaller ones are rounding errors."""
 
 
 def pca_map(feature: Float[np.ndarray, "c *s"]) -> Float[np.ndarray, "*s 3"]:
     """The three widest principal components of a feature's places, as red, green and blue.
 
     Places of like colour have like features; which colour is chance. Every component is stretched between its
-    2nd and 98th percentile, so its contrast says nothing of its share of the variance. The sign of a component,
+    2nd and 98th percentile, so its contrast does not show its fraction of the variance. The sign of a component,
     which is arbitrary, is such that the channel that weighs most in it weighs positively. Components that there
     are not (fewer channels or places, or all alike) are 0.
 
@@ -63,8 +63,8 @@ def similarity(feature: Float[np.ndarray, "c *s"], at: Sequence[SupportsIndex]) 
     """
     wide = feature.astype(np.float64)
     place: tuple[Any, ...] = (slice(None), *at)
-    chosen = wide[place]
-    product = np.tensordot(chosen, wide, axes=1)
-    lengths = np.linalg.norm(wide, axis=0) * np.linalg.norm(chosen)
+    reference = wide[place]
+    product = np.tensordot(reference, wide, axes=1)
+    lengths = np.linalg.norm(wide, axis=0) * np.linalg.norm(reference)
     cosine = np.divide(product, lengths, out=np.zeros_like(product), where=lengths > 0)
     return cosine.clip(-1, 1).astype(np.float32)

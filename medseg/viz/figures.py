@@ -35,8 +35,8 @@ def overlay_figure(
     """Image, label and prediction side by side, in 2D once and in 3D for three orthogonal planes.
 
     Each plane is cut where the label has most foreground (the prediction, if the label has none). The
-    white outline on the prediction is the labelled foreground. See ``planes_of`` for which way up; what the letters
-    at the edges mean stands above the legend.
+    white outline on the prediction is the labelled foreground. See ``planes_of`` for the orientation; the letters at the
+    edges are explained above the legend.
     Scenes and 2D images are shown as a ``composite``, and reduced if large; without a background in
     the table, classes hide the image.
 
@@ -76,7 +76,7 @@ def rows_figure(cases: Sequence[tuple[str, Panels]]) -> Figure:
     Of a volume the first of its planes is drawn.
 
     Args:
-        cases: Title, which stands at the left of the row, and panels of each, with a prediction; one at least.
+        cases: Title, at the left of the row, and panels of each case, with a prediction; at least one case.
     """
     ratios = [ratio(panels.planes[0], panels.grid) for _, panels in cases]
     figure = Figure(figsize=(3.4 * _PANEL_INCHES, _PANEL_INCHES * sum(ratios) + 0.4), layout="constrained")

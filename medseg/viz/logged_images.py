@@ -75,16 +75,16 @@ def classes_of(table: LabelTable) -> dict[int, tuple[str, tuple[int, int, int] |
         ('background', None)
     """
     named = enumerate(zip(table.titles, table.classes, strict=True))
-    known = {i: (title, None if table.background and i == 0 else one.colour) for i, (title, one) in named}
-    return {**known, table.n_classes: ("ignored", _IGNORED)}
+    classes = {i: (title, None if table.background and i == 0 else one.colour) for i, (title, one) in named}
+    return {**classes, table.n_classes: ("ignored", _IGNORED)}
 
 
 def _view(panels: Panels, plane: Plane, title: str) -> Picture:
     index = panels.index(plane)
     ground = np.stack([plane.cut(band, index) for band in panels.ground], axis=-1)
     rows, columns = _squared(ground.shape[:2], panels.grid, plane)
-    known = np.where(panels.label == IGNORE, panels.table.n_classes, panels.label)
-    named = {"label": known, "prediction": panels.pred}
+    label = np.where(panels.label == IGNORE, panels.table.n_classes, panels.label)
+    named = {"label": label, "prediction": panels.pred}
     masks = {name: plane.cut(m, index)[rows][:, columns] for name, m in named.items() if m is not None}
     caption = title if plane.through is None else f"{title}: {plane.name} {index}"
     shown = (ground[rows][:, columns] * 255).round().astype(np.uint8)
@@ -98,8 +98,8 @@ def _squared(cells: Sequence[int], grid: Grid, plane: Plane) -> tuple[Int[np.nda
 
     Args:
         cells: Rows and columns of the cut; of a large image fewer than its grid has.
-        grid: Of the case.
-        plane: Of the cut.
+        grid: Grid of the case.
+        plane: Plane of the cut.
     """
     if plane.through is None:
         return np.arange(cells[0]), np.arange(cells[1])

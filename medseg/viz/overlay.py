@@ -22,13 +22,13 @@ _ALPHA = 0.5
 
 @dataclass(frozen=True)
 class Panels:
-    """A case as it is drawn; ``of`` makes it from arrays as they are stored.
+    """The arrays of a drawing of a case; ``of`` builds it from stored arrays.
 
     Attributes:
-        ground: What is seen below labels, RGB in [0, 1].
+        ground: The image below the labels, RGB in [0, 1].
         label: Training index of each cell, or ``IGNORE``.
-        pred: Training index of each cell; None where nothing was predicted.
-        known: False where there is no data.
+        pred: Training index of each cell; None without a prediction.
+        valid: False where there is no data.
         table: Names and colours of the classes.
         grid: Geometry of all of them, in ``grid.canonical()`` order.
     """
@@ -36,7 +36,7 @@ class Panels:
     ground: Float[np.ndarray, "3 *s"]
     label: Int[np.ndarray, " *s"]
     pred: Int[np.ndarray, " *s"] | None
-    known: Bool[np.ndarray, " *s"]
+    valid: Bool[np.ndarray, " *s"]
     table: LabelTable
     grid: Grid
 
@@ -55,16 +55,16 @@ class Panels:
         """Turned, and reduced if it is large; see ``overlay_figure`` for the arguments."""
         if image is not None and image.ndim == grid.ndim:
             image = image[None]
-        known = np.ones(label.shape, dtype=bool) if valid is None else valid
+        valid = np.ones(label.shape, dtype=bool) if valid is None else valid
         if grid.ndim == 2:
             image = None if image is None else reduced(image)
-            label, known = reduced(label), reduced(known)
+            label, valid = reduced(label), reduced(valid)
             pred = None if pred is None else reduced(pred)
         turn = grid.canonical()
-        ground = reorient(_ground(image, label.shape, channels, known), *turn)
-        label, known = reorient(label, *turn), reorient(known, *turn)
+        ground = reorient(_ground(image, label.shape, channels, valid), *turn)
+        label, valid = reorient(label, *turn), reorient(valid, *turn)
         pred = None if pred is None else reorient(pred, *turn)
-        return cls(ground, label, pred, known, table, grid.reorient(*turn))
+        return cls(ground, label, pred, valid, table, grid.reorient(*turn))
 
     @property
     def planes(self) -> tuple[Plane, ...]:
@@ -85,7 +85,7 @@ class Panels:
         """
         index = self.index(plane)
         below = np.stack([plane.cut(band, index) for band in self.ground], axis=-1)
-        truth, there = plane.cut(self.label, index), plane.cut(self.known, index)
+        truth, there = plane.cut(self.label, index), plane.cut(self.valid, index)
         guess = [] if self.pred is None else [plane.cut(self.pred, index)]
         where = f"image {plane.name} {index}" if plane.through is not None else "image"
         outlined = outline and self.table.background and bool(guess)
@@ -106,20 +106,20 @@ class Panels:
         handles = [Patch(color=_rgb(one.colour), label=title) for one, title in shown]
         if (self.label == IGNORE).any():
             handles.append(Patch(facecolor=_IGNORED, edgecolor="black", hatch="////", label="ignored"))
-        if not self.known.all():
+        if not self.valid.all():
             handles.append(Patch(color=_rgb((NO_DATA,) * 3), label="no data"))
         return handles
 
 
 def coloured(
-    cells: Int[np.ndarray, "h w"], table: LabelTable, known: Bool[np.ndarray, "h w"] | None = None
+    cells: Int[np.ndarray, "h w"], table: LabelTable, valid: Bool[np.ndarray, "h w"] | None = None
 ) -> Float[np.ndarray, "h w 4"]:
     """RGBA of each cell: its class's colour, clear on the background, striped where ignored, grey without data.
 
     Args:
         cells: Training index of each cell, or ``IGNORE``.
         table: Colours of the classes; they are half transparent if it has a background.
-        known: False where there is no data; None if there is everywhere.
+        valid: False where there is no data; None if there are data everywhere.
     """
     alpha = _ALPHA if table.background else 1.0
     palette = np.array([(*_rgb(c.colour), alpha) for c in table.classes] + [_IGNORED])
@@ -128,8 +128,8 @@ def coloured(
     rgba = palette[cells]  # IGNORE = -1 takes the last
     stripe = max(2, max(cells.shape) // 100)
     rgba[(cells == IGNORE) & (np.indices(cells.shape).sum(axis=0) // stripe % 2 == 0)] = (0, 0, 0, alpha)
-    if known is not None:
-        rgba[~known] = (NO_DATA / 255,) * 3 + (1.0,)
+    if valid is not None:
+        rgba[~valid] = (NO_DATA / 255,) * 3 + (1.0,)
     return rgba
 
 

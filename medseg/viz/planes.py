@@ -1,4 +1,4 @@
-"""How an array is shown on a screen: which planes, which way up, and the letters that say so."""
+"""Orientation of an array on a screen: its planes, the upward direction, and the letters at the edges."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def test_help_is_torch_free(command: str, tmp_path: Path) -> None:
         (["data.rot=/x", "~model"], "data.rot is no key of the configuration; did you mean data.root"),
         (
             ["model/encoder=timm"],
-            "model/encoder is no choice here, it comes with model=encoder_decoder; choose that too",
+            "model/encoder is no choice here, it belongs to model=encoder_decoder; choose that too",
         ),
         (
             ["model/encodr=timm", "model=encoder_decoder"],
@@ -69,7 +69,7 @@ def test_help_is_torch_free(command: str, tmp_path: Path) -> None:
         (["inference.overlap=1.5"], "inference.overlap=1.5: expected a number >= 0 and < 1"),
         (["seed=-1"], "seed=-1: expected an integer >= 0"),
         (["data=nnunet", "data.root=s3://bucket/d"], "data.root=s3://bucket/d: remote and virtual paths are not read"),
-        (["model.num_classes=2"], "model.num_classes is no key of the configuration: it comes from data.labels"),
+        (["model.num_classes=2"], "model.num_classes is no key of the configuration: it is derived from data.labels"),
         (["optimizer.lr=fast"], "optimizer.lr=fast: expected a number such as 0.001"),
         (["trainer.max_steps=1k", "experiment=phantom"], "trainer.max_steps=1k: expected a number such as 450"),
     ],
@@ -145,7 +145,7 @@ def test_options_are_listed_without_torch(tmp_path: Path) -> None:
     assert "\n  own           A way of my own\n" in done.stdout
     done = run("train", "--options", "pfet", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: --options pfet: no such group of choices; known are: data, model, ")
+    assert done.stderr.startswith("error: --options pfet: no such group of choices; expected one of: data, model, ")
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,8 @@ def test_every_group_and_every_option_is_listed() -> None:
     for group in GROUPS:
         there = {path.stem for path in (CONF / group.name).glob("*.yaml")}
         assert set(group.options) == there - {"volume_defaults", "raster_defaults", "weights_defaults"}
-        assert group.usual in {*group.options, "null"}
-        assert group.told, f"conf/ tells nothing about {group.name} beside its entry in the defaults list"
+        assert group.default in {*group.options, "null"}
+        assert group.summary, f"conf/ does not describe {group.name} next to its entry in the defaults list"
 
 
 def test_other_commands_have_the_groups_that_they_take() -> None:
@@ -47,7 +47,7 @@ def test_listing_of_a_group_has_those_within_it(capsys: pytest.CaptureFixture[st
     assert "\n  unet               Plain U-Net whose stages" in shown
     assert "\x1b" not in shown
     with pytest.raises(
-        InputError, match=r"--options modle: no such group of choices; known are: data, model, model/enc"
+        InputError, match=r"--options modle: no such group of choices; expected one of: data, model, model/enc"
     ):
         options.show("train", "modle", [CONF])
     with pytest.raises(InputError, match=r"medseg-predict has none"):

@@ -56,5 +56,5 @@ def test_other_mappings_stay_closed(word: str) -> None:
     ("key", "source"), [("model.num_classes=2", "data.labels"), ("model.in_channels=3", "data.cha")]
 )
 def test_what_comes_from_the_data_is_said(key: str, source: str) -> None:
-    with pytest.raises(InputError, match=f"is no key of the configuration: it comes from {source}"):
+    with pytest.raises(InputError, match=f"is no key of the configuration: it is derived from {source}"):
         compose("train", [key])

@@ -7,7 +7,6 @@ from medseg.errors import InputError
 from medseg.planning.cost import Budget, UNetCost
 from medseg.planning.rules import (
     MIN_EDGE,
-    low_resolution,
     patch_and_batch,
     resampled_shape,
     target_spacing,
@@ -174,28 +173,3 @@ def test_more_memory_never_shrinks_the_patch():
 def test_a_hopeless_budget_is_refused():
     with pytest.raises(InputError, match="not even a patch of"):
         patch_and_batch((1, 1, 1), (100, 100, 100), 1e9, out_channels=2, budget=Budget.for_memory(3, 1e-6))
-
-
-def test_low_resolution_of_the_lung():
-    # Posted in nnUNet issue 2094: the first steps multiply every axis by 1.03 (no axis is twice finer than another).
-    full = patch_and_batch(*LUNG, out_channels=2)
-    found = low_resolution(*LUNG, full, out_channels=2)
-    factors = np.array(found.spacing) / LUNG[0]
-    steps = np.log(factors) / np.log(1.03)
-    assert steps == pytest.approx(np.full(3, round(steps[0])))
-    shape = np.array(LUNG[1]) / factors
-    assert np.prod(found.plan.patch) / np.prod(shape) >= 0.25
-    assert np.prod(found.plan.patch) / np.prod(shape * 1.03) < 0.25
-    assert found.median_shape == tuple(np.round(shape))
-
-
-def test_low_resolution_coarsens_fine_axes_first():
-    full = patch_and_batch((5, 1, 1), (60, 900, 900), 1e9, out_channels=2)
-    found = low_resolution((5, 1, 1), (60, 900, 900), 1e9, full, out_channels=2)
-    assert found.spacing[0] == 5
-    assert found.spacing[1] == found.spacing[2] > 1.5
-
-
-def test_no_low_resolution_where_the_patch_covers_enough():
-    full = patch_and_batch((1, 1, 1), (138, 170, 138), 1e9, out_channels=2)
-    assert low_resolution((1, 1, 1), (138, 170, 138), 1e9, full, out_channels=2) is None
