@@ -245,18 +245,18 @@ def load(checkpoint: str | Path, *, device: str = "auto", trust: Sequence[str] |
     return predictor(checkpoint, device=device, trust=trust)
 
 
-def _run(verb: Callable[[DictConfig], T], command: str, given: Sequence[DictConfig | str], config_dir: Any) -> T:
+def _run(verb: Callable[[DictConfig], T], command: str, config: Sequence[DictConfig | str], config_dir: Any) -> T:
     """Run a verb; its messages are printed as the command prints them, unless the host has set up logging."""
     from medseg.runtime.console import messages_unless_configured
 
     with messages_unless_configured():
-        return verb(_configuration(command, given, config_dir))
+        return verb(_configuration(command, config, config_dir))
 
 
-def _configuration(command: str, given: Sequence[DictConfig | str], config_dir: str | Path | None) -> DictConfig:
+def _configuration(command: str, config: Sequence[DictConfig | str], config_dir: str | Path | None) -> DictConfig:
     """One configuration that was composed, or the one that words compose."""
     from omegaconf import DictConfig
 
-    if len(given) == 1 and isinstance(given[0], DictConfig):
-        return given[0]
-    return compose(command, *given, config_dir=config_dir)  # type: ignore[arg-type]
+    if len(config) == 1 and isinstance(config[0], DictConfig):
+        return config[0]
+    return compose(command, *config, config_dir=config_dir)  # type: ignore[arg-type]

@@ -25,12 +25,12 @@ from medseg.runtime.values import mapped, shown, truth, whole
 from medseg.sample import DataSpec
 
 FORMAT = 2
-"""Version of what stands under the key ``medseg``. Since 2, classes and keys have the names of ``runtime.moved``;
+"""Version of the content of the key ``medseg``. Since 2, classes and keys have the names of ``runtime.moved``;
 ``read`` renames those of earlier files."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target and renames, so that a kill leaves the old checkpoint or the new one."""
+    """Writes next to the target and renames, so that a kill leaves the old checkpoint or the new one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Save tensors and plain values, with checksums; anything else would not load again."""

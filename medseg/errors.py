@@ -1,4 +1,4 @@
-"""InputError: the error for what the user can fix. Commands print it as one line and exit with 2."""
+"""InputError: an error that the user can fix. Commands print it as one line and exit with 2."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from contextlib import contextmanager
 
 
 class InputError(ValueError):
-    """Input, configuration or file that medseg refuses, told in one line.
+    """Input, configuration or file that can't be used, with a message of one line.
 
-    The message says what came, what was expected and the way out. Commands print it without a
+    The message says what was found, what was expected and how to fix it. Commands print it without a
     traceback; every other exception is a defect of medseg and keeps its traceback.
     """
 
 
 @contextmanager
 def rename_keys(*words: tuple[str, str]) -> Iterator[None]:
-    """Around code whose messages name a key of the configuration that is called otherwise where it is used.
+    """Rename configuration keys in the messages of errors that are raised inside.
 
     Args:
-        words: What the messages say, and what is told instead, in this order.
+        words: Pairs of a key in the messages and its replacement; applied in this order.
 
     Raises:
-        InputError: That of the code within, in these words.
+        InputError: The error that was raised inside, with the keys renamed.
 
     Example:
         >>> with rename_keys(("model.encoder.weights", "weights")):
@@ -35,6 +35,6 @@ def rename_keys(*words: tuple[str, str]) -> Iterator[None]:
         yield
     except InputError as error:
         line = str(error)
-        for said, told in words:
-            line = line.replace(said, told)
+        for old, new in words:
+            line = line.replace(old, new)
         raise InputError(line) from error

@@ -145,8 +145,8 @@ class Batch:
         image: Float patches ``[b, c, *s]``; of time series ``[b, t, c, *s]``.
         label: Training index or ``IGNORE``.
         valid: False where a cell does not count.
-        present: ``[b, c]``, of time series ``[b, t, c]``: False for channels that the case lacks (their image is
-            zero), so for all channels of a missing date.
+        present: ``[b, c]``, of time series ``[b, t, c]``: False for channels that are missing in the case (their
+            image is zero), and for all channels of a missing date.
         key: ``[b, 3]`` int64 on the CPU: (seed, step, sample) of each patch. Everything random about
             the patch is a function of its key.
         cases: Case identifier of each patch.
@@ -173,7 +173,7 @@ class Batch:
 
     @property
     def context(self) -> dict[str, Tensor]:
-        """What a network is told beside the image, ``network(image, **context)``: of time series present and days."""
+        """Further arguments of a network, ``network(image, **context)``: present and days of time series."""
         return {} if self.days is None else {"present": self.present, "days": self.days}
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
@@ -191,10 +191,10 @@ class Batch:
 
 def fullest_date(image: Float[np.ndarray, "t c *s"]) -> Float[np.ndarray, "c *s"]:
     """The date of a time series that has most data (neither NaN nor 0), the last of equals; 0 where it has none."""
-    known = np.isfinite(image) & (image != 0)
-    cells = known.reshape(len(image), -1).sum(axis=1)
-    chosen = len(image) - 1 - int(np.argmax(cells[::-1]))
-    return np.where(known[chosen], image[chosen], np.float32(0))
+    data = np.isfinite(image) & (image != 0)
+    cells = data.reshape(len(image), -1).sum(axis=1)
+    fullest = len(image) - 1 - int(np.argmax(cells[::-1]))
+    return np.where(data[fullest], image[fullest], np.float32(0))
 
 
 def evenly_spaced(dates: int, slots: int) -> list[int]:
@@ -220,10 +220,10 @@ def in_slots(
     n, channels = image.shape[:2]
     present = np.zeros((slots, channels), dtype=bool)
     present[:n] = True
-    told = np.zeros(slots, dtype=np.int64)
-    told[:n] = days
+    slot_days = np.zeros(slots, dtype=np.int64)
+    slot_days[:n] = days
     if n == slots:
-        return image, told, present
+        return image, slot_days, present
     filled: npt.NDArray[np.float32] = np.full((slots, *image.shape[1:]), np.nan, dtype=np.float32)
     filled[:n] = image
-    return filled, told, present
+    return filled, slot_days, present

@@ -57,8 +57,8 @@ class EMA(WeightAveraging):
 
     @torch.no_grad()
     def _average(self, averaged: Any, current: Any, n_averaged: Tensor) -> None:
-        kept = decay_at(int(n_averaged), self.decay, self.share)
+        decay = decay_at(int(n_averaged), self.decay, self.share)
         if torch.is_floating_point(averaged[0]):
-            torch._foreach_lerp_(averaged, current, 1 - kept)
+            torch._foreach_lerp_(averaged, current, 1 - decay)
         else:  # counters, such as those of batch normalisation
             torch._foreach_copy_(averaged, current)

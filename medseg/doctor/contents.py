@@ -39,8 +39,8 @@ class ChannelFacts:
         total: Sum of the valid cells.
         quantiles: Quantiles ``QUANTILES`` of some valid cells, evenly spaced; NaN if there is none.
         above_minimum: Smallest and largest of these cells without those of the smallest value; NaN if there is none.
-        below_maximum: Likewise without those of the largest.
-        digest: Of all values in their order.
+        below_maximum: Smallest and largest without those of the largest value; NaN if there is none.
+        digest: Hash of all values in their order.
     """
 
     name: str

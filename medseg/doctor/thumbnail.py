@@ -63,7 +63,7 @@ class ThumbnailTally:
             into[target] = taken if valid is None else np.where(valid[source], taken, np.nan)
 
     def add_label(self, box: Box, index: Int[np.ndarray, " *s"]) -> None:
-        """Likewise for the label."""
+        """Add the cells of one window of the label."""
         if self._label is None:
             self._label = np.full(self._shape, IGNORE, dtype=np.int16)
         target, source = self._places(box)

@@ -89,11 +89,11 @@ class Wishes:
 
     Attributes:
         spacing: Cell size.
-        patch: Cells of a training patch; rounded up to what the network's pooling needs.
+        patch: Cells of a training patch; rounded up to multiples of the network's pooling.
         batch_size: Patches a step.
         normalisation: One scheme a channel.
-        mean: Of each channel, for ``ct`` and ``standard``; instead of those of the training cases.
-        std: Likewise.
+        mean: Mean of each channel, for ``ct`` and ``standard``; instead of that of the training cases.
+        std: Standard deviation of each channel, used in the same way.
         memory_gb: Memory that patch and batch are planned for.
     """
 

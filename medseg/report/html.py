@@ -137,9 +137,9 @@ def write_run_report(
         shown: Cases to draw, each a labelled ``Sample`` and its predicted training indices.
         spec: The run's ``DataSpec`` (neither is named in the signature, for it would bring torch into
             evaluation).
-        stored: What the checkpoint holds beside weights: ``config``, ``plan``, ``provenance``.
-        tables: See ``write_report``.
-        metrics: See ``write_report``.
+        stored: Content of the checkpoint except the weights: ``config``, ``plan``, ``provenance``.
+        tables: Further tables, as in ``write_report``.
+        metrics: The metrics, as in ``write_report``.
     """
     drawn = [
         (

@@ -106,7 +106,7 @@ def compare(runs: Sequence[CompletedRun]) -> dict[str, Any]:
     arm, the mean over folds, and no differences.
 
     Args:
-        runs: Judged by the same metric; on the same cases, or on those of their folds.
+        runs: Runs with the same metric, on the same cases, or on those of their folds.
 
     Returns:
         JSON-able: ``metric``, ``varied`` (keys), ``folds`` (whether several), ``arms`` (settings, scores by seed or

@@ -35,8 +35,8 @@ def overlay_figure(
     """Image, label and prediction side by side, in 2D once and in 3D for three orthogonal planes.
 
     Each plane is cut where the label has most foreground (the prediction, if the label has none). The
-    white outline on the prediction is the labelled foreground. See ``planes_of`` for the orientation; the letters at the
-    edges are explained above the legend.
+    white outline on the prediction is the labelled foreground. See ``planes_of`` for the orientation; the letters at
+    the edges are explained above the legend.
     Scenes and 2D images are shown as a ``composite``, and reduced if large; without a background in
     the table, classes hide the image.
 
