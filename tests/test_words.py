@@ -49,7 +49,8 @@ def room_of(path: Path) -> str:
 
 
 MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if room_of(path) not in NOT_YET]
-PAGES = [path for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]) if path.name != "CHANGELOG.md"]
+WRITTEN = ("CHANGELOG.md", "options.md", "keys.md")  # a record, and pages that are written from conf/
+PAGES = [path for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]) if path.name not in WRITTEN]
 CONF = [p for p in sorted((ROOT / "conf").rglob("*.yaml")) if p.parent.name not in ("conf", "data", "experiment")]
 
 

@@ -54,7 +54,7 @@ def _run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
     try:
         find_plugin_options()
     except InputError as error:
-        _refuse(str(error))
+        _exit_with_error(str(error))
     if any(word.partition("=")[0] == "--options" for word in sys.argv[1:]):
         _list_options(config_name, sys.argv[1:])
         return
