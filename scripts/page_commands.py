@@ -42,7 +42,7 @@ def commands(page: str) -> Iterator[Command]:
             continue
         if fence is None:
             continue
-        if fence in ("text", "python", "yaml") or (fence is not None and fence.startswith("{")):
+        if fence in ("text", "python", "yaml", "toml") or (fence is not None and fence.startswith("{")):
             continue
         pending, began = f"{pending} {line.strip()}".strip(), began or number
         if pending.endswith("\\"):

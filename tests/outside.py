@@ -1,5 +1,6 @@
 """What an installed package looks like to Python: a folder of metadata next to its modules."""
 
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,3 +23,10 @@ def install(site: Path, package: str, points: Mapping[str, Mapping[str, str]], m
         (site / path).parent.mkdir(parents=True, exist_ok=True)
         (site / path).write_text(content)
     return site
+
+
+def install_files(site: Path, files: Mapping[str, str]) -> Path:
+    """Write a package from its files, ``pyproject.toml`` among them."""
+    project = tomllib.loads(files["pyproject.toml"])["project"]
+    modules = {path: text for path, text in files.items() if path != "pyproject.toml"}
+    return install(site, project["name"], project["entry-points"], modules)
