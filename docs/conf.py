@@ -15,6 +15,8 @@ copyright = "the authors of medseg"
 version = release = medseg.__version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 html_title = f"medseg {release}"
 exclude_patterns = ["_build", "jupyter_execute"]  # what earlier builds left
 myst_enable_extensions = ["dollarmath"]

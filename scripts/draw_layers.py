@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def table(edges: Mapping[str, set[str]]) -> str:
     """A line for each room, from the highest layer: its layer, its name and what it imports."""
     rows = [(level, room) for level, rooms in enumerate(layers(edges)) for room in rooms]
     lines = [f"{level:2}  {room:12}  {' '.join(sorted(edges[room]))}".rstrip() for level, room in reversed(rows)]
-    return "\n".join(lines) + "\n"
+    return "\n".join(textwrap.fill(line, 76, subsequent_indent=" " * 18) for line in lines) + "\n"
 
 
 def draw(edges: Mapping[str, set[str]]) -> Figure:
