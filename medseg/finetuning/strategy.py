@@ -23,10 +23,11 @@ class Tuning(ABC):
         keeps: Whether the part's own parameters stay as they are.
 
     Args:
-        rate: Learning rate of the part's own parameters, as a multiple of the decoder's.
+        encoder_lr_scale: Learning rate of the part's own parameters, as a multiple of the decoder's.
         layer_decay: Each layer of the part learns so many times as fast as the one after it; 1 for all alike.
-        head_first: Share of the budget in which only the decoder learns.
-        thaw: Share of the budget after that, over which layers start to learn one after the other, the last first.
+        head_warmup: Fraction of the budget in which only the decoder learns.
+        gradual_unfreeze: Fraction of the budget after that, over which layers start to learn one after the other, the
+            last first.
 
     Raises:
         InputError: Values out of range.
@@ -40,17 +41,29 @@ class Tuning(ABC):
     keeps: ClassVar[bool] = False
 
     def __init__(
-        self, *, rate: float = 1.0, layer_decay: float = 1.0, head_first: float = 0.0, thaw: float = 0.0
+        self,
+        *,
+        encoder_lr_scale: float = 1.0,
+        layer_decay: float = 1.0,
+        head_warmup: float = 0.0,
+        gradual_unfreeze: float = 0.0,
     ) -> None:
-        if rate < 0 or not 0 < layer_decay <= 1:
+        if encoder_lr_scale < 0 or not 0 < layer_decay <= 1:
             raise InputError(
-                f"finetuning: got rate={rate}, layer_decay={layer_decay}, expected rate >= 0 and 0 < decay <= 1"
+                f"finetuning: got encoder_lr_scale={encoder_lr_scale}, layer_decay={layer_decay}, "
+                "expected encoder_lr_scale >= 0 and 0 < layer_decay <= 1"
             )
-        if not (0 <= head_first <= 1 and 0 <= thaw <= 1 and head_first + thaw <= 1):
+        if not (0 <= head_warmup <= 1 and 0 <= gradual_unfreeze <= 1 and head_warmup + gradual_unfreeze <= 1):
             raise InputError(
-                f"finetuning: head_first={head_first}, thaw={thaw}: expected shares whose sum is at most 1"
+                f"finetuning: head_warmup={head_warmup}, gradual_unfreeze={gradual_unfreeze}: "
+                "expected fractions whose sum is at most 1"
             )
-        self.rate, self.layer_decay, self.head_first, self.thaw = rate, layer_decay, head_first, thaw
+        self.encoder_lr_scale, self.layer_decay, self.head_warmup, self.gradual_unfreeze = (
+            encoder_lr_scale,
+            layer_decay,
+            head_warmup,
+            gradual_unfreeze,
+        )
 
     def attach(self, network: nn.Module) -> None:
         """Change the network: freeze what stays, add what learns.
@@ -80,8 +93,8 @@ class Tuning(ABC):
             factor, starts = 1.0, 0.0
             if id(parameter) in inside and part is not network:
                 above = deepest - depth[inside[id(parameter)]]
-                factor = self.rate * self.layer_decay**above
-                starts = self.head_first + self.thaw * above / max(deepest, 1)
+                factor = self.encoder_lr_scale * self.layer_decay**above
+                starts = self.head_warmup + self.gradual_unfreeze * above / max(deepest, 1)
             found.setdefault((factor, starts, parameter.ndim > 1), []).append(parameter)
         return [
             {"params": params, "factor": factor, "starts": starts} | ({} if decayed else {"weight_decay": 0.0})

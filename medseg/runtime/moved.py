@@ -83,12 +83,18 @@ CLASSES: Mapping[str, str] = {
 """Old class path -> today's; every ``_target_`` that a configuration of an earlier version may hold."""
 GROUPS: Mapping[str, str] = {"peft": "finetuning", "series": "temporal"}
 """Old top-level key of the configuration -> today's."""
+KEYS: Mapping[str, str] = {
+    "finetuning.head_first": "finetuning.head_warmup",
+    "finetuning.rate": "finetuning.encoder_lr_scale",
+    "finetuning.thaw": "finetuning.gradual_unfreeze",
+}
+"""Old key of a group -> today's; where the group has a class of medseg."""
 DEEPEST = 50
 """Levels of nested values that are looked at."""
 
 
 def updated(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration of any earlier version with today's class paths and top-level keys.
+    """A configuration of any earlier version with today's class paths, groups and keys.
 
     Args:
         config: Plain values, such as those of a checkpoint; it is not changed.
@@ -97,7 +103,15 @@ def updated(config: Mapping[str, Any]) -> dict[str, Any]:
         >>> updated({"seed": 0, "model": {"_target_": "medseg.models.unet.UNet"}})
         {'seed': 0, 'model': {'_target_': 'medseg.models.unet.UNet'}}
     """
-    return {GROUPS.get(key, key): value for key, value in with_current_classes(config).items()}
+    groups = {GROUPS.get(key, key): value for key, value in with_current_classes(config).items()}
+    return {group: _with_current_keys(group, settings) for group, settings in groups.items()}
+
+
+def _with_current_keys(group: str, settings: Any) -> Any:
+    """The settings of a group with today's keys; those of a user's own class stay."""
+    if not isinstance(settings, dict) or not str(settings.get("_target_")).startswith("medseg."):
+        return settings
+    return {KEYS.get(f"{group}.{key}", key).rpartition(".")[2]: value for key, value in settings.items()}
 
 
 def with_current_classes(config: Mapping[str, Any]) -> dict[str, Any]:

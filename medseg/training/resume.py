@@ -24,7 +24,7 @@ _FREE = re.compile(
 )
 """Keys of paths, budgets, devices and loggers: they do not decide what is learned."""
 _LOADS_ALIKE = re.compile(
-    r".*\.(weights|adapt|least_share|.*drop.*|.*checkpoint.*|rate|layer_decay|head_first|thaw|alpha)"
+    r".*\.(weights|adapt|least_share|.*drop.*|.*checkpoint.*|encoder_lr_scale|layer_decay|head_warmup|gradual_unfreeze|alpha)"
 )
 """Keys of a network and its fine-tuning that do not change the shapes of its weights."""
 _SHOWN = 8

@@ -122,7 +122,7 @@ def test_an_honest_checkpoint_predicts(held: dict[str, Any], tmp_path: Path) -> 
 
 @pytest.mark.parametrize("target", ATTACKS)
 @pytest.mark.parametrize(
-    "at", ["model", "model.residual", "model.encoder_blocks", "finetuning", "finetuning.rate", "temporal"]
+    "at", ["model", "model.residual", "model.encoder_blocks", "finetuning", "finetuning.encoder_lr_scale", "temporal"]
 )
 def test_other_classes_never_run(held: dict[str, Any], place: Path, target: str, at: str) -> None:
     attack = {"_target_": target, **attacks(place)[target]}
@@ -171,7 +171,7 @@ def test_further_directives_are_refused(held: dict[str, Any], place: Path, at: s
     assert at in refusal(held, place, at, value)
 
 
-@pytest.mark.parametrize("at", ["model.norm", "model._target_", "finetuning.rate", "model.residual"])
+@pytest.mark.parametrize("at", ["model.norm", "model._target_", "finetuning.encoder_lr_scale", "model.residual"])
 @pytest.mark.parametrize("value", ["${oc.env:HOME}", "${oc.decode:1}", "a ${model.norm}", {"deep": ["${name}"]}])
 def test_interpolations_are_not_resolved(held: dict[str, Any], place: Path, at: str, value: Any) -> None:
     line = refusal(held, place, at, value)

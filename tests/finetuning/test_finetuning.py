@@ -193,7 +193,7 @@ def test_linear_probe_is_held_to_a_linear_decoder() -> None:
 
 
 def test_rates_fall_with_depth_and_layers_thaw_from_the_last() -> None:
-    network, tuning = segmenter(), Full(rate=0.5, layer_decay=0.5, head_first=0.2, thaw=0.6)
+    network, tuning = segmenter(), Full(encoder_lr_scale=0.5, layer_decay=0.5, head_warmup=0.2, gradual_unfreeze=0.6)
     groups = tuning.groups(network)
     assert sum(len(g["params"]) for g in groups) == len(list(network.parameters()))
     at = {id(p): g for g in groups for p in g["params"]}
@@ -257,8 +257,8 @@ def test_singular_values_are_those_of_the_weight() -> None:
         (lambda: Nola(bases=0), "1 or more"),
         (lambda: SideTuning(width=0), "expected 1 or more"),
         (lambda: SamAdapter(share=1.0), "0 < share < 1"),
-        (lambda: Full(layer_decay=0.0), "0 < decay <= 1"),
-        (lambda: Full(head_first=0.7, thaw=0.5), "at most 1"),
+        (lambda: Full(layer_decay=0.0), "0 < layer_decay <= 1"),
+        (lambda: Full(head_warmup=0.7, gradual_unfreeze=0.5), "at most 1"),
         (lambda: Lora(targets=["attention"]).attach(segmenter("test_resnet")), "no such layer"),
         (lambda: SamAdapter().attach(segmenter("test_resnet")), "plain transformers"),
     ],

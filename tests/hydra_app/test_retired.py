@@ -14,6 +14,8 @@ from medseg.runtime import moved
         ("model=segmenter", "model=segmenter is called model=encoder_decoder now"),
         ("peft=lora", "peft is called finetuning now"),
         ("peft.rank=4", "peft.rank is called finetuning.rank now"),
+        ("finetuning.rate=0.1", "finetuning.rate is called finetuning.encoder_lr_scale now"),
+        ("peft.thaw=0.1", "peft.thaw is called finetuning.gradual_unfreeze now"),
         ("series=mean", "series is called temporal now"),
         ("series.pool.heads=4", "series.pool.heads is called temporal.pool.heads now"),
     ],
@@ -36,6 +38,13 @@ def test_every_replacement_exists() -> None:
     for old, new in retired.GROUPS.items():
         assert (conf_dir() / new).is_dir()
         assert not (conf_dir() / old).exists()
+
+
+def test_every_new_key_exists() -> None:
+    for old, new in moved.KEYS.items():
+        group, _, key = new.partition(".")
+        assert key in medseg.compose("train")[group]
+        assert old.partition(".")[2] not in medseg.compose("train")[group]
 
 
 def test_configurations_of_files_know_the_same_groups() -> None:

@@ -37,6 +37,18 @@ def test_values_that_nest_without_end_are_left_to_those_who_refuse_them() -> Non
     assert "self" in moved.updated({"model": cycle})["model"]
 
 
+def test_keys_of_a_group_are_renamed_if_the_class_is_one_of_medseg(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moved, "KEYS", {"new.thaw": "new.gradual_unfreeze"})
+    stored = {"old": {"_target_": OLD, "thaw": 0.5, "rank": 8}, "other": {"_target_": OLD, "thaw": 0.5}}
+    updated = moved.updated(stored)
+    assert updated["new"] == {"_target_": NEW, "gradual_unfreeze": 0.5, "rank": 8}
+    assert list(updated["new"]) == ["_target_", "gradual_unfreeze", "rank"], "in their order"
+    assert updated["other"] == {"_target_": NEW, "thaw": 0.5}
+    own = {"new": {"_target_": "mine.Tuning", "thaw": 0.5}}
+    assert moved.updated(own) == own, "a user's class has its own keys"
+    assert stored["old"]["thaw"] == 0.5, "the argument is not changed"
+
+
 def test_a_target_that_is_no_word_stays() -> None:
     assert moved.updated({"model": {"_target_": 3}}) == {"model": {"_target_": 3}}
 
