@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from medseg.inference.predictor import Predictor
     from medseg.labels import IGNORE, LabelTable
     from medseg.methods.method import Method
+    from medseg.metrics.metric import CaseMetric, ClassMetric, CountMetric, Metric
+    from medseg.metrics.policy import EmptyPolicy
     from medseg.models.decoders.decoder import Decoder
     from medseg.models.encoders.encoder import Encoder
     from medseg.models.network import Network
@@ -46,16 +48,21 @@ __all__ = [
     "IGNORE",
     "Batch",
     "Case",
+    "CaseMetric",
     "Channel",
+    "ClassMetric",
+    "CountMetric",
     "DataSpec",
     "Dataset",
     "Decoder",
+    "EmptyPolicy",
     "Encoder",
     "FilePredictor",
     "Grid",
     "InputError",
     "LabelTable",
     "Method",
+    "Metric",
     "Network",
     "Plan",
     "Predictor",
@@ -77,16 +84,21 @@ _PLACES = {
     "IGNORE": "medseg.labels",
     "Batch": "medseg.sample",
     "Case": "medseg.data.case",
+    "CaseMetric": "medseg.metrics.metric",
     "Channel": "medseg.sample",
+    "ClassMetric": "medseg.metrics.metric",
+    "CountMetric": "medseg.metrics.metric",
     "DataSpec": "medseg.sample",
     "Dataset": "medseg.data.dataset",
     "Decoder": "medseg.models.decoders.decoder",
+    "EmptyPolicy": "medseg.metrics.policy",
     "Encoder": "medseg.models.encoders.encoder",
     "FilePredictor": "medseg.prediction.file_predictor",
     "Grid": "medseg.geometry.grid",
     "InputError": "medseg.errors",
     "LabelTable": "medseg.labels",
     "Method": "medseg.methods.method",
+    "Metric": "medseg.metrics.metric",
     "Network": "medseg.models.network",
     "Plan": "medseg.planning.plan",
     "Predictor": "medseg.inference.predictor",

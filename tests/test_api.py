@@ -10,9 +10,10 @@ import pytest
 import medseg
 
 PUBLIC = {
-    "IGNORE", "Batch", "Case", "Channel", "DataSpec", "Dataset", "Decoder", "Encoder", "FilePredictor", "Grid",
-    "InputError", "LabelTable", "Method", "Network", "Plan", "Predictor", "Run", "Sample", "__version__", "assemble",
-    "check", "compose", "evaluate", "load", "plan", "predict", "train",
+    "IGNORE", "Batch", "Case", "CaseMetric", "Channel", "ClassMetric", "CountMetric", "DataSpec", "Dataset",
+    "Decoder", "EmptyPolicy", "Encoder", "FilePredictor", "Grid", "InputError", "LabelTable", "Method", "Metric",
+    "Network", "Plan", "Predictor", "Run", "Sample", "__version__", "assemble", "check", "compose", "evaluate",
+    "load", "plan", "predict", "train",
 }  # fmt: skip
 VERBS = {"train", "predict", "evaluate", "plan", "check"}
 

@@ -8,6 +8,7 @@ import pytest
 from medseg.errors import InputError
 from medseg.hydra_app import options
 from medseg.hydra_app.conf import conf_dir
+from medseg.metrics.registry import builtin
 from scripts import write_choices
 
 CONF = conf_dir()
@@ -69,9 +70,18 @@ def test_options_of_the_user_are_listed_too(tmp_path: Path) -> None:
 
 
 def test_table_of_the_readme_is_current() -> None:
-    text = write_choices.PAGE.read_text(encoding="utf-8")
-    assert write_choices.filled(text) == text, "run python scripts/write_choices.py"
+    text, content = write_choices.PAGE.read_text(encoding="utf-8"), write_choices.choices()
+    assert write_choices.filled(text, content) == text, "run python scripts/write_choices.py"
     for group in GROUPS:
         for name, told in group.options.items():
             assert f"| `{name}` | {told} |\n" in text
-    assert write_choices.filled(text.replace("| `unet` |", "| `gone` |")) == text
+    assert write_choices.filled(text.replace("| `unet` |", "| `gone` |"), content) == text
+
+
+def test_page_of_the_metrics_is_current() -> None:
+    text, content = write_choices.METRICS.read_text(encoding="utf-8"), write_choices.metrics_table()
+    assert write_choices.filled(text, content) == text, "run python scripts/write_choices.py"
+    for name, cls in builtin().items():
+        assert f"| `{name}` | {cls.title} | {cls.description} |" in content
+    hd95 = "| mm, m or px | 0 to ∞ | smaller | diagonal of the case's grid | diagonal of the case's grid | no |"
+    assert hd95 in content
