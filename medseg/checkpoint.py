@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from medseg._version import __version__
 from medseg.errors import InputError
 from medseg.planning.plan import Plan
 from medseg.runtime import integrity, moved
+from medseg.runtime.atomic import atomic_file
 from medseg.runtime.provenance import provenance
 from medseg.runtime.values import mapped, shown, truth, whole
 from medseg.sample import DataSpec
@@ -35,13 +35,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Save tensors and plain values, with checksums; anything else would not load again."""
         target = Path(path)
-        building = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
-            summed = integrity.add(checkpoint) if "medseg" in checkpoint else checkpoint
-            super().save_checkpoint(summed, building, storage_options)
-            os.replace(building, target)
-        finally:
-            building.unlink(missing_ok=True)
+        summed = integrity.add(checkpoint) if "medseg" in checkpoint else checkpoint
+        with atomic_file(target) as draft:
+            super().save_checkpoint(summed, draft, storage_options)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Load under ``weights_only=True``, whatever was asked.

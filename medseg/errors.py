@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -38,3 +39,29 @@ def rename_keys(*words: tuple[str, str]) -> Iterator[None]:
         for old, new in words:
             line = line.replace(old, new)
         raise InputError(line) from error
+
+
+def nearest(name: str, known: Iterable[str], *, n: int = 3) -> str:
+    """The part of a message that names the nearest of ``known``, however unlike they are.
+
+    Example:
+        >>> nearest("resnet51", ["vit", "resnet50", "resnet18"], n=2)
+        'the nearest are resnet50, resnet18'
+    """
+    return f"the nearest are {', '.join(difflib.get_close_matches(name, list(known), n=n, cutoff=0.0))}"
+
+
+def similar(name: str, known: Iterable[str], *, n: int = 3, cutoff: float = 0.5) -> list[str]:
+    """Names of which ``name`` may be a misspelling, the most similar first; empty if there are none.
+
+    Args:
+        name: What was given.
+        known: What there is.
+        n: Names at most.
+        cutoff: Least similarity, from 0 to 1 (``difflib.SequenceMatcher.ratio``).
+
+    Example:
+        >>> similar("trian", ["train", "test", "predict"]), similar("x", ["train"])
+        (['train'], [])
+    """
+    return difflib.get_close_matches(name, list(known), n=n, cutoff=cutoff)

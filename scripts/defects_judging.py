@@ -81,7 +81,7 @@ TABLE = (
     ),
     Defect(
         "nearest-name-not-told", "a misspelt key is told the nearest name", "medseg/hydra_app/explain.py",
-        "near = near or difflib.get_close_matches(name, names, n=3, cutoff=0.5)", "near = near or []",
+        "near = near or similar(name, names)", "near = near or []",
         ("tests/hydra_app/test_overrides.py::test_other_mappings_stay_closed",),
     ),
     Defect(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import difflib
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -14,7 +13,7 @@ from typing import NoReturn
 from medseg.data.case import first_five
 from medseg.data.conversion import datasets
 from medseg.data.conversion.preparation import MANIFEST, Preparation, PublishedDataset, expected
-from medseg.errors import InputError
+from medseg.errors import InputError, similar
 from medseg.runtime import console, disk
 
 
@@ -52,7 +51,7 @@ def prepare(arguments: Sequence[str]) -> int:
         _main_parser(names).parse_args(arguments)
     name = arguments[0]
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
+        near = similar(name, names, n=1, cutoff=0.0)[0]
         raise InputError(f"got the dataset {name!r}; did you mean {near!r}? medseg-prepare --help lists all of them")
     module = import_module(f"{datasets.__name__}.{name}")
     dataset: PublishedDataset = module.DATASET

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 
 from medseg.data.case import Case, Refused, refusals
 from medseg.data.dataset import Dataset
 from medseg.doctor.finding import Finding
-from medseg.errors import InputError
+from medseg.errors import InputError, similar
 
 
 def listed(dataset: Dataset) -> tuple[list[Case], list[Case], list[Finding]]:
@@ -46,7 +45,7 @@ def _orphans(refused: Sequence[Refused]) -> list[Finding]:
     findings = []
     for one in refused:
         for name in one.names:
-            near = difflib.get_close_matches(name, [n for n in names if n not in one.names], n=1, cutoff=0.8)
+            near = similar(name, [n for n in names if n not in one.names], n=1, cutoff=0.8)
             fix = f"rename its file to {near[0]}, if they belong together; else " if near else ""
             findings.append(
                 Finding(

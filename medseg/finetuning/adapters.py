@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch.nn.utils import parametrize
 
 from medseg.errors import InputError
 from medseg.finetuning.strategy import part_of
+from medseg.runtime.atomic import atomic_file
 
 
 def learned(network: nn.Module) -> dict[str, Tensor]:
@@ -33,12 +33,8 @@ def save(network: nn.Module, path: Path) -> int:
         Its size in bytes.
     """
     tensors = safetensors.torch.save(learned(network), {"format": "pt", "medseg": "adapters"})
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        part.write_bytes(tensors)  # the library's own writer makes files that nobody else may read
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic_file(path) as draft:
+        draft.write_bytes(tensors)  # the library's own writer makes files that nobody else may read
     return len(tensors)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
 from itertools import islice
@@ -22,6 +21,7 @@ from medseg.errors import InputError
 from medseg.formats.geotiff import DAMAGE, unreferenced_unsaid
 from medseg.formats.source import damage_told
 from medseg.labels import LabelTable
+from medseg.runtime.atomic import atomic_file
 
 _SEMI_MAJOR_M, _FLATTENING = 6_378_137.0, 1 / 298.257223563  # WGS 84
 _TYPES = ("uint8", "int16", "uint16", "int32")  # what GDAL outlines, of integers
@@ -52,9 +52,8 @@ def polygons(raster: Path | str, target: Path | str, labels: LabelTable, *, min_
             or a least area for a raster without CRS.
     """
     raster, target = Path(raster), Path(target)
-    building = target.with_name(f".{target.name}.building.gpkg")
-    building.unlink(missing_ok=True)
-    try:
+    count = 0
+    with atomic_file(target, suffix=".gpkg") as draft:
         with damage_told(raster, *DAMAGE), unreferenced_unsaid():
             scene = rasterio.open(raster)
         with scene:
@@ -63,13 +62,9 @@ def polygons(raster: Path | str, target: Path | str, labels: LabelTable, *, min_
             if scene.crs is None and min_area_m2 > 0:
                 raise InputError(f"{raster}: has no CRS, so no area in m2; drop min_area_m2={min_area_m2}")
             found = _found(scene, raster, labels, min_area_m2)
-            count = 0
-            while (batch := list(islice(found, _AT_ONCE))) or not building.exists():  # a file without any, too
-                _write(building, target.stem, scene.crs, batch, append=building.exists())
+            while (batch := list(islice(found, _AT_ONCE))) or not draft.exists():  # a file without any, too
+                _write(draft, target.stem, scene.crs, batch, append=draft.exists())
                 count += len(batch)
-        os.replace(building, target)
-    finally:
-        building.unlink(missing_ok=True)
     return count
 
 

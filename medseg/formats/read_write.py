@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from medseg.formats.registry import VECTORS, find_format, stem, suffix, suffixes
 from medseg.formats.source import Source
 from medseg.geometry.grid import Grid
 from medseg.labels import LabelTable
+from medseg.runtime.atomic import atomic_file
 
 _LONGEST_NAME = 255  # bytes, of all usual file systems
 
@@ -130,13 +130,8 @@ def write_image(
 def _write(path: Path, form: Format, cells: Shaped[np.ndarray, "..."], grid: Grid, options: WriteOptions) -> None:
     """Write to a draft in the same folder, then rename it."""
     form.check_cells(path, cells, options)
-    # short, so that every name that a file may have can be written; a stem would have to be cut
-    part = path.with_name(f".{secrets.token_hex(4)}{suffix(path)}")
-    try:
-        form.write(part, cells, grid, options)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic_file(path, suffix=suffix(path)) as draft:
+        form.write(draft, cells, grid, options)
 
 
 def _writable(path: Path, shape: tuple[int, ...], grid: Grid) -> Format:

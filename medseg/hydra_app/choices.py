@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from medseg.hydra_app.conf import conf_dirs
 from medseg.hydra_app.options import SHARED
+from medseg.runtime.values import leaves
 
 _ANY = object()
 _NAMES = ("name", "architecture")
@@ -34,7 +35,7 @@ def option_name(group: str, part: Any) -> str:
         'sgd'
     """
     plain: Any = OmegaConf.to_container(part, resolve=True) if OmegaConf.is_config(part) else part
-    settings = dict(_leaves(plain))
+    settings = dict(leaves(plain, empty=True))
     options = _options(group)
     choice, overrides = _chosen(group)
     if choice is not None and (choice not in options or _differing(options[choice], settings) <= overrides):
@@ -100,13 +101,5 @@ def _settings(path: Path) -> dict[str, Any]:
     for name in content.pop("defaults", []):
         if isinstance(name, str) and (included := path.with_name(f"{name}.yaml")).is_file():
             settings |= _settings(included)
-    own = dict(_leaves(content))
+    own = dict(leaves(content, empty=True))
     return settings | {key: _ANY if isinstance(value, str) and "${" in value else value for key, value in own.items()}
-
-
-def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf import OmegaConf
 
+from medseg.errors import similar
 from medseg.hydra_app.conf import composed, conf_dirs, flattened
 from medseg.hydra_app.overrides import from_data
 from medseg.hydra_app.retired import replacement
@@ -64,7 +64,7 @@ def _first(pattern: str, text: str) -> str | None:
 def _nearest(name: str, candidates: Iterable[str]) -> str:
     names = list(dict.fromkeys(candidates))
     near = [n for n in names if n.rpartition(".")[2] == name][:3]  # right, but it lives in a group
-    near = near or difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    near = near or similar(name, names)
     return f"did you mean {', '.join(near)}?" if near else f"expected one of: {', '.join(names)}"
 
 

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from medseg.errors import InputError
 from medseg.loggers.image_logger import PictureLogger
+from medseg.runtime.values import leaves
 from medseg.viz.logged_images import Picture
 
 
@@ -45,7 +46,8 @@ class TensorBoardRun(TensorBoardLogger, PictureLogger):
         from torch.utils.tensorboard.summary import hparams
 
         super().log_hyperparams(params)
-        for summary in hparams(_flat(params), dict.fromkeys(self._metrics, 0.0)):
+        plain = {k: v if isinstance(v, (bool, int, float)) else str(v) for k, v in leaves(params)}
+        for summary in hparams(plain, dict.fromkeys(self._metrics, 0.0)):
             self.experiment.file_writer.add_summary(summary)
 
     @rank_zero_only
@@ -55,14 +57,3 @@ class TensorBoardRun(TensorBoardLogger, PictureLogger):
             for number, view in enumerate(views):
                 tag = key if len(views) == 1 else f"{key}/{number}"
                 self.experiment.add_image(tag, view.side_by_side(), global_step=step, dataformats="HWC")
-
-
-def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
-    """Settings by key with dots; of what is no number, its text."""
-    flat: dict[str, bool | int | float | str] = {}
-    for key, value in params.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value if isinstance(value, (bool, int, float)) else str(value)
-    return flat

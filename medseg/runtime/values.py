@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -120,3 +120,22 @@ def shown(value: object, form: Any = str) -> str:
         return f"a {type(value).__name__}"
     written = written if written.isprintable() else ascii(written)
     return written if len(written) <= 80 else f"{written[:77]}..."
+
+
+def leaves(node: Mapping[str, Any], prefix: str = "", *, empty: bool = False) -> Iterator[tuple[str, Any]]:
+    """Every value of nested mappings that is no mapping, with its keys joined by dots.
+
+    Args:
+        node: The outer mapping.
+        prefix: Before every key, such as ``model.``.
+        empty: Whether an empty mapping counts as a value.
+
+    Example:
+        >>> list(leaves({"a": 1, "b": {"c": [2], "d": {}}}))
+        [('a', 1), ('b.c', [2])]
+    """
+    for key, value in node.items():
+        if isinstance(value, Mapping) and (value or not empty):
+            yield from leaves(value, f"{prefix}{key}.", empty=empty)
+        else:
+            yield f"{prefix}{key}", value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from medseg.metrics.score import WHOLE_CASE
 from medseg.metrics.summary import primary_metric
 from medseg.runtime.atomic import write_whole
 from medseg.runtime.console import show
+from medseg.runtime.values import leaves
 
 _LOG = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ def _completed_run(job: Path) -> CompletedRun:
         ) from error
     if not isinstance(settings, dict) or not isinstance(result, dict) or "summary" not in result:
         raise InputError(f"{job}: config.yaml or metrics.json was not written by a training; run it again")
-    return CompletedRun(job, dict(_flat(settings)), result)
+    return CompletedRun(job, dict(leaves(settings)), result)
 
 
 def compare(runs: Sequence[CompletedRun]) -> dict[str, Any]:
@@ -238,14 +239,6 @@ def _option(run: CompletedRun, prefix: str) -> str:
 def _short(value: Any) -> str:
     text = "null" if value is None else str(value)
     return text if len(text) <= 40 else f"…{text[-39:]}"
-
-
-def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict):
-        for key, value in node.items():
-            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, node
 
 
 class CompareRuns(Callback):

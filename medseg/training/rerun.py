@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from medseg.errors import InputError
 from medseg.hydra_app.conf import conf_dir
 from medseg.runtime import moved
+from medseg.runtime.values import leaves
 
 _OWN = ("rerun", "run_dir", "cache_dir", "trust")
 """Keys of the command itself, which are not those of the earlier run."""
@@ -48,7 +49,7 @@ def configuration(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
         key, _, value = word.partition("=")
         if key in _OWN:
             continue
-        if key not in dict(_flat(stored)) or "/" in key:
+        if key not in dict(leaves(stored, empty=True)) or "/" in key:
             raise InputError(
                 f"{key}: is no single key of {file}, whose options are those of the earlier run; override keys such "
                 "as seed or trainer.max_steps, or train without rerun"
@@ -119,18 +120,9 @@ def _own_targets() -> Iterator[str]:
     for path in sorted(conf_dir().rglob("*.yaml")):
         yield from (
             str(value)
-            for key, value in _flat(yaml.safe_load(path.read_text(encoding="utf-8")))
+            for key, value in leaves(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
             if key.endswith("_target_")
         )
-
-
-def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every key with dots and its value; a mapping is replaced by its keys, an empty one stays."""
-    for key, value in node.items() if isinstance(node, Mapping) else ():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def differences(earlier: Path, now: Path) -> list[str]:

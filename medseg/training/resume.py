@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from medseg import checkpoint
 from medseg.errors import InputError
+from medseg.runtime.values import leaves
 
 _LOG = logging.getLogger(__name__)
 
@@ -71,19 +72,11 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[t
         >>> dict(differences({"run_dir": "a", "optimizer": {"lr": 0.1}}, {"run_dir": "b", "optimizer": {"lr": 1}}))
         {'optimizer.lr': (0.1, 1)}
     """
-    old, new = dict(_leaves(before)), dict(_leaves(now))
+    old, new = dict(leaves(before)), dict(leaves(now))
     for key in dict.fromkeys([*new, *old]):
         values = old.get(key), new.get(key)
         if values[0] != values[1] and values[1] != "auto" and not _FREE.fullmatch(key):
             yield key, values
-
-
-def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _leading(keys: list[str]) -> list[str]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
 
-from medseg.errors import InputError
+from medseg.errors import InputError, nearest
 from medseg.weights.report import some
 
 _AVERAGED = ("teacher", "ema", "model_ema", "state_dict_ema", "ema_state_dict", "params_ema")
@@ -49,8 +48,7 @@ def weights_in(content: Mapping[str, Any], source: str, part: str | None = None)
         )
     if part is not None:
         if part not in parts:
-            near = difflib.get_close_matches(part, parts, n=3, cutoff=0.0)
-            raise InputError(f"model.encoder.weights={source}::{part}: no such part; it has {some(near)}")
+            raise InputError(f"model.encoder.weights={source}::{part}: no such part; {nearest(part, parts)}")
         return parts[part]
     own = {path: held for path, held in parts.items() if not _is_other(path)} or parts
     most = max(len(held) for held in own.values())

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from pathlib import Path
 
-from medseg.errors import InputError
+from medseg.errors import InputError, similar
 from medseg.weights.report import some
 
 NAMES = (
@@ -84,6 +83,6 @@ def _missing(path: Path) -> InputError:
     if not path.parent.is_dir():
         there = next(p for p in path.parents if p.is_dir())
         return InputError(f"{start}; there is {there.absolute()}, but not {path.parent}")
-    near = difflib.get_close_matches(path.name, [p.name for p in path.parent.iterdir()], n=3, cutoff=0.4)
-    told = f"the nearest are {', '.join(near)}" if near else "nothing there has a name like it"
-    return InputError(f"{start}; {told}; names of Hugging Face begin with hf-hub:")
+    near = similar(path.name, [p.name for p in path.parent.iterdir()])
+    hint = f"the nearest are {', '.join(near)}" if near else "nothing there has a name like it"
+    return InputError(f"{start}; {hint}; names of Hugging Face begin with hf-hub:")

@@ -51,7 +51,7 @@ def test_a_part_that_is_named():
     content = {"student": less(4), "teacher": NET, "a": {"b": less(2)}}
     assert weights_in(content, "f", "student") == less(4)
     assert weights_in(content, "f", "a.b") == less(2)
-    with pytest.raises(InputError, match=r"f::studnt: no such part; it has student, "):
+    with pytest.raises(InputError, match=r"f::studnt: no such part; the nearest are student, "):
         weights_in(content, "f", "studnt")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from medseg import formats
 from medseg.data.case import refuse
-from medseg.errors import InputError
+from medseg.errors import InputError, similar
 
 
 def files_of(
@@ -42,7 +41,7 @@ def _nearest(folder: Path) -> str:
     if not folder.parent.is_dir():
         return ""
     others = sorted(p.name for p in folder.parent.iterdir() if p.is_dir())
-    near = difflib.get_close_matches(folder.name, others, n=3, cutoff=0.5)
+    near = similar(folder.name, others)
     return f"; did you mean {', '.join(near)}?" if near else ""
 
 

@@ -10,8 +10,6 @@ at all. A case that is read from its files while training has the folder without
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -32,8 +30,8 @@ from medseg.errors import InputError
 from medseg.geometry.box import Box, read_padded
 from medseg.geometry.grid import Grid
 from medseg.labels import IGNORE
+from medseg.runtime.atomic import atomic_folder
 from medseg.runtime.disk import naming
-from medseg.runtime.drafts import draft_folder
 from medseg.sample import Sample
 
 DRAFT = ".building-"
@@ -245,8 +243,7 @@ def write_case(
         arrays: Store the cells themselves; if not, only what is known about them.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    building = draft_folder(folder.parent, DRAFT)
-    try:
+    with atomic_folder(folder, DRAFT) as building:
         index = CellIndex(grid.shape, targets)
         file = _Arrays(building, grid.shape, patch) if arrays else None
         case, group, labelled, series = "", "", False, {}
@@ -272,15 +269,6 @@ def write_case(
         facts["arrays"] = {name: record_of(array) for name, array in file.made.items()} if file else {}
         facts["crc32"] = _checksum(facts)
         (building / "case.json").write_text(json.dumps(facts))
-        try:
-            os.rename(building, folder)
-        except OSError:
-            if not folder.is_dir():  # else another process wrote the same content first
-                raise
-            shutil.rmtree(building)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
     return StoredCase(folder)
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from medseg.data.case import first_five
 from medseg.errors import InputError
-from medseg.runtime.drafts import draft_folder, remove_dead_folders
+from medseg.runtime.atomic import atomic_folder
+from medseg.runtime.drafts import remove_dead_folders
 
 
 def settings_folder(root: Path | str, settings: Mapping[str, Any]) -> Path:
@@ -28,7 +27,7 @@ def settings_folder(root: Path | str, settings: Mapping[str, Any]) -> Path:
 
 
 def draw_once(folder: Path, draw: Callable[[Path], None]) -> None:
-    """Let ``draw`` fill a temporary folder beside ``folder``, then rename it; nothing if ``folder`` is there.
+    """Let ``draw`` fill a temporary folder next to ``folder``, then rename it; nothing if ``folder`` is there.
 
     Where another process has drawn the same meanwhile, its folder stays.
 
@@ -40,16 +39,13 @@ def draw_once(folder: Path, draw: Callable[[Path], None]) -> None:
     _refuse_among_others(folder.parent)
     folder.parent.mkdir(parents=True, exist_ok=True)
     remove_dead_folders(folder.parent, ".drawing_")
-    draft = draft_folder(folder.parent, ".drawing_")
     try:
-        draw(draft)
-        draft.chmod(0o755)  # mkdtemp gives a folder to its owner alone
-        os.rename(draft, folder)
+        with atomic_folder(folder, ".drawing_") as draft:
+            draw(draft)
+            draft.chmod(0o755)  # mkdtemp gives a folder to its owner alone
     except OSError:
         if not folder.is_dir():
             raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _refuse_among_others(root: Path) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PreTrainedConfig
 
-from medseg.errors import InputError
+from medseg.errors import InputError, nearest
 from medseg.models.huggingface.sizes import ALIASES, Sizes
 from medseg.weights import hub
 from medseg.weights.resolve import file_at
@@ -171,11 +170,6 @@ def refusing(key: str, family: str) -> Iterator[None]:
     except REFUSALS as error:
         message = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{key}.config does not make a {family}: {message}") from error
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """The names most like another, for messages."""
-    return f"the nearest are {', '.join(difflib.get_close_matches(name, sorted(names), n=3, cutoff=0.0))}"
 
 
 def _read_config(weights: str) -> dict[str, Any] | None:

@@ -12,12 +12,12 @@ import segmentation_models_pytorch as smp
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medseg.errors import InputError
+from medseg.errors import InputError, nearest
 from medseg.models.decoders.blocks import resize
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Feature, Stride
 from medseg.models.network import ModelSpec
-from medseg.models.smp.network import ARCHITECTURES, REFUSALS, nearest_names, options_of
+from medseg.models.smp.network import ARCHITECTURES, REFUSALS, options_of
 
 _SET_HERE = frozenset({"encoder_depth", "encoder_output_stride", "encoder_weights", "upsampling"})
 _TAKE_NONE = ("Unet", "UnetPlusPlus", "MAnet", "Linknet", "Segformer")  # level 1 may have no channels
@@ -136,9 +136,7 @@ def _check_settings(spec: ModelSpec, architecture: str) -> None:
     names = [name for name in ARCHITECTURES if name != "DPT"]
     if architecture not in names:
         hint = "; DPT is model/decoder=dpt" if architecture == "DPT" else ""
-        raise InputError(
-            f"model.decoder.architecture={architecture} is unknown; {nearest_names(architecture, names)}{hint}"
-        )
+        raise InputError(f"model.decoder.architecture={architecture} is unknown; {nearest(architecture, names)}{hint}")
 
 
 def _sources(architecture: str, levels: Sequence[int]) -> dict[int, int]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from math import ceil, lcm
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medseg.errors import InputError
+from medseg.errors import InputError, nearest
 from medseg.models.network import ModelSpec, Network, refuse_lone_cell
 from medseg.models.require_2d import refuse_volumes
 from medseg.models.unused import drop_idle, trace
@@ -76,9 +75,7 @@ class Smp(Network):
         name = f"Smp {architecture} with encoder {encoder}"
         refuse_volumes(name, spec)
         if architecture not in ARCHITECTURES:
-            raise InputError(
-                f"model.architecture={architecture} is unknown; {nearest_names(architecture, ARCHITECTURES)}"
-            )
+            raise InputError(f"model.architecture={architecture} is unknown; {nearest(architecture, ARCHITECTURES)}")
         _check_encoder(encoder)
         patch = tuple(ceil(p / _STRIDE) * _STRIDE for p in spec.patch_shape)
         options = options_of(architecture, attention, settings)
@@ -220,7 +217,7 @@ def options_of(
         if key == "encoder_weights" and key not in fixed:
             raise InputError("model.encoder_weights: weights of this network are random, none are loaded; leave it out")
         if key not in names:
-            raise InputError(f"{at}.{key} is no setting of smp's {architecture}; {nearest_names(key, names)}")
+            raise InputError(f"{at}.{key} is no setting of smp's {architecture}; {nearest(key, names)}")
     return dict(settings) if attention is None else {**settings, "decoder_attention_type": attention}
 
 
@@ -230,19 +227,14 @@ def _check_encoder(encoder: str) -> None:
         if not timm.is_model(encoder[3:]):
             raise InputError(
                 f"model.encoder={encoder} is no network of timm; "
-                f"{nearest_names(encoder, [f'tu-{name}' for name in timm.list_models()])}"
+                f"{nearest(encoder, [f'tu-{name}' for name in timm.list_models()])}"
             )
     elif encoder not in smp.encoders.encoders or encoder.startswith("timm-"):  # the latter are deprecated
         own = [name for name in smp.encoders.encoders if not name.startswith("timm-")]
-        raise InputError(f"model.encoder={encoder} is no encoder of smp; {nearest_names(encoder, own)}")
+        raise InputError(f"model.encoder={encoder} is no encoder of smp; {nearest(encoder, own)}")
 
 
 def _sized(encoder: str) -> bool:
     """Whether an encoder is built for one image size, as timm declares it."""
     config = timm.get_pretrained_cfg(encoder[3:]) if encoder.startswith("tu-") else None
     return config is not None and bool(config.fixed_input_size)
-
-
-def nearest_names(name: str, names: Iterable[str]) -> str:
-    """The part of a message that names the three nearest of ``names``."""
-    return f"the nearest are {', '.join(difflib.get_close_matches(name, sorted(names), n=3, cutoff=0.0))}"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import replace
 from typing import Any
 
 import timm
 
-from medseg.errors import InputError
+from medseg.errors import InputError, nearest
 from medseg.sample import Channel
 from medseg.weights import hub
 from medseg.weights.nested import weights_in
@@ -28,8 +27,8 @@ def check_name(name: str) -> None:
     """
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
-        near = difflib.get_close_matches(architecture, timm.list_models(), n=3, cutoff=0.0)
-        raise InputError(f"model.encoder.name={name} is no network of timm; the nearest are {', '.join(near)}")
+        hint = nearest(architecture, timm.list_models())
+        raise InputError(f"model.encoder.name={name} is no network of timm; {hint}")
     if tag and f"{architecture}.{tag}" not in (names := _tagged(architecture)):
         hint = f"there are {', '.join(names)}" if names else "it has no weights; leave the tag out"
         raise InputError(f"model.encoder.name={name}: {architecture} has no weights tagged {tag}; {hint}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import pickle
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,7 +11,7 @@ from typing import Any
 from torch import Tensor
 from torchgeo.models import get_model_weights, list_models
 
-from medseg.errors import InputError, rename_keys
+from medseg.errors import InputError, nearest, rename_keys
 from medseg.models.torchgeo import bands
 from medseg.weights.pretrained import Pretrained, read
 
@@ -50,8 +49,7 @@ def find(name: str) -> tuple[str, Any]:
     known = entries()
     if name not in known:
         usable = [entry for entry, (model, _) in known.items() if refusal(model) is None]
-        near = difflib.get_close_matches(name, usable, n=3, cutoff=0.0)
-        raise InputError(f"model.encoder.weights={name} is no weight of torchgeo; the nearest are {', '.join(near)}")
+        raise InputError(f"model.encoder.weights={name} is no weight of torchgeo; {nearest(name, usable)}")
     reason = refusal(known[name][0])
     if reason:
         raise InputError(f"model.encoder.weights={name}: {reason}")
@@ -66,8 +64,7 @@ def check_model(name: str) -> str:
     """
     usable = [model for model in list_models() if refusal(model) is None]
     if name not in list_models():
-        near = difflib.get_close_matches(name, usable, n=3, cutoff=0.0)
-        raise InputError(f"model.encoder.name={name} is no network of torchgeo; the nearest are {', '.join(near)}")
+        raise InputError(f"model.encoder.name={name} is no network of torchgeo; {nearest(name, usable)}")
     if name not in usable:
         raise InputError(f"model.encoder.name={name}: {refusal(name)}")
     return name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 import traceback
@@ -15,7 +14,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from medseg.errors import InputError
+from medseg.errors import InputError, similar
 
 _PLACES = ("root", "paths")  # how torchgeo's classes name the folder of their files
 
@@ -112,7 +111,7 @@ def _locate(class_path: str) -> Any:
     except (ImportError, AttributeError, ValueError) as error:
         from torchgeo import datasets
 
-        near = difflib.get_close_matches(name, datasets.__all__, n=3)
+        near = similar(name, datasets.__all__)
         known = f"; near it are {', '.join(near)}" if near else ""
         raise InputError(
             f"data.class_path={class_path}: no such class ({error}){known}; expected one of torchgeo.datasets, or "
