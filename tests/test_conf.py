@@ -125,7 +125,7 @@ def tiny_model(option: str, chosen: dict[str, str]) -> list[str]:
 
 
 OWN = {
-    "method/mae": ["method.block=8"],
+    "method/mae": ["method.mask_patch_size=8"],
     "method/simmim": ["plan.patch=[64,64]"],
     "method/spark": ["plan.patch=[64,64]"],
     "finetuning/sam_adapter": ["model.encoder.name=test_vit"],

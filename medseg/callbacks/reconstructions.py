@@ -20,7 +20,8 @@ _HEIGHT = 256  # that small patches are enlarged to, or somewhat less
 
 
 class Reconstructions(Callback):
-    """Writes ``reconstructions/step_<n>.png`` into the run's folder: image, what was seen of it, guess.
+    """Writes ``reconstructions/step_<n>.png`` into the run's folder: image, masked image,
+    reconstruction.
 
     Loggers that show pictures get it too, as ``val/reconstruction``.
     A patch of the first validation case, the same every time. Volumes are shown in their middle plane across the
@@ -31,16 +32,16 @@ class Reconstructions(Callback):
         """Draw."""
         if not isinstance(pl_module, Pretraining) or trainer.sanity_checking or not trainer.is_global_zero:
             return
-        seen = pl_module.seen
-        if seen is None:
+        made = pl_module.reconstruction
+        if made is None:
             return
         channels = pl_module.metadata.spec.channels
-        panels = [p for p in (seen.image, seen.shown, seen.guessed) if p is not None]
+        panels = [p for p in (made.image, made.masked, made.pred) if p is not None]
         picture = enlarged(strip([p.float().cpu() for p in panels], channels))
         folder = Path(trainer.default_root_dir) / "reconstructions"
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(folder / f"step_{trainer.global_step:06d}.png")
-        caption = "image, seen, guessed" if seen.guessed is not None else "image, turned"
+        caption = "image, masked, reconstruction" if made.pred is not None else "image, turned"
         for logger in picture_loggers(trainer):
             logger.log_pictures({"val/reconstruction": [Picture(picture, caption)]}, trainer.global_step)
 

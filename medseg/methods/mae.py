@@ -1,4 +1,4 @@
-"""Mae: masked autoencoding; most of a patch is hidden, and guessed from the rest."""
+"""Mae: masked autoencoding; most of a patch is hidden, and reconstructed from the rest."""
 
 from __future__ import annotations
 
@@ -10,9 +10,16 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from medseg.errors import InputError
-from medseg.methods.masking import blocks_of, from_blocks, hidden_blocks, spread, standardised
-from medseg.methods.pretraining import Pretraining, Seen, mean_where
+from medseg.methods.masking import (
+    block_sizes,
+    blocks_of,
+    check_mask_ratio,
+    from_blocks,
+    hidden_blocks,
+    spread,
+    standardised,
+)
+from medseg.methods.pretraining import Pretraining, Reconstruction, finest, mean_where
 from medseg.sample import Batch
 
 
@@ -20,11 +27,11 @@ class Mae(Pretraining):
     """Masked autoencoder.
 
     With a plain transformer (``network.encoder`` has ``embed`` and ``attend``) it is that of He et al.: the
-    encoder sees the tokens of the visible blocks alone, a light transformer guesses the cells of the hidden
-    ones from them, and is thrown away. Blocks are then the encoder's own patches.
+    encoder sees the tokens of the visible blocks alone, a light transformer reconstructs the cells of the
+    hidden ones from them, and is thrown away. Blocks are then the encoder's own patches.
 
     Any other network is its own autoencoder, as of Wald et al.: the hidden blocks of the image are zero (the
-    mean of a standardised image), the network's logits are the guessed channels, and encoder and decoder are
+    mean of a standardised image), the network's logits are the reconstructed channels, and encoder and decoder are
     both kept; only the last layer is not.
 
     The loss is the mean squared error over hidden, valid cells.
@@ -32,15 +39,15 @@ class Mae(Pretraining):
     Args:
         network: Gives as many logits as the image has channels.
         patch: Cells of a patch on each axis.
-        share: Of the blocks that are hidden.
-        block: Cells of a block on each axis, or one number for all; of a plain transformer it is its patch.
-        normalise: Guess every block standardised by its own mean and deviation.
-        width: Of the light transformer.
-        depth: Of the light transformer, in layers.
+        mask_ratio: Fraction of the blocks that are hidden.
+        mask_patch_size: Cells of a block on each axis, or one number for all; of a plain transformer it is its patch.
+        norm_pix_loss: Reconstruct every block standardised by its own mean and deviation.
+        decoder_embed_dim: Width of the light transformer.
+        decoder_depth: Layers of the light transformer.
         shared: What every ``Pretraining`` takes.
 
     Raises:
-        InputError: Blocks that do not divide the patch, or a share that is none.
+        InputError: Blocks that do not divide the patch, or a ratio outside (0, 1).
 
     References:
         He et al., Masked Autoencoders Are Scalable Vision Learners, 2022. Wald et al., Revisiting MAE
@@ -52,37 +59,38 @@ class Mae(Pretraining):
         network: nn.Module,
         *,
         patch: Sequence[int],
-        share: float = 0.75,
-        block: int | Sequence[int] = 16,
-        normalise: bool = False,
-        width: int = 192,
-        depth: int = 4,
+        mask_ratio: float = 0.75,
+        mask_patch_size: int | Sequence[int] = 16,
+        norm_pix_loss: bool = False,
+        decoder_embed_dim: int = 192,
+        decoder_depth: int = 4,
         **shared: Any,
     ) -> None:
         super().__init__(network, patch=patch, **shared)
-        if not 0 < share < 1:
-            raise InputError(f"method.share={share}: expected a share between 0 and 1, such as 0.75")
+        check_mask_ratio(mask_ratio, such_as=0.75)
         encoder: Any = getattr(network, "encoder", None)
         self.plain = hasattr(encoder, "embed") and hasattr(encoder, "attend")
-        sizes = encoder.features[0].stride if self.plain else [block] * len(patch) if isinstance(block, int) else block
-        self.share, self.normalise = share, normalise
+        sizes = encoder.features[0].stride if self.plain else block_sizes(mask_patch_size, patch)
+        self.mask_ratio, self.norm_pix_loss = mask_ratio, norm_pix_loss
         self.grid = blocks_of(patch, sizes)
         if self.plain:
             channels = len(encoder.channels)
             cells = prod(p // g for p, g in zip(patch, self.grid, strict=True)) * channels
             tokens = prod(self.grid)
-            self.guesser = Guesser(encoder.features[-1].channels, tokens, cells, width=width, depth=depth)
+            self.guesser = MaeDecoder(
+                encoder.features[-1].channels, tokens, cells, width=decoder_embed_dim, depth=decoder_depth
+            )
             network.get_submodule("decoder").requires_grad_(False)  # it takes no part
 
-    def losses(self, batch: Batch) -> tuple[Tensor, Seen]:
+    def losses(self, batch: Batch) -> tuple[Tensor, Reconstruction]:
         """Squared error of the hidden cells."""
-        blocks = hidden_blocks(batch.key, self.grid, self.share).to(batch.image.device)
+        blocks = hidden_blocks(batch.key, self.grid, self.mask_ratio).to(batch.image.device)
         hidden = spread(blocks, self.patch)
-        target = standardised(batch.image, self.grid) if self.normalise else batch.image
-        shown = batch.image.masked_fill(hidden[:, None], 0)
-        guessed = self._from_tokens(batch.image, blocks) if self.plain else first(self.network(shown))
-        loss = mean_where((guessed.float() - target) ** 2, hidden & batch.valid)
-        return loss, Seen(target[0], shown[0], guessed[0].detach())
+        target = standardised(batch.image, self.grid) if self.norm_pix_loss else batch.image
+        masked = batch.image.masked_fill(hidden[:, None], 0)
+        pred = self._from_tokens(batch.image, blocks) if self.plain else finest(self.network(masked))
+        loss = mean_where((pred.float() - target) ** 2, hidden & batch.valid)
+        return loss, Reconstruction(target[0], masked[0], pred[0].detach())
 
     def _from_tokens(self, image: Float[Tensor, "b c *s"], blocks: Bool[Tensor, "b *g"]) -> Float[Tensor, "b c *s"]:
         encoder: Any = self.network.encoder
@@ -95,13 +103,13 @@ class Mae(Pretraining):
         return from_blocks(rows, image.shape[1], image.shape[2:], self.grid)
 
 
-class Guesser(nn.Module):
+class MaeDecoder(nn.Module):
     """A light transformer from the visible tokens to the cells of every block.
 
     Args:
-        features: Width of the tokens that come.
+        features: Width of the tokens that it takes.
         tokens: Number of blocks, visible and hidden.
-        cells: Numbers to guess for each block.
+        cells: Numbers of each block.
         width: Its own width.
         depth: Its layers.
     """
@@ -119,12 +127,7 @@ class Guesser(nn.Module):
 
     def forward(self, visible: Float[Tensor, "b v d"], at: Tensor) -> Float[Tensor, "b n p"]:
         """Cells of every block, in the order of the blocks; ``at`` ``[b, v]`` says which ones are visible."""
-        came = self.enter(visible)
-        tokens = self.mask.to(came.dtype).expand(len(came), len(self.place), -1)
-        tokens = tokens.scatter(1, at[..., None].expand(-1, -1, came.shape[-1]), came)
+        entered = self.enter(visible)
+        tokens = self.mask.to(entered.dtype).expand(len(entered), len(self.place), -1)
+        tokens = tokens.scatter(1, at[..., None].expand(-1, -1, entered.shape[-1]), entered)
         return self.leave(self.layers(tokens + self.place))
-
-
-def first(logits: Tensor | list[Tensor]) -> Tensor:
-    """The finest logits of a network that gives several."""
-    return logits[0] if isinstance(logits, list) else logits

@@ -1,4 +1,4 @@
-"""Which blocks of a patch are hidden from a network that is to guess them."""
+"""Which blocks of a patch are hidden from a network that is to reconstruct them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,26 @@ from torch.nn import functional
 from medseg.errors import InputError
 
 
+def check_mask_ratio(mask_ratio: float, *, such_as: float) -> None:
+    """Raise if blocks can't be hidden in this ratio.
+
+    Raises:
+        InputError: It is not between 0 and 1.
+    """
+    if not 0 < mask_ratio < 1:
+        raise InputError(f"method.mask_ratio={mask_ratio}: expected a number between 0 and 1, such as {such_as}")
+
+
+def block_sizes(mask_patch_size: int | Sequence[int], patch: Sequence[int]) -> Sequence[int]:
+    """Cells of a block on each axis of a patch.
+
+    Example:
+        >>> block_sizes(8, (32, 32)), block_sizes([8, 16], (32, 32))
+        ([8, 8], [8, 16])
+    """
+    return [mask_patch_size] * len(patch) if isinstance(mask_patch_size, int) else mask_patch_size
+
+
 def blocks_of(patch: Sequence[int], block: Sequence[int]) -> tuple[int, ...]:
     """Number of blocks on each axis.
 
@@ -22,25 +42,27 @@ def blocks_of(patch: Sequence[int], block: Sequence[int]) -> tuple[int, ...]:
     block = tuple(block)
     if len(block) != len(patch) or any(p % b for p, b in zip(patch, block, strict=True)):
         raise InputError(
-            f"method.block={list(block)}: the patch {list(patch)} is no multiple of it; choose one that divides it, "
-            "or another plan.patch"
+            f"method.mask_patch_size={list(block)}: the patch {list(patch)} is no multiple of it; choose one that "
+            "divides it, or another plan.patch"
         )
     grid = tuple(p // b for p, b in zip(patch, block, strict=True))
     if int(np.prod(grid)) < 2:
-        raise InputError(f"method.block={list(block)}: {list(patch)} holds one block only; choose a smaller one")
+        raise InputError(
+            f"method.mask_patch_size={list(block)}: {list(patch)} holds one block only; choose a smaller one"
+        )
     return grid
 
 
-def hidden_blocks(key: Int[Tensor, "b 3"], grid: Sequence[int], share: float) -> Bool[Tensor, "b *g"]:
-    """Which blocks are hidden: a share of them (rounded; at least one, never all), drawn by the key of each sample.
+def hidden_blocks(key: Int[Tensor, "b 3"], grid: Sequence[int], mask_ratio: float) -> Bool[Tensor, "b *g"]:
+    """Which blocks are hidden: a fraction of them (rounded; at least one, never all), drawn by the key of each sample.
 
     Args:
         key: (seed, step, sample) of each patch; on the CPU.
         grid: Blocks on each axis.
-        share: In (0, 1).
+        mask_ratio: That fraction, in (0, 1).
     """
     n = int(np.prod(tuple(grid)))
-    n_hidden = min(max(round(share * n), 1), n - 1)
+    n_hidden = min(max(round(mask_ratio * n), 1), n - 1)
     words = np.ascontiguousarray(key.numpy(), dtype=np.int64).view(np.uint32)
     hidden = np.zeros((len(key), n), dtype=bool)
     for row, chosen in zip(words, hidden, strict=True):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medseg.errors import InputError
 from medseg.methods.method import Method, gathered
 from medseg.sample import Batch
 
@@ -18,18 +19,18 @@ _PATCHES = 4  # of each validation case
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What one patch looked like, for a picture.
+class Reconstruction:
+    """One patch, what the network got of it, and what it made of that; for a picture.
 
     Attributes:
-        image: ``[c, *s]`` as it came.
-        shown: What the network saw of it.
-        guessed: What it made of that; None for a method that reconstructs nothing.
+        image: ``[c, *s]`` before anything was hidden.
+        masked: What the network got.
+        pred: What it reconstructed; None for a method that reconstructs nothing.
     """
 
     image: Tensor
-    shown: Tensor
-    guessed: Tensor | None
+    masked: Tensor
+    pred: Tensor | None
 
 
 class Pretraining(Method, ABC):
@@ -39,7 +40,7 @@ class Pretraining(Method, ABC):
     Validation takes the same patches of each case every time, with the same masks.
 
     Attributes:
-        seen: The first validation patch of the last validation, for pictures.
+        reconstruction: The first validation patch of the last validation, for pictures.
 
     Args:
         network: What is trained.
@@ -53,12 +54,12 @@ class Pretraining(Method, ABC):
     def __init__(self, network: nn.Module, *, patch: Sequence[int], **shared: Any) -> None:
         super().__init__(network, **shared)
         self.patch = tuple(patch)
-        self.seen: Seen | None = None
+        self.reconstruction: Reconstruction | None = None
         self._held_out: dict[str, list[float]] = {}
 
     @abstractmethod
-    def losses(self, batch: Batch) -> tuple[Tensor, Seen]:
-        """The loss of a batch, and the first sample as it was seen."""
+    def losses(self, batch: Batch) -> tuple[Tensor, Reconstruction]:
+        """The loss of a batch, and the reconstruction of the first sample."""
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch of augmented patches."""
@@ -69,13 +70,13 @@ class Pretraining(Method, ABC):
     def on_validation_epoch_start(self) -> None:
         """Forget the last round."""
         super().on_validation_epoch_start()
-        self._held_out, self.seen = {}, None
+        self._held_out, self.reconstruction = {}, None
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss on patches along the diagonal of one whole case."""
-        loss, seen = self.losses(diagonal(batch, self.patch, index=batch_idx))
+        loss, reconstruction = self.losses(diagonal(batch, self.patch, index=batch_idx))
         self._held_out.setdefault(batch.cases[0], []).append(float(loss))
-        self.seen = self.seen or seen
+        self.reconstruction = self.reconstruction or reconstruction
 
     def on_validation_epoch_end(self) -> None:
         """Log ``val/loss``, the mean over cases (of a large one, over its tiles)."""
@@ -120,3 +121,23 @@ def mean_where(error: Tensor, counted: Tensor) -> Tensor:
     """
     weight = counted[:, None].expand_as(error)
     return torch.where(weight, error.float(), 0.0).sum() / weight.sum().clamp(min=1)
+
+
+def encoder_of(network: nn.Module, method: str) -> Any:
+    """The encoder of an encoder-decoder.
+
+    Raises:
+        InputError: The network has none with declared features.
+    """
+    encoder = getattr(network, "encoder", None)
+    if not hasattr(encoder, "features"):
+        raise InputError(
+            f"method={method} needs model=encoder_decoder, whose encoder declares its features; got "
+            f"{type(network).__name__}; choose that, or method=mae, which takes any network"
+        )
+    return encoder
+
+
+def finest(logits: Tensor | list[Tensor]) -> Tensor:
+    """The finest logits of a network that gives several."""
+    return logits[0] if isinstance(logits, list) else logits

@@ -1,4 +1,4 @@
-"""Rotation: which way a patch was turned, guessed from the coarsest feature."""
+"""Rotation: which way a patch was turned, predicted from the coarsest feature."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medseg.errors import InputError
-from medseg.methods.pretraining import Pretraining, Seen
-from medseg.methods.simmim import encoder_of
+from medseg.methods.pretraining import Pretraining, Reconstruction, encoder_of
 from medseg.sample import Batch
 
 
@@ -52,7 +51,7 @@ class Rotation(Pretraining):
         self.head = nn.Linear(encoder.features[-1].channels, len(self.turns))
         network.get_submodule("decoder").requires_grad_(False)
 
-    def losses(self, batch: Batch) -> tuple[Tensor, Seen]:
+    def losses(self, batch: Batch) -> tuple[Tensor, Reconstruction]:
         """Cross-entropy of the turn."""
         starts = [(s - self.edge) // 2 for s in batch.image.shape[2:]]
         cut: Any = (..., *(slice(a, a + self.edge) for a in starts))
@@ -63,7 +62,7 @@ class Rotation(Pretraining):
         feature, given = encoder.features[-1], encoder(turned)[-1]
         pooled = given[:, feature.prefix :].mean(dim=1) if feature.tokens else given.flatten(2).mean(dim=2)
         loss = functional.cross_entropy(self.head(pooled).float(), chosen)
-        return loss, Seen(middle[0], turned[0], None)
+        return loss, Reconstruction(middle[0], turned[0], None)
 
 
 def turns(ndim: int) -> list[tuple[int, tuple[int, int]]]:

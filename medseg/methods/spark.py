@@ -11,10 +11,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from medseg.errors import InputError
-from medseg.methods.mae import first
-from medseg.methods.masking import at, blocks_of, hidden_blocks, spread, standardised
-from medseg.methods.pretraining import Pretraining, Seen, mean_where
-from medseg.methods.simmim import encoder_of
+from medseg.methods.masking import at, block_sizes, blocks_of, check_mask_ratio, hidden_blocks, spread, standardised
+from medseg.methods.pretraining import Pretraining, Reconstruction, encoder_of, finest, mean_where
 from medseg.sample import Batch
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -29,22 +27,22 @@ class Spark(Pretraining):
 
     A sparse convolution is a dense one whose result is set to zero where cells are hidden; batch normalisation
     takes its statistics from visible cells (``sparse``). Hidden cells of every feature are then filled with a
-    learned vector of the feature's width, and the encoder-decoder's own decoder guesses the image. Encoder and decoder
-    are both kept. The loss is the mean squared error of hidden, valid cells, every block standardised.
+    learned vector of the feature's width, and the encoder-decoder's own decoder reconstructs the image. Encoder and
+    decoder are both kept. The loss is the mean squared error of hidden, valid cells, every block standardised.
 
     Args:
         network: An encoder-decoder with a convolutional encoder; its decoder gives as many logits as the image has
             channels.
         patch: Cells of a patch on each axis.
-        share: Of the blocks that are hidden.
-        block: Cells of a block on each axis, or one number for all; null takes the coarsest stride. A multiple
-            of it, as a cell of the coarsest feature is visible or hidden as a whole.
-        normalise: Guess every block standardised by its own mean and deviation.
+        mask_ratio: Fraction of the blocks that are hidden.
+        mask_patch_size: Cells of a block on each axis, or one number for all; null takes the coarsest stride. A
+            multiple of it, as a cell of the coarsest feature is visible or hidden as a whole.
+        norm_pix_loss: Reconstruct every block standardised by its own mean and deviation.
         shared: What every ``Pretraining`` takes.
 
     Raises:
-        InputError: A network without an encoder, an encoder of tokens, blocks that do not fit, or a share that
-            is none.
+        InputError: A network without an encoder, an encoder of tokens, blocks that do not fit, or a ratio outside
+            (0, 1).
 
     References:
         Tian et al., Designing BERT for Convolutional Networks: Sparse and Hierarchical Masked Modeling, 2023.
@@ -55,44 +53,43 @@ class Spark(Pretraining):
         network: nn.Module,
         *,
         patch: Sequence[int],
-        share: float = 0.6,
-        block: int | Sequence[int] | None = None,
-        normalise: bool = True,
+        mask_ratio: float = 0.6,
+        mask_patch_size: int | Sequence[int] | None = None,
+        norm_pix_loss: bool = True,
         **shared: Any,
     ) -> None:
         super().__init__(network, patch=patch, **shared)
         encoder = encoder_of(network, "spark")
         if any(feature.tokens for feature in encoder.features):
             raise InputError("method=spark is for convolutional encoders; this one gives tokens, take method=mae")
-        if not 0 < share < 1:
-            raise InputError(f"method.share={share}: expected a share between 0 and 1, such as 0.6")
+        check_mask_ratio(mask_ratio, such_as=0.6)
         stride = encoder.features[-1].stride
-        sizes = list(stride) if block is None else [block] * len(patch) if isinstance(block, int) else list(block)
+        sizes = list(stride if mask_patch_size is None else block_sizes(mask_patch_size, patch))
         if any(size % s for size, s in zip(sizes, stride, strict=True)):
             raise InputError(
-                f"method.block={sizes}: expected a multiple of the encoder's coarsest stride {list(stride)}"
+                f"method.mask_patch_size={sizes}: expected a multiple of the encoder's coarsest stride {list(stride)}"
             )
-        self.share, self.normalise = share, normalise
+        self.mask_ratio, self.norm_pix_loss = mask_ratio, norm_pix_loss
         self.grid = blocks_of(patch, sizes)
         self.filling = nn.ParameterList(nn.Parameter(torch.randn(f.channels) * 0.02) for f in encoder.features)
 
-    def losses(self, batch: Batch) -> tuple[Tensor, Seen]:
+    def losses(self, batch: Batch) -> tuple[Tensor, Reconstruction]:
         """Squared error of the hidden cells."""
         image, network = batch.image, self.network
-        blocks = hidden_blocks(batch.key, self.grid, self.share).to(image.device)
+        blocks = hidden_blocks(batch.key, self.grid, self.mask_ratio).to(image.device)
         hidden = spread(blocks, self.patch)
-        target = standardised(image, self.grid) if self.normalise else image
-        shown = image.masked_fill(hidden[:, None], 0)
+        target = standardised(image, self.grid) if self.norm_pix_loss else image
+        masked = image.masked_fill(hidden[:, None], 0)
         encoder: Any = encoder_of(network, "spark")
         with sparse(encoder, ~blocks):
-            given = encoder(shown)
+            given = encoder(masked)
         features = [
             torch.where(at(blocks, feature.shape[2:])[:, None], fill.view(1, -1, *[1] * (feature.ndim - 2)), feature)
             for feature, fill in zip(given, self.filling, strict=True)
         ]
-        guessed = first(network.decode(features, shown))  # type: ignore[operator]  # an encoder-decoder
-        loss = mean_where((guessed.float() - target) ** 2, hidden & batch.valid)
-        return loss, Seen(target[0], shown[0], guessed[0].detach())
+        pred = finest(network.decode(features, masked))  # type: ignore[operator]  # an encoder-decoder
+        loss = mean_where((pred.float() - target) ** 2, hidden & batch.valid)
+        return loss, Reconstruction(target[0], masked[0], pred[0].detach())
 
 
 @contextmanager

@@ -87,6 +87,11 @@ KEYS: Mapping[str, str] = {
     "finetuning.head_first": "finetuning.head_warmup",
     "finetuning.rate": "finetuning.encoder_lr_scale",
     "finetuning.thaw": "finetuning.gradual_unfreeze",
+    "method.block": "method.mask_patch_size",
+    "method.depth": "method.decoder_depth",
+    "method.normalise": "method.norm_pix_loss",
+    "method.share": "method.mask_ratio",
+    "method.width": "method.decoder_embed_dim",
 }
 """Old key of a group -> today's; where the group has a class of medseg."""
 DEEPEST = 50

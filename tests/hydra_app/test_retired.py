@@ -16,13 +16,15 @@ from medseg.runtime import moved
         ("peft.rank=4", "peft.rank is called finetuning.rank now"),
         ("finetuning.rate=0.1", "finetuning.rate is called finetuning.encoder_lr_scale now"),
         ("peft.thaw=0.1", "peft.thaw is called finetuning.gradual_unfreeze now"),
+        ("method=mae method.share=0.6", "method.share is called method.mask_ratio now"),
+        ("method=spark method.block=8", "method.block is called method.mask_patch_size now"),
         ("series=mean", "series is called temporal now"),
         ("series.pool.heads=4", "series.pool.heads is called temporal.pool.heads now"),
     ],
 )
 def test_an_old_word_is_answered_by_todays(word: str, line: str) -> None:
     with pytest.raises(medseg.InputError) as caught:
-        medseg.compose("train", word)
+        medseg.compose("train", *word.split())
     assert str(caught.value) == line
 
 
@@ -41,10 +43,11 @@ def test_every_replacement_exists() -> None:
 
 
 def test_every_new_key_exists() -> None:
+    config = medseg.compose("train", "method=mae")
     for old, new in moved.KEYS.items():
         group, _, key = new.partition(".")
-        assert key in medseg.compose("train")[group]
-        assert old.partition(".")[2] not in medseg.compose("train")[group]
+        assert key in config[group]
+        assert old.partition(".")[2] not in config[group]
 
 
 def test_configurations_of_files_know_the_same_groups() -> None:

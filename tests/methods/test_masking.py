@@ -14,12 +14,12 @@ def keys(n: int, seed: int = 0) -> torch.Tensor:
     return torch.tensor([[seed, step, 0] for step in range(n)])
 
 
-@given(share=st.floats(0.01, 0.99), grid=st.sampled_from([(4, 4), (2, 3), (2, 2, 3), (1, 2)]))
-def test_a_share_is_hidden_and_never_all(share: float, grid: tuple[int, ...]) -> None:
-    hidden = hidden_blocks(keys(3), grid, share)
+@given(ratio=st.floats(0.01, 0.99), grid=st.sampled_from([(4, 4), (2, 3), (2, 2, 3), (1, 2)]))
+def test_a_fraction_is_hidden_and_never_all(ratio: float, grid: tuple[int, ...]) -> None:
+    hidden = hidden_blocks(keys(3), grid, ratio)
     n = int(np.prod(grid))
     assert hidden.shape == (3, *grid)
-    assert set(hidden.flatten(1).sum(dim=1).tolist()) == {min(max(round(share * n), 1), n - 1)}
+    assert set(hidden.flatten(1).sum(dim=1).tolist()) == {min(max(round(ratio * n), 1), n - 1)}
 
 
 def test_masks_are_functions_of_the_key_alone() -> None:

@@ -101,8 +101,12 @@ def segmenter(encoder: Any, ndim: int) -> EncoderDecoder:
 
 
 METHODS: dict[str, Any] = {
-    "mae of a network": lambda ndim: Mae(UNet(spec(ndim), base_features=8), patch=(16,) * ndim, block=4, **shared()),
-    "mae of a transformer": lambda ndim: Mae(segmenter(Plain, 2), patch=(16, 16), width=32, depth=1, **shared()),
+    "mae of a network": lambda ndim: Mae(
+        UNet(spec(ndim), base_features=8), patch=(16,) * ndim, mask_patch_size=4, **shared()
+    ),
+    "mae of a transformer": lambda ndim: Mae(
+        segmenter(Plain, 2), patch=(16, 16), decoder_embed_dim=32, decoder_depth=1, **shared()
+    ),
     "simmim": lambda ndim: SimMim(segmenter(Conv, ndim), patch=(16,) * ndim, **shared()),
     "simmim of tokens": lambda ndim: SimMim(segmenter(Plain, 2), patch=(16, 16), **shared()),
     "spark": lambda ndim: Spark(segmenter(Conv, ndim), patch=(16,) * ndim, **shared()),
@@ -152,31 +156,31 @@ def test_one_batch_is_learned_and_every_parameter_that_learns_has_a_gradient(nam
 @pytest.mark.parametrize(("name", "ndim"), [case for case in CASES if case[0] != "rotation"])
 def test_what_is_hidden_is_not_seen(name: str, ndim: int) -> None:
     method, given = build(name, ndim).eval(), batch(ndim)
-    hidden = spread(hidden_blocks(given.key, method.grid, method.share), given.image.shape[2:])[:, None]  # type: ignore[arg-type]
+    hidden = spread(hidden_blocks(given.key, method.grid, method.mask_ratio), given.image.shape[2:])[:, None]  # type: ignore[arg-type]
     other = replace(given, image=torch.where(hidden, given.image + 5, given.image))
     with torch.no_grad():
         (_, seen), (_, again) = method.losses(given), method.losses(other)
-    torch.testing.assert_close(seen.guessed, again.guessed)
-    torch.testing.assert_close(seen.shown, again.shown)
+    torch.testing.assert_close(seen.pred, again.pred)
+    torch.testing.assert_close(seen.masked, again.masked)
 
 
 @pytest.mark.parametrize(("name", "ndim"), [case for case in CASES if case[0] not in ("rotation", "spark")])
 def test_only_hidden_valid_cells_count(name: str, ndim: int) -> None:
     method, given = build(name, ndim).eval(), batch(ndim)
-    hidden = spread(hidden_blocks(given.key, method.grid, method.share), given.image.shape[2:])  # type: ignore[arg-type]
+    hidden = spread(hidden_blocks(given.key, method.grid, method.mask_ratio), given.image.shape[2:])  # type: ignore[arg-type]
     invalid = given.valid.clone()
     invalid[:, 0] = False
     with torch.no_grad():
         _, seen = method.losses(given)
         loss, _ = method.losses(replace(given, valid=invalid))
         whole = [method.losses(replace(given, image=i[None], valid=v[None], key=k[None], present=given.present[:1],
-                                       label=given.label[:1], cases=("a",)))[1].guessed
+                                       label=given.label[:1], cases=("a",)))[1].pred
                  for i, v, k in zip(given.image, given.valid, given.key, strict=True)]  # fmt: skip
     guessed = torch.stack([g for g in whole if g is not None])
     error = (guessed - given.image) ** 2 if name.startswith("mae") else (guessed - given.image).abs()
     counted = (hidden & invalid)[:, None].expand_as(error)
     torch.testing.assert_close(loss, error[counted].mean(), rtol=1e-4, atol=1e-5)
-    assert seen.guessed is not None
+    assert seen.pred is not None
 
 
 def test_sparse_convolution_equals_that_of_visible_cells_alone() -> None:
@@ -235,13 +239,13 @@ def test_methods_of_encoders_refuse_other_networks(kind: Any) -> None:
         kind(UNet(spec(2), base_features=4), patch=(16, 16), **shared())
 
 
-def test_spark_refuses_tokens_and_shares_out_of_range() -> None:
+def test_spark_refuses_tokens_and_ratios_out_of_range() -> None:
     with pytest.raises(InputError, match="gives tokens"):
         Spark(segmenter(Plain, 2), patch=(16, 16), **shared())
-    with pytest.raises(InputError, match=r"method\.share=1"):
-        Mae(UNet(spec(2), base_features=4), patch=(16, 16), share=1.0, **shared())
+    with pytest.raises(InputError, match=r"method\.mask_ratio=1"):
+        Mae(UNet(spec(2), base_features=4), patch=(16, 16), mask_ratio=1.0, **shared())
     with pytest.raises(InputError, match="coarsest stride"):
-        Spark(segmenter(Conv, 2), patch=(16, 16), block=2, **shared())
+        Spark(segmenter(Conv, 2), patch=(16, 16), mask_patch_size=2, **shared())
 
 
 class Folding(Conv):

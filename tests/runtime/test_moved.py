@@ -1,8 +1,11 @@
 """Old class paths and keys are answered by today's, in whatever a file holds."""
 
+import inspect
+
 import pytest
 from hydra._internal.utils import _locate
 
+import medseg
 from medseg.runtime import moved
 
 OLD, NEW = "medseg.rooms.attic.Net", "medseg.models.unet.UNet"
@@ -47,6 +50,15 @@ def test_keys_of_a_group_are_renamed_if_the_class_is_one_of_medseg(monkeypatch: 
     own = {"new": {"_target_": "mine.Tuning", "thaw": 0.5}}
     assert moved.updated(own) == own, "a user's class has its own keys"
     assert stored["old"]["thaw"] == 0.5, "the argument is not changed"
+
+
+@pytest.mark.parametrize(("option", "old"), [("mae", {"width": 96, "depth": 2, "normalise": True}), ("simmim", {})])
+def test_a_stored_pretraining_has_todays_settings(option: str, old: dict) -> None:
+    target = medseg.compose("train", f"method={option}").method._target_
+    updated = moved.updated({"method": {"_target_": target, "share": 0.6, "block": 8, **old}})
+    taken = inspect.signature(_locate(target)).parameters
+    assert updated["method"].keys() - {"_target_"} <= taken.keys()
+    assert (updated["method"]["mask_ratio"], updated["method"]["mask_patch_size"]) == (0.6, 8)
 
 
 def test_a_target_that_is_no_word_stays() -> None:

@@ -23,7 +23,7 @@ COMMON = [
 ]  # fmt: skip
 VOLUMES = ["data=phantom_volumes", "data.n_cases=6", "data.n_test=2", "data.shape=[24,28,20]", "plan.patch=[16,16,16]"]
 NETWORK = ["model.base_features=4"]
-MAE = [*COMMON, *VOLUMES, *NETWORK, "method=mae", "method.block=4"]
+MAE = [*COMMON, *VOLUMES, *NETWORK, "method=mae", "method.mask_patch_size=4"]
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_few_labelled_cases_are_the_same_for_every_seed_and_nested(tmp_path: Pat
     assert two == again
     assert set(one) < set(two) < set(whole)
     assert val == val_of_two
-    pretraining, _ = cases_of(["data.n_labelled=2", "method=mae", "method.block=4"], tmp_path)
+    pretraining, _ = cases_of(["data.n_labelled=2", "method=mae", "method.mask_patch_size=4"], tmp_path)
     assert set(whole) <= set(pretraining), "all images of the fold are there to pretrain on"
     assert not set(pretraining) & set(val)
 
@@ -101,7 +101,8 @@ def test_every_method_trains_an_encoder_on_bands(method: str, tmp_path: Path) ->
         [
             *COMMON, "data=phantom_scenes", "data.n_scenes=4", "data.n_test=0", "data.shape=[64,64]",
             "plan.patch=[64,64]", "model=encoder_decoder", "model.encoder.name=test_resnet", "model/decoder=unet",
-            "model.decoder.base_features=8", f"method={method}", *(["method.block=8"] if method == "mae" else []),
+            "model.decoder.base_features=8", f"method={method}",
+            *(["method.mask_patch_size=8"] if method == "mae" else []),
             *orientation, f"cache_dir={tmp_path}/cache", f"run_dir={tmp_path}/run",
         ],
     )  # fmt: skip
@@ -160,7 +161,9 @@ def test_images_are_pretrained_on_without_a_label_table(folder: str, tmp_path: P
         path.write_bytes(b"no label")
     own = ["data=volumes", f"data.root={root}", "data.channels=[MR]", f"data.label_folder={folder}"]
     places = [f"cache_dir={tmp_path}/cache", f"run_dir={tmp_path}/run", "trainer.max_steps=2", "transform=none"]
-    cfg = compose("train", [*COMMON, *NETWORK, *own, *places, "plan.patch=[16,16,16]", "method=mae", "method.block=4"])
+    cfg = compose(
+        "train", [*COMMON, *NETWORK, *own, *places, "plan.patch=[16,16,16]", "method=mae", "method.mask_patch_size=4"]
+    )
     check_given(cfg, {}, "train")
     train(cfg)
     assert (tmp_path / "run/checkpoints/last.ckpt").is_file()
