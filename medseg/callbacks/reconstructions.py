@@ -20,8 +20,7 @@ _HEIGHT = 256  # that small patches are enlarged to, or somewhat less
 
 
 class Reconstructions(Callback):
-    """Writes ``reconstructions/step_<n>.png`` into the run's folder: image, masked image,
-    reconstruction.
+    """Writes ``reconstructions/step_<n>.png`` into the run's folder: image, masked image, reconstruction.
 
     Loggers that show pictures get it too, as ``val/reconstruction``.
     A patch of the first validation case, the same every time. Volumes are shown in their middle plane across the
@@ -32,16 +31,16 @@ class Reconstructions(Callback):
         """Draw."""
         if not isinstance(pl_module, Pretraining) or trainer.sanity_checking or not trainer.is_global_zero:
             return
-        made = pl_module.reconstruction
-        if made is None:
+        shown = pl_module.reconstruction
+        if shown is None:
             return
         channels = pl_module.metadata.spec.channels
-        panels = [p for p in (made.image, made.masked, made.pred) if p is not None]
+        panels = [p for p in (shown.image, shown.masked, shown.pred) if p is not None]
         picture = enlarged(strip([p.float().cpu() for p in panels], channels))
         folder = Path(trainer.default_root_dir) / "reconstructions"
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(folder / f"step_{trainer.global_step:06d}.png")
-        caption = "image, masked, reconstruction" if made.pred is not None else "image, turned"
+        caption = "image, masked, reconstruction" if shown.pred is not None else "image, turned"
         for logger in picture_loggers(trainer):
             logger.log_pictures({"val/reconstruction": [Picture(picture, caption)]}, trainer.global_step)
 
