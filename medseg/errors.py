@@ -41,22 +41,22 @@ def rename_keys(*words: tuple[str, str]) -> Iterator[None]:
         raise InputError(line) from error
 
 
-def nearest(name: str, known: Iterable[str], *, n: int = 3) -> str:
-    """The part of a message that names the nearest of ``known``, however unlike they are.
+def nearest(name: str, candidates: Iterable[str], *, n: int = 3) -> str:
+    """The part of a message that names the nearest of ``candidates``, however unlike they are.
 
     Example:
         >>> nearest("resnet51", ["vit", "resnet50", "resnet18"], n=2)
         'the nearest are resnet50, resnet18'
     """
-    return f"the nearest are {', '.join(difflib.get_close_matches(name, list(known), n=n, cutoff=0.0))}"
+    return f"the nearest are {', '.join(difflib.get_close_matches(name, list(candidates), n=n, cutoff=0.0))}"
 
 
-def similar(name: str, known: Iterable[str], *, n: int = 3, cutoff: float = 0.5) -> list[str]:
+def similar(name: str, candidates: Iterable[str], *, n: int = 3, cutoff: float = 0.5) -> list[str]:
     """Names of which ``name`` may be a misspelling, the most similar first; empty if there are none.
 
     Args:
         name: What was given.
-        known: What there is.
+        candidates: What there is.
         n: Names at most.
         cutoff: Least similarity, from 0 to 1 (``difflib.SequenceMatcher.ratio``).
 
@@ -64,4 +64,4 @@ def similar(name: str, known: Iterable[str], *, n: int = 3, cutoff: float = 0.5)
         >>> similar("trian", ["train", "test", "predict"]), similar("x", ["train"])
         (['train'], [])
     """
-    return difflib.get_close_matches(name, list(known), n=n, cutoff=cutoff)
+    return difflib.get_close_matches(name, list(candidates), n=n, cutoff=cutoff)
