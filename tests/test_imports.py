@@ -46,7 +46,7 @@ ALLOWED = {
         "sample",
         "viz",
     },
-    "finetuning": {"errors", "models"},
+    "finetuning": {"errors", "models", "runtime"},
     "planning": {"data", "errors", "labels", "runtime", "sample"},
     "checkpoint": {"_version", "errors", "planning", "runtime", "sample"},
     "doctor": {
