@@ -24,9 +24,9 @@ from medseg.runtime.provenance import provenance
 from medseg.runtime.values import mapped, shown, truth, whole
 from medseg.sample import DataSpec
 
-FORMAT = 2
-"""Version of the content of the key ``medseg``. Since 2, classes and keys have the names of ``runtime.moved``;
-``read`` renames those of earlier files."""
+FORMAT = 3
+"""Version of the content of the key ``medseg``. Since 2, classes and groups have the names of ``runtime.moved``; since
+3, ``data`` holds the dataset alone. ``read`` renames the keys of earlier files."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

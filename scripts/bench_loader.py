@@ -40,6 +40,7 @@ from torch.utils.data import DataLoader, RandomSampler
 from medseg.data.datamodule import DataModule
 from medseg.data.datasets.nnunet import NnunetDataset
 from medseg.data.preprocessing.preprocess import Normalisation, Preprocess
+from medseg.data.sampling.case_samplers import Sampling
 from medseg.data.sampling.collate import collate_windows
 from medseg.data.sampling.patch_dataset import PatchDataset, StepSampler
 from medseg.runtime.cpu import keep_large_blocks
@@ -82,7 +83,7 @@ def ours(args: argparse.Namespace, cfg: DictConfig, dataset: NnunetDataset, stor
         val_cases=[],
         open=dataset.open,
         reading={},
-        sampling={"foreground_share": 1 / 3},
+        sampling=Sampling(foreground_fraction=FOREGROUND_SHARE),
         spec=dataset.spec,
         preprocess=Preprocess(SPACING, (Normalisation("zscore"),) * len(dataset.spec.channels)),
         store=store,
@@ -97,8 +98,8 @@ def ours(args: argparse.Namespace, cfg: DictConfig, dataset: NnunetDataset, stor
         patch=args.patch,
         window=transform.window_shape,
         batch_size=args.batch_size,
-        foreground_share=FOREGROUND_SHARE,
         seed=0,
+        sampling=module.sampling,
     )
 
     def batches(first: int) -> Any:

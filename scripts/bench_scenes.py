@@ -208,7 +208,7 @@ def main() -> None:
             given = [
                 f"experiment={asked.experiment}", f"data.root={asked.root}", f"seed={seed}", "logger=csv",
                 f"run_dir={scratch}/{seed}", f"cache_dir={scratch}/cache", f"trainer.max_time=00:{clock}",
-                "trainer.max_steps=-1", "callbacks.progress=null",
+                "trainer.max_steps=-1", "callback.progress=null",
             ]  # fmt: skip
             cfg = compose("train", given)
             runs = {"torchgeo": lambda c=cfg, s=seed: peer(c, s, asked.minutes, Path(scratch) / f"peer{s}"),

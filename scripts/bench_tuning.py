@@ -73,7 +73,7 @@ def common(experiment: str, encoder: str, asked: argparse.Namespace, run_dir: Pa
     family, _, name = encoder.partition(":")
     return [
         f"experiment={experiment}", f"data.root={asked.root}", "model=encoder_decoder", f"model/encoder={family}",
-        f"model.encoder.name={name}", f"model/decoder={asked.decoder}", "logger=csv", "callbacks.progress=null",
+        f"model.encoder.name={name}", f"model/decoder={asked.decoder}", "logger=csv", "callback.progress=null",
         f"cache_dir={run_dir.parent}/cache", f"run_dir={run_dir}",
     ]  # fmt: skip
 
@@ -145,8 +145,8 @@ def one(overrides: list[str]) -> dict[str, Any]:
     cfg = compose("train", overrides)
     watch = sys.modules[__name__]
     watch.Watch = Watch  # type: ignore[attr-defined]
-    with open_dict(cfg.callbacks):
-        cfg.callbacks.watch = {"_target_": f"{__name__}.Watch"}
+    with open_dict(cfg.callback):
+        cfg.callback.watch = {"_target_": f"{__name__}.Watch"}
     scored = train.train(cfg) / "metrics.json"
     result = json.loads(scored.read_text(encoding="utf-8")) if scored.exists() else None  # pretraining has none
     return {

@@ -11,8 +11,8 @@ windows of all bands in one process and one thread; the sides take turns window 
     Source.read       raw uint16, errors told, the window checked
     Source.read_valid and which cells hold data
     CaseReader.read     float32, channels by name, NaN refused
-    StreamedCase.read    normalised: what training gets with data.store=false
-    StoredCase.read   the same from the patch store: what training gets with data.store=true
+    StreamedCase.read    normalised: what training gets with loader.store=false
+    StoredCase.read   the same from the patch store: what training gets with loader.store=true
 
 All but torchgeo read the same windows. GDAL keeps decoded blocks for all sides in --cache-mb, by default much
 less than the scene: windows of a data set that no memory holds. 1000 keeps this scene decoded. The store's files

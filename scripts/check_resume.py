@@ -16,7 +16,7 @@ import torch
 from medseg import checkpoint
 
 SETTINGS = [
-    "experiment=phantom", "data.n_cases=10", "data.shape=[32,36,28]", "data.steps_per_epoch=10",
+    "experiment=phantom", "data.n_cases=10", "data.shape=[32,36,28]", "trainer.steps_per_epoch=10",
     "plan.patch=[24,24,24]",
     "model.base_features=8", "logger=csv", "test=false", "trainer.accelerator=cpu", "trainer.deterministic=true",
 ]  # fmt: skip

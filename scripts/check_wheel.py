@@ -20,8 +20,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TRAINING = (
-    "experiment=phantom run_dir=run logger=csv trainer.max_steps=2 data.steps_per_epoch=2 data.workers=0 "
-    "plan.patch=[16,16,16] plan.batch_size=1 callbacks={} test=false"
+    "experiment=phantom run_dir=run logger=csv trainer.max_steps=2 trainer.steps_per_epoch=2 loader.workers=0 "
+    "plan.patch=[16,16,16] plan.batch_size=1 callback={} test=false"
 )
 
 

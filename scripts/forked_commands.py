@@ -18,16 +18,16 @@ from pathlib import Path
 
 COMMON = [
     "trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.deterministic=true", "plan.batch_size=1",
-    "inference.overlap=0.25", "inference.flips=false", "callbacks.previews=null", "logger=csv", "metric=overlap",
+    "inference.overlap=0.25", "inference.flips=false", "callback.previews=null", "logger=csv", "metric=overlap",
     "model.base_features=4",
 ]  # fmt: skip
 VOLUMES = [
-    "data=phantom_volumes", "data.n_cases=6", "data.n_test=3", "data.n_folds=3", "data.shape=[24,28,20]",
-    "data.steps_per_epoch=3", "plan.patch=[16,16,16]", "trainer.max_steps=9", *COMMON,
+    "data=phantom_volumes", "data.n_cases=6", "data.n_test=3", "split.n_folds=3", "data.shape=[24,28,20]",
+    "trainer.steps_per_epoch=3", "plan.patch=[16,16,16]", "trainer.max_steps=9", *COMMON,
 ]  # fmt: skip
 SCENES = [
-    "data=phantom_scenes", "data.n_scenes=3", "data.n_test=2", "data.n_folds=3", "data.shape=[96,128]",
-    "data.steps_per_epoch=2", "plan.patch=[32,32]", "trainer.max_steps=2", "test=false", *COMMON,
+    "data=phantom_scenes", "data.n_scenes=3", "data.n_test=2", "split.n_folds=3", "data.shape=[96,128]",
+    "trainer.steps_per_epoch=2", "plan.patch=[32,32]", "trainer.max_steps=2", "test=false", *COMMON,
 ]  # fmt: skip
 LIMIT = 600  # seconds that a command may take
 

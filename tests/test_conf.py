@@ -29,9 +29,9 @@ OPTIONS = [name for name in FILES if "/" in name and not name.startswith(("exper
 EXPERIMENTS = [name.partition("/")[2] for name in FILES if name.startswith("experiment/")]
 GROUPS = {key for entry in OmegaConf.load(CONF / "train.yaml").defaults if OmegaConf.is_dict(entry) for key in entry}
 # what options include, no options themselves
-SHARED = ["data/volume_defaults", "data/raster_defaults", "model/encoder/weights_defaults"]
+SHARED = [name for name in OPTIONS if name.endswith("_defaults")]
 ONE_STEP = [
-    "data.n_folds=3", "data.steps_per_epoch=1", "plan.batch_size=2", "trainer.max_steps=1",
+    "split.n_folds=3", "trainer.steps_per_epoch=1", "plan.batch_size=2", "trainer.max_steps=1",
     "trainer.max_time=null", "trainer.accelerator=cpu", "trainer.precision=32-true",
 ]  # fmt: skip
 
@@ -63,18 +63,18 @@ def phantom_volumes(root: Path) -> list[str]:
 
 
 def phantom_scenes(root: Path) -> list[str]:
-    return [f"data.root={root}", "data.n_scenes=3", "data.n_folds=3", "data.n_test=0", "data.shape=[64,72]"]
+    return [f"data.root={root}", "data.n_scenes=3", "split.n_folds=3", "data.n_test=0", "data.shape=[64,72]"]
 
 
 def phantom_series(root: Path) -> list[str]:
-    return [f"data.root={root}", "data.n_scenes=3", "data.n_folds=3", "data.n_test=0", "data.shape=[40,40]"]
+    return [f"data.root={root}", "data.n_scenes=3", "split.n_folds=3", "data.n_test=0", "data.shape=[40,40]"]
 
 
 def planar(option: str) -> Callable[[Path], list[str]]:
     def write(root: Path) -> list[str]:
         own = ["data.labels={background: 0, road: 1, ignore: 9}", f"data.channels=[{BANDS[option]}]"]
         cfg = compose("train", [f"data={option}", f"data.root={root}", *own])
-        return [f"data.root={write_planar(root, cfg.data)}", *own]
+        return [f"data.root={write_planar(root, cfg)}", *own]
 
     return write
 
@@ -106,7 +106,7 @@ def tiny_data(cache: Path, option: str, experiment: str | None = None) -> list[s
             overrides = PUBLISHED[experiment](root)
         elif experiment and option in ("rasters", "images"):
             cfg = compose("train", [f"experiment={experiment}", f"data.root={root}"])
-            overrides = [f"data.root={write_planar(root, cfg.data)}"]
+            overrides = [f"data.root={write_planar(root, cfg)}"]
         else:
             overrides = LAYOUTS[option](root)
         told.write_text(json.dumps(overrides))
@@ -132,6 +132,8 @@ OWN = {
     "logger/mlflow": ["logger.mlflow.tracking_uri='sqlite:///${run_dir}/mlflow.db'"],
 }
 """What an option needs besides, on tiny data."""
+SPLITS = {"split/published": "loveda", "split/sen1floods11": "sen1floods11"}
+"""Datasets that a split is that of."""
 OPTIONAL = {"logger/tensorboard": "tensorboard", "logger/mlflow": "mlflow"}
 """Packages that an option needs and the package does without."""
 
@@ -166,6 +168,8 @@ def test_option_takes_a_training_step(name: str, cache: Path, tmp_path: Path, mo
         chosen = {"model/encoder": "timm", "model/decoder": "linear"} | chosen
     if SIZES.get(option, option) in FLAT or option == "scene":
         chosen["data"] = "phantom_scenes"
+    if name in SPLITS:
+        chosen["data"] = SPLITS[name]
     if group == "temporal":
         chosen["data"] = "phantom_series"
     if group in ("finetuning", "method") and option not in ("full", "supervised", "mae"):
@@ -195,8 +199,8 @@ def chosen_by(experiment: str) -> dict[str, str]:
 def test_experiment_takes_a_training_step(name: str, cache: Path, tmp_path: Path) -> None:
     chosen = {"data": "phantom_volumes", "model": "unet"} | chosen_by(name)
     overrides = [f"experiment={name}", "logger=csv"]
-    if compose("train", [f"experiment={name}", "++data.root=x"]).data.get("n_labelled"):
-        overrides.append("data.n_labelled=1")
+    if compose("train", [f"experiment={name}", "++data.root=x"]).split.n_labelled:
+        overrides.append("split.n_labelled=1")
     take_a_step(cache, tmp_path / "run", overrides, chosen=chosen, experiment=name)
 
 

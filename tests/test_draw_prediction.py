@@ -18,9 +18,9 @@ from tests.tiny import write_planar
 SCRIPT = Path(__file__).parents[1] / "scripts" / "draw_prediction.py"
 TINY = (
     "data=rasters", "data.channels=[B4,B8]", "data.bands=[B2,B4,B8]", "data.valid=fov", "logger=csv",
-    "data.labels={background: 0, road: 1, river: 7}", "data.val_cases=[case_1,case_2]", "data.steps_per_epoch=2",
+    "data.labels={background: 0, road: 1, river: 7}", "split.val_cases=[case_1,case_2]", "trainer.steps_per_epoch=2",
     "plan.patch=[32,32]", "plan.batch_size=2", "model=unet", "model.base_features=4", "trainer.max_steps=2",
-    "trainer.accelerator=cpu", "trainer.precision=32-true", "callbacks={}", "transform=none", "metric=overlap",
+    "trainer.accelerator=cpu", "trainer.precision=32-true", "callback={}", "transform=none", "metric=overlap",
     "test=false", "name=stripes",
 )  # fmt: skip
 
@@ -39,7 +39,7 @@ def script() -> ModuleType:
 def last(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("drawn")
     cfg = compose("train", [*TINY, f"data.root={folder}/raw", f"cache_dir={folder}/cache", f"run_dir={folder}/run"])
-    write_planar(folder / "raw", cfg.data, n_cases=4, shape=(32, 48))
+    write_planar(folder / "raw", cfg, n_cases=4, shape=(32, 48))
     Image.fromarray(np.pad(np.ones((32, 40), np.uint8), ((0, 0), (8, 0)))).save(folder / "raw/fov/case_2.png")
     train(cfg)
     return folder / "run/checkpoints/last.ckpt"

@@ -115,7 +115,7 @@ def test_training_takes_a_step(text: str, cache: Path, tmp_path: Path) -> None:
     chosen, experiment = options_of(job)
     own = []
     if any(w.startswith("plan.file=") for w in words):
-        tiny = [*tiny_data(cache, chosen["data"]), "data.n_folds=3", f"cache_dir={cache}/cache"]
+        tiny = [*tiny_data(cache, chosen["data"]), "split.n_folds=3", f"cache_dir={cache}/cache"]
         own = ["plan.patch=null", "plan.batch_size=null", f"plan.file={tmp_path}/plan.yaml"]
         write_plan(compose("plan", [*job, *tiny, f"output={tmp_path}/plan.yaml"]))
     files = dated(cache) if "data.dates={}" in words else cache
@@ -130,7 +130,7 @@ def test_experiment_takes_a_step_as_the_command_says(text: str, cache: Path, tmp
         chosen, experiment = options_of(job)
         if chosen["data"] != "nnunet":  # the checkpoint is that of volumes
             job = [word for word in job if not word.startswith("weights=")]
-        own = ["data.n_labelled=1"] if "few" in str(experiment) else []
+        own = ["split.n_labelled=1"] if "few" in str(experiment) else []
         take_a_step(cache, tmp_path / f"{number}", [*job, "logger=csv"], chosen=chosen, experiment=experiment, own=own)
 
 
@@ -164,7 +164,7 @@ def test_plan_is_written(text: str, cache: Path, tmp_path: Path) -> None:
     chosen, _ = options_of(job)
     more = [
         *tiny_data(cache, chosen["data"]),
-        "data.n_folds=3",
+        "split.n_folds=3",
         f"output={tmp_path}/plan.yaml",
         f"cache_dir={cache}/cache",
     ]

@@ -27,7 +27,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Opener:
     @cache
     def open_published(name: str) -> tuple[DictConfig, Dataset]:
         overrides = PUBLISHED[name](tmp_path_factory.mktemp(name))
-        cfg = compose("train", [f"experiment={name}", "data.n_folds=3", *overrides])
+        cfg = compose("train", [f"experiment={name}", "split.n_folds=3", *overrides])
         return cfg, build_dataset(cfg)
 
     return open_published

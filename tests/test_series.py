@@ -26,9 +26,9 @@ from medseg.sample import DataSpec
 from medseg.training.train import train
 
 TINY = (
-    "data=phantom_series", "data.n_scenes=3", "data.n_test=1", "data.shape=[48,56]", "data.n_folds=3", "logger=csv",
-    "data.steps_per_epoch=20", "plan.patch=[32,32]", "plan.batch_size=4",
-    "optimizer.lr=0.01", "trainer.max_steps=20", "trainer.accelerator=cpu", "trainer.precision=32-true", "callbacks={}",
+    "data=phantom_series", "data.n_scenes=3", "data.n_test=1", "data.shape=[48,56]", "split.n_folds=3", "logger=csv",
+    "trainer.steps_per_epoch=20", "plan.patch=[32,32]", "plan.batch_size=4",
+    "optimizer.lr=0.01", "trainer.max_steps=20", "trainer.accelerator=cpu", "trainer.precision=32-true", "callback={}",
     "transform=none", "metric=scene", "judged=last",
 )  # fmt: skip
 UNET = ("model=unet", "model.base_features=8")
@@ -87,7 +87,7 @@ def test_a_checkpoint_knows_its_slots(run: Path) -> None:
 
 @pytest.mark.parametrize("series", ["stack", "concat", "attention"])
 def test_one_batch_is_learned_by_heart(series: str, tmp_path: Path, run: Path) -> None:
-    few = ("data.steps_per_epoch=2", "plan.batch_size=2", f"temporal={series}")
+    few = ("trainer.steps_per_epoch=2", "plan.batch_size=2", f"temporal={series}")
     cfg = configured(run, *UNET, *few, name=f"heart-{series}")
     built = assemble(cfg, tmp_path)
     built.datamodule.prepare_data()
@@ -107,7 +107,7 @@ def test_one_batch_is_learned_by_heart(series: str, tmp_path: Path, run: Path) -
 
 
 def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path, run: Path) -> None:
-    few = (*ATTENTION, "data.steps_per_epoch=2", "test=false", "transform=scene", "transform.date_drop.p=0.5",
+    few = (*ATTENTION, "trainer.steps_per_epoch=2", "test=false", "transform=scene", "transform.date_drop.p=0.5",
            "scheduler=constant")  # fmt: skip
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     train(configured(run, *few, "trainer.max_steps=4", f"run_dir={whole}"))

@@ -44,7 +44,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def walked(text: str, page: str) -> Iterator[tuple[str, DictConfig]]:
     """What a command of a path comes to: the name of the command, and its configuration, of each job."""
     name = text.split()[0].removeprefix("medseg-")
-    small = [*ONE_STEP, *SHRUNK[page], "data.n_folds=5", "logger=csv", "callbacks={}"] if name == "train" else []
+    small = [*ONE_STEP, *SHRUNK[page], "split.n_folds=5", "logger=csv", "callback={}"] if name == "train" else []
     for number, job in enumerate(jobs(overrides_of(text))):
         if " -m " in text:  # arms of one seed can be compared
             job = [f"{w}/{number}" if w.startswith("run_dir=") else w for w in [*job, "seed=0"]]

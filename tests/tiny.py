@@ -15,9 +15,9 @@ from medseg.sensors.formula import Formula
 LABELS = {"background": 0, "anterior": 1, "posterior": 2}
 AFFINE = np.array([[-1, 0, 0, 9], [0, 1, 0, -9], [0, 0, 1, 3], [0, 0, 0, 1.0]])
 SMALL = (
-    "data=nnunet", "logger=csv", "data.steps_per_epoch=2", "plan.patch=[16,16,16]", "plan.batch_size=2",
+    "data=nnunet", "logger=csv", "trainer.steps_per_epoch=2", "plan.patch=[16,16,16]", "plan.batch_size=2",
     "model.base_features=4", "trainer.max_steps=2", "trainer.accelerator=cpu", "trainer.precision=32-true",
-    "callbacks={}", "transform=light", "metric=overlap",
+    "callback={}", "transform=light", "metric=overlap",
 )  # fmt: skip
 """Overrides for a training of a second on what ``write_nnunet`` writes."""
 
@@ -59,22 +59,23 @@ def utm_grid(shape: Sequence[int], *, cell: float = 10.0, epsg: int = 32633) -> 
     return Grid(tuple(shape), affine, CRS.from_epsg(epsg).to_wkt())
 
 
-def write_planar(root: Path, data: DictConfig, *, n_cases: int = 3, shape: Sequence[int] = (24, 40)) -> Path:
+def write_planar(root: Path, cfg: DictConfig, *, n_cases: int = 3, shape: Sequence[int] = (24, 40)) -> Path:
     """Scenes or images as a configuration of ``data=rasters`` or ``data=images`` expects them.
 
     Every class is a stripe across each case, and as bright in every band as its place in the table.
     """
-    names = [name.replace("*", f"_{i}") for i, name in enumerate(data.val_cases or [])]
-    names += [name.replace("*", f"_{i}") for i, name in enumerate(data.test_cases or [])]
-    names += [f"case_{i}" for i in range(max(1, (4 * data.runs if data.runs else n_cases) - len(names)))]
+    data, split = cfg.data, cfg.split
+    names = [name.replace("*", f"_{i}") for i, name in enumerate(split.val_cases or [])]
+    names += [name.replace("*", f"_{i}") for i, name in enumerate(split.test_cases or [])]
+    names += [f"case_{i}" for i in range(max(1, (4 * split.runs if split.runs else n_cases) - len(names)))]
     entries = [dict(c) if OmegaConf.is_dict(c) else {c: ""} for c in data.channels]
     bands = list(data.bands) or [
         n for e in entries for c, f in e.items() for n in (Formula.parse(f).names if f else [c])
     ]
     bands = list(dict.fromkeys(bands))
     values = [v if isinstance(v, int) else v[0] for name, v in data.labels.items() if name != "ignore"]
-    grid = Grid(tuple(shape), np.eye(3), PIXEL) if data.dataset.kind == "images" else utm_grid(shape)
-    ending, mask_ending = (".png", ".png") if data.dataset.kind == "images" else (".tif", ".tif")
+    grid = Grid(tuple(shape), np.eye(3), PIXEL) if data.kind == "images" else utm_grid(shape)
+    ending, mask_ending = (".png", ".png") if data.kind == "images" else (".tif", ".tif")
     folders = [data.images] if isinstance(data.images, str) else list(data.images)
     for folder in (*folders, data.masks, *([data.valid] if data.valid else [])):
         (root / folder).mkdir(parents=True, exist_ok=True)
@@ -83,9 +84,9 @@ def write_planar(root: Path, data: DictConfig, *, n_cases: int = 3, shape: Seque
         label = np.broadcast_to(np.array(values)[stripe], shape)
         rng = np.random.default_rng(number)
         image = 20 + 40 * stripe + rng.normal(0, 5, (len(bands), *shape))
-        cells = image.clip(0, 255).astype(np.uint8 if data.dataset.kind == "images" else np.float32)
+        cells = image.clip(0, 255).astype(np.uint8 if data.kind == "images" else np.float32)
         for folder, part in zip(folders, np.array_split(np.arange(len(bands)), len(folders)), strict=True):
-            told = [bands[i] for i in part] if data.dataset.kind == "rasters" else ()
+            told = [bands[i] for i in part] if data.kind == "rasters" else ()
             formats.write_image(root / folder / f"{name}{ending}", cells[part], grid, names=told)
         formats.write(
             root / data.masks / f"{name}{mask_ending}", label.astype(np.int16 if min(values) < 0 else np.uint8), grid

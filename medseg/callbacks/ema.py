@@ -48,10 +48,10 @@ class EMA(WeightAveraging):
     def __init__(self, decay: float = 0.99, share: float = 1 / 9) -> None:
         if not 0 <= decay < 1:
             raise InputError(
-                f"callbacks.ema.decay={decay}: expected 0 <= decay < 1, such as 0.99 (none: callbacks.ema=null)"
+                f"callback.ema.decay={decay}: expected 0 <= decay < 1, such as 0.99 (none: callback.ema=null)"
             )
         if not 0 < share <= 1:
-            raise InputError(f"callbacks.ema.share={share}: expected 0 < share <= 1, such as 0.1")
+            raise InputError(f"callback.ema.share={share}: expected 0 < share <= 1, such as 0.1")
         self.decay, self.share = decay, share
         super().__init__(use_buffers=True, multi_avg_fn=self._average)
 

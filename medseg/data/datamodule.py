@@ -19,6 +19,7 @@ from medseg.data.preprocessing.preprocess import Preprocess
 from medseg.data.preprocessing.windows import prepared_windows
 from medseg.data.problems import Problems
 from medseg.data.reading.open_case import CaseReader
+from medseg.data.sampling.case_samplers import Sampling
 from medseg.data.sampling.collate import collate_case, collate_windows
 from medseg.data.sampling.patch_dataset import LARGEST, CaseDataset, PatchDataset, StepLoader, StepSampler
 from medseg.data.sampling.workers import processes
@@ -50,8 +51,7 @@ class DataModule(LightningDataModule):
         batch_size: Samples of a batch, per device.
         transform: Augmentation of a batch of windows into a batch of patches, on the device;
             has ``window_shape``.
-        sampling: How patches are drawn: ``foreground_share``, ``strategy``, ``min_valid`` and so on of
-            ``PatchDataset``.
+        sampling: How patches are drawn.
         steps_per_epoch: Optimiser steps of one epoch.
         workers: Loader processes; with 0 windows are read between steps.
         seed: Of the whole training.
@@ -74,7 +74,7 @@ class DataModule(LightningDataModule):
         patch: Sequence[int],
         batch_size: int,
         transform: Any,
-        sampling: Mapping[str, Any],
+        sampling: Sampling,
         steps_per_epoch: int = 100,
         workers: int = 0,
         seed: int = 0,
@@ -83,8 +83,8 @@ class DataModule(LightningDataModule):
         super().__init__()
         if not in_store and (preprocess.spacing is not None or preprocess.per_image):
             raise InputError(
-                "data.store=false reads windows from the files, but the plan resamples cases, or normalises each by "
-                "statistics of its own; set data.store=true, or plan.normalisation to standard for each channel"
+                "loader.store=false reads windows from the files, but the plan resamples cases, or normalises each by "
+                "statistics of its own; set loader.store=true, or plan.normalisation to standard for each channel"
             )
         self.in_store = in_store
         self.cases = {"train": tuple(train_cases), "val": tuple(val_cases)}
@@ -96,7 +96,7 @@ class DataModule(LightningDataModule):
         self.patch = tuple(patch)
         self.batch_size = batch_size
         self.transform = transform
-        self.sampling = dict(sampling)
+        self.sampling = sampling
         self.steps_per_epoch = steps_per_epoch
         self.workers = workers
         self.seed = seed
@@ -189,7 +189,7 @@ class DataModule(LightningDataModule):
             window=self.transform.window_shape,
             batch_size=self.batch_size * world * parts,
             seed=self.seed,
-            **self.sampling,
+            sampling=self.sampling,
         )
         sampler = StepSampler(
             self.steps_per_epoch,
@@ -211,7 +211,7 @@ class DataModule(LightningDataModule):
     def val_dataloader(self) -> DataLoader[Any]:
         """Whole cases, one a batch; large scenes in tiles."""
         if not self.stored["val"]:
-            raise InputError("got no validation case; set data.fold to 0..n_folds-1, or give data.split_file")
+            raise InputError("got no validation case; set split.fold to 0..n_folds-1, or give split.file")
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         own = self.stored["val"][rank::world] or self.stored["val"][:1]  # none may be without, as all end together
         mine = CaseDataset(own, largest=LARGEST // max(1, self.spec.dates))

@@ -27,7 +27,7 @@ from medseg.viz.overlay import Panels
 
 SHEETS = 120
 """Cases that are drawn at most: those with findings first, then others, evenly spaced."""
-_KEYS = ("data.", "plan.", "transform.")
+_KEYS = ("data.", "plan.", "sampling", "split.", "transform.")
 _CSS = """<style>
 .sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 16rem), 1fr)); gap: .8rem; }
 .sheet figure { margin: 0; border: 1px solid var(--line); border-top: 4px solid var(--line); border-radius: 4px; }

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from medseg.data.case import Case
 from medseg.data.datamodule import DataModule
 from medseg.data.dataset import Dataset
+from medseg.data.sampling.case_samplers import Sampling
+from medseg.errors import InputError
 from medseg.factory.dataset import store_dir
+from medseg.factory.instantiate import instantiate
 from medseg.factory.transform import build_transform
 from medseg.planning.plan import Plan
 from medseg.runtime.cpu import cores
+
+_MIN_VALID = {2: 0.5, 3: 0.0}
+"""Least fraction of valid cells of a patch by axes, for ``auto``: scenes have nodata, volumes hardly any."""
 
 
 def build_datamodule(
@@ -37,7 +45,7 @@ def build_datamodule(
         device: ``cpu``, ``cuda`` and so on; loader processes by themselves only for ``cuda``.
         labelled: Whether the method reads labels.
     """
-    workers = cfg.data.workers
+    workers = cfg.loader.workers
     if workers == "auto":
         workers = min(8, max(1, cores() - 1)) if device == "cuda" else 0
     return DataModule(
@@ -51,21 +59,38 @@ def build_datamodule(
         patch=planned.patch,
         batch_size=planned.batch_size,
         transform=build_transform(cfg, planned, source.spec),
-        sampling=sampling_settings(cfg, labelled=labelled),
-        steps_per_epoch=cfg.data.steps_per_epoch,
+        sampling=build_sampling(cfg.sampling, source.spec.ndim, labelled=labelled),
+        steps_per_epoch=cfg.trainer.steps_per_epoch,
         workers=workers,
         seed=cfg.seed,
-        in_store=cfg.data.get("store", True),
+        in_store=cfg.loader.store,
     )
 
 
-def sampling_settings(cfg: DictConfig, *, labelled: bool) -> dict[str, Any]:
-    """How patches are drawn, as ``cfg.data`` says; without labels nothing can be preferred."""
-    chosen = {key: cfg.data[key] for key in ("foreground_share", "strategy", "min_valid", "rarity")}
-    if not labelled:
-        chosen |= {
-            "labelled": False,
-            "foreground_share": 0.0,
-            "strategy": "case" if chosen["strategy"] == "class" else chosen["strategy"],
-        }
-    return chosen
+def build_sampling(sampling: DictConfig, ndim: int, *, labelled: bool) -> Sampling:
+    """How patches are drawn; without labels no foreground can be asked for.
+
+    Args:
+        sampling: ``cfg.sampling``: the class of a ``CaseSampler`` with its settings, and those of ``Sampling``.
+        ndim: Axes of the data.
+        labelled: Whether the method reads labels.
+
+    Raises:
+        InputError: No such class, or a setting that it does not take.
+    """
+    settings: Any = OmegaConf.to_container(sampling, resolve=True)
+    fraction, least = settings.pop("foreground_fraction", 0.33), settings.pop("min_valid", "auto")
+    sampler: partial[Any] = instantiate(settings, _partial_=True, _convert_="all")
+    try:
+        inspect.signature(sampler.func).bind([], seed=0, labelled=labelled, **sampler.keywords)
+    except TypeError as error:
+        raise InputError(
+            f"sampling can't be built: {settings['_target_']}: {error}; expected (cases, *, seed, labelled) and the "
+            "other keys under sampling"
+        ) from error
+    return Sampling(
+        sampler=sampler,
+        foreground_fraction=fraction if labelled else 0.0,
+        min_valid=_MIN_VALID[ndim] if least == "auto" else least,
+        labelled=labelled,
+    )

@@ -2,40 +2,62 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from medseg.data.dataset import Dataset, check_names
+from medseg.data.reading.options import ReadOptions
 from medseg.errors import InputError
 from medseg.factory.instantiate import instantiate
+from medseg.hydra_app.retired import replacement
+
+_OF_EVERY_DATASET = ("name", "lateral_axis")
+"""Keys of ``data`` that need not be arguments of the class."""
 
 
 def build_dataset(cfg: DictConfig) -> Dataset:
-    """The dataset of ``cfg.data``.
+    """The dataset of ``cfg.data``, whose keys are the arguments of its class.
 
-    How files are read is given to its constructor (``reading``), or set after it where that takes no such argument.
+    Keys that are no arguments but fields of ``ReadOptions`` say how files are read: they are given to the class as
+    ``reading``, or set after it where it takes no such argument.
 
     Raises:
-        InputError: A word where names are listed, or whatever the dataset refuses.
+        InputError: A string where names are listed, a key that the class does not take, or whatever the dataset
+            refuses.
     """
     _refuse_words(cfg.data)
     if (axis := cfg.data.get("lateral_axis")) not in (None, 0, 1):
         raise InputError(f"data.lateral_axis={axis}: choose 0 (rows), 1 (columns), or null where it is unknown")
-    settings = cfg.data.dataset
-    taken = inspect.signature(instantiate(settings, _partial_=True).func).parameters.values()
-    named = any(p.name == "reading" or p.kind is p.VAR_KEYWORD for p in taken)
-    if named or "reading" not in settings:
-        built: Dataset = instantiate(settings)
+    plain: Any = OmegaConf.to_container(cfg.data, resolve=True, throw_on_missing=True)
+    settings = {"_convert_": "all"} | plain
+    taken = inspect.signature(instantiate(settings, _partial_=True).func).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in taken.values())
+    reading = {f.name: settings.pop(f.name) for f in fields(ReadOptions) if f.name in settings and f.name not in taken}
+    for key in _OF_EVERY_DATASET:
+        if key not in taken:
+            settings.pop(key, None)
+    unknown = [key for key in settings if not key.startswith("_") and key not in taken]
+    if unknown and not open_ended:
+        raise InputError(_unknown(f"data.{unknown[0]}", settings["_target_"], list(taken)))
+    if "reading" in taken or open_ended:
+        target = f"{ReadOptions.__module__}.{ReadOptions.__qualname__}.from_config"
+        built: Dataset = instantiate({**settings, "reading": {"_target_": target, **reading}})
         return built
-    bare = copy.deepcopy(cfg)
-    with open_dict(bare):
-        del bare.data.dataset.reading
-    built = instantiate(bare.data.dataset)
-    built.reading = instantiate(settings.reading)
+    built = instantiate(settings)
+    if reading:
+        built.reading = ReadOptions.from_config(**reading)
     return built
+
+
+def _unknown(key: str, target: str, taken: list[str]) -> str:
+    """The line for a key that the class of the dataset does not take."""
+    if new := replacement(key):
+        return f"{key} is called {new} now"
+    return f"{key} is no setting of {target}, which takes {', '.join(name for name in taken if name != 'reading')}"
 
 
 def _refuse_words(data: DictConfig) -> None:

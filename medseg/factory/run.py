@@ -142,7 +142,7 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: partial[Any], device: 
         optimizer=instantiate(cfg.optimizer),
         schedule=instantiate(cfg.scheduler),
         seed=cfg.seed,
-        steps_per_epoch=cfg.data.steps_per_epoch,
+        steps_per_epoch=cfg.trainer.steps_per_epoch,
         metadata=metadata,
         **further,
     )

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from medseg.errors import InputError
+from medseg.factory.datamodule import build_sampling
 from medseg.factory.instantiate import instantiate
 from medseg.factory.network import follows_plan, network
 from medseg.hydra_app.local_paths import check_local
@@ -54,7 +55,7 @@ def check_values(cfg: DictConfig) -> None:
 def check_parts(
     cfg: DictConfig, spec: DataSpec, transform: Callable[[DictConfig, Plan, DataSpec], Any], *, labelled: bool
 ) -> None:
-    """Build loss, metric, optimizer, schedule, transform and a network that follows the plan, and drop them.
+    """Build loss, metric, optimizer, schedule, sampling, transform and a network that follows the plan, and drop them.
 
     Args:
         cfg: Of the training.
@@ -74,6 +75,8 @@ def check_parts(
         instantiate(cfg.optimizer)([nn.Parameter(torch.zeros(1))])
     with _one_line("scheduler"):
         instantiate(cfg.scheduler)(0.5)
+    with _one_line("sampling"):
+        build_sampling(cfg.sampling, spec.ndim, labelled=labelled)
     sketch = sketched(cfg, spec)
     with _one_line("transform"):
         transform(cfg, sketch, spec)

@@ -1,4 +1,4 @@
-"""Which cases train, which validate and which are judged at the end, as ``conf/data`` says."""
+"""Which cases train, which validate and which are judged at the end, as ``conf/split`` says."""
 
 from __future__ import annotations
 
@@ -27,56 +27,58 @@ TEST_SET = "the test set"
 
 def labelled(cfg: DictConfig, source: Dataset) -> list[Case]:
     """The dataset's labelled cases, cut into blocks and grouped into runs where that is asked for."""
-    cases, data = source.cases(), cfg.data
-    if data.get("blocks"):
+    cases, chosen = source.cases(), cfg.split
+    if chosen.get("blocks"):
         problems, shapes = Problems(), []
         for case in cases:
             with problems.of(case.id):
                 shapes.append(source.open(case).shape)
         problems.check(len(cases))
-        size = data.blocks.size
+        size = chosen.blocks.size
         cases = blocks(
-            cases, shapes, list(size) if isinstance(size, ListConfig) else size, buffer=data.blocks.get("buffer", 0)
+            cases, shapes, list(size) if isinstance(size, ListConfig) else size, buffer=chosen.blocks.get("buffer", 0)
         )
-    return runs(cases, data.runs) if data.get("runs") else cases
+    return runs(cases, chosen.runs) if chosen.get("runs") else cases
 
 
 def halves(cfg: DictConfig, source: Dataset) -> tuple[list[Case], list[Case]]:
-    """Training and validation cases of the fold, or those that ``data.val_cases`` names."""
-    data = cfg.data
+    """Training and validation cases of the fold, or those that ``split.val_cases`` names."""
+    chosen = cfg.split
     every = labelled(cfg, source)
-    named_tests = {*named([case.id for case in every], data.get("test_cases"), "data.test_cases")}
+    named_tests = {*named([case.id for case in every], chosen.get("test_cases"), "split.test_cases")}
     cases = {case.id: case for case in every if case.id not in named_tests}
-    if data.get("val_cases"):
+    if chosen.get("val_cases"):
         cases = {i: case for i, case in cases.items() if i not in {*_tested(cfg, every)}}
-        val = named(cases, data.val_cases, "data.val_cases")
+        val = named(cases, chosen.val_cases, "split.val_cases")
         train = [i for i in cases if i not in set(val)]
         if not train:
-            raise InputError(f"data.val_cases={list(data.val_cases)}: every case validates, and none is left to train")
+            raise InputError(
+                f"split.val_cases={list(chosen.val_cases)}: every case validates, and none is left to train"
+            )
     else:
-        gap, files, listed = data.get("gap", 0), _files(cfg), list(cases.values())
-        n_folds = number_of_folds(listed, data.n_folds)
-        if files is None and data.fold != "all" and data.n_folds is None and 2 <= n_folds < USUAL:
-            _LOG.info("%d folds instead of %d: there are %d groups of cases (data.n_folds)", n_folds, USUAL, n_folds)
-        train, val = split(listed, data.fold, n_folds, data.split_seed, files, gap=gap)
+        gap, files, listed = chosen.get("gap", 0), _files(cfg), list(cases.values())
+        n_folds = number_of_folds(listed, chosen.n_folds)
+        if files is None and chosen.fold != "all" and chosen.n_folds is None and 2 <= n_folds < USUAL:
+            _LOG.info("%d folds instead of %d: there are %d groups of cases (split.n_folds)", n_folds, USUAL, n_folds)
+        train, val = split(listed, chosen.fold, n_folds, chosen.seed, files, gap=gap)
     return [cases[i] for i in train], [cases[i] for i in val]
 
 
 def labelled_halves(cfg: DictConfig, source: Dataset) -> tuple[list[Case], list[Case]]:
-    """As ``halves``, with ``data.n_labelled`` training cases only where it is set, as if the others had no label.
+    """As ``halves``, with ``split.n_labelled`` training cases only where it is set, as if the others had no label.
 
-    The cases are drawn by ``data.split_seed``: the same ones for every seed of the training, and those of a
+    The cases are drawn by ``split.seed``: the same ones for every seed of the training, and those of a
     smaller number among those of a larger.
 
     Raises:
         InputError: More are asked for than there are, or a case has no label.
     """
     train, val = halves(cfg, source)
-    n = cfg.data.get("n_labelled")
+    n = cfg.split.get("n_labelled")
     if n is not None:
         if not 1 <= n <= len(train):
-            raise InputError(f"data.n_labelled={n}: expected 1 to {len(train)}, the training cases of the fold")
-        order = np.random.default_rng([cfg.data.split_seed, 4]).permutation(len(train))
+            raise InputError(f"split.n_labelled={n}: expected 1 to {len(train)}, the training cases of the fold")
+        order = np.random.default_rng([cfg.split.seed, 4]).permutation(len(train))
         train = [train[i] for i in sorted(order[:n])]
     refuse(
         [case.id for case in [*train, *val] if case.label is None],
@@ -93,9 +95,9 @@ def unlabelled(cfg: DictConfig, source: Dataset) -> tuple[list[Case], list[Case]
 
 
 def judged(cfg: DictConfig, source: Dataset) -> list[Case]:
-    """Labelled cases that neither train nor validate: the dataset's test set, and those that ``cfg.data`` names."""
+    """Labelled cases that neither train nor validate: the dataset's test set, and those that ``cfg.split`` names."""
     own = [case for case in source.test_cases() if case.label]
-    if not cfg.data.get("test_cases") and _files(cfg) is None:
+    if not cfg.split.get("test_cases") and _files(cfg) is None:
         return own
     every = labelled(cfg, source)
     tested = {*_tested(cfg, every)}
@@ -129,7 +131,7 @@ def leakage(
 
     Args:
         train: Training cases.
-        val: Validation cases; those of the training if that was asked for (``data.fold=all``).
+        val: Validation cases; those of the training if that was asked for (``split.fold=all``).
         source: The dataset.
         test: Cases that are scored at the end.
         digests: Digests of files that are known already, see ``data.digests``.
@@ -144,9 +146,9 @@ def leakage(
 
 def _tested(cfg: DictConfig, cases: Sequence[Case]) -> list[str]:
     ids = [case.id for case in cases]
-    return [*named(ids, cfg.data.get("test_cases"), "data.test_cases"), *held_out(cases, cfg.data.fold, _files(cfg))]
+    return [*named(ids, cfg.split.get("test_cases"), "split.test_cases"), *held_out(cases, cfg.split.fold, _files(cfg))]
 
 
 def _files(cfg: DictConfig) -> Files | None:
-    file = cfg.data.split_file
+    file = cfg.split.file
     return [str(name) for name in file] if isinstance(file, ListConfig) else file

@@ -75,9 +75,9 @@ def early_stop(cfg: DictConfig, monitor: tuple[str, str]) -> list[EarlyStop]:
     settings = cfg.early_stopping
     if settings.patience is None:
         return []
-    if str(cfg.data.get("fold")) == "all" and not cfg.data.get("val_cases"):
+    if str(cfg.split.fold) == "all" and not cfg.split.val_cases:
         raise InputError(
-            f"early_stopping.patience={settings.patience} with data.fold=all, which validates on the training cases; "
+            f"early_stopping.patience={settings.patience} with split.fold=all, which validates on the training cases; "
             "choose a fold, or early_stopping.patience=null"
         )
     key, mode = monitor
@@ -99,10 +99,10 @@ def trainer(
     best = ModelCheckpoint(filename="best", monitor=key, mode=mode, save_on_train_epoch_end=False, **settled)
     last = ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **settled)
     within = Resumable(folder / "last.ckpt", cfg.checkpoint_minutes)
-    callbacks = [instantiate(c) for c in cfg.callbacks.values() if c is not None]
+    callbacks = [instantiate(c) for c in cfg.callback.values() if c is not None]
     callbacks += [FiniteCheck(), *early_stop(cfg, monitor)]
-    settings = {k: v for k, v in cfg.trainer.items() if k not in ("accelerator", "precision")}
-    settings["log_every_n_steps"] = min(cfg.trainer.log_every_n_steps, cfg.data.steps_per_epoch)
+    settings = {k: v for k, v in cfg.trainer.items() if k not in ("accelerator", "precision", "steps_per_epoch")}
+    settings["log_every_n_steps"] = min(cfg.trainer.log_every_n_steps, cfg.trainer.steps_per_epoch)
     make = instantiate(settings, _partial_=True)
     try:
         made: Trainer = make(

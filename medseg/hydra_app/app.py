@@ -29,6 +29,7 @@ from medseg.hydra_app.explain import explain
 from medseg.hydra_app.local_paths import check_local
 from medseg.hydra_app.overrides import varied, with_open_mappings
 from medseg.hydra_app.ranges import check_ranges
+from medseg.hydra_app.retired import check_retired
 from medseg.runtime import console, disk, signals
 
 _LOG = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ def _run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
     def guarded(cfg: DictConfig) -> None:
         try:
             cfg = with_current_classes(cfg)
+            check_retired(cfg, _folders(sys.argv[1:])[1:])
             check_given(cfg, HydraConfig.get().runtime.choices, config_name)
             check_numbers(cfg, HydraConfig.get().overrides.task, config_name)
             check_local(cfg)

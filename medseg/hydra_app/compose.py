@@ -15,6 +15,7 @@ from medseg.hydra_app.conf import composed, conf_dirs
 from medseg.hydra_app.current import with_current_classes
 from medseg.hydra_app.explain import explain
 from medseg.hydra_app.overrides import with_open_mappings
+from medseg.hydra_app.retired import check_retired
 
 
 def compose(config_name: str, overrides: Sequence[str], *, config_dir: str | Path | None = None) -> DictConfig:
@@ -37,6 +38,8 @@ def compose(config_name: str, overrides: Sequence[str], *, config_dir: str | Pat
     folders = [*conf_dirs(), *([Path(config_dir)] if config_dir is not None else [])]
     try:
         words = with_open_mappings(overrides, folders, partial(composed, config_name))
-        return with_current_classes(composed(config_name, words))
+        cfg = with_current_classes(composed(config_name, words))
+        check_retired(cfg, folders[1:])
+        return cfg
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(explain(error, config_name, overrides)) from error

@@ -11,8 +11,9 @@ from omegaconf import OmegaConf
 
 from medseg.errors import similar
 from medseg.hydra_app.conf import composed, conf_dirs, flattened
+from medseg.hydra_app.options import SHARED
 from medseg.hydra_app.overrides import from_data
-from medseg.hydra_app.retired import replacement
+from medseg.hydra_app.retired import OPTIONS, replacement
 
 
 def explain(error: Exception, config_name: str, overrides: Sequence[str]) -> str:
@@ -33,7 +34,8 @@ def _no_option(error: MissingConfigException) -> str:
     group, _, option = (error.missing_cfg_file or "").rpartition("/")
     if new := replacement(f"{group}={option}"):
         return f"{group}={option} is called {new} now"
-    return f"{group}={option} is no option; {_nearest(option, error.options or [])}"
+    options = [name for name in error.options or [] if not name.endswith(SHARED)]
+    return f"{group}={option} is no option; {_nearest(option, options)}"
 
 
 def _no_key(key: str, inner: str | None, config_name: str, overrides: Sequence[str]) -> str:
@@ -45,8 +47,8 @@ def _no_key(key: str, inner: str | None, config_name: str, overrides: Sequence[s
         config_name: Without ``.yaml``.
         overrides: Words of the command.
     """
-    if (new := replacement(key)) and new.partition(".")[0] in _keys(config_name, [], key):
-        return f"{key} is called {new} now"
+    if renamed := _renamed(key, config_name, overrides):
+        return renamed
     if options := _options_with(key):
         return f"{key} is no choice here, it belongs to {' or '.join(options)}; choose that too"
     if from_data(key):
@@ -54,6 +56,16 @@ def _no_key(key: str, inner: str | None, config_name: str, overrides: Sequence[s
     keys = _keys(config_name, overrides, key)
     missing = inner if inner and key in keys else key
     return f"{missing} is no key of the configuration; {_nearest(missing, keys)}"
+
+
+def _renamed(key: str, config_name: str, overrides: Sequence[str]) -> str | None:
+    """The line for a key of an earlier version; None for others, and for commands without the one that replaced it."""
+    words = (word.lstrip("+~") for word in overrides)
+    old = next((word for word in words if word in OPTIONS and word.startswith(f"{key}=")), key)
+    new = replacement(old)
+    if new is None or re.split("[.=]", new)[0] not in _keys(config_name, [], key):
+        return None
+    return f"{old} is called {new} now"
 
 
 def _first(pattern: str, text: str) -> str | None:

@@ -74,21 +74,19 @@ LIMIT = Range(1, integer=True, also=(-1,))
 NUMBERS: Mapping[str, Range] = {
     "seed": SEED,
     "least_share": FRACTION,
-    "data.fold": Range(0, integer=True, also=("all",)),
-    "data.n_folds": Range(2, integer=True),
-    "data.split_seed": SEED,
-    "data.blocks.size": AT_LEAST_ONE,
-    "data.blocks.buffer": COUNT,
-    "data.runs": AT_LEAST_ONE,
-    "data.gap": COUNT,
+    "split.fold": Range(0, integer=True, also=("all",)),
+    "split.n_folds": Range(2, integer=True),
+    "split.seed": SEED,
+    "split.blocks.size": AT_LEAST_ONE,
+    "split.blocks.buffer": COUNT,
+    "split.runs": AT_LEAST_ONE,
+    "split.gap": COUNT,
+    "split.n_labelled": AT_LEAST_ONE,
+    "sampling.foreground_fraction": FRACTION,
+    "sampling.class_balance_exponent": Range(0, 10),
+    "sampling.min_valid": Range(0, 1, also=("auto",)),
+    "loader.workers": Range(0, 1024, integer=True, also=("auto",)),
     "data.grid_tolerance": NOT_NEGATIVE,
-    "data.foreground_share": FRACTION,
-    "data.rarity": Range(0, 10),
-    "data.min_valid": FRACTION,
-    "data.n_labelled": AT_LEAST_ONE,
-    "data.steps_per_epoch": AT_LEAST_ONE,
-    "data.workers": Range(0, 1024, integer=True, also=("auto",)),
-    "data.steps": LIMIT,
     "data.n_cases": Range(2, integer=True),
     "data.n_scenes": AT_LEAST_ONE,
     "data.n_test": COUNT,
@@ -121,6 +119,7 @@ NUMBERS: Mapping[str, Range] = {
     "metric.seed": SEED,
     "trainer.max_steps": LIMIT,
     "trainer.max_epochs": LIMIT,
+    "trainer.steps_per_epoch": AT_LEAST_ONE,
     "trainer.gradient_clip_val": NOT_NEGATIVE,
     "trainer.check_val_every_n_epoch": AT_LEAST_ONE,
     "trainer.accumulate_grad_batches": AT_LEAST_ONE,
@@ -131,7 +130,7 @@ NUMBERS: Mapping[str, Range] = {
     "trainer.num_sanity_val_steps": Range(-1, integer=True),
     "trainer.log_every_n_steps": COUNT,
     "trainer.num_nodes": AT_LEAST_ONE,
-    "callbacks.previews.cases": COUNT,
+    "callback.previews.cases": COUNT,
     "sweep.trials": AT_LEAST_ONE,
     "sweep.startup": AT_LEAST_ONE,
     # medseg-predict and medseg-evaluate
@@ -148,7 +147,6 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "missing": ("error", "skip"),
     "scores": ("auto", "full", "scene"),
     "data.nonfinite": ("error", "mask"),
-    "data.strategy": ("case", "area", "class", "group"),
     "data.normalisation": ("zscore", "ct", "standard", "percentile", "unit_range", "rgb", "none"),
     "plan.normalisation": ("zscore", "ct", "standard", "percentile", "unit_range", "rgb", "none"),
 }
@@ -156,7 +154,7 @@ WORDS: Mapping[str, tuple[str, ...]] = {
 _CLASS_PATHS = ("data.normalisation", "plan.normalisation")
 """Keys whose words may also be the path of a class, such as ``my_package.schemes.Log``."""
 
-_NOT_FINITE = ("data.nodata", "data.dataset.reading.nodata")
+_NOT_FINITE = ("data.nodata",)
 """Keys that may be NaN or infinite: values that cells of a file may have."""
 
 

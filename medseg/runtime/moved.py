@@ -81,8 +81,8 @@ CLASSES: Mapping[str, str] = {
     "medseg.transforms.turns.QuarterTurns": "medseg.transforms.turns.RandomRotate90",
 }
 """Old class path -> today's; every ``_target_`` that a configuration of an earlier version may hold."""
-GROUPS: Mapping[str, str] = {"peft": "finetuning", "series": "temporal"}
-"""Old top-level key of the configuration -> today's."""
+GROUPS: Mapping[str, str] = {"callbacks": "callback", "peft": "finetuning", "series": "temporal"}
+"""Old top-level key of the configuration -> today's; its options kept their names."""
 KEYS: Mapping[str, str] = {
     "finetuning.head_first": "finetuning.head_warmup",
     "finetuning.rate": "finetuning.encoder_lr_scale",
@@ -94,6 +94,28 @@ KEYS: Mapping[str, str] = {
     "method.width": "method.decoder_embed_dim",
 }
 """Old key of a group -> today's; where the group has a class of medseg."""
+DATA_KEYS: Mapping[str, str] = {
+    "data.fold": "split.fold",
+    "data.n_folds": "split.n_folds",
+    "data.split_seed": "split.seed",
+    "data.split_file": "split.file",
+    "data.val_cases": "split.val_cases",
+    "data.test_cases": "split.test_cases",
+    "data.blocks": "split.blocks",
+    "data.runs": "split.runs",
+    "data.gap": "split.gap",
+    "data.n_labelled": "split.n_labelled",
+    "data.strategy": "sampling",
+    "data.foreground_share": "sampling.foreground_fraction",
+    "data.rarity": "sampling.class_balance_exponent",
+    "data.min_valid": "sampling.min_valid",
+    "data.workers": "loader.workers",
+    "data.store": "loader.store",
+    "data.steps": "trainer.max_steps",
+    "data.steps_per_epoch": "trainer.steps_per_epoch",
+    "data.dataset": "data",
+}
+"""Old key of ``data`` -> that of today, of another group; keys below it moved with it."""
 DEEPEST = 50
 """Levels of nested values that are looked at."""
 
@@ -109,7 +131,7 @@ def updated(config: Mapping[str, Any]) -> dict[str, Any]:
         {'seed': 0, 'model': {'_target_': 'medseg.models.unet.UNet'}}
     """
     groups = {GROUPS.get(key, key): value for key, value in with_current_classes(config).items()}
-    return {group: _with_current_keys(group, settings) for group, settings in groups.items()}
+    return with_data_split({group: _with_current_keys(group, settings) for group, settings in groups.items()})
 
 
 def _with_current_keys(group: str, settings: Any) -> Any:
@@ -117,6 +139,52 @@ def _with_current_keys(group: str, settings: Any) -> Any:
     if not isinstance(settings, dict) or not str(settings.get("_target_")).startswith("medseg."):
         return settings
     return {KEYS.get(f"{group}.{key}", key).rpartition(".")[2]: value for key, value in settings.items()}
+
+
+_SAMPLERS = {
+    name: f"medseg.data.sampling.case_samplers.By{name.capitalize()}" for name in ("case", "area", "class", "group")
+}
+_READING = (
+    "nonfinite", "grid_tolerance", "bands", "other_grid", "other_crs", "attribute", "layer", "all_touched", "nodata",
+    "mask_colours", "dates",
+)  # fmt: skip
+_SINCE_3 = {"split": {"blocks": None, "runs": None, "gap": 0}, "loader": {"store": True}}
+"""Keys that only scenes had before format 3, with their values."""
+
+
+def with_data_split(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration in whose ``data`` stand the keys of the dataset alone, as since format 3.
+
+    Before, ``data`` also held split, sampling, loader and budget, and the class with its arguments a second time, as
+    ``data.dataset``.
+
+    Args:
+        config: Plain values; it is not changed. One that has a ``split`` already stays as it is.
+
+    Example:
+        >>> old = {"data": {"root": "x", "fold": 1, "dataset": {"_target_": "my.Data", "root": "x"}}, "trainer": {}}
+        >>> new = with_data_split(old)
+        >>> new["data"], new["split"]["fold"]
+        ({'root': 'x', '_target_': 'my.Data'}, 1)
+    """
+    data = config.get("data")
+    if "split" in config or not isinstance(data, Mapping):
+        return dict(config)
+    arguments = data.get("dataset") if isinstance(data.get("dataset"), Mapping) else None
+    groups: dict[str, dict[Any, Any]] = {group: dict(keys) for group, keys in _SINCE_3.items()}
+    strategy = data.get("strategy")
+    if isinstance(strategy, str) and strategy in _SAMPLERS:
+        groups["sampling"] = {"_target_": _SAMPLERS[strategy]}
+    rest: dict[Any, Any] = {}
+    for key, value in data.items():
+        group, _, name = DATA_KEYS.get(f"data.{key}", "").partition(".")
+        if name and (key != "rarity" or strategy == "class"):
+            groups.setdefault(group, {})[name] = value
+        elif not group and (arguments is None or key in arguments or key in ("name", "lateral_axis", *_READING)):
+            rest[key] = value
+    rest |= {key: value for key, value in (arguments or {}).items() if key not in rest and key != "reading"}
+    kept = {group: config[group] for group in groups if isinstance(config.get(group), Mapping)}
+    return {**config, **{group: keys | kept.get(group, {}) for group, keys in groups.items()}, "data": rest}
 
 
 def with_current_classes(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def settle(*, tracker: bool = False) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # counts its tries; what comes of them is told once
     for message in (
-        ".*does not have many workers.*",  # chosen by data.workers
+        ".*does not have many workers.*",  # chosen by loader.workers
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # Lightning within torch
         ".*exists and is not empty.*",  # a resumed run, whose files are kept
         ".*sync_dist=True.*",  # scores are gathered case by case, and are the same in every process

@@ -17,6 +17,7 @@ from medseg.errors import InputError
 from medseg.hydra_app.choices import option_name
 from medseg.metrics.score import WHOLE_CASE
 from medseg.metrics.summary import primary_metric
+from medseg.runtime import moved
 from medseg.runtime.atomic import write_whole
 from medseg.runtime.console import show
 from medseg.runtime.values import leaves
@@ -25,7 +26,7 @@ _LOG = logging.getLogger(__name__)
 
 _OF_THE_RUN = ("seed", "run_dir", "ckpt_path", "logger", "cache_dir")
 """Keys that may differ between runs of one arm."""
-_FOLD = "data.fold"
+_FOLD = "split.fold"
 _RESAMPLES = 2000
 
 
@@ -90,7 +91,7 @@ def _completed_run(job: Path) -> CompletedRun:
         ) from error
     if not isinstance(settings, dict) or not isinstance(result, dict) or "summary" not in result:
         raise InputError(f"{job}: config.yaml or metrics.json was not written by a training; run it again")
-    return CompletedRun(job, dict(leaves(settings)), result)
+    return CompletedRun(job, dict(leaves(moved.updated(settings))), result)
 
 
 def compare(runs: Sequence[CompletedRun]) -> dict[str, Any]:
@@ -102,7 +103,7 @@ def compare(runs: Sequence[CompletedRun]) -> dict[str, Any]:
     seeds, and its ``ci95`` the percentile bootstrap over cases, which holds for new cases with these seeds; null
     where cases have no score of their own. Neither interval covers both.
 
-    Folds of a cross-validation are no rivals: runs that differ in ``data.fold`` are of one arm too, and arms are
+    Folds of a cross-validation are no rivals: runs that differ in ``split.fold`` are of one arm too, and arms are
     paired by fold and seed. Then ``ci95`` is null, as folds share training cases. A sweep over folds alone has one
     arm, the mean over folds, and no differences.
 

@@ -41,7 +41,9 @@ def score_checkpoint(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]
     device = run.trainer.strategy.root_device.type
     predictor = restore.predictor(path, device=device, trust=trusted_names(cfg))
     test = split.judged(cfg, run.dataset)
-    cases, which = (test, split.TEST_SET) if test else (run.datamodule.cases["val"], f"validation fold {cfg.data.fold}")
+    cases, which = (
+        (test, split.TEST_SET) if test else (run.datamodule.cases["val"], f"validation fold {cfg.split.fold}")
+    )
     scores = instantiate(cfg.metric)(labels=run.dataset.spec.labels)
     shown = judge(
         predictor.arrays,

@@ -20,7 +20,7 @@ _NETWORK = ("model", "temporal", "finetuning")
 _FREE = re.compile(
     r"(run_dir|cache_dir|ckpt_path|checkpoint_minutes|name|test|judged|weights|least_share|accept|rerun|trust|"
     r"verify_files|logger|hydra|sweep|experiment|"
-    r"data\.(steps|workers|root)|callbacks\.(previews|progress|reconstructions)|plan\.(file|memory_gb)|"
+    r"data\.(root|cache)|loader\.workers|callback\.(previews|progress|reconstructions)|plan\.(file|memory_gb)|"
     r"trainer\.(max_steps|max_epochs|max_time|accelerator|devices|num_nodes|strategy|log_every_n_steps))(\..*)?"
 )
 """Keys of paths, budgets, devices and loggers: they do not decide what is learned."""

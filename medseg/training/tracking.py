@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from medseg.sample import Sample
 
 _PLACES = ("experiment", "name", "seed", "data", "data.root", "run_dir", "cache_dir", "ckpt_path")
-_WATCHING = ("logger", "callbacks", "hydra")
+_WATCHING = ("logger", "callback", "hydra")
 _LONGEST = 30
 _LONGEST_TAG = 64  # that W&B takes
 

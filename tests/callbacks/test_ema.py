@@ -61,5 +61,5 @@ def test_share_is_how_far_back_the_average_reaches() -> None:
     ("settings", "key"), [({"decay": -0.1}, "decay"), ({"decay": 1.0}, "decay"), ({"share": 0}, "share")]
 )
 def test_numbers_outside_their_ranges_are_refused(settings: dict[str, float], key: str) -> None:
-    with pytest.raises(InputError, match=rf"callbacks\.ema\.{key}"):
+    with pytest.raises(InputError, match=rf"callback\.ema\.{key}"):
         EMA(**settings)

@@ -18,10 +18,10 @@ from medseg.runtime import signals
 from medseg.training.train import train
 
 TINY = [
-    "data=phantom_volumes", "data.n_cases=6", "data.n_test=0", "data.shape=[24,28,20]", "data.n_folds=3",
-    "data.steps_per_epoch=3", "plan.patch=[16,16,16]", "plan.batch_size=1", "model.base_features=4", "test=false",
+    "data=phantom_volumes", "data.n_cases=6", "data.n_test=0", "data.shape=[24,28,20]", "split.n_folds=3",
+    "trainer.steps_per_epoch=3", "plan.patch=[16,16,16]", "plan.batch_size=1", "model.base_features=4", "test=false",
     "trainer.max_steps=9", "logger=csv", "trainer.accelerator=cpu", "trainer.precision=32-true", "metric=overlap",
-    "inference.overlap=0.25", "callbacks.previews=null",
+    "inference.overlap=0.25", "callback.previews=null",
 ]  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def test_a_training_that_a_signal_ends_resumes_exactly(
 @pytest.mark.slow
 def test_epochs_as_budget_and_validations_within_them_resume_exactly(cache: Path) -> None:
     """Gradients of two batches make a step; validation follows every second batch."""
-    settings = ["trainer.max_steps=-1", "trainer.max_epochs=3", "data.steps_per_epoch=4"]
+    settings = ["trainer.max_steps=-1", "trainer.max_epochs=3", "trainer.steps_per_epoch=4"]
     settings += ["trainer.accumulate_grad_batches=2", "+trainer.val_check_interval=2"]
     alone = trained(cache, "epochs", *settings)
     for hook, step in (("on_train_batch_start", 1), ("on_train_batch_start", 2), ("on_validation_batch_start", 4)):
@@ -126,8 +126,8 @@ def test_after_some_minutes_a_checkpoint_is_saved_within_an_epoch(whole: Path, c
 @pytest.mark.slow
 def test_loader_processes_resume_within_an_epoch(whole: Path, cache: Path) -> None:
     with pytest.raises(signals.EndedBySignal):
-        trained(cache, "workers", "data.workers=1", watched_by=[Signal("on_train_batch_start", 4)])
-    trained(cache, "workers", "data.workers=1", "ckpt_path=last")
+        trained(cache, "workers", "loader.workers=1", watched_by=[Signal("on_train_batch_start", 4)])
+    trained(cache, "workers", "loader.workers=1", "ckpt_path=last")
     assert_equal(whole, cache / "workers")
 
 

@@ -16,9 +16,9 @@ from medseg.cli.train import main
 from medseg.training.train import train
 
 SHORT = (
-    "data.n_folds=3", "data.n_test=0", "data.steps_per_epoch=1", "plan.batch_size=2", "trainer.max_time=null",
+    "split.n_folds=3", "data.n_test=0", "trainer.steps_per_epoch=1", "plan.batch_size=2", "trainer.max_time=null",
     "trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.max_steps=1", "transform=light", "logger=csv",
-    "metric=overlap", "callbacks={}", "test=false",
+    "metric=overlap", "callback={}", "test=false",
 )  # fmt: skip
 SCENES = ("data=phantom_scenes", "data.n_scenes=3", "data.shape=[64,72]", *SHORT)
 VOLUMES = ("data=phantom_volumes", "data.n_cases=3", "data.shape=[32,36,32]", *SHORT)

@@ -16,10 +16,10 @@ from medseg.hydra_app.compose import compose
 from medseg.training.train import train
 
 SCENES = [
-    "data=phantom_scenes", "data.n_scenes=3", "data.n_folds=3", "data.n_test=0", "data.shape=[64,72]",
-    "data.steps_per_epoch=1", "model=encoder_decoder", "model.encoder.name=test_resnet", "plan.batch_size=2",
+    "data=phantom_scenes", "data.n_scenes=3", "split.n_folds=3", "data.n_test=0", "data.shape=[64,72]",
+    "trainer.steps_per_epoch=1", "model=encoder_decoder", "model.encoder.name=test_resnet", "plan.batch_size=2",
     "trainer.max_time=null", "trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.max_steps=1",
-    "transform=light", "logger=csv", "metric=overlap", "callbacks={}", "test=false",
+    "transform=light", "logger=csv", "metric=overlap", "callback={}", "test=false",
 ]  # fmt: skip
 
 

@@ -113,7 +113,7 @@ def test_classes_are_exchanged_on_exactly_the_samples_that_are_mirrored_across(
         [
             "data=nnunet", f"data.root={phantom.folder}", f"cache_dir={tmp_path}/cache", "transform=light",
             "plan.patch=[16,16,16]", "plan.batch_size=16", "model.base_features=4", "trainer.accelerator=cpu",
-            "logger=csv", "callbacks={}", "data.n_folds=2", "data.steps_per_epoch=1", "trainer.max_steps=1",
+            "logger=csv", "callback={}", "split.n_folds=2", "trainer.steps_per_epoch=1", "trainer.max_steps=1",
         ],
     )  # fmt: skip
     run = assemble(cfg, tmp_path / "run")

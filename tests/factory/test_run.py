@@ -17,6 +17,7 @@ from medseg.factory.network import network
 from medseg.factory.plan import build_plan
 from medseg.factory.run import assemble
 from medseg.hydra_app.compose import compose
+from medseg.hydra_app.conf import conf_dir
 from medseg.labels import LabelTable
 from medseg.planning.plan import Plan
 from medseg.sample import Channel, DataSpec
@@ -56,12 +57,13 @@ class Loose(Bare):
 
 
 def configured(kind: type, **settings: Any) -> DictConfig:
-    """``data: {defaults: [raster_defaults, _self_], dataset: {_target_: kind, ...}}``."""
-    cfg = compose("train", ["data=phantom_scenes", "data.nodata=7", "+data.size=3"])
+    """``data: {defaults: [raster_defaults, _self_], _target_: kind, ...}``."""
+    cfg = compose("train", ["data=phantom_scenes", "data.nodata=7"])
+    shared = {
+        key: cfg.data[key] for key in OmegaConf.load(conf_dir() / "data/raster_defaults.yaml") if key != "defaults"
+    }
     with open_dict(cfg):
-        reading = cfg.data.dataset.reading
-        cfg.data.dataset = {"_target_": f"{__name__}.{kind.__name__}", "size": "${data.size}", **settings}
-        cfg.data.dataset.reading = reading
+        cfg.data = {**shared, "_target_": f"{__name__}.{kind.__name__}", "name": "own", "size": 3, **settings}
     return cfg
 
 
@@ -73,8 +75,11 @@ def test_how_files_are_read_reaches_every_dataset(kind: type) -> None:
 
 
 def test_a_setting_that_a_dataset_does_not_take_is_refused() -> None:
-    with pytest.raises(InputError, match=r"Bare can't be built: .*'depth'"):
+    with pytest.raises(InputError, match=r"^data\.depth is no setting of \S+Bare, which takes size$"):
         build_dataset(configured(Bare, depth=2))
+    with pytest.raises(InputError, match=r"^split\.fold is called split\.fold now$"):
+        build_dataset(configured(Bare, fold=2))
+    assert build_dataset(configured(Loose, fold=2)).reading.nodata == 7, "a class that takes anything is given it"
 
 
 def test_a_run_in_a_folder_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

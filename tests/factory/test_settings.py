@@ -22,19 +22,19 @@ from medseg.training.train import train
 from tests.tiny import SMALL, write_nnunet
 
 SIGNED = {  # keys of which a negative number is a setting
-    "trainer.max_steps", "trainer.max_epochs", "trainer.num_sanity_val_steps", "data.steps", "model.decoder.level",
+    "trainer.max_steps", "trainer.max_epochs", "trainer.num_sanity_val_steps", "model.decoder.level",
     "transform.haze.airlight", "trainer.devices",
 }  # fmt: skip
-SHARES = ("p", "channel_p", "dropout", "overlap", "share", "decay", "momentum", "foreground_share", "min_valid",
+SHARES = ("p", "channel_p", "dropout", "overlap", "share", "decay", "momentum", "foreground_fraction", "min_valid",
           "warmup", "final", "least_share", "head_warmup", "gradual_unfreeze", "layer_decay", "focus")  # fmt: skip
 SLOW = [pytest.param(group, marks=pytest.mark.slow) for group in ("loss", "transform", "finetuning", "model")]
-GROUPS = ("metric", "optimizer", "scheduler", "inference", "method", "temporal", "trainer", "callbacks")
-BARE = ("transform=none", "callbacks={}", "loss=ce", "metric=overlap", "model=unet_tiny")
+GROUPS = ("metric", "optimizer", "scheduler", "inference", "method", "temporal", "trainer", "callback", "sampling")
+BARE = ("transform=none", "callback={}", "loss=ce", "metric=overlap", "model=unet_tiny")
 DATA = ("phantom_volumes", "phantom_scenes", "phantom_series")
 
 
 def options(group: str) -> list[str]:
-    return [p.stem for p in sorted((conf_dir() / group).glob("*.yaml"))]
+    return [p.stem for p in sorted((conf_dir() / group).glob("*.yaml")) if not p.stem.endswith("_defaults")]
 
 
 def numbers(node: Any, at: str) -> Iterator[str]:
@@ -64,7 +64,7 @@ def check(cfg: DictConfig, source: Dataset) -> None:
     check_values(cfg)
     if cfg.get("finetuning") is not None:
         instantiate(cfg.finetuning)
-    for callback in cfg.callbacks.values():
+    for callback in cfg.callback.values():
         instantiate(callback)
     check_parts(cfg, source.spec, build_transform, labelled=True)
 
@@ -85,9 +85,8 @@ def test_absurd_numbers_of_each_option_are_refused(group: str) -> None:
 def test_absurd_numbers_of_datasets_and_plans_are_refused(name: str) -> None:
     cfg = composed(f"data={name}")
     content: Any = OmegaConf.to_container(cfg)
-    content["data"].pop("dataset")
     top = ["seed", "least_share", "plan.memory_gb"]
-    keys = [*numbers(content["data"], "data"), *top]
+    keys = [key for group in ("data", "split", "loader") for key in numbers(content[group], group)] + top
     assert [told for key in keys for told in absurd_and_taken(cfg, key, dataset(name))] == []
 
 
@@ -118,7 +117,7 @@ def test_no_option_is_refused_as_it_stands(group: str) -> None:
 @pytest.mark.parametrize(
     "key",
     ["seed", "plan.memory_gb", "loss.terms.dice.smooth", "loss.weights.dice", "transform.rotation.p",
-     "transform.elastic.knots", "metric.resamples", "scheduler.warmup", "model.base_features", "callbacks.ema.decay"],
+     "transform.elastic.knots", "metric.resamples", "scheduler.warmup", "model.base_features", "callback.ema.decay"],
 )  # fmt: skip
 @pytest.mark.parametrize("value", [math.nan, "word"])
 def test_what_is_no_finite_number_is_refused(key: str, value: Any) -> None:
@@ -155,8 +154,9 @@ def closed(monkeypatch: pytest.MonkeyPatch) -> None:
         ("plan.batch_size=0", "plan.batch_size=0: expected an integer >= 1"),
         ("plan.patch=[16,16]", r"plan.patch=\[16, 16\] has 2 values, the data has 3 axes"),
         ("trainer.max_steps=-5", "trainer.max_steps=-5: expected an integer >= 1, or -1"),
-        ("data.steps_per_epoch=0", "data.steps_per_epoch=0: expected an integer >= 1"),
-        ("data.strategy=cases", "data.strategy=cases: expected one of case, area, class, group"),
+        ("trainer.steps_per_epoch=0", "trainer.steps_per_epoch=0: expected an integer >= 1"),
+        ("sampling.min_valid=2", "sampling.min_valid=2: expected a number >= 0 and <= 1, or auto"),
+        ("sampling.min_valid=some", "sampling.min_valid=some: expected a number >= 0 and <= 1, or auto"),
         ("model.base_features=0", "base_features=0"),
         ("plan.normalisation=[zscroe]", r"plan.normalisation=\['zscroe'\]: expected one of zscore, ct"),
     ],

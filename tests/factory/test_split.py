@@ -17,8 +17,8 @@ from tests.tiny import SMALL, write_nnunet, write_planar
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    data = compose("train", ["data=rasters", f"data.root={tmp_path}/raw", *OWN]).data
-    return write_planar(tmp_path / "raw", data, n_cases=6)
+    cfg = compose("train", ["data=rasters", f"data.root={tmp_path}/raw", *OWN])
+    return write_planar(tmp_path / "raw", cfg, n_cases=6)
 
 
 OWN = ["data.channels=[B4,B8]", "data.labels={background: 0, road: 1}"]
@@ -34,30 +34,30 @@ def parts(root: Path, *overrides: str) -> tuple[list[str], list[str], list[str]]
 
 
 def test_cases_are_held_out_by_name(root: Path) -> None:
-    train, val, judged = parts(root, "data.val_cases=[case_5]", "data.test_cases=['case_[01]']")
+    train, val, judged = parts(root, "split.val_cases=[case_5]", "split.test_cases=['case_[01]']")
     assert (train, val, judged) == (["case_2", "case_3", "case_4"], ["case_5"], ["case_0", "case_1"])
-    with pytest.raises(InputError, match=r"data\.val_cases: no case is named 'town', cases are case_0, case_1"):
-        parts(root, "data.val_cases=[town]")
+    with pytest.raises(InputError, match=r"split\.val_cases: no case is named 'town', cases are case_0, case_1"):
+        parts(root, "split.val_cases=[town]")
     with pytest.raises(InputError, match=r"none is left to train"):
-        parts(root, "data.val_cases=['*']")
+        parts(root, "split.val_cases=['*']")
 
 
 def test_a_list_splits_and_holds_out(root: Path) -> None:
     rows = [f"case_{i},{part}" for i, part in enumerate(["train", "train", "train", "val", "test", "test"])]
     (root / "split.csv").write_text("\n".join(["case,split", *rows]))
-    found = parts(root, f"data.split_file={root}/split.csv")
+    found = parts(root, f"split.file={root}/split.csv")
     assert found == (["case_0", "case_1", "case_2"], ["case_3"], ["case_4", "case_5"])
 
 
 def test_runs_keep_neighbours_together_and_apart(root: Path) -> None:
-    train, val, _ = parts(root, "data.runs=2", "data.n_folds=3", "data.gap=1")
+    train, val, _ = parts(root, "split.runs=2", "split.n_folds=3", "split.gap=1")
     first, second = sorted(int(name[-1]) for name in val)
     assert second == first + 1
     assert not {first - 1, first, second, second + 1} & {int(name[-1]) for name in train}
 
 
 def test_blocks_split_within_scenes(root: Path) -> None:
-    train, val, _ = parts(root, "data.blocks={size: 12, buffer: 2}")
+    train, val, _ = parts(root, "split.blocks={size: 12, buffer: 2}")
     assert {name.partition("@")[0] for name in train} == {f"case_{i}" for i in range(6)}
     assert not set(train) & set(val)
 
@@ -69,7 +69,7 @@ def test_what_validation_shares_with_training_is_told(root: Path) -> None:
         formats.open(root / "images/case_0.tif").grid,
         names=["B4", "B8"],
     )
-    cfg = compose("train", ["data=rasters", f"data.root={root}", *OWN, "data.val_cases=[case_0]"])
+    cfg = compose("train", ["data=rasters", f"data.root={root}", *OWN, "split.val_cases=[case_0]"])
     source = build_dataset(cfg)
     lines = split.leakage(*split.halves(cfg, source), source)
     assert any("case_0" in line and "case_1" in line for line in lines)
@@ -77,7 +77,7 @@ def test_what_validation_shares_with_training_is_told(root: Path) -> None:
 
 
 def test_leakage_of_fold_all_is_not_told(root: Path) -> None:
-    cfg = compose("train", ["data=rasters", f"data.root={root}", *OWN, "data.fold=all"])
+    cfg = compose("train", ["data=rasters", f"data.root={root}", *OWN, "split.fold=all"])
     source = build_dataset(cfg)
     train, val = split.halves(cfg, source)
     assert train == val
@@ -95,7 +95,7 @@ def warned(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 def test_a_training_warns_of_a_group_on_both_sides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = write_nnunet(tmp_path / "raw")
-    train(nnunet(root, "data.groups='(c).'", "data.val_cases=[c0]", "test=false"))
+    train(nnunet(root, "data.groups='(c).'", "split.val_cases=[c0]", "test=false"))
     assert warned(capsys) == ["warning: group c is in training (case c1) and in validation (case c0)"]
 
 
@@ -108,7 +108,7 @@ def test_a_training_warns_of_copied_files_in_validation_and_test(
     shutil.copy(root / "imagesTr/c1_0000.nii.gz", root / "imagesTr/c0_0000.nii.gz")
     shutil.copy(root / "imagesTr/c2_0000.nii.gz", root / "imagesTs/t0_0000.nii.gz")
     shutil.copy(root / "labelsTr/c2.nii.gz", root / "labelsTs/t0.nii.gz")
-    train(nnunet(root, "data.val_cases=[c0]"))
+    train(nnunet(root, "split.val_cases=[c0]"))
     assert warned(capsys) == [
         "warning: validation case c0 has the same image files as training case c1",
         "warning: test case t0 has the same image files as training case c2",
@@ -123,6 +123,6 @@ def test_fewer_groups_than_folds_give_as_many_folds_unless_a_number_is_set(
     train_cases, val = split.halves(cfg, build_dataset(cfg))
     assert (len(train_cases), len(val)) == (2, 1)
     assert "note: 3 folds instead of 5: there are 3 groups of cases" in capsys.readouterr().err
-    cfg = nnunet(root, "data.n_folds=5")
+    cfg = nnunet(root, "split.n_folds=5")
     with pytest.raises(InputError, match=r"5 folds of 3 group\(s\) of cases: expected 2 to 3 folds"):
         split.halves(cfg, build_dataset(cfg))

@@ -121,7 +121,7 @@ def test_remote_paths_are_refused_as_they_were_typed(command: str, key: str, tmp
 
 def test_words_that_stand_for_numbers_are_taken(tmp_path: Path) -> None:
     done = run(
-        "train", "data=nnunet", f"data.root={tmp_path}/absent", "data.fold=all", "trainer.devices=auto", cwd=tmp_path
+        "train", "data=nnunet", f"data.root={tmp_path}/absent", "split.fold=all", "trainer.devices=auto", cwd=tmp_path
     )
     assert "dataset.json: no such file" in done.stderr
 
@@ -145,7 +145,7 @@ def test_options_are_listed_without_torch(tmp_path: Path) -> None:
     assert "\n  own           A way of my own\n" in done.stdout
     done = run("train", "--options", "pfet", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: --options pfet: no such group of choices; expected one of: data, model, ")
+    assert done.stderr.startswith("error: --options pfet: no such group of choices; expected one of: split, sampling, ")
 
 
 @pytest.mark.parametrize(

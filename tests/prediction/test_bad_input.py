@@ -126,7 +126,7 @@ def test_all_contents_that_are_wrong_are_told_at_once(
 
     for case in cases:
         change(label_of(root, case), stray)
-    named = ("data.val_cases=[c0,c4]",)
+    named = ("split.val_cases=[c0,c4]",)
     first, second = cases
     refuse(root, f"2 of 5 cases cannot be used: {first}, {second};" if VAL in cases else "2 of 3 cases cannot be used",
            overrides=named, stored=3 if VAL in cases else 0)  # fmt: skip

@@ -18,10 +18,11 @@ from medseg.training.train import train
 from tests.tiny import SMALL, write_nnunet, write_planar
 
 TINY = (
-    "data=rasters", "data.images=[radar,optical]", "data.channels=[VV,B4,B8]", "logger=csv", "data.steps_per_epoch=2",
+    "data=rasters", "data.images=[radar,optical]", "data.channels=[VV,B4,B8]", "logger=csv",
+    "trainer.steps_per_epoch=2",
     "data.labels={background: 0, road: 1, river: 7}", "plan.patch=[32,32]", "plan.batch_size=2", "model=unet",
     "model.base_features=4", "trainer.max_steps=2", "trainer.accelerator=cpu", "trainer.precision=32-true",
-    "callbacks={}", "transform=none", "metric=overlap", "data.n_folds=3", "test=false",
+    "callback={}", "transform=none", "metric=overlap", "split.n_folds=3", "test=false",
 )  # fmt: skip
 
 
@@ -30,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("folders")
     given = [*TINY, f"data.root={folder}/raw", f"cache_dir={folder}/cache", f"run_dir={folder}/run"]
     cfg = compose("train", given)
-    write_planar(folder / "raw", cfg.data, shape=(32, 32))
+    write_planar(folder / "raw", cfg, shape=(32, 32))
     train(cfg)
     return folder
 
@@ -145,7 +146,7 @@ def test_a_folder_in_the_layout_of_the_training_is_read_by_its_names(tmp_path: P
     own = ["data=volumes", "data.channels=[FLAIR,T1]", "data.labels={background: 0, anterior: 1, posterior: 2}", names]
     small = [w for w in SMALL if w != "data=nnunet"]
     places = [f"data.root={tmp_path}/raw", f"cache_dir={tmp_path}/cache", f"run_dir={tmp_path}/run", "test=false"]
-    train(compose("train", [*small, *own, "data.n_folds=3", *places]))
+    train(compose("train", [*small, *own, "split.n_folds=3", *places]))
     assert [p.name for p in predicted(tmp_path, f"{tmp_path}/raw", tmp_path / "new")] == [
         f"c{n}.nii.gz" for n in range(3)
     ]

@@ -27,16 +27,16 @@ OWN = {
     "images": ["data.channels=[R, G, B]", TABLE],
 }
 TINY = (
-    "logger=csv", "data.steps_per_epoch=10", "plan.patch=[32,32]", "plan.batch_size=4", "model=smp_unet",
+    "logger=csv", "trainer.steps_per_epoch=10", "plan.patch=[32,32]", "plan.batch_size=4", "model=smp_unet",
     "model.encoder=tu-test_resnet", "model.decoder_channels=[16,16,16,16,16]", "optimizer.lr=0.01",
-    "trainer.max_steps=30", "trainer.accelerator=cpu", "trainer.precision=32-true", "callbacks={}", "transform=light",
-    "metric=scene", "judged=last", "data.n_folds=3",
+    "trainer.max_steps=30", "trainer.accelerator=cpu", "trainer.precision=32-true", "callback={}", "transform=light",
+    "metric=scene", "judged=last", "split.n_folds=3",
 )  # fmt: skip
 
 
 def trained(folder: Path, kind: str, *overrides: str) -> Path:
     own = [f"data={kind}", f"data.root={folder}/raw", *OWN[kind]]
-    write_planar(folder / "raw", compose("train", own).data, shape=(40, 56))
+    write_planar(folder / "raw", compose("train", own), shape=(40, 56))
     places = [f"cache_dir={folder}/cache", f"run_dir={folder}/run"]
     return train(compose("train", [*own, *places, *TINY, *overrides]))
 
@@ -44,7 +44,7 @@ def trained(folder: Path, kind: str, *overrides: str) -> Path:
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scenes")
-    trained(folder, "rasters", "data.strategy=class", "metric.auc=true")
+    trained(folder, "rasters", "sampling=class", "metric.auc=true")
     return folder
 
 
@@ -172,7 +172,7 @@ def test_tiles_of_one_area_become_one_map(scenes: Path) -> None:
 
 def test_windows_from_files_train_as_windows_from_the_store(scenes: Path, tmp_path: Path) -> None:
     def rows(store: str) -> str:
-        own = [f"data.root={scenes}/raw", "data=rasters", *OWN["rasters"], f"data.store={store}", "test=false"]
+        own = [f"data.root={scenes}/raw", "data=rasters", *OWN["rasters"], f"loader.store={store}", "test=false"]
         places = [f"cache_dir={tmp_path}/{store}", f"run_dir={tmp_path}/run-{store}", "trainer.max_steps=10"]
         return (train(compose("train", [*own, *TINY, *places])) / "metrics.csv").read_text(encoding="utf-8")
 
@@ -181,7 +181,7 @@ def test_windows_from_files_train_as_windows_from_the_store(scenes: Path, tmp_pa
 
 
 def test_blocks_of_scenes_are_cases(scenes: Path, tmp_path: Path) -> None:
-    own = [f"data.root={scenes}/raw", "data=rasters", *OWN["rasters"], "data.blocks={size: 20, buffer: 4}"]
+    own = [f"data.root={scenes}/raw", "data=rasters", *OWN["rasters"], "split.blocks={size: 20, buffer: 4}"]
     run_dir = train(
         compose("train", [*own, *TINY, f"cache_dir={tmp_path}", f"run_dir={tmp_path}/run", "trainer.max_steps=2"])
     )
@@ -242,9 +242,9 @@ def test_bad_scenes_are_refused_in_one_line(name: str, tmp_path: Path) -> None:
     change, told = WRONG[name]
     align = "align" if name == "larger cells" else "error"
     own = ["data=rasters", f"data.root={tmp_path}/raw", *OWN["rasters"]]
-    write_planar(tmp_path / "raw", compose("train", own).data, shape=SHAPE)
+    write_planar(tmp_path / "raw", compose("train", own), shape=SHAPE)
     change(tmp_path / "raw")
-    own += ["data.val_cases=[case_2]", f"data.other_grid={align}"]
+    own += ["split.val_cases=[case_2]", f"data.other_grid={align}"]
     with pytest.raises(InputError, match=told) as error:
         train(compose("train", [*own, *TINY, f"cache_dir={tmp_path}/cache", f"run_dir={tmp_path}/run"]))
     assert len(str(error.value).splitlines()) == 1

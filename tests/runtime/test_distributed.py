@@ -21,9 +21,10 @@ from medseg.training.train import run_folder, train
 
 ROOT = Path(__file__).parents[2]
 SHORT = [
-    "data.n_test=0", "data.n_folds=2", "data.steps_per_epoch=2", "logger=csv", "metric=overlap", "trainer.max_steps=3",
-    "trainer.accelerator=cpu", "trainer.precision=32-true", "callbacks={}", "optimizer=sgd", "inference.overlap=0.25",
-    "+callbacks.spy._target_=tests.runtime.test_distributed.Spy", "test=false",
+    "data.n_test=0", "split.n_folds=2", "trainer.steps_per_epoch=2", "logger=csv", "metric=overlap",
+    "trainer.max_steps=3",
+    "trainer.accelerator=cpu", "trainer.precision=32-true", "callback={}", "optimizer=sgd", "inference.overlap=0.25",
+    "+callback.spy._target_=tests.runtime.test_distributed.Spy", "test=false",
 ]  # fmt: skip
 VOLUMES = [
     "data=phantom_volumes", "data.n_cases=6", "data.shape=[24,28,20]", "plan.patch=[16,16,16]", "model.base_features=4"
@@ -90,7 +91,7 @@ def launch(by: list[str], overrides: list[str], cwd: Path) -> subprocess.Complet
     ],
 )
 def test_what_ends_one_process_ends_all_with_one_line(tmp_path: Path, signum: int, code: int, line: str) -> None:
-    dies = ["+callbacks.dies._target_=tests.runtime.test_distributed.Killed", f"+callbacks.dies.signum={signum}"]
+    dies = ["+callback.dies._target_=tests.runtime.test_distributed.Killed", f"+callback.dies.signum={signum}"]
     done = launch([], [*VOLUMES, *SHORT, *TOGETHER, *dies, "plan.batch_size=2", "trainer.max_steps=9"], tmp_path)
     assert done.returncode == code, done.stderr
     assert done.stderr.startswith(line)
@@ -105,7 +106,7 @@ def test_two_processes_are_one_with_twice_the_batch(loss: str, tmp_path: Path, m
         *SHORT,
         f"loss={loss}",
         "trainer.max_steps=10",
-        "data.steps_per_epoch=5",
+        "trainer.steps_per_epoch=5",
         "trainer.log_every_n_steps=1",
     ]
     done = launch([], [*own, *TOGETHER, "plan.batch_size=2"], tmp_path)

@@ -6,6 +6,7 @@ import pytest
 from hydra._internal.utils import _locate
 
 import medseg
+from medseg.data.sampling.case_samplers import CaseSampler
 from medseg.runtime import moved
 
 OLD, NEW = "medseg.rooms.attic.Net", "medseg.models.unet.UNet"
@@ -71,3 +72,65 @@ def test_every_old_class_leads_to_one_that_exists(monkeypatch: pytest.MonkeyPatc
         assert callable(_locate(new)), f"{old} -> {new}"
         assert new not in moved.CLASSES, "one step leads to today's"
         assert new not in moved.GROUPS
+
+
+SCENES = {
+    "fold": 1, "n_folds": 4, "split_seed": 7, "split_file": None, "blocks": {"size": 8}, "runs": None, "gap": 2,
+    "val_cases": ["a*"], "test_cases": None, "groups": None, "nonfinite": "mask", "lateral_axis": 1, "bands": [],
+    "dates": {"slots": 6}, "store": False, "foreground_share": 0.2, "strategy": "class", "rarity": 0.7,
+    "min_valid": 0.5, "n_labelled": 3, "steps_per_epoch": 30, "workers": 2, "steps": 500, "name": "own",
+    "folder": "x", "n_dates": 6,
+    "dataset": {
+        "_target_": "my.Series", "_convert_": "all", "reading": {"_target_": OLD, "bands": []}, "root": "x", "dates": 6,
+        "n_dates": 6, "steps": 4,
+    },
+}  # fmt: skip
+"""``data`` of a training before format 3, whose dataset has arguments of its own and some of other names."""
+
+
+def test_data_of_earlier_formats_is_split_up() -> None:
+    stored = {"data": SCENES, "trainer": {"max_steps": 60, "devices": 1}, "seed": 0}
+    before = repr(stored)
+    assert moved.updated(stored) == {
+        "data": {
+            "nonfinite": "mask", "lateral_axis": 1, "bands": [], "dates": {"slots": 6}, "name": "own", "n_dates": 6,
+            "_target_": "my.Series", "_convert_": "all", "root": "x", "steps": 4,
+        },
+        "split": {
+            "fold": 1, "n_folds": 4, "seed": 7, "file": None, "val_cases": ["a*"], "test_cases": None,
+            "blocks": {"size": 8}, "runs": None, "gap": 2, "n_labelled": 3,
+        },
+        "sampling": {
+            "_target_": "medseg.data.sampling.case_samplers.ByClass", "foreground_fraction": 0.2, "min_valid": 0.5,
+            "class_balance_exponent": 0.7,
+        },
+        "loader": {"workers": 2, "store": False},
+        "trainer": {"max_steps": 60, "steps_per_epoch": 30, "devices": 1},
+        "seed": 0,
+    }  # fmt: skip
+    assert repr(stored) == before, "what was given is not changed"
+
+
+def test_what_was_split_up_stays() -> None:
+    now = moved.updated({"data": SCENES, "trainer": {}})
+    assert moved.updated(now) == now
+    own = {"data": {"_target_": "my.Data", "fold": 3, "dataset": {"_target_": "x"}}, "split": {"fold": 0}}
+    assert moved.updated(own) == own
+
+
+def test_volumes_had_fewer_keys() -> None:
+    data = {"fold": 0, "strategy": "case", "rarity": 0.5, "dataset": {"_target_": "my.Data", "root": "x"}}
+    now = moved.updated({"data": data})
+    assert now["sampling"] == {"_target_": "medseg.data.sampling.case_samplers.ByCase"}
+    assert now["split"] == {"fold": 0, "blocks": None, "runs": None, "gap": 0}
+    assert now["loader"] == {"store": True}
+
+
+@pytest.mark.parametrize("data", [3, {"dataset": 3, "strategy": ["class"]}, {"dataset": {3: 4}, 5: 6, "steps": []}])
+def test_strange_data_is_left_to_those_who_refuse_it(data: object) -> None:
+    assert "data" in moved.updated({"data": data, "trainer": 3})
+
+
+def test_every_sampler_of_earlier_formats_exists() -> None:
+    for path in moved._SAMPLERS.values():
+        assert issubclass(_locate(path), CaseSampler)

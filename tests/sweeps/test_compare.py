@@ -24,7 +24,7 @@ def ended(weights: str | None, seed: int, scores: dict[str, float], fold: int = 
         "classes": {"lesion": {"dice": {"mean": mean}}},
         "cases": rows,
     }
-    settings = {"model.encoder.weights": weights, "seed": seed, "data.fold": fold, "run_dir": f"{weights}{seed}"}
+    settings = {"model.encoder.weights": weights, "seed": seed, "split.fold": fold, "run_dir": f"{weights}{seed}"}
     return CompletedRun(Path("runs"), settings, result)
 
 
@@ -159,7 +159,7 @@ def test_a_sweep_ends_with_its_comparison(
 ) -> None:
     command = [
         "medseg-train", "-m", "data=phantom_volumes", "data.n_cases=4", "data.n_test=2", "data.shape=[24,28,20]",
-        "data.n_folds=2", "data.steps_per_epoch=2", "plan.patch=[16,16,16]", "plan.batch_size=2",
+        "split.n_folds=2", "trainer.steps_per_epoch=2", "plan.patch=[16,16,16]", "plan.batch_size=2",
         "model.base_features=4", "trainer.max_steps=2", "logger=csv", "trainer.accelerator=cpu", "metric=overlap",
         f"cache_dir={tmp_path}/cache", f"run_dir={tmp_path}/runs", "seed=0,1", "optimizer.lr=1e-3,1e-2",
     ]  # fmt: skip

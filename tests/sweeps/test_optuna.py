@@ -158,9 +158,9 @@ def test_command_leaves_a_run_for_each_trial(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     words = [
         "sweep=rate", "sweep.trials=2", "data=phantom_volumes", "data.n_cases=4", "data.n_test=0",
-        "data.shape=[20,22,18]", "data.n_folds=2", "data.steps_per_epoch=1", "plan.patch=[16,16,16]",
+        "data.shape=[20,22,18]", "split.n_folds=2", "trainer.steps_per_epoch=1", "plan.patch=[16,16,16]",
         "plan.batch_size=1", "model.base_features=4", "trainer.max_steps=1", "trainer.accelerator=cpu",
-        "trainer.precision=32-true", "logger=csv", "callbacks={}", "metric=overlap", "inference.overlap=0.25",
+        "trainer.precision=32-true", "logger=csv", "callback={}", "metric=overlap", "inference.overlap=0.25",
         f"cache_dir={tmp_path}/cache",
     ]  # fmt: skip
     monkeypatch.setattr(sys, "argv", ["medseg-train", *words])

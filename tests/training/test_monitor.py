@@ -19,9 +19,10 @@ from medseg.training.train import train
 
 TABLE = LabelTable.declare({"background": 0, "liver": 1})
 TINY = [
-    "data=phantom_volumes", "data.n_cases=4", "data.n_test=0", "data.shape=[24,28,20]", "data.n_folds=2",
-    "data.steps_per_epoch=2", "plan.patch=[16,16,16]", "plan.batch_size=1", "model.base_features=4", "metric=overlap",
-    "trainer.max_steps=8", "logger=csv", "trainer.accelerator=cpu", "trainer.precision=32-true", "callbacks={}",
+    "data=phantom_volumes", "data.n_cases=4", "data.n_test=0", "data.shape=[24,28,20]", "split.n_folds=2",
+    "trainer.steps_per_epoch=2", "plan.patch=[16,16,16]", "plan.batch_size=1", "model.base_features=4",
+    "metric=overlap",
+    "trainer.max_steps=8", "logger=csv", "trainer.accelerator=cpu", "trainer.precision=32-true", "callback={}",
     "trainer.deterministic=true", "inference.overlap=0.25", "test=false",
 ]  # fmt: skip
 
@@ -77,7 +78,7 @@ def test_monitor_of_a_class_that_is_not_in_the_data_is_refused() -> None:
         (["early_stopping.patience=0"], r"early_stopping.patience=0: expected a number of validations from 1 on"),
         (["early_stopping.patience=1.5"], r"early_stopping.patience=1.5: expected a number of validations"),
         (["early_stopping.patience=3", "early_stopping.min_delta=-1"], r"min_delta=-1.*from 0 on"),
-        (["early_stopping.patience=3", "data.fold=all"], r"data.fold=all, which validates on the training cases"),
+        (["early_stopping.patience=3", "split.fold=all"], r"split.fold=all, which validates on the training cases"),
     ],
 )
 def test_early_stopping_that_makes_no_sense_is_refused(overrides: list[str], message: str) -> None:
@@ -124,8 +125,8 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def poison(steps: list[int], weights_at: int = -1) -> list[str]:
-    own = [f"+callbacks.poison.{key}" for key in ("_target_=tests.training.test_monitor._Poison", f"steps={steps}")]
-    return [*own, f"+callbacks.poison.weights_at={weights_at}"]
+    own = [f"+callback.poison.{key}" for key in ("_target_=tests.training.test_monitor._Poison", f"steps={steps}")]
+    return [*own, f"+callback.poison.weights_at={weights_at}"]
 
 
 def test_three_losses_in_a_row_that_are_not_finite_end_the_training(cache: Path) -> None:
@@ -143,7 +144,7 @@ def test_a_network_that_is_not_finite_is_never_saved(cache: Path) -> None:
     folder = cache / "runs/weights"
     assert {step_of(folder / "checkpoints" / f"{kind}.ckpt") for kind in ("best", "last")} == {2}
     with pytest.raises(InputError, match=r"weights that are not finite after step 1: .*there is no best.ckpt yet"):
-        run(cache, "first", *poison([], weights_at=1), "data.steps_per_epoch=1")
+        run(cache, "first", *poison([], weights_at=1), "trainer.steps_per_epoch=1")
     assert not list((cache / "runs/first/checkpoints").glob("*.ckpt"))
 
 

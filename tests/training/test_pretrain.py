@@ -18,8 +18,8 @@ from medseg.training.train import train
 from tests.tiny import write_nnunet
 
 COMMON = [
-    "data.n_folds=2", "data.steps_per_epoch=2", "plan.batch_size=2", "trainer.max_steps=4", "logger=csv",
-    "trainer.accelerator=cpu", "trainer.deterministic=true", "callbacks.ema=null",
+    "split.n_folds=2", "trainer.steps_per_epoch=2", "plan.batch_size=2", "trainer.max_steps=4", "logger=csv",
+    "trainer.accelerator=cpu", "trainer.deterministic=true", "callback.ema=null",
 ]  # fmt: skip
 VOLUMES = ["data=phantom_volumes", "data.n_cases=6", "data.n_test=2", "data.shape=[24,28,20]", "plan.patch=[16,16,16]"]
 NETWORK = ["model.base_features=4"]
@@ -75,22 +75,22 @@ def cases_of(overrides: Sequence[str], folder: Path) -> tuple[list[str], list[st
 
 def test_few_labelled_cases_are_the_same_for_every_seed_and_nested(tmp_path: Path) -> None:
     whole, val = cases_of([], tmp_path)
-    two, val_of_two = cases_of(["data.n_labelled=2"], tmp_path)
-    again, _ = cases_of(["data.n_labelled=2", "seed=5"], tmp_path)
-    one, _ = cases_of(["data.n_labelled=1"], tmp_path)
+    two, val_of_two = cases_of(["split.n_labelled=2"], tmp_path)
+    again, _ = cases_of(["split.n_labelled=2", "seed=5"], tmp_path)
+    one, _ = cases_of(["split.n_labelled=1"], tmp_path)
     assert len(two) == 2
     assert two == again
     assert set(one) < set(two) < set(whole)
     assert val == val_of_two
-    pretraining, _ = cases_of(["data.n_labelled=2", "method=mae", "method.mask_patch_size=4"], tmp_path)
+    pretraining, _ = cases_of(["split.n_labelled=2", "method=mae", "method.mask_patch_size=4"], tmp_path)
     assert set(whole) <= set(pretraining), "all images of the fold are there to pretrain on"
     assert not set(pretraining) & set(val)
 
 
 @pytest.mark.parametrize("n, expected", [(0, "an integer >= 1"), (99, "1 to 3")])
 def test_a_number_of_labelled_cases_that_there_are_not_is_refused(n: int, expected: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=rf"data\.n_labelled={n}: expected {expected}"):
-        cases_of([f"data.n_labelled={n}"], tmp_path)
+    with pytest.raises(InputError, match=rf"split\.n_labelled={n}: expected {expected}"):
+        cases_of([f"split.n_labelled={n}"], tmp_path)
 
 
 @pytest.mark.parametrize("method", ["simmim", "spark", "rotation", "mae"])
@@ -115,7 +115,7 @@ def test_a_training_begins_with_all_of_a_pretrained_network_but_its_last_layer(
     pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     best = pretrained / "checkpoints" / "best.ckpt"
-    few = [*COMMON, *VOLUMES, *NETWORK, f"cache_dir={pretrained.parent}/cache", "data.n_labelled=2"]
+    few = [*COMMON, *VOLUMES, *NETWORK, f"cache_dir={pretrained.parent}/cache", "split.n_labelled=2"]
     run = assemble(compose("train", [*few, f"weights={best}"]), tmp_path)
     came = checkpoint.read(best).network_state
     own = run.method.network.state_dict()  # type: ignore[union-attr, operator]

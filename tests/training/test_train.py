@@ -24,8 +24,8 @@ from medseg.prediction.predict import predict
 from medseg.training.train import train
 
 TINY = [
-    "data=phantom_volumes", "data.n_cases=6", "data.n_test=2", "data.shape=[24,28,20]", "data.n_folds=3",
-    "data.steps_per_epoch=3", "plan.patch=[16,16,16]", "plan.batch_size=2", "model.base_features=4",
+    "data=phantom_volumes", "data.n_cases=6", "data.n_test=2", "data.shape=[24,28,20]", "split.n_folds=3",
+    "trainer.steps_per_epoch=3", "plan.patch=[16,16,16]", "plan.batch_size=2", "model.base_features=4",
     "trainer.max_steps=9", "logger=csv", "trainer.accelerator=cpu", "trainer.deterministic=true",
 ]  # fmt: skip
 
@@ -132,7 +132,7 @@ def logged(folder: Path) -> list[tuple[str, str, str]]:
 
 def test_resumed_training_equals_an_uninterrupted_one(run_dir: Path, cache: Path) -> None:
     settings = [*TINY, f"cache_dir={cache}", f"run_dir={cache}/runs/two", "test=false"]
-    stopped = compose("train", [*settings, "+callbacks.stop._target_=tests.training.test_train._Stop"])
+    stopped = compose("train", [*settings, "+callback.stop._target_=tests.training.test_train._Stop"])
     with pytest.raises(RuntimeError, match="killed"):
         train(stopped)
     killed = weights(cache / "runs/two/checkpoints/last.ckpt")
@@ -150,7 +150,7 @@ def test_resumed_training_with_accumulated_gradients_equals_an_uninterrupted_one
     whole = train(compose("train", [*settings, f"run_dir={cache}/runs/parts"]))
     own = [*settings, f"run_dir={cache}/runs/killed_parts"]
     with pytest.raises(RuntimeError, match="killed"):
-        train(compose("train", [*own, "+callbacks.stop._target_=tests.training.test_train._Stop"]))
+        train(compose("train", [*own, "+callback.stop._target_=tests.training.test_train._Stop"]))
     resumed = train(compose("train", [*own, "ckpt_path=last"]))
     first, second = (weights(folder / "checkpoints" / "last.ckpt") for folder in (whole, resumed))
     assert all(torch.equal(first[name], second[name]) for name in first)

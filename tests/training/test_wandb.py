@@ -42,14 +42,19 @@ def cells(path: Path) -> np.ndarray:
 
 
 def train_in(folder: Path, name: str, *overrides: str) -> Path:
-    own = [f"data.root={folder}/raw", f"cache_dir={folder}/cache", f"run_dir={folder}/{name}", "data.steps_per_epoch=1"]
+    own = [
+        f"data.root={folder}/raw",
+        f"cache_dir={folder}/cache",
+        f"run_dir={folder}/{name}",
+        "trainer.steps_per_epoch=1",
+    ]
     return train(compose("train", [*SMALL, *own, "logger=wandb", *overrides]))
 
 
 @pytest.fixture(scope="module")
 def run_dirs(folder: Path) -> list[Path]:
     """Two trainings of one process, as in a sweep; of the second no checkpoint is kept for W&B."""
-    show = "callbacks={previews:{_target_:medseg.callbacks.previews.Previews}}"
+    show = "callback={previews:{_target_:medseg.callbacks.previews.Previews}}"
     runs = []
     for name, own in (("one", ["logger.wandb.tags=[paper]"]), ("two", ["logger.wandb.artifacts=[data,report]"])):
         runs.append(train_in(folder, f"first/{name}", f"name={name}", show, *own))
@@ -231,7 +236,7 @@ def test_resumed_training_goes_on_in_the_same_run(folder: Path) -> None:
 
 def test_failed_training_ends_its_run_too(folder: Path) -> None:
     with pytest.raises(RuntimeError, match="not today"):
-        train_in(folder, "third", "+callbacks.fail._target_=tests.training.test_wandb.Fail")
+        train_in(folder, "third", "+callback.fail._target_=tests.training.test_wandb.Fail")
     assert wandb.run is None
     wandb.teardown()  # waits until the record of the end is in the file
     assert only_part(folder / "third").exits == [1]

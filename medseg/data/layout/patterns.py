@@ -21,7 +21,7 @@ class FilePatterns:
 
     Each is a regular expression for the whole path of a file below the dataset's folder, with ``/`` between
     names. Its group ``case`` is the case's id, with ``_`` for each ``/``; a group ``part`` is put before it,
-    as in ``training_scan1``, so that ``data.val_cases=[validation_*]`` keeps a published split. Files without a
+    as in ``training_scan1``, so that ``split.val_cases=[validation_*]`` keeps a published split. Files without a
     pattern are ignored, like hidden ones and those in hidden folders.
 
     Attributes:

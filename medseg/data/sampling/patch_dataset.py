@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from medseg.data.sampling.patches import PreparedCase, chooser, draw_valid_box, is_forced, widen
+from medseg.data.sampling.case_samplers import Sampling
+from medseg.data.sampling.patches import PreparedCase, draw_valid_box, is_forced, widen
 from medseg.errors import InputError
 from medseg.geometry.box import Box
 from medseg.sample import Sample
@@ -36,16 +37,11 @@ class PatchDataset(Dataset[Window]):
         patch: Cells of a training patch on each axis.
         window: Cells read around a patch, so that a rotated or scaled patch is covered.
         batch_size: Samples of one optimiser step, over all ranks and accumulated batches.
-        foreground_share: Part of each batch that must hold foreground.
-        seed: Of the whole training.
-        strategy: Which case feeds a patch: ``case`` (in turns), ``area``, ``class`` or ``group``; see
-            ``medseg.data.sampling.patches.chooser``.
-        min_valid: Share of a patch's cells that should be valid, in [0, 1]; see ``draw_valid_box``.
-        rarity: With ``class``, how much rare classes are preferred; see ``ByClass``.
-        labelled: Whether only annotated cells are of use; not in pretraining.
+        seed: Seed of the whole training.
+        sampling: Which case feeds a patch, and what a patch must hold.
 
     Raises:
-        InputError: No case, an unknown strategy, or settings out of range.
+        InputError: No case, or none that a patch can be drawn from.
     """
 
     def __init__(
@@ -55,33 +51,26 @@ class PatchDataset(Dataset[Window]):
         patch: Sequence[int],
         window: Sequence[int],
         batch_size: int,
-        foreground_share: float,
         seed: int,
-        strategy: str = "case",
-        min_valid: float = 0.0,
-        rarity: float = 0.5,
-        labelled: bool = True,
+        sampling: Sampling,
     ) -> None:
         if not cases:
-            raise InputError("got no training case; check data.fold and data.split_file")
-        if not 0 <= min_valid <= 1:
-            raise InputError(f"sampling: got min_valid {min_valid}, expected a share from 0 to 1, such as 0.5")
+            raise InputError("got no training case; check split.fold and split.file")
         self.cases = tuple(cases)
         self.patch = tuple(patch)
         self.window = tuple(window)
         self.batch_size = batch_size
-        self.foreground_share = foreground_share
         self.seed = seed
-        self.min_valid = min_valid
-        self.chooser = chooser(strategy, self.cases, seed=seed, rarity=rarity, labelled=labelled)
+        self.sampling = sampling
+        self.case_sampler = sampling.case_sampler(self.cases, seed)
 
     def place(self, step: int, sample: int) -> tuple[PreparedCase, Box]:
         """The case and the patch (not the window) of a place in the training."""
         rng = np.random.default_rng([self.seed, 1, step, sample])
-        forced = is_forced(sample, self.batch_size, self.foreground_share)
-        index, name = self.chooser.choose(rng, step * self.batch_size + sample, forced=forced)
+        forced = is_forced(sample, self.batch_size, self.sampling.foreground_fraction)
+        index, name = self.case_sampler.choose(rng, step * self.batch_size + sample, forced=forced)
         case = self.cases[index]
-        return case, draw_valid_box(rng, case, self.patch, name, forced=forced, min_valid=self.min_valid)
+        return case, draw_valid_box(rng, case, self.patch, name, forced=forced, min_valid=self.sampling.min_valid)
 
     def __getitem__(self, index: tuple[int, int]) -> Window:
         step, sample = index

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from medseg.errors import InputError
 from medseg.geometry.box import Box
 from medseg.sample import Sample
 
@@ -76,147 +74,14 @@ def draw_case(seed: int, position: int, n_cases: int) -> int:
     return int(_order(seed, turn, n_cases)[place])
 
 
-def is_forced(sample: int, batch_size: int, share: float) -> bool:
-    """Whether this place of the batch must hold foreground: the last ``share`` of it (nnU-Net 4.9).
+def is_forced(sample: int, batch_size: int, fraction: float) -> bool:
+    """Whether this place of the batch must hold foreground: the last ``fraction`` of it (nnU-Net 4.9).
 
     Example:
         >>> [is_forced(i, 3, 0.33) for i in range(3)]
         [False, False, True]
     """
-    return sample >= round(batch_size * (1 - share))
-
-
-class Chooser(ABC):
-    """Chooses the case of each patch."""
-
-    @abstractmethod
-    def choose(self, rng: np.random.Generator, position: int, *, forced: bool) -> tuple[int, str | None]:
-        """Index of the case, and the class that the patch must hold.
-
-        Args:
-            rng: Of this patch.
-            position: Number of the patch in the whole training.
-            forced: Whether the patch must hold foreground.
-
-        Returns:
-            The class is None where the patch is free, or where any class of the case will do.
-        """
-
-
-class ByCase(Chooser):
-    """Cases in shuffled turns (``draw_case``), whatever their size."""
-
-    def __init__(self, n_cases: int, seed: int) -> None:
-        self.n_cases, self.seed = n_cases, seed
-
-    def choose(self, rng: np.random.Generator, position: int, *, forced: bool) -> tuple[int, str | None]:
-        """As ``Chooser`` says; ``rng`` is not used."""
-        return draw_case(self.seed, position, self.n_cases), None
-
-
-class ByArea(Chooser):
-    """A case in proportion to its number of valid cells, so that patches spread evenly over the ground.
-
-    Where only part of a case is annotated, the annotated cells count. A case without any is never drawn.
-    Without labels, the valid ones do.
-    """
-
-    def __init__(self, cases: Sequence[PreparedCase], *, labelled: bool = True) -> None:
-        self.total = np.cumsum(_areas(cases, labelled=labelled))
-
-    def choose(self, rng: np.random.Generator, position: int, *, forced: bool) -> tuple[int, str | None]:
-        """As ``Chooser`` says."""
-        return _pick(rng, self.total), None
-
-
-class ByGroup(Chooser):
-    """Groups in shuffled turns (``draw_case``), and of each a case as ``ByArea`` draws it."""
-
-    def __init__(self, cases: Sequence[PreparedCase], seed: int, *, labelled: bool = True) -> None:
-        members: dict[str, list[int]] = {}
-        areas = _areas(cases, labelled=labelled)
-        for index, case in enumerate(cases):
-            if areas[index]:
-                members.setdefault(case.group, []).append(index)
-        self.members = [members[name] for name in sorted(members)]
-        self.totals = [np.cumsum([areas[i] for i in group]) for group in self.members]
-        self.seed = seed
-
-    def choose(self, rng: np.random.Generator, position: int, *, forced: bool) -> tuple[int, str | None]:
-        """As ``Chooser`` says."""
-        group = draw_case(self.seed, position, len(self.members))
-        return self.members[group][_pick(rng, self.totals[group])], None
-
-
-class ByClass(Chooser):
-    r"""A forced patch draws a class, rare ones first, and then a case that holds it; others as ``ByArea``.
-
-    Class k is drawn with the probability :math:`f_k^{-\alpha} / \sum_j f_j^{-\alpha}`, where f is its
-    number of cells in all cases and alpha = ``rarity``; the case, in proportion to its cells of the class.
-    With alpha 1, each cell of a class ten times as rare is drawn a hundred times as often; with 0.5, about
-    32 times; with 0, classes are equally likely and it is ten times. Classes that no case holds are not
-    drawn; if there are none at all, every patch is free.
-    """
-
-    def __init__(self, cases: Sequence[PreparedCase], rarity: float) -> None:
-        self.free = ByArea(cases)
-        counts = {name: np.array([case.counts.get(name, 0) for case in cases]) for name in _classes(cases)}
-        self.totals = {name: np.cumsum(count) for name, count in counts.items() if count.any()}
-        weight = np.array([float(total[-1]) for total in self.totals.values()]) ** -rarity
-        self.share = np.cumsum(weight) / weight.sum()
-
-    def choose(self, rng: np.random.Generator, position: int, *, forced: bool) -> tuple[int, str | None]:
-        """As ``Chooser`` says."""
-        if not forced or not self.totals:
-            return self.free.choose(rng, position, forced=forced)
-        drawn = int(np.searchsorted(self.share[:-1], rng.random(), side="right"))
-        name = list(self.totals)[drawn]
-        return _pick(rng, self.totals[name]), name
-
-
-def chooser(
-    strategy: str, cases: Sequence[PreparedCase], *, seed: int, rarity: float = 0.5, labelled: bool = True
-) -> Chooser:
-    """The chooser of a strategy.
-
-    Args:
-        strategy: ``case`` (in turns, as for volumes), ``area``, ``class`` or ``group``.
-        cases: Of the training; only ``case`` leaves their numbers of cells unread.
-        seed: Of the whole training; orders the turns.
-        rarity: Exponent of ``class``, at least 0.
-        labelled: Whether only annotated cells are of use; not in pretraining.
-
-    Raises:
-        InputError: Another strategy, a negative exponent, or cases without a single valid cell.
-    """
-    if strategy not in ("case", "area", "class", "group"):
-        raise InputError(f"sampling: got strategy {strategy!r}, choose case, area, class or group")
-    if strategy == "case":
-        return ByCase(len(cases), seed)
-    if not rarity >= 0:
-        raise InputError(f"sampling: got rarity {rarity}, expected 0 (classes equally likely) or more, such as 0.5")
-    if not any(_areas(cases, labelled=labelled)):
-        raise InputError(
-            f"sampling: none of the {len(cases)} training cases has a valid, labelled cell; check nodata, validity "
-            "masks and ignored label values"
-        )
-    if strategy == "area":
-        return ByArea(cases, labelled=labelled)
-    return ByGroup(cases, seed, labelled=labelled) if strategy == "group" else ByClass(cases, rarity)
-
-
-def _areas(cases: Sequence[PreparedCase], *, labelled: bool) -> list[int]:
-    """Cells of each case that may be drawn: the annotated ones, or without labels the valid ones."""
-    return [int(case.counts.get("annotated", case.n_valid) if labelled else case.n_valid) for case in cases]
-
-
-def _classes(cases: Sequence[PreparedCase]) -> list[str]:
-    return sorted({name for case in cases for name in case.counts} - {"annotated"})
-
-
-def _pick(rng: np.random.Generator, total: npt.NDArray[Any]) -> int:
-    """Index i with a probability of exactly its share, ``total`` being cumulative sums of integers."""
-    return int(np.searchsorted(total, rng.integers(int(total[-1])), side="right"))
+    return sample >= round(batch_size * (1 - fraction))
 
 
 def draw_box(

@@ -52,7 +52,7 @@ def folds(cases: Sequence[Case], n_folds: int = USUAL, seed: int = 12345) -> lis
         expected = f"2 to {len(sizes)} folds" if len(sizes) > 1 else "at least 2 groups"
         raise InputError(
             f"{n_folds} folds of {len(sizes)} group(s) of cases: expected {expected}, as each fold validates on "
-            "a group; set data.n_folds, or data.fold=all to train and validate on every case"
+            "a group; set split.n_folds, or split.fold=all to train and validate on every case"
         )
     if len(sizes) == len(cases):
         ids = _shuffled([c.id for c in cases], seed)
@@ -110,7 +110,9 @@ def split(
     train, val = _own_split(cases, fold, n_folds, seed) if file is None else _split_of_file(cases, fold, file)
     near = beside(ids, val, gap)
     if near >= set(train):
-        raise InputError(f"fold {fold}: all {len(train)} training cases lie within data.gap={gap} of a validation case")
+        raise InputError(
+            f"fold {fold}: all {len(train)} training cases lie within split.gap={gap} of a validation case"
+        )
     return [name for name in train if name not in near], val
 
 
@@ -118,7 +120,7 @@ def _own_split(cases: Sequence[Case], fold: int | str, n_folds: int | None, seed
     """Sorted ids of training and validation of a fold that is drawn."""
     n_folds = number_of_folds(cases, n_folds)
     vals = folds(cases, n_folds, seed)
-    _check_fold(fold, n_folds, f"data.n_folds={n_folds}")
+    _check_fold(fold, n_folds, f"split.n_folds={n_folds}")
     val = vals[int(fold)]
     return sorted({c.id for c in cases} - set(val)), val
 
@@ -153,7 +155,7 @@ def _test_names(parts: Sequence[Part]) -> set[str]:
 def _check_fold(fold: int | str, n_folds: int, where: str) -> None:
     """Raise on a fold that does not exist."""
     if isinstance(fold, str) or not 0 <= fold < n_folds:
-        raise InputError(f'fold {fold!r} of {where}: expected 0 to {n_folds - 1}, or "all"; set data.fold')
+        raise InputError(f'fold {fold!r} of {where}: expected 0 to {n_folds - 1}, or "all"; set split.fold')
 
 
 def _check_part(cases: Sequence[Case], part: Mapping[str, list[str]], where: str) -> None:

@@ -60,7 +60,7 @@ def _read_json(path: Path) -> list[Part]:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{path}: cannot be read as JSON ({error}); set data.split_file to a .json or .csv file, or to two lists, "
+            f"{path}: cannot be read as JSON ({error}); set split.file to a .json or .csv file, or to two lists, "
             "[train.txt, val.txt]"
         ) from error
     valid = isinstance(entries, list) and all(isinstance(e, dict) and {"train", "val"} <= set(e) for e in entries)
@@ -72,7 +72,7 @@ def _read_json(path: Path) -> list[Part]:
 def _read_lists(paths: Sequence[Path]) -> Part:
     """The fold of two or three lists of cases."""
     if len(paths) not in (2, 3):
-        raise InputError(f"data.split_file: got {len(paths)} lists, expected [train.txt, val.txt] or a test.txt too")
+        raise InputError(f"split.file: got {len(paths)} lists, expected [train.txt, val.txt] or a test.txt too")
     part: Part = {}
     for side, path in zip(SIDES, paths, strict=False):
         try:
@@ -86,7 +86,7 @@ def _read_lists(paths: Sequence[Path]) -> Part:
 
 def _read_table(path: Path) -> list[Part]:
     """Folds of a table with the columns ``case,fold`` or ``case,split``."""
-    rows = rows_of(path, f"data.split_file={path}", ("case", "fold"), ("case", "split"))
+    rows = rows_of(path, f"split.file={path}", ("case", "fold"), ("case", "split"))
     if not rows:
         raise InputError(f"{path}: no case in the table; add a line for each")
     return [_single_split(path, rows)] if "split" in rows[0] else _numbered_folds(path, rows)

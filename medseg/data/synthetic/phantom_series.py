@@ -24,11 +24,11 @@ class PhantomSeries(DrawnScenes):
 
     Args:
         root: Cache folder.
-        reading: How files are read and aligned; slots default to ``dates``.
+        reading: How files are read and aligned; slots default to ``n_dates``.
         n_scenes: Cases for training and validation.
         n_test: Further cases, with labels.
         shape: Rows and columns.
-        dates: Of a case without gaps.
+        n_dates: Dates of a case without gaps.
         seed: Another seed draws other cases.
         channels: What the network sees: bands of ``phenology.BANDS``, or computed ones, as for ``RastersDataset``.
         normalisation: Scheme of every channel, as for ``RastersDataset``.
@@ -47,17 +47,17 @@ class PhantomSeries(DrawnScenes):
         n_scenes: int = 10,
         n_test: int = 2,
         shape: Sequence[int] = (128, 128),
-        dates: int = 6,
+        n_dates: int = 6,
         seed: int = 0,
         channels: Sequence[str | Mapping[str, str]] = BANDS,
         normalisation: str = "standard",
     ) -> None:
-        if dates < 5:
-            raise InputError(f"phantom_series: got dates={dates}, expected 5 or more, to tell two cycles a year")
-        slots = reading.dates.slots if reading.dates and reading.dates.slots else dates
+        if n_dates < 5:
+            raise InputError(f"phantom_series: got n_dates={n_dates}, expected 5 or more, to tell two cycles a year")
+        slots = reading.dates.slots if reading.dates and reading.dates.slots else n_dates
         super().__init__(
             root,
-            {"n_scenes": n_scenes, "n_test": n_test, "shape": shape, "dates": dates, "seed": seed},
+            {"n_scenes": n_scenes, "n_test": n_test, "shape": shape, "dates": n_dates, "seed": seed},
             drawing=_DRAWING,
             channels=channels,
             labels=LABELS,

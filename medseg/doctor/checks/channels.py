@@ -110,7 +110,7 @@ def missing_data(survey: Survey) -> list[Finding]:
             fraction = 1 - (worst.n_valid + worst.nonfinite) / max(1, worst.cells)
             if fraction > _MOSTLY:
                 message = f"{facts.id}: {fraction:.0%} of channel {worst.name} are nodata"
-                fix = "nothing, if so little was seen; data.min_valid=0.5 draws patches with data"
+                fix = "nothing, if so little was seen; sampling.min_valid=0.5 draws patches with data"
                 findings.append(Finding("no data", "warning" if fraction > 0.95 else "note", (facts.id,), message, fix))
         if facts.inside == 0:
             message = f"{facts.case.valid}: its validity mask is 0 everywhere"

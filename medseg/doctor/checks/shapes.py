@@ -123,7 +123,7 @@ def balance(survey: Survey) -> list[Finding]:
     return [
         Finding(
             "balance", "note", (), f"class {survey.spec.labels.names[i]!r} is {totals[i] / every:.2g} of all cells "
-            f"({totals[i]})", "data.strategy=class data.rarity=1 draws its patches more often",
+            f"({totals[i]})", "sampling=class sampling.class_balance_exponent=1 draws its patches more often",
         )
         for i in rare
     ]  # fmt: skip

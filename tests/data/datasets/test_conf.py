@@ -3,12 +3,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
 
 from medseg.data.dataset import Dataset
+from medseg.factory.dataset import build_dataset
+from medseg.hydra_app.compose import compose
 
-CONF = Path(__file__).parents[3] / "conf" / "data"
 LABELS = {"background": 0, "left lung": 1, "right lung": 2}
 
 
@@ -36,6 +35,7 @@ def test_the_phantom_is_drawn_into_the_cache(tmp_path: Path) -> None:
 
 
 def build(option: str, cache: Path, **keys: Any) -> Dataset:
-    defaults, own = (OmegaConf.load(CONF / f"{name}.yaml") for name in ("volume_defaults", option))
-    cfg = OmegaConf.create({"cache_dir": str(cache), "data": OmegaConf.merge(defaults, own, keys)})
-    return instantiate(cfg.data.dataset)
+    cfg = compose("train", [f"data={option}"])
+    cfg.cache_dir = str(cache)
+    cfg.data.update(keys)
+    return build_dataset(cfg)

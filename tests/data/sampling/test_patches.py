@@ -2,12 +2,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medseg.data.sampling.patches import TRIES, Chooser, chooser, draw_box, draw_case, draw_valid_box, is_forced, widen
-from medseg.errors import InputError
+from medseg.data.sampling.patches import TRIES, draw_box, draw_case, draw_valid_box, is_forced, widen
 from medseg.geometry.box import Box
 from medseg.sample import Sample
 
@@ -37,25 +35,6 @@ class Drawn:
 
     def read(self, box: Box | None = None) -> Sample:
         raise NotImplementedError
-
-
-class Every(np.random.Generator):
-    """A generator whose draws are given: the place in a range, as numbers from 0 to below 1."""
-
-    def __init__(self, *places: float) -> None:
-        super().__init__(np.random.PCG64(0))
-        self.places = list(places)
-
-    def random(self) -> float:  # type: ignore[override]
-        return self.places.pop(0)
-
-    def integers(self, high: int) -> int:  # type: ignore[override]
-        return int(self.places.pop(0) * high)
-
-
-def enumerated(choice: Chooser, n: int, *, forced: bool = False) -> Counter[int]:
-    """How often each case comes when each of n equally likely draws comes once."""
-    return Counter(choice.choose(Every((k + 0.5) / n), 0, forced=forced)[0] for k in range(n))
 
 
 def test_cases_come_in_turns_without_repeats() -> None:
@@ -117,75 +96,6 @@ def test_free_patch_of_a_sparsely_annotated_case_holds_an_annotated_cell() -> No
 
 def test_widen_keeps_the_centre() -> None:
     assert widen(Box((4, 0), (8, 4)), (6, 7)) == Box((3, -1), (9, 6))
-
-
-def test_area_draws_cases_exactly_by_their_valid_cells() -> None:
-    """Where a part is annotated, it counts; what has nothing valid is never drawn."""
-    cases = [Drawn("a", 5), Drawn("empty", 0), Drawn("b", 1), Drawn("sparse", 100, {"organ": 1, "annotated": 2})]
-    assert enumerated(chooser("area", cases, seed=0), 8) == {0: 5, 2: 1, 3: 2}
-
-
-@pytest.mark.parametrize("strategy", ["area", "group"])
-def test_without_labels_every_valid_cell_counts(strategy: str) -> None:
-    cases = [Drawn("a", 5, {"annotated": 0}), Drawn("b", 1, {"annotated": 0})]
-    assert enumerated(chooser(strategy, cases, seed=0, labelled=False), 6) == {0: 5, 1: 1}
-    with pytest.raises(InputError, match="none of the 2 training cases has a valid, labelled cell"):
-        chooser(strategy, cases, seed=0)
-
-
-def test_groups_come_in_turns_and_their_cases_by_area() -> None:
-    cases = [
-        Drawn("a1", 3, group="a"),
-        Drawn("b1", 7, group="b"),
-        Drawn("a2", 1, group="a"),
-        Drawn("none", 0, group="c"),
-    ]
-    choice = chooser("group", cases, seed=3)
-    turns = [[choice.choose(Every(0.9), turn * 2 + i, forced=False)[0] for i in range(2)] for turn in range(12)]
-    assert {tuple(turn) for turn in turns} == {(1, 2), (2, 1)}
-    of_a = turns[0].index(2)
-    drawn = Counter(choice.choose(Every((k + 0.5) / 4), of_a, forced=False)[0] for k in range(4))
-    assert drawn == {0: 3, 2: 1}
-
-
-CLASSES = [
-    Drawn("a", 50, {"road": 10, "land": 300}),
-    Drawn("b", 50, {"land": 100, "road": 0}),
-    Drawn("c", 50, {"road": 6}),
-]
-
-
-@pytest.mark.parametrize(("rarity", "n_road"), [(0.0, 390), (0.5, 650), (1.0, 750)])
-def test_rare_classes_come_first(rarity: float, n_road: int) -> None:
-    """400 cells of land and 16 of road: their ratio is 25, its root 5; so 1/2, 5/6 and 25/26 of 780 draws."""
-    choice = chooser("class", CLASSES, seed=0, rarity=rarity)
-    names = Counter(choice.choose(Every((k + 0.5) / 780, 0.5), 0, forced=True)[1] for k in range(780))
-    assert names == {"road": n_road, "land": 780 - n_road}
-
-
-def test_a_class_is_sought_where_its_cells_are() -> None:
-    """Land comes first by name: a draw of 0 is land, one of nearly 1 road."""
-    choice = chooser("class", CLASSES, seed=0)
-    for place, name, expected in ((0.0, "land", {0: 3, 1: 1}), (0.999, "road", {0: 10, 2: 6})):
-        n = sum(expected.values())
-        drawn = [choice.choose(Every(place, (k + 0.5) / n), 0, forced=True) for k in range(n)]
-        assert Counter(index for index, _ in drawn) == expected
-        assert {found for _, found in drawn} == {name}
-
-
-def test_free_patches_of_the_class_strategy_are_drawn_by_area() -> None:
-    assert enumerated(chooser("class", CLASSES, seed=0), 3) == {0: 1, 1: 1, 2: 1}
-    nothing = [Drawn("a", 1), Drawn("b", 3)]
-    assert enumerated(chooser("class", nothing, seed=0), 4, forced=True) == {0: 1, 1: 3}
-
-
-def test_unsound_strategies_are_refused() -> None:
-    with pytest.raises(InputError, match="got strategy 'random', choose case, area, class or group"):
-        chooser("random", CLASSES, seed=0)
-    with pytest.raises(InputError, match=r"got rarity -0\.5, expected 0"):
-        chooser("class", CLASSES, seed=0, rarity=-0.5)
-    with pytest.raises(InputError, match="none of the 1 training cases has a valid, labelled cell"):
-        chooser("area", [Drawn("a", 0)], seed=0)
 
 
 def half_valid() -> np.ndarray:

@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from medseg.data.preprocessing.preprocess import PreprocessTrace
+from medseg.data.sampling.case_samplers import Sampling
 from medseg.data.sampling.collate import collate_windows
 from medseg.data.sampling.patch_dataset import PatchDataset, StepSampler
 from medseg.data.sampling.workers import processes
@@ -32,7 +33,9 @@ def stored(folder: Path, number: int) -> StoredCase:
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker")  # on a machine of one core
 def test_workers_give_what_the_training_reads_by_itself_in_every_epoch(tmp_path: Path) -> None:
     cases = [stored(tmp_path, number) for number in range(3)]
-    drawn = PatchDataset(cases, patch=(40, 40, 40), window=(44, 44, 44), batch_size=2, foreground_share=0.5, seed=5)
+    drawn = PatchDataset(
+        cases, patch=(40, 40, 40), window=(44, 44, 44), batch_size=2, seed=5, sampling=Sampling(foreground_fraction=0.5)
+    )
     epochs = [0]
 
     def loader(workers: int) -> DataLoader[Any]:

@@ -109,7 +109,7 @@ def test_folds_of_runs_with_a_gap_leave_out_the_neighbours() -> None:
 
 
 def test_a_gap_that_leaves_nothing_is_refused() -> None:
-    with pytest.raises(InputError, match=r"fold 0: all 6 training cases lie within data\.gap=9 of a validation case"):
+    with pytest.raises(InputError, match=r"fold 0: all 6 training cases lie within split\.gap=9 of a validation case"):
         split(runs(SECTIONS, 6), 0, 2, gap=9)
 
 

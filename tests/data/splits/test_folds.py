@@ -57,7 +57,7 @@ def test_seed_deals_equal_groups_differently() -> None:
 
 @pytest.mark.parametrize(("n", "n_folds"), [(3, 5), (10, 1), (10, 0), (0, 5)])
 def test_impossible_folds_are_refused(n: int, n_folds: int) -> None:
-    with pytest.raises(InputError, match=rf"{n_folds} folds of {n} group\(s\) .*data\.n_folds, or data\.fold=all"):
+    with pytest.raises(InputError, match=rf"{n_folds} folds of {n} group\(s\) .*split\.n_folds, or split\.fold=all"):
         folds(numbered(n), n_folds)
 
 
@@ -76,7 +76,7 @@ def test_all_trains_and_validates_on_everything() -> None:
 
 @pytest.mark.parametrize("fold", [5, -1, "best"])
 def test_unknown_fold_is_refused(fold: int | str) -> None:
-    with pytest.raises(InputError, match=rf"fold '?{fold}'? of data\.n_folds=5: expected 0 to 4, or \"all\""):
+    with pytest.raises(InputError, match=rf"fold '?{fold}'? of split\.n_folds=5: expected 0 to 4, or \"all\""):
         split(numbered(12), fold)
 
 
@@ -114,7 +114,7 @@ def test_unsound_files_are_refused(tmp_path: Path, content: Any, message: str) -
 
 
 def test_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none\.json: cannot be read .*data\.split_file"):
+    with pytest.raises(InputError, match=r"none\.json: cannot be read .*split\.file"):
         split(PATIENTS, 0, file=tmp_path / "none.json")
 
 
@@ -186,7 +186,7 @@ def test_unsound_tables_are_refused(tmp_path: Path, lines: list[str], message: s
 
 def test_unsound_lists_are_refused(tmp_path: Path) -> None:
     lists = [text_file(tmp_path, f"{n}.txt", n) for n in ("p0", "q0")]
-    with pytest.raises(InputError, match=r"data\.split_file: got 1 lists, expected \[train\.txt, val\.txt\]"):
+    with pytest.raises(InputError, match=r"split\.file: got 1 lists, expected \[train\.txt, val\.txt\]"):
         split(PATIENTS, 0, file=lists[:1])
     with pytest.raises(InputError, match=r"no\.txt: cannot be read as a list .* expected a case in each line"):
         split(PATIENTS, 0, file=[lists[0], tmp_path / "no.txt"])

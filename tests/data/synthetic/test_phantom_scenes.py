@@ -4,17 +4,16 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
 
 from medseg.data.reading.options import ReadOptions
 from medseg.data.synthetic import phantom_scenes
 from medseg.data.synthetic.phantom_scenes import PhantomScenes
 from medseg.data.synthetic.scene import BANDS, IGNORE_VALUE, LABELS, NODATA, draw_scene
 from medseg.errors import InputError
+from medseg.factory.dataset import build_dataset
+from medseg.hydra_app.compose import compose
 from medseg.labels import IGNORE
 
-CONF = Path(__file__).parents[3] / "conf" / "data"
 SMALL: dict[str, Any] = {"n_scenes": 2, "n_test": 1, "shape": (40, 48), "reading": ReadOptions(nonfinite="mask")}
 
 
@@ -87,10 +86,8 @@ def test_there_may_be_no_test_scenes(tmp_path: Path) -> None:
 
 
 def test_the_option_builds_it(tmp_path: Path) -> None:
-    defaults, own = (OmegaConf.load(CONF / f"{name}.yaml") for name in ("raster_defaults", "phantom_scenes"))
-    changes = {"n_scenes": 2, "n_test": 0, "shape": [40, 48], "nonfinite": "error"}
-    cfg = OmegaConf.create({"cache_dir": str(tmp_path), "data": OmegaConf.merge(defaults, own, changes)})
-    dataset = instantiate(cfg.data.dataset)
+    own = ["data.n_scenes=2", "data.n_test=0", "data.shape=[40,48]", "data.nonfinite=error"]
+    dataset = build_dataset(compose("train", ["data=phantom_scenes", f"cache_dir={tmp_path}", *own]))
     assert (dataset.name, dataset.reading.nonfinite) == ("phantom_scenes", "error")
     assert tuple(c.name for c in dataset.spec.channels) == BANDS
     assert dataset.folder == PhantomScenes(tmp_path / "phantom_scenes", **SMALL | {"n_test": 0}).folder

@@ -3,7 +3,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hydra.utils import instantiate
 
 from medseg import formats
 from medseg.data.layout.dates import shown
@@ -11,6 +10,7 @@ from medseg.data.reading.options import ReadOptions
 from medseg.data.synthetic.phantom_series import PhantomSeries
 from medseg.data.synthetic.series import BANDS, LABELS, NODATA, draw_series
 from medseg.errors import InputError
+from medseg.factory.dataset import build_dataset
 from medseg.hydra_app.compose import compose
 
 SMALL: dict[str, Any] = {"n_scenes": 4, "n_test": 1, "shape": (40, 48), "reading": ReadOptions(nonfinite="mask")}
@@ -91,11 +91,11 @@ def test_files_explain_themselves(dataset: PhantomSeries) -> None:
 
 def test_the_yaml_builds_it(tmp_path: Path) -> None:
     cfg = compose("train", ["data=phantom_series", f"data.root={tmp_path}", "data.n_dates=8", "data.dates.slots=7"])
-    made = instantiate(cfg.data.dataset)
+    made = build_dataset(cfg)
     assert made.spec.dates == 7
     assert made.settings["dates"] == 8
 
 
 def test_too_few_dates_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="got dates=4, expected 5 or more"):
-        PhantomSeries(tmp_path, **SMALL, dates=4)
+    with pytest.raises(InputError, match="got n_dates=4, expected 5 or more"):
+        PhantomSeries(tmp_path, **SMALL, n_dates=4)

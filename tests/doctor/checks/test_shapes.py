@@ -51,6 +51,6 @@ def test_rare_class_is_a_note_with_the_key_that_draws_it(volume_root: Path) -> N
         relabel(path, label)
     (finding,) = examine(NnunetDataset(volume_root))[1]
     assert (finding.severity, finding.check) == ("note", "balance")
-    assert "data.strategy=class" in finding.fix
+    assert "sampling=class" in finding.fix
     assert np.isclose(6 / (6 * 16 * 14 * 12), 0.00037, rtol=0.01)
     assert "0.00037 of all cells (6)" in finding.message

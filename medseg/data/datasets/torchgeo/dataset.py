@@ -37,7 +37,7 @@ class TorchgeoDataset(Dataset):
     of a geo dataset's index, queried window by window. Images ``[dates, channels, rows, columns]`` are time series.
 
     Cases of a dataset with splits are named after theirs, ``train_...`` and ``val_...``, so that
-    ``data.val_cases=[val_*]`` keeps its own validation set; ``test`` is the test set.
+    ``split.val_cases=[val_*]`` keeps its own validation set; ``test`` is the test set.
 
     Args:
         root: Folder of the dataset, given to the class as ``root`` or ``paths``.

@@ -396,11 +396,11 @@ def test_a_colour_of_no_class_is_told(raw: Any, tmp_path: Path) -> None:
 
 def test_a_network_trains_on_warped_samples(raw: Any, tmp_path: Path) -> None:
     values = "data.labels={ignore: 0, shadow: 1, clear: 2, thin: 3, cloud: 4}"
-    own = ["data=torchgeo", "data.class_path=L8Biome", values, "data.nodata=0", "data.n_folds=3", "data.store=false"]
+    own = ["data=torchgeo", "data.class_path=L8Biome", values, "data.nodata=0", "split.n_folds=3", "loader.store=false"]
     small = [
         "logger=csv", "model.base_features=4", "plan.patch=[32,32]", "plan.batch_size=2", "trainer.max_steps=1",
-        "data.steps_per_epoch=1", "trainer.max_time=null", "trainer.accelerator=cpu", "trainer.precision=32-true",
-        "callbacks={}", "transform=light", "metric=overlap", f"cache_dir={tmp_path}/cache", f"run_dir={tmp_path}/run",
+        "trainer.steps_per_epoch=1", "trainer.max_time=null", "trainer.accelerator=cpu", "trainer.precision=32-true",
+        "callback={}", "transform=light", "metric=overlap", f"cache_dir={tmp_path}/cache", f"run_dir={tmp_path}/run",
     ]  # fmt: skip
     train(compose("train", [*own, raw("l8biome")[1][0], *small]))
     with (tmp_path / "run/metrics.csv").open() as stream:
