@@ -77,7 +77,7 @@ def test_how_files_are_read_reaches_every_dataset(kind: type) -> None:
 def test_a_setting_that_a_dataset_does_not_take_is_refused() -> None:
     with pytest.raises(InputError, match=r"^data\.depth is no setting of \S+Bare, which takes size$"):
         build_dataset(configured(Bare, depth=2))
-    with pytest.raises(InputError, match=r"^split\.fold is called split\.fold now$"):
+    with pytest.raises(InputError, match=r"^data\.fold is called split\.fold now$"):
         build_dataset(configured(Bare, fold=2))
     assert build_dataset(configured(Loose, fold=2)).reading.nodata == 7, "a class that takes anything is given it"
 

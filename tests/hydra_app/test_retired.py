@@ -7,7 +7,6 @@ from omegaconf import OmegaConf
 
 import medseg
 from medseg.hydra_app import retired
-from medseg.hydra_app.compose import compose
 from medseg.hydra_app.conf import conf_dir
 from medseg.runtime import moved
 
@@ -30,7 +29,7 @@ from medseg.runtime import moved
         ("+data.fold=1", "data.fold is called split.fold now"),
         ("++data.workers=2", "data.workers is called loader.workers now"),
         ("data.blocks.size=64", "data.blocks.size is called split.blocks.size now"),
-        ("data.blocks={size: 64}", "data.blocks is called split.blocks now"),
+        ("data.blocks={size:64}", "data.blocks is called split.blocks now"),
         ("data.steps=100", "data.steps is called trainer.max_steps now"),
         ("data.strategy=area", "data.strategy=area is called sampling=area now"),
         ("++data.strategy=area", "data.strategy=area is called sampling=area now"),
