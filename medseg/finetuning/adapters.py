@@ -1,4 +1,4 @@
-"""What was learned beside a frozen encoder: saved alone, loaded into the same network, merged into its weights."""
+"""Learned tensors of a network with a frozen encoder: saved alone, loaded again, merged into its weights."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def learned(network: nn.Module) -> dict[str, Tensor]:
     """Parameters that learn, and buffers outside of a frozen part: what the pretrained weights do not have."""
     part = part_of(network)
     inside = {id(b) for b in part.buffers()} if part is not network else set()
-    chosen = {name for name, p in network.named_parameters() if p.requires_grad}
-    chosen |= {name for name, b in network.named_buffers() if id(b) not in inside}
-    return {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items() if name in chosen}
+    names = {name for name, p in network.named_parameters() if p.requires_grad}
+    names |= {name for name, b in network.named_buffers() if id(b) not in inside}
+    return {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items() if name in names}
 
 
 def save(network: nn.Module, path: Path) -> int:
@@ -45,21 +45,21 @@ def load(network: nn.Module, path: Path) -> None:
         InputError: Not such a file, or of another network; nothing is changed then.
     """
     try:
-        found = safetensors.torch.load_file(path)
+        tensors = safetensors.torch.load_file(path)
     except Exception as error:  # the library raises its own kinds, and those of the file system
         raise InputError(
             f"{path}: no readable adapters ({error}); expected a file that medseg.finetuning.adapters.save wrote"
         ) from error
     wanted = learned(network)
-    misfit = [k for k in wanted if k not in found or found[k].shape != wanted[k].shape] + [
-        k for k in found if k not in wanted
+    misfit = [k for k in wanted if k not in tensors or tensors[k].shape != wanted[k].shape] + [
+        k for k in tensors if k not in wanted
     ]
     if misfit:
         raise InputError(
             f"{path}: {len(misfit)} tensors do not fit the network, such as {misfit[0]}; attach the same "
             "finetuning to the same model first"
         )
-    network.load_state_dict(found, strict=False)
+    network.load_state_dict(tensors, strict=False)
 
 
 @torch.no_grad()

@@ -23,13 +23,13 @@ def depths(names: Iterable[str]) -> dict[str, int]:
         {'stem.weight': 0, 'layer1.0.conv1.weight': 1, 'layer1.1.conv1.weight': 2, 'layer2.0.downsample.0.weight': 3}
     """
     order: dict[str, int] = {}
-    found: dict[str, int] = {}
+    by_name: dict[str, int] = {}
     for name in names:
         block = _block(name)
         if block is not None:
             order.setdefault(block, len(order) + 1)
-        found[name] = len(order) if block is None else order[block]
-    return found
+        by_name[name] = len(order) if block is None else order[block]
+    return by_name
 
 
 def _block(name: str) -> str | None:

@@ -24,7 +24,7 @@ _HEADS = {"head", "heads", "segmentation_head"}  # of networks without an encode
 class Lora(Tuning):
     """W + (alpha / rank) B A for chosen layers, W frozen; B starts at zero, so that nothing changes at first.
 
-    Of a network without an encoder all is frozen but its head. The peft library injects the layers. Beside a
+    Of a network without an encoder all is frozen but its head. The peft library injects the layers. Next to a
     convolution they are one of its kernel to ``rank`` channels and one of kernel 1 back, in two and three
     dimensions. Grouped convolutions are left out.
 
@@ -88,10 +88,10 @@ def check_targets(targets: Sequence[str]) -> None:
     Raises:
         InputError: Names them and what there is.
     """
-    known = {*KINDS, "convolution", "linear"}
-    unknown = [t for t in targets if t not in known]
+    kinds = {*KINDS, "convolution", "linear"}
+    unknown = [t for t in targets if t not in kinds]
     if unknown or not targets:
-        raise InputError(f"finetuning.targets={list(targets)}: choose from {', '.join(sorted(known))}")
+        raise InputError(f"finetuning.targets={list(targets)}: choose from {', '.join(sorted(kinds))}")
 
 
 def layers_of(part: nn.Module, targets: Sequence[str]) -> list[str]:
@@ -100,11 +100,11 @@ def layers_of(part: nn.Module, targets: Sequence[str]) -> list[str]:
     Raises:
         InputError: There are none; says which kinds there are.
     """
-    found = [name for name, module in part.named_modules() if kind_of(name, module) & set(targets)]
-    if not found:
+    names = [name for name, module in part.named_modules() if kind_of(name, module) & set(targets)]
+    if not names:
         there = sorted({kind for name, module in part.named_modules() for kind in kind_of(name, module)})
         raise InputError(f"finetuning.targets={list(targets)}: no such layer in {type(part).__name__}; it has {there}")
-    return found
+    return names
 
 
 def kind_of(name: str, module: Any) -> set[str]:

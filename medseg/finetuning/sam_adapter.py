@@ -64,17 +64,17 @@ class SamAdapter(Tuning):
         encoder.register_forward_hook(_forget)
 
 
-def _look(encoder: Any, given: tuple[Tensor, ...]) -> None:
-    encoder.prompts.look(given[0])
+def _look(encoder: Any, inputs: tuple[Tensor, ...]) -> None:
+    encoder.prompts.look(inputs[0])
 
 
-def _forget(encoder: Any, given: tuple[Tensor, ...], features: list[Tensor]) -> None:
+def _forget(encoder: Any, inputs: tuple[Tensor, ...], features: list[Tensor]) -> None:
     encoder.prompts.forget()
 
 
 def blocks_of(encoder: nn.Module) -> str | None:
     """Name of the list of transformer blocks: the longest ``ModuleList`` or ``Sequential`` of one class."""
-    found = {
+    lists = {
         name: len(module)
         for name, module in encoder.named_modules()
         if isinstance(module, (nn.ModuleList, nn.Sequential))
@@ -82,7 +82,7 @@ def blocks_of(encoder: nn.Module) -> str | None:
         and len({type(m) for m in module}) == 1
         and any(isinstance(m, nn.LayerNorm) for m in module[0].modules())
     }
-    return max(found, key=lambda name: found[name]) if found else None
+    return max(lists, key=lambda name: lists[name]) if lists else None
 
 
 class Prompts(nn.Module):

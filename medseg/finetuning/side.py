@@ -1,4 +1,4 @@
-"""Side-tuning: a small network beside a frozen encoder, that reads its features and adds to them."""
+"""Side-tuning: a small network that reads the features of a frozen encoder and adds to them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LINEAR = {2: "bilinear", 3: "trilinear"}
 
 
 class SideTuning(Tuning):
-    """A hierarchical side network: no gradient passes through the encoder, which is so cheap to train beside.
+    """A hierarchical side network: no gradient passes through the encoder, so training is cheap.
 
     The side network sees the image at the stride of the finest feature. At every feature, from first to last, it
     adds a projection of the frozen one to its own, and convolves; what it has then is projected back and added to
@@ -42,14 +42,14 @@ class SideTuning(Tuning):
         self.width = width
 
     def change(self, network: nn.Module) -> None:
-        """Put the side network beside the encoder."""
+        """Add the side network to the encoder."""
         encoder = need_encoder(network, "side_tuning")
         encoder.side = Side(len(encoder.channels), encoder.features, self.width)
-        encoder.register_forward_hook(_beside)
+        encoder.register_forward_hook(_add_side)
 
 
-def _beside(encoder: Any, given: tuple[Tensor, ...], features: list[Tensor]) -> list[Tensor]:
-    return encoder.side(given[0], [feature.detach() for feature in features])
+def _add_side(encoder: Any, inputs: tuple[Tensor, ...], features: list[Tensor]) -> list[Tensor]:
+    return encoder.side(inputs[0], [feature.detach() for feature in features])
 
 
 class Side(nn.Module):
@@ -81,20 +81,25 @@ class Side(nn.Module):
         shapes = [[int(s // d) for s, d in zip(image.shape[2:], f.stride, strict=True)] for f in self.features]
         mode = LINEAR[image.ndim - 2]
         own = self.enter(functional.interpolate(image, shapes[0], mode=mode, align_corners=False))
-        found = []
-        for i, (feature, given) in enumerate(zip(self.features, frozen, strict=True)):
+        summed = []
+        for i, (feature, frozen_feature) in enumerate(zip(self.features, frozen, strict=True)):
             if list(own.shape[2:]) != shapes[i]:
                 own = functional.interpolate(own, shapes[i], mode=mode, align_corners=False)
-            grid = given
+            grid = frozen_feature
             if feature.tokens:
-                grid = given[:, feature.prefix :].transpose(1, 2).reshape(len(given), feature.channels, *shapes[i])
+                grid = (
+                    frozen_feature[:, feature.prefix :]
+                    .transpose(1, 2)
+                    .reshape(len(frozen_feature), feature.channels, *shapes[i])
+                )
             own = own + self.mix[i](own + self.read[i](grid))
             added = self.back[i](own)
             if feature.tokens:
                 placed = torch.cat(
-                    [given[:, : feature.prefix], given[:, feature.prefix :] + added.flatten(2).mT], dim=1
+                    [frozen_feature[:, : feature.prefix], frozen_feature[:, feature.prefix :] + added.flatten(2).mT],
+                    dim=1,
                 )
-                found.append(placed)
+                summed.append(placed)
             else:
-                found.append(given + added)
-        return found
+                summed.append(frozen_feature + added)
+        return summed

@@ -80,14 +80,14 @@ class _Warped(Source):
     def _valid(
         self, box: Box, channels: tuple[int, ...], cells: Shaped[np.ndarray, "c *s"]
     ) -> npt.NDArray[np.bool_] | None:
-        found = np.zeros(box.shape, dtype=bool)
+        aligned = np.zeros(box.shape, dtype=bool)
         for rows, places in self._strips(box):
             window = self._window(places)
             if window is not None:
                 _, valid = self._source.read_valid(window, channels)
                 local = places - np.array(window.start)[:, None, None]
-                found[rows] = valid[_nearest(local, window.shape)] & self._inside(places)
-        return found
+                aligned[rows] = valid[_nearest(local, window.shape)] & self._inside(places)
+        return aligned
 
     def _strips(self, box: Box) -> Iterator[tuple[slice, Float[np.ndarray, "2 h w"]]]:
         """Rows of the box, and where the source's index is at their cells."""
@@ -138,8 +138,8 @@ def _transformer(source: str, target: str, thread: int) -> Any:
 
 def _nearest(places: Float[np.ndarray, "2 h w"], shape: tuple[int, ...]) -> tuple[Any, ...]:
     """Index of the cell that each point lies in, clipped to the window."""
-    found = np.floor(np.clip(places, -1, np.array(shape)[:, None, None]) + (0.5 + _SNAP)).astype(np.intp)
-    return tuple(np.clip(axis, 0, n - 1) for axis, n in zip(found, shape))
+    cells = np.floor(np.clip(places, -1, np.array(shape)[:, None, None]) + (0.5 + _SNAP)).astype(np.intp)
+    return tuple(np.clip(axis, 0, n - 1) for axis, n in zip(cells, shape))
 
 
 def _between(

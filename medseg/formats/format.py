@@ -129,26 +129,28 @@ class Format(ABC):
             raise InputError(f"{start}, which {suffix[1:].upper()} cannot keep; write to {stem}.tif")
 
 
-def check_format(found: Any, suffix: str, source: str) -> Format:
+def check_format(declared: Any, suffix: str, source: str) -> Format:
     """The instance of a ``Format`` class that was declared for a suffix.
 
     Args:
-        found: What was declared.
+        declared: The declared object.
         suffix: Suffix that it was declared for.
         source: Where, for messages.
 
     Raises:
         InputError: It is no complete subclass of ``Format``, or one for other suffixes.
     """
-    if not (isinstance(found, type) and issubclass(found, Format)):
-        raise InputError(f"{source}: got {str(found)[:80]}, expected a class derived from medseg.formats.Format")
-    if missing := [name for name in ("suffixes", "kind") if not hasattr(found, name)]:
-        raise InputError(f"{source}: {found.__name__} has no {' and no '.join(missing)}, expected class attributes")
-    if suffix not in found.suffixes:
-        raise InputError(f"{source}: {found.__name__}.suffixes are {list(found.suffixes)}, expected {suffix} to be one")
-    if found.kind not in _LABEL_SUFFIXES:
+    if not (isinstance(declared, type) and issubclass(declared, Format)):
+        raise InputError(f"{source}: got {str(declared)[:80]}, expected a class derived from medseg.formats.Format")
+    if missing := [name for name in ("suffixes", "kind") if not hasattr(declared, name)]:
+        raise InputError(f"{source}: {declared.__name__} has no {' and no '.join(missing)}, expected class attributes")
+    if suffix not in declared.suffixes:
+        raise InputError(
+            f"{source}: {declared.__name__}.suffixes are {list(declared.suffixes)}, expected {suffix} to be one"
+        )
+    if declared.kind not in _LABEL_SUFFIXES:
         kinds = ", ".join(_LABEL_SUFFIXES)
-        raise InputError(f"{source}: {found.__name__}.kind is {found.kind!r}, expected one of {kinds}")
-    if missing := sorted(getattr(found, "__abstractmethods__", ())):
-        raise InputError(f"{source}: {found.__name__} lacks the method {missing[0]}")
-    return found()
+        raise InputError(f"{source}: {declared.__name__}.kind is {declared.kind!r}, expected one of {kinds}")
+    if missing := sorted(getattr(declared, "__abstractmethods__", ())):
+        raise InputError(f"{source}: {declared.__name__} lacks the method {missing[0]}")
+    return declared()

@@ -190,7 +190,7 @@ def _lines(file: BinaryIO) -> Iterable[str]:
 
 def _plain_files(folder: Path, names: Iterable[str]) -> tuple[Path, ...]:
     """Regular files of these names in the folder of the header, and nowhere else."""
-    found = []
+    files = []
     for name in names:
         if not name.strip():
             continue
@@ -198,12 +198,12 @@ def _plain_files(folder: Path, names: Iterable[str]) -> tuple[Path, ...]:
             raise HeaderError(f"its data file is {name[:60]!r}, expected the name of a file in the same folder")
         if not (folder / name).is_file():
             raise HeaderError(f"its data file {name[:60]!r} is missing or no regular file")
-        found.append(folder / name)
-        if len(found) > 100_000:
+        files.append(folder / name)
+        if len(files) > 100_000:
             raise HeaderError("it lists more than 100000 data files")
-    if not found:
+    if not files:
         raise HeaderError("it names no data file")
-    return tuple(found)
+    return tuple(files)
 
 
 def _numbered(folder: Path, words: list[str]) -> tuple[Path, ...]:

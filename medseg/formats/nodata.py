@@ -32,14 +32,14 @@ def with_data(bands: Shaped[np.ndarray, "c *s"], values: Sequence[float | None])
         >>> with_data(np.array([[1, 2, 3]]), [0])
         []
     """
-    known = [v for v in values if v is not None]
-    if not known or _beyond(bands, known):
+    defined = [v for v in values if v is not None]
+    if not defined or _beyond(bands, defined):
         return []
     return [_differ(band, value) for band, value in zip(bands, values, strict=True)]
 
 
 def _beyond(cells: npt.NDArray[Any], values: Sequence[float]) -> bool:
-    """Whether integers are all larger, or all smaller, than any nodata value: quicker told than compared one by one."""
+    """Whether integers are all larger, or all smaller, than any nodata value: a quick check."""
     return cells.dtype.kind in "iu" and bool(cells.min() > max(values) or cells.max() < min(values))
 
 

@@ -44,13 +44,13 @@ def suffix(path: Path | str) -> str:
     ):  # False for names that no file can have; UIDs name folders of DICOM, their dots mean nothing
         return ""
     name, last = path.name.lower(), path.suffix.lower()
-    known = _builtin() if last in _builtin() or _double(name, _builtin()) else _declared()
-    return _double(name, known) or last
+    suffixes_of = _builtin() if last in _builtin() or _double(name, _builtin()) else _declared()
+    return _double(name, suffixes_of) or last
 
 
-def _double(name: str, known: Mapping[str, Any]) -> str | None:
+def _double(name: str, formats: Mapping[str, Any]) -> str | None:
     """Suffix of two or more parts that a name ends in; None if it ends in none."""
-    return next((s for s in known if s.count(".") > 1 and name.endswith(s)), None)
+    return next((s for s in formats if s.count(".") > 1 and name.endswith(s)), None)
 
 
 def stem(path: Path | str) -> str:
@@ -108,14 +108,14 @@ def label_suffix(path: Path | str) -> str:
 @cache
 def _builtin() -> dict[str, Format]:
     """Format of each suffix that a module of ``medseg/formats/builtin`` reads."""
-    found: dict[str, Format] = {}
+    by_suffix: dict[str, Format] = {}
     for info in pkgutil.iter_modules(builtin.__path__):
         module = import_module(f"{builtin.__name__}.{info.name}")
         for form in vars(module).values():
             own = isinstance(form, type) and issubclass(form, Format) and form.__module__ == module.__name__
             if own and not isabstract(form):
-                found |= {s: check_format(form, s, module.__name__) for s in form.suffixes}
-    return found
+                by_suffix |= {s: check_format(form, s, module.__name__) for s in form.suffixes}
+    return by_suffix
 
 
 def _all() -> dict[str, Format]:
@@ -129,15 +129,15 @@ def _declared() -> dict[str, Plugin]:
     Raises:
         InputError: A suffix that is declared twice, that medseg reads itself, or that is none.
     """
-    found: dict[str, Plugin] = {}
+    by_name: dict[str, Plugin] = {}
     for plugin in plugins(GROUP):
-        other = "medseg itself" if plugin.name in _builtin() else found.get(plugin.name)
+        other = "medseg itself" if plugin.name in _builtin() else by_name.get(plugin.name)
         if other is not None:
             raise InputError(f"{plugin}: {plugin.name} is read by {other} already; uninstall one of them")
         if not plugin.name.startswith(".") or plugin.name != plugin.name.lower():
             raise InputError(f"{plugin}: expected a suffix such as .npy, in lower case; {plugin.fix}")
-        found[plugin.name] = plugin
-    return found
+        by_name[plugin.name] = plugin
+    return by_name
 
 
 def _loaded(plugin: Plugin) -> Format:

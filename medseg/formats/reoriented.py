@@ -35,8 +35,8 @@ class Reoriented(Source):
         self, box: Box, channels: tuple[int, ...], cells: Shaped[np.ndarray, "c *s"]
     ) -> npt.NDArray[np.bool_] | None:
         own = np.ascontiguousarray(reorient_back(cells, self._axes, self._flips))
-        known = self._source._valid(self._within(box), channels, own)
-        return None if known is None else reorient(known, self._axes, self._flips)
+        valid = self._source._valid(self._within(box), channels, own)
+        return None if valid is None else reorient(valid, self._axes, self._flips)
 
     def _within(self, box: Box) -> Box:
         """The same cells in the order of the source."""

@@ -35,7 +35,7 @@ _LEVEL = 5  # on class maps of 36 million cells, 6 took up to twice as long and 
 
 
 class RasterSink:
-    """Rows of a raster, kept beside the target until all are there.
+    """Rows of a raster, kept next to the target until all are written.
 
     They lie in ``.<name>.part``, uncompressed, row after row with the bands of each one after the other.
     Only whole rows count, so that a run that is killed at any moment leaves what it had written. Next to
@@ -227,15 +227,15 @@ def _explain(band: ElementTree.Element, labels: LabelTable) -> None:
     """Palette and category names, of which the position is the value."""
     ElementTree.SubElement(band, "ColorInterp").text = "Palette"
     table, categories = ElementTree.SubElement(band, "ColorTable"), ElementTree.SubElement(band, "CategoryNames")
-    known = {c.saved: c for c in labels.classes}
-    for value in range(max(known) + 1):
-        red, green, blue = map(str, known[value].colour if value in known else (0, 0, 0))
+    by_value = {c.saved: c for c in labels.classes}
+    for value in range(max(by_value) + 1):
+        red, green, blue = map(str, by_value[value].colour if value in by_value else (0, 0, 0))
         ElementTree.SubElement(table, "Entry", c1=red, c2=green, c3=blue, c4="255")
-        ElementTree.SubElement(categories, "Category").text = known[value].name if value in known else ""
+        ElementTree.SubElement(categories, "Category").text = by_value[value].name if value in by_value else ""
 
 
 def class_nodata(labels: LabelTable) -> int:
-    """Nodata value beside saved values: the largest of their type (255 for most) that no class has.
+    """Nodata value for saved values: the largest of their type (255 for most) that no class has.
 
     Where classes have all of them, the next one, which needs a wider type.
 

@@ -68,7 +68,7 @@ class Source(ABC):
     def read_known(
         self, box: Box | None = None, channels: Sequence[int] | None = None
     ) -> tuple[Shaped[np.ndarray, "c *s"], Bool[np.ndarray, " *s"] | None]:
-        """What ``read_valid`` gives, or None in place of the mask where it is quickly told that all cells hold data."""
+        """Result of ``read_valid``, with None instead of the mask if a quick check shows that all cells hold data."""
         box, wanted = self._asked(box, channels)
         cells = self._decoded(box, wanted)
         return cells, None if 0 in box.shape else self._valid(box, wanted, cells)

@@ -156,19 +156,19 @@ def _load(path: Path, changed: int, size: int, layer: str | None, attribute: str
     return _Shapes(geometry[drawable], header["crs"], fields[0][drawable] if columns else None)
 
 
-def _layer(path: Path, names: Sequence[str], chosen: str | None) -> str:
-    """The layer that is chosen, or the only one.
+def _layer(path: Path, names: Sequence[str], layer: str | None) -> str:
+    """The layer of this name, or the only one.
 
     Raises:
         InputError: There is no such layer, or there are several.
     """
-    if chosen is not None and chosen not in names:
-        raise InputError(f"{path}: no layer {chosen!r}; its layers of shapes are {names}")
-    if chosen is None and len(names) != 1:
+    if layer is not None and layer not in names:
+        raise InputError(f"{path}: no layer {layer!r}; its layers of shapes are {names}")
+    if layer is None and len(names) != 1:
         raise InputError(
             f"{path}: holds {len(names)} layers of shapes {names}, one was expected; choose one with layer="
         )
-    return chosen or names[0]
+    return layer or names[0]
 
 
 def _check_header(path: Path, header: Mapping[str, Any], attribute: str | None) -> None:

@@ -45,11 +45,11 @@ def cross_entropy(
         Value in [0, inf). Differentiable in ``logits``.
     """
     counted = counted_cells(label, valid)
-    known = torch.where(counted, label, IGNORE).long()
+    target = torch.where(counted, label, IGNORE).long()
     total = functional.cross_entropy(
-        blank_uncounted(logits, counted), known, weight=weight, ignore_index=IGNORE, reduction="sum"
+        blank_uncounted(logits, counted), target, weight=weight, ignore_index=IGNORE, reduction="sum"
     )
-    weights = counted.float() if weight is None else weight[known.clamp(min=0)] * counted
+    weights = counted.float() if weight is None else weight[target.clamp(min=0)] * counted
     return ratio(total, weights.sum(), gather=gather)
 
 
@@ -81,8 +81,8 @@ def cell_cross_entropy(
     logits: Float[Tensor, "b k *s"], label: Int[Tensor, "b *s"], counted: Bool[Tensor, "b *s"]
 ) -> Float[Tensor, "b *s"]:
     """Negative log-probability of the labelled class in each cell, in nats; 0 in cells that do not count."""
-    known = torch.where(counted, label, IGNORE).long()
-    return functional.cross_entropy(blank_uncounted(logits, counted), known, ignore_index=IGNORE, reduction="none")
+    target = torch.where(counted, label, IGNORE).long()
+    return functional.cross_entropy(blank_uncounted(logits, counted), target, ignore_index=IGNORE, reduction="none")
 
 
 def region_cell_cross_entropy(

@@ -50,11 +50,11 @@ def output_weights(
         InputError: A name is unknown, or a weight is negative.
     """
     names = [r.name for r in labels.regions] or list(labels.names)
-    chosen = dict(class_weights or {})
-    wrong = {n: w for n, w in chosen.items() if n not in names or isinstance(w, str) or not w >= 0}
+    by_name = dict(class_weights or {})
+    wrong = {n: w for n, w in by_name.items() if n not in names or isinstance(w, str) or not w >= 0}
     if wrong:
         raise InputError(f"loss {loss}: class_weights {wrong}: expected weights >= 0 for names among {names}")
-    return torch.tensor([float(chosen.get(n, 1.0)) for n in names]) if chosen else None
+    return torch.tensor([float(by_name.get(n, 1.0)) for n in names]) if by_name else None
 
 
 def target_of(label: Int[Tensor, "b *s"], members: Bool[Tensor, "k n"]) -> Bool[Tensor, "b k *s"]:

@@ -47,12 +47,12 @@ class WeightedSum(nn.Module):
         super().__init__()
         if not terms:
             raise InputError("loss: got no terms, expected at least one under loss.terms")
-        chosen = dict(weights or {})
-        wrong = {n: w for n, w in chosen.items() if n not in terms or isinstance(w, str) or not w >= 0}
+        by_name = dict(weights or {})
+        wrong = {n: w for n, w in by_name.items() if n not in terms or isinstance(w, str) or not w >= 0}
         if wrong:
             raise InputError(f"loss: weights {wrong}: expected numbers >= 0 for terms among {list(terms)}")
         self.terms = nn.ModuleDict({name: build(labels=labels) for name, build in terms.items()})
-        self.weights = {name: float(chosen.get(name, 1.0)) for name in terms}
+        self.weights = {name: float(by_name.get(name, 1.0)) for name in terms}
 
     def forward(
         self,

@@ -56,7 +56,7 @@ def _stages(stored: list[object], key: str, ndim: tuple[int, ...]) -> tuple[tupl
 def _rule(stored: object) -> Normalisation:
     names = [f.name for f in fields(Normalisation) if f.name != "own"]
     held: Mapping[str, Any] = mapped(stored, "normalisation", ["scheme"], names)
-    numbers = {
+    numbers: dict[str, Any] = {
         name: number(value, f"normalisation.{name}", finite=name not in ("low", "high"))
         for name, value in held.items()
         if name != "scheme"

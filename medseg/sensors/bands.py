@@ -118,12 +118,12 @@ def roles(channels: Sequence[Channel]) -> dict[str, str]:
         >>> roles(bands_of(["B4", "B8", "B8A"]))
         {'RED': 'B4', 'NIR': 'B8'}
     """
-    found: dict[str, Channel] = {}
+    by_role: dict[str, Channel] = {}
     for channel in channels:
         role = role_of(channel)
-        if role and (role not in found or _distance(channel, role) < _distance(found[role], role)):
-            found[role] = channel
-    return {role: channel.name for role, channel in found.items()}
+        if role and (role not in by_role or _distance(channel, role) < _distance(by_role[role], role)):
+            by_role[role] = channel
+    return {role: channel.name for role, channel in by_role.items()}
 
 
 def _distance(channel: Channel, role: str) -> float:
@@ -144,9 +144,9 @@ def _sensor(sensor: str) -> str:
     """Key of ``_SENSORS``; hyphens, blanks and case do not matter, S2 and L8 are short forms."""
     asked = re.sub(r"[^a-z0-9]", "", sensor.lower())
     asked = re.sub(r"^s(?=\d)", "sentinel", re.sub(r"^l(?=\d)", "landsat", asked))
-    for known in _SENSORS:
-        if known.replace("-", "") == asked:
-            return known
+    for name in _SENSORS:
+        if name.replace("-", "") == asked:
+            return name
     raise InputError(f"sensor {sensor!r} is not known, expected one of {', '.join(SENSORS)}; or leave it out (null)")
 
 
@@ -155,5 +155,5 @@ def _guess(names: Sequence[str]) -> dict[str, float]:
     plain = [band_code(name) for name in names]
     codes = [name for name in plain if _CODE.fullmatch(name)]
     fitting = [table for table in _SENSORS.values() if codes and all(code in table for code in codes)]
-    told = [{name: table.get(name) for name in plain} for table in fitting]
-    return fitting[0] if told and all(other == told[0] for other in told) else {}
+    wavelengths = [{name: table.get(name) for name in plain} for table in fitting]
+    return fitting[0] if wavelengths and all(other == wavelengths[0] for other in wavelengths) else {}

@@ -153,7 +153,7 @@ def index_formula(name: str, channels: Sequence[Channel], *, one: float | None =
 
 
 def _in_terms(index: str, words: Mapping[str, str]) -> str:
-    return re.sub(r"[A-Z]+\d?", lambda found: words.get(found[0], found[0]), index)
+    return re.sub(r"[A-Z]+\d?", lambda match: words.get(match[0], match[0]), index)
 
 
 def _quoted(band: str) -> str:

@@ -14,8 +14,8 @@ def polarisation(name: str) -> str | None:
         >>> [polarisation(name) for name in ("VV", "vh_dB", "VV-linear", "B8", "VVX")]
         ['VV', 'VH', 'VV', None, None]
     """
-    found = _NAME.fullmatch(name.upper())
-    return found[1] if found else None
+    match = _NAME.fullmatch(name.upper())
+    return match[1] if match else None
 
 
 def radar_unit(name: str) -> str:
@@ -25,5 +25,5 @@ def radar_unit(name: str) -> str:
         >>> [radar_unit(name) for name in ("VV_dB", "VH-linear", "VV", "B8")]
         ['dB', 'linear', '', '']
     """
-    found = _NAME.fullmatch(name.upper())
-    return {"DB": "dB", "LINEAR": "linear"}.get(found[2] or "", "") if found else ""
+    match = _NAME.fullmatch(name.upper())
+    return {"DB": "dB", "LINEAR": "linear"}.get(match[2] or "", "") if match else ""

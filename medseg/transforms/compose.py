@@ -66,7 +66,7 @@ class Compose:
         return drawn
 
     def apply(self, batch: Batch, params: Mapping[str, Params]) -> Batch:
-        """Apply what was drawn: the patches, on the device and in the type of the image that came; int64 labels."""
+        """Apply the drawn parameters: patches on the device and in the type of the input; int64 labels."""
         with torch.no_grad(), torch.autocast(batch.image.device.type, enabled=False):
             for name, transform in self.transforms.items():
                 if transform is None:
@@ -143,7 +143,7 @@ def build_compose(
         mirror_classes: ``LabelTable.mirror()``; None where no class has a side.
         wavelengths_nm: ``Channel.wavelength_nm`` of each channel; empty where nothing is known.
         dates: Slots of time series; 0 where there is no time axis.
-        rotation: Settings, None for no rotation. So for ``scale``, ``elastic`` and ``mirror``.
+        rotation: Settings, None for no rotation. The same holds for ``scale``, ``elastic`` and ``mirror``.
         scale: Settings.
         elastic: Settings.
         mirror: Settings.

@@ -23,7 +23,7 @@ def filter_within(
 ) -> Float[Tensor, "n *s"]:
     """``separable`` with rows that sum to 1, over the valid cells alone.
 
-    Cells that are not valid have no weight, and the others share it: a constant stays constant beside
+    Cells that are not valid have no weight, and the others share it: a constant stays constant next to
     nodata, where zeros would bleed in. They are returned as they are, as is a cell that sees no valid one.
     """
     if valid.all():
@@ -55,9 +55,9 @@ class Blur(Intensity):
 
     def draw_one(self, rng: np.random.Generator, channels: int, space: tuple[int, ...]) -> Params:
         """``sigma_cells`` [c, d], 0 where not chosen."""
-        chosen = (rng.random() < self.p) & (rng.random(channels) < self.channel_p)
+        applies = (rng.random() < self.p) & (rng.random(channels) < self.channel_p)
         sigma = rng.uniform(self.low, self.high, (channels, len(space)))
-        return {"sigma_cells": sigma * chosen[:, None]}
+        return {"sigma_cells": sigma * applies[:, None]}
 
     def changes(self, params: Params) -> npt.NDArray[np.bool_]:
         """Where a width is not 0."""
@@ -98,8 +98,8 @@ class LowResolution(Intensity):
 
     def draw_one(self, rng: np.random.Generator, channels: int, space: tuple[int, ...]) -> Params:
         """``zoom`` [c], 1 where not chosen."""
-        chosen = (rng.random() < self.p) & (rng.random(channels) < self.channel_p)
-        return {"zoom": np.where(chosen, rng.uniform(self.low, self.high, channels), 1.0)}
+        applies = (rng.random() < self.p) & (rng.random(channels) < self.channel_p)
+        return {"zoom": np.where(applies, rng.uniform(self.low, self.high, channels), 1.0)}
 
     def changes(self, params: Params) -> npt.NDArray[np.bool_]:
         """Where the share of cells is not 1."""

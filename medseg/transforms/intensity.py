@@ -115,19 +115,19 @@ class Intensity(Transform):
         """Changed ``maps`` ``[n, *s]``, with ``valid`` ``[n, *s]`` and parameters that lead with n."""
 
     def apply(self, batch: Batch, params: Params) -> Batch:
-        """The batch with an image of the type and device that came."""
-        chosen = self.changes(params) & batch.present.cpu().numpy()
-        if not chosen.any():
+        """The batch with an image of the type and device of the input."""
+        applies = self.changes(params) & batch.present.cpu().numpy()
+        if not applies.any():
             return batch
-        image = batch.image.flatten(0, chosen.ndim - 1)
-        index = np.flatnonzero(chosen)
+        image = batch.image.flatten(0, applies.ndim - 1)
+        index = np.flatnonzero(applies)
         rows = torch.from_numpy(index).to(image.device)
         seen = batch.valid
         if batch.dates:
             seen = (seen[:, None] & (batch.image != 0).any(2)).flatten(0, 1)
-        valid = seen[torch.from_numpy(index // chosen.shape[-1]).to(image.device)]
+        valid = seen[torch.from_numpy(index // applies.shape[-1]).to(image.device)]
         shown = image[rows].float()
-        maps = self.adjust(shown, valid, {name: value[chosen] for name, value in params.items()})
+        maps = self.adjust(shown, valid, {name: value[applies] for name, value in params.items()})
         if batch.dates:
             maps = torch.where(valid, maps, shown)
         return replace(batch, image=image.index_copy(0, rows, maps.to(image)).view_as(batch.image))
@@ -152,8 +152,8 @@ class Noise(Intensity):
 
     def draw_one(self, rng: np.random.Generator, channels: int, space: tuple[int, ...]) -> Params:
         """``std`` [c], 0 where not chosen; ``seed`` [c] of the noise itself."""
-        chosen, std = rng.random() < self.p, rng.uniform(self.low, self.high)
-        return {"std": np.full(channels, std * chosen), "seed": rng.integers(2**63, size=channels)}
+        applies, std = rng.random() < self.p, rng.uniform(self.low, self.high)
+        return {"std": np.full(channels, std * applies), "seed": rng.integers(2**63, size=channels)}
 
     def changes(self, params: Params) -> npt.NDArray[np.bool_]:
         """Where the deviation is not 0."""
@@ -184,8 +184,8 @@ class _Factor(Intensity):
 
     def draw_one(self, rng: np.random.Generator, channels: int, space: tuple[int, ...]) -> Params:
         """``factor`` [c], 1 where not chosen."""
-        chosen, factor = rng.random() < self.p, draw_factor(rng, self.low, self.high, channels)
-        return {"factor": factor if chosen else np.ones(channels)}
+        applies, factor = rng.random() < self.p, draw_factor(rng, self.low, self.high, channels)
+        return {"factor": factor if applies else np.ones(channels)}
 
     def changes(self, params: Params) -> npt.NDArray[np.bool_]:
         """Where the factor is not 1."""

@@ -92,11 +92,11 @@ class Corners:
 def _largest(label: Int[Tensor, "m p"], share: Float[Tensor, "m p"]) -> Int[Tensor, " p"]:
     counts = torch.bincount((label - IGNORE).flatten())
     value_of = label.to(share)
-    best, known = torch.zeros_like(share[0]), torch.zeros_like(share[0])
-    chosen = torch.full_like(label[0], IGNORE)
+    best, total = torch.zeros_like(share[0]), torch.zeros_like(share[0])
+    winner = torch.full_like(label[0], IGNORE)
     for value in (counts[1:].nonzero().flatten() + IGNORE + 1).to(label):
         mine = value_of.clone().eq_(value).mul_(share).sum(0)  # a product: torch.where takes ten times as long
-        chosen = torch.where(mine > best, value, chosen)
+        winner = torch.where(mine > best, value, winner)
         best = torch.maximum(best, mine)
-        known += mine
-    return torch.where(1 - known > best, IGNORE, chosen)
+        total += mine
+    return torch.where(1 - total > best, IGNORE, winner)

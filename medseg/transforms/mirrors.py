@@ -93,7 +93,7 @@ def far_turned(
         spacing: Of its cells.
         lateral_axis: The axis across the body; None gives no axis.
         rotation: Settings; None for no rotation.
-        turns: Likewise of half and quarter turns.
+        turns: Half and quarter turns, in the same form.
         anisotropy: Ratio from which an axis is coarse.
 
     Example:

@@ -29,7 +29,7 @@ class Rotation:
     Attributes:
         p: Probability that a patch is turned.
         degrees: Of a 3D patch, around each axis.
-        degrees_in_plane: Of a 2D patch, and of a 3D patch beside its coarse axis.
+        degrees_in_plane: For 2D patches, and for 3D patches across their coarse axis.
         degrees_elongated: Instead of ``degrees_in_plane`` for a 2D patch that is more than 1.5 times as
             long as wide, physically.
     """
@@ -124,7 +124,7 @@ class Spatial(Transform):
     Attributes:
         patch_shape: Cells of the result.
         spacing: Of its cells, along each array axis.
-        rotation: Settings; ``p=0`` for none. So for ``scale``, ``elastic`` and ``mirror``.
+        rotation: Settings; ``p=0`` for none. The same holds for ``scale``, ``elastic`` and ``mirror``.
         scale: Settings.
         elastic: Settings.
         mirror: Settings.
@@ -220,7 +220,7 @@ class Spatial(Transform):
         return params
 
     def apply(self, batch: Batch, params: Params) -> Batch:
-        """Patches of ``patch_shape``; image in the type that came.
+        """Patches of ``patch_shape``; image in the type of the input.
 
         Raises:
             InputError: The windows are smaller than the patch.

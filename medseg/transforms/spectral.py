@@ -43,8 +43,8 @@ class ChannelDropout(Transform):
 
     def draw_one(self, rng: np.random.Generator, channels: int, space: tuple[int, ...]) -> Params:
         """``rank`` [c], in which bands go; ``share`` [] in (0, 1] of the largest number, 0 where not chosen."""
-        chosen, share = rng.random() < self.p, 1 - rng.random()
-        return {"rank": rng.permutation(channels), "share": np.asarray(share if chosen else 0.0)}
+        applies, share = rng.random() < self.p, 1 - rng.random()
+        return {"rank": rng.permutation(channels), "share": np.asarray(share if applies else 0.0)}
 
     def apply(self, batch: Batch, params: Params) -> Batch:
         """The batch without the bands."""
@@ -53,8 +53,8 @@ class ChannelDropout(Transform):
         rank = torch.from_numpy(params["rank"]).to(batch.present.device)
         share = torch.from_numpy(params["share"]).to(rank.device, torch.float32)
         if batch.dates:
-            kept = drop(batch.present.any(1), rank, share, self.most)
-            return without(batch, batch.present & kept[:, None])
+            remaining = drop(batch.present.any(1), rank, share, self.most)
+            return without(batch, batch.present & remaining[:, None])
         return without(batch, drop(batch.present, rank, share, self.most))
 
 
@@ -148,11 +148,11 @@ class Gain(Intensity):
 
     def draw_one(self, rng: np.random.Generator, channels: int, space: tuple[int, ...]) -> Params:
         """``factor`` [c], 1 where not chosen, and ``offset`` [c], 0 where not chosen."""
-        chosen, common, own = rng.random() < self.p, rng.uniform(-1, 1, 2), rng.uniform(-1, 1, (2, channels))
+        applies, common, own = rng.random() < self.p, rng.uniform(-1, 1, 2), rng.uniform(-1, 1, (2, channels))
         reached = np.asarray(_one_each(self.lit, channels) if self.lit else True)
         exponent = np.log(self.common_factor) * common[0] * reached + np.log(self.factor) * own[0]
         offset = self.common_offset * common[1] * reached + self.offset * own[1]
-        return {"factor": np.exp(exponent * chosen), "offset": offset * chosen}
+        return {"factor": np.exp(exponent * applies), "offset": offset * applies}
 
     def changes(self, params: Params) -> npt.NDArray[np.bool_]:
         """Where the factor is not 1 or the offset not 0."""
@@ -222,10 +222,10 @@ class Haze(Intensity):
 
     def draw_one(self, rng: np.random.Generator, channels: int, space: tuple[int, ...]) -> Params:
         """``transmission`` [c], 1 where not chosen and for channels without wavelength."""
-        chosen, depth = rng.random() < self.p, rng.uniform(self.low, self.high)
+        applies, depth = rng.random() < self.p, rng.uniform(self.low, self.high)
         exponent = rng.uniform(self.low_exponent, self.high_exponent)
-        known = _one_each(self.wavelengths_nm, channels) if self.p else [None] * channels
-        depths = [chosen * depth * (nm / REFERENCE_NM) ** -exponent if nm else 0.0 for nm in known]
+        wavelengths = _one_each(self.wavelengths_nm, channels) if self.p else [None] * channels
+        depths = [applies * depth * (nm / REFERENCE_NM) ** -exponent if nm else 0.0 for nm in wavelengths]
         return {"transmission": np.exp(-np.array(depths))}
 
     def changes(self, params: Params) -> npt.NDArray[np.bool_]:
@@ -234,9 +234,9 @@ class Haze(Intensity):
 
     def adjust(self, maps: Tensor, valid: Tensor, params: Params) -> Tensor:
         """Blend with the light of the haze."""
-        kept = widen(torch.from_numpy(params["transmission"]).to(maps), maps)
+        remaining = widen(torch.from_numpy(params["transmission"]).to(maps), maps)
         haze = mean_within(maps.masked_fill(~valid, 0), valid.to(maps)) + self.airlight
-        return torch.where(valid, kept * maps + (1 - kept) * haze, maps)
+        return torch.where(valid, remaining * maps + (1 - remaining) * haze, maps)
 
 
 def _one_each(values: tuple[Any, ...], channels: int) -> tuple[Any, ...]:

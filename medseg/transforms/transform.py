@@ -65,7 +65,7 @@ class Transform(ABC):
 
     @abstractmethod
     def apply(self, batch: Batch, params: Params) -> Batch:
-        """The changed batch; the one that came is left as it was."""
+        """The changed batch; the input is not changed."""
 
     def draw(self, rngs: Sequence[np.random.Generator], shape: Sequence[int], dates: int = 0) -> Params:
         """Parameters of every sample.

@@ -103,5 +103,5 @@ def warp(
         image = image.masked_fill(~valid, 0)
     corners = Corners.around(grid, label.shape)
     warped = (corners.blend(image), *corners.vote(label, valid))
-    shown, voted, known = (values.unflatten(-1, grid.shape[:-1]) for values in warped)
-    return shown, voted, known
+    shown, voted, valid = (values.unflatten(-1, grid.shape[:-1]) for values in warped)
+    return shown, voted, valid

@@ -34,7 +34,7 @@ def coarse_axis(patch_shape: Sequence[int], spacing: Sequence[float], threshold:
 
 
 def rotation_planes(ndim: int, coarse: int | None) -> Planes:
-    """Planes in which a patch is turned: one in 2D or beside a coarse axis, else one around each axis."""
+    """Planes in which a patch is turned: one in 2D or across a coarse axis, else one around each axis."""
     if ndim == 2:
         return ((0, 1),)
     around = ((1, 2), (2, 0), (0, 1))
