@@ -26,7 +26,7 @@ TABLE = (
     ),
     Defect(
         "training-overwritten", "another checkpoint does not overwrite a training", "medseg/training/run_directory.py",
-        "(resumed is None or resumed.resolve().parent != (run_dir / LAST).resolve().parent)", "resumed is None",
+        "(resumed is None or resumed.resolve().parent != last.resolve().parent)", "resumed is None",
         ("tests/training/test_train.py::test_another_checkpoint_is_not_continued_in_a_folder_that_holds_a_training",),
     ),
     Defect(

@@ -209,28 +209,31 @@ def pool(facts: Sequence[CaseFacts], labels: LabelTable, *, labelled: bool = Tru
     counts, first = np.sum([f.counts for f in facts], axis=0), int(labels.background)
     if labelled and not counts[first:].sum():
         raise InputError(f"none of the {len(facts)} cases has any foreground; check the label files and data.labels")
-    intensities = []
-    for channel in np.concatenate([f.cells for f in facts], axis=1).astype(np.float64):
-        low, high = np.percentile(channel, [0.5, 99.5])
-        intensities.append(
-            Intensity(
-                *(float(v) for v in (channel.mean(), channel.std(), np.median(channel))),
-                *(float(v) for v in (channel.min(), channel.max(), low, high)),
-            )
-        )
-    warnings: dict[str, tuple[str, ...]] = {}
-    for f in facts:
-        for text in f.warnings:
-            warnings[text] = (*warnings.get(text, ()), f.case)
+    cells = np.concatenate([f.cells for f in facts], axis=1).astype(np.float64)
     return Fingerprint(
         spacings=tuple(f.spacing for f in facts),
         shapes=tuple(f.shape for f in facts),
         kept=float(np.median([f.kept for f in facts])),
-        intensities=tuple(intensities),
+        intensities=tuple(map(_intensity, cells)),
         foreground={n: int(c) for n, c in list(zip(labels.names, counts, strict=True))[first:]},
         empty=tuple(f.case for f in facts if labelled and sum(f.counts[first:]) == 0),
-        warnings=warnings,
+        warnings=_by_text(facts),
     )
+
+
+def _intensity(cells: npt.NDArray[np.float64]) -> Intensity:
+    low, high = np.percentile(cells, [0.5, 99.5])
+    values = (cells.mean(), cells.std(), np.median(cells), cells.min(), cells.max(), low, high)
+    return Intensity(*map(float, values))
+
+
+def _by_text(facts: Sequence[CaseFacts]) -> dict[str, tuple[str, ...]]:
+    """Cases of each warning."""
+    warnings: dict[str, tuple[str, ...]] = {}
+    for f in facts:
+        for text in f.warnings:
+            warnings[text] = (*warnings.get(text, ()), f.case)
+    return warnings
 
 
 def fingerprint(

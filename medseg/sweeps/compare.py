@@ -117,20 +117,10 @@ def compare(runs: Sequence[CompletedRun]) -> dict[str, Any]:
     Raises:
         InputError: A single arm on a single fold, or arms that share no seed.
     """
-    metric = primary_metric(runs[0].result)
-    if metric is None or any(metric not in run.result["summary"] for run in runs):
-        raise InputError(f"the runs have no metric in common; {runs[0].folder / 'metrics.json'} has {metric}")
-    every = sorted({key for run in runs for key in run.settings})
-    varied = [
-        k for k in every if k.split(".")[0] not in _OF_THE_RUN and len({str(r.settings.get(k)) for r in runs}) > 1
-    ]
-    folds = _FOLD in varied
-    varied = [key for key in varied if key != _FOLD]
-    arms: dict[str, dict[str, CompletedRun]] = {}
-    keys = _naming_keys(runs, varied)
-    place = _places(runs, folds=folds)
-    for run in runs:
-        arms.setdefault(_name(run, keys) or "all folds", {})[place[run.place]] = run
+    metric = _common_metric(runs)
+    differing = _differing_keys(runs)
+    folds, varied = _FOLD in differing, [key for key in differing if key != _FOLD]
+    arms = _arms(runs, varied, folds=folds)
     first, *others = arms
     if not others and not folds:
         raise InputError("the runs differ in their seed alone; sweep a setting as well, such as model.encoder.weights")
@@ -138,19 +128,40 @@ def compare(runs: Sequence[CompletedRun]) -> dict[str, Any]:
         "metric": metric,
         "varied": varied,
         "folds": folds,
-        "arms": [
-            {
-                "name": name,
-                "scores": {key: run.score(metric) for key, run in of.items()},
-                "mean": float(np.mean([run.score(metric) for run in of.values()])),
-            }
-            for name, of in arms.items()
-        ],
+        "arms": [_arm(name, arm, metric) for name, arm in arms.items()],
         "differences": [
             _difference(name, arms[name], first, arms[first], metric) | ({"ci95": None} if folds else {})
             for name in others
         ],
     }
+
+
+def _common_metric(runs: Sequence[CompletedRun]) -> str:
+    metric = primary_metric(runs[0].result)
+    if metric is None or any(metric not in run.result["summary"] for run in runs):
+        raise InputError(f"the runs have no metric in common; {runs[0].folder / 'metrics.json'} has {metric}")
+    return metric
+
+
+def _differing_keys(runs: Sequence[CompletedRun]) -> list[str]:
+    """Keys in which the settings of the runs differ, except those of the run itself."""
+    keys = sorted({key for run in runs for key in run.settings})
+    compared = [key for key in keys if key.split(".")[0] not in _OF_THE_RUN]
+    return [key for key in compared if len({str(run.settings.get(key)) for run in runs}) > 1]
+
+
+def _arms(runs: Sequence[CompletedRun], varied: Sequence[str], *, folds: bool) -> dict[str, dict[str, CompletedRun]]:
+    """Runs by arm, then by seed or fold."""
+    arms: dict[str, dict[str, CompletedRun]] = {}
+    keys, place = _naming_keys(runs, varied), _places(runs, folds=folds)
+    for run in runs:
+        arms.setdefault(_name(run, keys) or "all folds", {})[place[run.place]] = run
+    return arms
+
+
+def _arm(name: str, runs: Mapping[str, CompletedRun], metric: str) -> dict[str, Any]:
+    scores = {key: run.score(metric) for key, run in runs.items()}
+    return {"name": name, "scores": scores, "mean": float(np.mean(list(scores.values())))}
 
 
 def _places(runs: Sequence[CompletedRun], *, folds: bool) -> dict[str, str]:

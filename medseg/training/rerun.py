@@ -137,25 +137,29 @@ def differences(earlier: Path, now: Path) -> list[str]:
     for key, what in (("medseg", "medseg"), ("code", "code"), ("python", "Python"), ("hardware", "machine")):
         if before.get(key) != after.get(key):
             lines.append(f"{what} differs: {_short(before.get(key))} then, {_short(after.get(key))} now")
-    old, new = (dict(p.get("packages") or {}) for p in (before, after))
-    changed = [
-        f"{name} {old.get(name)} then, {new.get(name)} now"
-        for name in sorted({*old, *new})
-        if old.get(name) != new.get(name)
-    ]
-    lines += [f"libraries differ: {', '.join(changed)}"] if changed else []
-    for key, part in (("data", "data"), ("weights", "weights to begin with")):
+    if libraries := _changes(before.get("packages") or {}, after.get("packages") or {}):
+        lines.append(f"libraries differ: {libraries}")
+    for key, part in (("data", "data"), ("weights", "initial weights")):
         if (before.get(key) or {}).get("digest") != (after.get(key) or {}).get("digest"):
             lines.append(f"the {part} differ in content (digest in provenance.json)")
-    scores = [_json(folder / "metrics.json").get("summary") for folder in (earlier, now)]
-    if all(scores):
-        other = [
-            f"{name} {value.get('mean')} then, {scores[1].get(name, {}).get('mean')} now"  # type: ignore[union-attr]
-            for name, value in scores[0].items()  # type: ignore[union-attr]
-            if value.get("mean") != scores[1].get(name, {}).get("mean")  # type: ignore[union-attr]
-        ]
-        lines.append(f"scores differ: {', '.join(other)}" if other else "all scores are those of the earlier run")
+    old, new = (_means(folder) for folder in (earlier, now))
+    if old and new:
+        scores = _changes(old, {name: new.get(name) for name in old})
+        lines.append(f"scores differ: {scores}" if scores else "all scores are those of the earlier run")
     return lines
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """The names whose values differ, with both values; empty if there are none."""
+    names = dict.fromkeys([*old, *new])
+    differing = [name for name in names if old.get(name) != new.get(name)]
+    return ", ".join(f"{name} {old.get(name)} then, {new.get(name)} now" for name in differing)
+
+
+def _means(folder: Path) -> dict[str, Any]:
+    """Mean of each metric of a run; empty without scores."""
+    summary = _json(folder / "metrics.json").get("summary") or {}
+    return {name: entry.get("mean") for name, entry in summary.items()}
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -59,12 +59,18 @@ def run_folder(cfg: DictConfig) -> tuple[Path, Path | None]:
         if not sweeps and not (run_dir / LAST).is_file() and is_default(run_dir, cfg.name, command_overrides()):
             run_dir = newest(run_dir, cfg.name) or run_dir
         return run_dir, resumable(run_dir)
-    resumed = None if cfg.ckpt_path is None else Path(cfg.ckpt_path)
+    return run_dir, _given_checkpoint(run_dir, cfg.ckpt_path)
+
+
+def _given_checkpoint(run_dir: Path, ckpt_path: str | None) -> Path | None:
+    """The checkpoint at a path; the folder must not hold another training."""
+    resumed = None if ckpt_path is None else Path(ckpt_path)
     if resumed is not None and not resumed.is_file():
         raise InputError(f"ckpt_path={resumed}: no such file; expected a checkpoint, last, or null")
-    if (run_dir / LAST).exists() and (resumed is None or resumed.resolve().parent != (run_dir / LAST).resolve().parent):
+    last = run_dir / LAST
+    if last.exists() and (resumed is None or resumed.resolve().parent != last.resolve().parent):
         raise InputError(f"run_dir={run_dir} already holds a training; ckpt_path=last resumes it, or name another")
-    return run_dir, resumed
+    return resumed
 
 
 def is_default(run_dir: Path, name: str, overrides: list[str]) -> bool:

@@ -62,8 +62,7 @@ def rows(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> Iterator
         resumed: Checkpoint to continue from, if any.
         overrides: Words of the command, from which the command to resume with is made; empty in Python.
     """
-    spec, plan, trainer = run.dataset.spec, run.plan, run.trainer
-    parts = run.datamodule.cases
+    spec, parts = run.dataset.spec, run.datamodule.cases
     yield (
         "data",
         shortened(f"{run.dataset.name}: {len(parts['train'])} cases to train, {len(parts['val'])} to validate"),
@@ -74,34 +73,44 @@ def rows(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> Iterator
     if spec.labels.pairs and not spec.labels.one_sided:
         sides = [f"{left} / {right}" for left, right in spec.labels.paired_names]
         yield "sides", listed([*sides[:-1], f"{sides[-1]} (exchanged in mirror images)"])
-    patches = f"batch {plan.batch_size}" + (
-        f" on each of {trainer.world_size} devices" if trainer.world_size > 1 else ""
-    )
-    patch = f"patch {_times(plan.patch)}{_rounded(plan.reasons.get('patch', ''))}"
-    yield "plan", shortened(f"spacing {_times(plan.spacing)}, {patch}, {patches}")
-    learning = sum(p.numel() for p in run.method.parameters() if p.requires_grad)
-    every = sum(p.numel() for p in run.method.parameters())
-    network = network_name(cfg.model)
-    series = f", temporal={option_name('temporal', cfg.temporal)}" if spec.dates else ""
-    tuning = f"finetuning={option_name('finetuning', cfg.finetuning)}"
-    some = f", {_millions(learning)} of them learn ({tuning})" if learning < every else ""
-    yield "network", shortened(f"{network}, {_millions(every)} million parameters{some}{series}")
-    limits = {k: cfg.trainer[k] for k in ("max_steps", "max_epochs", "max_time") if cfg.trainer[k] not in (None, -1)}
-    device = str(trainer.strategy.root_device)
-    yield (
-        "budget",
-        shortened(", ".join([*(f"{k} {v}" for k, v in limits.items()), f"on {device}, {trainer.precision}"])),
-    )
+    yield "plan", shortened(_plan_line(run.plan, run.trainer.world_size))
+    yield "network", shortened(_network_line(cfg, run))
+    yield "budget", shortened(_budget_line(cfg, run.trainer))
     if cfg.plan.file is None and cfg.plan.patch is None and cfg.plan.batch_size is None:
-        own = getattr(get_class(cfg.model._target_), "follows_plan", False)
-        whose = "" if own else f" with a U-Net; what {network} needs is not known"
-        yield "memory", shortened(f"patch and batch are planned for {cfg.plan.memory_gb:g} GB (plan.memory_gb){whose}")
+        yield "memory", shortened(_memory_line(cfg))
     yield "outputs", shortened(cfg.run_dir)
     if resumed is not None:
         yield "resumes", shortened(str(resumed))
     command = _resuming(overrides)
     fits = bool(overrides) and len(textwrap.wrap(f"after an interruption: {command}", _ROOM)) <= 2
     yield "next", f"after an interruption: {command if fits else 'the same command with ckpt_path=last'}"
+
+
+def _plan_line(plan: Any, world_size: int) -> str:
+    devices = f" on each of {world_size} devices" if world_size > 1 else ""
+    patch = f"patch {_times(plan.patch)}{_rounded(plan.reasons.get('patch', ''))}"
+    return f"spacing {_times(plan.spacing)}, {patch}, batch {plan.batch_size}{devices}"
+
+
+def _network_line(cfg: Any, run: Any) -> str:
+    learning = sum(p.numel() for p in run.method.parameters() if p.requires_grad)
+    every = sum(p.numel() for p in run.method.parameters())
+    line = f"{network_name(cfg.model)}, {_millions(every)} million parameters"
+    if learning < every:
+        line += f", {_millions(learning)} of them learn (finetuning={option_name('finetuning', cfg.finetuning)})"
+    return line + (f", temporal={option_name('temporal', cfg.temporal)}" if run.dataset.spec.dates else "")
+
+
+def _budget_line(cfg: Any, trainer: Any) -> str:
+    limits = {k: cfg.trainer[k] for k in ("max_steps", "max_epochs", "max_time") if cfg.trainer[k] not in (None, -1)}
+    device = str(trainer.strategy.root_device)
+    return ", ".join([*(f"{k} {v}" for k, v in limits.items()), f"on {device}, {trainer.precision}"])
+
+
+def _memory_line(cfg: Any) -> str:
+    own = getattr(get_class(cfg.model._target_), "follows_plan", False)
+    whose = "" if own else f" with a U-Net; what {network_name(cfg.model)} needs is not known"
+    return f"patch and batch are planned for {cfg.plan.memory_gb:g} GB (plan.memory_gb){whose}"
 
 
 def _rounded(reason: str) -> str:

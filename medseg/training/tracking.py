@@ -83,9 +83,7 @@ def configure_loggers(cfg: DictConfig) -> None:
     within = HydraConfig.get() if HydraConfig.initialized() else None
     swept = "WANDB_SWEEP_ID" in os.environ or (within is not None and within.mode == RunMode.MULTIRUN)
     run = describe(cfg, list(within.overrides.task) if within and swept else (), sys.argv[1:])
-    for entry in cfg.logger.values():
-        if not OmegaConf.is_dict(entry):
-            continue
+    for entry in filter(OmegaConf.is_dict, cfg.logger.values()):
         defaults = {"name": run.name, "run_name": run.name, "group": run.group, "job_type": run.job_type}
         for key, value in defaults.items():
             if key in entry and entry[key] is None:

@@ -117,20 +117,39 @@ def _choose(channels: Sequence[Any], n: int) -> tuple[str, list[int]]:
     """Kind of composite, and its channels."""
     if len(channels) != n:
         channels = [Named("")] * n
-    for wanted in _COMPOSITES:
-        indices = [_find(channels, colour) for colour in wanted]
-        if None not in indices:
-            return "true colour" if wanted == _TRUE_COLOUR else "false colour", [i for i in indices if i is not None]
-    if n == 3 and all(c.wavelength_nm is None and _NAMELESS.fullmatch(_letters(c.name)) for c in channels):
-        return "true colour", [0, 1, 2]
+    return _coloured(channels) or _unnamed_rgb(channels) or _radar(channels) or _spread(channels) or ("grey", [0])
+
+
+def _coloured(channels: Sequence[Any]) -> tuple[str, list[int]] | None:
+    """The first of the usual composites whose bands all exist."""
+    for colours in _COMPOSITES:
+        indices = [index for colour in colours if (index := _find(channels, colour)) is not None]
+        if len(indices) == len(colours):
+            return "true colour" if colours == _TRUE_COLOUR else "false colour", indices
+    return None
+
+
+def _unnamed_rgb(channels: Sequence[Any]) -> tuple[str, list[int]] | None:
+    """Three channels without wavelength and name."""
+    nameless = [c.wavelength_nm is None and _NAMELESS.fullmatch(_letters(c.name)) for c in channels]
+    return ("true colour", [0, 1, 2]) if len(nameless) == 3 and all(nameless) else None
+
+
+def _radar(channels: Sequence[Any]) -> tuple[str, list[int]] | None:
+    """Two polarisations of radar."""
     for pair in (("VV", "VH"), ("HH", "HV")):
-        here = [next((i for i, c in enumerate(channels) if _polarised(c.name, p)), None) for p in pair]
-        if None not in here:
-            return "radar", [i for i in here if i is not None]
+        indices = [next((i for i, c in enumerate(channels) if _polarised(c.name, p)), -1) for p in pair]
+        if min(indices) >= 0:
+            return "radar", indices
+    return None
+
+
+def _spread(channels: Sequence[Any]) -> tuple[str, list[int]] | None:
+    """The longest, the median and the shortest of three wavelengths or more."""
     by_wavelength = sorted((c.wavelength_nm, i) for i, c in enumerate(channels) if c.wavelength_nm is not None)
-    if len(by_wavelength) >= 3:
-        return "false colour", [by_wavelength[-1][1], by_wavelength[len(by_wavelength) // 2][1], by_wavelength[0][1]]
-    return "grey", [0]
+    if len(by_wavelength) < 3:
+        return None
+    return "false colour", [by_wavelength[at][1] for at in (-1, len(by_wavelength) // 2, 0)]
 
 
 def _find(channels: Sequence[Any], colour: str) -> int | None:

@@ -47,14 +47,8 @@ def _compared(survey: Survey, facts: CaseFacts, first: Header, other: Header) ->
     offset = same.offset_from(reference)
     if offset <= survey.reading.grid_tolerance:
         return []
-    if maps and survey.reading.other_grid == "align" and _JITTER < offset < np.inf and other.role == "label":
-        message = f"{where}: of the same shape, and {offset:.3g} cells off; it is aligned as it is read"
-        fix = "if only its georeference is wrong, copy that of the image (gdal_edit.py -a_ullr); else leave it"
-        return [Finding("grid", "warning", (facts.id,), message, fix)]
     if maps and survey.reading.other_grid == "align":
-        moved = f"shape {grid.shape}, expected {reference.shape}" if np.isinf(offset) else f"{offset:.3g} cells off"
-        how = "nearest cell" if other.role != "image" else "linear"
-        return [Finding("grid", "note", (facts.id,), f"{where}: {moved}", f"none: it is aligned ({how}) as it is read")]
+        return [_aligned(facts, first, other, where, offset)]
     turned = None if maps else _turn(same, reference, survey.reading.grid_tolerance)
     if turned is not None:
         axes, flips = turned
@@ -64,6 +58,18 @@ def _compared(survey: Survey, facts: CaseFacts, first: Header, other: Header) ->
     if grid.shape != reference.shape:
         return [_other_shape(facts, first, other, where)]
     return [_displaced(facts, first, other, where, offset)]
+
+
+def _aligned(facts: CaseFacts, first: Header, other: Header, where: str, offset: float) -> Finding:
+    """The finding for a map on another grid, which is aligned to that of the first image when it is read."""
+    if _JITTER < offset < np.inf and other.role == "label":
+        message = f"{where}: of the same shape, and {offset:.3g} cells off; it is aligned as it is read"
+        fix = "if only its georeference is wrong, copy that of the image (gdal_edit.py -a_ullr); else leave it"
+        return Finding("grid", "warning", (facts.id,), message, fix)
+    shapes = [None if header.grid is None else header.grid.shape for header in (other, first)]
+    moved = f"shape {shapes[0]}, expected {shapes[1]}" if np.isinf(offset) else f"{offset:.3g} cells off"
+    how = "nearest cell" if other.role != "image" else "linear"
+    return Finding("grid", "note", (facts.id,), f"{where}: {moved}", f"none: it is aligned ({how}) as it is read")
 
 
 def _turn(grid: Grid, reference: Grid, tolerance: float) -> tuple[tuple[int, ...], tuple[bool, ...]] | None:
