@@ -8,8 +8,8 @@ DOCTOR = "tests/doctor"
 # fmt: off
 TABLE = (
     Defect(
-        "regions-merged", "classes that share values are judged as regions", "medseg/evaluation/evaluate.py",
-        "        if not _overlap(names):\n", "        if True:\n",
+        "regions-merged", "classes that share values are judged as regions", "medseg/evaluation/label_table.py",
+        "    if not _overlap(names):\n", "    if True:\n",
         (f"{REGIONS}::test_lists_that_share_values_are_regions_as_in_a_dataset_json",
          f"{REGIONS}::test_region_scores_worked_by_hand"),
     ),
@@ -21,12 +21,12 @@ TABLE = (
         (f"{REGIONS}::test_the_command_after_a_prediction_names_the_regions",),
     ),
     Defect(
-        "evaluation-not-reordered", "files in another axis order are the same cells", "medseg/evaluation/pairs.py",
+        "evaluation-not-reordered", "files in another axis order are the same cells", "medseg/evaluation/cells.py",
         "source = opened if expected is None else on_axes_of(opened, expected)", "source = opened",
         (f"{EVALUATION}::test_files_in_another_axis_order_are_the_same_cells",),
     ),
     Defect(
-        "evaluation-shift-accepted", "a prediction on a shifted grid is refused", "medseg/evaluation/pairs.py",
+        "evaluation-shift-accepted", "a prediction on a shifted grid is refused", "medseg/evaluation/cells.py",
         "    if offset <= tolerance:\n", "    if offset <= max(1, tolerance):\n",
         (f"{EVALUATION}::test_shifted_grid",),
     ),

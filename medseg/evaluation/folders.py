@@ -1,11 +1,12 @@
-"""Judge label files against label files: no model, no torch."""
+"""Label files scored against label files: no model, no torch."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,15 @@ from medseg import formats
 from medseg._version import __version__
 from medseg.data.case import first_five
 from medseg.errors import InputError
-from medseg.evaluation.pairs import BURNED, Files, Shapes, accompanied, check_grid, found_table, paired, read
+from medseg.evaluation.cells import (
+    DEFAULT_RASTERISE,
+    CasePair,
+    RasteriseOptions,
+    check_grid,
+    read_pair,
+    table_from_values,
+)
+from medseg.evaluation.pairs import EvaluationPair, add_companions, match_files
 from medseg.evaluation.presets import metric_settings
 from medseg.formats.reoriented import on_axes_of
 from medseg.geometry.tolerance import GRID_TOLERANCE, checked_tolerance
@@ -50,7 +59,7 @@ def evaluate_folders(
     metrics: Sequence[Entry] | None = None,
     missing: str = "error",
     grid_tolerance: float = GRID_TOLERANCE,
-    shapes: Shapes = BURNED,
+    shapes: RasteriseOptions = DEFAULT_RASTERISE,
     figures: int = 4,
     **settings: Any,
 ) -> dict[str, Any]:
@@ -89,68 +98,119 @@ def evaluate_folders(
     Raises:
         InputError: Unpaired files, unequal grids, values outside the table, or no cases.
     """
-    if scores not in ("auto", *_PRESETS):
-        raise InputError(f"got scores={scores}, expected auto, {' or '.join(_PRESETS)}")
+    _preset(scores, flat=False)  # before files are looked for
     checked_tolerance(grid_tolerance, "grid_tolerance")
-    cases, left_out = paired(Path(predictions), Path(labels), missing)
-    cases = accompanied(cases, Path(valid) if valid else None, Path(images) if images else None)
-    if table is None:
-        table = found_table(cases, ignore, background=background)
-    elif ignore is not None and ignore not in table.ignore_values:
-        table = replace(table, ignore_values=(*table.ignore_values, ignore))
+    cases, left_out = match_files(Path(predictions), Path(labels), missing)
+    cases = add_companions(cases, Path(valid) if valid else None, Path(images) if images else None)
+    table = _label_table(cases, table, ignore, background=background)
     flat = not any(formats.suffix(files.label) in formats.suffixes("volume") for files in cases.values())
-    chosen = scores if scores != "auto" else "scene" if flat else "full"
-    if metrics is not None:
-        settings["metrics"] = metrics
-    gathered = CaseScores(table, **metric_settings(chosen) | settings)
-    if gathered.needs_prob:
-        names = ", ".join(metric.name for metric in gathered.metrics if metric.needs_prob)
-        raise InputError(f"metrics: {names} needs probabilities, which label files do not hold; leave it out")
-    lacking: dict[str, tuple[int, int]] = {}
-    reordered: list[str] = []
-    displaced: list[str] = []
-    for case, files in watched(cases.items(), "judging", so_far=gathered.glance):
-        judged = read(files, table, grid_tolerance, shapes)
-        grid = judged.grid
-        reordered += [str(path) for path in judged.reordered]
-        displaced += [case] if judged.offset > GRID_TOLERANCE else []
-        gathered.add(case, judged.pred, judged.label, judged.valid, spacing=grid.spacing, unit=grid.unit)
-        lacking[case] = (judged.unpredicted, judged.labelled)
-    _report_grids(reordered, displaced, grid_tolerance)
-    result = gathered.result()
-    for name in (name for name, cls in builtin().items() if cls.needs_prob):
-        result["policy"][name] = (
-            f"not there: label files hold no probabilities; a training judges it with metric.{name}=true"
-        )
-    if flat:
-        result["policy"]["unpredicted"] = _told_unpredicted(lacking)
-    drawn = [
-        (case, _draw(cases[case], table, grid_tolerance, shapes)) for case in _worst(result, figures, gathered.metrics)
-    ]
+    preset = _preset(scores, flat=flat)
+    settings |= {} if metrics is None else {"metrics": metrics}
+    case_scores = _case_scores(table, metric_settings(preset) | settings)
+    read = partial(read_pair, table=table, tolerance=grid_tolerance, shapes=shapes)
+    unpredicted = _score_cases(cases, read, case_scores, grid_tolerance)
+    result = case_scores.result()
+    result["policy"] |= _unscored(unpredicted if flat else None)
+    worst = _worst(result, figures, case_scores.metrics)
+    drawn = [(case, _draw(cases[case], read(cases[case]), table, grid_tolerance)) for case in worst]
     written = datetime.now().astimezone().isoformat(timespec="seconds")
     facts = {
         "predictions": str(predictions), "labels": str(labels), "field of view": str(valid) if valid else "none",
-        "cases": len(cases), "left out": left_out or "none", "scores": chosen,
-        "classes": {title: list(c.values) for title, c in zip(table.titles, table.classes, strict=True)},
-        **({"regions": {r.name: [table.titles[i] for i in r.members] for r in table.regions}} if table.regions else {}),
-        "ignored values": list(table.ignore_values),
-        "not scored": table.names[0] if table.background else "none", "medseg": __version__,
-        "written": written,
+        "cases": len(cases), "left out": left_out or "none", "scores": preset, **_facts_of_table(table),
+        "medseg": __version__, "written": written,
     }  # fmt: skip
-    heading = f"Evaluation of {Path(predictions).name} against {Path(labels).name}"
-    lead = f"{len(cases)} cases of {predictions} against {labels}, written {written[:16].replace('T', ' ')}"
-    paths = {case: _paths(files) for case, files in cases.items()}
-    further = tables(result)
-    report = Path(output) / "report.html"
     write_report(
-        report, result, drawn, facts, heading=heading, lead=lead, files=paths, tables=further, metrics=gathered.metrics
+        Path(output) / "report.html",
+        result,
+        drawn,
+        facts,
+        heading=f"Evaluation of {Path(predictions).name} against {Path(labels).name}",
+        lead=f"{len(cases)} cases of {predictions} against {labels}, written {written[:16].replace('T', ' ')}",
+        files={case: _paths(files) for case, files in cases.items()},
+        tables=tables(result),
+        metrics=case_scores.metrics,
     )
     show(_LOG, means_table(result))
     return result
 
 
+def _preset(scores: str, *, flat: bool) -> str:
+    """The option of ``conf/metric`` that ``scores`` stands for."""
+    if scores not in ("auto", *_PRESETS):
+        raise InputError(f"got scores={scores}, expected auto, {' or '.join(_PRESETS)}")
+    if scores != "auto":
+        return scores
+    return "scene" if flat else "full"
+
+
+def _label_table(
+    cases: Mapping[str, EvaluationPair], table: LabelTable | None, ignore: int | None, *, background: bool
+) -> LabelTable:
+    """The given table with one more ignored value, or one of the values of the files."""
+    if table is None:
+        return table_from_values(cases, ignore, background=background)
+    if ignore is None or ignore in table.ignore_values:
+        return table
+    return replace(table, ignore_values=(*table.ignore_values, ignore))
+
+
+def _case_scores(table: LabelTable, settings: Mapping[str, Any]) -> CaseScores:
+    """The scores, if label files hold what they need."""
+    case_scores = CaseScores(table, **settings)
+    if case_scores.needs_prob:
+        names = ", ".join(metric.name for metric in case_scores.metrics if metric.needs_prob)
+        raise InputError(f"metrics: {names} needs probabilities, which label files do not hold; leave it out")
+    return case_scores
+
+
+def _score_cases(
+    cases: Mapping[str, EvaluationPair],
+    read: Callable[[EvaluationPair], CasePair],
+    case_scores: CaseScores,
+    tolerance: float,
+) -> dict[str, tuple[int, int]]:
+    """Score every case, and report files on other grids.
+
+    Returns:
+        Labelled cells without a prediction, and labelled cells, of each case.
+    """
+    unpredicted: dict[str, tuple[int, int]] = {}
+    reordered: list[str] = []
+    displaced: list[str] = []
+    for case, files in watched(cases.items(), "evaluating", so_far=case_scores.glance):
+        pair = read(files)
+        reordered += [str(path) for path in pair.reordered]
+        displaced += [case] if pair.offset > GRID_TOLERANCE else []
+        case_scores.add(case, pair.pred, pair.label, pair.valid, spacing=pair.grid.spacing, unit=pair.grid.unit)
+        unpredicted[case] = (pair.unpredicted, pair.labelled)
+    _report_grids(reordered, displaced, tolerance)
+    return unpredicted
+
+
+def _unscored(unpredicted: Mapping[str, tuple[int, int]] | None) -> dict[str, str]:
+    """What ``policy`` says of metrics that need probabilities, and of cells without a prediction if these are given."""
+    stated = {
+        name: f"not there: label files hold no probabilities; a training computes it with metric.{name}=true"
+        for name, cls in builtin().items()
+        if cls.needs_prob
+    }
+    return stated if unpredicted is None else stated | {"unpredicted": _unpredicted(unpredicted)}
+
+
+def _facts_of_table(table: LabelTable) -> dict[str, Any]:
+    """Classes, regions and ignored values, for the report."""
+    classes = {title: list(c.values) for title, c in zip(table.titles, table.classes, strict=True)}
+    regions = {region.name: [table.titles[i] for i in region.members] for region in table.regions}
+    return {
+        "classes": classes,
+        **({"regions": regions} if regions else {}),
+        "ignored values": list(table.ignore_values),
+        "not scored": table.names[0] if table.background else "none",
+    }
+
+
 def _report_grids(reordered: Sequence[str], displaced: Sequence[str], tolerance: float) -> None:
-    """Say which files had to be brought together with their labels."""
+    """Report files whose grids are not those of their labels."""
     if reordered:
         _LOG.info(
             "%d file(s) have their axes in another order than the label of the case; reordered: %s",
@@ -167,43 +227,42 @@ def _report_grids(reordered: Sequence[str], displaced: Sequence[str], tolerance:
         )
 
 
-def _told_unpredicted(lacking: Mapping[str, tuple[int, int]]) -> str:
-    """How much has no prediction; warns if there is any."""
-    absent, labelled = (sum(counts) for counts in zip(*lacking.values(), strict=True))
-    cases = [case for case, (cells, _) in lacking.items() if cells]
+def _unpredicted(cases: Mapping[str, tuple[int, int]]) -> str:
+    """How many labelled cells have no prediction; warns if there are any."""
+    absent, labelled = (sum(counts) for counts in zip(*cases.values(), strict=True))
     if not absent:
         return "every labelled cell has a prediction"
-    told = (
-        f"{100 * absent / labelled:.2g} % of the labelled cells, in {len(cases)} of {len(lacking)} cases, have no "
+    lacking = [case for case, (cells, _) in cases.items() if cells]
+    message = (
+        f"{100 * absent / labelled:.2g} % of the labelled cells, in {len(lacking)} of {len(cases)} cases, have no "
         "prediction and are not counted"
     )
-    _LOG.warning("%s: %s", told, ", ".join(cases[:5]))
-    return told
+    _LOG.warning("%s: %s", message, ", ".join(lacking[:5]))
+    return message
 
 
 def _worst(result: Mapping[str, Any], number: int, metrics: Sequence[Metric]) -> list[str]:
-    """Cases of lowest mean Dice (or IoU …) over their classes, the lowest first."""
-    leading = primary_metric(result, metrics)
+    """Cases of lowest mean primary metric over their classes, the lowest first."""
+    primary = primary_metric(result, metrics)
     by_case: dict[str, list[float]] = {}
     for row in result["cases"]:
-        if row.get(leading) is not None:
-            by_case.setdefault(row["case"], []).append(row[leading])
+        if row.get(primary) is not None:
+            by_case.setdefault(row["case"], []).append(row[primary])
     return sorted(by_case, key=lambda case: float(np.mean(by_case[case])))[:number]
 
 
-def _paths(files: Files) -> dict[str, str]:
-    found = {"prediction": files.prediction, "label": files.label, "image": files.image}
-    return {kind: str(path) for kind, path in found.items() if path is not None}
+def _paths(files: EvaluationPair) -> dict[str, str]:
+    paths = {"prediction": files.prediction, "label": files.label, "image": files.image}
+    return {kind: str(path) for kind, path in paths.items() if path is not None}
 
 
-def _draw(files: Files, table: LabelTable, tolerance: float, shapes: Shapes) -> bytes:
+def _draw(files: EvaluationPair, pair: CasePair, table: LabelTable, tolerance: float) -> bytes:
     """Overlay of one case; on black without an image."""
-    judged = read(files, table, tolerance, shapes)
-    image, channels, known = None, [], judged.valid
+    image, channels, valid = None, [], pair.valid
     if files.image is not None:
-        source = on_axes_of(formats.open(files.image), judged.grid)
-        check_grid(files.image, source.grid, files.label, judged.grid, tolerance)
-        image, there = source.read_valid()
-        channels, known = [Named(name) for name in source.names], known & there
-    pred = np.where(judged.pred == IGNORE, 0, judged.pred)
-    return to_png(overlay_figure(image, judged.label, pred, table, judged.grid, channels=channels, valid=known))
+        source = on_axes_of(formats.open(files.image), pair.grid)
+        check_grid(files.image, source.grid, files.label, pair.grid, tolerance)
+        image, inside = source.read_valid()
+        channels, valid = [Named(name) for name in source.names], valid & inside
+    pred = np.where(pair.pred == IGNORE, 0, pair.pred)
+    return to_png(overlay_figure(image, pair.label, pred, table, pair.grid, channels=channels, valid=valid))

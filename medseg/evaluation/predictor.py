@@ -1,4 +1,4 @@
-"""Judges a predictor on labelled cases, on the grid of their own files."""
+"""Scores of a predictor on labelled cases, on the grid of their own files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from medseg.metrics.accumulate import CaseScores
 from medseg.sample import Sample
 
 
-def judge(
+def evaluate_predictor(
     predictor: Predictor[Preprocess],
     cases: Sequence[Case],
     read: Callable[[Case], Sample],
@@ -28,18 +28,18 @@ def judge(
     What is scored is what ``medseg-predict`` would write: the whole path from file to label grid.
 
     Args:
-        predictor: The trained network with all that surrounds it.
+        predictor: The trained network with its preprocessing and decision.
         cases: Labelled cases.
         read: Reads one case.
-        scores: Takes the rows.
-        shown: How many cases to give back for pictures, spread over all.
+        scores: Collects the rows.
+        shown: Number of cases to return for pictures, spread over all.
         watch: Wraps the iteration, for a progress bar.
 
     Returns:
         (sample, predicted training indices) of the shown cases.
     """
     pictured = {cases[i].id for i in np.linspace(0, len(cases) - 1, min(shown, len(cases))).astype(int)}
-    kept = []
+    samples = []
     for case in watch(cases):
         sample = read(case)
         pred, prob = predictor.index_and_prob(sample) if scores.needs_prob else (predictor.index(sample), None)
@@ -47,5 +47,5 @@ def judge(
         grid = sample.grid
         scores.add(case.id, pred, label, sample.valid, spacing=grid.spacing, unit=grid.unit, prob=prob)
         if case.id in pictured:
-            kept.append((sample, pred))
-    return kept
+            samples.append((sample, pred))
+    return samples

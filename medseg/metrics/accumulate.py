@@ -128,9 +128,9 @@ class CaseScores:
         """The first metric of the cases so far, averaged over their rows: cheap, for a progress bar; empty at first."""
         first = self.metrics[0].name
         key = self._keys.get(first, first)
-        known = [row[key] for row in self.rows if row["class"] != WHOLE_CASE and row.get(key) is not None]
-        known = [value for value in known if not math.isnan(value)]
-        return f"{first} {sum(known) / len(known):.4f}" if known else ""
+        values = [row[key] for row in self.rows if row["class"] != WHOLE_CASE and row.get(key) is not None]
+        values = [value for value in values if not math.isnan(value)]
+        return f"{first} {sum(values) / len(values):.4f}" if values else ""
 
     @property
     def _pooling(self) -> list[Pooled]:

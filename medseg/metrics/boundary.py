@@ -36,7 +36,7 @@ def boundary_counts(pred: Bool[np.ndarray, " *s"], label: Bool[np.ndarray, " *s"
     Args:
         pred: Predicted structure, in 2D or 3D.
         label: Labelled structure.
-        width: Of the bands, in cells; at least 1.
+        width: Width of the bands, in cells; at least 1.
 
     References:
         Cheng et al., Boundary IoU: Improving Object-Centric Image Segmentation Evaluation, CVPR 2021
@@ -55,7 +55,7 @@ def cells_of(width: float, shape: Sequence[int]) -> int:
 
     Args:
         width: Below 1 a share of the diagonal of the array, counted in cells; from 1 on cells.
-        shape: Of the array.
+        shape: Shape of the array.
 
     Example:
         >>> cells_of(0.02, (300, 400)), cells_of(3, (300, 400))

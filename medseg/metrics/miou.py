@@ -52,8 +52,9 @@ def mean_iou(table: Int[np.ndarray, "k k"], groups: Sequence[Sequence[int]]) -> 
         table: Cells by labelled (row) and predicted (column) class.
         groups: Training indices of each group; see ``groups_of``.
     """
-    known = [v for v in (_IOU.value(overlap.counts(table, members)) for members in groups) if not math.isnan(v)]
-    return sum(known) / len(known) if known else math.nan
+    values = [_IOU.value(overlap.counts(table, members)) for members in groups]
+    defined = [value for value in values if not math.isnan(value)]
+    return sum(defined) / len(defined) if defined else math.nan
 
 
 def groups_of(labels: LabelTable) -> tuple[tuple[int, ...], ...]:

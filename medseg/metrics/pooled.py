@@ -32,12 +32,12 @@ def pool(
     present = metric.present(parts)
     groups = range(parts.shape[1])
 
-    def value(chosen: Sequence[int]) -> dict[str, Any]:
-        counts = parts[:, list(chosen)].astype(np.float64)  # exact up to 2^53 cells
-        entered = int(present[:, list(chosen)].any(axis=1).sum())
+    def value(columns: Sequence[int]) -> dict[str, Any]:
+        counts = parts[:, list(columns)].astype(np.float64)  # exact up to 2^53 cells
+        entered = int(present[:, list(columns)].any(axis=1).sum())
 
         def mean_of_groups(draws: Int[np.ndarray, "r n"]) -> Float[np.ndarray, " r"]:
-            return _mean_of_known(metric.resampled(draws.astype(np.float64), counts))
+            return _mean_of_defined(metric.resampled(draws.astype(np.float64), counts))
 
         return entry(mean_of_groups, n=len(records), entered=entered, resamples=resamples, seed=seed)
 
@@ -45,9 +45,9 @@ def pool(
     return summary, [value([group]) for group in groups]
 
 
-def _mean_of_known(values: Float[np.ndarray, "r g"]) -> Float[np.ndarray, " r"]:
+def _mean_of_defined(values: Float[np.ndarray, "r g"]) -> Float[np.ndarray, " r"]:
     """Mean over the groups that have a value; NaN if none has."""
-    known = ~np.isnan(values)
-    entered = known.sum(axis=1)
-    total = np.where(known, values, 0.0).sum(axis=1)
+    defined = ~np.isnan(values)
+    entered = defined.sum(axis=1)
+    total = np.where(defined, values, 0.0).sum(axis=1)
     return np.divide(total, entered, out=np.full(len(values), np.nan), where=entered > 0)

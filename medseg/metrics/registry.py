@@ -27,12 +27,12 @@ _RESERVED = ("case", "class")
 @cache
 def builtin() -> Mapping[str, type[Metric]]:
     """Every metric of the package by its name, in alphabetical order."""
-    found: dict[str, type[Metric]] = {}
+    classes: dict[str, type[Metric]] = {}
     for module in iter_modules(medseg.metrics.__path__, f"{medseg.metrics.__name__}."):
         for value in vars(import_module(module.name)).values():
             if _is_metric(value) and value.__module__ == module.name:
-                found[value.name] = value
-    return MappingProxyType(dict(sorted(found.items())))
+                classes[value.name] = value
+    return MappingProxyType(dict(sorted(classes.items())))
 
 
 def setting_keys() -> dict[str, str]:
@@ -54,22 +54,27 @@ def resolve(entries: Sequence[Entry], settings: Mapping[str, Any]) -> tuple[Metr
     """
     if isinstance(entries, (str, Mapping)) or not isinstance(entries, Iterable):
         raise InputError(f"metrics: got {entries}, expected a list of names, such as [dice, hd95]")
-    keys = setting_keys()
-    for key in settings:
-        if key not in keys and key not in builtin():
-            near = _nearest(key, [*keys, *builtin()])
-            raise InputError(
-                f"metric.{key}: is neither a setting of a metric nor the name of one; the nearest are {near}"
-            )
+    _check_keys(settings)
     configured = {name: _configured(cls, settings) for name, cls in builtin().items()}
     switched_on = [key for key, value in settings.items() if key in builtin() and value]
-    found: dict[str, Metric] = {}
-    for metric in (_metric(entry, configured) for entry in (*entries, *switched_on)):
-        if found.setdefault(metric.name, metric) != metric:
+    listed: dict[str, Metric] = {}
+    for entry in (*entries, *switched_on):
+        metric = _metric(entry, configured)
+        if listed.setdefault(metric.name, metric) != metric:
             raise InputError(f"metrics: {metric.name} is listed twice with different settings; keep one of them")
-    if not found:
+    if not listed:
         raise InputError(f"metrics: got none, expected some of {', '.join(builtin())}")
-    return tuple(found.values())
+    return tuple(listed.values())
+
+
+def _check_keys(settings: Mapping[str, Any]) -> None:
+    """Raise if a key is neither a setting nor the name of a metric of the package."""
+    names = [*setting_keys(), *builtin()]
+    for key in settings:
+        if key not in names:
+            raise InputError(
+                f"metric.{key}: is neither a setting nor the name of a metric; the nearest are {_nearest(key, names)}"
+            )
 
 
 def class_paths(entries: Any) -> Iterator[str]:
@@ -108,13 +113,13 @@ def _built(path: str, settings: Mapping[str, Any]) -> Metric:
     """
     module, _, name = path.rpartition(".")
     try:
-        found = getattr(import_module(module), name)
+        cls = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"metrics: {path} can't be imported ({error}); check the path of the class") from error
-    if not _is_metric(found):
+    if not _is_metric(cls):
         raise InputError(f"metrics: {path} is no metric; expected a subclass of medseg.Metric with all of its methods")
     try:
-        metric: Metric = found(**settings)
+        metric: Metric = cls(**settings)
     except TypeError as error:
         raise InputError(f"metrics: {path} can't be built: {error}; check its settings") from error
     return metric
@@ -147,5 +152,5 @@ def _configured(cls: type[Metric], settings: Mapping[str, Any]) -> Metric:
     return cls(**own)
 
 
-def _nearest(word: str, known: Iterable[str]) -> str:
-    return ", ".join(difflib.get_close_matches(word, list(known), n=3, cutoff=0.0))
+def _nearest(word: str, names: Iterable[str]) -> str:
+    return ", ".join(difflib.get_close_matches(word, list(names), n=3, cutoff=0.0))

@@ -43,19 +43,31 @@ def score_case(
         Rows ``{"case", "class", key: value}``, with the keys of the metrics, and NaN where a metric has no value for
         the case. And the numbers that add up.
     """
-    of_class = [(metric.key(case.unit, case.ndim), metric) for metric in metrics if isinstance(metric, ClassMetric)]
-    of_case = [(metric.key(case.unit, case.ndim), metric) for metric in metrics if isinstance(metric, CaseMetric)]
-    summed = [metric for _, metric in of_class if pooled and isinstance(metric, Pooled)]
+    of_class = [metric for metric in metrics if isinstance(metric, ClassMetric)]
+    of_case = [metric for metric in metrics if isinstance(metric, CaseMetric)]
+    keys = {metric.name: metric.key(case.unit, case.ndim) for metric in metrics}
+    rows, parts = _score_structures(case, of_class, keys, pooled=pooled)
+    if of_case:
+        values = {keys[metric.name]: metric.measure(case) for metric in of_case}
+        rows.append({"case": case.name, "class": WHOLE_CASE} | values)
+        parts |= {metric.name: metric.parts(case) for metric in _pooling(of_case, pooled=pooled)}
+    return rows, CaseRecord(case.confusion, parts)
+
+
+def _score_structures(
+    case: CaseCells, metrics: Sequence[ClassMetric], keys: Mapping[str, str], *, pooled: bool
+) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+    """A row for each structure; and by metric what it adds up, with a row for each structure."""
     rows = []
+    summed = _pooling(metrics, pooled=pooled)
     parts: dict[str, list[np.ndarray]] = {metric.name: [] for metric in summed}
     for structure in case.structures():
-        values = {key: metric.score(structure) for key, metric in of_class}
+        values = {keys[metric.name]: metric.score(structure) for metric in metrics}
         rows.append({"case": case.name, "class": structure.name} | values)
         for metric in summed:
             parts[metric.name].append(metric.parts(structure))
-    stacked = {name: np.stack(of_structures) for name, of_structures in parts.items()}
-    if of_case:
-        values = {key: metric.measure(case) for key, metric in of_case}
-        rows.append({"case": case.name, "class": WHOLE_CASE} | values)
-        stacked |= {metric.name: metric.parts(case) for _, metric in of_case if pooled and isinstance(metric, Pooled)}
-    return rows, CaseRecord(case.confusion, stacked)
+    return rows, {name: np.stack(of_structures) for name, of_structures in parts.items()}
+
+
+def _pooling(metrics: Sequence[Metric], *, pooled: bool) -> list[Pooled]:
+    return [metric for metric in metrics if pooled and isinstance(metric, Pooled)]

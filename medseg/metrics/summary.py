@@ -57,18 +57,28 @@ def aggregate(
     """
     unique = {(row["case"], row["class"]): row for row in rows}
     values = _values_by_metric(unique)
-    names = _unique(name for _, name in unique)
-    of_class = [key for key in values if any(key in row for row in rows if row["class"] != WHOLE_CASE)]
-    classes = {}
-    for i, name in enumerate(names):
-        if name != WHOLE_CASE:
-            classes[name] = {key: _mean(values[key][:, [i]], resamples, seed) for key in of_class}
     return {
         "summary": {key: _mean(of_metric, resamples, seed) for key, of_metric in values.items()},
-        "classes": classes,
+        "classes": _class_means(unique, values, resamples, seed),
         "policy": dict(policy),
         "cases": [{key: none_if_nan(value) for key, value in row.items()} for row in unique.values()],
     }
+
+
+def _class_means(
+    rows: Mapping[tuple[str, str], Mapping[str, Any]],
+    values: Mapping[str, Float[np.ndarray, "n k"]],
+    resamples: int,
+    seed: int,
+) -> dict[str, dict[str, Any]]:
+    """Means over the cases of each class, of the metrics that classes have."""
+    of_classes = {key for (_, name), row in rows.items() if name != WHOLE_CASE for key in row}
+    keys = [key for key in values if key in of_classes]
+    classes = {}
+    for i, name in enumerate(_unique(name for _, name in rows)):
+        if name != WHOLE_CASE:
+            classes[name] = {key: _mean(values[key][:, [i]], resamples, seed) for key in keys}
+    return classes
 
 
 def _values_by_metric(

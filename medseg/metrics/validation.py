@@ -12,7 +12,7 @@ from medseg.labels import LabelTable
 from medseg.metrics.dice import Dice
 from medseg.metrics.iou import Iou
 from medseg.metrics.miou import groups_of, mean_iou
-from medseg.metrics.overlap import counts
+from medseg.metrics.overlap import Counts, counts
 
 _DICE, _IOU = Dice(), Iou()
 
@@ -34,16 +34,21 @@ def validation_scores(
         class is left.
     """
     parts = [sum(tables[1:], tables[0])] if pooled and len(tables) else list(tables)
-    scores = {}
+    scores: dict[str, float] = {}
     for name, members in labels.targets:
-        of_parts = [counts(table, members) for table in parts]
-        scores[f"dice/{name}"] = _mean_of_known([_DICE.value(n) for n in of_parts])
-        if pooled:
-            scores[f"iou/{name}"] = _mean_of_known([_IOU.value(n) for n in of_parts])
+        scores |= _class_scores(name, [counts(table, members) for table in parts], pooled=pooled)
     if pooled:
         scores["miou"] = mean_iou(parts[0], groups_of(labels)) if parts else math.nan
-    mean = _mean_of_known([scores[f"dice/{name}"] for name, _ in labels.targets])
+    mean = _mean_of_defined([scores[f"dice/{name}"] for name, _ in labels.targets])
     return {"dice": 0.0 if math.isnan(mean) else mean} | scores
+
+
+def _class_scores(name: str, counted: Sequence[Counts], *, pooled: bool) -> dict[str, float]:
+    """Scores of one class from its counts in each case, or in all cases together."""
+    scores = {f"dice/{name}": _mean_of_defined([_DICE.value(n) for n in counted])}
+    if pooled:
+        scores[f"iou/{name}"] = _mean_of_defined([_IOU.value(n) for n in counted])
+    return scores
 
 
 def validation_names(labels: LabelTable, *, pooled: bool) -> tuple[str, ...]:
@@ -63,6 +68,6 @@ def class_metrics(*, pooled: bool) -> tuple[str, ...]:
     return ("dice", "iou") if pooled else ("dice",)
 
 
-def _mean_of_known(values: Sequence[float]) -> float:
-    known = [v for v in values if not math.isnan(v)]
-    return sum(known) / len(known) if known else math.nan
+def _mean_of_defined(values: Sequence[float]) -> float:
+    defined = [value for value in values if not math.isnan(value)]
+    return sum(defined) / len(defined) if defined else math.nan

@@ -51,39 +51,40 @@ def write_comparison(path: Path, result: Mapping[str, Any]) -> None:
     named, first = title(result["metric"]), result["arms"][0]["name"]
     folds = result["folds"]
     seeds = list(dict.fromkeys(seed for arm in result["arms"] for seed in arm["scores"]))
-    of_runs = seeds if folds else [f"seed {seed}" for seed in seeds]
-    dots = {
-        arm["name"]: [(key if folds else f"seed {key}", v) for key, v in arm["scores"].items()]
-        for arm in result["arms"]
-    }
-    scores = table(
-        ["arm", "mean", *of_runs],
-        [
-            [escape(a["name"]), _number(a["mean"]), *(_number(a["scores"].get(s)) for s in seeds)]
-            for a in result["arms"]
-        ],
-    )
-    differences = table(
-        ["arm", "difference", "interval over seeds", *of_runs, "interval over cases"],
-        [
-            [
-                escape(row["of"]),
-                _signed(row["difference"]),
-                _over_seeds(row, folds=folds).removesuffix(" over seeds"),
-                *(_signed(row["seeds"].get(s)) for s in seeds),
-                f"{_interval(of['ci95'])}, {of['cases']} cases" if (of := row["of_cases"]) else "–",
-            ]
-            for row in result["differences"]
-        ],
-    )
-    by = "fold and seed" if folds else "seed"
-    note = f'<p class="note">Differences are paired by {by}. Intervals: {_SEEDS}; {_CASES}. Neither covers both.</p>'
-    sections: Sequence[tuple[str, str]] = (
-        (f"{named} of each run", strip_plot(dots, label=named) + scores),
-        *([(f"{named} less that of {first}", differences + note)] if result["differences"] else []),
-    )
+    runs = {seed: seed if folds else f"seed {seed}" for seed in seeds}
+    dots = {arm["name"]: [(runs[key], score) for key, score in arm["scores"].items()] for arm in result["arms"]}
+    sections = [(f"{named} of each run", strip_plot(dots, label=named) + _scores(result["arms"], runs))]
+    if result["differences"]:
+        by = "fold and seed" if folds else "seed"
+        note = f"Differences are paired by {by}. Intervals: {_SEEDS}; {_CASES}. Neither covers both."
+        differences = _differences(result["differences"], runs, folds=folds)
+        sections.append((f"{named} less that of {first}", f'{differences}<p class="note">{note}</p>'))
     body = "".join(f"<section><h2>{escape(name)}</h2>{text}</section>" for name, text in sections)
     write_whole(path, page("Comparison", body))
+
+
+def _scores(arms: Sequence[Mapping[str, Any]], runs: Mapping[str, str]) -> str:
+    """A row for each arm: its mean, and the score of each run."""
+    rows = [
+        [escape(arm["name"]), _number(arm["mean"]), *(_number(arm["scores"].get(seed)) for seed in runs)]
+        for arm in arms
+    ]
+    return table(["arm", "mean", *runs.values()], rows)
+
+
+def _differences(differences: Sequence[Mapping[str, Any]], runs: Mapping[str, str], *, folds: bool) -> str:
+    """A row for each arm: its difference to the first one, of all runs and of each, with intervals."""
+    rows = [
+        [
+            escape(row["of"]),
+            _signed(row["difference"]),
+            _over_seeds(row, folds=folds).removesuffix(" over seeds"),
+            *(_signed(row["seeds"].get(seed)) for seed in runs),
+            f"{_interval(of['ci95'])}, {of['cases']} cases" if (of := row["of_cases"]) else "–",
+        ]
+        for row in differences
+    ]
+    return table(["arm", "difference", "interval over seeds", *runs.values(), "interval over cases"], rows)
 
 
 def _over_seeds(row: Mapping[str, Any], *, folds: bool) -> str:

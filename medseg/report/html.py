@@ -277,19 +277,21 @@ def _policy(result: Mapping[str, Any], titles: Titles, metrics: Sequence[Metric]
     unit = length_unit(result["summary"])
     rows = []
     for name, cost in costs.items():
-        settings = [
-            f"{key} {value} {unit}".rstrip() if key in lengths.get(name, ()) else f"{key} {value}"
-            for key, value in cost.items()
-            if key not in ("missed", "false", "both_empty")
-        ]
+        settings = _settings(cost, lengths.get(name, ()), unit)
         empty = "not counted" if cost["both_empty"] is None else show(cost["both_empty"])
-        named = titles(name) + (f" ({', '.join(settings)})" if settings else "")
+        named = titles(name) + (f" ({settings})" if settings else "")
         rows.append([escape(cell) for cell in (named, show(cost["missed"]), show(cost["false"]), empty)])
     note = (
         '<p class="note">What a case scores whose structure is labelled but not predicted (missed), predicted but not '
         "labelled (false), or neither (both empty).</p>"
     )
     return table(("metric", "missed", "false", "both empty"), rows, kind="prose") + note if rows else ""
+
+
+def _settings(cost: Mapping[str, Any], lengths: Sequence[str], unit: str) -> str:
+    """The settings that stand next to the costs of a metric, lengths with the unit."""
+    settings = {key: value for key, value in cost.items() if key not in ("missed", "false", "both_empty")}
+    return ", ".join(f"{key} {value} {unit if key in lengths else ''}".rstrip() for key, value in settings.items())
 
 
 def _facts(facts: Mapping[str, Any]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -16,17 +17,24 @@ def means_table(result: Mapping[str, Any]) -> Table:
 
     Metrics of whole cases, without classes, are listed below with their intervals.
     """
-    metrics = list(dict.fromkeys(metric for by in result["classes"].values() for metric in by))
+    metrics = list(dict.fromkeys(chain.from_iterable(result["classes"].values())))
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, caption_justify="left", caption_style="")
     table.add_column("class", overflow="fold")
     for name in ("cases", *metrics):
         table.add_column(name.replace("_", "\n"), justify="right", no_wrap=True)
-    for name, by in [*result["classes"].items(), ("mean", result["summary"])] if metrics else []:
-        entered = sorted({by[m]["cases"] for m in metrics})
-        table.add_row(name, " to ".join(map(str, entered)), *(show(by[m]["mean"]) for m in metrics))
-    whole = {m: entry for m, entry in result["summary"].items() if m not in metrics}
-    table.caption = "\n".join(f"{metric} {_formatted(entry)}" for metric, entry in whole.items()) or None
+    rows = result["classes"] | {"mean": result["summary"]} if metrics else {}
+    for name, by_metric in rows.items():
+        entries = [by_metric[metric] for metric in metrics]
+        entered = sorted({entry["cases"] for entry in entries})
+        table.add_row(name, " to ".join(map(str, entered)), *(show(entry["mean"]) for entry in entries))
+    table.caption = _caption(result["summary"], metrics)
     return table
+
+
+def _caption(summary: Mapping[str, Any], listed: Sequence[str]) -> str | None:
+    """A line for each metric of whole cases; None if there are none."""
+    of_cases = [metric for metric in summary if metric not in listed]
+    return "\n".join(f"{metric} {_formatted(summary[metric])}" for metric in of_cases) or None
 
 
 def _formatted(entry: Mapping[str, Any]) -> str:

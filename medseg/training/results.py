@@ -29,7 +29,7 @@ def score_checkpoint(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]
     Returns:
         The content of ``metrics.json``.
     """
-    from medseg.evaluation.predictor import judge
+    from medseg.evaluation.predictor import evaluate_predictor
     from medseg.factory import split
     from medseg.factory.instantiate import instantiate
     from medseg.metrics.accumulate import tables
@@ -45,7 +45,7 @@ def score_checkpoint(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]
         (test, split.TEST_SET) if test else (run.datamodule.cases["val"], f"validation fold {cfg.split.fold}")
     )
     scores = instantiate(cfg.metric)(labels=run.dataset.spec.labels)
-    shown = judge(
+    shown = evaluate_predictor(
         predictor.arrays,
         cases,
         run.dataset.read,

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 
 from medseg.data.dataset import Case
-from medseg.evaluation.predictor import judge
+from medseg.evaluation.predictor import evaluate_predictor
 from medseg.geometry.grid import PIXEL, Grid
 from medseg.inference.predictor import Predictor
 from medseg.labels import LabelTable
@@ -39,7 +40,12 @@ def test_invalid_cells_of_a_scene_do_not_count() -> None:
     cases = [Case(name, (Path(name),), Path(name), name) for name in "abc"]
     scores = CaseScores(TABLE, metrics=SCENE_METRICS, pooled=True)
     seen: list[Any] = []
-    shown = judge(Copying(), cases, sample, scores, shown=2, watch=lambda all_: [seen.append(c) or c for c in all_])
+
+    def watch(all_cases: Sequence[Case]) -> Sequence[Case]:
+        seen.extend(all_cases)
+        return all_cases
+
+    shown = evaluate_predictor(Copying(), cases, sample, scores, shown=2, watch=watch)
     assert [s.case for s, _ in shown] == ["a", "c"]
     assert seen == cases
     result = scores.result()
@@ -49,9 +55,9 @@ def test_invalid_cells_of_a_scene_do_not_count() -> None:
     assert by_case == {"a": 0.5, "b": 1.0, "c": 0.5}
 
 
-def test_probabilities_are_judged_where_they_are_asked_for() -> None:
+def test_probabilities_are_scored_where_they_are_asked_for() -> None:
     scores = CaseScores(TABLE, metrics=("iou", "auc"), pooled=True)
-    judge(Copying(), [Case(name, (Path(name),), Path(name), name) for name in "ab"], sample, scores)
+    evaluate_predictor(Copying(), [Case(name, (Path(name),), Path(name), name) for name in "ab"], sample, scores)
     by_case = {row["case"]: row["auc"] for row in scores.result()["cases"]}
     # outside 0.2 and 0.3; inside 0.7, 0.1, 0.6 and 0.9, of which the scene b has 0.7 and 0.6
     assert by_case == {"a": pytest.approx(6 / 8), "b": 1.0}

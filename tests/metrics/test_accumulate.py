@@ -114,9 +114,10 @@ def test_policy_is_stated():
     assert scene["miou"].startswith("mean IoU over every class, with the background,")
     assert scene["boundary_iou"]["width"] == "2 % of the diagonal"
     assert CaseScores(TABLE, metrics=METRICS, boundary_width=3).result()["policy"]["boundary_iou"]["width"] == "3 cells"
-    assert "f1, iou, miou, precision, recall: of the cells of all cases together" in scene["mean"]
-    assert ". assd, hd95, nsd, volume_error: mean over cases" in scene["mean"]
     assert "pooled anew" in scene["ci95"]
+    mixed = CaseScores(TABLE, metrics=["hd95", "iou", "nsd", "miou"], pooled=True).result()["policy"]
+    assert mixed["mean"].startswith("iou, miou: of the cells of all cases together")
+    assert ". hd95, nsd: mean over cases" in mixed["mean"]
 
 
 @pytest.mark.parametrize("mask", ["ignored", "invalid"])

@@ -1,0 +1,27 @@
+"""Python and the command line evaluate by the same defaults."""
+
+import inspect
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from medseg.evaluation.cells import RasteriseOptions
+from medseg.evaluation.folders import evaluate_folders
+from medseg.evaluation.presets import metric_settings
+from medseg.metrics.registry import builtin, resolve, setting_keys
+
+CONF = OmegaConf.load(Path(__file__).parents[2] / "conf" / "evaluate.yaml")
+
+
+def test_arguments_have_the_values_of_the_keys() -> None:
+    arguments = inspect.signature(evaluate_folders).parameters
+    for key in ("images", "valid", "ignore", "scores", "metrics", "missing", "grid_tolerance"):
+        assert arguments[key].default == CONF[key], key
+    assert arguments["shapes"].default == RasteriseOptions(CONF.attribute, CONF.layer, CONF.all_touched)
+
+
+def test_settings_of_metrics_have_the_values_of_the_keys() -> None:
+    for key, name in setting_keys().items():
+        assert resolve([name], {key: CONF[key]}) == (builtin()[name](),), key
+        for preset in ("full", "scene"):
+            assert metric_settings(preset).get(key, CONF[key]) == CONF[key], (preset, key)
