@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 import medseg.metrics
-from medseg.errors import InputError
+from medseg.errors import InputError, nearest
 from medseg.metrics.metric import Metric
 
 Entry = Metric | str | Mapping[str, Any]
@@ -72,9 +71,7 @@ def _check_keys(settings: Mapping[str, Any]) -> None:
     names = [*setting_keys(), *builtin()]
     for key in settings:
         if key not in names:
-            raise InputError(
-                f"metric.{key}: is neither a setting nor the name of a metric; the nearest are {_nearest(key, names)}"
-            )
+            raise InputError(f"metric.{key}: is neither a setting nor the name of a metric; {nearest(key, names)}")
 
 
 def class_paths(entries: Any) -> Iterator[str]:
@@ -93,9 +90,8 @@ def _metric(entry: Entry, configured: Mapping[str, Metric]) -> Metric:
     if isinstance(entry, str) and "." not in entry:
         if entry in configured:
             return configured[entry]
-        near = _nearest(entry, configured)
         raise InputError(
-            f"metrics: got {entry}, expected the name of a metric (the nearest are {near}; all: "
+            f"metrics: got {entry}, expected the name of a metric ({nearest(entry, configured)}; all: "
             f"{', '.join(configured)}) or the class path of your own"
         )
     if isinstance(entry, str):
@@ -150,7 +146,3 @@ def _configured(cls: type[Metric], settings: Mapping[str, Any]) -> Metric:
     """A metric of the package with the settings that have its keys."""
     own = {f.name: settings[f.metadata["key"]] for f in fields(cls) if f.metadata.get("key") in settings}
     return cls(**own)
-
-
-def _nearest(word: str, names: Iterable[str]) -> str:
-    return ", ".join(difflib.get_close_matches(word, list(names), n=3, cutoff=0.0))
