@@ -64,8 +64,13 @@ def split_comment(text: str) -> tuple[str, str]:
     return text.strip(), ""
 
 
-def keys(text: str) -> list[Key]:
-    """Keys of a yaml file in their order, without those that are hidden."""
+def keys(text: str, *, every: bool = False) -> list[Key]:
+    """Keys of a yaml file in their order.
+
+    Args:
+        text: Content of the file.
+        every: With those that are not listed, but for the parts of Hydra.
+    """
     found: list[Key] = []
     path: list[tuple[int, str]] = []
     for line in text.splitlines():
@@ -81,7 +86,7 @@ def keys(text: str) -> list[Key]:
             continue
         value, behind = split_comment(match["rest"] or "")
         found.append(Key(".".join(name for _, name in path), value, behind))
-    return [key for key in found if _is_listed(key)]
+    return [key for key in found if every or _is_listed(key)]
 
 
 def _is_listed(key: Key) -> bool:
