@@ -85,23 +85,29 @@ def labelled_halves(cfg: DictConfig, source: Dataset) -> tuple[list[Case], list[
         "cases have no label",
         "give them one, or pretrain on them, such as by method=mae",
     )
-    return train, val
+    return _few(train, cfg), _few(val, cfg)
 
 
 def unlabelled(cfg: DictConfig, source: Dataset) -> tuple[list[Case], list[Case]]:
     """As ``halves``, for methods that read no label: cases of the test set that have none train as well."""
     train, val = halves(cfg, source)
-    return train + [case for case in source.test_cases() if case.label is None], val
+    train += [case for case in source.test_cases() if case.label is None]
+    return _few(train, cfg), _few(val, cfg)
 
 
 def judged(cfg: DictConfig, source: Dataset) -> list[Case]:
     """Labelled cases that neither train nor validate: the dataset's test set, and those that ``cfg.split`` names."""
     own = [case for case in source.test_cases() if case.label]
     if not cfg.split.get("test_cases") and _files(cfg) is None:
-        return own
+        return _few(own, cfg)
     every = labelled(cfg, source)
     tested = {*_tested(cfg, every)}
-    return [case for case in every if case.id in tested] + own
+    return _few([case for case in every if case.id in tested] + own, cfg)
+
+
+def _few(cases: list[Case], cfg: DictConfig) -> list[Case]:
+    """The first ``split.most_cases``; all of them where it is null."""
+    return cases[: cfg.split.get("most_cases")]
 
 
 def named(cases: Iterable[str], patterns: Sequence[str] | None, key: str) -> list[str]:

@@ -81,6 +81,7 @@ NUMBERS: Mapping[str, Range] = {
     "split.blocks.buffer": COUNT,
     "split.runs": AT_LEAST_ONE,
     "split.gap": COUNT,
+    "split.most_cases": AT_LEAST_ONE,
     "split.n_labelled": AT_LEAST_ONE,
     "sampling.foreground_fraction": FRACTION,
     "sampling.class_balance_exponent": Range(0, 10),

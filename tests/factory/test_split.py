@@ -126,3 +126,14 @@ def test_fewer_groups_than_folds_give_as_many_folds_unless_a_number_is_set(
     cfg = nnunet(root, "split.n_folds=5")
     with pytest.raises(InputError, match=r"5 folds of 3 group\(s\) of cases: expected 2 to 3 folds"):
         split.halves(cfg, build_dataset(cfg))
+
+
+def test_each_part_has_so_many_cases_at_most(root: Path) -> None:
+    names = ["split.val_cases=['case_[345]']", "split.test_cases=['case_[01]']"]
+    cfg = compose("train", ["data=rasters", f"data.root={root}", *OWN, *names, "split.most_cases=1"])
+    source = build_dataset(cfg)
+    train, val = split.labelled_halves(cfg, source)
+    found = [[case.id for case in part] for part in (train, val, split.judged(cfg, source))]
+    assert found == [["case_2"], ["case_3"], ["case_0"]]
+    train, val = split.unlabelled(cfg, source)
+    assert [[case.id for case in part] for part in (train, val)] == [["case_2"], ["case_3"]]
