@@ -19,10 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-TRAINING = (
-    "experiment=phantom run_dir=run logger=csv trainer.max_steps=2 trainer.steps_per_epoch=2 loader.workers=0 "
-    "plan.patch=[16,16,16] plan.batch_size=1 callback={} test=false"
-)
+TRAINING = "debug=smoke experiment=phantom run_dir=run logger=csv plan.patch=[16,16,16] callback={} test=false"
 
 
 def run(command: list[str], folder: Path, environment: Mapping[str, str]) -> str:

@@ -31,7 +31,13 @@ DOCUMENTS = [
 _MARKDOWN = MarkdownIt("commonmark").enable("table")  # with HTML in it
 _HEADINGS = {f"h{level}" for level in range(1, 7)}
 _A_FILE = re.compile(r"[\w<>./-]+/[\w<>*.-]+\.(?:py|sh|yaml|toml|ipynb)|\w+\.ipynb")
-_OF_THE_READER = ("data/dishes.yaml", "runs/", "mine/")  # what commands and notebooks write
+_OF_THE_READER = (
+    "data/dishes.yaml",
+    "runs/",
+    "mine/",
+    "my_lab/",
+    "conf/model/plain.yaml",
+)  # written by commands, notebooks, examples
 _A_HOST = re.compile(r"(?:[a-z0-9-]+\.)+[a-z]{2,}")
 
 

@@ -13,7 +13,7 @@ from tests.prepared import script
 write_keys = script("write_keys")
 GROUPS = {group.name for group in options.groups("train", [conf_dir()])}
 PARTS = {f"{name.replace('/', '.')}.": conf_dir() / name for name in GROUPS}
-ASSIGNED = re.compile(r"'?\+{0,2}([a-z]\w*(?:[./]\w+)*)=.*", re.DOTALL)
+ASSIGNED = re.compile(r"'?([a-z]\w*(?:[./]\w+)*)=.*", re.DOTALL)
 RETIRED = ("docs/reference/commands.md", "docs/benchmarks/index.md")
 """Pages that show words of earlier versions too, or are records of runs."""
 
