@@ -5,20 +5,19 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 
+from medseg.factory.axes import ndims_of
 from medseg.hydra_app.compose import compose
 from medseg.hydra_app.conf import conf_dir
 from medseg.training.train import train
 from tests.image_layouts import PUBLISHED_IMAGES
-from tests.models import parts
-from tests.models.test_contract import FLAT, SIZES
-from tests.models.test_contract import SMALL as SMALL_MODELS
+from tests.small import small
 from tests.tiny import LABELS, write_nnunet, write_planar
 from tests.torchgeo_layouts import TORCHGEO
 from tests.volume_layouts import PUBLISHED_VOLUMES
@@ -113,29 +112,23 @@ def tiny_data(cache: Path, option: str, experiment: str | None = None) -> list[s
     return json.loads(told.read_text(encoding="utf-8"))
 
 
+def _assignments(key: str, value: Any) -> Iterator[str]:
+    """Words that set a value, inner settings one by one but for ``config``, which is open to any name."""
+    if isinstance(value, dict) and not key.endswith((".config", ".settings")):
+        for name, inner in value.items():
+            yield from _assignments(f"{key}.{name}", inner)
+    else:
+        yield f"{key}={value}"
+
+
 def tiny_model(option: str, chosen: dict[str, str]) -> list[str]:
     """Overrides for a small network, encoder and decoder; Hydra's mappings have keys without quotes."""
-    settings = dict(SMALL_MODELS[option])
+    settings = dict(small("model", option)["settings"])
     for kind in ("encoder", "decoder") if "model/encoder" in chosen else ():
-        settings.pop(kind, None)
-        small = parts.SMALL[kind].get(chosen[f"model/{kind}"], {})
-        settings |= {f"{kind}.{key}": value for key, value in small.items()}
-    overrides = (f"model.{key}={value}".replace(" ", "") for key, value in settings.items())
+        settings[kind] = small(f"model/{kind}", chosen[f"model/{kind}"])["settings"]
+    words = (word for key, value in settings.items() for word in _assignments(f"model.{key}", value))
+    overrides = (word.replace(" ", "") for word in words)
     return [re.sub(r"'(\w+)':", r"\1:", override) for override in overrides]
-
-
-OWN = {
-    "method/mae": ["method.mask_patch_size=8"],
-    "method/simmim": ["plan.patch=[64,64]"],
-    "method/spark": ["plan.patch=[64,64]"],
-    "finetuning/sam_adapter": ["model.encoder.name=test_vit"],
-    "logger/mlflow": ["logger.mlflow.tracking_uri='sqlite:///${run_dir}/mlflow.db'"],
-}
-"""What an option needs besides, on tiny data."""
-SPLITS = {"split/published": "loveda", "split/sen1floods11": "sen1floods11"}
-"""Datasets that a split is that of."""
-OPTIONAL = {"logger/tensorboard": "tensorboard", "logger/mlflow": "mlflow"}
-"""Packages that an option needs and the package does without."""
 
 
 def take_a_step(
@@ -157,19 +150,18 @@ def take_a_step(
 
 @pytest.mark.parametrize("name", [name for name in OPTIONS if name not in SHARED])
 def test_option_takes_a_training_step(name: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if name in OPTIONAL:
-        pytest.importorskip(OPTIONAL[name])
-        warnings.simplefilter("ignore", DeprecationWarning)  # of MLflow's database, within this test
     group, _, option = name.rpartition("/")
+    if package := small(group, option)["package"]:
+        pytest.importorskip(package)
+        warnings.simplefilter("ignore", DeprecationWarning)  # of MLflow's database, within this test
     chosen = {"data": "nnunet", "model": "unet", "logger": "csv", "metric": "overlap", "transform": "light"}
     chosen |= {group: option}
     if group.startswith("model/"):
-        chosen |= {"model": "encoder_decoder", "data": "nnunet" if option in parts.DEEP else "phantom_scenes"}
+        chosen |= {"model": "encoder_decoder", "data": "phantom_scenes" if 2 in ndims_of(group, option) else "nnunet"}
         chosen = {"model/encoder": "timm", "model/decoder": "linear"} | chosen
-    if SIZES.get(option, option) in FLAT or option == "scene":
+    if (group == "model" and 3 not in ndims_of(group, option)) or option == "scene":
         chosen["data"] = "phantom_scenes"
-    if name in SPLITS:
-        chosen["data"] = SPLITS[name]
+    chosen |= small(group, option)["options"]
     if group == "temporal":
         chosen["data"] = "phantom_series"
     if group in ("finetuning", "method") and option not in ("full", "supervised", "mae"):
@@ -181,7 +173,7 @@ def test_option_takes_a_training_step(name: str, cache: Path, tmp_path: Path, mo
         }
     overrides = [f"{'' if key.partition('/')[0] in GROUPS else '+'}{key}={value}" for key, value in chosen.items()]
     judged = group in ("metric", "inference")
-    take_a_step(cache, tmp_path / "run", overrides, chosen=chosen, test=judged, own=OWN.get(name, []))
+    take_a_step(cache, tmp_path / "run", overrides, chosen=chosen, test=judged, own=small(group, option)["overrides"])
 
 
 def chosen_by(experiment: str) -> dict[str, str]:

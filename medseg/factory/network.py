@@ -10,7 +10,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from medseg.errors import InputError
+from medseg.factory.axes import options_for
 from medseg.factory.instantiate import instantiate
+from medseg.models.axes import WrongAxes
 from medseg.models.network import ModelSpec, Network
 from medseg.planning.plan import Plan
 from medseg.sample import DataSpec
@@ -52,6 +54,8 @@ def _made(model_spec: ModelSpec, model: DictConfig) -> Network:
     """The network of ``cfg.model`` for images of ``model_spec``; writes the resolved settings there."""
     try:
         built: Network = instantiate(model)(model_spec)
+    except WrongAxes as error:
+        raise InputError(f"{error}: {error.group}={', '.join(options_for(error.group, error.ndim))}") from error
     except TypeError as error:
         if "unexpected keyword argument" not in str(error):
             raise

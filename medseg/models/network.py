@@ -60,9 +60,11 @@ class Network(nn.Module, ABC):
         fixed_shape: The only shape accepted, for networks with learned positions; else None.
         follows_plan: Whether it is built from the kernels and strides of the plan; every other network is built once
             before there is a plan, without them, to reject wrong settings before data is read.
+        ndims: Numbers of spatial axes that it is built for.
     """
 
     follows_plan: ClassVar[bool] = False
+    ndims: ClassVar[tuple[int, ...]] = (2, 3)
 
     def __init__(
         self, in_channels: int, divisor: Sequence[int], *, min_cells: int = 1, fixed_shape: Sequence[int] | None = None

@@ -5,6 +5,7 @@ import pickle
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,72 +13,17 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from medseg.errors import InputError
+from medseg.factory.axes import ndims_of, options_for
 from medseg.hydra_app.compose import compose
 from medseg.models.network import ModelSpec, Network
-from tests.models import parts
+from tests.small import small
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 BUILT_ON = {path.stem: OmegaConf.load(path).get("defaults", [None])[0] for path in CONF.glob("*.yaml")}
 NAMES = sorted(name for name, other in BUILT_ON.items() if other not in BUILT_ON)
 SIZES = {name: other for name, other in BUILT_ON.items() if other in BUILT_ON}  # the same networks, larger or smaller
-TINY = "tu-test_resnet"
-QUERIES = {
-    "backbone_config": {"embed_dim": 16, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2], "window_size": 4},
-    "hidden_dim": 64,  # two channels in each of the 32 groups that are normalised
-    "encoder_feedforward_dim": 32,
-    "dim_feedforward": 32,
-    "encoder_layers": 1,
-    "decoder_layers": 4,
-    "num_attention_heads": 2,
-    "num_queries": 6,
-}
-SMALL = {  # settings that make a network fast enough for a test; others run as they are
-    "unet": {"base_features": 4},
-    "residual_unet": {"base_features": 4},
-    "swin_unetr": {"feature_size": 12, "depths": [1, 1, 1, 1], "window_size": 4},
-    "unetr": {"feature_size": 4, "hidden_size": 24, "mlp_dim": 24, "num_heads": 3},
-    "segresnet": {"init_filters": 8, "blocks_down": [1, 1, 2], "blocks_up": [1, 1]},
-    "mednext": {
-        "init_filters": 4,
-        **{key: [1, 2] for key in ("blocks_down", "blocks_up", "expansion_down", "expansion_up")},
-    },
-    "farseg": {"backbone": "resnet18"},
-    "encoder_decoder": {"encoder": parts.SMALL["encoder"]["timm"]},
-    "smp_unet": {"encoder": TINY, "decoder_channels": [16, 16, 16, 16, 16]},
-    "smp_unetplusplus": {"encoder": TINY, "decoder_channels": [16, 16, 16, 16, 16]},
-    "smp_manet": {"encoder": TINY, "decoder_channels": [16, 16, 16, 16, 16]},
-    "smp_linknet": {"encoder": TINY},
-    "smp_fpn": {"encoder": TINY, "decoder_pyramid_channels": 32, "decoder_segmentation_channels": 64},
-    "smp_pspnet": {"encoder": TINY, "psp_out_channels": 32},
-    "smp_pan": {"encoder": TINY},
-    "smp_deeplabv3": {"encoder": TINY, "decoder_channels": 32},
-    "smp_deeplabv3plus": {"encoder": TINY, "decoder_channels": 32},
-    "smp_upernet": {"encoder": TINY, "decoder_channels": 32},
-    "smp_segformer": {"encoder": "mit_b0", "decoder_segmentation_channels": 32},
-    "smp_dpt": {
-        "encoder": "tu-test_vit",
-        "decoder_intermediate_channels": [16, 16, 16, 16],
-        "decoder_fusion_channels": 16,
-    },
-    "hf_segformer": {
-        "config": {
-            "hidden_sizes": [8, 12, 16, 20],
-            "depths": [1, 1, 1, 1],
-            "num_attention_heads": [1, 1, 2, 2],
-            "decoder_hidden_size": 16,
-        }
-    },
-    "hf_upernet": {
-        "config": {"backbone_config": {"hidden_sizes": [8, 12, 16, 20], "depths": [1, 1, 1, 1]}, "hidden_size": 16}
-    },
-    "hf_mask2former": {"config": {**QUERIES, "feature_size": 64, "mask_feature_size": 32}},
-    "hf_oneformer": {"config": {**QUERIES, "conv_dim": 64, "mask_dim": 64, "query_dec_layers": 1}},
-}
-SMALL |= {name: SMALL[other] for name, other in SIZES.items()}
-FLAT = {name for name in NAMES if name.startswith(("smp_", "hf_")) or name in ("farseg", "encoder_decoder")}
+FLAT = {name for name in NAMES if 3 not in ndims_of("model", name)}
 """Networks for images only; encoder_decoder with the encoder that its yaml has."""
-PAIRS = {"smp_deeplabv3", "smp_deeplabv3plus", "smp_pan", "smp_upernet", "hf_upernet"}
-"""Networks that normalise over the batch what they have pooled to one cell, and so train on two cases or more."""
 K = 3
 
 
@@ -99,10 +45,18 @@ def load(name: str) -> DictConfig:
     return compose("train", [f"model={name}"]).model
 
 
-def build(name: str, about: ModelSpec, *, small: bool = True) -> Network:
+def settings(name: str) -> dict[str, Any]:
+    """Settings of a network, and of the encoder and decoder that its yaml chooses, for tests."""
+    chosen = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml")).get("defaults", [])
+    parts = {key: option for entry in chosen if isinstance(entry, dict) for key, option in entry.items()}
+    return small("model", name)["settings"] | {
+        key: small(f"model/{key}", option)["settings"] for key, option in parts.items()
+    }
+
+
+def build(name: str, about: ModelSpec, *, shrunk: bool = True) -> Network:
     cfg = load(name)
-    changed = OmegaConf.merge(cfg, SMALL.get(name, {}) if small else {})
-    assert set(changed) == set(cfg), "SMALL must only change settings that the yaml has"
+    changed = OmegaConf.merge(cfg, settings(name) if shrunk else {})
     torch.manual_seed(0)
     return instantiate(changed)(about)
 
@@ -140,7 +94,7 @@ def logits(network: Network, image: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("name", NAMES)
 def test_yaml_builds_as_written(name):
     about = spec(2)
-    network = build(name, about, small=False)
+    network = build(name, about, shrunk=False)
     assert isinstance(network, Network)
     assert len(network.divisor) == about.ndim
 
@@ -201,7 +155,7 @@ def without_gradient(network, levels):
 
 def test_training_takes_a_single_case_or_asks_for_two(network, image, request):
     trained, (name, _) = copy.deepcopy(network).train(), request.node.callspec.params["network"]
-    if name in PAIRS:
+    if small("model", name)["least_batch"] > 1:
         with pytest.raises(InputError, match=r"a batch of 1 image of shape .* plan\.batch_size=2"):
             trained(image)
         image = torch.cat((image, image.flip(-1)))
@@ -212,7 +166,7 @@ def test_training_takes_a_single_case_or_asks_for_two(network, image, request):
 def test_state_makes_another_network_equal(network, image, logits, request):
     name, ndim = request.node.callspec.params["network"]
     torch.manual_seed(3)
-    other = instantiate(OmegaConf.merge(load(name), SMALL.get(name, {})))(spec(ndim)).eval()
+    other = instantiate(OmegaConf.merge(load(name), settings(name)))(spec(ndim)).eval()
     with torch.no_grad():
         assert not torch.equal(other(image), logits)
         other.load_state_dict(network.state_dict())
@@ -260,10 +214,17 @@ def test_any_number_of_channels(name, in_channels):
 
 
 @pytest.mark.parametrize("name", sorted(FLAT))
-def test_networks_for_images_refuse_volumes_and_name_those_for_them(name):
-    with pytest.raises(InputError, match="the data has 3; choose a network for volumes") as caught:
+def test_networks_for_images_refuse_volumes(name):
+    with pytest.raises(
+        InputError, match="takes images of 2 spatial axes, the data has 3; choose a network for volumes"
+    ):
         build(name, spec(3))
-    assert set(re.findall(r"\w+", str(caught.value).partition("model=")[2])) - {"or"} == set(NAMES) - FLAT
+
+
+def test_networks_for_volumes_are_those_that_build_with_three_axes():
+    assert set(options_for("model", 3)) == set(NAMES) - FLAT
+    assert {"unet", "swin_unetr"} <= set(options_for("model", 3))
+    assert {"smp_unet", "encoder_decoder"} <= FLAT
 
 
 def test_networks_that_split_give_the_same_logits_in_two_steps(network, image, logits):

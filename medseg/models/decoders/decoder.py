@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ class Decoder(nn.Module, ABC):
     of a cell: where shapes matter, decoders take those of the grids.
 
     Attributes:
+        ndims: Numbers of spatial axes that it is built for.
         instead: Hint next to a larger batch, where one image is too few for batch normalisation.
 
     Args:
@@ -34,6 +36,7 @@ class Decoder(nn.Module, ABC):
         InputError: Features that the neck cannot bring into this layout.
     """
 
+    ndims: ClassVar[tuple[int, ...]] = (2, 3)
     instead: str = ""
 
     def __init__(self, spec: ModelSpec, features: Sequence[Feature], *, layout: FeatureLayout) -> None:

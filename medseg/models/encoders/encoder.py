@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -59,6 +59,7 @@ class Encoder(nn.Module, ABC):
         features: What ``forward`` gives, in order.
         divisor: Cells of the image must be a multiple of this on each axis.
         fixed_shape: The only shape taken; None where shapes are free.
+        ndims: Numbers of spatial axes that it is built for.
         full_depth: Blocks of the upstream's plain transformer, of which fewer may be built; None for other networks.
 
     Args:
@@ -70,6 +71,8 @@ class Encoder(nn.Module, ABC):
             checkpoint of medseg; or what the family's ``fetch`` knows: ``pretrained``, an enum of torchgeo),
             ``adapt``, ``least_share`` and so on.
     """
+
+    ndims: ClassVar[tuple[int, ...]] = (2, 3)
 
     def __init__(
         self,

@@ -49,6 +49,7 @@ class SliceWise(Encoder):
         model.encoder.of.name=resnet18 model/decoder=unet``
     """
 
+    ndims = (3,)
     option: ClassVar[str] = "sliced"
     """Its name in ``conf/model/encoder``."""
 

@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medseg.errors import InputError
+from medseg.models.axes import check_axes
 from medseg.models.encoders.encoder import Encoder, Feature
 from medseg.models.network import ModelSpec
-from medseg.models.require_2d import refuse_volumes
 
 
 class PlainViT(Encoder):
@@ -39,6 +39,8 @@ class PlainViT(Encoder):
         InputError: Volumes; indices that are not blocks in order.
     """
 
+    ndims = (2,)
+
     def __init__(
         self,
         spec: ModelSpec,
@@ -51,7 +53,7 @@ class PlainViT(Encoder):
         prefix: int = 1,
         **loading: Any,
     ) -> None:
-        refuse_volumes(f"encoder {name}", spec)
+        check_axes(f"encoder {name}", self.ndims, spec)
         self.depths = choose(depth, indices)
         feature = Feature(width, (patch, patch), tokens=True, prefix=prefix)
         super().__init__(spec, [feature] * len(self.depths), (patch, patch), **loading)

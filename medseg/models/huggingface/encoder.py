@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from medseg.errors import InputError
+from medseg.models.axes import check_axes
 from medseg.models.encoders.encoder import Encoder, Feature
 from medseg.models.encoders.vit import choose
 from medseg.models.huggingface import config as hf_config
@@ -19,7 +20,6 @@ from medseg.models.huggingface import hooks, state_names
 from medseg.models.huggingface.features import FAMILIES, Family, blocks, sam, sam2
 from medseg.models.huggingface.sizes import SIZES
 from medseg.models.network import ModelSpec
-from medseg.models.require_2d import refuse_volumes
 from medseg.weights.pretrained import Pretrained, read
 
 _PROBED = (384, 576)
@@ -68,6 +68,8 @@ class Transformers(Encoder):
         al., Segment Anything, 2023. Ravi et al., SAM 2, 2024. Wu et al., CvT, 2021.
     """
 
+    ndims = (2,)
+
     def __init__(
         self,
         spec: ModelSpec,
@@ -79,7 +81,7 @@ class Transformers(Encoder):
         weights: str | None = None,
         **loading: Any,
     ) -> None:
-        refuse_volumes("an encoder of transformers", spec)
+        check_axes("an encoder of transformers", self.ndims, spec)
         described = hf_config.describe(SIZES, hf_config.Request("model.encoder", family, size, config, weights))
         name: str = described["model_type"]
         kind = FAMILIES[name]

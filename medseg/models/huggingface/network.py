@@ -14,12 +14,12 @@ from torch.nn import functional
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from medseg.errors import InputError, rename_keys
+from medseg.models.axes import check_axes
 from medseg.models.huggingface import config as hf_config
 from medseg.models.huggingface import hooks, state_names
 from medseg.models.huggingface.features import FAMILIES, stages
 from medseg.models.huggingface.sizes import SIZES
 from medseg.models.network import ModelSpec, Network
-from medseg.models.require_2d import refuse_volumes
 from medseg.sample import Channel
 from medseg.weights import load
 from medseg.weights.options import WeightOptions
@@ -65,6 +65,7 @@ class HfNetwork(Network):
         InputError: Volumes; settings that are unknown or contradict each other; weights that are unavailable.
     """
 
+    ndims = (2,)
     kind: ClassVar[str]
     """``model_type`` of transformers."""
     source: ClassVar[str]
@@ -88,7 +89,7 @@ class HfNetwork(Network):
         weights: str | None = None,
         **loading: Any,
     ) -> None:
-        refuse_volumes(type(self).__name__, spec)
+        check_axes(type(self).__name__, self.ndims, spec)
         super().__init__(spec.in_channels, (STRIDE,) * spec.ndim)
         request = hf_config.Request("model", self.kind, size, config, weights)
         with rename_keys(_KEYS):

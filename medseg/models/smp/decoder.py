@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medseg.errors import InputError, nearest
+from medseg.models.axes import check_axes
 from medseg.models.decoders.blocks import resize
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Feature, Stride
@@ -62,6 +63,8 @@ class Smp(Decoder):
     References:
         Iakubovskii, Segmentation Models Pytorch, 2019, and the works it implements.
     """
+
+    ndims = (2,)
 
     def __init__(
         self,
@@ -128,11 +131,7 @@ class _Widths(nn.Module):
 
 def _check_settings(spec: ModelSpec, architecture: str) -> None:
     """Raise on volumes, and on an architecture that has no decoder here."""
-    if spec.ndim != 2:
-        raise InputError(
-            f"decoder smp takes images of 2 spatial axes, the data has {spec.ndim}; choose a decoder for volumes: "
-            f"model/decoder=unet, upernet, segformer, dpt, ocr, mask_transformer or linear"
-        )
+    check_axes("decoder smp", Smp.ndims, spec, group="model/decoder")
     names = [name for name in ARCHITECTURES if name != "DPT"]
     if architecture not in names:
         hint = "; DPT is model/decoder=dpt" if architecture == "DPT" else ""

@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medseg.errors import InputError, nearest
+from medseg.models.axes import check_axes
 from medseg.models.network import ModelSpec, Network, refuse_lone_cell
-from medseg.models.require_2d import refuse_volumes
 from medseg.models.unused import drop_idle, trace
 
 ARCHITECTURES = (
@@ -69,11 +69,13 @@ class Smp(Network):
         & Excitation, 2018.
     """
 
+    ndims = (2,)
+
     def __init__(
         self, spec: ModelSpec, *, architecture: str, encoder: str, attention: str | None = None, **settings: Any
     ) -> None:
         name = f"Smp {architecture} with encoder {encoder}"
-        refuse_volumes(name, spec)
+        check_axes(name, self.ndims, spec)
         if architecture not in ARCHITECTURES:
             raise InputError(f"model.architecture={architecture} is unknown; {nearest(architecture, ARCHITECTURES)}")
         _check_encoder(encoder)

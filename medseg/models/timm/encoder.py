@@ -12,9 +12,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medseg.errors import InputError
+from medseg.models.axes import check_axes
 from medseg.models.encoders.encoder import Encoder
 from medseg.models.network import ModelSpec
-from medseg.models.require_2d import refuse_volumes
 from medseg.models.timm import hub, probe
 from medseg.weights.positions import Grids
 from medseg.weights.pretrained import Pretrained
@@ -52,6 +52,8 @@ class Timm(Encoder):
         Wightman, PyTorch Image Models, 2019.
     """
 
+    ndims = (2,)
+
     def __init__(
         self,
         spec: ModelSpec,
@@ -62,7 +64,7 @@ class Timm(Encoder):
         settings: Mapping[str, Any] | None = None,
         **loading: Any,
     ) -> None:
-        refuse_volumes(f"encoder {name} of timm", spec)
+        check_axes(f"encoder {name} of timm", self.ndims, spec)
         hub.check_name(name)
         if norm not in (True, False, "auto"):
             raise InputError(f"model.encoder.norm={norm}: expected true, false or auto")

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torchgeo.models.croma import CROMA
 
 from medseg.errors import InputError
+from medseg.models.axes import check_axes
 from medseg.models.encoders.encoder import Encoder, Feature
 from medseg.models.encoders.vit import Size, choose, sized
 from medseg.models.network import ModelSpec
-from medseg.models.require_2d import refuse_volumes
 from medseg.models.torchgeo import bands
 from medseg.models.torchgeo.weights import fetch_published
 from medseg.sample import Channel
@@ -69,6 +69,8 @@ class Croma(Encoder):
         Fuller et al., CROMA: Remote Sensing Representations with Contrastive Radar-Optical Masked Autoencoders, 2023.
     """
 
+    ndims = (2,)
+
     def __init__(
         self,
         spec: ModelSpec,
@@ -79,7 +81,7 @@ class Croma(Encoder):
         indices: Sequence[int] | None = None,
         **loading: Any,
     ) -> None:
-        refuse_volumes("encoder croma", spec)
+        check_axes("encoder croma", self.ndims, spec)
         chosen = sized(SIZES, size, embed_dim, depth, HEADS)
         if chosen.embed_dim % HEADS:
             raise InputError(f"model.encoder.embed_dim={chosen.embed_dim}: expected a multiple of {HEADS}")

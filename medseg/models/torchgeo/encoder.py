@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torchgeo.models import get_model, get_model_weights
 
 from medseg.errors import InputError
+from medseg.models.axes import check_axes
 from medseg.models.encoders.encoder import Encoder, Feature
 from medseg.models.encoders.vit import choose
 from medseg.models.network import ModelSpec
-from medseg.models.require_2d import refuse_volumes
 from medseg.models.timm.encoder import Timm
 from medseg.models.torchgeo import weights as torchgeo_weights
 from medseg.weights.pretrained import Pretrained
@@ -93,6 +93,8 @@ class Swin(Encoder):
         Liu et al., Swin Transformer V2, 2022; Bastani et al., SatlasPretrain, 2023.
     """
 
+    ndims = (2,)
+
     def __init__(
         self,
         spec: ModelSpec,
@@ -102,7 +104,7 @@ class Swin(Encoder):
         indices: Sequence[int] | None,
         **loading: Any,
     ) -> None:
-        refuse_volumes(f"encoder {name} of torchgeo", spec)
+        check_axes(f"encoder {name} of torchgeo", self.ndims, spec)
         stages = choose(_STAGES, indices)
         net = _build_swin(name, spec.in_channels)
         width = net.features[0][0].out_channels

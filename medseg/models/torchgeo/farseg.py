@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torchgeo.models import FarSeg as TorchgeoFarSeg
 
 from medseg.errors import InputError
+from medseg.models.axes import check_axes
 from medseg.models.network import ModelSpec, Network
-from medseg.models.require_2d import refuse_volumes
 
 
 class FarSeg(Network):
@@ -29,8 +29,10 @@ class FarSeg(Network):
         Zheng et al., Foreground-Aware Relation Network for Geospatial Object Segmentation, CVPR 2020.
     """
 
+    ndims = (2,)
+
     def __init__(self, spec: ModelSpec, *, backbone: str = "resnet50") -> None:
-        refuse_volumes("FarSeg", spec)
+        check_axes("FarSeg", self.ndims, spec)
         super().__init__(spec.in_channels, (32, 32), min_cells=2)
         try:
             net = TorchgeoFarSeg(backbone, classes=spec.out_channels, backbone_pretrained=False)

@@ -10,15 +10,16 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from medseg.errors import InputError
+from medseg.factory.axes import ndims_of
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Feature
 from medseg.models.network import ModelSpec
 from medseg.models.smp.decoder import Smp
-from tests.models import parts
+from tests.small import small
 
 CONF = Path(__file__).parents[3] / "conf" / "model" / "decoder"
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
-FLAT = {"smp"}
+FLAT = {name for name in NAMES if 3 not in ndims_of("model/decoder", name)}
 """Decoders for images only."""
 K = 3
 ENCODERS = {  # image, features
@@ -50,7 +51,7 @@ def draw(shape: tuple[int, ...], features: list[Feature], batch: int = 2, seed: 
 
 
 def build(name: str, shape: tuple[int, ...], features: list[Feature], **changed) -> Decoder:
-    cfg = OmegaConf.merge(OmegaConf.load(CONF / f"{name}.yaml"), parts.SMALL["decoder"].get(name, {}), changed)
+    cfg = OmegaConf.merge(OmegaConf.load(CONF / f"{name}.yaml"), small("model/decoder", name)["settings"], changed)
     torch.manual_seed(0)
     return instantiate(cfg, _convert_="all")(spec(shape), features)
 

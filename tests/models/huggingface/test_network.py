@@ -18,7 +18,8 @@ from medseg.models.huggingface.segformer import HfSegformer
 from medseg.models.huggingface.upernet import HfUperNet
 from medseg.models.network import ModelSpec
 from medseg.sample import Channel
-from tests.models.test_contract import CONF, SMALL
+from tests.models.test_contract import CONF
+from tests.small import small
 
 NETWORKS = {
     "segformer": HfSegformer, "upernet": HfUperNet, "mask2former": HfMask2Former, "oneformer": HfOneFormer
@@ -50,7 +51,7 @@ def shake(net):
 
 
 def upstream(kind):
-    described = OmegaConf.to_container(OmegaConf.create(SMALL[f"hf_{kind}"]["config"]))
+    described = small("model", f"hf_{kind}")["settings"]["config"]
     within = described.get("backbone_config")
     if within is not None:
         within["out_features"] = ["stage1", "stage2", "stage3", "stage4"]
@@ -131,7 +132,7 @@ def test_last_layer_stays_random_for_other_classes_and_does_not_count(kind, fold
 
 
 def test_encoder_alone_is_taken_under_a_smaller_share(tmp_path):
-    config = SMALL["hf_mask2former"]["config"]
+    config = small("model", "hf_mask2former")["settings"]["config"]
     swin = AutoConfig.for_model("swin", **config["backbone_config"])
     swin.out_features = ["stage1", "stage2", "stage3", "stage4"]
     encoder = shake(transformers.SwinBackbone(swin))
@@ -169,7 +170,7 @@ def test_configuration_keeps_what_the_folder_told(folders):
 
 
 def test_queries_survive_pickling_after_use():
-    network = HfMask2Former(spec(), config=SMALL["hf_mask2former"]["config"]).eval()
+    network = HfMask2Former(spec(), config=small("model", "hf_mask2former")["settings"]["config"]).eval()
     image = noise(1, 3, 32, 32)
     with torch.no_grad():
         given = network(image)
