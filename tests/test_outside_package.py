@@ -75,6 +75,11 @@ def test_the_commands_use_every_class_of_the_package(folder: Path) -> None:
     assert sorted(p.name for p in (folder / "predicted").glob("*.npy")) == ["test_0.npy", "test_1.npy"]
 
 
+def test_its_metric_is_scored(folder: Path) -> None:
+    found = json.loads((folder / "runs/plain/metrics.json").read_text(encoding="utf-8"))["summary"]
+    assert found["csi"]["mean"] == pytest.approx(found["iou"]["mean"])  # the same formula
+
+
 def test_the_package_learned_and_was_scored(folder: Path) -> None:
     for scores in ("runs/plain", "scores"):
         found = json.loads((folder / scores / "metrics.json").read_text(encoding="utf-8"))
