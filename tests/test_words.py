@@ -50,7 +50,7 @@ def room_of(path: Path) -> str:
 MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if room_of(path) not in NOT_YET]
 WRITTEN = ("CHANGELOG.md", "options.md", "keys.md")  # a record, and pages that are written from conf/
 PAGES = [path for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]) if path.name not in WRITTEN]
-CONF = [p for p in sorted((ROOT / "conf").rglob("*.yaml")) if p.parent.name not in ("conf", "data", "experiment")]
+CONF = sorted((ROOT / "conf").rglob("*.yaml"))
 
 
 def texts(source: str) -> Iterator[tuple[int, str]]:
