@@ -97,12 +97,12 @@ TABLE = (
     Defect(
         "mirror-not-switched-off", "a side without a partner forbids the lateral mirror",
         "medseg/transforms/mirrors.py",
-        "axes = tuple(a for a in axes if a != lateral_axis)", "axes = tuple(axes)",
+        "return Mirrors(_without(axes, (lateral_axis,)), ", "return Mirrors(axes, ",
         ("tests/transforms/test_mirrors.py",),
     ),
     Defect(
         "mirror-of-an-unknown-axis", "an unknown axis across the body is not mirrored", "medseg/transforms/mirrors.py",
-        "            )\n        axes = ()\n", "            )\n",
+        "return Mirrors((), None, ", "return Mirrors(axes, None, ",
         ("tests/transforms/test_mirrors.py",),
     ),
     Defect(

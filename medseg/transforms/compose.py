@@ -25,14 +25,14 @@ class Compose:
     the case lacks or that were dropped, are exactly 0 afterwards.
 
     Args:
-        spatial: Comes first, and cuts windows to patches.
+        spatial: First transform, which cuts windows to patches.
         intensity: Name -> transform, in the order of application. None switches one off and keeps its
             place, so that the others draw what they drew before.
-        wavelengths_nm: Of each channel, None for one without; empty where nothing is known.
-        dates: Slots of time series; 0 where there is no time axis.
+        wavelengths_nm: Wavelength of each channel, None for one without; empty if unknown.
+        dates: Number of dates of time series; 0 without a time axis.
 
     Raises:
-        InputError: Something that is not a Transform, or is none for such data.
+        InputError: Something that is not a Transform, or does not apply to such data.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Compose:
         return drawn
 
     def apply(self, batch: Batch, params: Mapping[str, Params]) -> Batch:
-        """Apply the drawn parameters: patches on the device and in the type of the input; int64 labels."""
+        """The patches for these parameters, on the device and in the type of the image; int64 labels."""
         with torch.no_grad(), torch.autocast(batch.image.device.type, enabled=False):
             for name, transform in self.transforms.items():
                 if transform is None:
@@ -85,7 +85,7 @@ class Compose:
         return self.apply(batch, self.draw(batch))
 
     def record(self, batch: Batch) -> list[dict[str, dict[str, Any]]]:
-        """What happens to each sample, as JSON-able values: transform name -> parameter -> value."""
+        """Parameters of each sample, as JSON-able values: transform name -> parameter -> value."""
         drawn = self.draw(batch)
         return [
             {name: {key: value[i].tolist() for key, value in params.items()} for name, params in drawn.items()}
@@ -94,14 +94,14 @@ class Compose:
 
 
 def fold(batch: Batch) -> Batch:
-    """Time series with their dates one after another as channels; any other batch as it is."""
+    """Time series with their dates as consecutive channels; any other batch unchanged."""
     if not batch.dates:
         return batch
     return replace(batch, image=batch.image.flatten(1, 2), present=batch.present.flatten(1, 2), days=None)
 
 
 def unfold(batch: Batch, days: Int[Tensor, "b t"] | None) -> Batch:
-    """What ``fold`` folded, with its days."""
+    """Time series from their folded form; the inverse of ``fold``."""
     if days is None:
         return batch
     axes = (days.shape[1], -1)
@@ -111,7 +111,7 @@ def unfold(batch: Batch, days: Int[Tensor, "b t"] | None) -> Batch:
 def generators(key: Int[Tensor, "b 3"], position: int) -> list[np.random.Generator]:
     """A random generator for each sample, by its key and the position of the transform.
 
-    Each int64 of the key enters as two 32-bit words, so negative numbers are as good as others and no
+    Each int64 of the key enters as two 32-bit words, so negative numbers are allowed and no
     two keys give the same words.
     """
     words = np.ascontiguousarray(key.numpy(), dtype=np.int64).view(np.uint32)
@@ -137,16 +137,16 @@ def build_compose(
     """What ``conf/transform`` names: settings from yaml; the rest from plan, channels and label table.
 
     Args:
-        patch_shape: Cells of a patch.
-        spacing: Of its cells, along each array axis.
+        patch_shape: Shape of a patch, in cells.
+        spacing: Spacing of its cells, along each array axis.
         lateral_axis: Array axis across the body, if any.
         mirror_classes: ``LabelTable.mirror()``; None where no class has a side.
-        wavelengths_nm: ``Channel.wavelength_nm`` of each channel; empty where nothing is known.
-        dates: Slots of time series; 0 where there is no time axis.
-        rotation: Settings, None for no rotation. The same holds for ``scale``, ``elastic`` and ``mirror``.
-        scale: Settings.
-        elastic: Settings.
-        mirror: Settings.
+        wavelengths_nm: ``Channel.wavelength_nm`` of each channel; empty if unknown.
+        dates: Number of dates of time series; 0 without a time axis.
+        rotation: Settings of rotations; None for none.
+        scale: Settings of scaling; None for none.
+        elastic: Settings of elastic deformations; None for none.
+        mirror: Settings of flips; None for none.
         window_limit: Cap on the window, per axis and as a multiple of the patch.
         anisotropy: Ratio from which an axis is coarse.
         **intensity: Further transforms by name, in the order of application; None switches one off.

@@ -1,4 +1,4 @@
-"""Mirrors: along which axes images may be flipped, so that left and right are never confused."""
+"""Mirrors: the axes along which images may be flipped without confusing left and right."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Mirrors:
     Attributes:
         axes: Array axes that may be flipped.
         lateral_axis: The axis across the body, whose flip exchanges left and right classes; None if unknown.
-        warning: One line where sides keep images from being mirrored as asked, or may be confused; else empty.
+        warning: One line if left and right restrict the mirrors, or may be confused; else empty.
     """
 
     axes: tuple[int, ...]
@@ -29,7 +29,7 @@ class Mirrors:
 def allowed_mirrors(
     wanted: Sequence[int], labels: LabelTable, *, lateral_axis: int | None, turned_with: Sequence[int] = ()
 ) -> Mirrors:
-    """The mirrors that this label table allows, of those that are wanted.
+    """The mirrors of the configuration that a label table allows.
 
     Without lateral classes all are allowed. With them,
 
@@ -52,29 +52,44 @@ def allowed_mirrors(
     axes = tuple(wanted)
     sided = [*labels.one_sided, *(name for pair in labels.paired_names for name in pair)]
     lateral = bool(axes) if lateral_axis is None else lateral_axis in axes
-    warning = ""
-    if labels.undeclared_sides and lateral:
-        warning = (
-            f"{_few(labels.undeclared_sides)}: data.pairs does not name them, and mirrored images keep their classes, "
-            "so that left and right are learned as one; set data.pairs=null to find pairs by their names, or name them"
-        )
-    if sided and lateral_axis is None:
-        if axes:
-            warning = (
-                f"{_few(sided)}: the axis across the body is unknown, so images are not mirrored; set "
-                "data.lateral_axis=0 (rows) or 1 (columns) of 2D images, or native: false in a plan of volumes"
-            )
-        axes = ()
-    elif sided:
-        axes = tuple(a for a in axes if a not in turned_with)
-        if labels.one_sided and lateral:
-            axes = tuple(a for a in axes if a != lateral_axis)
-            warning = (
-                f"{_few(labels.one_sided)}: no class is the mirror image, so images are not mirrored from left to "
-                "right; name the partners by data.pairs=[[LEFT, RIGHT], ...], or set data.pairs=[] to mirror all "
-                "the same"
-            )
-    return Mirrors(axes, lateral_axis, warning)
+    undeclared = _undeclared(labels.undeclared_sides) if labels.undeclared_sides and lateral else ""
+    if not sided:
+        return Mirrors(axes, lateral_axis, undeclared)
+    if lateral_axis is None:
+        return Mirrors((), None, _unknown_axis(sided) if axes else "")
+    axes = _without(axes, turned_with)
+    if not (labels.one_sided and lateral):
+        return Mirrors(axes, lateral_axis, undeclared)
+    return Mirrors(_without(axes, (lateral_axis,)), lateral_axis, _no_partner(labels.one_sided))
+
+
+def _without(axes: Sequence[int], excluded: Sequence[int]) -> tuple[int, ...]:
+    """The axes that are not excluded."""
+    return tuple(axis for axis in axes if axis not in excluded)
+
+
+def _undeclared(names: Sequence[str]) -> str:
+    """Warning about names with a side that are in no pair."""
+    return (
+        f"{_few(names)}: data.pairs does not name them, and mirrored images keep their classes, so that left and right "
+        "are learned as one; set data.pairs=null to find pairs by their names, or name them"
+    )
+
+
+def _unknown_axis(names: Sequence[str]) -> str:
+    """Warning about names with a side in images whose lateral axis is unknown."""
+    return (
+        f"{_few(names)}: the axis across the body is unknown, so images are not mirrored; set data.lateral_axis=0 "
+        "(rows) or 1 (columns) of 2D images, or native: false in a plan of volumes"
+    )
+
+
+def _no_partner(names: Sequence[str]) -> str:
+    """Warning about names whose mirror image has no name."""
+    return (
+        f"{_few(names)}: no class is the mirror image, so images are not mirrored from left to right; name the "
+        "partners by data.pairs=[[LEFT, RIGHT], ...], or set data.pairs=[] to mirror all the same"
+    )
 
 
 def far_turned(
@@ -89,11 +104,11 @@ def far_turned(
     """Axes that a rotation by more than a right angle turns into the lateral axis, or the lateral axis into them.
 
     Args:
-        patch_shape: Cells of a patch.
-        spacing: Of its cells.
+        patch_shape: Shape of a patch, in cells.
+        spacing: Spacing of its cells.
         lateral_axis: The axis across the body; None gives no axis.
-        rotation: Settings; None for no rotation.
-        turns: Half and quarter turns, in the same form.
+        rotation: Settings of rotations; None for none.
+        turns: Settings of rotations by multiples of 90 degrees; None for none.
         anisotropy: Ratio from which an axis is coarse.
 
     Example:

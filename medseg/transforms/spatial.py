@@ -112,8 +112,8 @@ class Spatial(Transform):
     """All spatial changes of a window, and the cut to its centre patch.
 
     Samples that are turned, scaled or deformed share one sampling grid and one linear interpolation
-    (labels: per class, then the largest). All others are *copied*, flipped where that was drawn: bit for
-    bit the centre crop. Rotations are physical, so cells of unequal edges are not sheared.
+    (labels: per class, then the largest). All others are *copied*, flipped where that was drawn: the exact
+    centre crop. Rotations are physical, so cells of unequal edges are not sheared.
 
     Along a coarse axis (``window.coarse_axis``) nothing is interpolated: such patches are turned in
     their plane only, and scaled and deformed only within it.
@@ -122,14 +122,14 @@ class Spatial(Transform):
     kidney lies where right kidneys lie, and is labelled as one.
 
     Attributes:
-        patch_shape: Cells of the result.
-        spacing: Of its cells, along each array axis.
-        rotation: Settings; ``p=0`` for none. The same holds for ``scale``, ``elastic`` and ``mirror``.
-        scale: Settings.
-        elastic: Settings.
-        mirror: Settings.
+        patch_shape: Shape of the result, in cells.
+        spacing: Spacing of its cells, along each array axis.
+        rotation: Settings of rotations; ``p=0`` for none.
+        scale: Settings of scaling; ``p=0`` for none.
+        elastic: Settings of elastic deformations; ``p=0`` for none.
+        mirror: Settings of flips; ``p=0`` for none.
         lateral_axis: Array axis across the body, if any.
-        mirror_classes: Class that each class becomes in a mirror (``LabelTable.mirror``).
+        mirror_classes: Mirror image of each class (``LabelTable.mirror``).
         window_limit: Cap on the window, per axis and as a multiple of the patch (``window.window_shape``).
         anisotropy: Ratio from which an axis is coarse.
 
@@ -189,7 +189,7 @@ class Spatial(Transform):
 
     @property
     def window_shape(self) -> tuple[int, ...]:
-        """Cells that have to be read for a patch; what comes may be any shape that contains the patch."""
+        """Shape of the window that is read for a patch; any shape that contains the patch is accepted."""
         return window_shape(
             self.patch_shape,
             self.spacing,
@@ -220,20 +220,16 @@ class Spatial(Transform):
         return params
 
     def apply(self, batch: Batch, params: Params) -> Batch:
-        """Patches of ``patch_shape``; image in the type of the input.
+        """Patches of ``patch_shape``; the image keeps its type.
 
         Raises:
             InputError: The windows are smaller than the patch.
         """
         window = tuple(batch.image.shape[2:])
-        if len(window) != len(self.patch_shape) or any(w < n for w, n in zip(window, self.patch_shape, strict=True)):
-            raise InputError(
-                f"transform: got windows of {window}, expected at least the patch {self.patch_shape}; "
-                f"read {self.window_shape} cells"
-            )
+        self._check_window(window)
         starts = [(w - n) // 2 for w, n in zip(window, self.patch_shape, strict=True)]
         centre: tuple[EllipsisType | slice, ...] = (..., *Box.at(starts, self.patch_shape).slices)
-        image, label, valid = (whole[centre].clone() for whole in (batch.image, batch.label, batch.valid))
+        image, label, valid = (tensor[centre].clone() for tensor in (batch.image, batch.label, batch.valid))
         warped = self._interpolates(params)
         if warped.any():
             grids = self._grid({name: value[warped] for name, value in params.items()}, window, image.device)
@@ -242,21 +238,35 @@ class Spatial(Transform):
         for i in np.flatnonzero(params["flip"].any(1) & ~warped):
             axes = [int(a) - len(window) for a in np.flatnonzero(params["flip"][i])]
             image[i], label[i], valid[i] = image[i].flip(axes), label[i].flip(axes), valid[i].flip(axes)
-        classes = self.mirror_classes
-        if self.lateral_axis is not None and classes is not None and classes != tuple(range(len(classes))):
-            for i in np.flatnonzero(params["flip"][:, self.lateral_axis]):
-                label[i] = exchange(label[i], classes)
+        self._exchange_sides(label, params["flip"])
         return replace(batch, image=image, label=label, valid=valid)
+
+    def _check_window(self, window: tuple[int, ...]) -> None:
+        """Raise on windows that are smaller than the patch."""
+        if len(window) != len(self.patch_shape) or any(w < n for w, n in zip(window, self.patch_shape, strict=True)):
+            raise InputError(
+                f"transform: got windows of {window}, expected at least the patch {self.patch_shape}; "
+                f"read {self.window_shape} cells"
+            )
+
+    def _exchange_sides(self, label: Int[Tensor, "b *s"], flip: npt.NDArray[np.bool_]) -> None:
+        """Exchange left and right classes, in place, in the samples that are flipped across the body."""
+        classes = self.mirror_classes
+        if self.lateral_axis is None or classes is None or classes == tuple(range(len(classes))):
+            return
+        for i in np.flatnonzero(flip[:, self.lateral_axis]):
+            label[i] = exchange(label[i], classes)
 
     @staticmethod
     def _interpolates(params: Params) -> npt.NDArray[np.bool_]:
-        """Which samples cannot merely be copied."""
+        """Which samples are interpolated instead of copied."""
         needs = (params["degrees"] != 0).any(1) | (params["scale"] != 1)
         if "displacement_cells" in params:
             needs |= params["displacement_cells"].any(axis=tuple(range(1, params["displacement_cells"].ndim)))
         return needs
 
     def _grid(self, params: Params, window: tuple[int, ...], device: torch.device) -> Tensor:
+        """Sampling grids of the samples."""
         matrix = sampling_matrix(
             params["degrees"], params["scale"], params["flip"], self.spacing, self.planes, self.coarse_axis
         )

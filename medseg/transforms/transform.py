@@ -14,7 +14,7 @@ from medseg.errors import InputError
 from medseg.sample import Batch
 
 Params = dict[str, np.ndarray]
-"""What was drawn: parameter name to an array on the CPU whose leading axis is the sample, b."""
+"""Drawn parameters: name to an array on the CPU whose leading axis is the sample, b."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class PatchSpec:
         coarse_axis: Axis without interpolation, because its cells are far apart or
             few (``window.coarse_axis``); None where all axes are alike.
         wavelengths_nm: Centre wavelength of each channel in nanometres, None for one without (an index,
-            radar); empty where nothing is known.
-        dates: Slots of time series; 0 where there is no time axis.
+            radar); empty if unknown.
+        dates: Number of dates of time series; 0 without a time axis.
     """
 
     patch_shape: tuple[int, ...]
@@ -48,7 +48,7 @@ class Transform(ABC):
     the same random numbers: raising one probability does not change anything else about a sample.
 
     Attributes:
-        sees_dates: Whether it knows what a time series is. The others are given its dates one after another
+        sees_dates: Whether it handles time series. The others get the dates one after another
             as more channels ``[b, t*c, *s]``, all of which they change alike (``Compose`` folds and unfolds).
     """
 
@@ -65,23 +65,23 @@ class Transform(ABC):
 
     @abstractmethod
     def apply(self, batch: Batch, params: Params) -> Batch:
-        """The changed batch; the input is not changed."""
+        """The changed batch; the input is not modified."""
 
     def draw(self, rngs: Sequence[np.random.Generator], shape: Sequence[int], dates: int = 0) -> Params:
         """Parameters of every sample.
 
         Args:
             rngs: One generator per sample.
-            shape: Of the batch's image, ``[b, c, *s]``; with ``dates`` ``[b, t, c, *s]``.
-            dates: Slots of time series, for transforms that see dates.
+            shape: Shape of the batch's image, ``[b, c, *s]``; with ``dates`` ``[b, t, c, *s]``.
+            dates: Number of dates of time series, for transforms that see dates.
         """
         channels, *space = shape[2 if dates else 1 :]
-        drawn = [self.draw_one(rng, int(channels), tuple(int(s) for s in space)) for rng in rngs]
-        return {name: np.stack([np.asarray(one[name]) for one in drawn]) for name in drawn[0]}
+        params = [self.draw_one(rng, int(channels), tuple(int(s) for s in space)) for rng in rngs]
+        return {name: np.stack([np.asarray(one[name]) for one in params]) for name in params[0]}
 
 
 def check_range(where: str, p: float, low: float, high: float, *, least: float = -np.inf) -> None:
-    """Refuse settings that cannot be drawn from.
+    """Check a probability and a range.
 
     Raises:
         InputError: Unless ``0 <= p <= 1`` and ``least <= low <= high``.

@@ -1,4 +1,4 @@
-"""RandomRotate90: rotations by multiples of 90 degrees, which move cells and change none."""
+"""RandomRotate90: rotations by multiples of 90 degrees, without interpolation."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,24 +81,28 @@ class MsdDataset(Dataset):
         return self._cases([e if isinstance(e, Mapping) else {"image": e} for e in entries])
 
     def _cases(self, entries: Sequence[Mapping[str, Any]]) -> list[Case]:
-        found = []
-        for entry in entries:
-            image = self._file(entry["image"])
-            label = self._file(entry["label"]) if "label" in entry else None
-            if image.name.startswith("._"):
-                continue
-            case_id = formats.stem(image)
-            found.append(Case(case_id, (image,), label, case_id))
-        listed = [path for c in found for path in (*c.images, c.label) if path is not None]
+        """Cases of a list, sorted by id; files of macOS (``._name``) are ignored."""
+        cases = [case for case in map(self._case, entries) if not case.images[0].name.startswith("._")]
+        self._check(cases)
+        complete = {case.id: case for case in cases if all(path.is_file() for path in case.files)}
+        return [complete[case_id] for case_id in sorted(complete)]
+
+    def _check(self, cases: Sequence[Case]) -> None:
+        """Report files that do not exist, and cases that are listed twice."""
+        files = [path for case in cases for path in case.files]
         refuse(
-            [str(p.relative_to(self.root))[:300] for p in listed if not os.path.isfile(p)],
+            [str(p.relative_to(self.root))[:300] for p in files if not os.path.isfile(p)],
             f"file(s) listed in {self._path} that do not exist",
-            "unpack the whole archive, or take them off the list",
+            "unpack the complete archive, or take them off the list",
         )
-        ids = [c.id for c in found]
-        refuse(sorted({i for i in ids if ids.count(i) > 1}), f"case(s) listed twice in {self._path}", "list each once")
-        there = {c.id: c for c in found if all(path.is_file() for path in c.files)}
-        return [there[case_id] for case_id in sorted(there)]
+        counts = Counter(case.id for case in cases)
+        refuse(sorted(n for n in counts if counts[n] > 1), f"case(s) listed twice in {self._path}", "list each once")
+
+    def _case(self, entry: Mapping[str, Any]) -> Case:
+        """The case of an entry of a list."""
+        image = self._file(entry["image"])
+        label = self._file(entry["label"]) if "label" in entry else None
+        return Case(formats.stem(image), (image,), label, formats.stem(image))
 
     def _file(self, name: Any) -> Path:
         """Path of a listed file, which has to lie in the task's folder."""

@@ -110,7 +110,7 @@ def read_declaration(path: Path, keys: Sequence[str]) -> dict[str, Any]:
 
 
 def require_keys(declared: Mapping[str, Any], keys: Sequence[str], path: Path) -> None:
-    """Raise ``InputError`` that lists the keys which are missing; silent if there are none."""
+    """Raise ``InputError`` with the keys that are missing, if any are."""
     missing = [key for key in keys if key not in declared]
     if missing:
         raise InputError(f"{path}: missing keys {missing}, found {sorted(declared)}; add them")
@@ -145,17 +145,27 @@ def _values(labels: Any, path: Path) -> dict[str, int | list[int]]:
     wrong = InputError(f"{path}: labels are {str(labels)[:200]}, expected class names with integer values")
     if not isinstance(labels, dict) or not labels:
         raise wrong
-    if all(str(key).lstrip("-").isdigit() for key in labels):
+    if all(str(key).lstrip("-").isdigit() for key in labels):  # value to name
         if not all(isinstance(name, str) for name in labels.values()):
             raise wrong
         labels = {name: value for value, name in labels.items()}
     try:
-        values = {str(k): [int(v) for v in vs] if isinstance(vs, list) else int(vs) for k, vs in labels.items()}
+        values = {str(name): _integers(value) for name, value in labels.items()}
     except (TypeError, ValueError, OverflowError) as error:
         raise wrong from error
-    if not all(all(map(_is_value, vs)) and vs if isinstance(vs, list) else _is_value(vs) for vs in values.values()):
+    if not all(map(_are_values, values.values())):
         raise wrong
     return values
+
+
+def _integers(value: Any) -> int | list[int]:
+    """A value or a list of values as integers."""
+    return [int(v) for v in value] if isinstance(value, list) else int(value)
+
+
+def _are_values(value: int | list[int]) -> bool:
+    """Whether a label file may hold a value, or each value of a list that is not empty."""
+    return bool(value) and all(map(_is_value, value)) if isinstance(value, list) else _is_value(value)
 
 
 def _is_value(value: Any) -> bool:

@@ -107,10 +107,10 @@ class RastersDataset(Dataset):
         self._spec = DataSpec(declared_channels(channels, sensor, wavelengths_nm or {}, reading), table, ndim=2)
 
     def _check_valid(self, valid: str, dates: DateLayout) -> None:
-        """Refuse validity masks of single dates, which are not read."""
+        """Raise on validity masks of single dates, which are not read."""
         folder = self.root / valid
-        found = sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else []
-        dated = [p for p in found if dates.find(p.relative_to(folder).as_posix())]
+        masks = sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else []
+        dated = [p for p in masks if dates.find(p.relative_to(folder).as_posix())]
         if dated:
             raise InputError(
                 f"data.valid={valid}: {dated[0].name} is a validity mask of one date, expected one mask for all "
@@ -119,17 +119,18 @@ class RastersDataset(Dataset):
 
     @cached_property
     def spec(self) -> DataSpec:
-        """What the configuration declares; of time series with as many slots as a case has dates at most."""
+        """Channels and labels of the configuration; for time series also the most dates of any case."""
         return self._spec if self.reading.dates is None else replace(self._spec, dates=self._slots(self.reading.dates))
 
     def _slots(self, dates: DateLayout) -> int:
+        """Number of dates that a case has at most."""
         if dates.slots or dates.in_file:
             return dates.slots or dates.in_file or 0
         return max(len(case.days) for case in [*self._pair("train"), *self.test_cases()])
 
     @property
     def normalisation(self) -> tuple[str, ...]:
-        """The scheme that was chosen, for every channel."""
+        """The scheme of the configuration, for every channel."""
         return (self._normalisation,) * len(self.spec.channels)
 
     def cases(self) -> list[Case]:
@@ -141,15 +142,12 @@ class RastersDataset(Dataset):
         return self._pair("test") if self.names or self._folders["test"][0] else []
 
     def _pair(self, part: str) -> list[Case]:
+        """Cases of the training or of the test set, without groups."""
         if self.names:
             return self.names.cases(self.root, test=part == "test")
         images, masks, valid = self._folders[part]
-        if masks and not (self.root / masks).exists() and self.root.is_dir():
-            lying = sorted(p.name for p in self.root.iterdir() if p.name.lower().endswith(formats.VECTORS))
-            raise InputError(
-                f"{self.root / masks}: no such folder or file of masks; name it by data.masks"
-                + (f", such as data.{'test_' if part == 'test' else ''}masks={lying[0]}" if lying else "")
-            )
+        if masks:
+            self._check_masks(masks, "test_masks" if part == "test" else "masks")
         folders = [images] if isinstance(images, str) else list(images or ())
         return by_stem(
             [self.root / folder for folder in folders],
@@ -159,6 +157,14 @@ class RastersDataset(Dataset):
             valid=self.root / valid if valid else None,
             dates=self.reading.dates,
         )
+
+    def _check_masks(self, masks: str, key: str) -> None:
+        """Raise on masks that do not exist, with a file of vectors as a hint."""
+        if (self.root / masks).exists() or not self.root.is_dir():
+            return
+        vectors = sorted(p.name for p in self.root.iterdir() if p.name.lower().endswith(formats.VECTORS))
+        hint = f", such as data.{key}={vectors[0]}" if vectors else ""
+        raise InputError(f"{self.root / masks}: no such folder or file of masks; name it by data.masks{hint}")
 
 
 def declared_labels(
@@ -170,7 +176,7 @@ def declared_labels(
     """Label table of the configuration; the arguments are those of ``RastersDataset``.
 
     Raises:
-        InputError: The background is no class, or the table is not sound.
+        InputError: The background is no class, or the table is invalid.
     """
     labels = by_name(labels)
     if background is None and "background" in labels:
@@ -188,29 +194,35 @@ def declared_channels(
     wavelengths_nm: Mapping[str, float],
     reading: ReadOptions,
 ) -> tuple[Channel, ...]:
-    """Channels of the configuration, with what is known of their bands.
+    """Channels of the configuration, with the wavelengths of their bands.
 
     Raises:
-        InputError: None came, one came twice, or a formula is not sound.
+        InputError: No channel, one that is named twice, or a formula that is not valid.
     """
     entries = [(c, "") if isinstance(c, str) else next(iter(dict(c).items())) for c in channels]
     names = [name for name, _ in entries]
+    _check_names(names, wavelengths_nm)
+    of_names = bands_of(names, sensor)
+    bands = bands_of(list(reading.bands), sensor) if reading.bands else of_names
+    channels_declared = []
+    for (name, own_formula), channel in zip(entries, of_names, strict=True):
+        is_band = name in reading.bands
+        formula = own_formula or ("" if is_band else index_formula(name, bands) or "")
+        if formula:
+            Formula.parse(formula)
+            channel = Channel(name, formula=formula)
+        nm: Any = wavelengths_nm.get(name, channel.wavelength_nm)
+        channels_declared.append(replace(channel, wavelength_nm=nm))
+    return tuple(channels_declared)
+
+
+def _check_names(names: Sequence[str], wavelengths_nm: Mapping[str, float]) -> None:
+    """Raise without channels, on a channel that is named twice, and on wavelengths of no channel."""
     if not names:
         raise InputError("data.channels is empty; name each band that the network sees, such as [B4, B3, B2]")
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InputError(f"data.channels={names}: got {twice} more than once; leave each there once")
-    strange = sorted(set(wavelengths_nm) - set(names))
-    if strange:
-        raise InputError(f"data.wavelengths_nm names {strange}, channels are {names}")
-    known = bands_of(names, sensor)
-    bands = known if not reading.bands else bands_of(list(reading.bands), sensor)
-    made = []
-    for (name, formula), channel in zip(entries, known, strict=True):
-        index = "" if formula or name in reading.bands else index_formula(name, bands) or ""
-        if formula or index:
-            Formula.parse(formula or index)
-            channel = Channel(name, formula=formula or index)
-        nm: Any = wavelengths_nm.get(name, channel.wavelength_nm)
-        made.append(replace(channel, wavelength_nm=nm))
-    return tuple(made)
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise InputError(f"data.channels={names}: got {repeated} more than once; leave each there once")
+    unknown = sorted(set(wavelengths_nm) - set(names))
+    if unknown:
+        raise InputError(f"data.wavelengths_nm names {unknown}, channels are {names}")

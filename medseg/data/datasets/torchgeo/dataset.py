@@ -100,16 +100,7 @@ class TorchgeoDataset(Dataset):
         name: str = "torchgeo",
         groups: str | None = None,
     ) -> None:
-        if read not in ("files", "samples"):
-            raise InputError(f"data.read={read}: choose files or samples")
-        strange = sorted(set(splits or {}) - set(_PARTS))
-        if strange or (splits and "train" not in splits):
-            raise InputError(f"data.splits={dict(splits or {})}: expected train, and val and test if there are such")
-        if reading.dates and (read == "files" or reading.dates != DateLayout(slots=reading.dates.slots)):
-            raise InputError(
-                "data.dates: of torchgeo, samples with dates are time series by themselves, and only slots can be set, "
-                "with data.read=samples; take series of files by data=rasters"
-            )
+        _check_settings(read, splits or {}, reading)
         forget()  # files may have changed since this process built another
         self.root, self.name, self.groups = Path(root), name, groups
         self._cache = Path(cache)
@@ -118,24 +109,24 @@ class TorchgeoDataset(Dataset):
         self.reading = reading
         masks = Recipe.of(mask_class_path, self.root, mask_arguments or {}) if mask_class_path else None
         keys = (image_key,) if isinstance(image_key, str) else tuple(image_key)
-        self._samples = {
-            part: Samples(
-                Recipe.of(class_path, self.root, {**(arguments or {}), **chosen}, masks), keys, mask_key, mask_channel
-            )
-            for part, chosen in ({p: {split_argument: v} for p, v in splits.items()} if splits else {"": {}}).items()
+        parts = {part: {split_argument: value} for part, value in splits.items()} if splits else {"": {}}
+        recipes = {
+            part: Recipe.of(class_path, self.root, {**(arguments or {}), **of_part}, masks)
+            for part, of_part in parts.items()
         }
+        self._samples = {part: Samples(recipe, keys, mask_key, mask_channel) for part, recipe in recipes.items()}
         names = reading.bands or self._band_names()
         if not channels and not names:
             raise InputError(f"{self._shown}: its bands have no names; give them, in order, as data.bands")
         self.reading = replace(reading, bands=names)
         values, colours = self._meaning(labels, colours)
-        made = declared_channels(channels or names, sensor, wavelengths_nm or {}, self.reading)
-        self._spec = DataSpec(made, declared_labels(values, background, colours, pairs), ndim=2)
+        declared = declared_channels(channels or names, sensor, wavelengths_nm or {}, self.reading)
+        self._spec = DataSpec(declared, declared_labels(values, background, colours, pairs), ndim=2)
         self._normalisation = normalisation
 
     @cached_property
     def spec(self) -> DataSpec:
-        """What the configuration declares, or else the dataset; time series have the slots that the longest needs."""
+        """Channels and labels of configuration or dataset; for time series also the most dates of any case."""
         if self._from_files or not self._corner.dates:
             return self._spec
         slots = self.reading.dates.slots if self.reading.dates else None
@@ -144,7 +135,7 @@ class TorchgeoDataset(Dataset):
 
     @property
     def normalisation(self) -> tuple[str, ...]:
-        """The scheme that was chosen, for every channel."""
+        """The scheme of the configuration, for every channel."""
         return (self._normalisation,) * len(self.spec.channels)
 
     def cases(self) -> list[Case]:
@@ -224,3 +215,16 @@ class TorchgeoDataset(Dataset):
             )
         palette = colour_by_value(self._first.dataset)
         return values, {n: palette[v] for n, v in values.items() if v in palette} | dict(colours or {})
+
+
+def _check_settings(read: str, splits: Mapping[str, Any], reading: ReadOptions) -> None:
+    """Raise on settings that are unknown or do not fit each other."""
+    if read not in ("files", "samples"):
+        raise InputError(f"data.read={read}: choose files or samples")
+    if set(splits) - set(_PARTS) or (splits and "train" not in splits):
+        raise InputError(f"data.splits={dict(splits)}: expected train, and val and test if there are such")
+    if reading.dates and (read == "files" or reading.dates != DateLayout(slots=reading.dates.slots)):
+        raise InputError(
+            "data.dates: of torchgeo, samples with dates are time series by themselves, and only slots can be set, "
+            "with data.read=samples; take series of files by data=rasters"
+        )

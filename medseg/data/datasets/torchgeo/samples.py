@@ -126,7 +126,7 @@ class Samples:
         rows = slice(ys.stop - bottom * height, ys.stop - top * height)
         known = self._inside(number, box)
         try:
-            with quiet(), self._told(number):
+            with quiet(), self._reporting(number):
                 sample = self.dataset[columns, rows, times]
         except IndexError:  # a corner of the bounds in which no file lies
             return Cells(np.zeros((0, *box.shape), np.float32), None, np.zeros(box.shape, bool))
@@ -139,8 +139,8 @@ class Samples:
         return cells
 
     @contextmanager
-    def _told(self, number: int) -> Iterator[None]:
-        """Turn what a dataset raises for a file that is missing or damaged into one line."""
+    def _reporting(self, number: int) -> Iterator[None]:
+        """Context in which errors of a dataset about a missing or damaged file become one line."""
         try:
             yield
         except (*DAMAGE, RuntimeError, ValueError, TypeError) as error:
@@ -165,10 +165,22 @@ class Samples:
         return np.asarray(shapely.contains_xy(inner, centres)).reshape(box.shape)
 
     def _cells(self, sample: dict[str, Any], known: npt.NDArray[np.bool_] | None = None) -> Cells:
-        lacking = [key for key in self.image_keys if key not in sample]
-        if lacking:
+        """Image, label and validity of a sample."""
+        array = self._image(sample)
+        image, dates = array.reshape(-1, *array.shape[-2:]), len(array) if array.ndim == 4 else 0
+        label = self._mask(sample[self.mask_key], image.shape[1:]) if self.mask_key in sample else None
+        return Cells(image, label, np.ones(image.shape[1:], dtype=bool) if known is None else known, dates)
+
+    def _image(self, sample: dict[str, Any]) -> npt.NDArray[np.float32]:
+        """The channels of all image keys, ``[c, h, w]``, or ``[t, c, h, w]`` of a time series.
+
+        Raises:
+            InputError: A key that is missing, or arrays of different or other shapes.
+        """
+        missing = [key for key in self.image_keys if key not in sample]
+        if missing:
             raise InputError(
-                f"{self.recipe.class_path}: its samples have {sorted(sample)}, not {lacking[0]!r}; name the image by "
+                f"{self.recipe.class_path}: its samples have {sorted(sample)}, not {missing[0]!r}; name the image by "
                 "data.image_key"
             )
         parts = [np.asarray(sample[key], dtype=np.float32) for key in self.image_keys]
@@ -180,12 +192,10 @@ class Samples:
                 f"{[p.shape for p in parts]}, expected [channels, rows, columns] (of time series with dates before "
                 "them) of one size"
             )
-        whole = np.concatenate(parts, axis=-3)
-        image, dates = whole.reshape(-1, *whole.shape[-2:]), len(whole) if whole.ndim == 4 else 0
-        label = self._mask(sample[self.mask_key], image.shape[1:]) if self.mask_key in sample else None
-        return Cells(image, label, np.ones(image.shape[1:], dtype=bool) if known is None else known, dates)
+        return np.concatenate(parts, axis=-3)
 
     def _mask(self, mask: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        """The class of each cell."""
         cells = np.asarray(mask)
         if cells.ndim == 3 and (len(cells) == 1 or self.mask_channel is not None):
             cells = cells[self.mask_channel or 0]
@@ -284,7 +294,7 @@ def _rows(recipe: Recipe, process: int) -> list[Any]:
 
 @lru_cache(maxsize=2)
 def _whole(samples: Samples, number: int, process: int) -> Cells:
-    with quiet(), samples._told(number):
+    with quiet(), samples._reporting(number):
         sample = samples.dataset[number]
     return samples._cells(sample)
 
