@@ -220,7 +220,7 @@ TABLE = (
     ),
     Defect(
         "absent-dates-in-the-mean", "absent dates are not seen", "medseg/models/temporal/pools.py",
-        "return feature.sum(1) / _widened(seen, feature).sum(1).clamp(min=1)", "return feature.mean(1)",
+        "return feature.sum(1) / _widened(present, feature).sum(1).clamp(min=1)", "return feature.mean(1)",
         ("tests/models/temporal/test_network.py::test_a_single_date_among_missing_ones_is_the_network_without_time",),
     ),
 )

@@ -21,10 +21,10 @@ class Case:
         images: One file for each channel in order, or one file that holds every channel; of a time series
             those of the first date, then those of the next.
         label: Label file; None where there is none.
-        group: What splits may not tear apart; the id itself where nothing is known.
+        group: Name of the group that splits keep together; the id itself if unknown.
         valid: File of a validity mask (field of view), 0 where cells do not count; None if all do.
         box: Part of the files that the case is; None for all of it.
-        days: Of a time series, its dates in days since 1970-01-01, increasing; else empty.
+        days: Dates of a time series in days since 1970-01-01, increasing; else empty.
         in_file: Each file holds every date, its bands one date after another, instead of one date.
     """
 
@@ -45,11 +45,11 @@ class Case:
 
 @dataclass(frozen=True)
 class Refused:
-    """What ``refuse`` found while ``refusals`` collected it.
+    """A problem that ``refuse`` reported while ``refusals`` collected it.
 
     Attributes:
-        names: The offenders, all of them.
-        what: What is wrong with them.
+        names: All names that it concerns.
+        what: What is wrong with them, for messages.
         way_out: How to fix it.
     """
 
@@ -63,7 +63,7 @@ _collected: ContextVar[list[Refused] | None] = ContextVar("refusals", default=No
 
 @contextmanager
 def refusals() -> Iterator[list[Refused]]:
-    """Within it ``refuse`` adds to the list that it gives instead of raising, and listing goes on.
+    """Context in which ``refuse`` adds to the list instead of raising, so that listing continues.
 
     Example:
         >>> with refusals() as found:
@@ -71,10 +71,10 @@ def refusals() -> Iterator[list[Refused]]:
         >>> found[0].names
         ('a',)
     """
-    found: list[Refused] = []
-    token = _collected.set(found)
+    collected: list[Refused] = []
+    token = _collected.set(collected)
     try:
-        yield found
+        yield collected
     finally:
         _collected.reset(token)
 
@@ -84,9 +84,9 @@ def refuse(offenders: Sequence[str], what: str, way_out: str) -> None:
 
     Within ``refusals`` it is collected instead, so callers leave out the offenders in what follows.
     """
-    found = _collected.get()
-    if offenders and found is not None:
-        found.append(Refused(tuple(offenders), what, way_out))
+    collected = _collected.get()
+    if offenders and collected is not None:
+        collected.append(Refused(tuple(offenders), what, way_out))
     elif offenders:
         raise InputError(f"{len(offenders)} {what}: {first_five(offenders)}; {way_out}")
 

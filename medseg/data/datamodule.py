@@ -41,9 +41,9 @@ class DataModule(LightningDataModule):
 
     Args:
         train_cases: Cases to draw patches from.
-        val_cases: Cases to judge whole.
+        val_cases: Cases that are predicted and scored completely.
         open: Opens and checks one case.
-        reading: What else than the files decides what ``open`` gives; JSON-able.
+        reading: Settings that decide the result of ``open``, in addition to the files; JSON-able.
         spec: Channels and labels.
         preprocess: Preprocessing of the plan.
         store: Folder of the patch store.
@@ -54,7 +54,7 @@ class DataModule(LightningDataModule):
         sampling: How patches are drawn.
         steps_per_epoch: Optimiser steps of one epoch.
         workers: Loader processes; with 0 windows are read between steps.
-        seed: Of the whole training.
+        seed: Random seed of the training.
         in_store: Store prepared cells, to be read while training; if not, windows come from the files.
 
     Raises:
@@ -156,11 +156,11 @@ class DataModule(LightningDataModule):
         def prepare(work: tuple[Case, Path]) -> list[str]:
             case, folder = work
             with problems.of(case.id):
-                opened = self.open(case)
-                windows, grid, trace = prepared_windows(opened, self.preprocess, self.patch)
+                reader = self.open(case)
+                windows, grid, trace = prepared_windows(reader, self.preprocess, self.patch)
                 targets = self.spec.labels.targets
                 write_case(folder, windows, grid, trace, targets, self.patch, arrays=self.in_store)
-                return opened.notes
+                return reader.notes
             return []
 
         notes: list[str] = []

@@ -23,7 +23,7 @@ class Dataset(ABC):
 
     Attributes:
         name: For run folders and reports.
-        reading: How files are held to what is declared; the same for new images.
+        reading: Options of reading; the same for new images.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Learned tensors of a network with a frozen encoder: saved alone, loaded again, merged into its weights."""
+"""Learned parameters of a network with a frozen encoder: saved alone, loaded again, merged into its weights."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def learned(network: nn.Module) -> dict[str, Tensor]:
 
 
 def save(network: nn.Module, path: Path) -> int:
-    """Write what was learned as safetensors, in one rename, with the permissions that the umask gives.
+    """Write the learned parameters as safetensors, in one rename, with the permissions of the umask.
 
     Returns:
         Its size in bytes.
@@ -39,7 +39,7 @@ def save(network: nn.Module, path: Path) -> int:
 
 
 def load(network: nn.Module, path: Path) -> None:
-    """Put what ``save`` wrote into a network that was built, initialised and attached to in the same way.
+    """Load a file of ``save`` into a network that was built, initialised and adapted in the same way.
 
     Raises:
         InputError: Not such a file, or of another network; nothing is changed then.
@@ -50,9 +50,9 @@ def load(network: nn.Module, path: Path) -> None:
         raise InputError(
             f"{path}: no readable adapters ({error}); expected a file that medseg.finetuning.adapters.save wrote"
         ) from error
-    wanted = learned(network)
-    misfit = [k for k in wanted if k not in tensors or tensors[k].shape != wanted[k].shape] + [
-        k for k in tensors if k not in wanted
+    expected = learned(network)
+    misfit = [k for k in expected if k not in tensors or tensors[k].shape != expected[k].shape] + [
+        k for k in tensors if k not in expected
     ]
     if misfit:
         raise InputError(
@@ -80,7 +80,7 @@ def merge(network: nn.Module) -> nn.Module:
 
 
 def _merged(layer: Any) -> nn.Module:
-    """The layer beneath, with B A added. (The library's own merging fails on 3D convolutions of kernel 1.)"""
+    """The wrapped layer, with B A added. (The library's own merging fails on 3D convolutions of kernel 1.)"""
     base: nn.Module = layer.get_base_layer()
     weight = base.get_parameter("weight")
     for name in layer.active_adapters:

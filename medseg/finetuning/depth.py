@@ -16,7 +16,7 @@ def depths(names: Iterable[str]) -> dict[str, int]:
     with the one before it.
 
     Args:
-        names: Of the parameters, in the order of the network.
+        names: Names of the parameters, in the order of the network.
 
     Example:
         >>> depths(["stem.weight", "layer1.0.conv1.weight", "layer1.1.conv1.weight", "layer2.0.downsample.0.weight"])

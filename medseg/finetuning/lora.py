@@ -29,12 +29,12 @@ class Lora(Tuning):
     dimensions. Grouped convolutions are left out.
 
     Args:
-        rank: Of the change.
+        rank: Rank of the change.
         alpha: Its scale, over rank.
-        dropout: Of what enters A.
+        dropout: Dropout of the input of A.
         targets: ``attention`` and ``mlp`` (linear layers with such a word in their path), ``convolution``,
             ``linear`` (every linear layer).
-        pace: What every ``Tuning`` takes; rates hold for the adapters too.
+        pace: Settings of every ``Tuning``; rates hold for the adapters too.
 
     Raises:
         InputError: Unknown targets; in ``attach``, no layer of such a kind.
@@ -95,7 +95,7 @@ def check_targets(targets: Sequence[str]) -> None:
 
 
 def layers_of(part: nn.Module, targets: Sequence[str]) -> list[str]:
-    """Names of the layers of the kinds asked for.
+    """Names of the layers of these kinds.
 
     Raises:
         InputError: There are none; says which kinds there are.

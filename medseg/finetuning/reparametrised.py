@@ -42,7 +42,7 @@ class _Reparametrised(Tuning):
 
         Args:
             weight: ``[o, ...]``.
-            number: Of the layer, for seeds.
+            number: Number of the layer, for seeds.
         """
 
 
@@ -67,11 +67,11 @@ class Nola(_Reparametrised):
     ``seed``. They are not stored: a checkpoint holds the coefficients. B starts at zero.
 
     Args:
-        rank: Of the change.
+        rank: Rank of the change.
         bases: Matrices in each sum.
-        seed: Of the matrices.
+        seed: Random seed of the matrices.
         targets: See ``Lora``.
-        pace: What every ``Tuning`` takes.
+        pace: Settings of every ``Tuning``.
 
     References:
         Koohpayegani et al., NOLA: Compressing LoRA using Linear Combination of Random Basis, 2024.
@@ -101,7 +101,7 @@ class Spectrum(nn.Module):
 
     Args:
         weight: To decompose.
-        rank: How many values.
+        rank: Number of values.
     """
 
     left: Tensor
@@ -127,10 +127,10 @@ class RandomSum(nn.Module):
     """The weight plus B A, sums of random matrices of unit scale.
 
     Args:
-        shape: Of the weight.
-        rank: Of the change.
+        shape: Shape of the weight.
+        rank: Rank of the change.
         bases: Matrices in each sum.
-        seed: Of the matrices.
+        seed: Random seed of the matrices.
     """
 
     down: Tensor

@@ -23,9 +23,9 @@ class SamAdapter(Tuning):
     changes at first.
 
     Args:
-        width: Of the prompts.
+        width: Width of the prompts.
         share: Side of the part of the centred spectrum that is removed, as a share of its side, in (0, 1).
-        pace: What every ``Tuning`` takes.
+        pace: Settings of every ``Tuning``.
 
     Raises:
         InputError: In ``attach``, an encoder without a list of blocks over tokens or one that has a pyramid.
@@ -74,7 +74,7 @@ def _forget(encoder: Any, inputs: tuple[Tensor, ...], features: list[Tensor]) ->
 
 def blocks_of(encoder: nn.Module) -> str | None:
     """Name of the list of transformer blocks: the longest ``ModuleList`` or ``Sequential`` of one class."""
-    lists = {
+    blocks = {
         name: len(module)
         for name, module in encoder.named_modules()
         if isinstance(module, (nn.ModuleList, nn.Sequential))
@@ -82,19 +82,19 @@ def blocks_of(encoder: nn.Module) -> str | None:
         and len({type(m) for m in module}) == 1
         and any(isinstance(m, nn.LayerNorm) for m in module[0].modules())
     }
-    return max(lists, key=lambda name: lists[name]) if lists else None
+    return max(blocks, key=lambda name: blocks[name]) if blocks else None
 
 
 class Prompts(nn.Module):
     """What is added before each block.
 
     Args:
-        channels: Of the image.
+        channels: Number of image channels.
         features: Width of the tokens.
         stride: Cells of a token on each axis.
-        blocks: How many.
-        width: Of the prompts.
-        share: Of the spectrum that is removed.
+        blocks: Number of blocks.
+        width: Width of the prompts.
+        share: Fraction of the spectrum that is removed.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class PromptedBlock(nn.Module):
     Args:
         block: Frozen.
         prompts: Shared by all blocks.
-        index: Of this block.
+        index: Index of this block.
     """
 
     def __init__(self, block: nn.Module, prompts: Prompts, index: int) -> None:

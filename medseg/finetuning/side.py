@@ -1,4 +1,4 @@
-"""Side-tuning: a small network that reads the features of a frozen encoder and adds to them."""
+"""Side-tuning: a small network parallel to a frozen encoder, which reads its features and adds to them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LINEAR = {2: "bilinear", 3: "trilinear"}
 
 
 class SideTuning(Tuning):
-    """A hierarchical side network: no gradient passes through the encoder, so training is cheap.
+    """A hierarchical side network: no gradient passes through the encoder, which makes training cheap.
 
     The side network sees the image at the stride of the finest feature. At every feature, from first to last, it
     adds a projection of the frozen one to its own, and convolves; what it has then is projected back and added to
@@ -27,7 +27,7 @@ class SideTuning(Tuning):
 
     Args:
         width: Channels of the side network.
-        pace: What every ``Tuning`` takes.
+        pace: Settings of every ``Tuning``.
 
     References:
         Zhang et al., Side-Tuning, 2020; Lin et al., Hierarchical Side-Tuning for Vision Transformers, 2023.
@@ -48,7 +48,7 @@ class SideTuning(Tuning):
         encoder.register_forward_hook(_add_side)
 
 
-def _add_side(encoder: Any, inputs: tuple[Tensor, ...], features: list[Tensor]) -> list[Tensor]:
+def _beside(encoder: Any, inputs: tuple[Tensor, ...], features: list[Tensor]) -> list[Tensor]:
     return encoder.side(inputs[0], [feature.detach() for feature in features])
 
 
@@ -56,8 +56,8 @@ class Side(nn.Module):
     """The side network.
 
     Args:
-        channels: Of the image.
-        features: What the encoder declares.
+        channels: Number of image channels.
+        features: Features that the encoder declares.
         width: Channels throughout.
     """
 
@@ -81,25 +81,20 @@ class Side(nn.Module):
         shapes = [[int(s // d) for s, d in zip(image.shape[2:], f.stride, strict=True)] for f in self.features]
         mode = LINEAR[image.ndim - 2]
         own = self.enter(functional.interpolate(image, shapes[0], mode=mode, align_corners=False))
-        summed = []
-        for i, (feature, frozen_feature) in enumerate(zip(self.features, frozen, strict=True)):
+        outputs = []
+        for i, (feature, output) in enumerate(zip(self.features, frozen, strict=True)):
             if list(own.shape[2:]) != shapes[i]:
                 own = functional.interpolate(own, shapes[i], mode=mode, align_corners=False)
-            grid = frozen_feature
+            grid = output
             if feature.tokens:
-                grid = (
-                    frozen_feature[:, feature.prefix :]
-                    .transpose(1, 2)
-                    .reshape(len(frozen_feature), feature.channels, *shapes[i])
-                )
+                grid = output[:, feature.prefix :].transpose(1, 2).reshape(len(output), feature.channels, *shapes[i])
             own = own + self.mix[i](own + self.read[i](grid))
             added = self.back[i](own)
             if feature.tokens:
-                placed = torch.cat(
-                    [frozen_feature[:, : feature.prefix], frozen_feature[:, feature.prefix :] + added.flatten(2).mT],
-                    dim=1,
+                tokens = torch.cat(
+                    [output[:, : feature.prefix], output[:, feature.prefix :] + added.flatten(2).mT], dim=1
                 )
-                summed.append(placed)
+                outputs.append(tokens)
             else:
-                summed.append(frozen_feature + added)
-        return summed
+                outputs.append(output + added)
+        return outputs

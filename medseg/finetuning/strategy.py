@@ -88,17 +88,17 @@ class Tuning(ABC):
         inside = {id(p): name for name, p in part.named_parameters()}
         depth = depths(inside.values())
         deepest = max(depth.values(), default=0)
-        by_settings: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
+        by_rate: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
         for parameter in (p for p in network.parameters() if p.requires_grad):
             factor, starts = 1.0, 0.0
             if id(parameter) in inside and part is not network:
                 above = deepest - depth[inside[id(parameter)]]
                 factor = self.encoder_lr_scale * self.layer_decay**above
                 starts = self.head_warmup + self.gradual_unfreeze * above / max(deepest, 1)
-            by_settings.setdefault((factor, starts, parameter.ndim > 1), []).append(parameter)
+            by_rate.setdefault((factor, starts, parameter.ndim > 1), []).append(parameter)
         return [
             {"params": params, "factor": factor, "starts": starts} | ({} if decayed else {"weight_decay": 0.0})
-            for (factor, starts, decayed), params in by_settings.items()
+            for (factor, starts, decayed), params in by_rate.items()
         ]
 
     def factor(self, group: Mapping[str, Any], progress: float) -> float:

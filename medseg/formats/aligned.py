@@ -80,14 +80,14 @@ class _Warped(Source):
     def _valid(
         self, box: Box, channels: tuple[int, ...], cells: Shaped[np.ndarray, "c *s"]
     ) -> npt.NDArray[np.bool_] | None:
-        aligned = np.zeros(box.shape, dtype=bool)
+        with_data = np.zeros(box.shape, dtype=bool)
         for rows, places in self._strips(box):
             window = self._window(places)
             if window is not None:
                 _, valid = self._source.read_valid(window, channels)
                 local = places - np.array(window.start)[:, None, None]
-                aligned[rows] = valid[_nearest(local, window.shape)] & self._inside(places)
-        return aligned
+                with_data[rows] = valid[_nearest(local, window.shape)] & self._inside(places)
+        return with_data
 
     def _strips(self, box: Box) -> Iterator[tuple[slice, Float[np.ndarray, "2 h w"]]]:
         """Rows of the box, and where the source's index is at their cells."""
@@ -112,7 +112,7 @@ class _Warped(Source):
         return Box(tuple(start.tolist()), tuple(stop.tolist())).clip(self._source.grid.shape)
 
 
-@lru_cache(maxsize=1)  # cells and validity of a window are asked for one after the other
+@lru_cache(maxsize=1)  # cells and validity of a window are read one after the other
 def _places(source: Grid, grid: Grid, box: Box) -> Float[np.ndarray, "2 h w"]:
     """Index of ``source`` at each cell of a box of ``grid``; infinite where there is none."""
     if same_frame(source.frame, grid.frame):
@@ -138,8 +138,8 @@ def _transformer(source: str, target: str, thread: int) -> Any:
 
 def _nearest(places: Float[np.ndarray, "2 h w"], shape: tuple[int, ...]) -> tuple[Any, ...]:
     """Index of the cell that each point lies in, clipped to the window."""
-    cells = np.floor(np.clip(places, -1, np.array(shape)[:, None, None]) + (0.5 + _SNAP)).astype(np.intp)
-    return tuple(np.clip(axis, 0, n - 1) for axis, n in zip(cells, shape))
+    index = np.floor(np.clip(places, -1, np.array(shape)[:, None, None]) + (0.5 + _SNAP)).astype(np.intp)
+    return tuple(np.clip(axis, 0, n - 1) for axis, n in zip(index, shape))
 
 
 def _between(

@@ -86,9 +86,9 @@ class ColourMask(Source):
     def _read(self, box: Box, channels: tuple[int, ...]) -> npt.NDArray[Any]:
         codes = _code(self._source.read(box))
         place = np.searchsorted(self._codes, codes).clip(max=len(self._codes) - 1)
-        strange = self._codes[place] != codes
-        if strange.any():
-            colours, counts = np.unique(codes[strange], return_counts=True)
+        unknown = self._codes[place] != codes
+        if unknown.any():
+            colours, counts = np.unique(codes[unknown], return_counts=True)
             most = np.argsort(-counts)[:5]
             examples = {_rgb(int(c)): int(n) for c, n in zip(colours[most], counts[most])}
             raise InputError(

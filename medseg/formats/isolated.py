@@ -72,16 +72,16 @@ def _reason(code: int, stderr: bytes) -> str:
 
 def _answer(question: str) -> int:
     """What the process does: 0 if the file could be read."""
-    asked = json.loads(question)
-    for limit, value in ((resource.RLIMIT_AS, asked["memory"]), (resource.RLIMIT_CPU, math.ceil(asked["seconds"]))):
+    request = json.loads(question)
+    for limit, value in ((resource.RLIMIT_AS, request["memory"]), (resource.RLIMIT_CPU, math.ceil(request["seconds"]))):
         _, hard = resource.getrlimit(limit)
         resource.setrlimit(limit, (value if hard < 0 else min(value, hard), hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     from medseg import formats
 
     try:
-        source = formats.open(asked["path"])
-        if asked["cells"]:
+        source = formats.open(request["path"])
+        if request["cells"]:
             source.read()
     except InputError as error:
         sys.stdout.write(f"{error}\n")  # the answer to the process that asks

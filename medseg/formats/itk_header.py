@@ -52,8 +52,8 @@ class ItkHeader:
     """What a text header declares.
 
     Attributes:
-        axes: Of the file, including one of channels in NRRD.
-        data_files: Where the cells are; empty if they follow the header.
+        axes: Number of axes of the file, including one of channels in NRRD.
+        data_files: Files with the cells; empty if they follow the header.
         ordinary: Whether it is written as common software does. Other headers are first parsed by ITK in a process
             of their own (see ``isolated``), as not all that ITK makes of them is checked here.
     """
@@ -100,8 +100,8 @@ def _meta(path: Path, file: BinaryIO) -> ItkHeader:
     plain = kind.removeprefix("MET_").removesuffix("_ARRAY")
     if not kind.startswith("MET_") or plain not in _META_BYTES:
         raise HeaderError(f"ElementType = {kind[:40]!r}, expected one such as MET_SHORT or MET_FLOAT")
-    named = fields["ElementDataFile"]
-    data = () if named in ("LOCAL", "Local", "local") else _data_files(path.parent, named, file)
+    name = fields["ElementDataFile"]
+    data = () if name in ("LOCAL", "Local", "local") else _data_files(path.parent, name, file)
     skipped = _whole(fields, "HeaderSize", 0)
     text = not _true(fields.get("BinaryData", "True"))
     promised = math.prod(sizes) * channels * _META_BYTES[plain]
@@ -170,12 +170,12 @@ def _nrrd_fields(file: BinaryIO) -> dict[str, str]:
     return fields
 
 
-def _data_files(folder: Path, named: str, file: BinaryIO) -> tuple[Path, ...]:
+def _data_files(folder: Path, name: str, file: BinaryIO) -> tuple[Path, ...]:
     """Files of ``name``, ``LIST [axes]`` with a name a line, or ``pattern first last [step [axes]]``."""
-    words = named.split()
+    words = name.split()
     if words[:1] == ["LIST"]:
         return _plain_files(folder, _lines(file))
-    return _numbered(folder, words) if "%" in named else _plain_files(folder, [named])
+    return _numbered(folder, words) if "%" in name else _plain_files(folder, [name])
 
 
 def _lines(file: BinaryIO) -> Iterable[str]:
@@ -190,7 +190,7 @@ def _lines(file: BinaryIO) -> Iterable[str]:
 
 def _plain_files(folder: Path, names: Iterable[str]) -> tuple[Path, ...]:
     """Regular files of these names in the folder of the header, and nowhere else."""
-    files = []
+    paths = []
     for name in names:
         if not name.strip():
             continue
@@ -198,12 +198,12 @@ def _plain_files(folder: Path, names: Iterable[str]) -> tuple[Path, ...]:
             raise HeaderError(f"its data file is {name[:60]!r}, expected the name of a file in the same folder")
         if not (folder / name).is_file():
             raise HeaderError(f"its data file {name[:60]!r} is missing or no regular file")
-        files.append(folder / name)
-        if len(files) > 100_000:
+        paths.append(folder / name)
+        if len(paths) > 100_000:
             raise HeaderError("it lists more than 100000 data files")
-    if not files:
+    if not paths:
         raise HeaderError("it names no data file")
-    return tuple(files)
+    return tuple(paths)
 
 
 def _numbered(folder: Path, words: list[str]) -> tuple[Path, ...]:

@@ -26,9 +26,9 @@ class Mosaic(Source):
     tiles that it touches, and of those behind another only what the ones before left open.
 
     Args:
-        sources: At least one, with the same channels. Integer types are widened to hold all; with a tile
+        sources: One or more, with the same channels. Integer types are widened to hold all; with a tile
             of floats all are float32.
-        grid: What to show, of the same cells; None shows the smallest box around all tiles.
+        grid: Grid of the result, of the same cells; None for the smallest box around all tiles.
 
     Raises:
         InputError: Cells that do not coincide (by more than 0.01 cell), or other channels; names two files.
@@ -85,8 +85,8 @@ class Mosaic(Source):
                 continue
             tile, valid = self._sources[number].read_valid(part.shift((-self._start[number]).tolist()), channels)
             valid = valid & _known(tile)
-            wanted = (valid & ~done[place]) | ~written[place]
-            cells[(slice(None), *place)][:, wanted] = tile[:, wanted]
+            target = (valid & ~done[place]) | ~written[place]
+            cells[(slice(None), *place)][:, target] = tile[:, target]
             done[place] |= valid
             written[place] = True
         return cells, done

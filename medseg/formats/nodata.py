@@ -1,4 +1,4 @@
-"""Nodata values: which cells of a band hold the value that its file gives to cells without data."""
+"""Nodata values: the cells of a band that hold the value for cells without data."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def with_data(bands: Shaped[np.ndarray, "c *s"], values: Sequence[float | None])
         >>> with_data(np.array([[1, 2, 3]]), [0])
         []
     """
-    defined = [v for v in values if v is not None]
-    if not defined or _beyond(bands, defined):
+    tags = [v for v in values if v is not None]
+    if not tags or _beyond(bands, tags):
         return []
     return [_differ(band, value) for band, value in zip(bands, values, strict=True)]
 
 
 def _beyond(cells: npt.NDArray[Any], values: Sequence[float]) -> bool:
-    """Whether integers are all larger, or all smaller, than any nodata value: a quick check."""
+    """Whether integers are all larger, or all smaller, than any nodata value, which is quicker than comparing each."""
     return cells.dtype.kind in "iu" and bool(cells.min() > max(values) or cells.max() < min(values))
 
 

@@ -85,7 +85,7 @@ def write(
         like: File whose header is to be kept (NIfTI to NIfTI and GeoTIFF to GeoTIFF only, ignored
             otherwise): its sform, qform, codes, zooms and units, or its CRS and transform, are copied
             bit for bit. It must have the same grid.
-        labels: What the values mean: the palette of a GeoTIFF or PNG of uint8, and the tag ``CLASS_NAMES``
+        labels: Table of the values: the palette of a GeoTIFF or PNG of uint8, and the tag ``CLASS_NAMES``
             of a GeoTIFF (see ``geotiff_write.explain``). Volumes have neither.
         nodata: Value for the nodata tag of a GeoTIFF; the others have none.
 
@@ -113,7 +113,7 @@ def write_image(
         path: Target: ``.tif`` and ``.tiff`` hold any number of channels, ``.png`` 1 or 3.
         image: Channels; types as for ``write``.
         grid: Two axes in a CRS or ``PIXEL``.
-        names: Of the channels (descriptions of the bands); PNG keeps none.
+        names: Names of the channels (descriptions of the bands); PNG stores none.
         nodata: Value for the nodata tag of a GeoTIFF, NaN included.
 
     Raises:

@@ -20,7 +20,7 @@ class Reoriented(Source):
     Args:
         source: A volume or scene.
         axes: New axis j is axis ``axes[j]`` of the source.
-        flips: Which new axes run the other way.
+        flips: Whether each new axis runs the other way.
     """
 
     def __init__(self, source: Source, axes: Sequence[int], flips: Sequence[bool]) -> None:
@@ -55,7 +55,7 @@ def on_axes_of(source: Source, grid: Grid) -> Source:
 
     Args:
         source: A file of any kind.
-        grid: Of the file that it goes with.
+        grid: Grid of the reference file.
     """
     turn = turn_onto(source.grid, grid) if grid.frame == RAS_MM else None
     return source if turn is None or unmoved(turn) else Reoriented(source, *turn)

@@ -35,7 +35,7 @@ _LEVEL = 5  # on class maps of 36 million cells, 6 took up to twice as long and 
 
 
 class RasterSink:
-    """Rows of a raster, kept next to the target until all are written.
+    """Rows of a raster, stored next to the target until it is complete.
 
     They lie in ``.<name>.part``, uncompressed, row after row with the bands of each one after the other.
     Only whole rows count, so that a run that is killed at any moment leaves what it had written. Next to
@@ -43,10 +43,10 @@ class RasterSink:
 
     Args:
         target: A ``.tif`` file, replaced by ``finish``; its folder must exist.
-        grid: Of two axes.
-        dtype: Of the cells.
+        grid: Grid of two axes.
+        dtype: Type of the cells.
         key: Names everything that decides the rows: checkpoint, input and settings.
-        n_bands: Bands.
+        n_bands: Number of bands.
         nodata: Value of cells that are not valid.
         like: File of the same grid whose CRS and transform are copied bit for bit; else they are the grid's.
 
@@ -116,9 +116,9 @@ class RasterSink:
             raise ValueError(f"got {cells.dtype} cells {cells.shape} for {self.n_bands} bands {self.grid.shape}")
         if self.rows_done + rows > self.grid.shape[0]:
             raise ValueError(f"got {rows} rows after {self.rows_done} of {self.grid.shape[0]}")
-        left = np.ascontiguousarray(cells.swapaxes(0, 1)).data.cast("B")
-        while left:
-            left = left[self._part.write(left) :]
+        remaining = np.ascontiguousarray(cells.swapaxes(0, 1)).data.cast("B")
+        while remaining:
+            remaining = remaining[self._part.write(remaining) :]
 
     def close(self) -> None:
         """Let go of the files; they stay for another sink of the same key to go on with."""
@@ -139,7 +139,7 @@ class RasterSink:
         south-up or rotated.
 
         Args:
-            labels: What the values of a single band mean. The tag ``CLASS_NAMES`` then is a JSON object
+            labels: Table of the values of a single band. The tag ``CLASS_NAMES`` then is a JSON object
                 from saved value to class name; values of 8 or 16 bits get the classes' colours as palette
                 and their names as categories (which GDAL keeps in ``<name>.aux.xml``).
             names: Descriptions of the bands.
@@ -189,7 +189,7 @@ class RasterSink:
         for i in range(self.n_bands):
             kind = {"dataType": _GDAL_TYPES[self.dtype.name], "band": str(i + 1), "subClass": "VRTRawRasterBand"}
             band = ElementTree.SubElement(root, "VRTRasterBand", kind)
-            facts = {
+            fields = {
                 **({"Description": names[i]} if names else {}),
                 "NoDataValue": repr(self.nodata),
                 **({"Scale": repr(scale)} if scale is not None else {}),
@@ -197,7 +197,7 @@ class RasterSink:
                 "PixelOffset": str(self.dtype.itemsize),
                 "LineOffset": str(self._row_bytes),
             }
-            for fact, text in facts.items():
+            for fact, text in fields.items():
                 ElementTree.SubElement(band, fact).text = text
             ElementTree.SubElement(band, "SourceFilename", relativeToVRT="1").text = self._beside("part").name
             if labels is not None and self.dtype.name in ("uint8", "uint16"):
@@ -227,15 +227,15 @@ def _explain(band: ElementTree.Element, labels: LabelTable) -> None:
     """Palette and category names, of which the position is the value."""
     ElementTree.SubElement(band, "ColorInterp").text = "Palette"
     table, categories = ElementTree.SubElement(band, "ColorTable"), ElementTree.SubElement(band, "CategoryNames")
-    by_value = {c.saved: c for c in labels.classes}
-    for value in range(max(by_value) + 1):
-        red, green, blue = map(str, by_value[value].colour if value in by_value else (0, 0, 0))
+    classes = {c.saved: c for c in labels.classes}
+    for value in range(max(classes) + 1):
+        red, green, blue = map(str, classes[value].colour if value in classes else (0, 0, 0))
         ElementTree.SubElement(table, "Entry", c1=red, c2=green, c3=blue, c4="255")
-        ElementTree.SubElement(categories, "Category").text = by_value[value].name if value in by_value else ""
+        ElementTree.SubElement(categories, "Category").text = classes[value].name if value in classes else ""
 
 
 def class_nodata(labels: LabelTable) -> int:
-    """Nodata value for saved values: the largest of their type (255 for most) that no class has.
+    """Nodata value next to saved values: the largest of their type (255 for most) that no class has.
 
     Where classes have all of them, the next one, which needs a wider type.
 

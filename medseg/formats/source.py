@@ -31,8 +31,8 @@ class Source(ABC):
         n_channels: Channels of the file.
         dtype: Type that ``read`` gives: float32 if the file holds floats or scales its values, else
             the integer type of the file, in native byte order.
-        names: Of the channels, where the file tells them; else empty.
-        warnings: What is doubtful about the file though it can be read, each in a few words.
+        names: Names of the channels, if the file has them; else empty.
+        warnings: Doubts about a file that can be read, each in a few words.
     """
 
     path: Path
@@ -47,7 +47,7 @@ class Source(ABC):
 
         Args:
             box: Cells to read, inside the grid; None reads all. Formats that can, decode no more.
-            channels: Which channels, in this order; None reads all.
+            channels: Channels to read, in this order; None reads all.
 
         Raises:
             InputError: The box overhangs the grid, or the file is truncated or damaged.
@@ -68,10 +68,10 @@ class Source(ABC):
     def read_known(
         self, box: Box | None = None, channels: Sequence[int] | None = None
     ) -> tuple[Shaped[np.ndarray, "c *s"], Bool[np.ndarray, " *s"] | None]:
-        """Result of ``read_valid``, with None instead of the mask if a quick check shows that all cells hold data."""
-        box, wanted = self._asked(box, channels)
-        cells = self._decoded(box, wanted)
-        return cells, None if 0 in box.shape else self._valid(box, wanted, cells)
+        """The result of ``read_valid``, with None instead of the mask where all cells clearly hold data."""
+        box, numbers = self._asked(box, channels)
+        cells = self._decoded(box, numbers)
+        return cells, None if 0 in box.shape else self._valid(box, numbers, cells)
 
     def _asked(self, box: Box | None, channels: Sequence[int] | None) -> tuple[Box, tuple[int, ...]]:
         """Window and channels to read, the window inside the grid."""

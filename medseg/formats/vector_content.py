@@ -74,8 +74,8 @@ def _refuse_linked_crs(pairs: list[tuple[str, Any]]) -> dict[str, Any] | None:
             foreign = "://" in text and not text.startswith(("http://www.opengis.net/", "https://www.opengis.net/"))
             if kind not in _CRS_KINDS or foreign:
                 raise _LinkedCrs(f"of type {str(kind)[:40]!r}, {text[:80]!r}")
-    members = dict(pairs)
-    return members if members.keys() <= {"type", "properties", "name", "code", "href"} else None
+    entries = dict(pairs)
+    return entries if entries.keys() <= {"type", "properties", "name", "code", "href"} else None
 
 
 def _check_geopackage(path: Path) -> None:

@@ -27,7 +27,7 @@ _TIE = 1e-6  # shares that differ by less are equal: float32 sums of the same we
 def coarse_axis(current_spacing: Sequence[float], new_spacing: Sequence[float]) -> int | None:
     """Axis along which resampling should take the nearest cell, since its slices lie too far apart.
 
-    The spacing that is tested is the current one if its largest value exceeds ``ANISOTROPIC`` times
+    The spacing that is compared is the current one if its largest value exceeds ``ANISOTROPIC`` times
     its smallest, else the new one if that does. The axis is the one with the largest spacing, if it is
     alone: two axes as coarse as each other (within 0.1 %) make no slices. Images with other than three
     axes have no slices either.
@@ -67,8 +67,8 @@ def resampled_grid(source: Grid, spacing: Sequence[float], *, case: str) -> Grid
         InputError: More than ``MOST_CELLS``, and more than ``source`` has.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        wanted = np.maximum(1, np.asarray(source.spacing) / np.asarray(spacing, dtype=np.float64) * source.shape)
-        cells = float(np.prod(wanted))
+        exact = np.maximum(1, np.asarray(source.spacing) / np.asarray(spacing, dtype=np.float64) * source.shape)
+        cells = float(np.prod(exact))
     if not cells <= max(MOST_CELLS, np.prod(source.shape, dtype=np.float64)):
         own, target = ([float(f"{mm:.4g}") for mm in s] for s in (source.spacing, spacing))
         raise InputError(

@@ -1,4 +1,4 @@
-"""Tolerance: how far the grids of two files may lie apart and still count as one."""
+"""Tolerance: the displacement up to which the grids of two files count as one."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 from medseg.errors import InputError
 
 GRID_TOLERANCE = 0.01
-"""Displacement in cells that rounding of headers explains."""
+"""Largest displacement, in cells, by rounding of headers."""
 LARGEST_GRID_TOLERANCE = 1.0
-"""From here on, two grids are two places."""
+"""Largest tolerance, in cells; grids further apart are different places."""
 
 
 def checked_tolerance(value: Any, key: str) -> float:
-    """The value, if it is a displacement in cells that may count as none.
+    """The value, checked to be a displacement in cells that can be tolerated.
 
     Args:
-        value: Of the configuration.
-        key: Named in the error.
+        value: Value of the configuration.
+        key: Key of the configuration, for messages.
 
     Raises:
         InputError: No number in [0, ``LARGEST_GRID_TOLERANCE``].
@@ -33,11 +33,11 @@ def checked_tolerance(value: Any, key: str) -> float:
 
 
 def way_out(offset: float, key: str, *, model: str = "the image") -> str:
-    """What to do about grids that lie ``offset`` cells apart; never advises more than the largest tolerance.
+    """The fix for grids that lie ``offset`` cells apart; never above the largest tolerance.
 
     Args:
         offset: Finite displacement.
-        key: Of the tolerance in the configuration.
+        key: Key of the tolerance in the configuration.
         model: The file whose geometry is right.
 
     Example:

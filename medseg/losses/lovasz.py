@@ -43,7 +43,7 @@ def lovasz(prob: Float[Tensor, "k n"], target: Bool[Tensor, "k n"], counted: Boo
 class LovaszLoss(nn.Module):
     """Mean Lovász loss of the classes that the batch has: softmax classes, or sigmoid regions if there are any.
 
-    All images of a batch are taken as one. A class without counted cells is left out, since its IoU is
+    All images of a batch are evaluated as one. A class without counted cells is left out, since its IoU is
     undefined; with no class left the loss is 0 and so is its gradient. A region is a class and so is what
     lies outside of it, its background.
 
@@ -67,14 +67,14 @@ class LovaszLoss(nn.Module):
     ) -> Float[Tensor, ""]:
         """Loss in [0, 1]; ``label`` holds training indices or ``IGNORE``, also for regions."""
         counted = counted_cells(label, valid)
-        counted_logits = blank_uncounted(logits, counted)
+        blanked = blank_uncounted(logits, counted)
         target = target_of(label, self.members)
         if self.labels.regions:
-            prob = counted_logits.sigmoid()
+            prob = blanked.sigmoid()
             if self.background:
                 prob, target = torch.cat((prob, 1 - prob), dim=1), torch.cat((target, ~target), dim=1)
         else:
-            prob = counted_logits.softmax(dim=1)
+            prob = blanked.softmax(dim=1)
             if self.labels.background and not self.background:
                 prob, target = prob[:, 1:], target[:, 1:]
         prob, target = prob.transpose(0, 1).flatten(1), target.transpose(0, 1).flatten(1)

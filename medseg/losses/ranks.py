@@ -21,7 +21,7 @@ def sum_over_ranks(values: Shaped[Tensor, " *n"], *, gather: bool) -> Shaped[Ten
     afterwards: weights then move as in one process with the batch of all ranks. Nothing is communicated backward.
 
     Args:
-        values: Of this rank; of the same shape on all ranks, all of which must call this.
+        values: Values of this rank; of the same shape on all ranks, all of which must call this.
         gather: Whether the other ranks take part; they do in training, not in validation, where each rank has
             another number of cases.
     """

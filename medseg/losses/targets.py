@@ -39,22 +39,22 @@ def memberships(labels: LabelTable) -> Bool[Tensor, "k n"]:
 def output_weights(
     labels: LabelTable, class_weights: Mapping[str, float] | None, *, loss: str
 ) -> Float[Tensor, " k"] | None:
-    """Weight of each output of the network from weights by name; None where none is named.
+    """Weight of each output of the network from weights by name; None without any.
 
     Args:
-        labels: Names the outputs: its regions, or its classes if it has none.
+        labels: Table with the names of the outputs: regions, or classes without regions.
         class_weights: Weight by name; 1 for those not named.
-        loss: Named in the error.
+        loss: Name of the loss, for messages.
 
     Raises:
         InputError: A name is unknown, or a weight is negative.
     """
     names = [r.name for r in labels.regions] or list(labels.names)
-    by_name = dict(class_weights or {})
-    wrong = {n: w for n, w in by_name.items() if n not in names or isinstance(w, str) or not w >= 0}
+    weights = dict(class_weights or {})
+    wrong = {n: w for n, w in weights.items() if n not in names or isinstance(w, str) or not w >= 0}
     if wrong:
         raise InputError(f"loss {loss}: class_weights {wrong}: expected weights >= 0 for names among {names}")
-    return torch.tensor([float(by_name.get(n, 1.0)) for n in names]) if by_name else None
+    return torch.tensor([float(weights.get(n, 1.0)) for n in names]) if weights else None
 
 
 def target_of(label: Int[Tensor, "b *s"], members: Bool[Tensor, "k n"]) -> Bool[Tensor, "b k *s"]:
@@ -88,8 +88,8 @@ def classes_or_regions(
         label: Training index of each cell, or ``IGNORE``, also for regions.
         valid: False where a cell does not count.
         labels: Meaning of the outputs.
-        members: What ``memberships`` gives for them, where ``label`` lies.
-        settings: Of either loss.
+        members: Result of ``memberships`` for them, on the device of ``label``.
+        settings: Settings of both losses.
     """
     if not labels.regions:
         return of_classes(logits, label, valid, **settings)

@@ -63,7 +63,7 @@ class WeightedSum(nn.Module):
         """Loss of a batch.
 
         Args:
-            logits: Of the label's shape; or, fine to coarse, a list of which the first has it.
+            logits: Logits of the label's shape; or a list from fine to coarse, of which the first has it.
             label: Training index of each cell, or ``IGNORE``.
             valid: False where a cell does not count.
 

@@ -70,16 +70,16 @@ class EncoderDecoder(Network):
             InputError: The decoder gives other logits than of each class at the image's resolution.
         """
         image = (2, spec.in_channels, *shape)  # of two, which batch normalisation takes where one cell is left
-        given, used = trace(self, image)
+        logits, used = trace(self, image)
         expected = (2, spec.out_channels, *shape)
-        if given != expected:
+        if logits != expected:
             name = type(self.decoder).__name__
-            raise InputError(f"decoder {name}: got logits of shape {given}, expected {expected}")
+            raise InputError(f"decoder {name}: got logits of shape {logits}, expected {expected}")
         used |= trace(self, image, training=True)[1]
         dropped = drop_idle(self, used)
         try:
             trace(self, image)
-        except (TypeError, AttributeError, RuntimeError):  # called with more than the image, or asked for its parts
+        except (TypeError, AttributeError, RuntimeError):  # called with more than the image, or for its parts
             for name, module in dropped.items():
                 parent, _, leaf = name.rpartition(".")
                 setattr(self.get_submodule(parent), leaf, module)

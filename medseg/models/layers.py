@@ -39,8 +39,8 @@ def normalisation(norm: str, channels: int, ndim: int) -> nn.Module:
 
     Args:
         norm: One of ``NORMS``.
-        channels: Of the feature.
-        ndim: Spatial axes.
+        channels: Number of channels of the feature.
+        ndim: Number of spatial axes.
 
     Example:
         >>> normalisation("group", 48, 3).num_groups, normalisation("group", 32, 3).num_groups

@@ -18,7 +18,7 @@ def trace(net: nn.Module, shape: Sequence[int], *, training: bool = False) -> tu
 
     Args:
         net: Maps one tensor to one tensor; in training to a list of them, perhaps.
-        shape: Of the image, with batch and channels.
+        shape: Shape of the image, with batch and channels.
         training: Whether as in training, where some networks give logits besides; else as in evaluation.
 
     Returns:
@@ -69,13 +69,13 @@ def drop_idle(net: nn.Module, used: Set[str]) -> dict[str, nn.Module]:
 
 def _leaves(nodes: Sequence[Any]) -> set[int]:
     """Identities of the leaf tensors that nodes of the graph of gradients go back to."""
-    waiting, seen, found = list(nodes), set(), set()
+    waiting, visited, leaves = list(nodes), set(), set()
     while waiting:
         node = waiting.pop()
-        if node is None or node in seen:
+        if node is None or node in visited:
             continue
-        seen.add(node)
+        visited.add(node)
         if hasattr(node, "variable"):
-            found.add(id(node.variable))
+            leaves.add(id(node.variable))
         waiting += [before for before, _ in node.next_functions]
-    return found
+    return leaves

@@ -55,15 +55,15 @@ class Compose:
 
     def draw(self, batch: Batch) -> dict[str, Params]:
         """Parameters of each transform that is on, by its name, for each sample of the batch."""
-        drawn, folded = {}, fold(batch).image.shape
+        params, folded = {}, fold(batch).image.shape
         for position, (name, transform) in enumerate(self.transforms.items()):
             if transform is not None:
                 rngs = generators(batch.key, position)
                 if batch.dates and transform.sees_dates:
-                    drawn[name] = transform.draw(rngs, batch.image.shape, batch.dates)
+                    params[name] = transform.draw(rngs, batch.image.shape, batch.dates)
                 else:
-                    drawn[name] = transform.draw(rngs, folded)
-        return drawn
+                    params[name] = transform.draw(rngs, folded)
+        return params
 
     def apply(self, batch: Batch, params: Mapping[str, Params]) -> Batch:
         """The patches for these parameters, on the device and in the type of the image; int64 labels."""
@@ -86,9 +86,9 @@ class Compose:
 
     def record(self, batch: Batch) -> list[dict[str, dict[str, Any]]]:
         """Parameters of each sample, as JSON-able values: transform name -> parameter -> value."""
-        drawn = self.draw(batch)
+        by_name = self.draw(batch)
         return [
-            {name: {key: value[i].tolist() for key, value in params.items()} for name, params in drawn.items()}
+            {name: {key: value[i].tolist() for key, value in params.items()} for name, params in by_name.items()}
             for i in range(len(batch.key))
         ]
 

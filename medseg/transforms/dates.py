@@ -54,8 +54,8 @@ class DateDrop(Transform):
 
     def draw_one(self, rng: np.random.Generator, channels: int, space: tuple[int, ...]) -> Params:
         """``rank`` [t], in which dates go; ``share`` [] in (0, 1] of the largest number, 0 where not chosen."""
-        applies, share = rng.random() < self.p, 1 - rng.random()
-        return {"rank": rng.permutation(channels), "share": np.asarray(share if applies else 0.0)}
+        on, share = rng.random() < self.p, 1 - rng.random()
+        return {"rank": rng.permutation(channels), "share": np.asarray(share if on else 0.0)}
 
     def apply(self, batch: Batch, params: Params) -> Batch:
         """The batch without the dates."""
@@ -63,5 +63,5 @@ class DateDrop(Transform):
             return batch
         rank = torch.from_numpy(params["rank"]).to(batch.present.device)
         share = torch.from_numpy(params["share"]).to(rank.device, torch.float32)
-        remaining = drop(batch.present.any(2), rank, share, self.most)
-        return replace(without(batch, batch.present & remaining[..., None]), days=batch.days * remaining)
+        present = drop(batch.present.any(2), rank, share, self.most)
+        return replace(without(batch, batch.present & present[..., None]), days=batch.days * present)

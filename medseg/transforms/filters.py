@@ -55,9 +55,9 @@ class Blur(Intensity):
 
     def draw_one(self, rng: np.random.Generator, channels: int, space: tuple[int, ...]) -> Params:
         """``sigma_cells`` [c, d], 0 where not chosen."""
-        applies = (rng.random() < self.p) & (rng.random(channels) < self.channel_p)
+        on = (rng.random() < self.p) & (rng.random(channels) < self.channel_p)
         sigma = rng.uniform(self.low, self.high, (channels, len(space)))
-        return {"sigma_cells": sigma * applies[:, None]}
+        return {"sigma_cells": sigma * on[:, None]}
 
     def changes(self, params: Params) -> npt.NDArray[np.bool_]:
         """Where a width is not 0."""
@@ -98,8 +98,8 @@ class LowResolution(Intensity):
 
     def draw_one(self, rng: np.random.Generator, channels: int, space: tuple[int, ...]) -> Params:
         """``zoom`` [c], 1 where not chosen."""
-        applies = (rng.random() < self.p) & (rng.random(channels) < self.channel_p)
-        return {"zoom": np.where(applies, rng.uniform(self.low, self.high, channels), 1.0)}
+        on = (rng.random() < self.p) & (rng.random(channels) < self.channel_p)
+        return {"zoom": np.where(on, rng.uniform(self.low, self.high, channels), 1.0)}
 
     def changes(self, params: Params) -> npt.NDArray[np.bool_]:
         """Where the share of cells is not 1."""

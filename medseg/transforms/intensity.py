@@ -26,10 +26,10 @@ def scale_contrast(
 
     Mean and range are those of the valid cells; a map without any is returned as it is.
     """
-    seen, inside = _seen(maps, valid)
-    low, high = _range(seen, inside)
-    mean = mean_within(seen, inside)
-    stretched = (seen - mean) * widen(factor, maps) + mean
+    values, inside = _seen(maps, valid)
+    low, high = _range(values, inside)
+    mean = mean_within(values, inside)
+    stretched = (values - mean) * widen(factor, maps) + mean
     return torch.where(valid, stretched.clamp(low, high), maps)
 
 
@@ -43,14 +43,14 @@ def apply_gamma(
     Below 1 dark cells are spread, above 1 bright ones. Statistics are those of the valid cells; constant
     maps and cells that are not valid are returned as they are.
     """
-    seen, inside = _seen(maps, valid)
-    low, high = _range(seen, inside)
+    values, inside = _seen(maps, valid)
+    low, high = _range(values, inside)
     span = high - low
-    unit = ((seen - low) / span.clamp(min=_FLAT)).clamp(0, 1)
+    unit = ((values - low) / span.clamp(min=_FLAT)).clamp(0, 1)
     bent = unit ** widen(gamma, maps) * span + low
-    mean, new_mean = mean_within(seen, inside), mean_within(bent, inside)
+    mean, new_mean = mean_within(values, inside), mean_within(bent, inside)
     spread, new_spread = (
-        mean_within((seen - mean) ** 2, inside).sqrt(),
+        mean_within((values - mean) ** 2, inside).sqrt(),
         mean_within((bent - new_mean) ** 2, inside).sqrt(),
     )
     restored = (bent - new_mean) * (spread / new_spread.clamp(min=_FLAT)) + mean
@@ -75,10 +75,10 @@ def _seen(maps: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     return maps.masked_fill(~valid, 0), valid.to(maps)
 
 
-def _range(seen: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
-    axes = tuple(range(1, seen.ndim))
-    beyond = (1 - inside) * torch.finfo(seen.dtype).max
-    return (seen + beyond).amin(axes, keepdim=True), (seen - beyond).amax(axes, keepdim=True)
+def _range(values: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+    axes = tuple(range(1, values.ndim))
+    beyond = (1 - inside) * torch.finfo(values.dtype).max
+    return (values + beyond).amin(axes, keepdim=True), (values - beyond).amax(axes, keepdim=True)
 
 
 def mean_within(values: Tensor, inside: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ class Intensity(Transform):
     Each parameter has a row per channel. Only the (sample, channel) maps that a parameter changes are
     gathered, stacked, changed in float32 and written back. Channels that a sample lacks stay as they are.
 
-    The dates of a time series are pictures of their own: what is drawn, be it a probability, an illumination
+    The dates of a time series are independent images: every parameter, be it a probability, an illumination
     or a haze, is drawn anew for each. Cells that are 0 in all channels of a date have no data there, and stay 0.
     """
 
@@ -103,8 +103,8 @@ class Intensity(Transform):
         """Parameters of every sample; of time series of every date of it, ``[b, t, c, ...]``."""
         if not dates:
             return super().draw(rngs, shape)
-        drawn = super().draw([rng for rng in rngs for _ in range(dates)], (len(rngs) * dates, *shape[2:]))
-        return {name: value.reshape(len(rngs), dates, *value.shape[1:]) for name, value in drawn.items()}
+        of_dates = super().draw([rng for rng in rngs for _ in range(dates)], (len(rngs) * dates, *shape[2:]))
+        return {name: value.reshape(len(rngs), dates, *value.shape[1:]) for name, value in of_dates.items()}
 
     @abstractmethod
     def changes(self, params: Params) -> npt.NDArray[np.bool_]:
@@ -115,21 +115,21 @@ class Intensity(Transform):
         """Changed ``maps`` ``[n, *s]``, with ``valid`` ``[n, *s]`` and parameters that lead with n."""
 
     def apply(self, batch: Batch, params: Params) -> Batch:
-        """The batch with an image of the type and device of the input."""
-        applies = self.changes(params) & batch.present.cpu().numpy()
-        if not applies.any():
+        """The batch with the changed image, of the same type and on the same device."""
+        mask = self.changes(params) & batch.present.cpu().numpy()
+        if not mask.any():
             return batch
-        image = batch.image.flatten(0, applies.ndim - 1)
-        index = np.flatnonzero(applies)
+        image = batch.image.flatten(0, mask.ndim - 1)
+        index = np.flatnonzero(mask)
         rows = torch.from_numpy(index).to(image.device)
-        seen = batch.valid
+        with_data = batch.valid
         if batch.dates:
-            seen = (seen[:, None] & (batch.image != 0).any(2)).flatten(0, 1)
-        valid = seen[torch.from_numpy(index // applies.shape[-1]).to(image.device)]
-        shown = image[rows].float()
-        maps = self.adjust(shown, valid, {name: value[applies] for name, value in params.items()})
+            with_data = (with_data[:, None] & (batch.image != 0).any(2)).flatten(0, 1)
+        valid = with_data[torch.from_numpy(index // mask.shape[-1]).to(image.device)]
+        original = image[rows].float()
+        maps = self.adjust(original, valid, {name: value[mask] for name, value in params.items()})
         if batch.dates:
-            maps = torch.where(valid, maps, shown)
+            maps = torch.where(valid, maps, original)
         return replace(batch, image=image.index_copy(0, rows, maps.to(image)).view_as(batch.image))
 
 
@@ -152,8 +152,8 @@ class Noise(Intensity):
 
     def draw_one(self, rng: np.random.Generator, channels: int, space: tuple[int, ...]) -> Params:
         """``std`` [c], 0 where not chosen; ``seed`` [c] of the noise itself."""
-        applies, std = rng.random() < self.p, rng.uniform(self.low, self.high)
-        return {"std": np.full(channels, std * applies), "seed": rng.integers(2**63, size=channels)}
+        on, std = rng.random() < self.p, rng.uniform(self.low, self.high)
+        return {"std": np.full(channels, std * on), "seed": rng.integers(2**63, size=channels)}
 
     def changes(self, params: Params) -> npt.NDArray[np.bool_]:
         """Where the deviation is not 0."""
@@ -184,8 +184,8 @@ class _Factor(Intensity):
 
     def draw_one(self, rng: np.random.Generator, channels: int, space: tuple[int, ...]) -> Params:
         """``factor`` [c], 1 where not chosen."""
-        applies, factor = rng.random() < self.p, draw_factor(rng, self.low, self.high, channels)
-        return {"factor": factor if applies else np.ones(channels)}
+        on, factor = rng.random() < self.p, draw_factor(rng, self.low, self.high, channels)
+        return {"factor": factor if on else np.ones(channels)}
 
     def changes(self, params: Params) -> npt.NDArray[np.bool_]:
         """Where the factor is not 1."""

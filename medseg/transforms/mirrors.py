@@ -27,7 +27,7 @@ class Mirrors:
 
 
 def allowed_mirrors(
-    wanted: Sequence[int], labels: LabelTable, *, lateral_axis: int | None, turned_with: Sequence[int] = ()
+    configured: Sequence[int], labels: LabelTable, *, lateral_axis: int | None, turned_with: Sequence[int] = ()
 ) -> Mirrors:
     """The mirrors of the configuration that a label table allows.
 
@@ -39,7 +39,7 @@ def allowed_mirrors(
       of that axis are a lateral flip, which would exchange no class.
 
     Args:
-        wanted: Axes that the configuration mirrors.
+        configured: Axes that the configuration mirrors.
         labels: Table with its pairs and one-sided names.
         lateral_axis: The axis across the body, if it is known.
         turned_with: Axes that share a plane of far rotations with the lateral axis.
@@ -49,7 +49,7 @@ def allowed_mirrors(
         >>> allowed_mirrors((0, 1, 2), table, lateral_axis=0, turned_with=(1,)).axes
         (0, 2)
     """
-    axes = tuple(wanted)
+    axes = tuple(configured)
     sided = [*labels.one_sided, *(name for pair in labels.paired_names for name in pair)]
     lateral = bool(axes) if lateral_axis is None else lateral_axis in axes
     undeclared = _undeclared(labels.undeclared_sides) if labels.undeclared_sides and lateral else ""

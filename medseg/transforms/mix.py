@@ -20,7 +20,7 @@ class CutMix(Transform):
     """Replace a box of a sample by the same box of another sample of the batch: image, label and validity.
 
     Labels are those of the cells, so nothing is blended, and the loss needs to know nothing. A channel is
-    present only if both samples have it. Samples are taken from the input: pasted cells are not pasted again.
+    present only if both samples have it. Samples are taken from the input batch: a pasted box is not pasted again.
 
     This is the one transform whose result depends on the neighbours in the batch. Its parameters are
     still a function of the key alone, and the result one of the batch: a resumed run, which makes the
@@ -58,18 +58,18 @@ class CutMix(Transform):
 
     def draw_one(self, rng: np.random.Generator, channels: int, space: tuple[int, ...]) -> Params:
         """``share`` [] of the cells, 0 where not chosen; ``place`` [d] and ``partner`` [], both in [0, 1)."""
-        applies, share = rng.random() < self.p, rng.uniform(self.low, self.high)
+        on, share = rng.random() < self.p, rng.uniform(self.low, self.high)
         place, partner = rng.random(len(space)), rng.random()
-        return {"share": np.asarray(share * applies), "place": place, "partner": np.asarray(partner)}
+        return {"share": np.asarray(share * on), "place": place, "partner": np.asarray(partner)}
 
     def apply(self, batch: Batch, params: Params) -> Batch:
         """The mixed batch; the partner of sample i is i + 1 + floor(partner * (b - 1)), modulo b."""
         b = len(batch.image)
-        receivers = np.flatnonzero(params["share"])
-        if b == 1 or not len(receivers):
+        rows = np.flatnonzero(params["share"])
+        if b == 1 or not len(rows):
             return batch
         image, label, valid, present = (t.clone() for t in (batch.image, batch.label, batch.valid, batch.present))
-        for i in receivers:
+        for i in rows:
             j = int(i + 1 + np.floor(params["partner"][i] * (b - 1))) % b
             pasted = pasted_box(batch.valid.shape[1:], float(params["share"][i]), params["place"][i])
             box: tuple[EllipsisType | slice, ...] = (..., *pasted.slices)

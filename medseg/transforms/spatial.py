@@ -28,8 +28,8 @@ class Rotation:
 
     Attributes:
         p: Probability that a patch is turned.
-        degrees: Of a 3D patch, around each axis.
-        degrees_in_plane: For 2D patches, and for 3D patches across their coarse axis.
+        degrees: Largest angle of a 3D patch, around each axis.
+        degrees_in_plane: Largest angle of a 2D patch, and of a 3D patch around its coarse axis.
         degrees_elongated: Instead of ``degrees_in_plane`` for a 2D patch that is more than 1.5 times as
             long as wide, physically.
     """
@@ -154,8 +154,8 @@ class Spatial(Transform):
             raise InputError(
                 f"transform: got patch_shape {self.patch_shape} and spacing {self.spacing}, expected 2 or 3 of each"
             )
-        named = [*self.mirror_axes, *([] if self.lateral_axis is None else [self.lateral_axis])]
-        if any(a not in range(ndim) for a in named):
+        used_axes = [*self.mirror_axes, *([] if self.lateral_axis is None else [self.lateral_axis])]
+        if any(a not in range(ndim) for a in used_axes):
             raise InputError(
                 f"transform: got mirror axes {self.mirror_axes} and lateral axis {self.lateral_axis}, a patch of "
                 f"{ndim} axes has {list(range(ndim))}; fix transform.mirror.axes"

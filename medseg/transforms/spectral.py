@@ -43,8 +43,8 @@ class ChannelDropout(Transform):
 
     def draw_one(self, rng: np.random.Generator, channels: int, space: tuple[int, ...]) -> Params:
         """``rank`` [c], in which bands go; ``share`` [] in (0, 1] of the largest number, 0 where not chosen."""
-        applies, share = rng.random() < self.p, 1 - rng.random()
-        return {"rank": rng.permutation(channels), "share": np.asarray(share if applies else 0.0)}
+        on, share = rng.random() < self.p, 1 - rng.random()
+        return {"rank": rng.permutation(channels), "share": np.asarray(share if on else 0.0)}
 
     def apply(self, batch: Batch, params: Params) -> Batch:
         """The batch without the bands."""
@@ -53,8 +53,8 @@ class ChannelDropout(Transform):
         rank = torch.from_numpy(params["rank"]).to(batch.present.device)
         share = torch.from_numpy(params["share"]).to(rank.device, torch.float32)
         if batch.dates:
-            remaining = drop(batch.present.any(1), rank, share, self.most)
-            return without(batch, batch.present & remaining[:, None])
+            present = drop(batch.present.any(1), rank, share, self.most)
+            return without(batch, batch.present & present[:, None])
         return without(batch, drop(batch.present, rank, share, self.most))
 
 
@@ -118,7 +118,7 @@ class Gain(Intensity):
         offset: Largest offset of a band's own, in units of the normalised image; to either side.
         common_factor: Largest factor of all bands.
         common_offset: Largest offset of all bands.
-        lit: Which channels the common part reaches; ``bind`` sets it. Empty for all.
+        lit: Whether the common part reaches each channel; ``bind`` sets it. Empty for all.
     """
 
     p: float = 0.3
@@ -148,11 +148,11 @@ class Gain(Intensity):
 
     def draw_one(self, rng: np.random.Generator, channels: int, space: tuple[int, ...]) -> Params:
         """``factor`` [c], 1 where not chosen, and ``offset`` [c], 0 where not chosen."""
-        applies, common, own = rng.random() < self.p, rng.uniform(-1, 1, 2), rng.uniform(-1, 1, (2, channels))
+        on, common, own = rng.random() < self.p, rng.uniform(-1, 1, 2), rng.uniform(-1, 1, (2, channels))
         reached = np.asarray(_one_each(self.lit, channels) if self.lit else True)
         exponent = np.log(self.common_factor) * common[0] * reached + np.log(self.factor) * own[0]
         offset = self.common_offset * common[1] * reached + self.offset * own[1]
-        return {"factor": np.exp(exponent * applies), "offset": offset * applies}
+        return {"factor": np.exp(exponent * on), "offset": offset * on}
 
     def changes(self, params: Params) -> npt.NDArray[np.bool_]:
         """Where the factor is not 1 or the offset not 0."""
@@ -188,7 +188,7 @@ class Haze(Intensity):
         low_exponent: Least exponent alpha.
         high_exponent: Largest.
         airlight: How much brighter than the patch the haze is, in units of the normalised image.
-        wavelengths_nm: Of each channel, None for one without; ``bind`` sets it.
+        wavelengths_nm: Wavelength of each channel, None for one without; ``bind`` sets it.
     """
 
     p: float = 0.2
@@ -222,10 +222,10 @@ class Haze(Intensity):
 
     def draw_one(self, rng: np.random.Generator, channels: int, space: tuple[int, ...]) -> Params:
         """``transmission`` [c], 1 where not chosen and for channels without wavelength."""
-        applies, depth = rng.random() < self.p, rng.uniform(self.low, self.high)
+        on, depth = rng.random() < self.p, rng.uniform(self.low, self.high)
         exponent = rng.uniform(self.low_exponent, self.high_exponent)
         wavelengths = _one_each(self.wavelengths_nm, channels) if self.p else [None] * channels
-        depths = [applies * depth * (nm / REFERENCE_NM) ** -exponent if nm else 0.0 for nm in wavelengths]
+        depths = [on * depth * (nm / REFERENCE_NM) ** -exponent if nm else 0.0 for nm in wavelengths]
         return {"transmission": np.exp(-np.array(depths))}
 
     def changes(self, params: Params) -> npt.NDArray[np.bool_]:
@@ -234,9 +234,9 @@ class Haze(Intensity):
 
     def adjust(self, maps: Tensor, valid: Tensor, params: Params) -> Tensor:
         """Blend with the light of the haze."""
-        remaining = widen(torch.from_numpy(params["transmission"]).to(maps), maps)
+        transmission = widen(torch.from_numpy(params["transmission"]).to(maps), maps)
         haze = mean_within(maps.masked_fill(~valid, 0), valid.to(maps)) + self.airlight
-        return torch.where(valid, remaining * maps + (1 - remaining) * haze, maps)
+        return torch.where(valid, transmission * maps + (1 - transmission) * haze, maps)
 
 
 def _one_each(values: tuple[Any, ...], channels: int) -> tuple[Any, ...]:

@@ -56,8 +56,8 @@ class RandomRotate90(Transform):
 
     def draw_one(self, rng: np.random.Generator, channels: int, space: tuple[int, ...]) -> Params:
         """``turns`` [planes], of 90 degrees, 0 where not chosen."""
-        applies, turns = rng.random() < self.p, rng.integers(4, size=len(self.planes))
-        return {"turns": applies * np.where(self.quarters, turns, turns // 2 * 2)}
+        on, turns = rng.random() < self.p, rng.integers(4, size=len(self.planes))
+        return {"turns": on * np.where(self.quarters, turns, turns // 2 * 2)}
 
     def apply(self, batch: Batch, params: Params) -> Batch:
         """The turned batch; planes are turned in their order."""

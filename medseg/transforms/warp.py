@@ -103,5 +103,5 @@ def warp(
         image = image.masked_fill(~valid, 0)
     corners = Corners.around(grid, label.shape)
     warped = (corners.blend(image), *corners.vote(label, valid))
-    shown, voted, valid = (values.unflatten(-1, grid.shape[:-1]) for values in warped)
-    return shown, voted, valid
+    cells, voted, inside = (values.unflatten(-1, grid.shape[:-1]) for values in warped)
+    return cells, voted, inside

@@ -34,7 +34,7 @@ def coarse_axis(patch_shape: Sequence[int], spacing: Sequence[float], threshold:
 
 
 def rotation_planes(ndim: int, coarse: int | None) -> Planes:
-    """Planes in which a patch is turned: one in 2D or across a coarse axis, else one around each axis."""
+    """Planes in which a patch is rotated: one in 2D or with a coarse axis, else one around each axis."""
     if ndim == 2:
         return ((0, 1),)
     around = ((1, 2), (2, 0), (0, 1))
@@ -75,8 +75,8 @@ def window_shape(
     1/0.85 is applied to every axis; here the largest scale counts, and the cap is a setting.
 
     Args:
-        patch_shape: Cells on each axis.
-        spacing: Of the cells; rotations are physical.
+        patch_shape: Shape of a patch, in cells.
+        spacing: Spacing of the cells; rotations are physical.
         degrees: Largest angle in each plane.
         scale: Largest factor on the sampled extent; below 1 counts as 1.
         displacement_cells: Largest elastic displacement, in cells.
@@ -101,6 +101,6 @@ def window_shape(
     need = reach * max(scale, 1.0) + 1 + 2 * displacement_cells
     shape = []
     for axis, cells in enumerate(patch_shape):
-        wanted, allowed = math.ceil((need[axis] - cells) / 2 - 1e-6), int((limit - 1) * cells / 2)
-        shape.append(int(cells) + 2 * (0 if axis == coarse else max(min(wanted, allowed), 0)))
+        margin, allowed = math.ceil((need[axis] - cells) / 2 - 1e-6), int((limit - 1) * cells / 2)
+        shape.append(int(cells) + 2 * (0 if axis == coarse else max(min(margin, allowed), 0)))
     return tuple(shape)

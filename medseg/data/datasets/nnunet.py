@@ -31,7 +31,7 @@ class NnunetDataset(Dataset):
         root: The folder, with ``dataset.json`` in it.
         name: The dataset's name; the folder's name by default.
         pairs: (left, right) class names that a mirror across the body exchanges, see ``LabelTable.declare``.
-        groups: What splits may not tear apart, see ``split.grouped``.
+        groups: Groups that splits keep together, see ``splits.groups.grouped``.
         nonfinite: What to do with NaN voxels, see ``ReadOptions``.
         grid_tolerance: In voxels, see ``ReadOptions``.
 

@@ -33,11 +33,11 @@ class RastersDataset(Dataset):
 
     Args:
         root: Folder of the sub-folders.
-        channels: What the network sees: names of bands, or ``name: formula`` such as
+        channels: Channels of the network: names of bands, or ``name: formula`` such as
             ``NBR: (B8 - B12) / (B8 + B12)``; a name that no band has may be a known index (``NDVI``).
         labels: Class name to raw value or values, as ``LabelTable.declare`` takes it; None for images alone, whose
             masks are then not read.
-        reading: How files are read and aligned.
+        reading: Options of reading.
         kind: ``rasters`` (GeoTIFF) or ``images`` (PNG, JPEG, TIFF).
         images: Sub-folder of the images, or several.
         masks: Sub-folder of the masks, or one file of vectors; None for images to pretrain on.
@@ -55,7 +55,7 @@ class RastersDataset(Dataset):
         colours: RGB by class name.
         normalisation: Scheme of every channel, see ``Normalisation``.
         name: The dataset's name; the folder's name by default.
-        groups: What splits may not tear apart, see ``split.grouped``.
+        groups: Groups that splits keep together, see ``splits.groups.grouped``.
 
     Raises:
         InputError: No channel, a formula that can't be read, or an unsound label table.

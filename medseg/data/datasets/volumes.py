@@ -38,7 +38,7 @@ class VolumesDataset(Dataset):
         merge: Take several raw values of a name as one class, not as a region.
         pairs: (left, right) class names that a mirror across the body exchanges, see ``LabelTable.declare``.
         name: The dataset's name; the folder's name by default.
-        groups: What splits may not tear apart, see ``split.grouped``.
+        groups: Groups that splits keep together, see ``splits.groups.grouped``.
         nonfinite: What to do with NaN voxels, see ``ReadOptions``.
         grid_tolerance: In voxels, see ``ReadOptions``.
 

@@ -123,15 +123,15 @@ def by_stem(
             files, or an image without a date.
     """
     day_layout = dates if dates is not None and dates.in_file is None else None
-    found = [_by_day(folder, endings, day_layout) for folder in images]
+    by_folder = [_by_day(folder, endings, day_layout) for folder in images]
     siblings = _siblings(labels, label_endings, valid)
-    folders = [*(_Folder(folder, files) for folder, files in zip(images, found, strict=True)), *siblings.values()]
+    folders = [*(_Folder(folder, files) for folder, files in zip(images, by_folder, strict=True)), *siblings.values()]
     _check_names(folders, siblings.get("label"))
-    names = sorted(set(found[0]).intersection(*(folder.files for folder in folders)))
-    _check_days(names, images, found)
+    names = sorted(set(by_folder[0]).intersection(*(folder.files for folder in folders)))
+    _check_days(names, images, by_folder)
     label_of = siblings["label"].files if "label" in siblings else dict.fromkeys(names, labels)
     valid_of = siblings["valid"].files if "valid" in siblings else {}
-    cases = [_case_of_days(name, found, label_of.get(name), valid_of.get(name)) for name in names]
+    cases = [_case_of_days(name, by_folder, label_of.get(name), valid_of.get(name)) for name in names]
     return cases if day_layout is not None else [_without_days(case, dates) for case in cases]
 
 
@@ -142,11 +142,11 @@ def _without_days(case: Case, dates: DateLayout | None) -> Case:
 
 
 def _case_of_days(
-    name: str, found: Sequence[Mapping[str, Mapping[int, Path]]], label: Path | None, valid: Path | None
+    name: str, by_folder: Sequence[Mapping[str, Mapping[int, Path]]], label: Path | None, valid: Path | None
 ) -> Case:
     """A case of its files in several folders, day by day."""
-    days = tuple(sorted(found[0][name]))
-    paths = tuple(files[name][day] for day in days for files in found)
+    days = tuple(sorted(by_folder[0][name]))
+    paths = tuple(files[name][day] for day in days for files in by_folder)
     return Case(name, paths, label, name, valid=valid, days=days)
 
 
@@ -181,14 +181,14 @@ def _check_names(folders: Sequence[_Folder], labels: _Folder | None) -> None:
 
 
 def _check_days(
-    names: Sequence[str], images: Sequence[Path], found: Sequence[Mapping[str, Mapping[int, Path]]]
+    names: Sequence[str], images: Sequence[Path], by_folder: Sequence[Mapping[str, Mapping[int, Path]]]
 ) -> None:
     """Raise on a case whose folders of images have files of different days."""
     for name in names:
-        first = found[0][name]
-        other = next((i for i, files in enumerate(found) if set(files[name]) != set(first)), None)
+        first = by_folder[0][name]
+        other = next((i for i, files in enumerate(by_folder) if set(files[name]) != set(first)), None)
         if other is not None:
-            day = shown(min(set(first) ^ set(found[other][name])))
+            day = shown(min(set(first) ^ set(by_folder[other][name])))
             raise InputError(
                 f"case {name}: only one of {images[0]} and {images[other]} has a file of {day}; add the other"
             )

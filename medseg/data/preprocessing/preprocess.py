@@ -122,7 +122,7 @@ class Preprocess:
 
         Args:
             sample: The window, raw.
-            stats: Of the whole case, one a channel, if ``per_image``; None takes those of the window.
+            stats: Statistics of the case, one a channel, if ``per_image``; None takes those of the window.
             in_place: Overwrite the image of ``sample``, which nobody else needs.
         """
         self._check(sample)

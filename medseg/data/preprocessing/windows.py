@@ -28,11 +28,11 @@ def tiles(shape: Sequence[int], patch: Sequence[int], dates: int = 0) -> list[Bo
     return [Box.at(start, steps).clip(shape) for start in starts]
 
 
-def image_stats(opened: CaseReader, boxes: Sequence[Box]) -> list[ImageStats]:
+def image_stats(reader: CaseReader, boxes: Sequence[Box]) -> list[ImageStats]:
     """Statistics of each channel of one case over its valid cells (and all dates), window by window."""
-    parts: list[list[tuple[int, ImageStats]]] = [[] for _ in opened.spec.channels]
+    parts: list[list[tuple[int, ImageStats]]] = [[] for _ in reader.spec.channels]
     for box in boxes:
-        sample = opened.read(box)
+        sample = reader.read(box)
         if sample.valid.any():
             for part, cells in zip(parts, by_channel(sample.image, sample.valid), strict=True):
                 part.append((len(cells), ImageStats.of(cells)))
@@ -40,16 +40,16 @@ def image_stats(opened: CaseReader, boxes: Sequence[Box]) -> list[ImageStats]:
 
 
 def prepared_windows(
-    opened: CaseReader, preprocess: Preprocess, patch: Sequence[int]
+    reader: CaseReader, preprocess: Preprocess, patch: Sequence[int]
 ) -> tuple[Iterator[tuple[Box, Sample]], Grid, PreprocessTrace]:
     """(windows of the prepared case, its grid, what undoes the preparation).
 
-    One window, if the preprocessing resamples; else windows of whole patches, read when asked for.
+    One window, if the preprocessing resamples; else windows of complete patches, read on demand.
     """
     if preprocess.spacing is not None:
-        sample, trace = preprocess(opened.read())
+        sample, trace = preprocess(reader.read())
         return iter([(Box.whole(sample.grid.shape), sample)]), sample.grid, trace
-    boxes = tiles(opened.shape, patch, opened.spec.dates)
-    stats = image_stats(opened, boxes) if preprocess.per_image else None
-    windows = ((box, preprocess.window(opened.read(box), stats)) for box in boxes)
-    return windows, opened.grid, PreprocessTrace.unmoved(opened.grid)
+    boxes = tiles(reader.shape, patch, reader.spec.dates)
+    stats = image_stats(reader, boxes) if preprocess.per_image else None
+    windows = ((box, preprocess.window(reader.read(box), stats)) for box in boxes)
+    return windows, reader.grid, PreprocessTrace.unmoved(reader.grid)

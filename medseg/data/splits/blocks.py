@@ -115,7 +115,7 @@ def _stacks(cases: Sequence[Case]) -> list[list[str]]:
     return list(members.values())
 
 
-def beside(ids: Sequence[str], chosen: Collection[str], gap: int) -> set[str]:
+def beside(ids: Sequence[str], validation: Collection[str], gap: int) -> set[str]:
     """Ids that lie within ``gap`` places of a chosen one, numbers by their value; without the chosen.
 
     Example:
@@ -123,9 +123,9 @@ def beside(ids: Sequence[str], chosen: Collection[str], gap: int) -> set[str]:
         ['s1', 's11', 's9']
     """
     ordered = sorted(ids, key=_natural)
-    places = [i for i, name in enumerate(ordered) if name in chosen]
+    places = [i for i, name in enumerate(ordered) if name in validation]
     near = {ordered[j] for i in places for j in range(max(0, i - gap), min(len(ordered), i + gap + 1))}
-    return near - set(chosen)
+    return near - set(validation)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -34,7 +34,7 @@ class Leak:
             ``pixels`` (equal cells, or equal files).
         train: Id of the training case.
         val: Id of the held-out case.
-        share: Of the held-out case that is shared, in (0, 1]; 1 for ``case`` and ``group``.
+        share: Fraction of the held-out case that is shared, in (0, 1]; 1 for ``case`` and ``group``.
         message: One line for people.
     """
 
@@ -99,28 +99,28 @@ def leaks(
 
     - Files: with ``digest``, cases whose image files hold the same bytes.
 
-    A pair of cases is reported once, for the first of these (beside its group).
+    A pair of cases is reported once, for the first of these (in addition to its group).
 
     Args:
         train: Training cases.
         val: Validation cases.
-        open: Opens a case; labels are not asked for.
+        open: Opens a case; labels are not read.
         test: Test cases, which are compared with training like those of the validation.
         tile: Cells along each side of a tile; smaller cases are one tile along that axis.
-        windows: Of a case, at most this many windows of 32 tiles a side are read, spread evenly (16 are
+        windows: Largest number of windows of a case that are read, of 32 tiles a side, spread evenly (16 are
             4,096 x 4,096 cells); 0 compares no pixels, and reads headers only.
-        digest: Of the image files of a case; None compares no files.
+        digest: Hash of the image files of a case; None compares no files.
 
     Returns:
-        In the order above, each kind in the order of the validation cases, then the test cases.
+        Leaks in the order above, each kind in the order of the validation cases, then the test cases.
     """
     held = _HeldOut((*val, *test), len(val))
-    found = [*_same_cases(train, held), *_same_groups(train, held)]
-    found += _shared_ground(train, held, open)
-    known = {(leak.train, leak.val) for leak in found if leak.kind != "group"}
+    direct = [*_same_cases(train, held), *_same_groups(train, held)]
+    direct += _shared_ground(train, held, open)
+    pairs = {(leak.train, leak.val) for leak in direct if leak.kind != "group"}
     further = _same_files(train, held, digest) if digest is not None else []
     further += _shared_pixels(train, held, open, tile, windows) if windows else []
-    return [*found, *(leak for leak in further if (leak.train, leak.val) not in known)]
+    return [*direct, *(leak for leak in further if (leak.train, leak.val) not in pairs)]
 
 
 def _same_cases(train: Sequence[Case], held: _HeldOut) -> list[Leak]:
@@ -146,22 +146,22 @@ def _same_groups(train: Sequence[Case], held: _HeldOut) -> list[Leak]:
     first: dict[str, str] = {}
     for case in train:
         first.setdefault(case.group, case.id)
-    found: dict[str, Leak] = {}
+    by_group: dict[str, Leak] = {}
     for j, case in enumerate(held):
         other = first.get(case.group)
-        if other is not None and other != case.id and case.group not in found:
+        if other is not None and other != case.id and case.group not in by_group:
             message = f"group {case.group} is in training (case {other}) and in {held.part(j)} (case {case.id})"
-            found[case.group] = Leak("group", other, case.id, 1.0, message)
-    return list(found.values())
+            by_group[case.group] = Leak("group", other, case.id, 1.0, message)
+    return list(by_group.values())
 
 
 def _shared_ground(train: Sequence[Case], val: _HeldOut, open: _Open) -> list[Leak]:
     grids = [[open(replace(case, label=None)).grid for case in side] for side in (train, val)]
-    found: dict[tuple[int, int], Leak] = {}
+    by_pair: dict[tuple[int, int], Leak] = {}
     for i, j, share in _overlaps(*grids):
         one, other = train[i].id, val[j].id
         what = f"training case {one} covers {_percent(share)} of the ground of {val.part(j)} case {other}"
-        found[j, i] = Leak("ground", one, other, share, what)
+        by_pair[j, i] = Leak("ground", one, other, share, what)
     readers: dict[Path, list[int]] = defaultdict(list)
     for i, case in enumerate(train):
         for path in case.images:
@@ -173,8 +173,8 @@ def _shared_ground(train: Sequence[Case], val: _HeldOut, open: _Open) -> list[Le
                 what = f"training case {train[i].id} holds {_percent(share)} of {val.part(j)} case {case.id}"
                 if share:
                     leak = Leak("ground", train[i].id, case.id, share, f"{what}, both of {path}")
-                    found.setdefault((j, i), leak)
-    return [found[pair] for pair in sorted(found) if found[pair].train != found[pair].val]
+                    by_pair.setdefault((j, i), leak)
+    return [by_pair[pair] for pair in sorted(by_pair) if by_pair[pair].train != by_pair[pair].val]
 
 
 def _part(case: Case, grid: Grid) -> Box:
@@ -209,15 +209,15 @@ def _overlaps(train: Sequence[Grid], val: Sequence[Grid]) -> Iterator[tuple[int,
 
 def _by_frame(grids: Sequence[Grid]) -> dict[str, list[int]]:
     """Indices of the scenes of each CRS."""
-    found: dict[str, list[int]] = defaultdict(list)
+    by_frame: dict[str, list[int]] = defaultdict(list)
     for index, grid in enumerate(grids):
         if grid.frame not in (RAS_MM, PIXEL) and grid.ndim == 2:
-            found[grid.frame].append(index)
-    return found
+            by_frame[grid.frame].append(index)
+    return by_frame
 
 
 def _footprints(grids: Sequence[Grid], source: str, target: str, slack: float) -> npt.NDArray[Any]:
-    """Polygons of the grids, all of the CRS ``source``, in ``target``; None where they can't be told there.
+    """Polygons of the grids, all of the CRS ``source``, in ``target``; None where they can't be transformed.
 
     They run along the outer edges of the border cells, or ``slack`` cells within them.
     """
@@ -265,28 +265,28 @@ def _shared_pixels(train: Sequence[Case], val: _HeldOut, open: _Open, tile: int,
         for digest in _tiles(open(replace(case, label=None)), tile, windows):
             for j in holders.get(digest, ()):
                 shared[j, i] += 1
-    found = []
+    copies = []
     for (j, i), n in sorted(shared.items()):
         one, other, share = train[i].id, val[j].id, n / sizes[j]
         what = f"training case {one} holds {n} of {sizes[j]} tiles ({_percent(share)}) of {val.part(j)} case {other}"
-        found.append(Leak("pixels", one, other, share, f"{what}, cell for cell"))
-    return found
+        copies.append(Leak("pixels", one, other, share, f"{what}, cell for cell"))
+    return copies
 
 
-def _tiles(opened: Opened, tile: int, windows: int) -> set[bytes]:
+def _tiles(reader: Opened, tile: int, windows: int) -> set[bytes]:
     """Digests of the tiles of a case that are not plain."""
-    sides = [min(tile, n) for n in opened.grid.shape]
-    counts = [n // side for n, side in zip(opened.grid.shape, sides, strict=True)]
+    sides = [min(tile, n) for n in reader.grid.shape]
+    counts = [n // side for n, side in zip(reader.grid.shape, sides, strict=True)]
     starts = list(product(*(range(0, n, _WINDOW) for n in counts)))
-    chosen = np.unique(np.linspace(0, len(starts) - 1, min(len(starts), windows)).round().astype(int))
-    found: set[bytes] = set()
-    for start in (starts[k] for k in chosen):
+    positions = np.unique(np.linspace(0, len(starts) - 1, min(len(starts), windows)).round().astype(int))
+    hashes: set[bytes] = set()
+    for start in (starts[k] for k in positions):
         stop = [min(a + _WINDOW, n) for a, n in zip(start, counts, strict=True)]
         scale = np.array(sides)
-        image = opened.read(Box(tuple((scale * start).tolist()), tuple((scale * stop).tolist()))).planes
+        image = reader.read(Box(tuple((scale * start).tolist()), tuple((scale * stop).tolist()))).planes
         key = repr(sides).encode()  # tiles of other shapes may have the same bytes
-        found |= {hashlib.blake2b(cells, digest_size=16, key=key).digest() for cells in _varied(image, sides)}
-    return found
+        hashes |= {hashlib.blake2b(cells, digest_size=16, key=key).digest() for cells in _varied(image, sides)}
+    return hashes
 
 
 def _varied(image: Float[np.ndarray, "c *s"], sides: Sequence[int]) -> Float[np.ndarray, "n c *t"]:

@@ -26,7 +26,7 @@ class CellIndex:
         n_valid: Valid cells so far.
 
     Args:
-        shape: Of the case.
+        shape: Shape of the case.
         targets: Name and training indices of what is scored.
     """
 
@@ -44,12 +44,12 @@ class CellIndex:
         """Take in one window; ``label`` is ``IGNORE`` where it is not known or not valid."""
         self.n_valid += int(valid.sum())
         for name, members in self.targets:
-            found = np.flatnonzero(label == members[0] if len(members) == 1 else np.isin(label, members))
-            self._keep(name, found, box)
-        known = label != IGNORE
-        self._ignored |= not known.all()
-        found = np.flatnonzero(known)
-        self._keep("annotated", found, box)
+            cells = np.flatnonzero(label == members[0] if len(members) == 1 else np.isin(label, members))
+            self._keep(name, cells, box)
+        labelled = label != IGNORE
+        self._ignored |= not labelled.all()
+        cells = np.flatnonzero(labelled)
+        self._keep("annotated", cells, box)
         self._count_valid(box, valid)
 
     @property
@@ -74,15 +74,15 @@ class CellIndex:
         limit = _kept_of(self._counts[name])
         rank = self._rng.random(len(found), dtype=np.float32)
         if len(found) > limit:
-            chosen = np.argpartition(rank, limit)[:limit]
-            found, rank = found[chosen], rank[chosen]
+            lowest = np.argpartition(rank, limit)[:limit]
+            found, rank = found[lowest], rank[lowest]
         cell = np.stack(np.unravel_index(found, box.shape), axis=1).astype(np.int32) + np.array(box.start, np.int32)
         if name in self._kept:
             rank = np.concatenate([self._kept[name][0], rank])
             cell = np.concatenate([self._kept[name][1], cell])
         if len(rank) > 2 * limit:
-            chosen = np.argpartition(rank, limit)[:limit]
-            rank, cell = rank[chosen], cell[chosen]
+            lowest = np.argpartition(rank, limit)[:limit]
+            rank, cell = rank[lowest], cell[lowest]
         self._kept[name] = rank, cell
 
     def _count_valid(self, box: Box, valid: Bool[np.ndarray, " *s"]) -> None:

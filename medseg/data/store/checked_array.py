@@ -32,7 +32,7 @@ class CheckedArray:
 
     Args:
         path: A ``.b2nd`` file.
-        record: What ``record_of`` gave when it was written.
+        record: Result of ``record_of`` when it was written.
 
     Raises:
         ValueError: The file is of another form than it was written in.

@@ -28,17 +28,17 @@ def content_key(files: Iterable[Path], settings: Mapping[str, Any], *, memory: d
 
     Args:
         files: Files or folders (a DICOM series), in an order that matters.
-        settings: What else the result depends on.
+        settings: Further values that the result depends on.
         memory: Digests of files already read; filled here.
     """
-    known = {} if memory is None else memory
+    hashes = {} if memory is None else memory
     total = hashlib.blake2b(json.dumps([_VERSION, settings], sort_keys=True).encode(), digest_size=16)
     for part in _parts(files):
         stat = part.stat()
         name = f"{part.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{quick_hash(part)}"
-        if name not in known:
-            known[name] = sha256_of(part)
-        total.update(known[name].encode())
+        if name not in hashes:
+            hashes[name] = sha256_of(part)
+        total.update(hashes[name].encode())
     return total.hexdigest()
 
 

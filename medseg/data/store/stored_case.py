@@ -82,7 +82,7 @@ class StoredCase:
     """One case of the store; arrays open when first read.
 
     Attributes:
-        folder: Where it lies.
+        folder: Folder of the case.
     """
 
     folder: Path
@@ -236,9 +236,9 @@ def write_case(
         folder: Appears when all is written.
         windows: Boxes that cover the case without overlap, with the prepared sample of each; one is
             held in memory at a time. Boxes should begin at multiples of ``patch``.
-        grid: Of the whole case.
-        trace: What preprocessing did to its geometry.
-        targets: What is scored: its cells are listed.
+        grid: Grid of the case.
+        trace: Changes of its geometry by preprocessing.
+        targets: Scored structures, whose cells are listed.
         patch: Cells of a training patch.
         arrays: Store the cells themselves; if not, only what is known about them.
     """
@@ -256,7 +256,7 @@ def write_case(
             case, group, series = sample.case, sample.group, _days(sample)
         with naming(folder):
             np.savez(building / "cells.npz", **index.arrays())  # type: ignore[arg-type]
-        facts = {
+        metadata = {
             "case": case,
             "group": group,
             "grid": grid.to_dict(),
@@ -266,9 +266,9 @@ def write_case(
             "counts": index.counts,
             **series,
         }
-        facts["arrays"] = {name: record_of(array) for name, array in file.made.items()} if file else {}
-        facts["crc32"] = _checksum(facts)
-        (building / "case.json").write_text(json.dumps(facts))
+        metadata["arrays"] = {name: record_of(array) for name, array in file.made.items()} if file else {}
+        metadata["crc32"] = _checksum(metadata)
+        (building / "case.json").write_text(json.dumps(metadata))
     return StoredCase(folder)
 
 

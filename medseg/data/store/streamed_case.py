@@ -21,7 +21,7 @@ class StreamedCase:
     """A scene that stays in its files; reads like a ``StoredCase``.
 
     Attributes:
-        index: What is known about its cells.
+        index: Index of its cells.
         opened: The files.
         preprocess: Prepares a window by itself: no resampling, no statistics of the whole image.
     """

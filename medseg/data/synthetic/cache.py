@@ -32,7 +32,7 @@ def draw_once(folder: Path, draw: Callable[[Path], None]) -> None:
     Where another process has drawn the same meanwhile, its folder stays.
 
     Raises:
-        InputError: Beside ``folder`` lie files of other kinds: ``data.root`` came for a dataset of the user's own.
+        InputError: Next to ``folder`` are files of other kinds: ``data.root`` is a dataset of the user's own.
     """
     if folder.is_dir():
         return

@@ -28,7 +28,7 @@ class DrawnScenes(Dataset):
 
     Args:
         root: Cache folder.
-        settings: What the drawing depends on, with ``n_scenes``, ``n_test`` and ``shape``.
+        settings: Settings of the drawing, with ``n_scenes``, ``n_test`` and ``shape``.
         drawing: Version of the drawing.
         scenes: Further arguments of the ``RastersDataset``.
 
@@ -92,12 +92,12 @@ class PhantomScenes(DrawnScenes):
 
     Args:
         root: Cache folder.
-        reading: How files are read and aligned.
+        reading: Options of reading.
         n_scenes: Scenes for training and validation.
         n_test: Further scenes, with labels.
         shape: Average number of rows and columns.
         seed: Another seed draws other scenes.
-        channels: What the network sees: bands of ``landscape.BANDS``, or computed ones, as for
+        channels: Channels of the network: bands of ``landscape.BANDS``, or computed ones, as for
             ``RastersDataset``.
         normalisation: Scheme of every channel, as for ``RastersDataset``.
     """

@@ -24,13 +24,13 @@ class PhantomSeries(DrawnScenes):
 
     Args:
         root: Cache folder.
-        reading: How files are read and aligned; slots default to ``n_dates``.
+        reading: Options of reading; slots default to ``dates``.
         n_scenes: Cases for training and validation.
         n_test: Further cases, with labels.
         shape: Rows and columns.
-        n_dates: Dates of a case without gaps.
+        dates: Number of dates of a case without gaps.
         seed: Another seed draws other cases.
-        channels: What the network sees: bands of ``phenology.BANDS``, or computed ones, as for ``RastersDataset``.
+        channels: Channels of the network: bands of ``phenology.BANDS``, or computed ones, as for ``RastersDataset``.
         normalisation: Scheme of every channel, as for ``RastersDataset``.
 
     Raises:

@@ -109,8 +109,8 @@ def draw_case(
     """Draw one case, a function of its arguments alone.
 
     Args:
-        seed: Of the dataset.
-        number: Of the case.
+        seed: Random seed of the dataset.
+        number: Number of the case.
         shape: Average number of voxels along each axis.
 
     Returns:

@@ -57,8 +57,8 @@ def draw_scene(
     """Draw one scene, a function of its arguments alone.
 
     Args:
-        seed: Of the dataset.
-        number: Of the scene.
+        seed: Random seed of the dataset.
+        number: Number of the scene.
         shape: Average number of rows and columns.
 
     Returns:
@@ -160,10 +160,12 @@ def _illuminate(
     gain = np.exp(rng.normal(0, 0.16) + 0.07 * width + shade)
     haze = np.clip(rng.uniform(0, 1.2) + 0.35 * _grain(rng, shape, 45), 0, None)
     scale = np.exp(rng.normal(0, 0.05, len(BANDS)))
-    seen = surface * scale[:, None, None] * gain * np.exp(-0.12 * haze) + _HAZE[:, None, None] * haze
+    radiance = surface * scale[:, None, None] * gain * np.exp(-0.12 * haze) + _HAZE[:, None, None] * haze
     for band, name in enumerate(BANDS):
-        seen[band] = gaussian_filter(seen[band], 1.1 if name in ("B11", "B12") else 0.55)  # natively 20 m and 10 m
-    return seen + rng.normal(0, 0.003, seen.shape) + 0.015 * seen * rng.normal(size=seen.shape)
+        radiance[band] = gaussian_filter(
+            radiance[band], 1.1 if name in ("B11", "B12") else 0.55
+        )  # natively 20 m and 10 m
+    return radiance + rng.normal(0, 0.003, radiance.shape) + 0.015 * radiance * rng.normal(size=radiance.shape)
 
 
 def _uncertain(rng: np.random.Generator, label: Int[np.ndarray, "i j"]) -> Bool[np.ndarray, "i j"]:

@@ -33,10 +33,10 @@ class Series:
     """One drawn case.
 
     Attributes:
-        days: Of the dates that were seen, since 1970-01-01.
+        days: Days of the observed dates, since 1970-01-01.
         images: Reflectance x 10000 in ``BANDS`` of each, ``NODATA`` under clouds.
         label: Values of ``LABELS``.
-        grid: Of 10 m cells in UTM.
+        grid: Grid of 10 m cells in UTM.
     """
 
     days: tuple[int, ...]
@@ -53,8 +53,8 @@ def draw_series(seed: int, number: int, shape: Sequence[int], dates: int) -> Ser
     clouds hide parts of some, and one in eight dates is missing; so is the same day in other years.
 
     Args:
-        seed: Of the dataset.
-        number: Of the case.
+        seed: Random seed of the dataset.
+        number: Number of the case.
         shape: Rows and columns.
         dates: In a year without gaps.
     """

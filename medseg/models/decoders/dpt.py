@@ -22,13 +22,13 @@ class DPT(Decoder):
     """Dense prediction transformer: reassembles features, then fuses them from coarse to fine.
 
     Features of one stride (a plain transformer) are reassembled from early to late to 4, 2, 1 and 1/2
-    times their resolution, others likewise, and never finer than 2 cells of the image; a pyramid stays at
+    times their resolution, others by the same rule, and never finer than 2 cells of the image; a pyramid stays at
     its strides. Logits come at half the stride of the finest level. Interpolation aligns corners, as in
     the original and in published weights; all else in this package keeps the extent.
 
     Args:
         spec: Data and plan.
-        features: What the encoder declares.
+        features: Features that the encoder declares.
         channels: Widths of the reassembled levels, fine to coarse; the last number holds for all further.
         fusion_channels: Width of the fusion.
         readout: ``project`` lets a linear map and a GELU mix the first token without a place (the class
@@ -75,11 +75,11 @@ class DPT(Decoder):
         self.head = CONV[spec.ndim](fusion_channels, spec.out_channels, 1)
 
     def forward(
-        self, given: Sequence[Tensor], image: Float[Tensor, "b c *s"]
+        self, features: Sequence[Tensor], image: Float[Tensor, "b c *s"]
     ) -> Float[Tensor, "b k *t"] | list[Tensor]:
         """Logits from what the encoder gave; the class token is read before it is left out."""
         read = []
-        for tokens, readout in zip(given, self.readout, strict=True):
+        for tokens, readout in zip(features, self.readout, strict=True):
             if not isinstance(readout, nn.Identity):
                 first = tokens[:, :1].expand_as(tokens)
                 tokens = readout(cat((tokens, first), dim=2))
@@ -102,7 +102,7 @@ class Fusion(nn.Module):
     """A level refined, what comes from coarser levels added, refined again and brought to the next shape.
 
     Args:
-        channels: Of level and result.
+        channels: Number of channels of level and result.
         ndim: Spatial axes.
         norm: See ``norm_layer``.
     """
@@ -127,7 +127,7 @@ class Refine(nn.Module):
     """Two convolutions, each after a ReLU, added to their input.
 
     Args:
-        channels: Of input and result.
+        channels: Number of channels of input and result.
         ndim: Spatial axes.
         norm: See ``norm_layer``.
     """

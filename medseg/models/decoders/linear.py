@@ -20,8 +20,8 @@ class Linear(Decoder):
 
     Args:
         spec: Data and plan.
-        features: What the encoder declares.
-        level: Which feature; -1 is the last. ``all`` interpolates all to the first, which is the finest,
+        features: Features that the encoder declares.
+        level: Index of the feature; -1 is the last. ``all`` interpolates all to the first, which is the finest,
             and concatenates their channels.
 
     Raises:
@@ -46,5 +46,5 @@ class Linear(Decoder):
 
     def decode(self, grids: Sequence[Tensor], image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *t"]:
         """Logits at the stride of the feature, or of the finest."""
-        chosen = [grids[i] for i in self.levels]
-        return self.head(self.norm(cat([resize(grid, chosen[0].shape[2:]) for grid in chosen], dim=1)))
+        levels = [grids[i] for i in self.levels]
+        return self.head(self.norm(cat([resize(grid, levels[0].shape[2:]) for grid in levels], dim=1)))

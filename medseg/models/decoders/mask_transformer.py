@@ -31,7 +31,7 @@ class MaskTransformer(Decoder):
     assigned masks and classes, and only sum queries up to score cells after training. Here **the sum
     itself is trained**, by the loss of every other network: no matching, no auxiliary losses after each
     layer, and "none" is whatever a query keeps from the sum. So a query need not stand for one object,
-    and instances are not told apart; weights trained with matching give the same logits, up to the
+    and instances are not separated; weights trained with matching give the same logits, up to the
     pixel decoder, which here is a feature pyramid (MaskFormer's) instead of deformable attention, so
     that it serves volumes too. The loss may be of classes (softmax of these logits is each class's
     share of the sum) or of regions (their sigmoid is sum / (1 + sum)).
@@ -40,11 +40,11 @@ class MaskTransformer(Decoder):
 
     Args:
         spec: Data and plan.
-        features: What the encoder declares.
+        features: Features that the encoder declares.
         channels: Width of levels, queries and masks; a multiple of ``heads``.
         queries: Number of them.
-        layers: Of attention; each looks at the next finer of the coarsest three levels, in turn.
-        heads: Of attention.
+        layers: Number of attention layers; each attends to the next finer of the coarsest three levels, in turn.
+        heads: Number of attention heads.
         feedforward: Hidden width after attention.
         masked: Let a query attend only to the cells of its own mask so far.
         dropout: Within attention, in training.
@@ -103,8 +103,8 @@ class MaskTransformer(Decoder):
         for lateral, smooth, grid in zip(self.lateral[::-1], self.smooth[::-1], finer[::-1], strict=True):
             summed.append(lateral(grid) + resize(summed[-1], grid.shape[2:]))
             levels.append(smooth(summed[-1]))
-        found, masks = self.queries(levels[: self.attended], self.to_masks(levels[-1]))
-        return sum_queries(self.classes(found), masks)
+        queries, masks = self.queries(levels[: self.attended], self.to_masks(levels[-1]))
+        return sum_queries(self.classes(queries), masks)
 
 
 def sum_queries(classes: Float[Tensor, "b q k1"], masks: Float[Tensor, "b q *s"]) -> Float[Tensor, "b k *s"]:

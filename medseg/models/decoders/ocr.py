@@ -1,4 +1,4 @@
-"""OCR: every cell is told about the region of each class, as far as it is alike."""
+"""OCR: every cell attends to the region of each class, by similarity."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class OCR(Decoder):
 
     Args:
         spec: Data and plan.
-        features: What the encoder declares.
+        features: Features that the encoder declares.
         channels: Width of cells and regions.
         key_channels: Width in which cells and regions are compared.
         auxiliary: Supervise the regions. Without it they are learnt from the final logits alone.
@@ -96,8 +96,8 @@ class OCR(Decoder):
         means = region_means(cells, regional)
         means = means.reshape(*means.shape, *(1,) * (self.ndim - 1))  # classes stand on the first axis of a grid
         weights = attention(self.query(cells).flatten(2), self.key(means).flatten(2))
-        seen = self.value(means).flatten(2) @ weights.transpose(1, 2)
-        fused = self.fuse(cat((self.context(seen.unflatten(2, shape)), cells), dim=1))
+        context = self.value(means).flatten(2) @ weights.transpose(1, 2)
+        fused = self.fuse(cat((self.context(context.unflatten(2, shape)), cells), dim=1))
         logits = self.head(self.dropout(fused.flatten(2)).unflatten(2, shape))
         if not (self.training and self.auxiliary):
             return logits
@@ -109,7 +109,7 @@ def region_means(cells: Float[Tensor, "b c *s"], logits: Float[Tensor, "b k *s"]
 
     Args:
         cells: Features.
-        logits: Of each class, where its region is.
+        logits: Logits of each class, which weigh its region.
 
     Example:
         >>> import torch
@@ -125,8 +125,8 @@ def attention(query: Float[Tensor, "b c n"], key: Float[Tensor, "b c k"]) -> Flo
     r"""Share of each region in what a cell attends to: ``softmax_k(q k / sqrt(c))``; sums to 1 over regions.
 
     Args:
-        query: Of each cell.
-        key: Of each region.
+        query: Query of each cell.
+        key: Key of each region.
     """
     scores = query.transpose(1, 2) @ key * query.shape[1] ** -0.5
     return scores.softmax(dim=2)

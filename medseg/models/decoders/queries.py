@@ -20,7 +20,7 @@ class Queries(nn.Module):
         queries: Number of queries, q.
         levels: Number of features that are attended to.
         layers: Number of layers, at least that of the levels.
-        heads: Of attention.
+        heads: Number of attention heads.
         feedforward: Hidden width after attention.
         masked: Attend to the cells of the own mask so far only (to all where that is empty).
         dropout: Share of values dropped, in training.
@@ -52,7 +52,7 @@ class Queries(nn.Module):
 
         Args:
             levels: Features ``[b, c, *t]``, coarse to fine.
-            cells: What masks are found in.
+            cells: Cells that masks are predicted for.
         """
         places = [sine_positions(level.shape[2:], level.shape[1]).to(level) for level in levels]
         tokens = [level.flatten(2).transpose(1, 2) + own for level, own in zip(levels, self.level, strict=True)]
@@ -83,7 +83,7 @@ class Layer(nn.Module):
 
     Args:
         channels: Width.
-        heads: Of attention.
+        heads: Number of attention heads.
         feedforward: Hidden width.
         dropout: Share of values dropped, in training.
     """
@@ -107,10 +107,10 @@ class Layer(nn.Module):
         blocked: Bool[Tensor, "bh q n"] | None,
     ) -> Float[Tensor, "b q c"]:
         """Queries after the layer; positions are added to what is compared, not to what is taken."""
-        seen, _ = self.cross(queries + place, tokens + places, tokens, attn_mask=blocked, need_weights=False)
-        queries = self.norms[0](queries + self.dropout(seen))
-        seen, _ = self.own(queries + place, queries + place, queries, need_weights=False)
-        queries = self.norms[1](queries + self.dropout(seen))
+        attended, _ = self.cross(queries + place, tokens + places, tokens, attn_mask=blocked, need_weights=False)
+        queries = self.norms[0](queries + self.dropout(attended))
+        attended, _ = self.own(queries + place, queries + place, queries, need_weights=False)
+        queries = self.norms[1](queries + self.dropout(attended))
         return self.norms[2](queries + self.dropout(self.feedforward(queries)))
 
 
@@ -121,8 +121,8 @@ def sine_positions(shape: Sequence[int], channels: int) -> Float[Tensor, "n c"]:
     far end of an axis is one turn of the slowest wave, whatever its number of cells.
 
     Args:
-        shape: Of the grid, n cells.
-        channels: At least 2 for each axis.
+        shape: Shape of the grid, of n cells.
+        channels: Number of channels, 2 or more for each axis.
 
     References:
         Carion et al., DETR, 2020 (its normalised sine positions of images, here on any number of axes).
@@ -141,5 +141,5 @@ def sine_positions(shape: Sequence[int], channels: int) -> Float[Tensor, "n c"]:
         angle = torch.arange(1, cells + 1)[:, None] / cells * 2 * pi / wavelength
         waves.append(torch.stack((angle.sin(), angle.cos()), dim=2).flatten(1))
     grids = torch.meshgrid(*(torch.arange(n) for n in shape), indexing="ij")
-    found = [wave[grid.flatten()] for wave, grid in zip(waves, grids, strict=True)]
-    return cat([*found, torch.zeros(prod(shape), channels - share * len(shape))], dim=1)
+    parts = [wave[grid.flatten()] for wave, grid in zip(waves, grids, strict=True)]
+    return cat([*parts, torch.zeros(prod(shape), channels - share * len(shape))], dim=1)

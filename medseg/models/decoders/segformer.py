@@ -22,7 +22,7 @@ class SegFormer(Decoder):
 
     Args:
         spec: Data and plan.
-        features: What the encoder declares.
+        features: Features that the encoder declares.
         channels: The common width.
         dropout: Share of whole channels dropped before the head, in training.
         norm: ``batch``, or ``group`` for batches of one.

@@ -28,7 +28,7 @@ class UPerNet(Decoder):
 
     Args:
         spec: Data and plan.
-        features: What the encoder declares.
+        features: Features that the encoder declares.
         channels: The common width of all levels.
         pool: Cells on each axis of the grids that the coarsest feature is pooled to.
         dropout: Share of whole channels dropped before the head, in training.

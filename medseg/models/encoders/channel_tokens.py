@@ -20,7 +20,7 @@ class Tokens(nn.Module):
     """The parameters of the transformer, under the authors' names, and how tokens are made.
 
     Args:
-        channels: Of the data.
+        channels: Number of channels of the data.
         size: Cells of a token's patch on each axis.
         grid: Places on each axis.
         width: Numbers in a token.
@@ -55,16 +55,16 @@ class Tokens(nn.Module):
                 nn.init.trunc_normal_(module.weight, std=_STD)
                 nn.init.zeros_(module.bias)
 
-    def embed(self, image: Float[Tensor, "b m *s"], chosen: Int[Tensor, " m"]) -> Float[Tensor, "b l d"]:
+    def embed(self, image: Float[Tensor, "b m *s"], channels: Int[Tensor, " m"]) -> Float[Tensor, "b l d"]:
         """The class token, then the places of each chosen channel in row-major order, channel after channel."""
-        tokens = self.patch_embed(image, chosen) + self.pos_embed[:, None, 1:]
+        tokens = self.patch_embed(image, channels) + self.pos_embed[:, None, 1:]
         first = (self.cls_token + self.pos_embed[:, :1]).expand(len(image), -1, -1)
         return torch.cat((first, tokens.flatten(1, 2).to(first.dtype)), dim=1)
 
-    def mask(self, seen: Bool[Tensor, "b m"]) -> Bool[Tensor, "b 1 1 l"]:
+    def mask(self, present: Bool[Tensor, "b m"]) -> Bool[Tensor, "b 1 1 l"]:
         """Which tokens may be attended to: the class token, and those of channels that are there."""
         places = self.pos_embed.shape[1] - 1
-        tokens = torch.cat((torch.ones_like(seen[:, :1]), seen.repeat_interleave(places, dim=1)), dim=1)
+        tokens = torch.cat((torch.ones_like(present[:, :1]), present.repeat_interleave(places, dim=1)), dim=1)
         return tokens[:, None, None]
 
 
@@ -84,10 +84,10 @@ class Patches(nn.Module):
             sines = encode(torch.tensor(waves), width).T[None]
             self.register_buffer("channel_embed", sines, persistent=False)
 
-    def forward(self, image: Float[Tensor, "b m *s"], chosen: Int[Tensor, " m"]) -> Float[Tensor, "b m n d"]:
+    def forward(self, image: Float[Tensor, "b m *s"], channels: Int[Tensor, " m"]) -> Float[Tensor, "b m n d"]:
         """Tokens of the places of each channel."""
         patches = self.proj(image.flatten(0, 1).unsqueeze(1)).flatten(2).transpose(1, 2)
-        return patches.unflatten(0, image.shape[:2]) + self.channel_embed[0, :, chosen].T[:, None]
+        return patches.unflatten(0, image.shape[:2]) + self.channel_embed[0, :, channels].T[:, None]
 
 
 def present_in(image: Float[Tensor, "b c *s"]) -> Bool[Tensor, "b c"]:
@@ -97,26 +97,26 @@ def present_in(image: Float[Tensor, "b c *s"]) -> Bool[Tensor, "b c"]:
         >>> present_in(torch.tensor([[[0.0, 0.0], [0.0, 3.0]], [[0.0, 0.0], [0.0, 0.0]]])).tolist()
         [[False, True], [True, True]]
     """
-    seen = (image != 0).flatten(2).any(2)
-    return seen | ~seen.any(1, keepdim=True)
+    present = (image != 0).flatten(2).any(2)
+    return present | ~present.any(1, keepdim=True)
 
 
-def sample_channels(seen: Bool[Tensor, "b c"]) -> Int[Tensor, " m"]:
+def sample_channels(present: Bool[Tensor, "b c"]) -> Int[Tensor, " m"]:
     """Channels for one step: as many as a uniform draw from 1 to c says, and more until each sample has one.
 
     Args:
-        seen: Channels that are there.
+        present: Channels that are there.
 
     Returns:
         Their places, in rising order.
     """
-    order = torch.randperm(seen.shape[1])
-    drawn = int(torch.randint(1, seen.shape[1] + 1, ()))
-    if not seen.is_meta:  # there, nothing is known of what is there
-        ranked = seen.cpu()[:, order]
+    order = torch.randperm(present.shape[1])
+    count = int(torch.randint(1, present.shape[1] + 1, ()))
+    if not present.is_meta:  # there, nothing is known of what is there
+        ranked = present.cpu()[:, order]
         first = torch.where(ranked.any(1), ranked.int().argmax(1), 0)
-        drawn = max(drawn, int(first.max()) + 1)
-    return order[:drawn].sort().values
+        count = max(count, int(first.max()) + 1)
+    return order[:count].sort().values
 
 
 def encode(waves: Float[Tensor, " c"], width: int) -> Float[Tensor, "c d"]:

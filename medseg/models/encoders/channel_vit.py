@@ -55,7 +55,7 @@ class ChannelViT(Encoder):
         num_heads: Attention heads.
         mlp_ratio: Channels of the multilayer perceptrons, for one of ``width``.
         drop_path_rate: Stochastic depth in training, rising from block to block.
-        embedding: Of channels: ``name``, learned, one each; or ``wavelength``, sines and cosines of it, with
+        embedding: Embedding of channels: ``name``, learned, one each; or ``wavelength``, sines and cosines of it, with
             nothing to learn, so that the weights take other bands as they are.
         sampling: Whether channels are sampled in training.
         indices: Blocks after which features are taken, from 0; None for four, evenly spaced. Blocks after the
@@ -63,7 +63,7 @@ class ChannelViT(Encoder):
         loading: See ``Encoder``; ``adapt`` is the strategy for the channels' embeddings.
 
     Raises:
-        InputError: Settings that do not fit each other; a channel without a wavelength where it is asked for.
+        InputError: Settings that do not fit each other; a channel without a wavelength where one is needed.
 
     References:
         Bao et al., Channel Vision Transformers: An Image Is Worth C x 16 x 16 Words, 2024. There the class token
@@ -137,30 +137,30 @@ class ChannelViT(Encoder):
         Raises:
             InputError: See ``Encoder.fetch``; a strategy that finds nothing to go by.
         """
-        found, self._origins = super().fetch(source), ()
+        pretrained, self._origins = super().fetch(source), ()
         if "patch_embed.channel_embed" not in dict(self.net.named_parameters()):
-            return found
-        state = dict(found.state)
+            return pretrained
+        state = dict(pretrained.state)
         for name in [key for key in state if "patch_embed.channel_embed" in key]:
             trained = state.pop(name)  # [1, d, c, 1, 1], [c, d] of nn.Embedding, or [1, d, c] of ours
             table = trained.T if trained.ndim == 2 else trained.reshape(trained.shape[1:3])
-            fitted = self._embeddings(table, replace(found, state={}))
+            fitted = self._embeddings(table, replace(pretrained, state={}))
             if fitted is not None:
                 state[name.removesuffix(".weight")] = fitted[None]
-        return found.with_state(state)
+        return pretrained.with_state(state)
 
-    def _embeddings(self, table: Float[Tensor, "d t"], found: Pretrained) -> Float[Tensor, "d c"] | None:
+    def _embeddings(self, table: Float[Tensor, "d t"], pretrained: Pretrained) -> Float[Tensor, "d c"] | None:
         """Embeddings of the data's channels from those of the weights; None to leave them random."""
-        trained, wanted = found.channels, self.channels
+        trained, own = pretrained.channels, self.channels
         if len(trained) != table.shape[1]:
-            self._origins = ("in order",) * len(wanted) if table.shape[1] == len(wanted) else ()
+            self._origins = ("in order",) * len(own) if table.shape[1] == len(own) else ()
             return table if self._origins else None
-        mixed, words = adapt_channels(table, trained, wanted, self.loading.adapt)
-        self._origins = tuple(told.partition(", times")[0] for told in words)
+        mixed, words = adapt_channels(table, trained, own, self.loading.adapt)
+        self._origins = tuple(word.partition(", times")[0] for word in words)
         # kernels of several channels add up and are scaled by how many there are; embeddings stand each for itself
-        factor = len(trained) / max(1, sum(told != "zero" for told in words))
-        drawn = torch.tensor([told.startswith("random") for told in words])
-        return torch.where(drawn, mixed, mixed / factor)
+        factor = len(trained) / max(1, sum(word != "zero" for word in words))
+        random = torch.tensor([word.startswith("random") for word in words])
+        return torch.where(random, mixed, mixed / factor)
 
     def rename(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The tensors of a file under our names; the authors' kernel ``[d, 1, 1, p, p]`` as that of an image."""
@@ -170,7 +170,7 @@ class ChannelViT(Encoder):
         }
 
     def initialise(self, statistics: Mapping[str, Sequence[float]] | None = None) -> Report | None:
-        """Load the weights that were asked for; see ``Encoder.initialise``."""
+        """Load the weights of the settings; see ``Encoder.initialise``."""
         report = super().initialise(statistics)
         if report is None:
             return None
@@ -184,20 +184,20 @@ class ChannelViT(Encoder):
             present: False for channels that a sample lacks; None to take those for missing that are zero.
         """
         seen = present_in(image) if present is None else present
-        chosen = sample_channels(seen) if self.training and self.sampling else torch.arange(image.shape[1])
-        chosen = chosen.to(image.device)
-        seen = seen[:, chosen]
-        shown = image[:, chosen].masked_fill(~seen.view(*seen.shape, *[1] * (image.ndim - 2)), 0)
-        tokens = self.net.embed(shown, chosen)
+        channels = sample_channels(seen) if self.training and self.sampling else torch.arange(image.shape[1])
+        channels = channels.to(image.device)
+        seen = seen[:, channels]
+        cells = image[:, channels].masked_fill(~seen.view(*seen.shape, *[1] * (image.ndim - 2)), 0)
+        tokens = self.net.embed(cells, channels)
         share = (seen / seen.sum(1, keepdim=True).clamp(min=1)).to(tokens.dtype)
         mask = self.net.mask(seen)
-        given = []
+        features = []
         for depth, block in enumerate(self.net.blocks):
             tokens = block(tokens, attn_mask=mask)
             if depth in self.depths:
                 places = self.net.norm(tokens)[:, 1:].unflatten(1, (seen.shape[1], -1))
-                given.append(torch.einsum("bcnd,bc->bnd", places, share.to(places.dtype)))
-        return given
+                features.append(torch.einsum("bcnd,bc->bnd", places, share.to(places.dtype)))
+        return features
 
 
 def _wavelengths_nm(channels: Sequence[Channel]) -> tuple[float, ...]:

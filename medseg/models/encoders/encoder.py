@@ -56,7 +56,7 @@ class Encoder(nn.Module, ABC):
     weights is long gone.
 
     Attributes:
-        features: What ``forward`` gives, in order.
+        features: Features of the output of ``forward``, in order.
         divisor: Cells of the image must be a multiple of this on each axis.
         fixed_shape: The only shape taken; None where shapes are free.
         ndims: Numbers of spatial axes that it is built for.
@@ -150,7 +150,7 @@ class Encoder(nn.Module, ABC):
             self.fetch(str(self.loading.weights))
 
     def initialise(self, statistics: Mapping[str, Sequence[float]] | None = None) -> Report | None:
-        """Load the weights that were asked for, and account for every tensor.
+        """Load the weights of the settings, and report every tensor.
 
         Args:
             statistics: ``mean`` and ``std`` of the data's channels in raw units, compared with those that
@@ -161,11 +161,11 @@ class Encoder(nn.Module, ABC):
         """
         if self.loading.weights is None:
             return None
-        found = self.fetch(str(self.loading.weights))
-        found = found.with_state(self.rename(found.state))
+        pretrained = self.fetch(str(self.loading.weights))
+        pretrained = pretrained.with_state(self.rename(pretrained.state))
         return load.load(
             self.trunk,
-            found,
+            pretrained,
             stem=self.stem,
             channels=self.channels,
             options=self.loading,
@@ -182,17 +182,17 @@ def check_features(encoder: Encoder, in_channels: int, shape: Sequence[int]) -> 
         InputError: Another number of features, or another shape of one.
     """
     name = type(encoder).__name__
-    held = [*encoder.named_parameters(), *encoder.named_buffers()]  # buffers that are not saved too
-    meta = {key: torch.empty_like(t, device="meta") for key, t in held}
+    tensors = [*encoder.named_parameters(), *encoder.named_buffers()]  # buffers that are not saved too
+    meta = {key: torch.empty_like(t, device="meta") for key, t in tensors}
     trained = encoder.training
     try:
         with torch.no_grad():
-            given = functional_call(encoder.eval(), meta, (torch.empty((1, in_channels, *shape), device="meta"),))
+            outputs = functional_call(encoder.eval(), meta, (torch.empty((1, in_channels, *shape), device="meta"),))
     finally:
         encoder.train(trained)
-    if len(given) != len(encoder.features):
-        raise InputError(f"{name}: got {len(given)} features, {len(encoder.features)} are declared")
-    for i, (feature, tensor) in enumerate(zip(encoder.features, given, strict=True)):
+    if len(outputs) != len(encoder.features):
+        raise InputError(f"{name}: got {len(outputs)} features, {len(encoder.features)} are declared")
+    for i, (feature, tensor) in enumerate(zip(encoder.features, outputs, strict=True)):
         grid = tuple(int(s // d) for s, d in zip(shape, feature.stride, strict=True))
         expected = (1, feature.channels, *grid)
         if feature.tokens:

@@ -41,7 +41,7 @@ class Depth:
     """Geometry of the layers along the new axis.
 
     Attributes:
-        axis: Which of the three spatial axes is new.
+        axis: Index of the new axis among the three spatial ones.
         stride: Whether strides are those of the plane, or 1.
         kernel: Largest kernel, in cells; None for the kernel in the plane.
     """
@@ -128,8 +128,8 @@ def inflate_modules(module: nn.Module, depth: Depth) -> bool:
 def _check(module: nn.Module) -> None:
     """Raise on a module that is not known to work on volumes."""
     kind, place = type(module).__name__, type(module).__module__
-    known = any(place.startswith(start) and kind in names.split() for start, names in _ALIKE.items())
-    if not known and type(module) not in _OTHER_FORWARD.values() and not place.startswith(_ACTIVATIONS):
+    listed = any(place.startswith(start) and kind in names.split() for start, names in _ALIKE.items())
+    if not listed and type(module) not in _OTHER_FORWARD.values() and not place.startswith(_ACTIVATIONS):
         raise InputError(
             f"model/encoder=inflated knows timm's ResNet, ConvNeXt, RegNet, DenseNet, EfficientNet and MobileNet, "
             f"but no {kind} ({place}); model/encoder=sliced runs any encoder slice by slice"

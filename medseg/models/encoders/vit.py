@@ -27,7 +27,7 @@ class PlainViT(Encoder):
 
     Args:
         spec: Data and plan.
-        name: Of the family, for messages.
+        name: Name of the family, for messages.
         width: Numbers in a token.
         depth: Blocks of the upstream's network.
         patch: Cells of a token's patch on each axis.
@@ -74,12 +74,12 @@ class PlainViT(Encoder):
     def forward(self, image: Float[Tensor, "b c *s"]) -> list[Tensor]:
         """The declared features."""
         tokens = self.embed(image)
-        kept = []
+        features = []
         for depth, block in enumerate(self.trunk.get_submodule("blocks").children()):
             tokens = block(tokens)
             if depth in self.depths:
-                kept.append(self.finish(tokens))
-        return kept
+                features.append(self.finish(tokens))
+        return features
 
 
 class Size(NamedTuple):
@@ -110,17 +110,17 @@ def sized(
     """
     if size not in sizes:
         raise InputError(f"model.encoder.size={size}: expected one of {', '.join(sizes)}")
-    chosen = sizes[size]
-    return Size(embed_dim or chosen.embed_dim, depth or chosen.depth, num_heads or chosen.num_heads)
+    shape = sizes[size]
+    return Size(embed_dim or shape.embed_dim, depth or shape.depth, num_heads or shape.num_heads)
 
 
 def choose(depth: int, indices: Sequence[int] | None, *, features: int = 4) -> tuple[int, ...]:
     """The blocks after which features are taken.
 
     Args:
-        depth: How many blocks there are.
-        indices: As asked for; None for ``features`` evenly spaced ones, of which the last is the last block.
-        features: How many, or all blocks if there are fewer.
+        depth: Number of blocks.
+        indices: Indices of the settings; None for ``features`` evenly spaced ones, up to the last block.
+        features: Number of features, or all blocks if there are fewer.
 
     Raises:
         InputError: Indices that are not blocks in order.
@@ -132,12 +132,12 @@ def choose(depth: int, indices: Sequence[int] | None, *, features: int = 4) -> t
     if indices is None:
         n = min(features, depth)
         return tuple((i + 1) * depth // n - 1 for i in range(n))
-    chosen = tuple(indices)
-    if not chosen or list(chosen) != sorted(set(chosen)) or not 0 <= chosen[0] <= chosen[-1] < depth:
+    depths = tuple(indices)
+    if not depths or list(depths) != sorted(set(depths)) or not 0 <= depths[0] <= depths[-1] < depth:
         raise InputError(
-            f"model.encoder.indices={list(chosen)}: expected blocks in rising order, each from 0 to {depth - 1}"
+            f"model.encoder.indices={list(depths)}: expected blocks in rising order, each from 0 to {depth - 1}"
         )
-    return chosen
+    return depths
 
 
 def sine_positions(width: int, rows: Float[Tensor, " h"], columns: Float[Tensor, " w"]) -> Float[Tensor, "n d"]:

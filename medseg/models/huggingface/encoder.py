@@ -50,7 +50,7 @@ class Transformers(Encoder):
         spec: Data and plan.
         family: ``model_type`` of transformers, one of ``FAMILIES``, or shorter: ``dinov3``, ``sam``, ``sam2``,
             ``clip``, ``siglip``; ``auto``: of the weights' config.json, else ``dinov2``.
-        size: Of ``SIZES``, such as ``small`` or ``base``; ``auto``: of the weights' config.json, else the
+        size: One of ``SIZES``, such as ``small`` or ``base``; ``auto``: of the weights' config.json, else the
             family's first.
         config: Settings of transformers' configuration that differ from these; or all of them, with
             ``model_type``.

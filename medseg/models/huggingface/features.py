@@ -24,12 +24,12 @@ class Family:
         network: Its class in transformers.
         read: Gives the features.
         tokens: Whether they are tokens.
-        prefix: Tokens without a place, beside registers.
+        prefix: Number of tokens without a place, without registers.
         norm: Name of the last normalisation, if every feature is to pass it.
         depth: Name of the setting that counts blocks of a plain transformer, or that lists blocks of each stage.
-        names: Of the stages in transformers, where they are not all but the stem.
-        settings: Of the configuration, that leave out what no feature depends on.
-        options: Of the class, likewise.
+        names: Names of the stages in transformers, where they are not all but the stem.
+        settings: Settings of the configuration that leave out what no feature depends on.
+        options: Constructor arguments that leave out what no feature depends on.
         call: Arguments of ``forward``.
         idle: Names of modules and parameters that no feature depends on; taken out.
     """
@@ -54,8 +54,8 @@ class Family:
     @property
     def source(self) -> type[PreTrainedModel]:
         """The class of transformers; imported only now."""
-        found: type[PreTrainedModel] = getattr(transformers, self.network)
-        return found
+        network: type[PreTrainedModel] = getattr(transformers, self.network)
+        return network
 
     def prepare(self, config: PreTrainedConfig) -> PreTrainedConfig:
         """A configuration, changed in place: all stages are given, and nothing that no feature depends on."""
@@ -84,14 +84,14 @@ def blocks(net: nn.Module, image: Tensor, family: Family, indices: Sequence[int]
 
 def states(net: nn.Module, image: Tensor, family: Family, indices: Sequence[int]) -> list[Tensor]:
     """Grids after each stage."""
-    given = net(image, output_hidden_states=True).hidden_states
-    return [given[i] for i in indices]
+    hidden = net(image, output_hidden_states=True).hidden_states
+    return [hidden[i] for i in indices]
 
 
 def stages(net: nn.Module, image: Tensor, family: Family, indices: Sequence[int]) -> list[Tensor]:
     """Grids after each stage, as transformers' backbones give them: normalised, where they have layers for it."""
-    given = net(image).feature_maps
-    return [given[i] for i in indices]
+    maps = net(image).feature_maps
+    return [maps[i] for i in indices]
 
 
 def sam(net: nn.Module, image: Tensor, family: Family, indices: Sequence[int]) -> list[Tensor]:
@@ -104,18 +104,18 @@ def sam(net: nn.Module, image: Tensor, family: Family, indices: Sequence[int]) -
     cells = encoder.patch_embed.projection(image).permute(0, 2, 3, 1)
     if encoder.pos_embed is not None:
         cells = cells + resample(encoder.pos_embed[0], cells.shape[1:3])
-    kept = []
+    features = []
     for i, block in enumerate(encoder.layers.children()):
         cells = block(cells)
         if i in indices:
-            kept.append(cells.permute(0, 3, 1, 2))
-    return kept
+            features.append(cells.permute(0, 3, 1, 2))
+    return features
 
 
 def sam2(net: nn.Module, image: Tensor, family: Family, indices: Sequence[int]) -> list[Tensor]:
     """Grids after each stage of SAM 2's Hiera, without its neck."""
-    given = net(image).intermediate_hidden_states
-    return [given[i].permute(0, 3, 1, 2) for i in indices]
+    hidden = net(image).intermediate_hidden_states
+    return [hidden[i].permute(0, 3, 1, 2) for i in indices]
 
 
 _ANY_SHAPE = {"interpolate_pos_encoding": True}

@@ -44,6 +44,6 @@ class HfMask2Former(HfNetwork):
         features = parts.pixel_level_module.encoder(image).feature_maps
         with torch.autocast(image.device.type, enabled=False):
             pixels = parts.pixel_level_module.decoder([f.float() for f in features])
-            found = parts.transformer_module(pixels.multi_scale_features, pixels.mask_features)
-            classes = self.net.class_predictor(found.intermediate_hidden_states[-1].transpose(0, 1))
-            return sum_queries(classes, found.masks_queries_logits[-1])
+            outputs = parts.transformer_module(pixels.multi_scale_features, pixels.mask_features)
+            classes = self.net.class_predictor(outputs.intermediate_hidden_states[-1].transpose(0, 1))
+            return sum_queries(classes, outputs.masks_queries_logits[-1])

@@ -44,7 +44,7 @@ def backbones(families: Sequence[str], **others: Any) -> dict[str, dict[str, Any
 class HfNetwork(Network):
     """A network of transformers, with the channels and the classes of the data; 2D only.
 
-    **Construction reads no weights**, and of those on the hub the config.json only; what was found is told in
+    **Construction reads no weights**, and of those on the hub the config.json only; the result is in
     ``settled``, which a checkpoint keeps. ``initialise`` loads encoder and decoder; the last layer, which gives
     the classes, is loaded only where its shape is that of the data's classes, and counts neither for nor against
     ``least_share``: that is the share of all other parameters of the network. Weights of an encoder alone are

@@ -19,7 +19,7 @@ TASK = (49406, 518, 10549, 533, 29119, 1550, 49407)
 
 
 class HfOneFormer(HfNetwork):
-    r"""Queries that are told the task, attend to features of an encoder, and each find a mask and a class.
+    r"""Queries conditioned on the task that attend to features of an encoder, each with a mask and a class.
 
     The task is always the semantic one, whose tokens are known here; no tokeniser is needed. The encoder of
     texts, which only the contrastive loss of the publication needs, is left out.
@@ -53,13 +53,13 @@ class HfOneFormer(HfNetwork):
         **loading: Any,
     ) -> None:
         super().__init__(spec, size=size, config=config, weights=weights, **loading)
-        told = self.net.config
-        if not told.conv_dim == told.mask_dim == told.hidden_dim:
+        settings = self.net.config
+        if not settings.conv_dim == settings.mask_dim == settings.hidden_dim:
             raise InputError(
-                f"model.config: got conv_dim={told.conv_dim}, mask_dim={told.mask_dim} and "
-                f"hidden_dim={told.hidden_dim}, OneFormer needs them equal; set all three"
+                f"model.config: got conv_dim={settings.conv_dim}, mask_dim={settings.mask_dim} and "
+                f"hidden_dim={settings.hidden_dim}, OneFormer needs them equal; set all three"
             )
-        numbers = torch.zeros(1, told.task_seq_len)
+        numbers = torch.zeros(1, settings.task_seq_len)
         numbers[0, : len(TASK)] = torch.tensor(TASK)
         self.task = nn.Buffer(numbers, persistent=False)
 
@@ -70,5 +70,5 @@ class HfOneFormer(HfNetwork):
         with torch.autocast(image.device.type, enabled=False):
             pixels = parts.pixel_level_module.decoder([f.float() for f in features])
             task = parts.task_encoder(self.task.expand(len(image), -1))
-            found = parts.transformer_module(pixels.multi_scale_features, pixels.mask_features, task)
-            return sum_queries(found.prediction_class, found.prediction_masks)
+            outputs = parts.transformer_module(pixels.multi_scale_features, pixels.mask_features, task)
+            return sum_queries(outputs.prediction_class, outputs.prediction_masks)

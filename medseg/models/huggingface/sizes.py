@@ -1,4 +1,4 @@
-"""Sizes of the families of transformers, as they were published; what is not told is transformers' own default."""
+"""Sizes of the families of transformers, as published; other settings are transformers' defaults."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def _swin(width: int, depth: int, heads: int, **others: Any) -> dict[str, Any]:
 
 def _sam2(width: int, blocks: list[int], attend: list[int], **others: Any) -> dict[str, Any]:
     widths = [width * 2**i for i in range(4)]
-    told = {"hidden_size": width, "embed_dim_per_stage": widths, "blocks_per_stage": blocks}
-    return {**told, "global_attention_blocks": attend, **others}
+    backbone = {"hidden_size": width, "embed_dim_per_stage": widths, "blocks_per_stage": blocks}
+    return {**backbone, "global_attention_blocks": attend, **others}
 
 
 _DINOV2 = {
@@ -119,9 +119,9 @@ SIZES: Sizes = {
         "huge": _pyramid(352, [3, 3, 27, 3]),
     },
     "segformer": {
-        name: told | {"decoder_hidden_size": 256 if name in ("b0", "b1") else 768} for name, told in _MIX.items()
+        name: size | {"decoder_hidden_size": 256 if name in ("b0", "b1") else 768} for name, size in _MIX.items()
     },
-    "pvt_v2": {name: told | ({"mlp_ratios": [4, 4, 4, 4]} if name == "b5" else {}) for name, told in _MIX.items()},
+    "pvt_v2": {name: size | ({"mlp_ratios": [4, 4, 4, 4]} if name == "b5" else {}) for name, size in _MIX.items()},
     "focalnet": {"tiny": {}},
     "resnet": {
         "18": {"hidden_sizes": [64, 128, 256, 512], "depths": [2, 2, 2, 2], "layer_type": "basic"},

@@ -74,14 +74,14 @@ def _complete(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> bool:
 
 def _prefixes(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
     """Prefixes under which the file has most tensors of the network's shapes, and the fewest others; shortest first."""
-    wanted = Counter(tuple(t.shape) for t in own.values())
+    own_shapes = Counter(tuple(t.shape) for t in own.values())
     shapes: dict[str, Counter[tuple[int, ...]]] = {}
     for name, tensor in state.items():
         parts = name.split(".")
         for deep in range(min(_DEEPEST, len(parts))):
             prefix = "".join(f"{part}." for part in parts[:deep])
             shapes.setdefault(prefix, Counter())[tuple(tensor.shape)] += 1
-    ranks = {prefix: ((found & wanted).total(), -found.total()) for prefix, found in shapes.items()}
+    ranks = {prefix: ((counts & own_shapes).total(), -counts.total()) for prefix, counts in shapes.items()}
     return sorted((p for p, rank in ranks.items() if rank == max(ranks.values())), key=len)
 
 

@@ -23,8 +23,8 @@ class MedNeXt(Network):
         blocks_bottleneck: Blocks of the bottleneck.
         blocks_up: Blocks of each decoder stage, coarse to fine; as many stages as ``blocks_down``.
         expansion_down: Channel expansion inside the blocks of each encoder stage.
-        expansion_bottleneck: Likewise in the bottleneck.
-        expansion_up: Likewise in the decoder.
+        expansion_bottleneck: Expansion in the bottleneck.
+        expansion_up: Expansion in the decoder.
         deep_supervision: In training, logits of every stage, also the bottleneck.
 
     Raises:

@@ -128,8 +128,8 @@ class SwinViT(Encoder):
 
     def forward(self, image: Float[Tensor, "b c *s"]) -> list[Tensor]:
         """The declared features."""
-        given: list[Tensor] = self.net(image)
-        return given
+        features: list[Tensor] = self.net(image)
+        return features
 
 
 def _cached() -> Path:

@@ -43,7 +43,7 @@ class MonaiViT(Encoder):
         num_heads: Attention heads.
         qkv_bias: Whether queries, keys and values have a bias; UNETR's have none.
         dropout_rate: Dropout, in training.
-        indices: Blocks after which features are taken, from 0; None for those told above. Blocks after the last
+        indices: Blocks after which features are taken, from 0; None for those above. Blocks after the last
             of them are left out.
         loading: See ``Encoder``.
 

@@ -68,30 +68,30 @@ class Attention(Pool):
                 nn.init.zeros_(linear.weight)
 
     def forward(
-        self, features: Sequence[Float[Tensor, "b t ..."]], seen: Bool[Tensor, "b t"], days: Int[Tensor, "b t"]
+        self, features: Sequence[Float[Tensor, "b t ..."]], present: Bool[Tensor, "b t"], days: Int[Tensor, "b t"]
     ) -> list[Tensor]:
         """Pooled features."""
         guide = features[self.guide]
-        cells, encoded = guide.shape[3:], day_encoding(days, seen).to(guide)
-        weight = self.weight(guide.flatten(3), seen, encoded)
-        told = torch.einsum("bhtp,bte->bhep", weight, encoded).flatten(1, 2)
+        cells, encoded = guide.shape[3:], day_encoding(days, present).to(guide)
+        weight = self.weight(guide.flatten(3), present, encoded)
+        summary = torch.einsum("bhtp,bte->bhep", weight, encoded).flatten(1, 2)
         pooled = []
         for i, feature in enumerate(features):
             shape, linear = feature.shape[3:], self.when[min(i, len(self.when) - 1)]
             mean = self._weighted(feature, _resized(weight.flatten(1, 2), cells, shape).unflatten(1, weight.shape[1:3]))
-            known = isinstance(linear, nn.Conv1d)
-            pooled.append(mean + _resized(linear(told), cells, shape) if known else mean)
+            pointwise = isinstance(linear, nn.Conv1d)
+            pooled.append(mean + _resized(linear(summary), cells, shape) if pointwise else mean)
         return pooled
 
     def weight(
-        self, guide: Float[Tensor, "b t w p"], seen: Bool[Tensor, "b t"], encoded: Float[Tensor, "b t e"]
+        self, guide: Float[Tensor, "b t w p"], present: Bool[Tensor, "b t"], encoded: Float[Tensor, "b t e"]
     ) -> Float[Tensor, "b h t p"]:
         """Weight of each date, in [0, 1], with a sum of 1 over the dates."""
         content = self.content(self.norm(guide.movedim(2, 3)))
         keys = functional.gelu(content + self.time(encoded)[:, :, None]).unflatten(-1, (self.heads, self.key_width))
         score = (keys * self.query).sum(-1).float().permute(0, 3, 1, 2)
         least = torch.finfo(score.dtype).min
-        return score.masked_fill(~seen[:, None, :, None], least).softmax(2).to(guide)
+        return score.masked_fill(~present[:, None, :, None], least).softmax(2).to(guide)
 
     def _weighted(
         self, feature: Float[Tensor, "b t w *p"], weight: Float[Tensor, "b h t *p"]
@@ -103,22 +103,22 @@ class Attention(Pool):
         return torch.cat(parts, 1) if parts else feature[:, 0]
 
 
-def day_encoding(days: Int[Tensor, "b t"], seen: Bool[Tensor, "b t"]) -> Float[Tensor, "b t e"]:
+def day_encoding(days: Int[Tensor, "b t"], present: Bool[Tensor, "b t"]) -> Float[Tensor, "b t e"]:
     """Sines and cosines of the season, which are alike in every year, and of the days since the first date."""
-    first = days.masked_fill(~seen, torch.iinfo(days.dtype).max).amin(1, keepdim=True)
+    first = days.masked_fill(~present, torch.iinfo(days.dtype).max).amin(1, keepdim=True)
     order = torch.arange(1, _HARMONICS + 1, device=days.device)
     season = (days.double() / YEAR_DAYS)[..., None] * tau * order
     rate = 1000.0 ** -torch.linspace(0, 1, _RATES, device=days.device, dtype=torch.double)
     elapsed = (days - first).double()[..., None] * rate
-    angle = torch.cat([season, elapsed], -1).masked_fill(~seen[..., None], 0)
+    angle = torch.cat([season, elapsed], -1).masked_fill(~present[..., None], 0)
     return torch.cat([angle.sin(), angle.cos()], -1).float()
 
 
-def _resized(maps: Float[Tensor, "b n p"], shape: Sequence[int], wanted: Sequence[int]) -> Tensor:
+def _resized(maps: Float[Tensor, "b n p"], shape: Sequence[int], target: Sequence[int]) -> Tensor:
     """Maps of a grid on another grid; their mean over all cells where that is no grid of as many axes."""
-    if len(shape) != len(wanted):
-        return maps.mean(2).view(*maps.shape[:2], *[1] * len(wanted))
+    if len(shape) != len(target):
+        return maps.mean(2).view(*maps.shape[:2], *[1] * len(target))
     planes = maps.unflatten(2, tuple(shape))
-    if tuple(shape) == tuple(wanted):
+    if tuple(shape) == tuple(target):
         return planes
-    return functional.interpolate(planes, tuple(wanted), mode=_LINEAR[len(wanted)], align_corners=False)
+    return functional.interpolate(planes, tuple(target), mode=_LINEAR[len(target)], align_corners=False)

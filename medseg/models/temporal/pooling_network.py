@@ -29,7 +29,7 @@ class Pooled(SeriesNetwork):
     statistics of batch normalisation leave them out.
 
     Args:
-        spec: Of one date.
+        spec: Spec of one date.
         make: Builds the network for images.
         dates: Slots, t.
         pool: Makes the pool; see ``Pool``.
@@ -61,27 +61,27 @@ class Pooled(SeriesNetwork):
         """Logits of each cell."""
         self.check_series(image, slots=self.pool.fixed)
         days = numbered(image) if days is None else days
-        shown, rows = image.flatten(0, 1), None
+        dates, rows = image.flatten(0, 1), None
         seen = torch.ones(image.shape[:2], dtype=torch.bool, device=image.device)
         if present is not None:
             seen = present.any(2)
             rows = seen.flatten().nonzero()[:, 0]
-            shown = hidden(shown[rows], present.flatten(0, 1)[rows])
+            dates = hidden(dates[rows], present.flatten(0, 1)[rows])
         if not self.splits:
-            logits = self.inner(shown)
+            logits = self.inner(dates)
             levels = self._pooled(logits if isinstance(logits, list) else [logits], rows, seen, days)
             return levels if isinstance(logits, list) else levels[0]
         inner: Any = self.inner
-        pooled = self._pooled(inner.encode(shown), rows, seen, days)
-        return inner.decode(pooled, mean_of(placed(shown, rows, seen.shape), seen))
+        pooled = self._pooled(inner.encode(dates), rows, seen, days)
+        return inner.decode(pooled, mean_of(placed(dates, rows, seen.shape), seen))
 
     def _pooled(
-        self, features: Sequence[Tensor], rows: Tensor | None, seen: Bool[Tensor, "b t"], days: Int[Tensor, "b t"]
+        self, features: Sequence[Tensor], rows: Tensor | None, present: Bool[Tensor, "b t"], days: Int[Tensor, "b t"]
     ) -> list[Tensor]:
         """Features of the series from those of the dates that are there; tokens are turned to ``[n, w, p]``."""
         tokens = [f.ndim != 2 + len(self.divisor) for f in features]
         grids = [f.transpose(1, 2) if t else f for f, t in zip(features, tokens, strict=True)]
-        pooled = self.pool([placed(grid, rows, seen.shape) for grid in grids], seen, days)
+        pooled = self.pool([placed(grid, rows, present.shape) for grid in grids], present, days)
         return [p.transpose(1, 2) if t else p for p, t in zip(pooled, tokens, strict=True)]
 
 
@@ -89,7 +89,7 @@ def placed(feature: Float[Tensor, "n *r"], rows: Tensor | None, slots: Sequence[
     """Features in their slots; 0 in those that are missing.
 
     Args:
-        feature: Of the dates that are there.
+        feature: Feature of the dates that are present.
         rows: Number of the slot of each, of all b times t; None if each has one.
         slots: (b, t).
     """
@@ -103,7 +103,7 @@ def guide_of(shapes: Sequence[Sequence[int]], image: Sequence[int]) -> int:
     """Which feature says what a date shows: the coarsest grid of at most ``GUIDE_STRIDE``, else the last of the finest.
 
     Args:
-        shapes: Of the features; those with other axes than the image are tokens.
+        shapes: Shapes of the features; those with other axes than the image are tokens.
         image: Its shape.
 
     Example:
@@ -127,11 +127,11 @@ def feature_shapes(net: nn.Module, shape: Sequence[int]) -> list[tuple[int, ...]
     modes = {module: module.training for module in net.modules()}
     try:
         with torch.no_grad():
-            given = functional_call(encoder.eval(), meta, (torch.empty(tuple(shape), device="meta"),))
+            outputs = functional_call(encoder.eval(), meta, (torch.empty(tuple(shape), device="meta"),))
     finally:
         for module, mode in modes.items():
             module.training = mode
-    return [tuple(feature.shape) for feature in given]
+    return [tuple(feature.shape) for feature in outputs]
 
 
 class _Encode(nn.Module):
@@ -142,5 +142,5 @@ class _Encode(nn.Module):
         self.net = net
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        given: list[Tensor] = self.net.encode(image)
-        return given
+        features: list[Tensor] = self.net.encode(image)
+        return features

@@ -21,7 +21,7 @@ class Pool(nn.Module, ABC):
 
     Args:
         widths: Channels of each feature; the last holds for all further ones.
-        guide: Which feature says what a date shows, cell by cell.
+        guide: Index of the feature that describes a date, cell by cell.
         dates: Slots, t.
     """
 
@@ -33,13 +33,13 @@ class Pool(nn.Module, ABC):
 
     @abstractmethod
     def forward(
-        self, features: Sequence[Float[Tensor, "b t ..."]], seen: Bool[Tensor, "b t"], days: Int[Tensor, "b t"]
+        self, features: Sequence[Float[Tensor, "b t ..."]], present: Bool[Tensor, "b t"], days: Int[Tensor, "b t"]
     ) -> list[Tensor]:
         """Pooled features.
 
         Args:
             features: Each ``[b, t, w, *p]``; 0 where a date is missing.
-            seen: False for missing dates; each series has one that is not.
+            present: False for missing dates; each series has one that is not.
             days: Since 1970-01-01.
 
         Returns:
@@ -51,20 +51,20 @@ class Mean(Pool):
     """Mean over the dates that are there: what is typical, whatever the order."""
 
     def forward(
-        self, features: Sequence[Float[Tensor, "b t ..."]], seen: Bool[Tensor, "b t"], days: Int[Tensor, "b t"]
+        self, features: Sequence[Float[Tensor, "b t ..."]], present: Bool[Tensor, "b t"], days: Int[Tensor, "b t"]
     ) -> list[Tensor]:
         """Pooled features."""
-        return [mean_of(feature, seen) for feature in features]
+        return [mean_of(feature, present) for feature in features]
 
 
 class Max(Pool):
     """Largest value over the dates that are there: what has been at least once, whatever the order."""
 
     def forward(
-        self, features: Sequence[Float[Tensor, "b t ..."]], seen: Bool[Tensor, "b t"], days: Int[Tensor, "b t"]
+        self, features: Sequence[Float[Tensor, "b t ..."]], present: Bool[Tensor, "b t"], days: Int[Tensor, "b t"]
     ) -> list[Tensor]:
         """Pooled features."""
-        return [f.masked_fill(~_widened(seen, f), torch.finfo(f.dtype).min).amax(1) for f in features]
+        return [f.masked_fill(~_widened(present, f), torch.finfo(f.dtype).min).amax(1) for f in features]
 
 
 class Concat(Pool):
@@ -91,7 +91,7 @@ class Concat(Pool):
                 nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
 
     def forward(
-        self, features: Sequence[Float[Tensor, "b t ..."]], seen: Bool[Tensor, "b t"], days: Int[Tensor, "b t"]
+        self, features: Sequence[Float[Tensor, "b t ..."]], present: Bool[Tensor, "b t"], days: Int[Tensor, "b t"]
     ) -> list[Tensor]:
         """Pooled features."""
         pooled = []
@@ -104,10 +104,10 @@ class Concat(Pool):
         return pooled
 
 
-def mean_of(feature: Float[Tensor, "b t *r"], seen: Bool[Tensor, "b t"]) -> Float[Tensor, "b *r"]:
+def mean_of(feature: Float[Tensor, "b t *r"], present: Bool[Tensor, "b t"]) -> Float[Tensor, "b *r"]:
     """Mean over the dates that are there, of a feature that is 0 where a date is missing."""
-    return feature.sum(1) / _widened(seen, feature).sum(1).clamp(min=1)
+    return feature.sum(1) / _widened(present, feature).sum(1).clamp(min=1)
 
 
-def _widened(seen: Bool[Tensor, "b t"], feature: Tensor) -> Tensor:
-    return seen.view(*seen.shape, *[1] * (feature.ndim - 2))
+def _widened(present: Bool[Tensor, "b t"], feature: Tensor) -> Tensor:
+    return present.view(*present.shape, *[1] * (feature.ndim - 2))

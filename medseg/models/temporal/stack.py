@@ -18,10 +18,10 @@ class Stack(SeriesNetwork):
     """The network sees t times c channels, date after date; those of missing dates are 0.
 
     The cheapest way, and a strong one where the n-th date means the same in every case (before and after an
-    event, the same months). The days themselves are not told to the network.
+    event, the same months). The network does not get the days themselves.
 
     Args:
-        spec: Of one date.
+        spec: Spec of one date.
         make: Builds the network for images.
         dates: Slots, t.
     """
@@ -34,8 +34,8 @@ class Stack(SeriesNetwork):
 
     def initialise(self, statistics: Mapping[str, Sequence[float]] | None = None) -> Report | None:
         """Weights of the inner network; the statistics of a channel are those of each of its dates."""
-        told = statistics and {name: list(values) * self.dates for name, values in statistics.items()}
-        return self.inner.initialise(told)
+        stacked = statistics and {name: list(values) * self.dates for name, values in statistics.items()}
+        return self.inner.initialise(stacked)
 
     def forward(
         self,
@@ -45,5 +45,5 @@ class Stack(SeriesNetwork):
     ) -> Float[Tensor, "b k *s"] | list[Tensor]:
         """Logits of each cell."""
         self.check_series(image, slots=True)
-        shown = image if present is None else hidden(image, present)
-        return self.inner(shown.flatten(1, 2))
+        visible = image if present is None else hidden(image, present)
+        return self.inner(visible.flatten(1, 2))

@@ -34,11 +34,11 @@ def colour_by_value(dataset: Any) -> dict[int, tuple[int, ...]]:
     """RGB by value; empty if the dataset has none in numbers of 0 to 255."""
     for part in reversed(_parts(dataset)):
         for attribute in ("cmap", "colormap"):
-            told = getattr(part, attribute, None)
-            entries = told.items() if isinstance(told, dict) else enumerate(told) if _is_list(told) else ()
-            found = {value: tuple(colour)[:3] for value, colour in entries if _is_list(colour)}
-            if found and all(len(c) == 3 and all(isinstance(v, int) for v in c) for c in found.values()):
-                return found
+            colours = getattr(part, attribute, None)
+            entries = colours.items() if isinstance(colours, dict) else enumerate(colours) if _is_list(colours) else ()
+            by_value = {value: tuple(colour)[:3] for value, colour in entries if _is_list(colour)}
+            if by_value and all(len(c) == 3 and all(isinstance(v, int) for v in c) for c in by_value.values()):
+                return by_value
     return {}
 
 

@@ -42,33 +42,33 @@ class TorchgeoDataset(Dataset):
     Args:
         root: Folder of the dataset, given to the class as ``root`` or ``paths``.
         class_path: The class; ``torchgeo.datasets`` may be left out.
-        reading: How files are read and aligned.
-        cache: Folder for what is known about samples.
+        reading: Options of reading.
+        cache: Folder of the index of samples.
         arguments: Further arguments of the class.
         mask_class_path: A second geo dataset that holds the masks of the first.
         mask_arguments: Its arguments, such as ``paths``.
         read: ``files`` or ``samples``.
         split_argument: Argument of the class that chooses a split.
-        splits: Its value for each of ``train``, ``val`` and ``test``; empty if there are none.
+        splits: Value of that argument for each of ``train``, ``val`` and ``test``; empty without splits.
         image_key: Entry of samples (or of listed files) that is the image, or several in order.
         mask_key: Entry that is the label.
-        mask_channel: Of samples: which channel of the mask is the label.
-        mask_path: Of files: text in an image's path and what stands for it in its mask's,
+        mask_channel: Channel of the mask that is the label, with ``read=samples``.
+        mask_path: Text in the path of an image and its replacement in the path of the mask, with ``read=files``,
             ``{images: masks}``, where the dataset lists no masks.
-        more_images: Of files: likewise for further files that hold bands of the case.
-        channels: As for ``RastersDataset``; None takes all bands.
-        labels: Likewise; None takes the dataset's classes, the first of which has the value 0.
-        sensor: Likewise.
-        wavelengths_nm: Likewise.
-        background: Likewise.
-        pairs: Likewise.
-        colours: Likewise; beside those that the dataset has.
-        normalisation: Likewise.
+        more_images: Replacements, like ``mask_path``, for further files with bands of the case.
+        channels: Channels as for ``RastersDataset``; None takes all bands.
+        labels: Labels as for ``RastersDataset``; None takes the dataset's classes, from the value 0.
+        sensor: Sensor as for ``RastersDataset``.
+        wavelengths_nm: Wavelengths as for ``RastersDataset``.
+        background: Background as for ``RastersDataset``.
+        pairs: Left and right classes as for ``RastersDataset``.
+        colours: Colours as for ``RastersDataset``, in addition to those of the dataset.
+        normalisation: Scheme as for ``RastersDataset``.
         name: The dataset's name.
-        groups: What splits may not tear apart, see ``split.grouped``.
+        groups: Groups that splits keep together, see ``splits.groups.grouped``.
 
     Raises:
-        InputError: The dataset is not there or takes no such arguments, or its bands or classes are not known.
+        InputError: The dataset is missing or takes no such arguments, or its bands or classes are unknown.
     """
 
     def __init__(
@@ -144,11 +144,11 @@ class TorchgeoDataset(Dataset):
         Raises:
             InputError: None of them has a mask.
         """
-        found = [case for part in self._samples if part != "test" for case in self._cases_of(part)]
-        labelled = [case for case in found if case.label is not None]
+        every = [case for part in self._samples if part != "test" for case in self._cases_of(part)]
+        labelled = [case for case in every if case.label is not None]
         if not labelled:
             raise InputError(
-                f"{self._shown}: none of its {len(found)} cases has a mask; name the entry of its samples by "
+                f"{self._shown}: none of its {len(every)} cases has a mask; name the entry of its samples by "
                 "data.mask_key, or with data.read=files where masks lie by data.mask_path, or give the geo dataset "
                 "that holds them as data.mask_class_path"
             )

@@ -24,10 +24,10 @@ def listed_pairs(dataset: Any, image_keys: Sequence[str], mask_key: str) -> list
     """
     from torchgeo.datasets import GeoDataset
 
-    found = _of_index(dataset) if isinstance(dataset, GeoDataset) else _of_entries(dataset, image_keys, mask_key)
-    if not found:
+    pairs = _of_index(dataset) if isinstance(dataset, GeoDataset) else _of_entries(dataset, image_keys, mask_key)
+    if not pairs:
         raise InputError(f"{type(dataset).__name__}: it lists no file; check data.root and data.splits")
-    return found
+    return pairs
 
 
 def replaced(path: Path, changes: Mapping[str, str], root: Path, key: str) -> Path:
@@ -57,14 +57,14 @@ def completed(
     Raises:
         InputError: A file that is not there.
     """
-    made = []
+    complete = []
     for images, mask in pairs:
         further = tuple(replaced(images[0], changes, root, "data.more_images") for changes in more_images)
-        beside = replaced(images[0], mask_path, root, "data.mask_path") if mask_path else mask
-        made.append(((*images, *further), beside))
-    absent = [path for images, mask in made for path in (*images, mask) if path is not None and not path.is_file()]
+        label = replaced(images[0], mask_path, root, "data.mask_path") if mask_path else mask
+        complete.append(((*images, *further), label))
+    absent = [path for images, mask in complete for path in (*images, mask) if path is not None and not path.is_file()]
     refuse([str(path) for path in absent], "file(s) of the dataset are not there", "complete it, or check data.root")
-    return made
+    return complete
 
 
 def _of_entries(dataset: Any, image_keys: Sequence[str], mask_key: str) -> list[Pair]:
@@ -73,10 +73,10 @@ def _of_entries(dataset: Any, image_keys: Sequence[str], mask_key: str) -> list[
         raise InputError(f"{name}: it lists no files by name; set data.read=samples")
     pairs = []
     for entry in entries:
-        lacking = [key for key in image_keys if not isinstance(entry.get(key), (str, Path))]
-        if lacking:
+        missing = [key for key in image_keys if not isinstance(entry.get(key), (str, Path))]
+        if missing:
             raise InputError(
-                f"{name}: its files are {sorted(entry)}, not {lacking[0]!r}; name the image by data.image_key"
+                f"{name}: its files are {sorted(entry)}, not {missing[0]!r}; name the image by data.image_key"
             )
         mask = entry.get(mask_key)
         pairs.append((tuple(Path(entry[key]) for key in image_keys), None if mask is None else Path(mask)))

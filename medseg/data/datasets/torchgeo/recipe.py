@@ -51,9 +51,9 @@ class Recipe:
     @property
     def folders(self) -> list[Path]:
         """Files and folders that the arguments name."""
-        given: dict[str, Any] = json.loads(self.arguments)
-        named = [p for name in _PLACES for p in _listed(given.get(name))]
-        return [Path(p) for p in named] + (self.masks.folders if self.masks else [])
+        arguments: dict[str, Any] = json.loads(self.arguments)
+        paths = [p for name in _PLACES for p in _listed(arguments.get(name))]
+        return [Path(p) for p in paths] + (self.masks.folders if self.masks else [])
 
     def build(self) -> Any:
         """The dataset; of two, their intersection.
@@ -65,7 +65,7 @@ class Recipe:
         if self.masks is None:
             return images
         masks = self.masks._built()
-        masks.is_image = False  # torchgeo's generic raster takes its files for images unless told otherwise
+        masks.is_image = False  # torchgeo's generic raster takes its files for images by default
         try:
             with quiet(), redirect_stdout(StringIO()):  # it prints both CRSs in full
                 return images & masks
@@ -78,18 +78,18 @@ class Recipe:
     def _built(self) -> Any:
         from torchgeo.datasets import DependencyNotFoundError
 
-        found, given = _locate(self.class_path), json.loads(self.arguments)
+        target, arguments = _locate(self.class_path), json.loads(self.arguments)
         refusals = (AssertionError, TypeError, ValueError, LookupError, RuntimeError, OSError, DependencyNotFoundError)
         try:
             with quiet():
-                return found(**given)
+                return target(**arguments)
         except refusals as error:
             if isinstance(error, FileNotFoundError):
                 way_out = "fix data.root, or data.arguments={download: true} if torchgeo may fetch it"
             else:
-                way_out = f"data.arguments may have {', '.join(inspect.signature(found).parameters)}"
-            shown = ", ".join(f"{name}={value!r}" for name, value in given.items())
-            raise InputError(f"{self.class_path}({shown}): {_line(error)}; {way_out}") from error
+                way_out = f"data.arguments may have {', '.join(inspect.signature(target).parameters)}"
+            text = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+            raise InputError(f"{self.class_path}({text}): {_line(error)}; {way_out}") from error
 
 
 @contextmanager
@@ -104,25 +104,25 @@ def quiet() -> Iterator[None]:
 def _locate(class_path: str) -> Any:
     module, _, name = class_path.rpartition(".")
     try:
-        found = getattr(import_module(module), name)
-        if not isinstance(found, type):
-            raise AttributeError(f"it is a {type(found).__name__}")
-        return found
+        target = getattr(import_module(module), name)
+        if not isinstance(target, type):
+            raise AttributeError(f"it is a {type(target).__name__}")
+        return target
     except (ImportError, AttributeError, ValueError) as error:
         from torchgeo import datasets
 
         near = similar(name, datasets.__all__)
-        known = f"; near it are {', '.join(near)}" if near else ""
+        hint = f"; near it are {', '.join(near)}" if near else ""
         raise InputError(
-            f"data.class_path={class_path}: no such class ({error}){known}; expected one of torchgeo.datasets, or "
+            f"data.class_path={class_path}: no such class ({error}){hint}; expected one of torchgeo.datasets, or "
             "module.Class of your own"
         ) from error
 
 
 def _line(error: BaseException) -> str:
     """What an error says in one line; a bare assertion shows its condition."""
-    told = " ".join(str(error).split())
-    return told or traceback.extract_tb(error.__traceback__)[-1].line or type(error).__name__
+    message = " ".join(str(error).split())
+    return message or traceback.extract_tb(error.__traceback__)[-1].line or type(error).__name__
 
 
 def _listed(value: Any) -> list[str]:

@@ -30,30 +30,30 @@ def sample_cases(samples: Samples, folder: Path, prefix: str = "") -> list[Case]
 
     Args:
         samples: The dataset.
-        folder: Where what is known about any dataset lies.
-        prefix: Of the ids and groups.
+        folder: Folder of the indexes of all datasets.
+        prefix: Prefix of the ids and groups.
 
     Raises:
         InputError: The dataset is empty, or a sample can't be read.
     """
     mine = settings_folder(folder, asdict(samples))
     listing, state = mine.with_name(f"{mine.name}.json"), _state(samples.recipe.folders)
-    known: dict[str, Any] = json.loads(listing.read_text(encoding="utf-8")) if listing.exists() else {}
-    if state is None or known.get("state") != state or "dates" not in known:
+    stored: dict[str, Any] = json.loads(listing.read_text(encoding="utf-8")) if listing.exists() else {}
+    if state is None or stored.get("state") != state or "dates" not in stored:
         forget()
         names = named(first_files(samples))
         if not names:
             raise InputError(f"{samples.recipe.class_path}: it has no sample; check data.root and data.splits")
         labels, dates = [], []
         for number, (name, _) in enumerate(track(names, "looking at samples")):
-            facts = samples.survey(number)
-            labels.append(facts["labelled"])
-            dates.append(facts["dates"])
-            described = {"number": number, "grid": samples.grid(number).to_dict(), **facts}
+            description = samples.survey(number)
+            labels.append(description["labelled"])
+            dates.append(description["dates"])
+            described = {"number": number, "grid": samples.grid(number).to_dict(), **description}
             write_whole(mine / f"{name}.json", json.dumps(described))
-        known = {"state": state, "names": names, "labelled": labels, "dates": dates}
-        write_whole(listing, json.dumps(known))
-    listed = zip(known["names"], known["labelled"], known["dates"], strict=True)
+        stored = {"state": state, "names": names, "labelled": labels, "dates": dates}
+        write_whole(listing, json.dumps(stored))
+    listed = zip(stored["names"], stored["labelled"], stored["dates"], strict=True)
     cases = []
     for (name, group), labelled, n in listed:
         file, days = mine / f"{name}.json", tuple(range(n))
@@ -65,9 +65,9 @@ def sample_cases(samples: Samples, folder: Path, prefix: str = "") -> list[Case]
 def sample_sources(samples: Samples, case: Case) -> tuple[SampleSource, SampleSource | None]:
     """Image and label of a case of ``sample_cases``."""
     file = case.images[0]
-    facts = json.loads(file.read_text(encoding="utf-8"))
-    number, grid = facts["number"], Grid.from_dict(facts["grid"])
-    image = SampleSource(samples, number, "image", path=file, grid=grid, n_channels=facts["channels"])
+    description = json.loads(file.read_text(encoding="utf-8"))
+    number, grid = description["number"], Grid.from_dict(description["grid"])
+    image = SampleSource(samples, number, "image", path=file, grid=grid, n_channels=description["channels"])
     label = None if case.label is None else SampleSource(samples, number, "label", path=file, grid=grid)
     return image, label
 
@@ -82,8 +82,8 @@ def first_files(samples: Samples) -> list[Path | None]:
     entries = getattr(dataset, "files", None)
     if not isinstance(entries, list) or len(entries) != len(dataset):
         return [None] * len(dataset)
-    found = [entry.get(samples.image_keys[0]) if isinstance(entry, dict) else None for entry in entries]
-    return [Path(path) if isinstance(path, (str, Path)) else None for path in found]
+    files = [entry.get(samples.image_keys[0]) if isinstance(entry, dict) else None for entry in entries]
+    return [Path(path) if isinstance(path, (str, Path)) else None for path in files]
 
 
 def named(paths: Sequence[Path | None]) -> list[tuple[str, str]]:
@@ -98,30 +98,30 @@ def named(paths: Sequence[Path | None]) -> list[tuple[str, str]]:
         >>> named([None, None])
         [('000000', '000000'), ('000001', '000001')]
     """
-    found = [path for path in paths if path is not None]
-    distinct = list(dict.fromkeys(found))
-    told = [path.stem for path in distinct]
-    if len(set(told)) < len(told):
+    files = [path for path in paths if path is not None]
+    distinct = list(dict.fromkeys(files))
+    stems = [path.stem for path in distinct]
+    if len(set(stems)) < len(stems):
         shared = Path(os.path.commonpath(distinct))
-        told = ["_".join(path.relative_to(shared).with_suffix("").parts) for path in distinct]
-    if len(found) < len(paths) or len(set(told)) < len(told):
+        stems = ["_".join(path.relative_to(shared).with_suffix("").parts) for path in distinct]
+    if len(files) < len(paths) or len(set(stems)) < len(stems):
         return [(f"{number:06d}", f"{number:06d}") for number in range(len(paths))]
-    group_of = dict(zip(distinct, told, strict=True))
-    total, seen, names = Counter(found), Counter[Path](), []
-    for path in found:
+    group_of = dict(zip(distinct, stems, strict=True))
+    total, counts, names = Counter(files), Counter[Path](), []
+    for path in files:
         group = group_of[path]
-        names.append((group if total[path] == 1 else f"{group}_{seen[path]}", group))
-        seen[path] += 1
+        names.append((group if total[path] == 1 else f"{group}_{counts[path]}", group))
+        counts[path] += 1
     return names
 
 
 def _state(folders: Iterable[Path]) -> str | None:
     """Changes with any file below the folders; None where they say nothing."""
-    total, found = hashlib.sha256(), False
+    total, complete = hashlib.sha256(), False
     for folder in folders:
         for path in sorted(folder.rglob("*")) if folder.is_dir() else [folder]:
             if path.is_file():
                 stat = path.stat()
                 total.update(f"{path}:{stat.st_size}:{stat.st_mtime_ns}".encode())
-                found = True
-    return total.hexdigest() if found else None
+                complete = True
+    return total.hexdigest() if complete else None

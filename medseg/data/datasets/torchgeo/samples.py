@@ -35,7 +35,7 @@ class Cells:
         image: Channels; of a time series those of all dates, one date after another.
         label: Raw values; None where the sample has no mask.
         known: False outside the footprint of a scene.
-        dates: Of a time series, how many; else 0.
+        dates: Number of dates of a time series; else 0.
     """
 
     image: Float[np.ndarray, "c *s"]
@@ -57,7 +57,7 @@ class Samples:
         recipe: The dataset.
         image_keys: Entries of a sample that are the image, one after the other.
         mask_key: Entry that is the label.
-        mask_channel: Which channel of the mask is the label, where it has several.
+        mask_channel: Channel of the mask that is the label, where it has several.
     """
 
     recipe: Recipe
@@ -115,8 +115,8 @@ class Samples:
     def _row(self, number: int) -> tuple[slice, slice, slice]:
         """Bounds of a row of a geo dataset's index, in x, y and time."""
         with _lock():
-            found: tuple[slice, slice, slice] = _rows(self.recipe, os.getpid())[number]
-            return found
+            row: tuple[slice, slice, slice] = _rows(self.recipe, os.getpid())[number]
+            return row
 
     def query(self, number: int, box: Box) -> Cells:
         """What a geo dataset gives for a window of a row; not known where it has nothing."""
@@ -124,13 +124,13 @@ class Samples:
         (top, left), (bottom, right) = box.start, box.stop
         columns = slice(xs.start + left * width, xs.start + right * width)
         rows = slice(ys.stop - bottom * height, ys.stop - top * height)
-        known = self._inside(number, box)
+        inside = self._inside(number, box)
         try:
             with quiet(), self._reporting(number):
                 sample = self.dataset[columns, rows, times]
         except IndexError:  # a corner of the bounds in which no file lies
             return Cells(np.zeros((0, *box.shape), np.float32), None, np.zeros(box.shape, bool))
-        cells = self._cells(sample, known)
+        cells = self._cells(sample, inside)
         if cells.known.shape != box.shape:
             raise InputError(
                 f"{self.recipe.class_path}: got {cells.known.shape} cells for a window of {box.shape}; a geo dataset "
@@ -233,11 +233,11 @@ class SampleSource(Source):
 
     Args:
         samples: The dataset.
-        number: Of the sample.
-        part: Which of the two.
+        number: Number of the sample.
+        part: Part to read.
         path: Named in messages.
-        grid: Of the sample.
-        n_channels: Of the image.
+        grid: Grid of the sample.
+        n_channels: Number of image channels.
     """
 
     def __init__(
@@ -272,8 +272,8 @@ class SampleSource(Source):
 
 def forget() -> None:
     """Let go of datasets and samples, as their files have changed."""
-    for kept in (_built, _rows, _whole, _window):
-        kept.cache_clear()
+    for cache in (_built, _rows, _whole, _window):
+        cache.cache_clear()
 
 
 def _lock() -> threading.RLock:
