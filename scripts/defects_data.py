@@ -199,7 +199,7 @@ TABLE = (
     ),
     Defect(
         "nodata-is-valid", "cells without data are not valid", "medseg/data/reading/channels.py",
-        "                valid &= known\n", "                pass\n",
+        "                valid &= has_data\n", "                pass\n",
         (f"{SCENES}::test_nodata_and_nan_are_not_valid",),
     ),
     Defect(

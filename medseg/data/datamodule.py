@@ -167,8 +167,8 @@ class DataModule(LightningDataModule):
         with ThreadPoolExecutor(max_workers=max(1, cores() // 2)) as pool:
             try:
                 done = pool.map(prepare, absent)
-                for told in track(done, "preparing cases", total=len(absent)) if absent else ():
-                    notes += told
+                for of_case in track(done, "preparing cases", total=len(absent)) if absent else ():
+                    notes += of_case
             except BaseException:  # a signal, too: what has not begun is not waited for
                 pool.shutdown(cancel_futures=True)
                 raise

@@ -24,7 +24,7 @@ _HEADS = {"head", "heads", "segmentation_head"}  # of networks without an encode
 class Lora(Tuning):
     """W + (alpha / rank) B A for chosen layers, W frozen; B starts at zero, so that nothing changes at first.
 
-    Of a network without an encoder all is frozen but its head. The peft library injects the layers. Next to a
+    Of a network without an encoder all is frozen but its head. The peft library injects the layers. For a
     convolution they are one of its kernel to ``rank`` channels and one of kernel 1 back, in two and three
     dimensions. Grouped convolutions are left out.
 

@@ -133,9 +133,9 @@ def check_format(declared: Any, suffix: str, source: str) -> Format:
     """The instance of a ``Format`` class that was declared for a suffix.
 
     Args:
-        declared: The declared object.
+        declared: The declared class.
         suffix: Suffix that it was declared for.
-        source: Where, for messages.
+        source: Name of the module or plug-in, for messages.
 
     Raises:
         InputError: It is no complete subclass of ``Format``, or one for other suffixes.

@@ -44,8 +44,8 @@ def suffix(path: Path | str) -> str:
     ):  # False for names that no file can have; UIDs name folders of DICOM, their dots mean nothing
         return ""
     name, last = path.name.lower(), path.suffix.lower()
-    suffixes_of = _builtin() if last in _builtin() or _double(name, _builtin()) else _declared()
-    return _double(name, suffixes_of) or last
+    formats = _builtin() if last in _builtin() or _double(name, _builtin()) else _declared()
+    return _double(name, formats) or last
 
 
 def _double(name: str, formats: Mapping[str, Any]) -> str | None:
@@ -129,15 +129,15 @@ def _declared() -> dict[str, Plugin]:
     Raises:
         InputError: A suffix that is declared twice, that medseg reads itself, or that is none.
     """
-    by_name: dict[str, Plugin] = {}
+    by_suffix: dict[str, Plugin] = {}
     for plugin in plugins(GROUP):
-        other = "medseg itself" if plugin.name in _builtin() else by_name.get(plugin.name)
+        other = "medseg itself" if plugin.name in _builtin() else by_suffix.get(plugin.name)
         if other is not None:
             raise InputError(f"{plugin}: {plugin.name} is read by {other} already; uninstall one of them")
         if not plugin.name.startswith(".") or plugin.name != plugin.name.lower():
             raise InputError(f"{plugin}: expected a suffix such as .npy, in lower case; {plugin.fix}")
-        by_name[plugin.name] = plugin
-    return by_name
+        by_suffix[plugin.name] = plugin
+    return by_suffix
 
 
 def _loaded(plugin: Plugin) -> Format:

@@ -157,7 +157,7 @@ def _load(path: Path, changed: int, size: int, layer: str | None, attribute: str
 
 
 def _layer(path: Path, names: Sequence[str], layer: str | None) -> str:
-    """The layer of this name, or the only one.
+    """Name of the layer of the settings, or of the only one.
 
     Raises:
         InputError: There is no such layer, or there are several.

@@ -162,10 +162,10 @@ class ChannelReader:
         arrays = []
         for source, channels in self._sources:
             with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which is then an error with its name
-                values, known = source.read_known(window, tuple(channels.values()))
+                values, has_data = source.read_known(window, tuple(channels.values()))
                 arrays.append(values.astype(np.float32, copy=self._in_order))
-            if known is not None:
-                valid &= known
+            if has_data is not None:
+                valid &= has_data
         return arrays, valid
 
     def _stack(self, cells: Mapping[str, Float[np.ndarray, " *s"]]) -> Float[np.ndarray, "c *s"]:

@@ -99,8 +99,8 @@ class CaseReader:
         window = self.box if box is None else box.shift(self.box.start)
         image, valid = self._read_series(window) if self.days else self._channels[0].read(window)
         if self._valid is not None:
-            inside, known = self._valid.read_valid(window)
-            valid &= (inside[0] != 0) & known
+            inside, has_data = self._valid.read_valid(window)
+            valid &= (inside[0] != 0) & has_data
             image[..., ~valid] = np.nan if self.days else 0
         label = None if self._label is None else self._read_label(self._label, window)
         series: dict[str, Any] = {}
@@ -115,9 +115,9 @@ class CaseReader:
         image = np.full(shape, np.nan, dtype=np.float32)
         valid = np.zeros(window.shape, dtype=bool)
         for date, channels in zip(image, self._channels, strict=True):
-            cells, known = channels.read(window)
-            np.copyto(date, cells, where=known)
-            valid |= known
+            cells, has_data = channels.read(window)
+            np.copyto(date, cells, where=has_data)
+            valid |= has_data
         return image, valid
 
     def _check_shape(self) -> None:
@@ -195,14 +195,14 @@ class CaseReader:
 
     def _read_label(self, label: Source, window: Box) -> Int[np.ndarray, " *s"]:
         """Training indices, ``IGNORE`` where the file has none."""
-        values, known = label.read_valid(window)
+        values, has_data = label.read_valid(window)
         table, raw, where = self.spec.labels, values[0], str(label.path)
-        if raw.dtype.kind == "f" and _ROUNDED not in self.warnings and (nearly_integral(raw) != raw)[known].any():
+        if raw.dtype.kind == "f" and _ROUNDED not in self.warnings and (nearly_integral(raw) != raw)[has_data].any():
             self.warnings.append(_ROUNDED)
-        if known.all():
+        if has_data.all():
             return table.to_index(raw, where=where)
         any_class = raw.dtype.type(table.classes[0].values[0])
-        return np.where(known, table.to_index(np.where(known, raw, any_class), where=where), np.int16(IGNORE))
+        return np.where(has_data, table.to_index(np.where(has_data, raw, any_class), where=where), np.int16(IGNORE))
 
 
 class _DeclaredLabels(Source):
@@ -221,8 +221,8 @@ class _DeclaredLabels(Source):
         return self._source.read(box, channels)
 
     def _valid(self, box: Box, channels: tuple[int, ...], cells: np.ndarray) -> np.ndarray | None:
-        known = self._source.read_valid(box, channels)[1]
-        return None if known.all() else known | np.isin(cells[0], self._declared)
+        has_data = self._source.read_valid(box, channels)[1]
+        return None if has_data.all() else has_data | np.isin(cells[0], self._declared)
 
 
 def _open_files(paths: tuple[Path, ...], n_bands: int) -> list[Source]:

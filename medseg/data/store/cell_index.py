@@ -69,14 +69,14 @@ class CellIndex:
                 cells[f"of {name}"] = cell[lowest]
         return cells | {"valid": self._valid}
 
-    def _keep(self, name: str, found: npt.NDArray[np.int64], box: Box) -> None:
-        self._counts[name] += len(found)
+    def _keep(self, name: str, index: npt.NDArray[np.int64], box: Box) -> None:
+        self._counts[name] += len(index)
         limit = _kept_of(self._counts[name])
-        rank = self._rng.random(len(found), dtype=np.float32)
-        if len(found) > limit:
+        rank = self._rng.random(len(index), dtype=np.float32)
+        if len(index) > limit:
             lowest = np.argpartition(rank, limit)[:limit]
-            found, rank = found[lowest], rank[lowest]
-        cell = np.stack(np.unravel_index(found, box.shape), axis=1).astype(np.int32) + np.array(box.start, np.int32)
+            index, rank = index[lowest], rank[lowest]
+        cell = np.stack(np.unravel_index(index, box.shape), axis=1).astype(np.int32) + np.array(box.start, np.int32)
         if name in self._kept:
             rank = np.concatenate([self._kept[name][0], rank])
             cell = np.concatenate([self._kept[name][1], cell])

@@ -14,7 +14,7 @@ from medseg.models.layers import CONV, normalisation
 LINEAR = {2: "bilinear", 3: "trilinear"}
 NORMS = ("batch", "group")
 INSTEAD = " or model.decoder.norm=group"
-"""Way out of a batch of one, for decoders with a setting ``norm``."""
+"""Hint for a batch of one, for decoders with a setting ``norm``."""
 
 
 def resize(

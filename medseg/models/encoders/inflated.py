@@ -30,7 +30,7 @@ class Inflated(SliceWise):
     - on a volume that is constant along the axis, every slice of every feature equals the output of the inner encoder
       for the image: with centred kernels everywhere, the ends included; with spread kernels where no layer
       reaches beyond the ends, else less;
-    - with centred kernels and ``depth_stride=false`` that is so for every volume (but for layers that pool all
+    - with centred kernels and ``depth_stride=false`` that holds for every volume (except with layers that pool all
       its cells): a training begins at the slice-by-slice encoder, and learns to look at the neighbours.
 
     Without weights, kernels are normal with the standard deviation of the inner encoder divided by the root of

@@ -164,12 +164,12 @@ class Samples:
         inner = footprint.buffer(-max(self.dataset.res))
         return np.asarray(shapely.contains_xy(inner, centres)).reshape(box.shape)
 
-    def _cells(self, sample: dict[str, Any], known: npt.NDArray[np.bool_] | None = None) -> Cells:
+    def _cells(self, sample: dict[str, Any], valid: npt.NDArray[np.bool_] | None = None) -> Cells:
         """Image, label and validity of a sample."""
         array = self._image(sample)
         image, dates = array.reshape(-1, *array.shape[-2:]), len(array) if array.ndim == 4 else 0
         label = self._mask(sample[self.mask_key], image.shape[1:]) if self.mask_key in sample else None
-        return Cells(image, label, np.ones(image.shape[1:], dtype=bool) if known is None else known, dates)
+        return Cells(image, label, np.ones(image.shape[1:], dtype=bool) if valid is None else valid, dates)
 
     def _image(self, sample: dict[str, Any]) -> npt.NDArray[np.float32]:
         """The channels of all image keys, ``[c, h, w]``, or ``[t, c, h, w]`` of a time series.
