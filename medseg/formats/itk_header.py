@@ -86,6 +86,7 @@ def read_header(path: Path) -> ItkHeader:
 
 
 def _meta(path: Path, file: BinaryIO) -> ItkHeader:
+    """The header of a MetaImage file."""
     fields = _meta_fields(file)
     axes = _whole(fields, "NDims")
     _check_axes(axes)
@@ -93,22 +94,33 @@ def _meta(path: Path, file: BinaryIO) -> ItkHeader:
     for keys, n in ((_META_SQUARE, axes * axes), (_META_VECTOR, axes), (_META_NUMBER, 1), (("Color",), 4)):
         for key in fields.keys() & set(keys):
             _numbers(key, fields[key], n)
-    channels = _whole(fields, "ElementNumberOfChannels", 1)
-    if not 1 <= channels <= 10_000:
-        raise HeaderError(f"ElementNumberOfChannels = {channels}, expected 1 to 10000")
-    kind = fields.get("ElementType", "")
-    plain = kind.removeprefix("MET_").removesuffix("_ARRAY")
-    if not kind.startswith("MET_") or plain not in _META_BYTES:
-        raise HeaderError(f"ElementType = {kind[:40]!r}, expected one such as MET_SHORT or MET_FLOAT")
+    channels, kind = _meta_channels(fields), fields.get("ElementType", "")
+    cell_bytes = _meta_bytes(kind)
     name = fields["ElementDataFile"]
     data = () if name in ("LOCAL", "Local", "local") else _data_files(path.parent, name, file)
     skipped = _whole(fields, "HeaderSize", 0)
     text = not _true(fields.get("BinaryData", "True"))
-    promised = math.prod(sizes) * channels * _META_BYTES[plain]
+    promised = math.prod(sizes) * channels * cell_bytes
     storage = _Storage(data, _true(fields.get("CompressedData", "")), text, max(skipped, 0))
     _check_storage(path, file, promised, storage)
     usual = fields.get("ObjectType", "Image") == "Image" and not kind.endswith("_ARRAY")
     return ItkHeader(axes, data, usual and not (text or skipped or len(data) > 1))
+
+
+def _meta_channels(fields: dict[str, str]) -> int:
+    """Number of channels of a MetaImage header."""
+    channels = _whole(fields, "ElementNumberOfChannels", 1)
+    if not 1 <= channels <= 10_000:
+        raise HeaderError(f"ElementNumberOfChannels = {channels}, expected 1 to 10000")
+    return channels
+
+
+def _meta_bytes(kind: str) -> int:
+    """Bytes of a cell of an ElementType."""
+    plain = kind.removeprefix("MET_").removesuffix("_ARRAY")
+    if not kind.startswith("MET_") or plain not in _META_BYTES:
+        raise HeaderError(f"ElementType = {kind[:40]!r}, expected one such as MET_SHORT or MET_FLOAT")
+    return _META_BYTES[plain]
 
 
 def _meta_fields(file: BinaryIO) -> dict[str, str]:

@@ -47,12 +47,7 @@ class Mosaic(Source):
             corner = start.min(axis=0)
             grid = first.grid.crop(Box(tuple(corner.tolist()), tuple(stop.max(axis=0).tolist())))
             start, stop = start - corner, stop - corner
-        for source in sources:
-            if (source.n_channels, source.names) != (first.n_channels, first.names):
-                raise InputError(
-                    f"{source.path}: has {_channels(source)}, but {first.path} has {_channels(first)}; "
-                    "keep tiles of the same channels together"
-                )
+        _check_channels(sources)
         self.path = Path(os.path.commonpath([source.path.absolute() for source in sources]))
         self.grid = grid
         self.n_channels, self.names = first.n_channels, first.names
@@ -114,6 +109,17 @@ def _place(grid: Grid, source: Source, first: Source) -> Box:
 def _known(cells: Shaped[np.ndarray, "c *s"]) -> npt.NDArray[np.bool_]:
     """Where no channel is NaN."""
     return ~np.isnan(cells).any(axis=0) if cells.dtype.kind == "f" else np.ones(cells.shape[1:], dtype=bool)
+
+
+def _check_channels(sources: Sequence[Source]) -> None:
+    """Raise on tiles of different channels."""
+    first = sources[0]
+    for source in sources:
+        if (source.n_channels, source.names) != (first.n_channels, first.names):
+            raise InputError(
+                f"{source.path}: has {_channels(source)}, but {first.path} has {_channels(first)}; "
+                "keep tiles of the same channels together"
+            )
 
 
 def _channels(source: Source) -> str:

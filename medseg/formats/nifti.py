@@ -143,16 +143,7 @@ def _checked_kind(path: Path) -> Any:
     compressed = path.name.lower().endswith(".gz")
     with gzip.open(path) if compressed else path.open("rb") as file:
         head = file.read(540)
-    order = next((order for order in "<>" if struct.unpack_from(f"{order}i", head)[0] in (348, 540)), None)
-    if order is None or len(head) < struct.unpack_from(f"{order}i", head)[0]:
-        raise ValueError("it does not start as a NIfTI header does")
-    if struct.unpack_from(f"{order}i", head)[0] == 348:
-        kind, axes, *shape = nib.Nifti1Image, *struct.unpack_from(f"{order}8h", head, 40)
-        (code,), (offset,) = struct.unpack_from(f"{order}h", head, 70), struct.unpack_from(f"{order}f", head, 108)
-    else:
-        kind, axes, *shape = nib.Nifti2Image, *struct.unpack_from(f"{order}8q", head, 16)
-        (code,), (offset,) = struct.unpack_from(f"{order}h", head, 12), struct.unpack_from(f"{order}q", head, 168)
-    shape = shape[: max(axes, 0)]
+    kind, axes, shape, code, offset = _head_fields(head)
     if not 1 <= axes <= 7 or min(shape) < 1:
         raise ValueError(f"its shape is {shape}, expected at least one cell on each axis")
     if not 0 <= offset <= _MOST_EXTENSION:
@@ -162,3 +153,23 @@ def _checked_kind(path: Path) -> Any:
     promised = math.prod(shape) * data_type_codes.dtype[code].itemsize
     check_size(path, promised, path.stat().st_size - (0 if compressed else int(offset)), compressed=compressed)
     return kind
+
+
+def _head_fields(head: bytes) -> tuple[Any, int, list[int], int, float]:
+    """Class of nibabel, number of axes, shape, code of the data type and first byte of the cells, by a header.
+
+    Raises:
+        ValueError: No NIfTI header.
+        struct.error: Fewer than four bytes.
+    """
+    sizes = {order: struct.unpack_from(f"{order}i", head)[0] for order in "<>"}
+    order = next((order for order, size in sizes.items() if size in (348, 540)), None)
+    if order is None or len(head) < sizes[order]:
+        raise ValueError("it does not start as a NIfTI header does")
+    if sizes[order] == 348:
+        kind, axes, *shape = nib.Nifti1Image, *struct.unpack_from(f"{order}8h", head, 40)
+        (code,), (offset,) = struct.unpack_from(f"{order}h", head, 70), struct.unpack_from(f"{order}f", head, 108)
+    else:
+        kind, axes, *shape = nib.Nifti2Image, *struct.unpack_from(f"{order}8q", head, 16)
+        (code,), (offset,) = struct.unpack_from(f"{order}h", head, 12), struct.unpack_from(f"{order}q", head, 168)
+    return kind, axes, shape[: max(axes, 0)], code, offset

@@ -76,7 +76,7 @@ class RasterSink:
         if not self.target.parent.is_dir():
             raise InputError(f"{target}: the folder {self.target.parent} does not exist; make it first")
         # O_APPEND and no buffer: what is written is the kernel's at once, and outlives this process
-        self._part = open(self._beside("part"), "ab", buffering=0)  # noqa: SIM115  open as long as the sink
+        self._part = open(self._sibling("part"), "ab", buffering=0)  # noqa: SIM115  open as long as the sink
         try:
             fcntl.flock(self._part, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -152,11 +152,11 @@ class RasterSink:
         if self.rows_done != self.grid.shape[0]:
             raise ValueError(f"{self.target}: {self.rows_done} of {self.grid.shape[0]} rows are there")
         self._write("vrt", self._vrt(labels, names, scale, dict(tags or {})))
-        building, sidecar = self._beside("building.tif"), self._beside("building.tif.aux.xml")
+        building, sidecar = self._sibling("building.tif"), self._sibling("building.tif.aux.xml")
         sidecar.unlink(missing_ok=True)
         with rasterio.Env(GDAL_CACHEMAX=_CACHE_MB << 20):
             rasterio.shutil.copy(
-                self._beside("vrt"), building, driver="COG", compress="deflate", level=_LEVEL, blocksize=512,
+                self._sibling("vrt"), building, driver="COG", compress="deflate", level=_LEVEL, blocksize=512,
                 predictor="no" if labels else "yes", overview_resampling="mode" if labels else "average",
                 bigtiff="if_safer", num_threads=min(_THREADS, cores()),
             )  # fmt: skip
@@ -167,7 +167,7 @@ class RasterSink:
             names_file.unlink(missing_ok=True)  # of an older target
         os.replace(building, self.target)
         for ending in ("vrt", "json", "part"):
-            self._beside(ending).unlink()
+            self._sibling(ending).unlink()
         self.close()
         return self.target
 
@@ -185,26 +185,34 @@ class RasterSink:
         metadata = ElementTree.SubElement(root, "Metadata")
         for name, text in tags.items():
             ElementTree.SubElement(metadata, "MDI", key=name).text = text
-        line = width * self.dtype.itemsize
         for i in range(self.n_bands):
-            kind = {"dataType": _GDAL_TYPES[self.dtype.name], "band": str(i + 1), "subClass": "VRTRawRasterBand"}
-            band = ElementTree.SubElement(root, "VRTRasterBand", kind)
-            fields = {
-                **({"Description": names[i]} if names else {}),
-                "NoDataValue": repr(self.nodata),
-                **({"Scale": repr(scale)} if scale is not None else {}),
-                "ImageOffset": str(i * line),
-                "PixelOffset": str(self.dtype.itemsize),
-                "LineOffset": str(self._row_bytes),
-            }
-            for fact, text in fields.items():
-                ElementTree.SubElement(band, fact).text = text
-            ElementTree.SubElement(band, "SourceFilename", relativeToVRT="1").text = self._beside("part").name
+            band = self._vrt_band(root, i, names[i] if names else None, scale)
             if labels is not None and self.dtype.name in ("uint8", "uint16"):
                 _explain(band, labels)
         return ElementTree.tostring(root, encoding="unicode")
 
-    def _beside(self, ending: str) -> Path:
+    def _vrt_band(
+        self, root: ElementTree.Element, i: int, name: str | None, scale: float | None
+    ) -> ElementTree.Element:
+        """A band of the raw rows, added to the file."""
+        kind = {"dataType": _GDAL_TYPES[self.dtype.name], "band": str(i + 1), "subClass": "VRTRawRasterBand"}
+        band = ElementTree.SubElement(root, "VRTRasterBand", kind)
+        fields = {
+            "Description": name,
+            "NoDataValue": repr(self.nodata),
+            "Scale": None if scale is None else repr(scale),
+            "ImageOffset": str(i * self.grid.shape[1] * self.dtype.itemsize),
+            "PixelOffset": str(self.dtype.itemsize),
+            "LineOffset": str(self._row_bytes),
+        }
+        for field, text in fields.items():
+            if text is not None:
+                ElementTree.SubElement(band, field).text = text
+        ElementTree.SubElement(band, "SourceFilename", relativeToVRT="1").text = self._sibling("part").name
+        return band
+
+    def _sibling(self, ending: str) -> Path:
+        """A hidden file next to the target."""
         name = self.target.name
         if len(os.fsencode(name)) > _LONGEST:  # the same for every sink of this target
             name = f"{name[:40]}-{sha256(os.fsencode(name)).hexdigest()[:16]}"
@@ -212,13 +220,13 @@ class RasterSink:
 
     def _write(self, ending: str, text: str) -> None:
         """Write a small file in one rename."""
-        building = self._beside(f"{ending}.new")
+        building = self._sibling(f"{ending}.new")
         building.write_text(text, encoding="utf-8")
-        os.replace(building, self._beside(ending))
+        os.replace(building, self._sibling(ending))
 
     def _state(self) -> Any:
         try:
-            return json.loads(self._beside("json").read_text(encoding="utf-8"))
+            return json.loads(self._sibling("json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
 

@@ -175,6 +175,12 @@ def declared_pairs(pairs: Sequence[Sequence[str]], names: Sequence[str]) -> tupl
         InputError: No class of such a name, not two of them, or a class in two pairs.
     """
     entries = [[pair] if isinstance(pair, str) else list(pair) for pair in pairs]
+    _check_pairs(entries, names)
+    return tuple((names.index(left), names.index(right)) for left, right in entries)
+
+
+def _check_pairs(entries: Sequence[Sequence[str]], names: Sequence[str]) -> None:
+    """Raise on names of no class, on entries of another number than two, and on a class in two pairs."""
     members = [name for pair in entries for name in pair]
     unknown = [name for name in members if name not in names]
     if unknown:
@@ -184,7 +190,6 @@ def declared_pairs(pairs: Sequence[Sequence[str]], names: Sequence[str]) -> tupl
             f"label table: left/right pairs are {entries}, expected two class names in each and each name once, as in "
             "[[left kidney, right kidney]]"
         )
-    return tuple((names.index(left), names.index(right)) for left, right in entries)
 
 
 def detected(names: Sequence[str], regions: Sequence[Region]) -> tuple[tuple[tuple[int, int], ...], tuple[str, ...]]:

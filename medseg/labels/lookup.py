@@ -58,7 +58,8 @@ def look_up(
     of_value = np.array([indices.get(v, _UNKNOWN) for v in values.tolist()], dtype=np.int16)
     if (of_value == _UNKNOWN).any():
         cells = np.bincount(inverse.ravel(), minlength=len(values))
-        counts = {v: int(n) for v, n, index in zip(values.tolist(), cells, of_value) if index == _UNKNOWN}
+        unknown = of_value == _UNKNOWN
+        counts = dict(zip(values[unknown].tolist(), cells[unknown].tolist(), strict=True))
         raise InputError(f"{where}: {_unknown_message(counts, {c.name: list(c.values) for c in classes})}")
     return of_value[inverse].reshape(raw.shape)
 

@@ -156,25 +156,31 @@ def _same_groups(train: Sequence[Case], held: _HeldOut) -> list[Leak]:
 
 
 def _shared_ground(train: Sequence[Case], val: _HeldOut, open: _Open) -> list[Leak]:
+    """Scenes that overlap, and parts of one file that do."""
     grids = [[open(replace(case, label=None)).grid for case in side] for side in (train, val)]
     by_pair: dict[tuple[int, int], Leak] = {}
     for i, j, share in _overlaps(*grids):
         one, other = train[i].id, val[j].id
         what = f"training case {one} covers {_percent(share)} of the ground of {val.part(j)} case {other}"
         by_pair[j, i] = Leak("ground", one, other, share, what)
+    for i, j, path in _with_common_file(train, val):
+        one, other = train[i].id, val[j].id
+        share = _common(_part(train[i], grids[0][i]), _part(val[j], grids[1][j]))
+        what = f"training case {one} holds {_percent(share)} of {val.part(j)} case {other}"
+        if share:
+            by_pair.setdefault((j, i), Leak("ground", one, other, share, f"{what}, both of {path}"))
+    return [by_pair[pair] for pair in sorted(by_pair) if by_pair[pair].train != by_pair[pair].val]
+
+
+def _with_common_file(train: Sequence[Case], val: Sequence[Case]) -> Iterator[tuple[int, int, Path]]:
+    """(training index, validation index, file) of cases that are read from the same file."""
     readers: dict[Path, list[int]] = defaultdict(list)
     for i, case in enumerate(train):
         for path in case.images:
             readers[path].append(i)
     for j, case in enumerate(val):
         for path in case.images:
-            for i in readers[path]:
-                share = _common(_part(train[i], grids[0][i]), _part(case, grids[1][j]))
-                what = f"training case {train[i].id} holds {_percent(share)} of {val.part(j)} case {case.id}"
-                if share:
-                    leak = Leak("ground", train[i].id, case.id, share, f"{what}, both of {path}")
-                    by_pair.setdefault((j, i), leak)
-    return [by_pair[pair] for pair in sorted(by_pair) if by_pair[pair].train != by_pair[pair].val]
+            yield from ((i, j, path) for i in readers[path])
 
 
 def _part(case: Case, grid: Grid) -> Box:

@@ -34,12 +34,17 @@ def colour_by_value(dataset: Any) -> dict[int, tuple[int, ...]]:
     """RGB by value; empty if the dataset has none in numbers of 0 to 255."""
     for part in reversed(_parts(dataset)):
         for attribute in ("cmap", "colormap"):
-            colours = getattr(part, attribute, None)
-            entries = colours.items() if isinstance(colours, dict) else enumerate(colours) if _is_list(colours) else ()
-            by_value = {value: tuple(colour)[:3] for value, colour in entries if _is_list(colour)}
+            by_value = _colours(getattr(part, attribute, None))
             if by_value and all(len(c) == 3 and all(isinstance(v, int) for v in c) for c in by_value.values()):
                 return by_value
     return {}
+
+
+def _colours(value: Any) -> dict[Any, tuple[Any, ...]]:
+    """The first three numbers of each colour of a mapping or a list; empty for anything else."""
+    mapping = dict(enumerate(value)) if _is_list(value) else value
+    entries = mapping.items() if isinstance(mapping, dict) else ()
+    return {key: tuple(colour)[:3] for key, colour in entries if _is_list(colour)}
 
 
 def _parts(dataset: Any) -> list[Any]:

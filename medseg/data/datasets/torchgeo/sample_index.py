@@ -73,7 +73,7 @@ def sample_sources(samples: Samples, case: Case) -> tuple[SampleSource, SampleSo
 
 
 def first_files(samples: Samples) -> list[Path | None]:
-    """The file after which each sample is named; None where the dataset does not tell it."""
+    """The file after which each sample is named; None where the dataset does not list it."""
     dataset = samples.dataset
     if samples.is_geo:
         index = dataset.index
@@ -82,8 +82,13 @@ def first_files(samples: Samples) -> list[Path | None]:
     entries = getattr(dataset, "files", None)
     if not isinstance(entries, list) or len(entries) != len(dataset):
         return [None] * len(dataset)
-    files = [entry.get(samples.image_keys[0]) if isinstance(entry, dict) else None for entry in entries]
-    return [Path(path) if isinstance(path, (str, Path)) else None for path in files]
+    return [_image_of(entry, samples.image_keys[0]) for entry in entries]
+
+
+def _image_of(entry: Any, key: str) -> Path | None:
+    """The image file of an entry of a dataset's list; None without one."""
+    path = entry.get(key) if isinstance(entry, dict) else None
+    return Path(path) if isinstance(path, (str, Path)) else None
 
 
 def named(paths: Sequence[Path | None]) -> list[tuple[str, str]]:
@@ -99,20 +104,24 @@ def named(paths: Sequence[Path | None]) -> list[tuple[str, str]]:
         [('000000', '000000'), ('000001', '000001')]
     """
     files = [path for path in paths if path is not None]
-    distinct = list(dict.fromkeys(files))
-    stems = [path.stem for path in distinct]
-    if len(set(stems)) < len(stems):
-        shared = Path(os.path.commonpath(distinct))
-        stems = ["_".join(path.relative_to(shared).with_suffix("").parts) for path in distinct]
-    if len(files) < len(paths) or len(set(stems)) < len(stems):
+    group_of = _unique_stems(list(dict.fromkeys(files)))
+    if len(files) < len(paths) or len(set(group_of.values())) < len(group_of):
         return [(f"{number:06d}", f"{number:06d}") for number in range(len(paths))]
-    group_of = dict(zip(distinct, stems, strict=True))
     total, counts, names = Counter(files), Counter[Path](), []
     for path in files:
         group = group_of[path]
         names.append((group if total[path] == 1 else f"{group}_{counts[path]}", group))
         counts[path] += 1
     return names
+
+
+def _unique_stems(files: Sequence[Path]) -> dict[Path, str]:
+    """The stem of each file, or its path below the common folder where stems repeat; that may repeat too."""
+    stems = [path.stem for path in files]
+    if len(set(stems)) < len(stems):
+        shared = Path(os.path.commonpath(files))
+        stems = ["_".join(path.relative_to(shared).with_suffix("").parts) for path in files]
+    return dict(zip(files, stems, strict=True))
 
 
 def _state(folders: Iterable[Path]) -> str | None:
