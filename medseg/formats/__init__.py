@@ -4,7 +4,7 @@ Importing this package is cheap: the library of a format is imported when the fi
 A folder is a DICOM series.
 """
 
-from medseg.formats.format import Format, ReadOptions, WriteOptions
+from medseg.formats.format import Format, OpenOptions, WriteOptions
 from medseg.formats.read_write import check_regular, open, write, write_image
 from medseg.formats.registry import GEOTIFF, VECTORS, find_format, label_suffix, stem, suffix, suffixes
 from medseg.formats.source import Source
@@ -13,7 +13,7 @@ __all__ = [
     "GEOTIFF",
     "VECTORS",
     "Format",
-    "ReadOptions",
+    "OpenOptions",
     "Source",
     "WriteOptions",
     "check_regular",

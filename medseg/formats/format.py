@@ -22,7 +22,7 @@ _LABEL_SUFFIXES: dict[Kind, str] = {"volume": ".nii.gz", "scene": ".tif", "image
 
 
 @dataclass(frozen=True)
-class ReadOptions:
+class OpenOptions:
     """How a file is read; formats ignore the options that they have no use for.
 
     Attributes:
@@ -75,7 +75,7 @@ class Format(ABC):
     many_channels: ClassVar[bool] = False
 
     @abstractmethod
-    def open(self, path: Path, options: ReadOptions) -> Source:
+    def open(self, path: Path, options: OpenOptions) -> Source:
         """Read the header of a file.
 
         Args:

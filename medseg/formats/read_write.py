@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from medseg.errors import InputError
-from medseg.formats.format import Format, ReadOptions, WriteOptions
+from medseg.formats.format import Format, OpenOptions, WriteOptions
 from medseg.formats.registry import VECTORS, find_format, stem, suffix, suffixes
 from medseg.formats.source import Source
 from medseg.geometry.grid import Grid
@@ -41,7 +41,7 @@ def open(path: Path | str, *, series: str | None = None, alpha: bool = True) -> 
         return dicom.open(path, series=series)
     if series is not None:
         raise InputError(f"{path}: series={series} chooses among DICOM series in a folder, but this is a file; drop it")
-    return _known(path).open(path, ReadOptions(alpha=alpha))
+    return _known(path).open(path, OpenOptions(alpha=alpha))
 
 
 def check_regular(path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from medseg.errors import InputError
-from medseg.formats.format import Format, ReadOptions, WriteOptions
+from medseg.formats.format import Format, OpenOptions, WriteOptions
 from medseg.formats.source import Source
 from medseg.geometry.grid import Grid
 
@@ -24,7 +24,7 @@ class GeoTiff(Format):
     written = suffixes
     many_channels = True
 
-    def open(self, path: Path, options: ReadOptions) -> Source:
+    def open(self, path: Path, options: OpenOptions) -> Source:
         """Read the header of a file."""
         from medseg.formats import geotiff
 

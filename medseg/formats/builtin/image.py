@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Shaped
 
-from medseg.formats.format import Format, ReadOptions, WriteOptions
+from medseg.formats.format import Format, OpenOptions, WriteOptions
 from medseg.formats.source import Source
 from medseg.geometry.grid import Grid
 
@@ -21,7 +21,7 @@ class Image(Format):
     unwritten = "it may change values"
     many_channels = True
 
-    def open(self, path: Path, options: ReadOptions) -> Source:
+    def open(self, path: Path, options: OpenOptions) -> Source:
         """Read the header of a file."""
         from medseg.formats import image
 

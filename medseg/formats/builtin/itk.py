@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Shaped
 
-from medseg.formats.format import Format, ReadOptions, WriteOptions
+from medseg.formats.format import Format, OpenOptions, WriteOptions
 from medseg.formats.itk_header import HeaderError, read_header
 from medseg.formats.source import Source
 from medseg.geometry.grid import Grid
@@ -21,7 +21,7 @@ class Itk(Format):
     written = (".nrrd", ".mha")
     unwritten = "its cells are in a second file"
 
-    def open(self, path: Path, options: ReadOptions) -> Source:
+    def open(self, path: Path, options: OpenOptions) -> Source:
         """Read the header of a file."""
         from medseg.formats import itk
 

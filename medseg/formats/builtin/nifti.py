@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Shaped
 
-from medseg.formats.format import Format, ReadOptions, WriteOptions
+from medseg.formats.format import Format, OpenOptions, WriteOptions
 from medseg.formats.source import Source
 from medseg.geometry.grid import Grid
 
@@ -19,7 +19,7 @@ class Nifti(Format):
     kind = "volume"
     written = suffixes
 
-    def open(self, path: Path, options: ReadOptions) -> Source:
+    def open(self, path: Path, options: OpenOptions) -> Source:
         """Read the header of a file."""
         from medseg.formats import nifti
 
