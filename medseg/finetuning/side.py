@@ -48,7 +48,7 @@ class SideTuning(Tuning):
         encoder.register_forward_hook(_add_side)
 
 
-def _beside(encoder: Any, inputs: tuple[Tensor, ...], features: list[Tensor]) -> list[Tensor]:
+def _add_side(encoder: Any, inputs: tuple[Tensor, ...], features: list[Tensor]) -> list[Tensor]:
     return encoder.side(inputs[0], [feature.detach() for feature in features])
 
 

@@ -61,8 +61,8 @@ def polygons(raster: Path | str, target: Path | str, labels: LabelTable, *, min_
                 raise InputError(f"{raster}: holds {scene.dtypes[0]}, labels were expected in {', '.join(_TYPES)}")
             if scene.crs is None and min_area_m2 > 0:
                 raise InputError(f"{raster}: has no CRS, so no area in m2; drop min_area_m2={min_area_m2}")
-            features = _found(scene, raster, labels, min_area_m2)
-            while (batch := list(islice(features, _AT_ONCE))) or not draft.exists():  # a file without any, too
+            areas = _areas(scene, raster, labels, min_area_m2)
+            while (batch := list(islice(areas, _AT_ONCE))) or not draft.exists():  # a file without any, too
                 _write(draft, target.stem, scene.crs, batch, append=draft.exists())
                 count += len(batch)
     return count

@@ -24,11 +24,11 @@ class PhantomSeries(DrawnScenes):
 
     Args:
         root: Cache folder.
-        reading: Options of reading; slots default to ``dates``.
+        reading: Options of reading; slots default to ``n_dates``.
         n_scenes: Cases for training and validation.
         n_test: Further cases, with labels.
         shape: Rows and columns.
-        dates: Number of dates of a case without gaps.
+        n_dates: Number of dates of a case without gaps.
         seed: Another seed draws other cases.
         channels: Channels of the network: bands of ``phenology.BANDS``, or computed ones, as for ``RastersDataset``.
         normalisation: Scheme of every channel, as for ``RastersDataset``.
