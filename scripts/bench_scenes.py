@@ -110,7 +110,7 @@ def scores(predicted: list[np.ndarray], scenes: list[Sample], labels: Any) -> di
 
 def peer(cfg: DictConfig, seed: int, minutes: float, folder: Path) -> dict[str, Any]:
     source = build_dataset(cfg)
-    train_cases, val_cases = split.halves(cfg, source)
+    train_cases, val_cases = split.halves(cfg.split, source)
     planned = build_plan(cfg, source, train_cases)
     labels = source.spec.labels
     facts = {"in_channels": len(source.spec.channels), "num_classes": labels.n_classes, "task": "multiclass"}
@@ -153,7 +153,7 @@ def ours(cfg: DictConfig) -> dict[str, Any]:
 def threshold(cfg: DictConfig) -> dict[str, Any]:
     """The value of NBR that separates burned from unburned cells of the training scenes with the largest IoU."""
     source = build_dataset(cfg)
-    parts = [[source.read(case) for case in cases] for cases in split.halves(cfg, source)]
+    parts = [[source.read(case) for case in cases] for cases in split.halves(cfg.split, source)]
     names = [c.name for c in source.spec.channels]
     nir, swir = names.index("B8"), names.index("B12")
 
@@ -171,7 +171,7 @@ def colours(cfg: DictConfig) -> dict[str, Any]:
     """A Gaussian of the channels for each class, fitted to the training scenes (quadratic discriminant analysis)."""
     source = build_dataset(cfg)
     labels = source.spec.labels
-    train_scenes, val_scenes = ([source.read(case) for case in part] for part in split.halves(cfg, source))
+    train_scenes, val_scenes = ([source.read(case) for case in part] for part in split.halves(cfg.split, source))
     known = [masked(scene) != IGNORED for scene in train_scenes]
     cells = np.concatenate([s.image[:, k] for s, k in zip(train_scenes, known, strict=True)], axis=1)
     classes = np.concatenate([masked(s)[k] for s, k in zip(train_scenes, known, strict=True)])

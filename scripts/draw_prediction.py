@@ -29,9 +29,9 @@ def row(path: Path, name: str) -> tuple[str, Panels]:
     """Title and panels of one held-out case; an empty name takes the first."""
     cfg: Any = OmegaConf.create(dict(checkpoint.read(path).metadata.config))
     source = build_dataset(cfg)
-    train, val = split.halves(cfg, source)
+    train, val = split.halves(cfg.split, source)
     seen = {case.id for case in train}
-    held_out = {case.id: case for case in [*split.judged(cfg, source), *val] if case.id not in seen}
+    held_out = {case.id: case for case in [*split.judged(cfg.split, source), *val] if case.id not in seen}
     if not held_out or (name and name not in held_out):
         raise InputError(
             f"{path}:{name}: held out of its training are {first_five(list(held_out)) or 'none'}; name one"

@@ -58,17 +58,17 @@ SPLITS = {
 @pytest.mark.parametrize("name", SPLITS)
 def test_published_splits_are_kept(name: str, opened: Opener) -> None:
     cfg, source = opened(name)
-    train, val = split.halves(cfg, source)
-    found = [" ".join(c.id for c in part) for part in (train, val, split.judged(cfg, source))]
+    train, val = split.halves(cfg.split, source)
+    found = [" ".join(c.id for c in part) for part in (train, val, split.judged(cfg.split, source))]
     assert found == list(SPLITS[name])
 
 
 def test_frames_of_a_patient_stay_together(opened: Opener) -> None:
     cfg, source = opened("acdc")
-    train, val = split.halves(cfg, source)
+    train, val = split.halves(cfg.split, source)
     assert {c.group for c in train}.isdisjoint({c.group for c in val})
     assert len(train + val) == 6
-    assert [c.id for c in split.judged(cfg, source)] == ["patient101_frame01", "patient101_frame12"]
+    assert [c.id for c in split.judged(cfg.split, source)] == ["patient101_frame01", "patient101_frame12"]
 
 
 @pytest.mark.parametrize("name", DECATHLON)

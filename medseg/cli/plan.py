@@ -41,7 +41,7 @@ def write(cfg: DictConfig) -> Path:
     check_values(cfg)
     source = build_dataset(cfg)
     check_parts(cfg, source.spec, build_transform, labelled=True)
-    train_cases, val_cases = split.labelled_halves(cfg, source)
+    train_cases, val_cases = split.labelled_halves(cfg.split, source)
     target = Path(cfg.output)
     planned = build_plan(cfg, source, train_cases, val_cases)
     write_plan(target, fit_patch(cfg.model, planned, source.spec, cfg.get("temporal")))

@@ -104,7 +104,7 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: partial[Any], device: 
     source = _checked_dataset(cfg, pretrains=pretrains)
     spec = source.spec
     monitor = monitored(cfg, method_class, spec.labels)
-    train_cases, val_cases = unlabelled(cfg, source) if pretrains else labelled_halves(cfg, source)
+    train_cases, val_cases = unlabelled(cfg.split, source) if pretrains else labelled_halves(cfg.split, source)
     seen = [case for case in train_cases if case.label] or train_cases
     logits = len(spec.channels) if pretrains else None
     tuning = None if pretrains else instantiate(cfg.finetuning)

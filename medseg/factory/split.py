@@ -1,4 +1,4 @@
-"""Which cases train, which validate and which are judged at the end, as ``conf/split`` says."""
+"""Which cases train, validate and are scored at the end, by the settings of ``cfg.split``."""
 
 from __future__ import annotations
 
@@ -25,46 +25,45 @@ TEST_SET = "the test set"
 """What a run's scores are said to be of, in ``policy`` of ``metrics.json``, if there is a test set."""
 
 
-def labelled(cfg: DictConfig, source: Dataset) -> list[Case]:
+def labelled(settings: DictConfig, source: Dataset) -> list[Case]:
     """The dataset's labelled cases, cut into blocks and grouped into runs where that is asked for."""
-    cases, chosen = source.cases(), cfg.split
-    if chosen.get("blocks"):
+    cases = source.cases()
+    if settings.get("blocks"):
         problems, shapes = Problems(), []
         for case in cases:
             with problems.of(case.id):
                 shapes.append(source.open(case).shape)
         problems.check(len(cases))
-        size = chosen.blocks.size
+        size = settings.blocks.size
         cases = blocks(
-            cases, shapes, list(size) if isinstance(size, ListConfig) else size, buffer=chosen.blocks.get("buffer", 0)
+            cases, shapes, list(size) if isinstance(size, ListConfig) else size, buffer=settings.blocks.get("buffer", 0)
         )
-    return runs(cases, chosen.runs) if chosen.get("runs") else cases
+    return runs(cases, settings.runs) if settings.get("runs") else cases
 
 
-def halves(cfg: DictConfig, source: Dataset) -> tuple[list[Case], list[Case]]:
+def halves(settings: DictConfig, source: Dataset) -> tuple[list[Case], list[Case]]:
     """Training and validation cases of the fold, or those that ``split.val_cases`` names."""
-    chosen = cfg.split
-    every = labelled(cfg, source)
-    named_tests = {*named([case.id for case in every], chosen.get("test_cases"), "split.test_cases")}
+    every = labelled(settings, source)
+    named_tests = {*named([case.id for case in every], settings.get("test_cases"), "split.test_cases")}
     cases = {case.id: case for case in every if case.id not in named_tests}
-    if chosen.get("val_cases"):
-        cases = {i: case for i, case in cases.items() if i not in {*_tested(cfg, every)}}
-        val = named(cases, chosen.val_cases, "split.val_cases")
+    if settings.get("val_cases"):
+        cases = {i: case for i, case in cases.items() if i not in {*_tested(settings, every)}}
+        val = named(cases, settings.val_cases, "split.val_cases")
         train = [i for i in cases if i not in set(val)]
         if not train:
             raise InputError(
-                f"split.val_cases={list(chosen.val_cases)}: every case validates, and none is left to train"
+                f"split.val_cases={list(settings.val_cases)}: every case validates, and none is left to train"
             )
     else:
-        gap, files, listed = chosen.get("gap", 0), _files(cfg), list(cases.values())
-        n_folds = number_of_folds(listed, chosen.n_folds)
-        if files is None and chosen.fold != "all" and chosen.n_folds is None and 2 <= n_folds < USUAL:
+        gap, files, listed = settings.get("gap", 0), _files(settings), list(cases.values())
+        n_folds = number_of_folds(listed, settings.n_folds)
+        if files is None and settings.fold != "all" and settings.n_folds is None and 2 <= n_folds < USUAL:
             _LOG.info("%d folds instead of %d: there are %d groups of cases (split.n_folds)", n_folds, USUAL, n_folds)
-        train, val = split(listed, chosen.fold, n_folds, chosen.seed, files, gap=gap)
+        train, val = split(listed, settings.fold, n_folds, settings.seed, files, gap=gap)
     return [cases[i] for i in train], [cases[i] for i in val]
 
 
-def labelled_halves(cfg: DictConfig, source: Dataset) -> tuple[list[Case], list[Case]]:
+def labelled_halves(settings: DictConfig, source: Dataset) -> tuple[list[Case], list[Case]]:
     """As ``halves``, with ``split.n_labelled`` training cases only where it is set, as if the others had no label.
 
     The cases are drawn by ``split.seed``: the same ones for every seed of the training, and those of a
@@ -73,41 +72,41 @@ def labelled_halves(cfg: DictConfig, source: Dataset) -> tuple[list[Case], list[
     Raises:
         InputError: More are asked for than there are, or a case has no label.
     """
-    train, val = halves(cfg, source)
-    n = cfg.split.get("n_labelled")
+    train, val = halves(settings, source)
+    n = settings.get("n_labelled")
     if n is not None:
         if not 1 <= n <= len(train):
             raise InputError(f"split.n_labelled={n}: expected 1 to {len(train)}, the training cases of the fold")
-        order = np.random.default_rng([cfg.split.seed, 4]).permutation(len(train))
+        order = np.random.default_rng([settings.seed, 4]).permutation(len(train))
         train = [train[i] for i in sorted(order[:n])]
     refuse(
         [case.id for case in [*train, *val] if case.label is None],
         "cases have no label",
         "give them one, or pretrain on them, such as by method=mae",
     )
-    return _few(train, cfg), _few(val, cfg)
+    return _few(train, settings), _few(val, settings)
 
 
-def unlabelled(cfg: DictConfig, source: Dataset) -> tuple[list[Case], list[Case]]:
+def unlabelled(settings: DictConfig, source: Dataset) -> tuple[list[Case], list[Case]]:
     """As ``halves``, for methods that read no label: cases of the test set that have none train as well."""
-    train, val = halves(cfg, source)
+    train, val = halves(settings, source)
     train += [case for case in source.test_cases() if case.label is None]
-    return _few(train, cfg), _few(val, cfg)
+    return _few(train, settings), _few(val, settings)
 
 
-def judged(cfg: DictConfig, source: Dataset) -> list[Case]:
-    """Labelled cases that neither train nor validate: the dataset's test set, and those that ``cfg.split`` names."""
+def judged(settings: DictConfig, source: Dataset) -> list[Case]:
+    """Labelled cases that neither train nor validate: the dataset's test set, and those that ``split`` names."""
     own = [case for case in source.test_cases() if case.label]
-    if not cfg.split.get("test_cases") and _files(cfg) is None:
-        return _few(own, cfg)
-    every = labelled(cfg, source)
-    tested = {*_tested(cfg, every)}
-    return _few([case for case in every if case.id in tested] + own, cfg)
+    if not settings.get("test_cases") and _files(settings) is None:
+        return _few(own, settings)
+    every = labelled(settings, source)
+    tested = {*_tested(settings, every)}
+    return _few([case for case in every if case.id in tested] + own, settings)
 
 
-def _few(cases: list[Case], cfg: DictConfig) -> list[Case]:
+def _few(cases: list[Case], settings: DictConfig) -> list[Case]:
     """The first ``split.most_cases``; all of them where it is null."""
-    return cases[: cfg.split.get("most_cases")]
+    return cases[: settings.get("most_cases")]
 
 
 def named(cases: Iterable[str], patterns: Sequence[str] | None, key: str) -> list[str]:
@@ -150,11 +149,14 @@ def leakage(
     return [leak.message for leak in found]
 
 
-def _tested(cfg: DictConfig, cases: Sequence[Case]) -> list[str]:
+def _tested(settings: DictConfig, cases: Sequence[Case]) -> list[str]:
     ids = [case.id for case in cases]
-    return [*named(ids, cfg.split.get("test_cases"), "split.test_cases"), *held_out(cases, cfg.split.fold, _files(cfg))]
+    return [
+        *named(ids, settings.get("test_cases"), "split.test_cases"),
+        *held_out(cases, settings.fold, _files(settings)),
+    ]
 
 
-def _files(cfg: DictConfig) -> Files | None:
-    file = cfg.split.file
+def _files(settings: DictConfig) -> Files | None:
+    file = settings.file
     return [str(name) for name in file] if isinstance(file, ListConfig) else file

@@ -40,7 +40,7 @@ def score_checkpoint(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]
     path = run_dir / "checkpoints" / f"{cfg.judged}.ckpt"
     device = run.trainer.strategy.root_device.type
     predictor = restore.predictor(path, device=device, trust=trusted_names(cfg))
-    test = split.judged(cfg, run.dataset)
+    test = split.judged(cfg.split, run.dataset)
     cases, which = (
         (test, split.TEST_SET) if test else (run.datamodule.cases["val"], f"validation fold {cfg.split.fold}")
     )

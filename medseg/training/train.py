@@ -78,7 +78,7 @@ def _train(cfg: DictConfig, run_dir: Path, resumed: Path | None, callbacks: Sequ
     with tracking.tracked(), distributed.handing(run.trainer, run_dir, resumed):
         if run.trainer.is_global_zero:
             parts = run.datamodule.cases
-            test = split.judged(cfg, run.dataset) if cfg.test and segments else []
+            test = split.judged(cfg.split, run.dataset) if cfg.test and segments else []
             hashes = Digests(run.datamodule.store / "digests.json").memory
             for line in split.leakage(parts["train"], parts["val"], run.dataset, test=test, digests=hashes):
                 _LOG.warning("%s", line)

@@ -28,8 +28,8 @@ def parts(root: Path, *overrides: str) -> tuple[list[str], list[str], list[str]]
     """Ids of training, validation and judged cases."""
     cfg = compose("train", ["data=rasters", f"data.root={root}", *OWN, *overrides])
     source = build_dataset(cfg)
-    train, val = split.halves(cfg, source)
-    ids: Any = tuple([case.id for case in cases] for cases in (train, val, split.judged(cfg, source)))
+    train, val = split.halves(cfg.split, source)
+    ids: Any = tuple([case.id for case in cases] for cases in (train, val, split.judged(cfg.split, source)))
     return ids
 
 
@@ -71,7 +71,7 @@ def test_what_validation_shares_with_training_is_told(root: Path) -> None:
     )
     cfg = compose("train", ["data=rasters", f"data.root={root}", *OWN, "split.val_cases=[case_0]"])
     source = build_dataset(cfg)
-    lines = split.leakage(*split.halves(cfg, source), source)
+    lines = split.leakage(*split.halves(cfg.split, source), source)
     assert any("case_0" in line and "case_1" in line for line in lines)
     assert all(len(line.splitlines()) == 1 for line in lines)
 
@@ -79,7 +79,7 @@ def test_what_validation_shares_with_training_is_told(root: Path) -> None:
 def test_leakage_of_fold_all_is_not_told(root: Path) -> None:
     cfg = compose("train", ["data=rasters", f"data.root={root}", *OWN, "split.fold=all"])
     source = build_dataset(cfg)
-    train, val = split.halves(cfg, source)
+    train, val = split.halves(cfg.split, source)
     assert train == val
     assert split.leakage(train, val, source) == []
 
@@ -120,20 +120,20 @@ def test_fewer_groups_than_folds_give_as_many_folds_unless_a_number_is_set(
 ) -> None:
     root = write_nnunet(tmp_path / "raw", n_cases=3)
     cfg = nnunet(root)
-    train_cases, val = split.halves(cfg, build_dataset(cfg))
+    train_cases, val = split.halves(cfg.split, build_dataset(cfg))
     assert (len(train_cases), len(val)) == (2, 1)
     assert "note: 3 folds instead of 5: there are 3 groups of cases" in capsys.readouterr().err
     cfg = nnunet(root, "split.n_folds=5")
     with pytest.raises(InputError, match=r"5 folds of 3 group\(s\) of cases: expected 2 to 3 folds"):
-        split.halves(cfg, build_dataset(cfg))
+        split.halves(cfg.split, build_dataset(cfg))
 
 
 def test_each_part_has_so_many_cases_at_most(root: Path) -> None:
     names = ["split.val_cases=['case_[345]']", "split.test_cases=['case_[01]']"]
     cfg = compose("train", ["data=rasters", f"data.root={root}", *OWN, *names, "split.most_cases=1"])
     source = build_dataset(cfg)
-    train, val = split.labelled_halves(cfg, source)
-    found = [[case.id for case in part] for part in (train, val, split.judged(cfg, source))]
+    train, val = split.labelled_halves(cfg.split, source)
+    found = [[case.id for case in part] for part in (train, val, split.judged(cfg.split, source))]
     assert found == [["case_2"], ["case_3"], ["case_0"]]
-    train, val = split.unlabelled(cfg, source)
+    train, val = split.unlabelled(cfg.split, source)
     assert [[case.id for case in part] for part in (train, val)] == [["case_2"], ["case_3"]]

@@ -121,9 +121,9 @@ def test_official_splits_are_kept(
 ) -> None:
     cfg = compose("train", [f"data={option}", *raw(option)[1], f"cache_dir={tmp_path}"])
     dataset = build_dataset(cfg)
-    halves = folds.halves(cfg, dataset)
+    halves = folds.halves(cfg.split, dataset)
     assert [[case.id for case in half] for half in halves] == [train_ids, val_ids]
-    assert [case.id for case in folds.judged(cfg, dataset)] == test_ids
+    assert [case.id for case in folds.judged(cfg.split, dataset)] == test_ids
 
 
 def test_test_set_without_masks_is_not_lost(raw: Any, tmp_path: Path) -> None:
