@@ -40,8 +40,8 @@ from medseg.inference.sliding_window import sliding_window
 from medseg.labels import IGNORE
 from medseg.metrics import overlap, validation
 from medseg.planning.plan import Plan
-from medseg.runtime import verbosity
 from medseg.runtime.cpu import keep_large_blocks
+from medseg.runtime.verbosity import quiet_libraries
 from medseg.sample import Sample
 from medseg.training.train import train
 
@@ -190,6 +190,7 @@ def colours(cfg: DictConfig) -> dict[str, Any]:
     return {"last": scores([predicted(scene) for scene in val_scenes], val_scenes, labels)}
 
 
+@quiet_libraries()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--experiment", choices=("burned_area", "dubai"), required=True)
@@ -200,7 +201,6 @@ def main() -> None:
         "--only", nargs="+", choices=("ours", "torchgeo", "classical"), default=["classical", "torchgeo", "ours"]
     )
     asked = parser.parse_args()
-    verbosity.settle()
     keep_large_blocks()
     clock = str(timedelta(minutes=asked.minutes)).rjust(8, "0")
     with tempfile.TemporaryDirectory() as scratch:

@@ -121,7 +121,6 @@ def one(overrides: list[str]) -> dict[str, Any]:
 
     from medseg.hydra_app.compose import compose
     from medseg.metrics.summary import primary_metric
-    from medseg.runtime import verbosity
     from medseg.training import train
 
     class Watch(Callback):
@@ -141,7 +140,6 @@ def one(overrides: list[str]) -> dict[str, Any]:
         def on_train_batch_end(self, *_: Any) -> None:
             Watch.seconds.append(time.perf_counter() - self.began)
 
-    verbosity.settle()
     cfg = compose("train", overrides)
     watch = sys.modules[__name__]
     watch.Watch = Watch  # type: ignore[attr-defined]

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from medseg.errors import InputError
 from medseg.hydra_app import app
 from medseg.runtime.console import show
+from medseg.runtime.verbosity import quiet_libraries
 
 if TYPE_CHECKING:
     from medseg.doctor.finding import Finding
@@ -33,6 +34,7 @@ def _run(cfg: DictConfig) -> None:
         sys.exit(1)
 
 
+@quiet_libraries()
 def check(cfg: DictConfig) -> list[Finding]:
     """Examine ``cfg.data``, print the findings, and write them to ``cfg.output``.
 
@@ -46,12 +48,9 @@ def check(cfg: DictConfig) -> list[Finding]:
     output = None if cfg.output is None else Path(cfg.output)
     if cfg.fix and output is None:
         raise InputError("fix=true: the corrected copy needs a place; add output=DIR (it is written to DIR/fixed)")
-    from medseg.factory.dataset import build_dataset
-    from medseg.runtime import verbosity
-
-    verbosity.settle()
     from medseg.doctor.examine import examine
     from medseg.doctor.table import show_findings, to_json
+    from medseg.factory.dataset import build_dataset
     from medseg.runtime.atomic import write_whole
 
     source = build_dataset(cfg)

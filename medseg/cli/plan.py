@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from medseg.hydra_app import app
 from medseg.hydra_app.checks import leave_out_labels
 from medseg.runtime.console import show
+from medseg.runtime.verbosity import quiet_libraries
 
 _LOG = logging.getLogger(__name__)
 
@@ -19,6 +20,7 @@ def main() -> None:
     app.run("plan", write)
 
 
+@quiet_libraries()
 def write(cfg: DictConfig) -> Path:
     """Write the plan of ``cfg.data`` to ``cfg.output``.
 
@@ -27,9 +29,6 @@ def write(cfg: DictConfig) -> Path:
     """
     leave_out_labels(cfg)
     OmegaConf.resolve(cfg)
-    from medseg.runtime import verbosity
-
-    verbosity.settle()
     from medseg.factory import split
     from medseg.factory.dataset import build_dataset
     from medseg.factory.network import fit_patch

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from medseg.errors import rename_keys
 from medseg.runtime.console import show
+from medseg.runtime.verbosity import quiet_libraries
 
 _LOG = logging.getLogger(__name__)
 
@@ -18,6 +19,7 @@ _ADD_IN_TRAINING = "add them to data.labels, or to its ignore list"
 _ADD_HERE = "add them to names: as a class of their own, to the background (background: [0, 5]), or as ignore: 5"
 
 
+@quiet_libraries()
 def evaluate(cfg: DictConfig) -> dict[str, Any]:
     """Score the files of ``cfg.predictions`` against those of ``cfg.labels``.
 
@@ -27,9 +29,6 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         InputError: Files without a partner, on other grids, or with values outside the table.
     """
-    from medseg.runtime import verbosity
-
-    verbosity.settle()  # before what follows is imported
     from medseg.evaluation.cells import RasteriseOptions
     from medseg.evaluation.folders import evaluate_folders
     from medseg.evaluation.label_table import label_table

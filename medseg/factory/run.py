@@ -26,7 +26,6 @@ from medseg.factory.initial_weights import begin, rehearse
 from medseg.factory.instantiate import instantiate
 from medseg.factory.mirrors import mirrors
 from medseg.factory.network import follows_plan, network, network_and_plan
-from medseg.factory.online import online
 from medseg.factory.plan import build_plan
 from medseg.factory.settings import check_parts, check_values
 from medseg.factory.split import labelled_halves, unlabelled
@@ -40,7 +39,7 @@ from medseg.methods.method import Method
 from medseg.methods.pretraining import Pretraining
 from medseg.metrics import overlap, validation
 from medseg.planning.plan import Plan
-from medseg.runtime import distributed, verbosity
+from medseg.runtime import distributed
 from medseg.runtime.cpu import keep_large_blocks
 from medseg.runtime.device import device_of, precision_of, short_precision
 from medseg.sample import DataSpec
@@ -80,7 +79,6 @@ def assemble(cfg: DictConfig, run_dir: str | Path) -> Run:
         InputError: Anything in the configuration or the data that the user can fix.
     """
     run_dir = Path(run_dir)
-    verbosity.settle(tracker=online(cfg))
     check_values(cfg)
     method_of: partial[Any] = instantiate(cfg.method, _partial_=True)
     device = device_of(cfg.trainer.accelerator)

@@ -39,8 +39,8 @@ MOST_BANDS = 10_000
 _CACHE_MB = 128
 """Size of GDAL's cache of decoded blocks; its own default is 5 % of the memory in each worker."""
 
-# GDAL's messages are raised as exceptions too; the console would show them twice
-logging.getLogger("rasterio._env").setLevel(logging.CRITICAL)
+# GDAL's messages are raised as exceptions, too: Python does not print them where nobody has set up logging
+logging.getLogger("rasterio._env").addHandler(logging.NullHandler())
 
 _opening = threading.RLock()
 

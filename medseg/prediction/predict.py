@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from medseg.errors import InputError
 from medseg.prediction.inputs import check_input, chosen_cases
 from medseg.runtime.console import show
+from medseg.runtime.verbosity import quiet_libraries
 
 if TYPE_CHECKING:
     from medseg.labels import LabelTable
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 
+@quiet_libraries()
 def predict(cfg: DictConfig) -> list[Path]:
     """Predict every case of ``cfg.input`` into ``cfg.output``.
 
@@ -40,9 +42,6 @@ def predict(cfg: DictConfig) -> list[Path]:
     from medseg.prediction.targets import check_labels, ending, names_label_file
 
     single = names_label_file(target, sources, cfg.mosaic)
-    from medseg.runtime import verbosity
-
-    verbosity.settle()
     from medseg.prediction import restore
     from medseg.prediction.jobs import Request, check_conflicts, find_jobs, run_jobs, warn_of_others
     from medseg.prediction.record import Record

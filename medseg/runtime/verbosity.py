@@ -1,34 +1,60 @@
-"""Silences what libraries say at start-up that a user can do nothing about."""
+"""Messages of libraries that a user can do nothing about, left out while medseg works."""
 
 from __future__ import annotations
 
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+_LEAST = {
+    "lightning.pytorch": logging.WARNING,
+    "lightning.fabric": logging.WARNING,
+    "lightning.fabric.utilities.distributed": logging.WARNING,
+    "lightning.pytorch.utilities.rank_zero": logging.WARNING,
+    "numexpr": logging.WARNING,
+    "pyogrio": logging.WARNING,
+    "huggingface_hub": logging.ERROR,  # counts its attempts; medseg reports the last one
+}
+"""Logger of a library -> least level of the messages that are shown."""
+_IGNORED = (
+    ".*does not have many workers.*",  # set by loader.workers
+    ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # Lightning within torch
+    ".*exists and is not empty.*",  # a resumed run, whose files stay
+    ".*sync_dist=True.*",  # scores are gathered case by case, and are the same in every process
+)
+"""Patterns of warnings."""
 
 
-def settle(*, tracker: bool = False) -> None:
-    """Lower notes of libraries to warnings, and drop warnings that do not concern the user.
+class _AtLeast(logging.Filter):
+    """Drops messages below a level; unlike a logger's level, a library does not set it when it is imported."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__()
+        self.level = level
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the message is shown."""
+        return record.levelno >= self.level
+
+
+@contextmanager
+def quiet_libraries(*, tracker: bool = False) -> Iterator[None]:
+    """Within, notes of libraries and warnings that do not concern the user are left out; afterwards all is as before.
 
     Args:
-        tracker: Let W&B speak, as it should where it gives the address of the run.
+        tracker: Whether W&B prints, as it should where it gives the address of the run.
     """
-    if not tracker:
-        os.environ.setdefault("WANDB_SILENT", "true")
-    for name in (
-        "lightning.pytorch",
-        "lightning.fabric",
-        "lightning.fabric.utilities.distributed",
-        "lightning.pytorch.utilities.rank_zero",
-        "numexpr",
-        "pyogrio",
-    ):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # counts its tries; what comes of them is told once
-    for message in (
-        ".*does not have many workers.*",  # chosen by loader.workers
-        ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # Lightning within torch
-        ".*exists and is not empty.*",  # a resumed run, whose files are kept
-        ".*sync_dist=True.*",  # scores are gathered case by case, and are the same in every process
-    ):
-        warnings.filterwarnings("ignore", message=message)
+    with ExitStack() as undo:
+        undo.enter_context(warnings.catch_warnings())
+        for message in _IGNORED:
+            warnings.filterwarnings("ignore", message=message)
+        for name, level in _LEAST.items():
+            least = _AtLeast(level)
+            logging.getLogger(name).addFilter(least)
+            undo.callback(logging.getLogger(name).removeFilter, least)
+        if not tracker and "WANDB_SILENT" not in os.environ:
+            os.environ["WANDB_SILENT"] = "true"
+            undo.callback(os.environ.pop, "WANDB_SILENT", None)
+        yield

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 
 from medseg.errors import InputError
+from medseg.factory.online import online
 from medseg.hydra_app.checks import leave_out_labels
+from medseg.runtime.verbosity import quiet_libraries
 from medseg.training import tracking
 from medseg.training.run_directory import command_overrides, is_first, owned, run_folder
 
@@ -44,16 +46,12 @@ def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
         raise InputError("sweep= is for the command, and for medseg.sweeps.trials.sweep; leave it out to train once")
     if cfg.judged not in ("best", "last"):
         raise InputError(f"judged={cfg.judged}: choose best or last")
-    with owned(run_dir, resumed):
+    with owned(run_dir, resumed), quiet_libraries(tracker=online(cfg)):
         return _train(cfg, run_dir, resumed, callbacks)
 
 
 def _train(cfg: DictConfig, run_dir: Path, resumed: Path | None, callbacks: Sequence[Callback]) -> Path:
     """Train, while no other training writes into the folder."""
-    from medseg.factory.online import online
-    from medseg.runtime import verbosity
-
-    verbosity.settle(tracker=online(cfg))  # before what follows is imported
     from medseg.data.store.content_hash import Digests
     from medseg.factory import split
     from medseg.factory.run import assemble

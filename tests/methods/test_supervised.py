@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from medseg.methods.schedules import Constant
 from medseg.methods.supervised import Supervised
 from medseg.methods.val_patches import fixed_patches
 from medseg.metrics import overlap, validation
-from medseg.runtime import verbosity
+from medseg.runtime.verbosity import quiet_libraries
 from medseg.sample import Batch
 from tests import tiny_checkpoint
 
@@ -27,9 +27,10 @@ TABLE = LabelTable.declare({"background": 0, "disc": 1, "bar": 2})
 
 
 @pytest.fixture(autouse=True)
-def settled() -> None:
-    """Warnings that every training drops, in Lightning's own code."""
-    verbosity.settle()
+def quiet() -> Iterator[None]:
+    """Warnings that every training leaves out, in Lightning's own code."""
+    with quiet_libraries():
+        yield
 
 
 def supervised(network: nn.Module, **changed: Any) -> Supervised:

@@ -140,15 +140,6 @@ class Encoder(nn.Module, ABC):
         block = _BLOCK.search(name)
         return self.full_depth is not None and block is not None and int(block[1]) < self.full_depth
 
-    def find_weights(self) -> None:
-        """Refuse weights that can't be had, before data is read; they are read again when they are loaded.
-
-        Raises:
-            InputError: See ``fetch``.
-        """
-        if self.loading.weights is not None:
-            self.fetch(str(self.loading.weights))
-
     def initialise(self, statistics: Mapping[str, Sequence[float]] | None = None) -> Report | None:
         """Load the weights of the settings, and report every tensor.
 

@@ -97,11 +97,6 @@ class SliceWise(Encoder):
         """Resolved settings of the inner encoder; see ``Network.settled``."""
         return {"of": self.inner.settled} if self.inner.settled else {}
 
-    def find_weights(self) -> None:
-        """Raise if weights of the inner encoder are unavailable; see ``Encoder.find_weights``."""
-        with rename_keys(OF):
-            self.inner.find_weights()
-
     def initialise(self, statistics: Mapping[str, Sequence[float]] | None = None) -> Report | None:
         """Load the weights of the inner encoder; see ``Encoder.initialise``."""
         if statistics is not None:

@@ -114,11 +114,10 @@ def test_learns_beneath_a_decoder(neighbours):
     learns(partial(SliceWise, of=partial(Timm, name=NAME), neighbours=neighbours), spec((32, 32, 4)))
 
 
-def test_missing_weights_of_the_encoder_within_are_told_before_data_is_read():
+def test_missing_weights_of_the_inner_encoder_are_reported():
     encoder = SliceWise(spec(), of=partial(Timm, name=NAME, weights="nowhere.pt"))
     with pytest.raises(InputError, match=r"nowhere\.pt"):
-        encoder.find_weights()
-    SliceWise(spec(), of=partial(Timm, name=NAME)).find_weights()
+        encoder.initialise()
 
 
 class Told(Timm):

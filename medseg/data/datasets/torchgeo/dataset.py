@@ -16,7 +16,7 @@ from medseg.data.datasets.torchgeo.attributes import band_names, class_values, c
 from medseg.data.datasets.torchgeo.listed_files import Pair, completed, listed_pairs
 from medseg.data.datasets.torchgeo.recipe import Recipe
 from medseg.data.datasets.torchgeo.sample_index import named, sample_cases, sample_sources
-from medseg.data.datasets.torchgeo.samples import Cells, Samples, forget
+from medseg.data.datasets.torchgeo.samples import Cells, Samples
 from medseg.data.layout.dates import DateLayout
 from medseg.data.reading.open_case import CaseReader
 from medseg.data.reading.options import ReadOptions
@@ -101,7 +101,6 @@ class TorchgeoDataset(Dataset):
         groups: str | None = None,
     ) -> None:
         _check_settings(read, splits or {}, reading)
-        forget()  # files may have changed since this process built another
         self.root, self.name, self.groups = Path(root), name, groups
         self._cache = Path(cache)
         self._from_files = read == "files"
@@ -115,6 +114,8 @@ class TorchgeoDataset(Dataset):
             for part, of_part in parts.items()
         }
         self._samples = {part: Samples(recipe, keys, mask_key, mask_channel) for part, recipe in recipes.items()}
+        for samples in self._samples.values():
+            samples.forget()  # files may have changed since this process read the same dataset
         names = reading.bands or self._band_names()
         if not channels and not names:
             raise InputError(f"{self._shown}: its bands have no names; give them, in order, as data.bands")

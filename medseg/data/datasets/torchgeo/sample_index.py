@@ -18,7 +18,7 @@ from typing import Any
 from rich.progress import track
 
 from medseg.data.case import Case
-from medseg.data.datasets.torchgeo.samples import Samples, SampleSource, forget
+from medseg.data.datasets.torchgeo.samples import Samples, SampleSource
 from medseg.data.synthetic.cache import settings_folder
 from medseg.errors import InputError
 from medseg.geometry.grid import Grid
@@ -40,7 +40,7 @@ def sample_cases(samples: Samples, folder: Path, prefix: str = "") -> list[Case]
     listing, state = mine.with_name(f"{mine.name}.json"), _state(samples.recipe.folders)
     stored: dict[str, Any] = json.loads(listing.read_text(encoding="utf-8")) if listing.exists() else {}
     if state is None or stored.get("state") != state or "dates" not in stored:
-        forget()
+        samples.forget()
         names = named(first_files(samples))
         if not names:
             raise InputError(f"{samples.recipe.class_path}: it has no sample; check data.root and data.splits")

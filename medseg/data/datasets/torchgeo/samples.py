@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from medseg.formats.source import Source
 from medseg.geometry.box import Box
 from medseg.geometry.grid import PIXEL, Grid
 
+_versions: Counter[Recipe] = Counter()  # how often the files of each dataset may have changed
 _locks: dict[int, threading.RLock] = {}  # by process: GDAL's handles in a dataset are for one thread at a time
 
 
@@ -69,7 +71,16 @@ class Samples:
     def dataset(self) -> Any:
         """The dataset, of this process."""
         with _lock():
-            return _built(self.recipe, os.getpid())
+            return _built(self.recipe, self._state)
+
+    def forget(self) -> None:
+        """Read the dataset and its samples anew, as their files may have changed; other datasets stay as they are."""
+        _versions[self.recipe] += 1
+
+    @property
+    def _state(self) -> tuple[int, int]:
+        """Process, and version of the files: each has a dataset and samples of its own."""
+        return os.getpid(), _versions[self.recipe]
 
     @property
     def is_geo(self) -> bool:
@@ -105,8 +116,8 @@ class Samples:
         """
         with _lock():
             if self.is_geo:
-                return _window(self, number, box or Box.whole(self.grid(number).shape), os.getpid())
-            whole = _whole(self, number, os.getpid())
+                return _window(self, number, box or Box.whole(self.grid(number).shape), self._state)
+            whole = _whole(self, number, self._state)
         if box is None:
             return whole
         label = None if whole.label is None else whole.label[box.slices]
@@ -115,7 +126,7 @@ class Samples:
     def _row(self, number: int) -> tuple[slice, slice, slice]:
         """Bounds of a row of a geo dataset's index, in x, y and time."""
         with _lock():
-            row: tuple[slice, slice, slice] = _rows(self.recipe, os.getpid())[number]
+            row: tuple[slice, slice, slice] = _rows(self.recipe, self._state)[number]
             return row
 
     def query(self, number: int, box: Box) -> Cells:
@@ -270,35 +281,29 @@ class SampleSource(Source):
         return self._samples.read(self._number, box).known
 
 
-def forget() -> None:
-    """Let go of datasets and samples, as their files have changed."""
-    for cache in (_built, _rows, _whole, _window):
-        cache.cache_clear()
-
-
 def _lock() -> threading.RLock:
     return _locks.setdefault(os.getpid(), threading.RLock())
 
 
 @lru_cache(maxsize=8)
-def _built(recipe: Recipe, process: int) -> Any:
+def _built(recipe: Recipe, state: tuple[int, int]) -> Any:
     return recipe.build()
 
 
 @lru_cache(maxsize=8)
-def _rows(recipe: Recipe, process: int) -> list[Any]:
+def _rows(recipe: Recipe, state: tuple[int, int]) -> list[Any]:
     from torchgeo.samplers import PreChippedGeoSampler
 
-    return list(PreChippedGeoSampler(_built(recipe, process)))
+    return list(PreChippedGeoSampler(_built(recipe, state)))
 
 
 @lru_cache(maxsize=2)
-def _whole(samples: Samples, number: int, process: int) -> Cells:
+def _whole(samples: Samples, number: int, state: tuple[int, int]) -> Cells:
     with quiet(), samples._reporting(number):
         sample = samples.dataset[number]
     return samples._cells(sample)
 
 
 @lru_cache(maxsize=2)
-def _window(samples: Samples, number: int, box: Box, process: int) -> Cells:
+def _window(samples: Samples, number: int, box: Box, state: tuple[int, int]) -> Cells:
     return samples.query(number, box)

@@ -216,6 +216,23 @@ def test_samples_are_read_again_only_if_files_change(raw: Any, tmp_path: Path, m
     assert {name for name in first if first[name] != second[name]} == {f"train_{changed}"}
 
 
+def test_a_dataset_forgets_its_own_samples_alone(tmp_path: Path, raw: Any) -> None:
+    _, overrides = raw("torchgeo")
+    for name in ("one", "two"):
+        layouts.torchgeo(tmp_path / name)
+    one, two, again = (
+        built("torchgeo", tmp_path, f"data.root={tmp_path}/{name}", *overrides[1:], "data.bands=[R,G,B]")._samples[
+            "train"
+        ]  # type: ignore[attr-defined]
+        for name in ("one", "two", "one")
+    )
+    of_one, of_two = one.dataset, two.dataset
+    assert again.dataset is of_one, "of the same files"
+    two.forget()
+    assert one.dataset is of_one
+    assert two.dataset is not of_two
+
+
 def scene_and_mask(root: Path) -> tuple[np.ndarray, np.ndarray]:
     """A scene, and a mask of the same cells that lacks the first five rows of it and ends three columns further."""
     image, label = drawn("scene", (0, 1, 2), 2, np.float32)
