@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -40,7 +39,7 @@ class FiniteCheck(Callback):
         self._since = torch.zeros_like(self._run)
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         """Count the loss of a batch; with the last one of a step, the step."""
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
@@ -63,7 +62,9 @@ class FiniteCheck(Callback):
         if not trainer.sanity_checking:
             check_network(trainer, pl_module)
 
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: Mapping[str, object]
+    ) -> None:
         """Do not save one either."""
         check_network(trainer, pl_module)
 

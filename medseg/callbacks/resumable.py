@@ -60,12 +60,12 @@ class Resumable(Checkpoint):
         if trainer.ckpt_path:
             self.saved_step = trainer.global_step
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
         """Number what is logged by steps of the optimiser: Lightning counts one too many each time it resumes."""
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         """Save where it is due, and end where a signal was received; unless a validation or more gradients follow."""
         due = self.minutes is not None and time.monotonic() - self._saved_at >= 60 * self.minutes

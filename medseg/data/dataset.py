@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 from medseg.data.case import Case as Case
 from medseg.data.case import first_five as first_five
@@ -76,7 +75,7 @@ def normalisation_scheme(channel_name: str) -> str:
     return _SCHEMES.get(channel_name.split("#")[0].lower(), "zscore")
 
 
-def check_names(names: Sequence[Any]) -> None:
+def check_names(names: Sequence[object]) -> None:
     """Refuse channels that are numbered instead of named.
 
     Raises:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 from medseg.data.case import Case, refusals
 from medseg.data.dataset import Dataset
@@ -36,7 +35,7 @@ def examine(
     dataset: Dataset,
     *,
     labels_in: str = "data.labels",
-    wishes: Mapping[str, Any] | None = None,
+    wishes: Mapping[str, object] | None = None,
     contents: bool = True,
 ) -> tuple[Survey, list[Finding]]:
     """One pass over a dataset.
@@ -65,7 +64,7 @@ def examine(
     return survey, collapsed(findings, len(facts))
 
 
-def fast(dataset: Dataset, *, wishes: Mapping[str, Any] | None = None) -> list[Finding]:
+def fast(dataset: Dataset, *, wishes: Mapping[str, object] | None = None) -> list[Finding]:
     """The fast part, which reads headers only: orphans, unreadable files, grids, spacing, sides, footprints, memory.
 
     Args:

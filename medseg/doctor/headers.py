@@ -97,7 +97,7 @@ def _forms(path: Path, grid: Grid) -> Forms:
     return Forms(int(s_code), int(q_code), offset, tuple(float(z) for z in header.get_zooms()[:3]))
 
 
-def _between(shape: Sequence[int], one: Any, other: Any) -> float:
+def _between(shape: Sequence[int], one: object, other: object) -> float:
     try:
         return Grid(tuple(shape), np.array(one)).offset_from(Grid(tuple(shape), np.array(other)))
     except InputError:  # one of them is singular

@@ -123,7 +123,7 @@ def _ignored_computation() -> Iterator[None]:
         return
 
 
-def _nodes(node: Any, at: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _nodes(node: object, at: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every mapping with a ``_target_``, and its key."""
     if isinstance(node, dict):
         if "_target_" in node:
@@ -153,13 +153,13 @@ def _check_annotated(at: str, node: dict[str, Any]) -> None:
             raise InputError(f"{at}.{key}={value}: expected {expected}")
 
 
-def _is_number(value: Any, *, integer: bool) -> bool:
+def _is_number(value: object, *, integer: bool) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return False
     return not integer or isinstance(value, int)
 
 
-def _check_network_number(key: str, value: Any) -> None:
+def _check_network_number(key: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return
     name = key.rpartition(".")[2]

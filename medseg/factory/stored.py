@@ -130,7 +130,7 @@ def _no_larger_than(state: Mapping[str, Tensor]) -> Iterator[None]:
             hook.remove()
 
 
-def _windows(config: Mapping[str, Any], ndim: int) -> dict[str, Any]:
+def _windows(config: Mapping[str, object], ndim: int) -> dict[str, Any]:
     """The settings of windows, test-time mirrors and precision."""
     given = mapped(config["inference"], "inference", ["overlap", "batch_size", "flips"])
     overlap = number(given["overlap"], "inference.overlap", most=0.99)
@@ -159,7 +159,7 @@ def _windows(config: Mapping[str, Any], ndim: int) -> dict[str, Any]:
     }
 
 
-def _turning(transform: Mapping[str, Any], key: str) -> dict[str, Any] | None:
+def _turning(transform: Mapping[str, object], key: str) -> dict[str, Any] | None:
     """Class and numbers of a rotation, of which the mirrors depend; nothing of it is built by its name."""
     if transform.get(key) is None:
         return None
@@ -172,7 +172,7 @@ def _turning(transform: Mapping[str, Any], key: str) -> dict[str, Any] | None:
     return {"_target_": text(found.get("_target_", ""), f"transform.{key}._target_"), **numbers}
 
 
-def _check_reading(data: Mapping[str, Any]) -> None:
+def _check_reading(data: Mapping[str, object]) -> None:
     """Hold the fields of ``ReadOptions`` to their kinds, which ``ReadOptions.from_config`` takes for granted."""
     given = {key: value for key, value in data.items() if value is not None}
     for key in ("nonfinite", "other_grid", "other_crs", "attribute", "layer"):

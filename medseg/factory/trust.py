@@ -91,7 +91,7 @@ def trusted_class(target: str, key: str, source: str, trusted: Sequence[str], ki
     return found
 
 
-def targets(config: Mapping[str, Any]) -> tuple[str, ...]:
+def targets(config: Mapping[str, object]) -> tuple[str, ...]:
     """Every class that the parts of a configuration name: what a run trusts in the checkpoint that it wrote itself."""
     parts = [node for part in PARTS if config.get(part) for _, node in nodes(config[part], part, "configuration")]
     return tuple(str(node["_target_"]) for node in parts if isinstance(node, Mapping) and "_target_" in node)
@@ -114,7 +114,7 @@ def names(trust: Sequence[str] | str) -> tuple[str, ...]:
     return listed
 
 
-def nodes(value: Any, key: str, source: str) -> Iterator[tuple[str, Any]]:
+def nodes(value: object, key: str, source: str) -> Iterator[tuple[str, Any]]:
     """Every mapping, list and plain value below a stored value, with its key; the value itself first.
 
     Raises:
@@ -141,7 +141,7 @@ def nodes(value: Any, key: str, source: str) -> Iterator[tuple[str, Any]]:
             )
 
 
-def _check_directives(node: Mapping[Any, Any], key: str, source: str) -> None:
+def _check_directives(node: Mapping[object, object], key: str, source: str) -> None:
     """Refuse words by which Hydra would do more than call a class with settings, and timm more than build."""
     for word, value in node.items():
         name = str(word)
@@ -154,7 +154,7 @@ def _check_directives(node: Mapping[Any, Any], key: str, source: str) -> None:
             )
 
 
-def _check_target(target: Any, key: str, source: str, trusted: Sequence[str]) -> None:
+def _check_target(target: object, key: str, source: str, trusted: Sequence[str]) -> None:
     """Refuse a ``_target_`` that is neither one of medseg's parts of networks nor trusted."""
     start = f"{source}: {key}._target_={shown(target)}"
     if not isinstance(target, str) or not all(word.isidentifier() for word in target.split(".")):
@@ -192,7 +192,7 @@ def _defined(target: str) -> Any:
     return found if at == (place, name) else None
 
 
-def _is_kind(found: Any, kinds: tuple[type, ...]) -> bool:
+def _is_kind(found: object, kinds: tuple[type, ...]) -> bool:
     """Whether this is a class of these kinds, or a function that says that it returns one."""
     made = get_type_hints(found).get("return") if inspect.isfunction(found) else found
     return inspect.isclass(made) and issubclass(made, kinds)

@@ -107,7 +107,7 @@ def layers_of(part: nn.Module, targets: Sequence[str]) -> list[str]:
     return names
 
 
-def kind_of(name: str, module: Any) -> set[str]:
+def kind_of(name: str, module: object) -> set[str]:
     """What a layer is: ``linear`` with ``attention`` or ``mlp``, ``convolution``, or nothing of these."""
     if isinstance(module, _CONV) and module.groups == 1:
         return {"convolution"}

@@ -18,7 +18,7 @@ Colours = tuple[tuple[str, tuple[tuple[int, ...], ...]], ...]
 """(class name, its colours as RGB of 0 to 255), ...; the name ``ignore`` means the ignored value."""
 
 
-def colours_by_name(colours: Mapping[str, Sequence[Any]]) -> Colours:
+def colours_by_name(colours: Mapping[str, Sequence[object]]) -> Colours:
     """Colours of a configuration: a class has one (``[255, 0, 0]``) or several (``[[255, 0, 0], [250, 5, 5]]``).
 
     Raises:

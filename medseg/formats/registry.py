@@ -13,7 +13,6 @@ from functools import cache
 from importlib import import_module
 from inspect import isabstract
 from pathlib import Path
-from typing import Any
 
 from medseg.errors import InputError
 from medseg.formats import builtin

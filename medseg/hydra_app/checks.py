@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
@@ -12,7 +11,7 @@ from medseg.errors import InputError
 from medseg.hydra_app.conf import composed, conf_dirs, flattened
 
 
-def check_given(cfg: DictConfig, choices: Mapping[str, Any], config_name: str) -> None:
+def check_given(cfg: DictConfig, choices: Mapping[str, object], config_name: str) -> None:
     """Raise if required keys (``???``) are missing.
 
     Args:
@@ -62,7 +61,7 @@ def leave_out_labels(cfg: DictConfig) -> None:
         cfg.data.labels = None
 
 
-def _purpose(key: str, choices: Mapping[str, Any], config_name: str) -> str:
+def _purpose(key: str, choices: Mapping[str, object], config_name: str) -> str:
     """The comment of a key without a value, in brackets; empty where there is none."""
     group, _, inner = key.partition(".")
     for path, name in ((f"{config_name}.yaml", key), (f"{group}/{choices.get(group)}.yaml", inner)):

@@ -88,7 +88,7 @@ def composed(config_name: str, overrides: Sequence[str], *, whole: bool = False)
         GlobalHydra.instance().hydra = running
 
 
-def flattened(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flattened(node: object, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Every key with dots, and its value; inner nodes too."""
     if isinstance(node, dict):
         for key, value in node.items():

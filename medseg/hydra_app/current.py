@@ -27,7 +27,7 @@ def with_current_classes(cfg: DictConfig) -> DictConfig:
     return current
 
 
-def _targets(value: Any) -> set[str]:
+def _targets(value: object) -> set[str]:
     """Every ``_target_`` at any depth."""
     if isinstance(value, list):
         return set().union(*map(_targets, value))

@@ -38,7 +38,7 @@ class Range:
     open_high: bool = False
     also: tuple[Any, ...] = ()
 
-    def holds(self, value: Any) -> bool:
+    def holds(self, value: object) -> bool:
         """Whether the value is one of these."""
         if isinstance(value, (str, bool)) or not isinstance(value, (int, float)):
             return value in self.also and not isinstance(value, bool)

@@ -93,7 +93,7 @@ class WandbRun(WandbLogger, PictureLogger):
         self._log({key: views if len(views) > 1 else views[0] for key, views in shown.items()}, step)
 
     @rank_zero_only
-    def log_result(self, result: Mapping[str, Any], step: int, *, part: str) -> None:
+    def log_result(self, result: Mapping[str, object], step: int, *, part: str) -> None:
         """Tables of cases and classes, and the confusion matrix, under ``<part>/``, such as ``test/``.
 
         To be called last: pictures with masks send W&B's own part of the settings again, without its charts.
@@ -102,20 +102,20 @@ class WandbRun(WandbLogger, PictureLogger):
         self._log({**tables, **wandb_media.confusion(result, part)}, step)
 
     @rank_zero_only
-    def log_data(self, manifest: Mapping[str, Any]) -> None:
+    def log_data(self, manifest: Mapping[str, object]) -> None:
         """The data as the run's input; see ``wandb_artifacts.use_data``."""
         if "data" in self.artifacts:
             wandb_artifacts.use_data(self.experiment, self._part(), manifest)
 
     @rank_zero_only
-    def log_files(self, run_dir: Path, metadata: Mapping[str, Any], *, tested: str) -> None:
+    def log_files(self, run_dir: Path, metadata: Mapping[str, object], *, tested: str) -> None:
         """Checkpoints and report as the run's results; see ``wandb_artifacts.log_model``."""
         if "model" in self.artifacts:
             wandb_artifacts.log_model(self.experiment, run_dir, self._part(), metadata, tested=tested)
         if "report" in self.artifacts:
             wandb_artifacts.log_report(self.experiment, run_dir, self._part())
 
-    def _log(self, row: Mapping[str, Any], step: int) -> None:
+    def _log(self, row: Mapping[str, object], step: int) -> None:
         self.experiment.log({**row, _STEP: step})
 
     def _part(self) -> Path:

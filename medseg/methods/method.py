@@ -28,7 +28,7 @@ class Tuning(Protocol):
         """Parameter groups of the optimiser; ``factor`` in a group multiplies its learning rate (1 if absent)."""
         ...
 
-    def factor(self, group: Mapping[str, Any], progress: float) -> float:
+    def factor(self, group: Mapping[str, object], progress: float) -> float:
         """Factor of a group's learning rate at this share of the budget, besides the schedule's."""
         ...
 
@@ -147,7 +147,7 @@ class Method(LightningModule, ABC):
             self.log(f"train/{name}", mean, prog_bar=name == "loss", batch_size=n)
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=n)
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
         """End with a validation when the steps are spent: by itself Lightning validates whole epochs only."""
         if self.global_step == self.trainer.max_steps:
             self.trainer.should_stop = True

@@ -39,7 +39,7 @@ def setting_keys() -> dict[str, str]:
     return {f.metadata["key"]: name for name, cls in builtin().items() for f in fields(cls) if "key" in f.metadata}
 
 
-def resolve(entries: Sequence[Entry], settings: Mapping[str, Any]) -> tuple[Metric, ...]:
+def resolve(entries: Sequence[Entry], settings: Mapping[str, object]) -> tuple[Metric, ...]:
     """The metrics of a configuration, each once.
 
     Args:
@@ -74,7 +74,7 @@ def _check_keys(settings: Mapping[str, Any]) -> None:
             raise InputError(f"metric.{key}: is neither a setting nor the name of a metric; {nearest(key, names)}")
 
 
-def class_paths(entries: Any) -> Iterator[str]:
+def class_paths(entries: object) -> Iterator[str]:
     """The plain texts of a list ``metrics`` that are class paths, which ``resolve`` would import.
 
     Args:
@@ -101,7 +101,7 @@ def _metric(entry: Entry, configured: Mapping[str, Metric]) -> Metric:
     raise InputError(f"metrics: got {entry}, expected a name, a class path, or _target_ with settings")
 
 
-def _built(path: str, settings: Mapping[str, Any]) -> Metric:
+def _built(path: str, settings: Mapping[str, object]) -> Metric:
     """One's own metric by its class path.
 
     Raises:
@@ -138,11 +138,11 @@ def _checked(metric: Metric) -> Metric:
     return metric
 
 
-def _is_metric(value: Any) -> bool:
+def _is_metric(value: object) -> bool:
     return inspect.isclass(value) and issubclass(value, Metric) and not inspect.isabstract(value)
 
 
-def _configured(cls: type[Metric], settings: Mapping[str, Any]) -> Metric:
+def _configured(cls: type[Metric], settings: Mapping[str, object]) -> Metric:
     """A metric of the package with the settings that have its keys."""
     own = {f.name: settings[f.metadata["key"]] for f in fields(cls) if f.metadata.get("key") in settings}
     return cls(**own)

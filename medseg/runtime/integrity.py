@@ -17,13 +17,13 @@ _MOST_NODES = 5_000_000
 _PLAIN = (str, bytes, bool, int, float, complex, type(None))
 
 
-def add(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+def add(checkpoint: Mapping[str, object]) -> dict[str, Any]:
     """A checkpoint with the CRC-32 of each of its entries; tensors are not copied."""
     entries = {key: value for key, value in checkpoint.items() if key != KEY}
     return {**entries, KEY: {key: crc32(value) for key, value in entries.items()}}
 
 
-def check(checkpoint: Mapping[str, Any], source: str, only: Sequence[str] | None = None) -> None:
+def check(checkpoint: Mapping[str, object], source: str, only: Sequence[str] | None = None) -> None:
     """Refuse a checkpoint whose entries are not those that were written.
 
     It costs 0.4 s for each GB of tensors on one core (``scripts/bench_checkpoint.py``); sha256 takes 0.7 s. CRC-32
@@ -50,7 +50,7 @@ def check(checkpoint: Mapping[str, Any], source: str, only: Sequence[str] | None
         )
 
 
-def crc32(value: Any) -> int:
+def crc32(value: object) -> int:
     """CRC-32 of a nested value: of the bytes, type and shape of tensors, of plain values and their order.
 
     Other objects count by the name of their type alone.

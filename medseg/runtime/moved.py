@@ -134,7 +134,7 @@ def updated(config: Mapping[str, Any]) -> dict[str, Any]:
     return with_data_split({group: _with_current_keys(group, settings) for group, settings in groups.items()})
 
 
-def _with_current_keys(group: str, settings: Any) -> Any:
+def _with_current_keys(group: str, settings: object) -> Any:
     """The settings of a group with today's keys; those of a user's own class stay."""
     if not isinstance(settings, dict) or not str(settings.get("_target_")).startswith("medseg."):
         return settings
@@ -207,7 +207,7 @@ class _Walk:
     def __init__(self) -> None:
         self._copies: dict[int, Any] = {}
 
-    def __call__(self, value: Any, depth: int = 0) -> Any:
+    def __call__(self, value: object, depth: int = 0) -> Any:
         if not isinstance(value, (Mapping, list)) or depth > DEEPEST:
             return value
         if id(value) in self._copies:

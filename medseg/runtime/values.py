@@ -15,7 +15,7 @@ _NUMBERS = (*_WHOLE, float, np.floating)
 _LARGEST = 1e300
 
 
-def number(value: Any, key: str, *, above: float = -math.inf, most: float = math.inf, finite: bool = True) -> float:
+def number(value: object, key: str, *, above: float = -math.inf, most: float = math.inf, finite: bool = True) -> float:
     """A number in (above, most]; with ``finite=False`` also an infinite one.
 
     Raises:
@@ -34,7 +34,7 @@ def number(value: Any, key: str, *, above: float = -math.inf, most: float = math
     raise InputError(f"{key}={shown(value)}: expected a number{limits}")
 
 
-def whole(value: Any, key: str, least: int, most: int) -> int:
+def whole(value: object, key: str, least: int, most: int) -> int:
     """A whole number in [least, most].
 
     Raises:

@@ -248,7 +248,7 @@ def _option(run: CompletedRun, prefix: str) -> str:
     return option_name(prefix.rstrip(".").replace(".", "/"), part)
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = "null" if value is None else str(value)
     return text if len(text) <= 40 else f"…{text[-39:]}"
 

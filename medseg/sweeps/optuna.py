@@ -50,7 +50,7 @@ class Sweep:
     """
 
     def __init__(
-        self, folder: str, *, trials: int, startup: int, prune: bool, space: Mapping[str, Mapping[str, Any] | None]
+        self, folder: str, *, trials: int, startup: int, prune: bool, space: Mapping[str, Mapping[str, object] | None]
     ) -> None:
         if trials < 1 or startup < 1:
             raise InputError(f"sweep.trials={trials} sweep.startup={startup}: expected 1 or more of each")

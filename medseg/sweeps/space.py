@@ -23,7 +23,7 @@ class TrialLike(Protocol):
         """A whole number in [low, high]."""
         ...
 
-    def suggest_categorical(self, name: str, choices: Any) -> Any:
+    def suggest_categorical(self, name: str, choices: object) -> Any:
         """One of them."""
         ...
 
@@ -49,7 +49,7 @@ class SearchDimension:
     step: float | None = None
 
     @classmethod
-    def parse(cls, name: str, stated: Any) -> SearchDimension:
+    def parse(cls, name: str, stated: object) -> SearchDimension:
         """Read ``{key: optimizer.lr, low: 1e-4, high: 1e-2, log: true}`` or ``{key: loss, choices: [ce, dice]}``.
 
         Raises:
@@ -80,14 +80,14 @@ class SearchDimension:
         return [f"{self.key}={value}" for value in self.choices or (repr(self.low),)]
 
 
-def _choices(settings: Mapping[str, Any], here: str) -> tuple[str, ...]:
+def _choices(settings: Mapping[str, object], here: str) -> tuple[str, ...]:
     values = settings["choices"]
     if len(settings) != 1 or not isinstance(values, list) or len(values) < 2:
         raise InputError(f"{here}: expected a list of two choices or more, and no range")
     return tuple(written(value) for value in values)
 
 
-def _range(settings: Mapping[str, Any], here: str) -> dict[str, Any]:
+def _range(settings: Mapping[str, object], here: str) -> dict[str, Any]:
     low, high, log, step = (settings.get(field) for field in ("low", "high", "log", "step"))
     if not _is_number(low) or not _is_number(high) or not low < high:
         raise InputError(f"{here}: expected numbers low < high")
@@ -98,11 +98,11 @@ def _range(settings: Mapping[str, Any], here: str) -> dict[str, Any]:
     return {"low": low, "high": high, "log": bool(log), "step": step}
 
 
-def _is_number(value: Any) -> TypeGuard[int | float]:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def written(value: Any) -> str:
+def written(value: object) -> str:
     """A value as an override has it.
 
     Example:

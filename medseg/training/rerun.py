@@ -74,7 +74,7 @@ def _read(file: Path) -> dict[str, Any]:
     return moved.updated(stored)
 
 
-def check_targets(config: Mapping[str, Any], source: str, trust: Sequence[str] | str) -> None:
+def check_targets(config: Mapping[str, object], source: str, trust: Sequence[str] | str) -> None:
     """Raise if a configuration would build anything that medseg's own options do not name, before Hydra sees it.
 
     Args:
@@ -105,7 +105,7 @@ def check_targets(config: Mapping[str, Any], source: str, trust: Sequence[str] |
                 )
 
 
-def _class_paths(node: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+def _class_paths(node: Mapping[object, object]) -> Iterator[tuple[str, Any]]:
     """Class paths that a mapping would import, each with its key: ``_target_``, and metrics by their class paths."""
     from medseg.metrics.registry import class_paths
 
@@ -170,6 +170,6 @@ def _json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = str(value)
     return text if len(text) <= 100 else f"{text[:97]}..."

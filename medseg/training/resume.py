@@ -63,7 +63,7 @@ def check(cfg: DictConfig, resumed: Path, *, warn: bool = True) -> None:
         _LOG.info("already at step %d of %d; trainer.max_steps=N trains on to step N", step, most)
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:
+def differences(before: Mapping[str, object], now: Mapping[str, object]) -> Iterator[tuple[str, tuple[Any, Any]]]:
     """Keys, with dots, in which two configurations differ and that decide what is trained; the two values of each.
 
     A missing key counts as null; ``auto`` equals any value.
@@ -88,6 +88,6 @@ def _changed(key: str, values: tuple[Any, Any]) -> str:
     return f"{key} {_short(values[0])} -> {_short(values[1])}"
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = "null" if value is None else str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -140,7 +140,7 @@ def declared_spec(declared: Mapping[str, Any], path: Path, pairs: Sequence[Seque
     return DataSpec(channels=channels, labels=table, ndim=3)
 
 
-def _values(labels: Any, path: Path) -> dict[str, int | list[int]]:
+def _values(labels: object, path: Path) -> dict[str, int | list[int]]:
     """Value or values by class name, of ``labels`` in either direction."""
     wrong = InputError(f"{path}: labels are {str(labels)[:200]}, expected class names with integer values")
     if not isinstance(labels, dict) or not labels:

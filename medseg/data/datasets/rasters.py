@@ -65,7 +65,7 @@ class RastersDataset(Dataset):
         self,
         root: Path | str,
         channels: Sequence[str | Mapping[str, str]],
-        labels: Mapping[Any, Any] | Sequence[str] | None,
+        labels: Mapping[object, object] | Sequence[str] | None,
         *,
         reading: ReadOptions,
         kind: str = "rasters",

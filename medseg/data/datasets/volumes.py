@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from medseg.data.dataset import Case, Dataset, named_channels, unlabelled_table
 from medseg.data.layout.pairing import pair
@@ -50,7 +49,7 @@ class VolumesDataset(Dataset):
         self,
         root: Path | str,
         channels: Sequence[str],
-        labels: Mapping[Any, Any] | Sequence[str] | None,
+        labels: Mapping[object, object] | Sequence[str] | None,
         *,
         images: str = "images",
         label_folder: str | None = "labels",

@@ -7,7 +7,6 @@ import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from medseg.formats.companions import companions
 from medseg.runtime.atomic import write_whole
@@ -20,7 +19,7 @@ _BLOCKS = 16
 _BLOCK = 4096
 
 
-def content_key(files: Iterable[Path], settings: Mapping[str, Any], *, memory: dict[str, str] | None = None) -> str:
+def content_key(files: Iterable[Path], settings: Mapping[str, object], *, memory: dict[str, str] | None = None) -> str:
     """Hexadecimal key of the files' bytes and of JSON-able settings.
 
     The bytes of companions count too: the data file of a header, the tables of a Shapefile. A file whose digest is

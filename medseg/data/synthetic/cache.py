@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from medseg.data.case import first_five
 from medseg.errors import InputError
@@ -15,7 +14,7 @@ from medseg.runtime.atomic import atomic_folder
 from medseg.runtime.drafts import remove_dead_folders
 
 
-def settings_folder(root: Path | str, settings: Mapping[str, Any]) -> Path:
+def settings_folder(root: Path | str, settings: Mapping[str, object]) -> Path:
     """Sub-folder of ``root`` that is named after these settings.
 
     Example:

@@ -78,7 +78,7 @@ class SliceWise(Encoder):
         )
         self.inner, self.neighbours = inner, neighbours
 
-    def along(self, plane: Sequence[Any], value: Any) -> tuple[Any, ...]:
+    def along(self, plane: Sequence[object], value: object) -> tuple[Any, ...]:
         """Values of the two axes of a slice, with ``value`` inserted at the axis of slices."""
         return (*plane[: self.axis], value, *plane[self.axis :])
 
@@ -130,7 +130,7 @@ def coarse_axis(spacing: Sequence[float]) -> int:
 def of_slices(spec: ModelSpec, axis: int, neighbours: int) -> ModelSpec:
     """The spec of the slices of a volume, with neighbours as channels."""
 
-    def plane(values: Sequence[Any]) -> tuple[Any, ...]:
+    def plane(values: Sequence[object]) -> tuple[Any, ...]:
         return tuple(v for i, v in enumerate(values) if i != axis)
 
     offsets = range(-neighbours, neighbours + 1)

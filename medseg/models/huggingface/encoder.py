@@ -76,7 +76,7 @@ class Transformers(Encoder):
         *,
         family: str = "auto",
         size: str = "auto",
-        config: Mapping[str, Any] | None = None,
+        config: Mapping[str, object] | None = None,
         indices: Sequence[int] | None = None,
         weights: str | None = None,
         **loading: Any,

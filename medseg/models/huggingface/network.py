@@ -85,7 +85,7 @@ class HfNetwork(Network):
         spec: ModelSpec,
         *,
         size: str = "auto",
-        config: Mapping[str, Any] | None = None,
+        config: Mapping[str, object] | None = None,
         weights: str | None = None,
         **loading: Any,
     ) -> None:
@@ -150,7 +150,7 @@ class HfNetwork(Network):
                 self.net.set_submodule(self.head, head)
         return replace(report, rows=report.rows + _load_head(head, prefix, of_head))
 
-    def _prepare(self, described: Mapping[str, Any]) -> PreTrainedConfig:
+    def _prepare(self, described: Mapping[str, object]) -> PreTrainedConfig:
         """The configuration of a description; the encoder returns every stage.
 
         Raises:

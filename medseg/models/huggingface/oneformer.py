@@ -48,7 +48,7 @@ class HfOneFormer(HfNetwork):
         spec: ModelSpec,
         *,
         size: str = "auto",
-        config: Mapping[str, Any] | None = None,
+        config: Mapping[str, object] | None = None,
         weights: str | None = None,
         **loading: Any,
     ) -> None:

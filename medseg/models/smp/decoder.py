@@ -73,7 +73,7 @@ class Smp(Decoder):
         *,
         architecture: str = "Unet",
         attention: str | None = None,
-        settings: Mapping[str, Any] | None = None,
+        settings: Mapping[str, object] | None = None,
     ) -> None:
         _check_settings(spec, architecture)
         super().__init__(spec, features, layout="pyramid")
@@ -163,7 +163,7 @@ def _registered(widths: Sequence[int]) -> Iterator[str]:
 
 
 def _build(
-    architecture: str, spec: ModelSpec, widths: Sequence[int], attention: str | None, settings: dict[str, Any]
+    architecture: str, spec: ModelSpec, widths: Sequence[int], attention: str | None, settings: Mapping[str, object]
 ) -> Any:
     """The model of smp on an encoder of these widths, from the image to the coarsest level.
 

@@ -61,7 +61,7 @@ class Timm(Encoder):
         name: str,
         indices: Sequence[int] | None = None,
         norm: bool | str = "auto",
-        settings: Mapping[str, Any] | None = None,
+        settings: Mapping[str, object] | None = None,
         **loading: Any,
     ) -> None:
         check_axes(f"encoder {name} of timm", self.ndims, spec)

@@ -75,7 +75,7 @@ class ProbeResult:
 
 
 def create(
-    name: str, in_channels: int, settings: Mapping[str, Any], selection: FeatureSpec
+    name: str, in_channels: int, settings: Mapping[str, object], selection: FeatureSpec
 ) -> tuple[nn.Module, FeatureSpec]:
     """A network without the layers behind its last feature, and its features with the indices that remain."""
     net = timm.create_model(name, pretrained=False, in_chans=in_channels, **settings)
@@ -84,7 +84,7 @@ def create(
 
 
 def probe(
-    spec: ModelSpec, name: str, indices: Sequence[int] | None, norm: bool | str, settings: Mapping[str, Any]
+    spec: ModelSpec, name: str, indices: Sequence[int] | None, norm: bool | str, settings: Mapping[str, object]
 ) -> ProbeResult:
     """Find how to build a network so that shapes are free, else for the shape of the patch.
 
@@ -108,7 +108,7 @@ def probe(
 
 
 def _first_fit(
-    spec: ModelSpec, name: str, settings: Mapping[str, Any], selection: FeatureSpec, unit: int
+    spec: ModelSpec, name: str, settings: Mapping[str, object], selection: FeatureSpec, unit: int
 ) -> ProbeResult:
     """The first build whose divisor fits the patch, or that is for the shape of the patch; else the first that works.
 
@@ -148,7 +148,7 @@ def _normalises(levels: Sequence[Mapping[str, Any]]) -> bool:
     return plain and all(level.get("num_chs_norm", level["num_chs"]) == level["num_chs"] for level in levels)
 
 
-def _levels(name: str, in_channels: int, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _levels(name: str, in_channels: int, settings: Mapping[str, object]) -> list[dict[str, Any]]:
     """Timm's description of all features of a network.
 
     Raises:
@@ -198,7 +198,7 @@ def _default_indices(strides: Sequence[int]) -> tuple[int, ...]:
 def _try(
     name: str,
     in_channels: int,
-    settings: Mapping[str, Any],
+    settings: Mapping[str, object],
     selection: FeatureSpec,
     stride: int,
     fixed: tuple[int, ...] | None,

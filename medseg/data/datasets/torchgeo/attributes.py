@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, TypeGuard
 
 
-def band_names(dataset: Any, n_channels: int) -> tuple[str, ...]:
+def band_names(dataset: object, n_channels: int) -> tuple[str, ...]:
     """Names of the bands of a sample or file; three unnamed ones are red, green and blue, else empty.
 
     Example:
@@ -21,7 +21,7 @@ def band_names(dataset: Any, n_channels: int) -> tuple[str, ...]:
     return ("R", "G", "B") if n_channels == 3 else ()
 
 
-def class_values(dataset: Any) -> dict[str, int]:
+def class_values(dataset: object) -> dict[str, int]:
     """Value by class name: the place in the list of classes; empty if there is none."""
     for part in reversed(_parts(dataset)):  # of an intersection, the masks come last
         names = _words(getattr(part, "classes", None))
@@ -30,7 +30,7 @@ def class_values(dataset: Any) -> dict[str, int]:
     return {}
 
 
-def colour_by_value(dataset: Any) -> dict[int, tuple[int, ...]]:
+def colour_by_value(dataset: object) -> dict[int, tuple[int, ...]]:
     """RGB by value; empty if the dataset has none in numbers of 0 to 255."""
     for part in reversed(_parts(dataset)):
         for attribute in ("cmap", "colormap"):
@@ -51,9 +51,9 @@ def _parts(dataset: Any) -> list[Any]:
     return [dataset, *getattr(dataset, "datasets", [])]
 
 
-def _words(value: Any) -> tuple[str, ...]:
+def _words(value: object) -> tuple[str, ...]:
     return tuple(value) if _is_list(value) and all(isinstance(name, str) for name in value) else ()
 
 
-def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
+def _is_list(value: object) -> TypeGuard[Sequence[Any]]:
     return isinstance(value, Sequence) and not isinstance(value, str)

@@ -13,7 +13,7 @@ Pair = tuple[tuple[Path, ...], Path | None]
 """Image files of a case, and its mask."""
 
 
-def listed_pairs(dataset: Any, image_keys: Sequence[str], mask_key: str) -> list[Pair]:
+def listed_pairs(dataset: object, image_keys: Sequence[str], mask_key: str) -> list[Pair]:
     """What the dataset lists, in its own order.
 
     Of a dataset of chips these are the entries of ``files``. Of an intersection of two geo datasets, each
@@ -67,7 +67,7 @@ def completed(
     return complete
 
 
-def _of_entries(dataset: Any, image_keys: Sequence[str], mask_key: str) -> list[Pair]:
+def _of_entries(dataset: object, image_keys: Sequence[str], mask_key: str) -> list[Pair]:
     name, entries = type(dataset).__name__, getattr(dataset, "files", None)
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise InputError(f"{name}: it lists no files by name; set data.read=samples")

@@ -34,7 +34,7 @@ class Recipe:
     masks: Recipe | None = None
 
     @classmethod
-    def of(cls, class_path: str, root: Path, arguments: Mapping[str, Any], masks: Recipe | None = None) -> Recipe:
+    def of(cls, class_path: str, root: Path, arguments: Mapping[str, object], masks: Recipe | None = None) -> Recipe:
         """Recipe with ``root`` for the argument that names the folder, unless it is among the arguments.
 
         A class path without a dot is one of ``torchgeo.datasets``.
@@ -125,5 +125,5 @@ def _line(error: BaseException) -> str:
     return message or traceback.extract_tb(error.__traceback__)[-1].line or type(error).__name__
 
 
-def _listed(value: Any) -> list[str]:
+def _listed(value: object) -> list[str]:
     return [] if value is None else [str(v) for v in value] if isinstance(value, list) else [str(value)]
