@@ -230,7 +230,7 @@ def _gap(one: Box, other: Box) -> float:
     return float(max(gaps))
 
 
-def _counted(cells: Shaped[np.ndarray, " n"]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+def _counted(cells: Shaped[np.ndarray, " n"]) -> tuple[Shaped[np.ndarray, "..."], Shaped[np.ndarray, "..."]]:
     """Values and their counts; small unsigned integers without sorting."""
     if cells.dtype == np.uint8:
         counts = np.bincount(cells, minlength=1)

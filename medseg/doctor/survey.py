@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from jaxtyping import Shaped
 
 from medseg import formats
 from medseg.data.case import Case
@@ -254,7 +255,7 @@ def _label(source: Source, table: LabelTable, thumbnail: ThumbnailTally | None) 
     return tally.facts(None if whole is None else parts_of(whole, background=table.background))
 
 
-def _indexed(raw: npt.NDArray[Any], declared: Mapping[int, int]) -> npt.NDArray[np.int16]:
+def _indexed(raw: Shaped[np.ndarray, "..."], declared: Mapping[int, int]) -> npt.NDArray[np.int16]:
     """Training indices, ``IGNORE`` for values that are not declared; floats are rounded."""
     if raw.dtype.kind == "f":
         raw = np.rint(np.nan_to_num(raw, nan=-32768.0, posinf=32767.0, neginf=-32768.0)).astype(np.int64)

@@ -64,7 +64,7 @@ class _Warped(Source):
         ratio = math.prod(grid.spacing) / math.prod(source.grid.spacing)
         self._at_once = int(_AT_ONCE / max(1.0, ratio))
 
-    def _read(self, box: Box, channels: tuple[int, ...]) -> npt.NDArray[Any]:
+    def _read(self, box: Box, channels: tuple[int, ...]) -> Shaped[np.ndarray, "..."]:
         cells = np.zeros((len(channels), *box.shape), dtype=self.dtype)
         for rows, places in self._strips(box):
             window = self._window(places)

@@ -83,7 +83,7 @@ class ColourMask(Source):
         self._codes = np.array(sorted(values), dtype=np.int32)
         self._values = np.array([values[code] for code in sorted(values)], dtype=np.int32)
 
-    def _read(self, box: Box, channels: tuple[int, ...]) -> npt.NDArray[Any]:
+    def _read(self, box: Box, channels: tuple[int, ...]) -> Shaped[np.ndarray, "..."]:
         codes = _code(self._source.read(box))
         place = np.searchsorted(self._codes, codes).clip(max=len(self._codes) - 1)
         unknown = self._codes[place] != codes

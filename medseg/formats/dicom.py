@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pydicom
+from jaxtyping import Shaped
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.misc import is_dicom
 from pydicom.multival import MultiValue
@@ -98,7 +99,7 @@ class Slice:
                 thickness=_number(header, "SpacingBetweenSlices", 0.0) or _number(header, "SliceThickness", 0.0),
             )
 
-    def read(self) -> npt.NDArray[Any]:
+    def read(self) -> Shaped[np.ndarray, "..."]:
         """Stored values ``[columns, rows]``."""
         with damage_told(self.path, *_DAMAGE):
             cells = pydicom.dcmread(self.path).pixel_array.T
@@ -133,7 +134,7 @@ class DicomSource(Source):
         self.dtype = read_dtype(folder, first.stored, scaled=any((s.slope, s.intercept) != (1, 0) for s in slices))
         self._slices = slices
 
-    def _read(self, box: Box, channels: tuple[int, ...]) -> npt.NDArray[Any]:
+    def _read(self, box: Box, channels: tuple[int, ...]) -> Shaped[np.ndarray, "..."]:
         cells = np.empty((1, *box.shape), dtype=self.dtype)
         within = box.slices[:2]
         for k, piece in enumerate(self._slices[box.slices[2]]):

@@ -90,7 +90,7 @@ class GeoTiffSource(Source):
         self._masked = any(_has_mask(flags[i]) for i in positions)
         self._nodata = tuple(comparable(nodata[i], self._stored) for i in positions)
 
-    def _read(self, box: Box, channels: tuple[int, ...]) -> npt.NDArray[Any]:
+    def _read(self, box: Box, channels: tuple[int, ...]) -> Shaped[np.ndarray, "..."]:
         with self.reading() as scene:
             cells = scene.read([self._bands[c] for c in channels], window=_window(box))
         if self._scaled:

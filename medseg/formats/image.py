@@ -6,7 +6,6 @@ import os
 import warnings
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +56,7 @@ class ImageSource(Source):
         self.dtype = np.dtype(stored)
         self.names = ("R", "G", "B") if self.n_channels == 3 else ()
 
-    def _read(self, box: Box, channels: tuple[int, ...]) -> npt.NDArray[Any]:
+    def _read(self, box: Box, channels: tuple[int, ...]) -> Shaped[np.ndarray, "..."]:
         return np.moveaxis(self._cells()[box.slices], -1, 0)[list(channels)]
 
     def _valid(
@@ -66,7 +65,7 @@ class ImageSource(Source):
         whole = self._cells()
         return whole[box.slices][..., -1] > 0 if whole.shape[-1] > self.n_channels else None
 
-    def _cells(self) -> npt.NDArray[Any]:
+    def _cells(self) -> Shaped[np.ndarray, "..."]:
         with damage_told(self.path, *_DAMAGE):
             state = os.stat(self.path)
             cells = _decode(self.path, state.st_mtime_ns, state.st_size)
@@ -108,7 +107,7 @@ def write(path: Path, image: Shaped[np.ndarray, "c h w"], grid: Grid, *, labels:
 
 
 @lru_cache(maxsize=2)
-def _decode(path: Path, changed: int, size: int) -> npt.NDArray[Any]:
+def _decode(path: Path, changed: int, size: int) -> Shaped[np.ndarray, "..."]:
     """Stored numbers ``[row, column, channel]``, alpha last; kept for as long as the file stays the same."""
     with _open(path) as picture:
         stretch = _STRETCH.get(_raw_mode(picture), 1)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import SimpleITK as sitk
 from jaxtyping import Shaped
 
@@ -59,7 +57,7 @@ class ItkSource(Source):
         self.dtype = read_dtype(path, _DTYPES[reader.GetPixelID()], scaled=False)
         self._axes = axes
 
-    def _read(self, box: Box, channels: tuple[int, ...]) -> npt.NDArray[Any]:
+    def _read(self, box: Box, channels: tuple[int, ...]) -> Shaped[np.ndarray, "..."]:
         reader = _reader(self.path)
         reader.SetExtractIndex(box.start[: self._axes])
         reader.SetExtractSize(box.shape[: self._axes])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -55,7 +54,7 @@ class Mosaic(Source):
         self.dtype = kind if kind.kind in "iu" else np.dtype(np.float32)
         self._sources, self._start, self._stop = tuple(sources), start, stop
 
-    def _read(self, box: Box, channels: tuple[int, ...]) -> npt.NDArray[Any]:
+    def _read(self, box: Box, channels: tuple[int, ...]) -> Shaped[np.ndarray, "..."]:
         return self._compose(box, channels)[0]
 
     def _valid(
@@ -69,7 +68,7 @@ class Mosaic(Source):
             return whole if valid is None else valid & whole
         return self._compose(box, channels)[1]
 
-    def _compose(self, box: Box, channels: tuple[int, ...]) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    def _compose(self, box: Box, channels: tuple[int, ...]) -> tuple[Shaped[np.ndarray, "..."], npt.NDArray[np.bool_]]:
         cells = np.zeros((len(channels), *box.shape), dtype=self.dtype)
         done = np.zeros(box.shape, dtype=bool)
         written = np.zeros(box.shape, dtype=bool)

@@ -12,7 +12,6 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import numpy.typing as npt
 from jaxtyping import Shaped
 from nibabel.filebasedimages import ImageFileError
 from nibabel.nifti1 import data_type_codes
@@ -62,7 +61,7 @@ class NiftiSource(Source):
         self.warnings = _header_warnings(image.header, self.grid.shape)
         self._proxy = proxy
 
-    def _read(self, box: Box, channels: tuple[int, ...]) -> npt.NDArray[Any]:
+    def _read(self, box: Box, channels: tuple[int, ...]) -> Shaped[np.ndarray, "..."]:
         with damage_told(self.path, *_DAMAGE):
             cells = np.asarray(self._proxy[box.slices[: self._proxy.ndim]])
         return np.moveaxis(cells.reshape(*box.shape, self.n_channels), -1, 0)[list(channels)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +42,7 @@ def _beyond(cells: npt.NDArray[Any], values: Sequence[float]) -> bool:
     return cells.dtype.kind in "iu" and bool(cells.min() > max(values) or cells.max() < min(values))
 
 
-def _differ(cells: npt.NDArray[Any], value: float | None) -> npt.NDArray[np.bool_]:
+def _differ(cells: Shaped[np.ndarray, "..."], value: float | None) -> npt.NDArray[np.bool_]:
     if value is None or cells.dtype.kind != "f":
         return np.asarray(cells != value)
     if math.isnan(value):

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyogrio
 import rasterio
 import shapely
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from rasterio.features import shapes
 
 from medseg.errors import InputError
@@ -119,7 +118,7 @@ def equal_area(degrees: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
 
 def _write(path: Path, layer: str, crs: Any, batch: list[tuple[bytes, str, int, float]], *, append: bool) -> None:
     geometry, name, value, area = zip(*batch) if batch else ((), (), (), ())
-    columns: dict[str, npt.NDArray[Any]] = {
+    columns: dict[str, Shaped[np.ndarray, "..."]] = {
         "class": np.array(name, dtype=object),
         "value": np.array(value, dtype=np.int32),
         "area" if crs is None else "area_m2": np.array(area, dtype=np.float64),

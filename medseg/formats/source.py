@@ -96,7 +96,7 @@ class Source(ABC):
         return narrow
 
     @abstractmethod
-    def _read(self, box: Box, channels: tuple[int, ...]) -> npt.NDArray[Any]:
+    def _read(self, box: Box, channels: tuple[int, ...]) -> Shaped[np.ndarray, "..."]:
         """Scaled values ``[c, *s]`` of a box that is inside the grid and not empty, in any type."""
 
     def _valid(

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyogrio
 import shapely
 from affine import Affine
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError
 from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError, ProjError
@@ -95,16 +95,22 @@ def rasterised(
 class _Shapes:
     """Content of a layer: geometries, their CRS, and one attribute of each."""
 
-    geometry: npt.NDArray[Any]
+    geometry: Shaped[np.ndarray, "..."]
     crs: str
-    attribute: npt.NDArray[Any] | None
+    attribute: Shaped[np.ndarray, "..."] | None
 
 
 class _Rasterised(Source):
     """Shapes in cells of a grid (column, row, from its outer corner), drawn window by window."""
 
     def __init__(
-        self, path: Path, grid: Grid, shapes: npt.NDArray[Any], numbers: npt.NDArray[Any], *, all_touched: bool
+        self,
+        path: Path,
+        grid: Grid,
+        shapes: Shaped[np.ndarray, "..."],
+        numbers: Shaped[np.ndarray, "..."],
+        *,
+        all_touched: bool,
     ) -> None:
         low, high = min(0, int(numbers.min())), int(numbers.max())
         kinds = [k for k in _TYPES if np.iinfo(k).min <= low and high <= np.iinfo(k).max]
@@ -119,7 +125,7 @@ class _Rasterised(Source):
         self._shapes, self._bounds, self._numbers = shapes[near], bounds[near], numbers[near].astype(self.dtype)
         self._all_touched = all_touched
 
-    def _read(self, box: Box, channels: tuple[int, ...]) -> npt.NDArray[Any]:
+    def _read(self, box: Box, channels: tuple[int, ...]) -> Shaped[np.ndarray, "..."]:
         mask = np.zeros(box.shape, dtype=self.dtype)
         near = _touching(self._bounds, *box.start, *box.stop)
         if near.any():
@@ -183,7 +189,7 @@ def _check_header(path: Path, header: Mapping[str, Any], attribute: str | None) 
         raise InputError(f"{path}: no attribute {attribute!r}; shapes have {header['fields'].tolist()}")
 
 
-def _on_grid(path: Path, shapes: _Shapes, grid: Grid) -> npt.NDArray[Any]:
+def _on_grid(path: Path, shapes: _Shapes, grid: Grid) -> Shaped[np.ndarray, "..."]:
     """Geometries in (column, row) from the grid's outer corner."""
     with damage_told(path, CRSError, ProjError):
         change = Transformer.from_crs(CRS.from_user_input(shapes.crs), CRS.from_wkt(grid.frame), always_xy=True)
@@ -202,7 +208,7 @@ def _on_grid(path: Path, shapes: _Shapes, grid: Grid) -> npt.NDArray[Any]:
 
 
 def _numbers(
-    path: Path, attribute: str, column: npt.NDArray[Any] | None, values: Mapping[str, int] | None
+    path: Path, attribute: str, column: Shaped[np.ndarray, "..."] | None, values: Mapping[str, int] | None
 ) -> npt.NDArray[np.int64]:
     """Value of each shape from its attribute."""
     entries = [] if column is None else column.tolist()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from jaxtyping import Shaped
 
 from medseg.errors import InputError
 
@@ -60,7 +61,7 @@ class Box:
         return Box.at(tuple(a + o for a, o in zip(self.start, offset, strict=True)), self.shape)
 
 
-def read_padded(array: Any, box: Box, fill: float) -> npt.NDArray[Any]:
+def read_padded(array: Any, box: Box, fill: float) -> Shaped[np.ndarray, "..."]:
     """Cells of ``box`` from an array ``[..., *s]``, ``fill`` where the box overhangs it.
 
     Args:

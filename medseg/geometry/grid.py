@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from jaxtyping import Shaped
 
 from medseg.errors import InputError
 from medseg.geometry.box import Box
@@ -201,14 +202,16 @@ def _metres_per_unit(frame: str) -> tuple[float, ...] | None:
     return None if crs.is_geographic else (float(crs.linear_units_factor[1]),) * 3
 
 
-def reorient(array: npt.NDArray[Any], axes: Sequence[int], flips: Sequence[bool]) -> npt.NDArray[Any]:
+def reorient(array: Shaped[np.ndarray, "..."], axes: Sequence[int], flips: Sequence[bool]) -> Shaped[np.ndarray, "..."]:
     """Permute and flip the last axes of ``array`` as ``Grid.reorient`` does for its grid (a view)."""
     lead = array.ndim - len(axes)
     moved = array.transpose([*range(lead), *(lead + a for a in axes)])
     return np.flip(moved, tuple(lead + i for i, flip in enumerate(flips) if flip))
 
 
-def reorient_back(array: npt.NDArray[Any], axes: Sequence[int], flips: Sequence[bool]) -> npt.NDArray[Any]:
+def reorient_back(
+    array: Shaped[np.ndarray, "..."], axes: Sequence[int], flips: Sequence[bool]
+) -> Shaped[np.ndarray, "..."]:
     """Undo ``reorient`` (a view)."""
     lead = array.ndim - len(axes)
     unflipped = np.flip(array, tuple(lead + i for i, flip in enumerate(flips) if flip))

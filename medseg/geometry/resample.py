@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from scipy import ndimage
 
 from medseg.errors import InputError
@@ -182,7 +181,7 @@ def resample_label(
         if any(w.start == w.stop for w in windows):  # between the cells that are looked at
             continue
         rows = [index[w] for (index, _), w in zip(taps, windows, strict=True)]
-        share: npt.NDArray[Any] = label[tuple(slice(r.min(), r.max() + 1) for r in rows)] == value
+        share: Shaped[np.ndarray, "..."] = label[tuple(slice(r.min(), r.max() + 1) for r in rows)] == value
         for axis in axes:
             share = _interpolate(share, axis, rows[axis] - rows[axis].min(), taps[axis][1][windows[axis]])
         window = tuple(windows)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from jaxtyping import Shaped
 
 from medseg.errors import InputError
 from medseg.labels.classes import IGNORE, LabelClass
@@ -16,7 +16,7 @@ _UNKNOWN = -2
 _ROUNDING = 1e-3
 
 
-def nearly_integral(raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def nearly_integral(raw: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
     """Label values, rounded where they are within 0.001 of an integer, as after the slope of a header.
 
     Example:
@@ -30,7 +30,7 @@ def nearly_integral(raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def look_up(
-    raw: npt.NDArray[Any], classes: Sequence[LabelClass], ignore_values: Sequence[int] = (), *, where: str
+    raw: Shaped[np.ndarray, "..."], classes: Sequence[LabelClass], ignore_values: Sequence[int] = (), *, where: str
 ) -> npt.NDArray[np.int16]:
     """Training index of each cell.
 
@@ -64,7 +64,7 @@ def look_up(
     return of_value[inverse].reshape(raw.shape)
 
 
-def _by_table(raw: npt.NDArray[Any], indices: Mapping[int, int]) -> npt.NDArray[np.int16]:
+def _by_table(raw: Shaped[np.ndarray, "..."], indices: Mapping[int, int]) -> npt.NDArray[np.int16]:
     """Training index of each cell of a small range, ``_UNKNOWN`` without one; 20 times as fast as sorting values."""
     low = int(raw.min())
     table = np.full(int(raw.max()) - low + 1, _UNKNOWN, dtype=np.int16)

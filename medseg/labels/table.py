@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from jaxtyping import Shaped
 
 from medseg.errors import InputError
 from medseg.labels.classes import PALETTE, LabelClass, Region
@@ -169,7 +170,7 @@ class LabelTable:
             matrix[row, list(region.members)] = True
         return matrix
 
-    def to_index(self, raw: npt.NDArray[Any], *, where: str = "label") -> npt.NDArray[np.int16]:
+    def to_index(self, raw: Shaped[np.ndarray, "..."], *, where: str = "label") -> npt.NDArray[np.int16]:
         """Training index of each cell, ``IGNORE`` for ignored raw values.
 
         Args:
@@ -181,7 +182,7 @@ class LabelTable:
         """
         return look_up(raw, self.classes, self.ignore_values, where=where)
 
-    def to_saved(self, index: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def to_saved(self, index: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
         """Values to write for an array of training indices.
 
         Raises:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from jaxtyping import Shaped
 
 from medseg.geometry.grid import RAS_MM, Grid
 
@@ -31,7 +31,7 @@ class Plane:
     flipped: tuple[bool, bool]
     edges: tuple[str, str, str, str] = ("", "", "", "")
 
-    def cut(self, array: npt.NDArray[Any], index: int) -> npt.NDArray[Any]:
+    def cut(self, array: Shaped[np.ndarray, "..."], index: int) -> Shaped[np.ndarray, "..."]:
         """Cells ``[rows, columns]`` as they appear on the screen, at ``index`` of the cut axis."""
         flat = array if self.through is None else array.take(index, axis=self.through)
         upright = flat if self.rows < self.columns else flat.T

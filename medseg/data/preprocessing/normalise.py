@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 
 from medseg.errors import InputError
 
@@ -207,7 +207,9 @@ def by_channel(image: Float[np.ndarray, "..."], counted: Bool[np.ndarray, " *s"]
     yield from (image[:, channel][known] for channel in range(image.shape[1]))
 
 
-def _changed(cells: npt.NDArray[Any], rule: Normalisation, image: ImageStats | None) -> npt.NDArray[Any]:
+def _changed(
+    cells: Shaped[np.ndarray, "..."], rule: Normalisation, image: ImageStats | None
+) -> Shaped[np.ndarray, "..."]:
     """Cells of one channel by its rule."""
     if "." not in rule.scheme:
         return _by_rule(cells, rule) if image is None else _by_image(cells, rule.scheme, image)
@@ -220,14 +222,14 @@ def _changed(cells: npt.NDArray[Any], rule: Normalisation, image: ImageStats | N
     return changed.reshape(cells.shape)
 
 
-def _by_image(cells: npt.NDArray[Any], scheme: str, stats: ImageStats) -> npt.NDArray[Any]:
+def _by_image(cells: Shaped[np.ndarray, "..."], scheme: str, stats: ImageStats) -> Shaped[np.ndarray, "..."]:
     exact = cells.astype(np.float64)
     if scheme == "zscore":
         return (exact - stats.mean) / max(stats.std, 1e-8)
     return (exact - stats.minimum) / max(stats.maximum - stats.minimum, 1e-8)
 
 
-def _by_rule(cells: npt.NDArray[Any], rule: Normalisation) -> npt.NDArray[Any]:
+def _by_rule(cells: Shaped[np.ndarray, "..."], rule: Normalisation) -> Shaped[np.ndarray, "..."]:
     if rule.scheme == "ct":
         return (np.clip(cells.astype(np.float64), rule.low, rule.high) - rule.mean) / max(rule.std, 1e-8)
     if rule.scheme == "percentile":

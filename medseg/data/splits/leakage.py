@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from medseg.data.case import Case
 from medseg.geometry.box import Box

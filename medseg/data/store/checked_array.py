@@ -11,7 +11,7 @@ from weakref import WeakSet
 
 import blosc2
 import numpy as np
-import numpy.typing as npt
+from jaxtyping import Shaped
 
 MOST_MAPPED = 256
 """Arrays that a process maps into memory at once, as each holds a file open: systems permit 1024 by default. Further
@@ -61,14 +61,14 @@ class CheckedArray:
         if len(self._checksums) != self._unread.size:
             raise ValueError(f"{len(self._checksums)} checksums, expected {self._unread.size}")
 
-    def __getitem__(self, window: tuple[slice, ...]) -> npt.NDArray[Any]:
+    def __getitem__(self, window: tuple[slice, ...]) -> Shaped[np.ndarray, "..."]:
         """Cells of a window: slices with steps of 1, which lie inside the array.
 
         Raises:
             ValueError: A chunk that it touches was altered.
         """
         self._check(window)
-        cells: npt.NDArray[Any] = self._array[window]
+        cells: Shaped[np.ndarray, "..."] = self._array[window]
         return cells
 
     def _check(self, window: tuple[slice, ...]) -> None:

@@ -22,6 +22,7 @@ from zipfile import BadZipFile
 import blosc2
 import numpy as np
 import numpy.typing as npt
+from jaxtyping import Shaped
 
 from medseg.data.preprocessing.preprocess import PreprocessTrace
 from medseg.data.store.cell_index import CellIndex, valid_share
@@ -135,7 +136,7 @@ class StoredCase:
         return dict(self.facts["counts"])
 
     @cached_property
-    def _index(self) -> dict[str, npt.NDArray[Any]]:
+    def _index(self) -> dict[str, Shaped[np.ndarray, "..."]]:
         path = self.folder / "cells.npz"
         # opened here, as numpy leaves a file open that is no archive
         with _reading(self.folder), path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
@@ -300,7 +301,7 @@ class _Arrays:
         if "valid" in self.made or not sample.valid.all():
             self._put("valid", sample.valid.astype(np.uint8), box, 1)
 
-    def _put(self, name: str, cells: npt.NDArray[Any], box: Box, fill: int) -> None:
+    def _put(self, name: str, cells: Shaped[np.ndarray, "..."], box: Box, fill: int) -> None:
         lead = cells.shape[: cells.ndim - len(self.shape)]
         if name not in self.made:
             self.made[name] = blosc2.full(

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from medseg.data.datasets.torchgeo.recipe import Recipe, quiet
 from medseg.data.preprocessing.windows import tiles
@@ -265,7 +265,7 @@ class SampleSource(Source):
         self.dtype = np.dtype(np.float32 if part == "image" else np.int64)
         self._samples, self._number, self._part = samples, number, part
 
-    def _read(self, box: Box, channels: tuple[int, ...]) -> npt.NDArray[Any]:
+    def _read(self, box: Box, channels: tuple[int, ...]) -> Shaped[np.ndarray, "..."]:
         cells = self._samples.read(self._number, box)
         if not cells.known.any():
             return np.zeros((len(channels), *box.shape), dtype=self.dtype)
@@ -277,7 +277,9 @@ class SampleSource(Source):
             )
         return cells.label[None]
 
-    def _valid(self, box: Box, channels: tuple[int, ...], cells: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
+    def _valid(
+        self, box: Box, channels: tuple[int, ...], cells: Shaped[np.ndarray, "..."]
+    ) -> npt.NDArray[np.bool_] | None:
         return self._samples.read(self._number, box).known
 
 
