@@ -129,7 +129,7 @@ class Format(ABC):
             raise InputError(f"{start}, which {suffix[1:].upper()} cannot keep; write to {stem}.tif")
 
 
-def check_format(declared: Any, suffix: str, source: str) -> Format:
+def check_format(declared: object, suffix: str, source: str) -> Format:
     """The instance of a ``Format`` class that was declared for a suffix.
 
     Args:

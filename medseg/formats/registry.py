@@ -47,7 +47,7 @@ def suffix(path: Path | str) -> str:
     return _double(name, formats) or last
 
 
-def _double(name: str, formats: Mapping[str, Any]) -> str | None:
+def _double(name: str, formats: Mapping[str, object]) -> str | None:
     """Suffix of two or more parts that a name ends in; None if it ends in none."""
     return next((s for s in formats if s.count(".") > 1 and name.endswith(s)), None)
 

@@ -148,7 +148,10 @@ _READING = (
     "nonfinite", "grid_tolerance", "bands", "other_grid", "other_crs", "attribute", "layer", "all_touched", "nodata",
     "mask_colours", "dates",
 )  # fmt: skip
-_SINCE_3 = {"split": {"blocks": None, "runs": None, "gap": 0}, "loader": {"store": True}}
+_SINCE_3: Mapping[str, Mapping[str, Any]] = {
+    "split": {"blocks": None, "runs": None, "gap": 0},
+    "loader": {"store": True},
+}
 """Keys that only scenes had before format 3, with their values."""
 
 
