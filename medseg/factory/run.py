@@ -42,6 +42,7 @@ from medseg.planning.plan import Plan
 from medseg.runtime import distributed
 from medseg.runtime.cpu import keep_large_blocks
 from medseg.runtime.device import device_of, precision_of, short_precision
+from medseg.runtime.verbosity import quiet_libraries
 from medseg.sample import DataSpec
 from medseg.weights.report import Report
 
@@ -66,6 +67,7 @@ class Run:
     monitor: tuple[str, str] = ("val/dice", "max")
 
 
+@quiet_libraries(tracker=True)  # W&B prints nothing before the first step
 def assemble(cfg: DictConfig, run_dir: str | Path) -> Run:
     """Everything one training needs; reads the training cases if they are not planned yet.
 

@@ -37,7 +37,7 @@ def with_data(bands: Shaped[np.ndarray, "c *s"], values: Sequence[float | None])
     return [_differ(band, value) for band, value in zip(bands, values, strict=True)]
 
 
-def _beyond(cells: npt.NDArray[Any], values: Sequence[float]) -> bool:
+def _beyond(cells: Shaped[np.ndarray, "..."], values: Sequence[float]) -> bool:
     """Whether integers are all larger, or all smaller, than any nodata value, which is quicker than comparing each."""
     return cells.dtype.kind in "iu" and bool(cells.min() > max(values) or cells.max() < min(values))
 

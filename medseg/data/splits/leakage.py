@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 
 from medseg.data.case import Case
 from medseg.geometry.box import Box
@@ -221,7 +221,7 @@ def _by_frame(grids: Sequence[Grid]) -> dict[str, list[int]]:
     return by_frame
 
 
-def _footprints(grids: Sequence[Grid], source: str, target: str, slack: float) -> npt.NDArray[Any]:
+def _footprints(grids: Sequence[Grid], source: str, target: str, slack: float) -> Shaped[np.ndarray, "..."]:
     """Polygons of the grids, all of the CRS ``source``, in ``target``; None where they can't be transformed.
 
     They run along the outer edges of the border cells, or ``slack`` cells within them.
