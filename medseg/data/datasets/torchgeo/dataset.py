@@ -108,12 +108,10 @@ class TorchgeoDataset(Dataset):
         self.reading = reading
         masks = Recipe.of(mask_class_path, self.root, mask_arguments or {}) if mask_class_path else None
         keys = (image_key,) if isinstance(image_key, str) else tuple(image_key)
-        parts = {part: {split_argument: value} for part, value in splits.items()} if splits else {"": {}}
-        recipes = {
-            part: Recipe.of(class_path, self.root, {**(arguments or {}), **of_part}, masks)
-            for part, of_part in parts.items()
+        self._samples = {
+            part: Samples(Recipe.of(class_path, self.root, own, masks), keys, mask_key, mask_channel)
+            for part, own in _arguments_of_parts(arguments or {}, split_argument, splits or {}).items()
         }
-        self._samples = {part: Samples(recipe, keys, mask_key, mask_channel) for part, recipe in recipes.items()}
         for samples in self._samples.values():
             samples.forget()  # files may have changed since this process read the same dataset
         names = reading.bands or self._band_names()
@@ -216,6 +214,15 @@ class TorchgeoDataset(Dataset):
             )
         palette = colour_by_value(self._first.dataset)
         return values, {n: palette[v] for n, v in values.items() if v in palette} | dict(colours or {})
+
+
+def _arguments_of_parts(
+    arguments: Mapping[str, Any], split_argument: str, splits: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Arguments of torchgeo's class for each part; without splits, for one part without a name."""
+    if not splits:
+        return {"": dict(arguments)}
+    return {part: {**arguments, split_argument: value} for part, value in splits.items()}
 
 
 def _check_settings(read: str, splits: Mapping[str, Any], reading: ReadOptions) -> None:
