@@ -56,5 +56,7 @@ def test_bad_checkpoints_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
         checkpoint.read(tmp_path / "other.ckpt")
     stored = tiny_checkpoint.metadata().to_dict() | {"format": checkpoint.FORMAT + 1}
     torch.save({"state_dict": {}, "medseg": stored}, tmp_path / "newer.ckpt")
-    with pytest.raises(InputError, match=r"format 3.*reads formats up to 2: upgrade"):
+    with pytest.raises(
+        InputError, match=rf"format {checkpoint.FORMAT + 1}.*reads formats up to {checkpoint.FORMAT}: upgrade"
+    ):
         checkpoint.read(tmp_path / "newer.ckpt")

@@ -39,7 +39,13 @@ def run(command: str, site: Path, folder: Path) -> subprocess.CompletedProcess[s
     path = os.pathsep.join(map(str, (site, ROOT)))
     environment = os.environ | {"PYTHONPATH": path, "MEDSEG_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, *words],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=300,
+        check=False,
     )
 
 

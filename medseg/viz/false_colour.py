@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Num, Shaped, UInt8
 
-from medseg.sensors.bands import COLOUR_WORDS
+from medseg.sensors.colours import COLOUR_WORDS
 from medseg.sensors.wavelengths import RANGES
 
 NO_DATA = 40

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from medseg.sample import Channel
-from medseg.sensors.bands import COLOUR_WORDS, MSI_COLOURS
+from medseg.sensors.colours import COLOUR_WORDS, MSI_COLOURS
 from medseg.sensors.wavelengths import CAMERA, MSI
 
 _ALIKE = 0.06

@@ -312,7 +312,7 @@ def test_input_without_images(run_dir: Path, tmp_path: Path) -> None:
     (empty / "notes.txt").write_text("nothing to see")
     refuse_prediction(run_dir, empty, out, f"{empty}: ", "DICOM")
     refuse_prediction(
-        run_dir, empty / "notes.txt", out, "notes.txt: is not an image that this network takes, known are .nii"
+        run_dir, empty / "notes.txt", out, "notes.txt: is not an image that this network takes, known are "
     )
     assert not out.exists() or names(out) == []
 

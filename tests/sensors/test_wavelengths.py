@@ -8,7 +8,8 @@ import pytest
 
 import medseg
 from medseg.sensors import wavelengths
-from medseg.sensors.bands import COLOUR_WORDS, MSI_COLOURS, SENSORS, bands_of, roles
+from medseg.sensors.bands import SENSORS, bands_of, roles
+from medseg.sensors.colours import COLOUR_WORDS, MSI_COLOURS
 from medseg.sensors.wavelengths import CAMERA, MSI, MSI_SPECIFIED, RANGES
 from medseg.weights.bands import of_sentinel2
 
