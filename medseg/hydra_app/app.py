@@ -26,6 +26,7 @@ from medseg.hydra_app.checks import check_given, check_numbers
 from medseg.hydra_app.conf import composed, conf_dir, conf_dirs, find_plugin_options
 from medseg.hydra_app.current import with_current_classes
 from medseg.hydra_app.explain import explain
+from medseg.hydra_app.groups import check_groups
 from medseg.hydra_app.local_paths import check_local
 from medseg.hydra_app.overrides import varied, with_open_mappings
 from medseg.hydra_app.ranges import check_ranges
@@ -54,6 +55,7 @@ def _run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand exceptions to us instead of printing them
     try:
         find_plugin_options()
+        check_groups(sys.argv[1:], _folders(sys.argv[1:]), config_name)
     except InputError as error:
         _exit_with_error(str(error))
     if any(word.partition("=")[0] == "--options" for word in sys.argv[1:]):

@@ -14,6 +14,7 @@ from medseg.errors import InputError
 from medseg.hydra_app.conf import composed, conf_dirs
 from medseg.hydra_app.current import with_current_classes
 from medseg.hydra_app.explain import explain
+from medseg.hydra_app.groups import check_groups
 from medseg.hydra_app.overrides import with_open_mappings
 from medseg.hydra_app.retired import check_retired
 
@@ -36,6 +37,7 @@ def compose(config_name: str, overrides: Sequence[str], *, config_dir: str | Pat
             )
         overrides = [f"hydra.searchpath=['file://{Path(config_dir).resolve()}']", *overrides]
     folders = [*conf_dirs(), *([Path(config_dir)] if config_dir is not None else [])]
+    check_groups(overrides, folders, config_name)
     try:
         words = with_open_mappings(overrides, folders, partial(composed, config_name))
         cfg = with_current_classes(composed(config_name, words))
