@@ -14,6 +14,7 @@ from typing import Any
 
 from medseg.data.conversion.preparation import digest_of
 from medseg.errors import InputError
+from medseg.formats.read_write import check_regular
 from medseg.runtime.atomic import write_whole
 
 RECORD = "predictions.json"
@@ -203,8 +204,15 @@ def _checked(stored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _identities(images: Sequence[Path]) -> list[dict[str, Any]]:
-    """Name, size, time and digest of each file of a case."""
-    parts = [(path, path.stat()) for path in _parts(images)]
+    """Name, size, time and digest of each file of a case.
+
+    Raises:
+        InputError: One of them is missing, or no file: reading a named pipe would wait for ever.
+    """
+    parts = []
+    for path in _parts(images):
+        check_regular(path)
+        parts.append((path, path.stat()))
     return [
         {"name": path.name, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": digest_of(path)}
         for path, stat in parts

@@ -139,6 +139,16 @@ def test_every_slice_and_detached_file_counts(tmp_path: Path) -> None:
         assert record.find({"labels": "x.nii.gz"}, images).conflict == OTHER_IMAGES
 
 
+def test_a_named_pipe_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(path: Path) -> str:
+        raise AssertionError(f"{path} was read, which waits for ever")
+
+    monkeypatch.setattr("medseg.prediction.record.digest_of", read)
+    os.mkfifo(tmp_path / "pipe.nii")
+    with pytest.raises(InputError, match=r"pipe\.nii: is a named pipe"):
+        Record(tmp_path / "out", ORIGIN).begin({"labels": "pipe.nii.gz"}, [tmp_path / "pipe.nii"], every=[])
+
+
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"format": 1, "cases": {"a": {}}, "origins": {}}', '{"format": "x"}', "\x00", "3"]
 )
