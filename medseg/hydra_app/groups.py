@@ -10,7 +10,7 @@ import yaml
 
 from medseg.errors import InputError
 
-_WITHOUT = re.compile(r"(?P<tilde>~)?(?P<group>[a-z]\w*(?:/\w+)*)(?(tilde)(=.*)?|=(null|None)?)")
+_WITHOUT = re.compile(r"(?P<group>[a-z]\w*(?:/\w+)*)=(null|None)?")
 _MOST_NAMES = 10
 """Options that a message lists; of larger groups it names the command that lists them."""
 
@@ -32,8 +32,6 @@ def check_groups(words: Sequence[str], folders: Sequence[Path], config_name: str
         if match is None or not names:
             continue
         optional = match["group"] in _optional_groups(folders[0] / f"{config_name}.yaml")
-        if optional and match["tilde"]:
-            continue
         listed = ", ".join(names)
         expected = f"expected one of: {listed}" if len(names) <= _MOST_NAMES else f"see --options {match['group']}"
         fix = "leave the word out for none" if optional else "this group can't be left out"
