@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 _LEAST = {
     "lightning.pytorch": logging.WARNING,
+    "lightning.pytorch.trainer.connectors.checkpoint_connector": logging.WARNING,  # filters are not inherited
     "lightning.fabric": logging.WARNING,
     "lightning.fabric.utilities.distributed": logging.WARNING,
     "lightning.pytorch.utilities.rank_zero": logging.WARNING,

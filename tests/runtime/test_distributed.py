@@ -87,7 +87,7 @@ def launch(by: list[str], overrides: list[str], cwd: Path) -> subprocess.Complet
     "signum, code, line",
     [
         (signal.SIGKILL, 1, "error: rank 0: another process of this training ended; "),
-        (signal.SIGTERM, 143, "ended by SIGTERM at step 2; continue with: medseg-train "),
+        (signal.SIGTERM, 143, "warning: ended by SIGTERM at step 2; continue with: medseg-train "),
     ],
 )
 def test_what_ends_one_process_ends_all_with_one_line(tmp_path: Path, signum: int, code: int, line: str) -> None:

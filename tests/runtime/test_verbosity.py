@@ -42,3 +42,12 @@ def test_a_tracker_that_sends_scores_may_print(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("WANDB_SILENT", raising=False)
     with quiet_libraries(tracker=True):
         assert "WANDB_SILENT" not in os.environ
+
+
+def test_notes_of_a_checkpoint_are_left_out_too(caplog: pytest.LogCaptureFixture) -> None:
+    connector = logging.getLogger("lightning.pytorch.trainer.connectors.checkpoint_connector")
+    with caplog.at_level(logging.INFO, logger=connector.name), quiet_libraries():
+        connector.addHandler(caplog.handler)
+        connector.info("`weights_only` was not set, defaulting to `False`.")
+        connector.removeHandler(caplog.handler)
+    assert caplog.records == []
