@@ -160,7 +160,7 @@ TABLE = (
     ),
     Defect(
         "shared-ground-not-sought", "shared ground is found", "medseg/data/splits/leakage.py",
-        "    direct += _shared_ground(train, held, open)\n", "",
+        "    direct += shared_ground(train, val, lambda case: open(replace(case, label=None)).grid, test=test)\n", "",
         ("tests/data/splits/test_leakage.py::test_overlap_of_two_scenes_is_a_share_of_the_validation_footprint",),
     ),
     Defect(

@@ -48,23 +48,28 @@ def commands(page: str) -> Iterator[Command]:
         if pending.endswith("\\"):
             pending = pending[:-1].rstrip()
             continue
-        if text := _without_comment(pending):
+        if text := split_comment(pending)[0]:
             yield Command(text, began, path=fence == "sh")
         pending, began = "", 0
     yield from _spans(lines)
 
 
-def _without_comment(line: str) -> str:
-    """A line up to the ``#`` that no quotes hold."""
+def split_comment(text: str) -> tuple[str, str]:
+    """A line without its comment, and the comment; ``#`` within quotes begins none.
+
+    Example:
+        >>> split_comment("'a # b'  # c")
+        ("'a # b'", 'c')
+    """
     quote = ""
-    for place, letter in enumerate(line):
+    for place, letter in enumerate(text):
         if quote:
             quote = "" if letter == quote else quote
         elif letter in "'\"":
             quote = letter
-        elif letter == "#" and (place == 0 or line[place - 1].isspace()):
-            return line[:place].strip()
-    return line.strip()
+        elif letter == "#" and (place == 0 or text[place - 1].isspace()):
+            return text[:place].strip(), text[place + 1 :].strip()
+    return text.strip(), ""
 
 
 def _spans(lines: list[str]) -> Iterator[Command]:

@@ -19,6 +19,9 @@ from medseg.hydra_app import options
 from medseg.hydra_app.conf import conf_dir
 from medseg.runtime.atomic import write_whole
 
+sys.path.insert(0, str(Path(__file__).parent))
+from page_commands import split_comment
+
 PAGE = Path(__file__).parents[1] / "docs/reference/keys.md"
 COMMANDS = ("train", "predict", "evaluate", "plan", "check")
 HEAD = """# Configuration keys
@@ -44,24 +47,6 @@ class Key:
     name: str
     value: str
     comment: str
-
-
-def split_comment(text: str) -> tuple[str, str]:
-    """Value and comment of the rest of a line; ``#`` within quotes is no comment.
-
-    Example:
-        >>> split_comment("'a # b'  # c")
-        ("'a # b'", 'c')
-    """
-    quote = ""
-    for place, letter in enumerate(text):
-        if quote:
-            quote = "" if letter == quote else quote
-        elif letter in "'\"":
-            quote = letter
-        elif letter == "#" and (place == 0 or text[place - 1] == " "):
-            return text[:place].strip(), text[place + 1 :].strip()
-    return text.strip(), ""
 
 
 def keys(text: str, *, every: bool = False) -> list[Key]:

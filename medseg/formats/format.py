@@ -95,7 +95,7 @@ class Format(ABC):
             grid: Geometry that ``check_grid`` accepted, of the same shape.
             options: What else the file holds.
         """
-        raise NotImplementedError(f"{type(self).__name__} has suffixes in `written`, but no method `write`")
+        raise NotImplementedError(f"{type(self).__name__} does not write")
 
     def check_cells(self, path: Path, cells: Shaped[np.ndarray, "c *s"], options: WriteOptions) -> None:
         """Check that a file can hold the cells.
@@ -151,6 +151,12 @@ def check_format(declared: object, suffix: str, source: str) -> Format:
     if declared.kind not in _LABEL_SUFFIXES:
         kinds = ", ".join(_LABEL_SUFFIXES)
         raise InputError(f"{source}: {declared.__name__}.kind is {declared.kind!r}, expected one of {kinds}")
-    if missing := sorted(getattr(declared, "__abstractmethods__", ())):
+    if missing := _missing_methods(declared):
         raise InputError(f"{source}: {declared.__name__} lacks the method {missing[0]}")
     return declared()
+
+
+def _missing_methods(declared: type[Format]) -> list[str]:
+    """Methods that a format needs and does not have; ``write`` if it has suffixes in ``written``."""
+    writes = bool(declared.written) and declared.write is Format.write
+    return sorted(getattr(declared, "__abstractmethods__", ())) + ["write"] * writes

@@ -127,7 +127,7 @@ def damage_told(path: Path, *kinds: type[Exception]) -> Iterator[None]:
     except kinds as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"{path}: cannot be read, a whole and readable file was expected; copy or convert it again "
+            f"{path}: cannot be read, expected a complete file that is readable; copy or convert it again "
             f"({reason[-300:]})"
         ) from error
 

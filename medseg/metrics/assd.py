@@ -7,23 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medseg.metrics.metric import ClassMetric, Unit
-from medseg.metrics.policy import DIAGONAL, EmptyPolicy
+from medseg.metrics.metric import DistanceMetric
 from medseg.metrics.structure import Structure
 from medseg.metrics.surface import SurfaceDistances
 
 
 @dataclass(frozen=True)
-class Assd(ClassMetric):
+class Assd(DistanceMetric):
     """Mean distance to the other surface, over the cells of both surfaces together."""
 
     name = "assd"
     title = "ASSD"
     description = "average symmetric surface distance: the mean over the cells of both surfaces together"
-    unit = Unit.LENGTH
-    range = (0.0, math.inf)
-    larger_is_better = False
-    empty = EmptyPolicy(DIAGONAL, DIAGONAL)
 
     def measure(self, measured: Structure) -> float:
         """In the unit of the grid."""

@@ -7,23 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medseg.metrics.metric import ClassMetric, Unit
-from medseg.metrics.policy import DIAGONAL, EmptyPolicy
+from medseg.metrics.metric import DistanceMetric
 from medseg.metrics.structure import Structure
 from medseg.metrics.surface import SurfaceDistances
 
 
 @dataclass(frozen=True)
-class Hd95(ClassMetric):
+class Hd95(DistanceMetric):
     """The larger of the two directed 95th percentiles of the distances between surfaces."""
 
     name = "hd95"
     title = "HD95"
     description = "95th percentile of the distances between the surfaces, the larger of the two directions"
-    unit = Unit.LENGTH
-    range = (0.0, math.inf)
-    larger_is_better = False
-    empty = EmptyPolicy(DIAGONAL, DIAGONAL)
 
     def measure(self, measured: Structure) -> float:
         """In the unit of the grid."""

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int, Real
 
 from medseg.labels import LabelTable
 from medseg.metrics.overlap import Counts
-from medseg.metrics.policy import EmptyPolicy
+from medseg.metrics.policy import DIAGONAL, EmptyPolicy
 from medseg.metrics.structure import CaseCells, Structure
 
 
@@ -108,6 +108,18 @@ class ClassMetric(Metric):
     def ranks_cases(self) -> bool:
         """Whether it lies in [0, 1], and larger is better."""
         return self.range == (0.0, 1.0) and self.larger_is_better
+
+
+class DistanceMetric(ClassMetric):
+    """A metric that is a distance between surfaces: in the unit of the grid, smaller is better.
+
+    A missed and a false structure cost the diagonal of the case's grid.
+    """
+
+    unit = Unit.LENGTH
+    range = (0.0, math.inf)
+    larger_is_better = False
+    empty = EmptyPolicy(DIAGONAL, DIAGONAL)
 
 
 class CaseMetric(Metric):

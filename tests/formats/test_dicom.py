@@ -179,7 +179,7 @@ def test_files_that_are_no_images_are_passed_over(tmp_path):
 def test_file_named_dcm_must_be_dicom(tmp_path, content):
     folder = save_series(tmp_path / "series")
     (folder / "bad.dcm").write_bytes(content)
-    with pytest.raises(InputError, match=r"bad\.dcm: cannot be read, a whole and readable file was expected"):
+    with pytest.raises(InputError, match=r"bad\.dcm: cannot be read, expected a complete file that is readable"):
         formats.open(folder)
 
 

@@ -55,6 +55,13 @@ class Kindless(Format):
     kind = "picture"
 
 
+class Writeless(Nothing):
+    written = (".none",)
+
+    def open(self, path, options):
+        return None
+
+
 def function():
     pass
 """
@@ -108,6 +115,7 @@ def test_a_plugin_is_imported_for_its_own_suffix_only(site: Path, tmp_path: Path
         ({".npz": "outside_format:Npy"}, r"Npy\.suffixes are \['\.npy', '\.old\.cells'\], expected \.npz to be one"),
         ({".npy": "outside_format:function"}, r"got <function function .*, expected a class derived from medseg"),
         ({".none": "outside_format:Nothing"}, "Nothing lacks the method open"),
+        ({".none": "outside_format:Writeless"}, "Writeless lacks the method write"),
         ({".none": "outside_format:Kindless"}, "Kindless.kind is 'picture', expected one of volume, scene, image"),
         ({".npy": "outside_format:Missing"}, r"can't be imported \(AttributeError: .*; fix or update my-formats, or"),
         ({".npy": "no_such_module:Npy"}, r"can't be imported \(ModuleNotFoundError: .*; fix or update my-formats, or"),

@@ -215,7 +215,7 @@ def test_a_file_cut_short_is_told_in_one_line(tmp_path, keep, capfd):
     whole = path.read_bytes()
     path.write_bytes(whole[: int(keep * len(whole)) if keep < 1 else keep])
     with pytest.raises(
-        InputError, match=r"a\.tif: cannot be read, a whole and readable file was expected; copy"
+        InputError, match=r"a\.tif: cannot be read, expected a complete file that is readable; copy"
     ) as told:
         formats.open(path).read()
     assert "\n" not in str(told.value)

@@ -114,7 +114,7 @@ def test_a_picture_cut_short_is_told_in_one_line(tmp_path, ending, keep, capfd):
     whole = path.read_bytes()
     path.write_bytes(whole[: int(keep * len(whole)) if 0 < keep < 1 else keep])
     with pytest.raises(
-        InputError, match=r"a\.\w+: cannot be read, a whole and readable file was expected; copy"
+        InputError, match=r"a\.\w+: cannot be read, expected a complete file that is readable; copy"
     ) as told:
         formats.open(path).read()
     assert "\n" not in str(told.value)

@@ -122,6 +122,8 @@ def test_damaged_files_are_named(tmp_path, ending, kept, capfd):
     sitk.WriteImage(sitk.GetImageFromArray(noise), str(tmp_path / f"a{ending}"), True)
     content = (tmp_path / f"a{ending}").read_bytes()
     (tmp_path / f"b{ending}").write_bytes(content[: int(kept * len(content)) if kept < 1 else kept])
-    with pytest.raises(InputError, match=rf"b\{ending}: cannot be read, a whole and readable file") as told:
+    with pytest.raises(
+        InputError, match=rf"b\{ending}: cannot be read, expected a complete file that is readable"
+    ) as told:
         formats.open(tmp_path / f"b{ending}").read()
     assert "\n" not in str(told.value)

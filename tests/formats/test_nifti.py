@@ -232,7 +232,7 @@ def test_damaged_files_are_named(tmp_path):
     for name, content in bad.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(
-            InputError, match=rf"{name}: cannot be read, a whole and readable file was expected"
+            InputError, match=rf"{name}: cannot be read, expected a complete file that is readable"
         ) as told:
             formats.open(tmp_path / name).read()
         assert "\n" not in str(told.value)

@@ -115,7 +115,7 @@ def leaks(
     """
     held = _HeldOut((*val, *test), len(val))
     direct = [*_same_cases(train, held), *_same_groups(train, held)]
-    direct += _shared_ground(train, held, open)
+    direct += shared_ground(train, val, lambda case: open(replace(case, label=None)).grid, test=test)
     pairs = {(leak.train, leak.val) for leak in direct if leak.kind != "group"}
     further = _same_files(train, held, digest) if digest is not None else []
     further += _shared_pixels(train, held, open, tile, windows) if windows else []
@@ -154,18 +154,31 @@ def _same_groups(train: Sequence[Case], held: _HeldOut) -> list[Leak]:
     return list(by_group.values())
 
 
-def _shared_ground(train: Sequence[Case], val: _HeldOut, open: _Open) -> list[Leak]:
-    """Scenes that overlap, and parts of one file that do."""
-    grids = [[open(replace(case, label=None)).grid for case in side] for side in (train, val)]
+def shared_ground(
+    train: Sequence[Case], val: Sequence[Case], grid_of: Callable[[Case], Grid], *, test: Sequence[Case] = ()
+) -> list[Leak]:
+    """Ground that training and held-out cases share: scenes that overlap, and parts of one file that do.
+
+    Args:
+        train: Training cases.
+        val: Validation cases.
+        grid_of: Grid of a case.
+        test: Test cases, which are compared with training like those of the validation.
+
+    Returns:
+        Leaks of the kind ``ground``, in the order of the validation cases, then the test cases.
+    """
+    held = _HeldOut((*val, *test), len(val))
+    grids = [[grid_of(case) for case in side] for side in (train, held)]
     by_pair: dict[tuple[int, int], Leak] = {}
     for i, j, share in _overlaps(*grids):
-        one, other = train[i].id, val[j].id
-        what = f"training case {one} covers {_percent(share)} of the ground of {val.part(j)} case {other}"
+        one, other = train[i].id, held[j].id
+        what = f"training case {one} covers {_percent(share)} of the ground of {held.part(j)} case {other}"
         by_pair[j, i] = Leak("ground", one, other, share, what)
-    for i, j, path in _with_common_file(train, val):
-        one, other = train[i].id, val[j].id
-        share = _common(_part(train[i], grids[0][i]), _part(val[j], grids[1][j]))
-        what = f"training case {one} holds {_percent(share)} of {val.part(j)} case {other}"
+    for i, j, path in _with_common_file(train, held):
+        one, other = train[i].id, held[j].id
+        share = _common(_part(train[i], grids[0][i]), _part(held[j], grids[1][j]))
+        what = f"training case {one} holds {_percent(share)} of {held.part(j)} case {other}"
         if share:
             by_pair.setdefault((j, i), Leak("ground", one, other, share, f"{what}, both of {path}"))
     return [by_pair[pair] for pair in sorted(by_pair) if by_pair[pair].train != by_pair[pair].val]

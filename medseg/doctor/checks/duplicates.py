@@ -7,12 +7,10 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 
 from medseg.data.case import Case
-from medseg.data.splits.leakage import leaks
+from medseg.data.splits.leakage import shared_ground
 from medseg.doctor.finding import Finding, Severity
 from medseg.doctor.survey import CaseFacts, Survey
-from medseg.geometry.box import Box
-from medseg.geometry.grid import PIXEL, RAS_MM, Grid
-from medseg.sample import Sample
+from medseg.geometry.grid import PIXEL, RAS_MM
 
 _PLACE = 0.02
 """Share of a case's ground, shared with another one, from which on it is said."""
@@ -91,9 +89,9 @@ def places(survey: Survey) -> list[Finding]:
     grids = {f.id: f.grid for f in survey.readable if f.grid is not None and f.grid.frame not in (PIXEL, RAS_MM)}
     bare = [replace(f.case, images=(), label=None) for f in survey.cases if f.id in grids]
     findings, reported = [], set()
-    for leak in leaks(bare, bare, lambda case: _Placed(grids[case.id]), windows=0):
+    for leak in shared_ground(bare, bare, lambda case: grids[case.id]):
         pair = frozenset((leak.train, leak.val))
-        if leak.kind != "ground" or len(pair) < 2 or pair in reported or leak.share < _PLACE or _together(bare, pair):
+        if len(pair) < 2 or pair in reported or leak.share < _PLACE or _together(bare, pair):
             continue
         reported.add(pair)
         one, other = sorted(pair)
@@ -101,17 +99,6 @@ def places(survey: Survey) -> list[Finding]:
         fix = "data.groups=... (a pattern or a csv of case,group) keeps them in one fold"
         findings.append(Finding("footprint", "warning", (one, other), message, fix))
     return list(_merged(findings))
-
-
-class _Placed:
-    """A case of which only the grid is used."""
-
-    def __init__(self, grid: Grid) -> None:
-        self.grid = grid
-
-    def read(self, box: Box) -> Sample:
-        """Not used."""
-        raise NotImplementedError
 
 
 def _together(cases: Sequence[Case], pair: frozenset[str]) -> bool:
