@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 _LEAST = {
     "lightning.pytorch": logging.WARNING,
-    "lightning.pytorch.trainer.connectors.checkpoint_connector": logging.WARNING,  # filters are not inherited
+    "lightning.pytorch.trainer.connectors.checkpoint_connector": logging.WARNING,  # Lightning sets the level above
     "lightning.fabric": logging.WARNING,
     "lightning.fabric.utilities.distributed": logging.WARNING,
     "lightning.pytorch.utilities.rank_zero": logging.WARNING,
@@ -41,6 +41,24 @@ class _AtLeast(logging.Filter):
 
 
 @contextmanager
+def _only_from(logger: logging.Logger, level: int) -> Iterator[None]:
+    """Within, a logger and those below it show messages from a level on.
+
+    Loggers below inherit the level, and no filter; a library that sets the level when it is imported leaves the filter.
+    """
+    before, least = logger.level, _AtLeast(level)
+    logger.addFilter(least)
+    logger.setLevel(max(before, level))
+    changed = logger.level
+    try:
+        yield
+    finally:
+        logger.removeFilter(least)
+        if logger.level == changed:
+            logger.setLevel(before)
+
+
+@contextmanager
 def quiet_libraries(*, tracker: bool = False) -> Iterator[None]:
     """Within, notes of libraries and warnings that do not concern the user are left out; afterwards all is as before.
 
@@ -52,9 +70,7 @@ def quiet_libraries(*, tracker: bool = False) -> Iterator[None]:
         for message in _IGNORED:
             warnings.filterwarnings("ignore", message=message)
         for name, level in _LEAST.items():
-            least = _AtLeast(level)
-            logging.getLogger(name).addFilter(least)
-            undo.callback(logging.getLogger(name).removeFilter, least)
+            undo.enter_context(_only_from(logging.getLogger(name), level))
         if not tracker and "WANDB_SILENT" not in os.environ:
             os.environ["WANDB_SILENT"] = "true"
             undo.callback(os.environ.pop, "WANDB_SILENT", None)

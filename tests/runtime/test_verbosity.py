@@ -51,3 +51,24 @@ def test_notes_of_a_checkpoint_are_left_out_too(caplog: pytest.LogCaptureFixture
         connector.info("`weights_only` was not set, defaulting to `False`.")
         connector.removeHandler(caplog.handler)
     assert caplog.records == []
+
+
+def test_notes_of_the_modules_of_a_library_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    library, module = logging.getLogger("numexpr"), logging.getLogger("numexpr.utils")
+    before = library.level
+    with caplog.at_level(logging.INFO), quiet_libraries():
+        module.info("NumExpr defaulting to 2 threads.")
+        module.warning("a warning")
+    assert [record.getMessage() for record in caplog.records] == ["a warning"]
+    assert library.level == before
+
+
+def test_a_level_that_a_library_sets_within_stays() -> None:
+    library = logging.getLogger("pyogrio")
+    before = library.level
+    try:
+        with quiet_libraries():
+            library.setLevel(logging.DEBUG)
+        assert library.level == logging.DEBUG
+    finally:
+        library.setLevel(before)
