@@ -157,7 +157,7 @@ TABLE = (
     ),
     Defect(
         "tolerance-not-capped", "no tolerance accepts another place", "medseg/geometry/tolerance.py",
-        "if not number or not 0 <= value <= LARGEST_GRID_TOLERANCE:", "if not number or not 0 <= value:",
+        "or not 0 <= value <= LARGEST_GRID_TOLERANCE:", "or not 0 <= value:",
         ("tests/geometry/test_tolerance.py::test_other_tolerances_are_refused",),
     ),
     Defect(

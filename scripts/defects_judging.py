@@ -32,8 +32,8 @@ TABLE = (
     ),
     Defect(
         "evaluation-tolerance-not-capped", "an evaluation takes no tolerance above a voxel",
-        "medseg/evaluation/folders.py",
-        '    checked_tolerance(grid_tolerance, "grid_tolerance")\n', "",
+        "medseg/evaluation/options.py",
+        '        checked_tolerance(self.grid_tolerance, "grid_tolerance")\n', "",
         (f"{EVALUATION}::test_tolerances_above_a_voxel_are_refused",),
     ),
     Defect(

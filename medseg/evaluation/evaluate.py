@@ -32,27 +32,25 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     from medseg.evaluation.cells import RasteriseOptions
     from medseg.evaluation.folders import evaluate_folders
     from medseg.evaluation.label_table import label_table
+    from medseg.evaluation.options import EvaluationOptions
     from medseg.metrics.registry import setting_keys
 
     output, table = Path(cfg.output), label_table(cfg)
     metrics: Any = None if cfg.metrics is None else OmegaConf.to_container(cfg.metrics, resolve=True)
     with rename_keys((_ADD_IN_TRAINING, _ADD_HERE), ("data.labels", "names")):
-        result = evaluate_folders(
-            Path(cfg.predictions),
-            Path(cfg.labels),
-            output,
-            table,
+        options = EvaluationOptions(
             images=None if cfg.images is None else Path(cfg.images),
             valid=None if cfg.valid is None else Path(cfg.valid),
             ignore=cfg.ignore,
             background=cfg.background is not None,
             scores=cfg.scores,
             metrics=metrics,
+            settings={key: cfg[key] for key in setting_keys() if key in cfg},
             missing=cfg.missing,
             grid_tolerance=cfg.grid_tolerance,
             shapes=RasteriseOptions(cfg.attribute, cfg.layer, cfg.all_touched),
-            **{key: cfg[key] for key in setting_keys() if key in cfg},
         )
+        result = evaluate_folders(Path(cfg.predictions), Path(cfg.labels), output, table, options)
     show(_LOG, f"Written: {output}/metrics.json, {output}/cases.csv, {output}/report.html")
     if table is None:
         show(_LOG, "Classes are called after their values: 'names={background: 0, liver: 1, ignore: 255}' names yours")

@@ -17,21 +17,19 @@ from medseg._version import __version__
 from medseg.data.case import first_five
 from medseg.errors import InputError
 from medseg.evaluation.cells import (
-    DEFAULT_RASTERISE,
     CasePair,
-    RasteriseOptions,
     check_grid,
     read_pair,
     table_from_values,
 )
+from medseg.evaluation.options import EvaluationOptions
 from medseg.evaluation.pairs import EvaluationPair, add_companions, match_files
-from medseg.evaluation.presets import metric_settings
 from medseg.formats.reoriented import on_axes_of
-from medseg.geometry.tolerance import GRID_TOLERANCE, checked_tolerance
+from medseg.geometry.tolerance import GRID_TOLERANCE
 from medseg.labels import IGNORE, LabelTable
 from medseg.metrics.accumulate import CaseScores, tables
 from medseg.metrics.metric import Metric
-from medseg.metrics.registry import Entry, builtin
+from medseg.metrics.registry import builtin
 from medseg.metrics.summary import primary_metric
 from medseg.report.html import write_report
 from medseg.report.means import means_table
@@ -41,8 +39,7 @@ from medseg.viz.false_colour import Named
 from medseg.viz.figures import overlay_figure, to_png
 
 _LOG = logging.getLogger(__name__)
-_PRESETS = ("full", "scene")
-"""Options of ``conf/metric`` that label files can be scored with."""
+DEFAULT_OPTIONS = EvaluationOptions()
 
 
 def evaluate_folders(
@@ -50,18 +47,7 @@ def evaluate_folders(
     labels: Path,
     output: Path,
     table: LabelTable | None = None,
-    *,
-    images: Path | None = None,
-    valid: Path | None = None,
-    ignore: int | None = None,
-    background: bool = True,
-    scores: str = "auto",
-    metrics: Sequence[Entry] | None = None,
-    missing: str = "error",
-    grid_tolerance: float = GRID_TOLERANCE,
-    shapes: RasteriseOptions = DEFAULT_RASTERISE,
-    figures: int = 4,
-    **settings: Any,
+    options: EvaluationOptions = DEFAULT_OPTIONS,
 ) -> dict[str, Any]:
     """Score every prediction against the label file of the same name.
 
@@ -78,19 +64,7 @@ def evaluate_folders(
         output: Folder for the results; made if need be.
         table: Meaning of the values. If None, every value found in either folder is a class of its own,
             ``class_<value>``.
-        images: Folder of images to draw the figures on (``case`` or nnU-Net's ``case_0000``).
-        valid: Folder of fields of view, named alike: cells where they are 0 do not count.
-        ignore: One more raw value of the labels that does not count.
-        background: Without a table, whether 0 is the background.
-        scores: ``full`` (volumes: overlap and distances, means over cases), ``scene`` (overlap of the
-            cells of all cases together), or ``auto``: scene if the files have two axes.
-        metrics: What is scored instead of the metrics of that option; see ``metrics.registry.resolve``.
-        missing: What a label without prediction or a prediction without label is: ``error``, or ``skip``
-            to leave it out (the report lists them).
-        grid_tolerance: Largest displacement between the two grids of a case, in voxels; at most 1.
-        shapes: How labels that are vectors are read, on the grids of the predictions.
-        figures: Number of cases drawn, the worst ones.
-        settings: Settings of ``CaseScores`` that replace those of the option, such as ``nsd_tolerance``.
+        options: How the files are matched, read, scored and drawn.
 
     Returns:
         The content of ``metrics.json``.
@@ -98,60 +72,61 @@ def evaluate_folders(
     Raises:
         InputError: Unpaired files, unequal grids, values outside the table, or no cases.
     """
-    _preset(scores, flat=False)  # before files are looked for
-    checked_tolerance(grid_tolerance, "grid_tolerance")
-    cases, left_out = match_files(Path(predictions), Path(labels), missing)
-    cases = add_companions(cases, Path(valid) if valid else None, Path(images) if images else None)
-    table = _label_table(cases, table, ignore, background=background)
+    matched, left_out = match_files(predictions, labels, options.missing)
+    cases = add_companions(matched, options.valid, options.images)
+    table = _label_table(cases, table, options)
     flat = not any(formats.suffix(files.label) in formats.suffixes("volume") for files in cases.values())
-    preset = _preset(scores, flat=flat)
-    settings |= {} if metrics is None else {"metrics": metrics}
-    case_scores = _case_scores(table, metric_settings(preset) | settings)
-    read = partial(read_pair, table=table, tolerance=grid_tolerance, shapes=shapes)
-    unpredicted = _score_cases(cases, read, case_scores, grid_tolerance)
-    result = case_scores.result()
+    preset = options.preset(flat=flat)
+    scores = _case_scores(table, options.score_settings(preset))
+    read = partial(read_pair, table=table, tolerance=options.grid_tolerance, shapes=options.shapes)
+    unpredicted = _score_cases(cases, read, scores, options.grid_tolerance)
+    result = scores.result()
     result["policy"] |= _unscored(unpredicted if flat else None)
-    worst = _worst(result, figures, case_scores.metrics)
-    drawn = [(case, _draw(cases[case], read(cases[case]), table, grid_tolerance)) for case in worst]
-    written = datetime.now().astimezone().isoformat(timespec="seconds")
+    worst = _worst(result, options.figures, scores.metrics)
+    figures = [(case, _draw(cases[case], read(cases[case]), table, options.grid_tolerance)) for case in worst]
     facts = {
-        "predictions": str(predictions), "labels": str(labels), "field of view": str(valid) if valid else "none",
+        "predictions": str(predictions), "labels": str(labels), "field of view": str(options.valid or "none"),
         "cases": len(cases), "left out": left_out or "none", "scores": preset, **_facts_of_table(table),
-        "medseg": __version__, "written": written,
+        "medseg": __version__, "written": datetime.now().astimezone().isoformat(timespec="seconds"),
     }  # fmt: skip
-    write_report(
-        Path(output) / "report.html",
-        result,
-        drawn,
-        facts,
-        heading=f"Evaluation of {Path(predictions).name} against {Path(labels).name}",
-        lead=f"{len(cases)} cases of {predictions} against {labels}, written {written[:16].replace('T', ' ')}",
-        files={case: _paths(files) for case, files in cases.items()},
-        tables=tables(result),
-        metrics=case_scores.metrics,
-    )
+    files = {case: _paths(pair) for case, pair in cases.items()}
+    _write_report(output / "report.html", result, figures, facts, files, scores.metrics)
     show(_LOG, means_table(result))
     return result
 
 
-def _preset(scores: str, *, flat: bool) -> str:
-    """The option of ``conf/metric`` that ``scores`` stands for."""
-    if scores not in ("auto", *_PRESETS):
-        raise InputError(f"got scores={scores}, expected auto, {' or '.join(_PRESETS)}")
-    if scores != "auto":
-        return scores
-    return "scene" if flat else "full"
+def _write_report(
+    path: Path,
+    result: Mapping[str, Any],
+    figures: Sequence[tuple[str, bytes]],
+    facts: Mapping[str, Any],
+    files: Mapping[str, Mapping[str, str]],
+    metrics: Sequence[Metric],
+) -> None:
+    """Write the page and the tables next to it, under a heading of the two folders that ``facts`` name."""
+    predictions, labels = Path(facts["predictions"]), Path(facts["labels"])
+    write_report(
+        path,
+        result,
+        figures,
+        facts,
+        heading=f"Evaluation of {predictions.name} against {labels.name}",
+        lead=f"{len(files)} cases of {predictions} against {labels}, written {facts['written'][:16].replace('T', ' ')}",
+        files=files,
+        tables=tables(result),
+        metrics=metrics,
+    )
 
 
 def _label_table(
-    cases: Mapping[str, EvaluationPair], table: LabelTable | None, ignore: int | None, *, background: bool
+    cases: Mapping[str, EvaluationPair], table: LabelTable | None, options: EvaluationOptions
 ) -> LabelTable:
     """The given table with one more ignored value, or one of the values of the files."""
     if table is None:
-        return table_from_values(cases, ignore, background=background)
-    if ignore is None or ignore in table.ignore_values:
+        return table_from_values(cases, options.ignore, background=options.background)
+    if options.ignore is None or options.ignore in table.ignore_values:
         return table
-    return replace(table, ignore_values=(*table.ignore_values, ignore))
+    return replace(table, ignore_values=(*table.ignore_values, options.ignore))
 
 
 def _case_scores(table: LabelTable, settings: Mapping[str, Any]) -> CaseScores:

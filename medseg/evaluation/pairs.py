@@ -67,8 +67,6 @@ def match_files(
     Raises:
         InputError: Unpaired files, or no pair.
     """
-    if missing not in ("error", "skip"):
-        raise InputError(f"got missing={missing}, expected error or skip")
     predicted = label_files(predictions)
     if labels.is_file() and formats.suffix(labels) in formats.VECTORS:
         labelled = dict.fromkeys(predicted, labels)

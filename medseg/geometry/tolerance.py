@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from medseg.errors import InputError
 
@@ -13,7 +12,7 @@ LARGEST_GRID_TOLERANCE = 1.0
 """Largest tolerance, in cells; grids further apart are different places."""
 
 
-def checked_tolerance(value: Any, key: str) -> float:
+def checked_tolerance(value: object, key: str) -> float:
     """The value, checked to be a displacement in cells that can be tolerated.
 
     Args:
@@ -23,8 +22,7 @@ def checked_tolerance(value: Any, key: str) -> float:
     Raises:
         InputError: No number in [0, ``LARGEST_GRID_TOLERANCE``].
     """
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0 <= value <= LARGEST_GRID_TOLERANCE:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LARGEST_GRID_TOLERANCE:
         raise InputError(
             f"{key}={value}: expected a displacement of 0 to {LARGEST_GRID_TOLERANCE:g} voxels; for a larger one, copy "
             "the geometry of the image if only a header is wrong, or resample the file"

@@ -1,12 +1,11 @@
 """Python and the command line evaluate by the same defaults."""
 
-import inspect
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
 from medseg.evaluation.cells import RasteriseOptions
-from medseg.evaluation.folders import evaluate_folders
+from medseg.evaluation.options import EvaluationOptions
 from medseg.evaluation.presets import metric_settings
 from medseg.metrics.registry import builtin, resolve, setting_keys
 
@@ -14,10 +13,10 @@ CONF = OmegaConf.load(Path(__file__).parents[2] / "conf" / "evaluate.yaml")
 
 
 def test_arguments_have_the_values_of_the_keys() -> None:
-    arguments = inspect.signature(evaluate_folders).parameters
+    options = EvaluationOptions()
     for key in ("images", "valid", "ignore", "scores", "metrics", "missing", "grid_tolerance"):
-        assert arguments[key].default == CONF[key], key
-    assert arguments["shapes"].default == RasteriseOptions(CONF.attribute, CONF.layer, CONF.all_touched)
+        assert getattr(options, key) == CONF[key], key
+    assert options.shapes == RasteriseOptions(CONF.attribute, CONF.layer, CONF.all_touched)
 
 
 def test_settings_of_metrics_have_the_values_of_the_keys() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from medseg.errors import InputError
 from medseg.evaluation.folders import evaluate_folders
+from medseg.evaluation.options import EvaluationOptions
 from medseg.labels import LabelTable
 
 AFFINE = np.diag([1.0, 2.0, 3.0, 1.0])
@@ -34,9 +35,10 @@ def folders(tmp_path):
     return tmp_path
 
 
-def evaluate(folders, *args, figures=0, **settings):
+def evaluate(folders, table=None, figures=0, settings=None, **options):
     where = (folders / "predictions", folders / "labels", folders / "out")
-    return evaluate_folders(*where, *args, resamples=50, figures=figures, **settings)
+    settings = {"resamples": 50} | (settings or {})
+    return evaluate_folders(*where, table, EvaluationOptions(figures=figures, settings=settings, **options))
 
 
 def test_two_cases_worked_by_hand(folders, capsys):
@@ -140,7 +142,9 @@ def test_wrong_files(folders):
         evaluate_folders(folders / "nowhere", folders / "labels", folders / "out")
     (folders / "empty").mkdir()
     with pytest.raises(InputError, match="no case stands in both"):
-        evaluate_folders(folders / "empty", folders / "labels", folders / "out", missing="skip")
+        evaluate_folders(
+            folders / "empty", folders / "labels", folders / "out", options=EvaluationOptions(missing="skip")
+        )
 
 
 def reordered(path):
@@ -188,10 +192,8 @@ def test_a_tolerance_that_was_needed_is_warned_of(folders, capsys):
 
 
 def test_command_and_python_have_one_default():
-    import inspect
-
     from medseg.hydra_app.compose import compose
 
-    assert inspect.signature(evaluate_folders).parameters["grid_tolerance"].default == 0.01
+    assert EvaluationOptions().grid_tolerance == 0.01
     asked = ["predictions=a", "labels=b", "output=c"]
     assert compose("evaluate", asked).grid_tolerance == 0.01

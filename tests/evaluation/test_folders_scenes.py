@@ -14,6 +14,7 @@ from medseg import formats
 from medseg.errors import InputError
 from medseg.evaluation.evaluate import evaluate as command
 from medseg.evaluation.folders import evaluate_folders
+from medseg.evaluation.options import EvaluationOptions
 from medseg.geometry.grid import PIXEL, Grid
 from medseg.hydra_app.compose import compose
 from medseg.labels import LabelTable
@@ -60,9 +61,10 @@ def both(folder, suffix):
     return folder
 
 
-def evaluate(folders, table=COVER, **settings):
+def evaluate(folders, table=COVER, figures=0, settings=None, **options):
     where = (folders / "predictions", folders / "labels", folders / "out")
-    return evaluate_folders(*where, table, **{"figures": 0, "resamples": 50} | settings)
+    settings = {"resamples": 50} | (settings or {})
+    return evaluate_folders(*where, table, EvaluationOptions(figures=figures, settings=settings, **options))
 
 
 def ious(result):
@@ -162,7 +164,7 @@ def test_metric_is_chosen_by_kind_or_by_name(folders):
     full = evaluate(folders, scores="full")
     assert f"hd95_{'m' if suffix == '.tif' else 'px'}" in full["summary"]
     assert full["classes"]["road"]["iou"]["mean"] == pytest.approx((1 / 3 + 1) / 2), "mean over cases"
-    wide = evaluate(folders, boundary_width=9)
+    wide = evaluate(folders, settings={"boundary_width": 9})
     assert wide["classes"]["road"]["boundary_iou"] == wide["classes"]["road"]["iou"]
     assert wide["policy"]["boundary_iou"]["width"] == "9 cells"
     with pytest.raises(InputError, match="got scores=best, expected auto, full or scene"):
@@ -278,10 +280,8 @@ def test_background_that_is_no_class(scenes):
 @pytest.mark.real
 def test_vessels_inside_the_field_of_view(real_data, tmp_path):
     root = real_data / "retina_drive"
-    result = evaluate_folders(
-        root / "masks", root / "masks", tmp_path, None, valid=root / "fov", images=root / "images", figures=1,
-        resamples=20,
-    )  # fmt: skip
+    options = EvaluationOptions(valid=root / "fov", images=root / "images", figures=1, settings={"resamples": 20})
+    result = evaluate_folders(root / "masks", root / "masks", tmp_path, None, options)
     assert result["summary"]["miou"]["mean"] == 1
     assert np.sum(result["confusion"]["matrix"]) == 2_724_019  # cells inside, as the benchmarks count them
 
