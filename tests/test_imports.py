@@ -21,7 +21,7 @@ ALLOWED = {
     "metrics": {"errors", "labels", "runtime"},
     "sample": {"errors", "geometry", "labels", "runtime"},
     "viz": {"geometry", "labels", "sensors"},
-    "inference": {"errors", "geometry", "labels", "sample"},
+    "inference": {"errors", "geometry", "labels", "runtime", "sample"},
     "loggers": {"errors", "runtime", "viz"},
     "methods": {"checkpoint", "errors", "labels", "losses", "sample"},
     "report": {"metrics", "runtime", "viz"},
