@@ -15,7 +15,7 @@ TABLE = (
     ),
     Defect(
         "written-before-accepted", "nothing is changed unless all is accepted", "medseg/weights/load.py",
-        "    lacking = essential.problems(", "    put(module, fresh)\n    lacking = essential.problems(",
+        "    _check_accepted(", "    put(module, fresh)\n    _check_accepted(",
         (LACKS,),
     ),
     Defect(
@@ -31,22 +31,22 @@ TABLE = (
     ),
     Defect(
         "random-positions-accepted", "positions that stay random are refused", "medseg/weights/essential.py",
-        "if any(p.search(n) for p in (ABSOLUTE, TABLE, ALONG_AXIS)) and", "if TABLE.search(n) and",
+        "for pattern in (ABSOLUTE, TABLE, ALONG_AXIS))", "for pattern in (TABLE,))",
         (LACKS,),
     ),
     Defect(
         "lacking-norm-accepted", "normalisation that the file lacks is refused", "medseg/weights/essential.py",
-        '[n for n in [*random, *kept] if n in norms and', '[n for n in random if n in norms and',
+        'for name in [*random, *kept] if', 'for name in random if',
         (LACKS,),
     ),
     Defect(
         "deeper-accepted", "weights of a deeper network are refused", "medseg/weights/essential.py",
-        '"deeper": [name for name in deeper if not left_out(name)],', '"deeper": [],',
+        '"deeper": _deeper(done.named("unexpected"), pairs, left_out),', '"deeper": [],',
         (f"{ESSENTIAL}::test_a_file_that_continues_the_blocks_is_of_a_larger_network",),
     ),
     Defect(
         "left-out-counts-as-deeper", "layers that an encoder leaves out are not missed", "medseg/weights/essential.py",
-        "[name for name in deeper if not left_out(name)]", "list(deeper)",
+        " and not left_out(own):", ":",
         (f"{ESSENTIAL}::test_layers_behind_the_last_feature_are_no_further_layers",),
     ),
     Defect(
@@ -66,7 +66,7 @@ TABLE = (
     ),
     Defect(
         "trained-on-ignored", "trained_on goes before what the file says", "medseg/weights/options.py",
-        '"channels": self.channels(),', '"channels": found.channels or self.channels(),',
+        'channels=channels or found.channels,', 'channels=found.channels or channels,',
         ("tests/weights/test_options.py",),
     ),
     Defect(
@@ -77,7 +77,7 @@ TABLE = (
     ),
     Defect(
         "statistics-of-other-channels", "statistics of other channels do not stay", "medseg/weights/options.py",
-        '            given |= {"mean": (), "std": ()}  # of other channels than these\n', "            pass\n",
+        '            found = replace(found, mean=(), std=())  # of other channels than these\n', "            pass\n",
         ("tests/weights/test_options.py::test_statistics_of_other_channels_do_not_stay",),
     ),
     Defect(

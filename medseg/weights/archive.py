@@ -33,7 +33,7 @@ _HARMLESS: list[Any] = [
 _SAFE = "convert it with safetensors.torch.save_file(state_dict, 'weights.safetensors') where you trust it"
 
 
-def open_file(path: Path) -> Mapping[str, Any]:
+def open_file(path: Path) -> Mapping[str, object]:
     """What a file of torch, of safetensors or of Lightning holds, on the CPU; by content, not by ending.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,6 @@ from medseg.errors import InputError
 from medseg.sample import Channel
 from medseg.weights.bands import partners, with_wavelengths
 
-STRATEGIES = ("auto", "name", "wavelength", "mean", "repeat", "zero", "random")
 UNNAMED = ("mean", "repeat", "random")
 """Those that do not ask which channel is which."""
 _RANDOM = "random"
@@ -80,15 +79,11 @@ def adapt(
     check_strategy(strategy)
     if len(trained) != kernel.shape[1]:
         raise ValueError(f"{len(trained)} channels of a kernel of {kernel.shape[1]}")
-    parts = _parts(with_wavelengths(trained), with_wavelengths(wanted), strategy)
+    parts = _RULES[strategy](with_wavelengths(trained), with_wavelengths(wanted))
     nonzero = sum(bool(part.shares) or part.random for part in parts)
     factor = len(trained) / nonzero
-    shares = torch.zeros(len(wanted), len(trained))
-    for row, part in zip(shares, parts, strict=True):
-        for i, share in part.shares.items():
-            row[i] = share * factor
     exact = kernel.float()
-    mixed = torch.einsum("ot...,wt->ow...", exact, shares)
+    mixed = torch.einsum("ot...,wt->ow...", exact, _shares(parts, len(trained), factor))
     new = [w for w, part in enumerate(parts) if part.random]
     if new:
         drawn = torch.randn((kernel.shape[0], len(new), *kernel.shape[2:]), generator=generator)
@@ -107,23 +102,70 @@ def check_strategy(strategy: str) -> None:
         raise InputError(f"model.encoder.adapt={strategy} is no strategy; choose one of {', '.join(STRATEGIES)}")
 
 
-def _parts(trained: Sequence[Channel], wanted: Sequence[Channel], strategy: str) -> list[_Part]:
-    if strategy == "mean":
-        return [_mean(trained) for _ in wanted]
-    if strategy == "random":
-        return [_Part({}, _RANDOM, random=True) for _ in wanted]
-    if strategy == "repeat":
-        places = [w % len(trained) for w in range(len(wanted))]
-        return [_Part({i: 1.0}, f"repeated from {trained[i].name}") for i in places]
-    if strategy == "wavelength":
-        _need(any(c.wavelength_nm is not None for c in trained), strategy, "a wavelength", trained, wanted)
-        return [_by_wavelength(trained, c) or _mean(trained) for c in wanted]
+def _shares(parts: Sequence[_Part], n_trained: int, factor: float) -> Float[Tensor, "w t"]:
+    """The matrix s A of ``adapt``."""
+    shares = torch.zeros(len(parts), n_trained)
+    for row, part in zip(shares, parts, strict=True):
+        for i, share in part.shares.items():
+            row[i] = share * factor
+    return shares
+
+
+def _all_mean(trained: Sequence[Channel], wanted: Sequence[Channel]) -> list[_Part]:
+    return [_mean(trained) for _ in wanted]
+
+
+def _all_random(trained: Sequence[Channel], wanted: Sequence[Channel]) -> list[_Part]:
+    return [_Part({}, _RANDOM, random=True) for _ in wanted]
+
+
+def _repeated(trained: Sequence[Channel], wanted: Sequence[Channel]) -> list[_Part]:
+    places = [w % len(trained) for w in range(len(wanted))]
+    return [_Part({i: 1.0}, f"repeated from {trained[i].name}") for i in places]
+
+
+def _all_by_wavelength(trained: Sequence[Channel], wanted: Sequence[Channel]) -> list[_Part]:
+    known = any(c.wavelength_nm is not None for c in trained)
+    _need(known, "wavelength", "a wavelength", trained, wanted)
+    return [_by_wavelength(trained, c) or _mean(trained) for c in wanted]
+
+
+def _named(trained: Sequence[Channel], wanted: Sequence[Channel]) -> list[_Part]:
+    return _copied_or(_Part({}, f"{_RANDOM}: no such name", random=True), "name", trained, wanted)
+
+
+def _named_or_zero(trained: Sequence[Channel], wanted: Sequence[Channel]) -> list[_Part]:
+    return _copied_or(_Part({}, "zero"), "zero", trained, wanted)
+
+
+def _best_known(trained: Sequence[Channel], wanted: Sequence[Channel]) -> list[_Part]:
+    """By name, else by wavelength, else the mean."""
+    copied = _copied(trained, wanted)
+    return [part or _by_wavelength(trained, c) or _mean(trained) for part, c in zip(copied, wanted, strict=True)]
+
+
+_RULES: dict[str, Callable[[Sequence[Channel], Sequence[Channel]], list[_Part]]] = {
+    "auto": _best_known,
+    "name": _named,
+    "wavelength": _all_by_wavelength,
+    "mean": _all_mean,
+    "repeat": _repeated,
+    "zero": _named_or_zero,
+    "random": _all_random,
+}
+STRATEGIES = tuple(_RULES)
+
+
+def _copied(trained: Sequence[Channel], wanted: Sequence[Channel]) -> list[_Part | None]:
+    """The channel of the same name; None where there is none."""
     same = partners(trained, wanted)
-    copied = [None if i is None else _Part({i: 1.0}, f"copied from {trained[i].name}") for i in same]
-    if strategy == "auto":
-        return [part or _by_wavelength(trained, c) or _mean(trained) for part, c in zip(copied, wanted, strict=True)]
+    return [None if i is None else _Part({i: 1.0}, f"copied from {trained[i].name}") for i in same]
+
+
+def _copied_or(other: _Part, strategy: str, trained: Sequence[Channel], wanted: Sequence[Channel]) -> list[_Part]:
+    """The channel of the same name, else ``other``; at least one has to be copied."""
+    copied = _copied(trained, wanted)
     _need(any(copied), strategy, "a name in common", trained, wanted)
-    other = _Part({}, "zero") if strategy == "zero" else _Part({}, f"{_RANDOM}: no such name", random=True)
     return [part or other for part in copied]
 
 
@@ -141,15 +183,20 @@ def _mean(trained: Sequence[Channel]) -> _Part:
 
 
 def _by_wavelength(trained: Sequence[Channel], channel: Channel) -> _Part | None:
-    """Linear between the two nearest wavelengths; None if either side is unknown."""
+    """Linear between the two nearest wavelengths, outside of all the nearest; None if either side is unknown."""
     known = sorted((c.wavelength_nm, i) for i, c in enumerate(trained) if c.wavelength_nm is not None)
     nm = channel.wavelength_nm
     if nm is None or not known:
         return None
     (lowest, first), (highest, last) = known[0], known[-1]
-    if not lowest <= nm <= highest:
-        nearest = first if nm < lowest else last
-        return _Part({nearest: 1.0}, f"{trained[nearest].name}, the nearest to {nm:g} nm")
+    if lowest <= nm <= highest:
+        return _between(trained, known, nm)
+    nearest = first if nm < lowest else last
+    return _Part({nearest: 1.0}, f"{trained[nearest].name}, the nearest to {nm:g} nm")
+
+
+def _between(trained: Sequence[Channel], known: Sequence[tuple[float, int]], nm: float) -> _Part:
+    """Linear between the neighbours of a wavelength among the ``known`` ones: (nm, place in ``trained``)."""
     below, i = max(pair for pair in known if pair[0] <= nm)
     above, j = min(pair for pair in known if pair[0] >= nm)
     if below == above or i == j:

@@ -43,19 +43,20 @@ def trained_channels(found: Pretrained, count: int, wanted: Sequence[Channel]) -
             f"model.encoder.trained_on has {len(found.channels)} channels, the first kernel of {found.source} takes "
             f"{count}; name each of them, in order"
         )
-    said = (
-        f"name {len(found.channels)} channels, but their kernel takes {count}"
-        if found.channels
-        else ("do not say which channels they were trained on")
-    )
+    guessed, taken = _guessed_channels(count, wanted)
+    if found.channels:
+        return guessed, f"the weights name {len(found.channels)} channels, but their kernel takes {count}; {taken}"
+    return guessed, f"the weights do not say which channels they were trained on; {taken}"
+
+
+def _guessed_channels(count: int, wanted: Sequence[Channel]) -> tuple[tuple[Channel, ...], str]:
+    """As ``trained_channels`` says, and in words what they are taken as."""
     spectral = any(c.wavelength_nm is not None or colour(c) for c in wanted)
     if count == len(_COLOURS) and spectral:
-        return tuple(Channel(name) for name in _COLOURS), f"the weights {said}; taken as red, green, blue"
+        return tuple(Channel(name) for name in _COLOURS), "taken as red, green, blue"
     if count == len(wanted):
-        names = some([c.name for c in wanted], 5)
-        return tuple(wanted), f"the weights {said}; taken as those of the data, in order ({names})"
-    nameless = tuple(Channel(f"number {i + 1}") for i in range(count))
-    return nameless, f"the weights {said}; {count} without names"
+        return tuple(wanted), f"taken as those of the data, in order ({_names(wanted, 5)})"
+    return tuple(Channel(f"number {i + 1}") for i in range(count)), f"{count} without names"
 
 
 def compare(
@@ -88,6 +89,18 @@ def compare(
     known = len(found.mean) == len(found.std) == len(found.channels) > 0 and found.scale is not None
     if not known:
         return tuple(lines)
+    off, moved = _differing(found, wanted, same, mean, std)
+    return (*lines, *_units(found, same, off, moved))
+
+
+def _differing(
+    found: Pretrained,
+    wanted: Sequence[Channel],
+    same: Sequence[int | None],
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> tuple[list[str], list[str]]:
+    """Channels whose standard deviation is far from that of the weights, and those whose mean is, with both values."""
     scale = found.scale or 1.0
     off, moved = [], []
     for channel, i, own_mean, own_std in zip(wanted, same, mean, std, strict=True):
@@ -98,7 +111,7 @@ def compare(
             off.append(f"{channel.name} {own_std:.4g} instead of {raw_std:.4g}")
         elif abs(own_mean - raw_mean) > _OFFSET * raw_std:
             moved.append(f"{channel.name} {own_mean:.4g} instead of {raw_mean:.4g}")
-    return (*lines, *_units(found, same, off, moved))
+    return off, moved
 
 
 def preparation(found: Pretrained) -> str:
@@ -109,13 +122,19 @@ def preparation(found: Pretrained) -> str:
         'R: raw values / 255, minus 0.485, by 0.229'
     """
     names = ", ".join(c.name for c in found.channels)
+    return ": ".join(filter(None, [names, found.normalisation or _steps(found)]))
+
+
+def _steps(found: Pretrained) -> str:
+    """Scale, mean and std in words; empty if the file has none of them."""
+    if not (found.mean or found.std or found.scale):
+        return ""
     steps = [f"raw values / {found.scale:g}" if found.scale not in (None, 1.0) else "raw values"]
     if found.mean:
         steps.append(f"minus {_listed(found.mean)}")
     if found.std:
         steps.append(f"by {_listed(found.std)}")
-    told = found.normalisation or (", ".join(steps) if found.mean or found.std or found.scale else "")
-    return f"{names}: {told}" if names and told else names or told
+    return ", ".join(steps)
 
 
 def _order(
@@ -123,18 +142,25 @@ def _order(
 ) -> list[str]:
     """Channels that the data lacks, and another order."""
     lines = []
-    lacking = [c.name for i, c in enumerate(trained) if i not in same]
+    lacking = [c for i, c in enumerate(trained) if i not in same]
     matched = [i for i in same if i is not None]
     if lacking and matched:
-        lines.append(f"the weights were trained with {some(lacking, 5)} too, which the data lacks")
+        lines.append(f"the weights were trained with {_names(lacking, 5)} too, which the data lacks")
     elif lacking:
-        ours, theirs = (some([c.name for c in channels], 5) for channels in (wanted, trained))
-        lines.append(f"no channel in common by name: the weights were trained on {theirs}, the data has {ours}")
+        lines.append(
+            f"no channel in common by name: the weights were trained on {_names(trained, 5)}, the data has "
+            f"{_names(wanted, 5)}"
+        )
     if matched != sorted(matched):
-        ours, theirs = (some([c.name for c in channels], 13) for channels in (wanted, trained))
         way = "they are placed by name" if by_name else "set model.encoder.adapt=auto to place them by name"
-        lines.append(f"the data's order ({ours}) is not that of the weights ({theirs}); {way}")
+        lines.append(
+            f"the data's order ({_names(wanted, 13)}) is not that of the weights ({_names(trained, 13)}); {way}"
+        )
     return lines
+
+
+def _names(channels: Sequence[Channel], most: int) -> str:
+    return some([c.name for c in channels], most)
 
 
 def _units(found: Pretrained, same: Sequence[int | None], off: Sequence[str], moved: Sequence[str]) -> list[str]:

@@ -91,23 +91,20 @@ def _origins(loading: Loading) -> tuple[tuple[str, str], ...]:
 
 def refuse_little(done: Report, pairs: Match, misfits: Mapping[str, str], least_share: float) -> InputError:
     """The error for weights that cover too little of the module."""
-    names = {how: [row.name for row in done.rows if row.how == how] for how in ("random", "unexpected")}
-    missing = [name for name in names["random"] if name not in misfits]
+    missing = [name for name in done.named("random") if name not in misfits]
+    differences = {
+        "missing": some(missing),
+        "unexpected": some(done.named("unexpected")),
+        "wrong shape": some([f"{name} {shapes}" for name, shapes in misfits.items()], 2),
+    }
     parts = [
         f"model.encoder.weights={done.source} covers {percent(done.share)} of the encoder's parameters, expected "
-        f"at least {percent(least_share)}"
-    ]
-    if missing:
-        parts.append(f"missing: {some(missing)}")
-    if names["unexpected"]:
-        parts.append(f"unexpected: {some(names['unexpected'])}")
-    if misfits:
-        parts.append(f"wrong shape: {some([f'{name} {shapes}' for name, shapes in misfits.items()], 2)}")
-    parts.append(f"best of the prefixes tried: {pairs.strip or 'none'} in the file, {pairs.add or 'none'} here")
-    parts.append(
+        f"at least {percent(least_share)}",
+        *(f"{kind}: {listed}" for kind, listed in differences.items() if listed),
+        f"best of the prefixes tried: {pairs.strip or 'none'} in the file, {pairs.add or 'none'} here",
         "give the weights of this very network, or accept these by "
-        f"model.encoder.least_share={floor(done.share * 100) / 100:g}"
-    )
+        f"model.encoder.least_share={floor(done.share * 100) / 100:g}",
+    ]
     return InputError("; ".join(parts))
 
 

@@ -14,7 +14,6 @@ from medseg.weights.report import Report, some
 
 PARTS = ("stem", "positions", "norm", "deeper")
 """Kernels that take the image; learned positions; normalisation; further layers that only the file has."""
-_COVERED = ("copied", "adapted")
 _STATISTICS = ("running_mean", "running_var")
 _RESULT = {
     "stem": "the kernel that takes the image would stay random",
@@ -42,19 +41,20 @@ def problems(
         stems: Kernels that take the image.
         left_out: Whether the network of the file has a tensor of this name that the encoder leaves out on purpose.
     """
-    random = [row.name for row in done.rows if row.how == "random"]
-    kept = [row.name for row in done.rows if row.how == "kept"]
-    norms, parents = set(_normalisation(module)), _parents([row.name for row in done.rows if row.how in _COVERED])
-    deeper = _deeper([row.name for row in done.rows if row.how == "unexpected"], list(pairs.pairs), pairs)
+    random, kept = done.named("random"), done.named("kept")
+    norms, parents = set(_normalisation(module)), _parents(done.named("copied", "adapted"))
     parts = {
         "stem": [name for name in random if name in stems],
-        "positions": [
-            n for n in random if any(p.search(n) for p in (ABSOLUTE, TABLE, ALONG_AXIS)) and _up(n) in parents
-        ],
-        "norm": [n for n in [*random, *kept] if n in norms and _up(_up(n)) in parents],
-        "deeper": [name for name in deeper if not left_out(name)],
+        "positions": [name for name in random if _is_lost_position(name, parents)],
+        "norm": [name for name in [*random, *kept] if name in norms and _up(_up(name)) in parents],
+        "deeper": _deeper(done.named("unexpected"), pairs, left_out),
     }
     return {part: names for part, names in parts.items() if names}
+
+
+def _is_lost_position(name: str, parents: Collection[str]) -> bool:
+    """Whether it is a learned position of a module of which the file has other tensors."""
+    return any(pattern.search(name) for pattern in (ABSOLUTE, TABLE, ALONG_AXIS)) and _up(name) in parents
 
 
 def _up(name: str) -> str:
@@ -89,8 +89,9 @@ def _normalisation(module: nn.Module) -> Iterator[str]:
             yield from (f"{name}.{leaf}" if name else leaf for leaf in own)
 
 
-def _deeper(unexpected: Sequence[str], covered: Sequence[str], pairs: Match) -> list[str]:
+def _deeper(unexpected: Sequence[str], pairs: Match, left_out: Callable[[str], bool]) -> list[str]:
     """Unexpected names that differ from those of covered tensors by the number of a layer only."""
+    covered = list(pairs.pairs)
     spelt = dotted([*unexpected, *covered]) if pairs.dotted else {name: name for name in [*unexpected, *covered]}
     known = {_skeleton(spelt[name]) for name in covered if re.search(r"\.\d+\.", f".{spelt[name]}")}
     found = []
@@ -98,7 +99,7 @@ def _deeper(unexpected: Sequence[str], covered: Sequence[str], pairs: Match) -> 
         own = spelt[name]
         if own.startswith(pairs.strip):
             own = pairs.add + own[len(pairs.strip) :]
-            if _skeleton(own) in known:
+            if _skeleton(own) in known and not left_out(own):
                 found.append(own)
     return found
 

@@ -129,28 +129,34 @@ def _fit_stem(own: Tensor, tensor: Tensor, rules: Rules) -> Fitted | None:
     """A kernel ``[o, c, *k]``, or linear on flattened patches ``[o, c * k]``, for the wanted channels."""
     if len(own) != len(tensor) or own.ndim < 2 or tensor.ndim < 2:
         return None
-    n, (t, w) = len(own), (len(rules.trained), len(rules.wanted))
-    cells = own.shape[2:] if own.ndim > 2 else (own.shape[1] // w,)
-    notes = []
-    kernel = tensor
-    if tensor.ndim == 2 or own.ndim == 2:
-        if tensor.numel() != n * t * prod(cells):
-            return None
-        last = tensor.ndim == 2 and rules.stem_layout == "last"
-        kernel = tensor.reshape(n, prod(cells), t).transpose(1, 2) if last else tensor
-        kernel = kernel.reshape(n, t, *cells)
-        if tensor.ndim != own.ndim:
-            notes.append(f"{shape_of(tensor)} -> {shape_of(own)}")
-    elif tensor.ndim == 4 and own.ndim == 5:
-        if inflate.new_axis(tensor.shape[2:], cells) is None:
-            return None
-        kernel, note = _thicken(tensor, cells, rules)
-        notes.append(note)
-    if kernel.shape[2:] != torch.Size(cells):
+    placed = _as_kernel(own, tensor, rules)
+    if placed is None:
         return None
+    kernel, note = placed
     mixed, origins = channels.adapt(kernel, rules.trained, rules.wanted, rules.strategy, generator=rules.generator)
-    if [f"copied from {c.name}" for c in rules.trained] != list(origins):
-        notes.append(f"{t} channels -> {w}")
+    copied = [f"copied from {c.name}" for c in rules.trained] == list(origins)
+    notes = [note, "" if copied else f"{len(rules.trained)} channels -> {len(rules.wanted)}"]
     if own.ndim == 2 and rules.stem_layout == "last":
         mixed = mixed.transpose(1, 2)
-    return Fitted(mixed.reshape(own.shape), ", ".join(notes), origins)
+    return Fitted(mixed.reshape(own.shape), ", ".join(filter(None, notes)), origins)
+
+
+def _as_kernel(own: Tensor, tensor: Tensor, rules: Rules) -> tuple[Tensor, str] | None:
+    """The file's stem as ``[o, t, *k]`` with the cells of the module's, and how; None if its cells are others."""
+    cells = tuple(own.shape[2:]) if own.ndim > 2 else (own.shape[1] // len(rules.wanted),)
+    if 2 in (tensor.ndim, own.ndim):
+        return _unflattened(own, tensor, cells, rules)
+    if tensor.ndim == 4 and own.ndim == 5:
+        return None if inflate.new_axis(tensor.shape[2:], cells) is None else _thicken(tensor, cells, rules)
+    return (tensor, "") if tuple(tensor.shape[2:]) == cells else None
+
+
+def _unflattened(own: Tensor, tensor: Tensor, cells: Sequence[int], rules: Rules) -> tuple[Tensor, str] | None:
+    """As ``_as_kernel``, where the file or the module has a linear stem."""
+    n, t = len(own), len(rules.trained)
+    if tensor.numel() != n * t * prod(cells):
+        return None
+    last = tensor.ndim == 2 and rules.stem_layout == "last"
+    kernel = tensor.reshape(n, prod(cells), t).transpose(1, 2) if last else tensor
+    note = "" if tensor.ndim == own.ndim else f"{shape_of(tensor)} -> {shape_of(own)}"
+    return kernel.reshape(n, t, *cells), note

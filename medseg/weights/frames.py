@@ -52,14 +52,16 @@ def without_time(
         InputError: More than one number of frames is possible, or the given one does not divide the positions.
     """
     clips = [name for name in stems if name in pairs and _is_clip(state[pairs[name]], own[name])]
+    if not clips:
+        return Still(state, {})
     changed, notes = dict(state), {}
     for name in clips:
         kernel = state[pairs[name]]
         changed[pairs[name]] = kernel.sum(2)
         length = kernel.shape[2]
         notes[pairs[name]] = "axis of time of length 1 removed" if length == 1 else f"summed over {length} frames"
-    for name, partner in pairs.items() if clips else ():
-        if ABSOLUTE.search(name) and own[name].ndim in (2, 3) and state[partner].ndim in (2, 3):
+    for name, partner in pairs.items():
+        if _are_positions(name, own[name], state[partner]):
             mean, count = _mean(partner, state[partner], own[name], frames)
             if count > 1:
                 changed[partner], notes[partner] = mean, f"mean over {count} frames"
@@ -70,12 +72,15 @@ def _is_clip(kernel: Tensor, own: Tensor) -> bool:
     return own.ndim == 4 and kernel.ndim == 5 and own.shape[2:] == kernel.shape[3:]
 
 
+def _are_positions(name: str, own: Tensor, values: Tensor) -> bool:
+    """Whether both are absolute positions in rows, which may be those of several frames."""
+    return bool(ABSOLUTE.search(name)) and own.ndim in (2, 3) and values.ndim in (2, 3)
+
+
 def _mean(name: str, values: Tensor, own: Tensor, frames: int | None) -> tuple[Tensor, int]:
     """Positions of one frame, ``[1, n, d]`` with prefix tokens first, and how many frames there were."""
-    n, mine = values.shape[-2], own.shape[-2]
-    splits = [(prefix, t) for prefix in _PREFIXES for t in _numbers(n - prefix, frames)]
-    exact = [(prefix, t) for prefix, t in splits if (n - prefix) // t + prefix == mine]
-    splits = exact or splits
+    n = values.shape[-2]
+    splits = _splits(n, own.shape[-2], frames)
     if not splits:
         if frames is None:
             return values, 1
@@ -89,6 +94,13 @@ def _mean(name: str, values: Tensor, own: Tensor, frames: int | None) -> tuple[T
         )
     grid = values[..., prefix:, :].unflatten(-2, (counts[0], -1)).mean(-3)
     return torch.cat([values[..., :prefix, :], grid], dim=-2), counts[0]
+
+
+def _splits(n: int, mine: int, frames: int | None) -> list[tuple[int, int]]:
+    """Prefix tokens and frames that n positions may be made of: those that leave ``mine`` positions, else all."""
+    splits = [(prefix, t) for prefix in _PREFIXES for t in _numbers(n - prefix, frames)]
+    exact = [(prefix, t) for prefix, t in splits if (n - prefix) // t + prefix == mine]
+    return exact or splits
 
 
 def _numbers(n: int, frames: int | None) -> list[int]:

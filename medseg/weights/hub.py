@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from medseg.errors import InputError
@@ -11,6 +12,21 @@ from medseg.weights.resolve import INDEX, NAMES, listed
 PREFIX = "hf-hub:"
 
 
+@dataclass(frozen=True)
+class _Repository:
+    """A repository of the hub.
+
+    Attributes:
+        name: As the user writes it, for messages.
+        path: ``owner/name``.
+        revision: None for the newest.
+    """
+
+    name: str
+    path: str
+    revision: str | None
+
+
 def fetch(name: str) -> Path:
     """Download weights, or find them in the cache.
 
@@ -18,44 +34,48 @@ def fetch(name: str) -> Path:
         name: ``hf-hub:owner/name``, with ``@revision`` after the name and ``/file`` after both, if wanted.
 
     Returns:
-        The file, with those that tell of its images beside it.
+        The file, with those next to it that describe its images.
 
     Raises:
         InputError: Another form; no network; no such repository or file, or one that needs a licence.
     """
+    repository, file = _parsed(name)
+    files = (file,) if file else NAMES
+    found = next((path for path in (_download(repository, f) for f in files) if path), None)
+    if found is None:
+        expected = file or ", ".join(NAMES[:3])
+        raise InputError(f"model.encoder.weights={name}: that repository has no {expected}; name its file after it")
+    for part in (*(listed(found) if found.name.endswith(INDEX) else ()), *SIDECARS):
+        _download(repository, part)
+    return found
+
+
+def _parsed(name: str) -> tuple[_Repository, str]:
+    """Repository and file; no file if none is named."""
     owner, _, rest = name.removeprefix(PREFIX).partition("/")
     repository, _, file = rest.partition("/")
     repository, _, revision = repository.partition("@")
     if not owner or not repository:
         raise InputError(f"model.encoder.weights={name}: expected hf-hub:owner/name or hf-hub:owner/name/file")
-    files = (file,) if file else NAMES
-    found = next((p for p in (_download(name, f"{owner}/{repository}", f, revision) for f in files) if p), None)
-    if found is None:
-        told = file or ", ".join(NAMES[:3])
-        raise InputError(f"model.encoder.weights={name}: that repository has no {told}; name its file after it")
-    if found.name.endswith(INDEX):
-        for part in listed(found):
-            _download(name, f"{owner}/{repository}", part, revision)
-    for sidecar in SIDECARS:
-        _download(name, f"{owner}/{repository}", sidecar, revision)
-    return found
+    return _Repository(name, f"{owner}/{repository}", revision or None), file
 
 
-def _download(name: str, repository: str, file: str, revision: str) -> Path | None:
+def _download(repository: _Repository, file: str) -> Path | None:
     """One file of a repository; None if it has no such file."""
     import huggingface_hub
     from huggingface_hub import errors
 
+    name, path = repository.name, repository.path
     try:
-        _reach(name, repository, file, revision)
-        return Path(huggingface_hub.hf_hub_download(repository, file, revision=revision or None))
+        _reach(repository, file)
+        return Path(huggingface_hub.hf_hub_download(path, file, revision=repository.revision))
     except errors.LocalEntryNotFoundError as error:
-        raise _out_of_reach(name, repository) from error
+        raise _out_of_reach(repository) from error
     except errors.EntryNotFoundError:
         return None
     except errors.GatedRepoError as error:
         raise InputError(
-            f"model.encoder.weights={name}: {repository} asks you to accept its terms first; do so on its page and log "
+            f"model.encoder.weights={name}: {path} asks you to accept its terms first; do so on its page and log "
             "in with 'hf auth login', or give a file by model.encoder.weights=FILE"
         ) from error
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
@@ -65,12 +85,12 @@ def _download(name: str, repository: str, file: str, revision: str) -> Path | No
         ) from error
     except (errors.HfHubHTTPError, OSError) as error:
         raise InputError(
-            f"model.encoder.weights={name}: {repository} can't be reached ({type(error).__name__}); fetch the file "
+            f"model.encoder.weights={name}: {path} can't be reached ({type(error).__name__}); fetch the file "
             "where there is a network, and give it by model.encoder.weights=FILE"
         ) from error
 
 
-def _reach(name: str, repository: str, file: str, revision: str) -> None:
+def _reach(repository: _Repository, file: str) -> None:
     """Ask once for a file that is not in the cache; the download itself would try a dead line for half a minute.
 
     Raises:
@@ -80,19 +100,20 @@ def _reach(name: str, repository: str, file: str, revision: str) -> None:
     import huggingface_hub
     from huggingface_hub import errors
 
-    if huggingface_hub.try_to_load_from_cache(repository, file, revision=revision or None) is not None:
+    path, revision = repository.path, repository.revision
+    if huggingface_hub.try_to_load_from_cache(path, file, revision=revision) is not None:
         return  # there, or known to be missing
-    url = huggingface_hub.hf_hub_url(repository, file, revision=revision or None)
+    url = huggingface_hub.hf_hub_url(path, file, revision=revision)
     try:
         huggingface_hub.get_hf_file_metadata(url)
     except (errors.HfHubHTTPError, errors.HFValidationError):
         raise
     except Exception as error:  # the errors of the client's own client, which is another in each version
-        raise _out_of_reach(name, repository) from error
+        raise _out_of_reach(repository) from error
 
 
-def _out_of_reach(name: str, repository: str) -> InputError:
+def _out_of_reach(repository: _Repository) -> InputError:
     return InputError(
-        f"model.encoder.weights={name}: not in the cache, and {repository} can't be reached; fetch the file where "
-        "there is a network, and give it by model.encoder.weights=FILE"
+        f"model.encoder.weights={repository.name}: not in the cache, and {repository.path} can't be reached; "
+        "fetch the file where there is a network, and give it by model.encoder.weights=FILE"
     )

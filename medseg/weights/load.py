@@ -72,9 +72,7 @@ def load(
     """
     found = options.describe(found)
     own = _Own.of(module)
-    stems = frozenset([stem] if isinstance(stem, str) else stem or ())
-    if unknown := stems - own.tensors.keys():
-        raise ValueError(f"{type(module).__name__} has no {sorted(unknown)}, which the encoder calls its stem")
+    stems = _stems(module, own, stem)
     pairs = _match(own, found, stems)
     grids = grids or Grids()
     still = frames.without_time(found.state, own.tensors, pairs.pairs, stems, options.frames)
@@ -82,21 +80,43 @@ def load(
     trained, guess = _trained(own, found, pairs, stems, channels)
     axes = _axes(own, found, pairs, stems, grids)
     rules = Rules(stems, trained, tuple(channels), options.adapt, grids, axes, inflate, stem_layout, generator)
-    fitted, misfits = _fit_all(module, own, found, pairs, rules)
-    fitted = {name: _noted(f, still.notes.get(pairs.pairs[name], "")) for name, f in fitted.items()}
+    fitted, misfits = _fit_all(module, own, found, pairs, rules, still.notes)
     fresh = {name: _finished(name, f, own, found, pairs) for name, f in fitted.items()}
-    warnings = [guess] if guess else []
-    if found.channels and not guess:
-        warnings += compare(found, channels, statistics, by_name=options.adapt not in UNNAMED)
-    done = report(Loading(own.tensors, own.aliases(fitted), found, pairs, fitted, misfits, rules), warnings)
-    if done.share < options.least_share:
-        raise refuse_little(done, pairs, misfits, options.least_share)
-    lacking = essential.problems(done, module, pairs, stems, left_out)
-    accepted = {*options.accept, *(["stem"] if options.adapt == "random" else [])}
-    if refused := {part: names for part, names in lacking.items() if part not in accepted}:
-        raise essential.refuse(found.source, refused)
+    by_name = options.adapt not in UNNAMED
+    warnings = [guess] if guess else compare(found, channels, statistics, by_name=by_name) if found.channels else []
+    loading = Loading(own.tensors, own.aliases(fitted), found, pairs, fitted, misfits, rules)
+    done = report(loading, warnings)
+    _check_accepted(done, loading, module, options, left_out)
     put(module, fresh)
     return done
+
+
+def _stems(module: nn.Module, own: _Own, stem: str | Sequence[str] | None) -> frozenset[str]:
+    """Names of the kernels that take the image.
+
+    Raises:
+        ValueError: The module has no such tensor.
+    """
+    stems = frozenset([stem] if isinstance(stem, str) else stem or ())
+    if unknown := stems - own.tensors.keys():
+        raise ValueError(f"{type(module).__name__} has no {sorted(unknown)}, which the encoder calls its stem")
+    return stems
+
+
+def _check_accepted(
+    done: Report, loading: Loading, module: nn.Module, options: WeightOptions, left_out: Callable[[str], bool]
+) -> None:
+    """Raise unless enough of the module and all of its essential parts are covered, or the user accepts less.
+
+    Raises:
+        InputError: They are not.
+    """
+    if done.share < options.least_share:
+        raise refuse_little(done, loading.pairs, loading.misfits, options.least_share)
+    lacking = essential.problems(done, module, loading.pairs, loading.rules.stems, left_out)
+    accepted = {*options.accept, *(["stem"] if options.adapt == "random" else [])}
+    if refused := {part: names for part, names in lacking.items() if part not in accepted}:
+        raise essential.refuse(done.source, refused)
 
 
 def _noted(fitted: Fitted, note: str) -> Fitted:
@@ -182,19 +202,22 @@ def _trained(
 
 def _axes(own: _Own, found: Pretrained, pairs: Match, stems: frozenset[str], grids: Grids) -> tuple[int, int]:
     """Spatial axes of the file's images and of the module's, from kernels, or else from the grids."""
-    kernels = [name for name in (*sorted(stems), *own.tensors) if own.tensors[name].ndim in (4, 5)]
-    kernels = [name for name in kernels if "pos" not in name]
-    mine = own.tensors[kernels[0]].ndim - 2 if kernels else len(grids.grid or grids.window or (1, 1))
-    partners = [found.state[pairs.pairs[name]].ndim for name in kernels if name in pairs.pairs]
-    if partners and partners[0] in (4, 5):
-        return partners[0] - 2, mine
-    return len(grids.trained or grids.trained_window or (1,) * mine), mine
+    kernels = [name for name in (*sorted(stems), *own.tensors) if _is_kernel(name, own.tensors[name])]
+    mine = own.tensors[kernels[0]].ndim - 2 if kernels else grids.ndim or 2
+    partner = next((found.state[pairs.pairs[name]].ndim for name in kernels if name in pairs.pairs), 0)
+    file = partner - 2 if partner in (4, 5) else grids.trained_ndim or mine
+    return file, mine
+
+
+def _is_kernel(name: str, tensor: Tensor) -> bool:
+    """Whether it is a kernel of images or volumes; positions on a grid have as many axes."""
+    return tensor.ndim in (4, 5) and "pos" not in name
 
 
 def _fit_all(
-    module: nn.Module, own: _Own, found: Pretrained, pairs: Match, rules: Rules
+    module: nn.Module, own: _Own, found: Pretrained, pairs: Match, rules: Rules, notes: Mapping[str, str]
 ) -> tuple[dict[str, Fitted], dict[str, str]]:
-    """What the module gets; and of what does not fit, both shapes in words."""
+    """What the module gets, with ``notes`` on tensors of the file; and of what does not fit, both shapes in words."""
     fitted, misfits = {}, {}
     for name, partner in pairs.pairs.items():
         mine, tensor = own.tensors[name], found.state[partner]
@@ -204,7 +227,7 @@ def _fit_all(
         if result is None:
             misfits[name] = f"{shape_of(tensor)} in the file, {shape_of(mine)} here"
         else:
-            fitted[name] = result
+            fitted[name] = _noted(result, notes.get(partner, ""))
     firsts = own.aliases(fitted)
     return {name: f for name, f in fitted.items() if firsts.get(name, name) == name}, misfits
 

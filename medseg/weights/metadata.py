@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -28,15 +28,15 @@ class Images:
     normalisation: str = ""
 
 
-def images_of(content: Mapping[str, Any], file: Path) -> Images:
+def images_of(content: Mapping[str, object], file: Path) -> Images:
     """What is told of the images: in a checkpoint of medseg, or beside a file of Hugging Face.
 
     Args:
         content: Of the file.
         file: Where it lies.
     """
-    if isinstance(content.get("medseg"), Mapping):
-        return _of_medseg(content["medseg"])
+    if isinstance(stored := content.get("medseg"), Mapping):
+        return _of_medseg(stored)
     if file.name in NAMES:
         for sidecar in SIDECARS:
             told = _of_sidecar(file.with_name(sidecar))
@@ -47,36 +47,54 @@ def images_of(content: Mapping[str, Any], file: Path) -> Images:
 
 def _of_medseg(stored: Mapping[str, Any]) -> Images:
     """From data and plan of a checkpoint; nothing if they are of another form."""
-    known = {f.name for f in fields(Channel)}
     try:
-        channels = tuple(Channel(**{k: v for k, v in c.items() if k in known}) for c in stored["spec"]["channels"])
+        channels = _channels(stored["spec"]["channels"])
         rules = list(stored["plan"]["normalisation"])
         schemes = [str(rule["scheme"]) for rule in rules]
-        pooled = set(schemes) <= {"ct", "standard"} and all("mean" in rule and "std" in rule for rule in rules)
-        mean, std = (tuple(float(rule[key]) for rule in rules) if pooled else () for key in ("mean", "std"))
+        statistics = _statistics(rules, schemes)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
         return Images()
-    if pooled:
-        return Images(channels, mean, std, 1.0)
-    return Images(channels, normalisation=f"normalisation {', '.join(schemes)}")
+    if statistics is None:
+        return Images(channels, normalisation=f"normalisation {', '.join(schemes)}")
+    return Images(channels, *statistics, 1.0)
+
+
+def _channels(stored: Sequence[Mapping[str, Any]]) -> tuple[Channel, ...]:
+    """Channels of a checkpoint, of whatever version: keys that this one does not know are left out."""
+    known = {f.name for f in fields(Channel)}
+    return tuple(Channel(**{k: v for k, v in c.items() if k in known}) for c in stored)
+
+
+def _statistics(
+    rules: Sequence[Mapping[str, Any]], schemes: Collection[str]
+) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and std of each channel; None if a channel is normalised by others than those of the training set."""
+    if not set(schemes) <= {"ct", "standard"} or not all("mean" in rule and "std" in rule for rule in rules):
+        return None
+    return tuple(float(rule["mean"]) for rule in rules), tuple(float(rule["std"]) for rule in rules)
 
 
 def _of_sidecar(file: Path) -> Images | None:
-    try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(stored, dict):
-        return None
+    """From a file of Hugging Face; None if it does not say how images are prepared."""
+    stored = _json_object(file)
     timm = stored.get("pretrained_cfg")
-    told = timm if isinstance(timm, dict) else stored
-    mean, std = (_numbers(told.get(k) or told.get(f"image_{k}")) for k in ("mean", "std"))
+    stated = timm if isinstance(timm, dict) else stored
+    mean, std = (_numbers(stated.get(k) or stated.get(f"image_{k}")) for k in ("mean", "std"))
     if not mean or len(mean) != len(std):
         return None
     factor = stored.get("rescale_factor", 1 / _PHOTOGRAPH)
     scale = 1 / factor if isinstance(factor, float) and factor > 0 else _PHOTOGRAPH
     channels = _COLOURS if len(mean) == len(_COLOURS) else ()
     return Images(channels, mean, std, scale)
+
+
+def _json_object(file: Path) -> dict[str, object]:
+    """The object that a file holds; an empty one if it holds none or cannot be read."""
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return stored if isinstance(stored, dict) else {}
 
 
 def _numbers(values: object) -> tuple[float, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 _ANCHORS = 64
@@ -102,26 +102,65 @@ def _best(
     dotted: bool,
 ) -> Match:
     """The best pair of prefixes for names as they are spelt in ``ours`` and ``theirs``."""
+    trials = sorted(_trials(own, ours, theirs, fits), key=_Trial.rank)
+    if not trials:
+        return Match({}, dotted=dotted)
+    best = trials[0]
+    equal = dict.fromkeys(trial.strip for trial in trials if trial.equals(best))
+    ties = tuple(strip for strip in equal if strip != best.strip)
+    return Match(best.pairs, best.covered, best.strip, best.add, dotted, ties)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A pair of prefixes that was tried on every name.
+
+    Attributes:
+        strip: See ``Match``.
+        add: See ``Match``.
+        pairs: See ``Match``.
+        covered: See ``Match``.
+        count: Parameters of the module whose partner fits.
+        first: Place in the file of the first of these partners.
+    """
+
+    strip: str
+    add: str
+    pairs: Mapping[str, str]
+    covered: int
+    count: int
+    first: int
+
+    def rank(self) -> tuple[int, int, bool, int, int]:
+        """The best pair has the lowest; see ``match`` for the rule."""
+        return -self.covered, -self.count, not _averaged(self.strip), len(self.strip) + len(self.add), self.first
+
+    def equals(self, other: _Trial) -> bool:
+        """Whether it covers as much."""
+        return (self.covered, self.count) == (other.covered, other.count)
+
+
+def _trials(
+    own: Mapping[str, int], ours: Mapping[str, str], theirs: Mapping[str, str], fits: Callable[[str, str], bool]
+) -> Iterator[_Trial]:
+    """The suggested pairs of prefixes that give a parameter of the module a name of the file that fits."""
     spelt = {spelling: name for name, spelling in theirs.items()}
-    order = {spelling: i for i, spelling in enumerate(spelt)}
-    tried = []
+    order = {name: i for i, name in enumerate(spelt.values())}
     for strip, add in _suggested(own, ours, list(spelt)):
-        pairs = {
-            name: spelt[partner]
-            for name, spelling in ours.items()
-            if spelling.startswith(add) and (partner := strip + spelling[len(add) :]) in spelt
-        }
+        pairs = _renamed(ours, spelt, strip, add)
         counted = [name for name, partner in pairs.items() if name in own and fits(name, partner)]
         if counted:
-            first = min(order[theirs[pairs[name]]] for name in counted)
-            rank = (-sum(own[name] for name in counted), -len(counted))
-            tried.append((rank, (not _averaged(strip), len(strip) + len(add), first), strip, add, pairs))
-    if not tried:
-        return Match({}, dotted=dotted)
-    tried.sort(key=lambda t: (t[0], t[1]))
-    rank, _, strip, add, pairs = tried[0]
-    ties = tuple(dict.fromkeys(t[2] for t in tried[1:] if t[0] == rank and t[2] != strip))
-    return Match(pairs, -rank[0], strip, add, dotted, ties)
+            first = min(order[pairs[name]] for name in counted)
+            yield _Trial(strip, add, pairs, sum(own[name] for name in counted), len(counted), first)
+
+
+def _renamed(ours: Mapping[str, str], spelt: Mapping[str, str], strip: str, add: str) -> dict[str, str]:
+    """Name in the file by name in the module, under a pair of prefixes, for all names that have one."""
+    return {
+        name: spelt[partner]
+        for name, spelling in ours.items()
+        if spelling.startswith(add) and (partner := strip + spelling[len(add) :]) in spelt
+    }
 
 
 def _averaged(prefix: str) -> bool:

@@ -20,7 +20,7 @@ _NEARLY = 0.9
 """Of two parts that hold about as many tensors, as teacher and student do, the averaged one is taken."""
 
 
-def weights_in(content: Mapping[str, Any], source: str, part: str | None = None) -> dict[str, Tensor]:
+def weights_in(content: Mapping[str, object], source: str, part: str | None = None) -> dict[str, Tensor]:
     """The tensors of a checkpoint: of the mapping in it, however deep, that holds most of them.
 
     Checkpoints keep them under ``state_dict``, ``model``, ``teacher``, ``network_weights`` and many other names,
@@ -50,6 +50,11 @@ def weights_in(content: Mapping[str, Any], source: str, part: str | None = None)
         if part not in parts:
             raise InputError(f"model.encoder.weights={source}::{part}: no such part; {nearest(part, parts)}")
         return parts[part]
+    return _of_the_encoder(parts)
+
+
+def _of_the_encoder(parts: Mapping[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The part with most tensors, or the averaged copy of it."""
     own = {path: held for path, held in parts.items() if not _is_other(path)} or parts
     most = max(len(held) for held in own.values())
     averaged = [p for p, held in own.items() if p.split(".")[-1] in _AVERAGED and len(held) >= _NEARLY * most]
@@ -72,7 +77,7 @@ def refuse_adapters(names: Iterable[str], source: str) -> None:
         )
 
 
-def _parts(content: Mapping[Any, Any], path: str = "") -> Iterator[tuple[str, dict[str, Tensor]]]:
+def _parts(content: Mapping[Any, object], path: str = "") -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Every mapping in a checkpoint that holds dense tensors by name, by the keys that lead there."""
     held = {k: v.detach() for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor) and _dense(v)}
     if held:

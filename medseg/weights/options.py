@@ -66,7 +66,11 @@ class WeightOptions:
         if not all(isfinite(v) and (key == "mean" or v > 0) for v in values):
             kind = "finite numbers" if key == "mean" else "numbers above 0"
             raise InputError(f"model.encoder.{key}={given}: expected {kind}")
-        if values and key != "scale" and self.trained_on is not None and len(values) != len(self.trained_on):
+        if key != "scale":
+            self._check_one_each(key, values)
+
+    def _check_one_each(self, key: str, values: Sequence[float]) -> None:
+        if values and self.trained_on is not None and len(values) != len(self.trained_on):
             raise InputError(
                 f"model.encoder.{key} has {len(values)} values, model.encoder.trained_on has {len(self.trained_on)} "
                 "channels; give one value for each channel"
@@ -81,13 +85,18 @@ class WeightOptions:
 
     def describe(self, found: Pretrained) -> Pretrained:
         """Weights with what the user says of them, which goes before what their file says."""
-        said = {
-            "channels": self.channels(),
-            "mean": tuple(float(v) for v in self.mean or ()),
-            "std": tuple(float(v) for v in self.std or ()),
-            "scale": None if self.scale is None else float(self.scale),
-        }
-        given = {key: value for key, value in said.items() if value not in ((), None)}
-        if "channels" in given and not {"mean", "std"} & given.keys() and len(found.mean) != len(given["channels"]):  # type: ignore[arg-type]
-            given |= {"mean": (), "std": ()}  # of other channels than these
-        return replace(found, **given, stated=bool(self.trained_on)) if given else found  # type: ignore[arg-type]
+        channels, mean, std = self.channels(), _floats(self.mean), _floats(self.std)
+        if channels and not mean and not std and len(found.mean) != len(channels):
+            found = replace(found, mean=(), std=())  # of other channels than these
+        return replace(
+            found,
+            channels=channels or found.channels,
+            mean=mean or found.mean,
+            std=std or found.std,
+            scale=found.scale if self.scale is None else float(self.scale),
+            stated=bool(self.trained_on),
+        )
+
+
+def _floats(values: Sequence[float] | None) -> tuple[float, ...]:
+    return tuple(float(v) for v in values or ())

@@ -44,6 +44,20 @@ class Grids:
     trained_window: tuple[int, ...] | None = None
     new_axis: int = NEW_AXIS
 
+    @property
+    def ndim(self) -> int | None:
+        """Spatial axes of the encoder; None if it does not say."""
+        return _length(self.grid or self.window)
+
+    @property
+    def trained_ndim(self) -> int | None:
+        """Spatial axes of the weights; None if nothing says so."""
+        return _length(self.trained or self.trained_window)
+
+
+def _length(sizes: Sequence[int] | None) -> int | None:
+    return len(sizes) if sizes else None
+
 
 def known(module: nn.Module, name: str, told: Grids) -> Grids:
     """Grids, with those of the module from where timm and MONAI keep them.
@@ -122,12 +136,12 @@ def absolute(values: Tensor, own: Tensor, grids: Grids, axes: tuple[int, int]) -
     if values.ndim not in (2, 3) or own.shape[-1] != values.shape[-1] or own.numel() != prod(own.shape[-2:]):
         return None
     file, mine = values.reshape(-1, values.shape[-1]), own.reshape(-1, own.shape[-1])
-    new = _split(len(mine), grids.grid, axes[1])
-    old = _split(len(file), grids.trained, axes[0], like=None if new is None else new.prefix)
-    if new is None or old is None or not old.may_become(new):
+    there = _split(len(mine), grids.grid, axes[1])
+    here = _split(len(file), grids.trained, axes[0], like=None if there is None else there.prefix)
+    change = _change(here, there)
+    if change is None:
         return None
-    if len(file) == len(mine) and old.is_like(new):
-        return None
+    old, new = change
     placed = resample(file[old.prefix :].reshape(*old.shape, -1), new.shape, new_axis=grids.new_axis)
     prefix = file[: old.prefix] if old.prefix == new.prefix else mine[: new.prefix].to(file)
     note = f"positions {old.told()} -> {new.told()}"
@@ -145,14 +159,14 @@ def table(values: Tensor, own: Tensor, grids: Grids, axes: tuple[int, int]) -> t
     """
     if values.ndim != 2 or own.ndim != 2 or values.shape[1] != own.shape[1]:
         return None
-    new, old = (
+    there, here = (
         _split(len(rows), None if window is None else tuple(2 * w - 1 for w in window), ndim, extras=_EXTRA_ROWS)
         for rows, window, ndim in ((own, grids.window, axes[1]), (values, grids.trained_window, axes[0]))
     )
-    if new is None or old is None or old.prefix != new.prefix or not old.may_become(new):
+    change = _change(here, there)
+    if change is None or change[0].prefix != change[1].prefix:
         return None
-    if len(values) == len(own) and old.is_like(new):
-        return None
+    old, new = change
     rows = len(values) - old.prefix
     placed = resample(values[:rows].reshape(*old.shape, -1), new.shape, antialias=False, new_axis=grids.new_axis)
     note = f"offsets in windows of {old.window()} -> {new.window()}"
@@ -173,6 +187,11 @@ class _Split:
     prefix: int
     shape: tuple[int, ...]
     told_so: bool
+
+    @property
+    def tokens(self) -> int:
+        """All of them."""
+        return self.prefix + prod(self.shape)
 
     def may_become(self, other: _Split) -> bool:
         """Whether axes stay or one is new, and tokens beside the grid stay or are on one side only.
@@ -198,8 +217,16 @@ class _Split:
         return self._words([(s + 1) // 2 for s in self.shape])
 
     def _words(self, shape: Sequence[int]) -> str:
-        words = "x".join(str(s) for s in shape)
+        words = _by(shape)
         return words if self.told_so else f"{words} (taken as {'square' if len(shape) == 2 else 'cube'})"
+
+
+def _change(old: _Split | None, new: _Split | None) -> tuple[_Split, _Split] | None:
+    """Both grids where the old one has to be resampled to the new one and can be; None elsewhere."""
+    if old is None or new is None or not old.may_become(new):
+        return None
+    same = old.tokens == new.tokens and old.is_like(new)
+    return None if same else (old, new)
 
 
 def _split(
@@ -232,5 +259,9 @@ def _on_grid(values: Tensor, own: Tensor, grids: Grids) -> tuple[Tensor, str] | 
     place = 0 if max(widths, key=lambda i: widths[i]) == 1 else -1
     file, mine = values[0].movedim(place, -1), own[0].movedim(place, -1)
     placed = resample(file, mine.shape[:-1], new_axis=grids.new_axis)
-    old, new = ("x".join(str(s) for s in t.shape[:-1]) for t in (file, mine))
-    return placed.movedim(-1, place)[None], f"positions {old} -> {new}"
+    return placed.movedim(-1, place)[None], f"positions {_by(file.shape[:-1])} -> {_by(mine.shape[:-1])}"
+
+
+def _by(shape: Sequence[int]) -> str:
+    """A shape in words, ``14x14``."""
+    return "x".join(str(s) for s in shape)

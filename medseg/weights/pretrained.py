@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -70,7 +69,7 @@ def read(source: str | Path) -> Pretrained:
     if "::" in place and not Path(place).exists():
         place, _, part = place.rpartition("::")
     file = hub.fetch(place) if place.startswith(hub.PREFIX) else file_at(Path(place).expanduser())
-    content: dict[str, Any] = {}
+    content: dict[str, object] = {}
     files = parts_of(file) if file.name.endswith(INDEX) else [file]
     for path in files:
         content |= open_file(path)

@@ -68,6 +68,10 @@ class Report:
     def _covered(self) -> int:
         return sum(row.numbers for row in self.rows if row.counts and row.how in ("copied", "adapted"))
 
+    def named(self, *hows: How) -> list[str]:
+        """Tensors of which one of these became."""
+        return [row.name for row in self.rows if row.how in hows]
+
     def table(self, full: bool = False) -> str:
         """The account as plain text: where from, channels, then tensors by what became of them.
 
@@ -96,7 +100,7 @@ class Report:
             lines += _lines_of(how, [row for row in self.rows if row.how == how], full)
         return "\n".join(lines + [f"warning: {warning}" for warning in self.warnings])
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON-able form, with the share; ``from_dict`` is its inverse."""
         stored = asdict(self)
         return stored | {
@@ -180,21 +184,31 @@ def _channel_lines(channels: Sequence[tuple[str, str]], full: bool) -> list[str]
 
 
 def _lines_of(how: How, rows: Sequence[Row], full: bool) -> list[str]:
-    """The part of the table for one fate: counts, then names, details of those that have any."""
+    """The part of the table for what became of these tensors: a line each, or their counts and names in groups."""
     if not rows:
         return []
-    told = [f"{row.name}: {row.note}" if row.note else row.name for row in rows]
     if full:
-        counts = [_amount(row.numbers) for row in rows]
-        return [f"{how:<10}  {1:>6}  {count:>6}  {name}" for count, name in zip(counts, told, strict=True)]
-    plain = [row.name for row in rows if not row.note]
-    groups = [f"{start} ({members})" if members > 1 else start for start, members in grouped(plain)]
+        return [_line(how, 1, row.numbers, f"{row.name}: {row.note}" if row.note else row.name) for row in rows]
+    first, *further = _groups(how, rows)
+    return [_line(how, len(rows), sum(row.numbers for row in rows), first), *(" " * 28 + name for name in further)]
+
+
+def _line(how: How, tensors: int, numbers: int, names: str) -> str:
+    return f"{how:<10}  {tensors:>6}  {_amount(numbers):>6}  {names}"
+
+
+def _groups(how: How, rows: Sequence[Row]) -> list[str]:
+    """Names without a note in groups on one line, then a line for each note with the first names that have it."""
+    plain = [f"{start} ({members})" if members > 1 else start for start, members in _grouped_plain(rows)]
     by_note: dict[str, list[str]] = {}
     for row in rows:
         by_note.setdefault(row.note, []).append(row.name)
     noted = [f"{some(members, 2)}: {note}" for note, members in by_note.items() if note]
     most = max(1, _SEVERAL - 1 - bool(plain))
-    details = noted if len(noted) <= most + 1 else [*noted[:most], f"and {len(noted) - most} more {how}"]
-    names = ([some(groups, _SEVERAL)] if groups else []) + details
-    first = f"{how:<10}  {len(rows):>6}  {_amount(sum(row.numbers for row in rows)):>6}  {names[0]}"
-    return [first, *(" " * 28 + name for name in names[1:])]
+    if len(noted) > most + 1:
+        noted[most:] = [f"and {len(noted) - most} more {how}"]
+    return [*([some(plain, _SEVERAL)] if plain else []), *noted]
+
+
+def _grouped_plain(rows: Sequence[Row]) -> list[tuple[str, int]]:
+    return grouped([row.name for row in rows if not row.note])
