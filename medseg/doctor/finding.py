@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 Severity = Literal["error", "warning", "note"]
 """``error``: a training can't use the data, or learns from wrong pairs. ``warning``: likely a defect. ``note``: good to
@@ -27,7 +27,7 @@ class Repair:
 
     kind: Literal["round", "remap", "geometry", "reorient", "nodata", "qform"]
     path: Path
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Finding:
     fix: str
     repairs: tuple[Repair, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON-able form."""
         return {
             "check": self.check,
@@ -76,14 +76,17 @@ def collapsed(findings: Sequence[Finding], n_cases: int) -> list[Finding]:
         groups.setdefault((finding.check, finding.severity, kind), []).append(finding)
     merged: list[Finding] = []
     for group in groups.values():
-        if len(group) > _FEW and (2 * len(group) >= n_cases or group[0].severity == "note"):
-            cases = tuple(case for finding in group for case in finding.cases)
-            repairs = tuple(repair for finding in group for repair in finding.repairs)
-            message = f"{len(group)} of {n_cases} cases, the first: {group[0].message}"
-            merged.append(replace(group[0], cases=cases, message=message, repairs=repairs))
-        else:
-            merged += group
+        most = len(group) > _FEW and (2 * len(group) >= n_cases or group[0].severity == "note")
+        merged += [_merged(group, n_cases)] if most else group
     return sorted(merged, key=lambda f: (SEVERITIES.index(f.severity), f.check, f.cases))
+
+
+def _merged(group: Sequence[Finding], n_cases: int) -> Finding:
+    """One finding of many cases, with the message of the first."""
+    cases = tuple(case for finding in group for case in finding.cases)
+    repairs = tuple(repair for finding in group for repair in finding.repairs)
+    message = f"{len(group)} of {n_cases} cases, the first: {group[0].message}"
+    return replace(group[0], cases=cases, message=message, repairs=repairs)
 
 
 def wrong(findings: Sequence[Finding]) -> bool:

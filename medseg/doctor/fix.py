@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,22 @@ def write_fixed(dataset: Dataset, survey: Survey, findings: Sequence[Finding], t
     Raises:
         InputError: The dataset has no folder, the target is not empty, or inside the dataset.
     """
+    root = _checked_root(dataset, target)
+    lost = {case for f in findings if f.check in _LEFT_OUT for case in f.cases}
+    remaining = [facts for facts in survey.cases if facts.id not in lost]
+    repairs: dict[Path, list[Repair]] = defaultdict(list)
+    for repair in chain.from_iterable(finding.repairs for finding in findings):
+        repairs[repair.path].append(repair)
+    for path in _files(root, remaining):
+        copy = target / path.relative_to(root)
+        _copy(path, copy)
+        for repair in repairs[path]:
+            _KINDS[repair.kind](copy, **repair.settings)
+    return target
+
+
+def _checked_root(dataset: Dataset, target: Path) -> Path:
+    """Folder of the dataset, if it can be copied to the target."""
     root = root_of(dataset)
     if root is None or not root.is_dir():
         raise InputError("fix=true copies the files below data.root, and this dataset has none; choose another data=")
@@ -42,22 +60,16 @@ def write_fixed(dataset: Dataset, survey: Survey, findings: Sequence[Finding], t
         raise InputError(f"{target}: the copy needs an empty folder; delete it, or choose another output=DIR")
     if target.resolve().is_relative_to(root.resolve()):
         raise InputError(f"{target}: is inside the dataset; choose an output=DIR outside of {root}")
-    lost = {case for f in findings if f.check in _LEFT_OUT for case in f.cases}
-    remaining = [facts for facts in survey.cases if facts.id not in lost]
-    repairs: dict[Path, list[Repair]] = {}
-    for finding in findings:
-        for repair in finding.repairs:
-            repairs.setdefault(repair.path, []).append(repair)
-    for path in _files(root, remaining):
-        copy = target / path.relative_to(root)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            shutil.copytree(path, copy)
-        else:
-            shutil.copy2(path, copy)
-        for repair in repairs.get(path, ()):
-            _KINDS[repair.kind](copy, repair.settings)
-    return target
+    return root
+
+
+def _copy(path: Path, copy: Path) -> None:
+    """A file, or a folder that holds one volume."""
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        shutil.copytree(path, copy)
+    else:
+        shutil.copy2(path, copy)
 
 
 def _files(root: Path, remaining: Iterable[CaseFacts]) -> list[Path]:
@@ -70,33 +82,33 @@ def _files(root: Path, remaining: Iterable[CaseFacts]) -> list[Path]:
     return sorted(of_cases | set(others))
 
 
-def _round(path: Path, settings: Mapping[str, Any]) -> None:
+def _round(path: Path) -> None:
     """Whole numbers in a small integer type."""
     source = formats.open(path)
     values = np.rint(source.read()[0]).astype(np.int64)
     _rewrite(path, values, like=path)
 
 
-def _remap(path: Path, settings: Mapping[str, Any]) -> None:
+def _remap(path: Path, *, values: Mapping[str, int]) -> None:
     """Other values for some."""
     raw = formats.open(path).read()[0].astype(np.int64)
-    values = raw.copy()
-    for old, new in settings["values"].items():
-        values[raw == int(old)] = int(new)
-    _rewrite(path, values, like=path)
+    cells = raw.copy()
+    for old, new in values.items():
+        cells[raw == int(old)] = int(new)
+    _rewrite(path, cells, like=path)
 
 
-def _geometry(path: Path, settings: Mapping[str, Any]) -> None:
+def _geometry(path: Path, *, like: str) -> None:
     """The geometry of another file of the same shape."""
     source = formats.open(path)
-    _rewrite(path, source.read()[0], like=Path(settings["like"]))
+    _rewrite(path, source.read()[0], like=Path(like))
 
 
-def _reorient(path: Path, settings: Mapping[str, Any]) -> None:
+def _reorient(path: Path, *, axes: Sequence[int], flips: Sequence[bool], like: str) -> None:
     """The cells in the order of another file."""
     source = formats.open(path)
-    cells = np.ascontiguousarray(reorient(source.read(), settings["axes"], settings["flips"])[0])
-    _rewrite(path, cells, like=Path(settings["like"]))
+    cells = np.ascontiguousarray(reorient(source.read(), axes, flips)[0])
+    _rewrite(path, cells, like=Path(like))
 
 
 def _rewrite(path: Path, values: np.ndarray, *, like: Path) -> None:
@@ -108,15 +120,15 @@ def _rewrite(path: Path, values: np.ndarray, *, like: Path) -> None:
     formats.write(path, values, formats.open(like).grid, like=like)
 
 
-def _nodata(path: Path, settings: Mapping[str, Any]) -> None:
+def _nodata(path: Path, *, value: float | str) -> None:
     """The tag of a GeoTIFF that names its nodata value; no cell changes."""
     import rasterio
 
     with rasterio.open(path, "r+") as scene:
-        scene.nodata = float(settings["value"])
+        scene.nodata = float(value)
 
 
-def _qform(path: Path, settings: Mapping[str, Any]) -> None:
+def _qform(path: Path) -> None:
     """The sform as the qform too; where its axes are skewed, which a qform can't hold, the qform is dropped."""
     import nibabel as nib
     from nibabel.spatialimages import HeaderDataError
@@ -138,6 +150,6 @@ def _qform(path: Path, settings: Mapping[str, Any]) -> None:
     part.replace(path)
 
 
-_KINDS: dict[str, Callable[[Path, Mapping[str, Any]], None]] = {
+_KINDS: dict[str, Callable[..., None]] = {
     "round": _round, "remap": _remap, "geometry": _geometry, "reorient": _reorient, "nodata": _nodata, "qform": _qform,
 }  # fmt: skip

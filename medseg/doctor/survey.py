@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Shaped
+from jaxtyping import Bool, Shaped
 
 from medseg import formats
 from medseg.data.case import Case
@@ -175,19 +175,35 @@ def _channels(
     named = _named_bands(sources, facts.case, spec, reading)
     tallies = {key: ChannelTally(name, int(np.prod(sources[key[0]].grid.shape))) for key, name in named.items()}
     for number, source in enumerate(sources):
-        wanted = [channel for index, channel in named if index == number]
-        if not wanted:
-            continue
-        for box in boxes_of(source.grid):
-            cells, valid = source.read_known(box, wanted)
-            if reading.nodata is not None:
-                tagged = np.asarray((cells != reading.nodata).any(axis=0))
-                valid = tagged if valid is None else valid & tagged
-            for channel, values in zip(wanted, cells, strict=True):
-                tallies[number, channel].add(values, valid)
-            if thumbnail is not None and source.grid.shape == thumbnail.grid.shape:
-                thumbnail.add_image(box, cells, [named[number, c] for c in wanted], valid)
+        own = {channel: tally for (index, channel), tally in tallies.items() if index == number}
+        if own:
+            _tally(source, own, reading, thumbnail)
     return tuple(tally.facts() for tally in tallies.values())
+
+
+def _tally(
+    source: Source, tallies: Mapping[int, ChannelTally], reading: ReadOptions, thumbnail: ThumbnailTally | None
+) -> None:
+    """Count the cells of some channels of a file, and draw them if it is on the grid of the thumbnail."""
+    drawn = thumbnail if thumbnail is not None and source.grid.shape == thumbnail.grid.shape else None
+    names = [tally.name for tally in tallies.values()]
+    for box in boxes_of(source.grid):
+        cells, valid = _read(source, box, list(tallies), reading)
+        for tally, values in zip(tallies.values(), cells, strict=True):
+            tally.add(values, valid)
+        if drawn is not None:
+            drawn.add_image(box, cells, names, valid)
+
+
+def _read(
+    source: Source, box: Box, channels: Sequence[int], reading: ReadOptions
+) -> tuple[Shaped[np.ndarray, "c *s"], Bool[np.ndarray, " *s"] | None]:
+    """Cells of a window, and where they are data; None if that is not known."""
+    cells, valid = source.read_known(box, channels)
+    if reading.nodata is None:
+        return cells, valid
+    tagged = np.asarray((cells != reading.nodata).any(axis=0))
+    return cells, tagged if valid is None else valid & tagged
 
 
 def _named_bands(
@@ -196,23 +212,26 @@ def _named_bands(
     """Names of the bands that are looked at, by (file, channel): those that the dataset uses, or else all."""
     wanted = bands_wanted(spec)
     places = [(number, channel) for number, source in enumerate(sources) for channel in range(source.n_channels)]
-    dates = max(1, len(case.days))
-    each = len(places) // dates
-    own = [
-        source.names[channel]
-        for number, source in enumerate(sources)
-        if source.names
-        for channel in range(source.n_channels)
-    ]
-    names = list(reading.bands) or own[:each]
-    if len(names) != each or set(wanted).isdisjoint(names):
-        names = wanted if each == len(wanted) else [f"channel {n}" for n in range(each)]
-    bands = {}
-    for position, place in enumerate(places[: each * dates]):
-        day, name = case.days[position // each] if case.days else None, names[position % each]
-        if name in wanted or set(wanted).isdisjoint(names):
-            bands[place] = name if day is None else f"{name} of {day if case.in_file else shown(day)}"
-    return bands
+    days = case.days or (None,)
+    each = len(places) // len(days)
+    names = _names_of_a_date(sources, wanted, reading, each)
+    used = set(wanted) & set(names) or set(names)
+    dated = [(name, name if day is None else _on(name, day, case)) for day in days for name in names]
+    return {place: title for place, (name, title) in zip(places, dated, strict=False) if name in used}
+
+
+def _on(name: str, day: int, case: Case) -> str:
+    """A band of one date."""
+    return f"{name} of {day if case.in_file else shown(day)}"
+
+
+def _names_of_a_date(sources: Sequence[Source], wanted: Sequence[str], reading: ReadOptions, each: int) -> list[str]:
+    """Names of the ``each`` bands of a date: of the options or the files, else of the dataset, else numbers."""
+    stated = [source.names[channel] for source in sources if source.names for channel in range(source.n_channels)]
+    names = list(reading.bands) or stated[:each]
+    if len(names) == each and not set(wanted).isdisjoint(names):
+        return names
+    return list(wanted) if each == len(wanted) else [f"channel {n}" for n in range(each)]
 
 
 def _label_source(facts: CaseFacts, spec: DataSpec, reading: ReadOptions) -> Source | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -47,7 +46,7 @@ def show_findings(findings: Sequence[Finding], n_cases: int) -> None:
     show(_LOG, summary(findings, n_cases))
 
 
-def to_json(survey: Survey, findings: Sequence[Finding]) -> dict[str, Any]:
+def to_json(survey: Survey, findings: Sequence[Finding]) -> dict[str, object]:
     """What ``check.json`` holds."""
     counts = Counter(finding.severity for finding in findings)
     return {

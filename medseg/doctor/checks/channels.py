@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
+from jaxtyping import Float
 
 from medseg.doctor.contents import ChannelFacts
 from medseg.doctor.finding import Finding, Repair, Severity
 from medseg.doctor.survey import CaseFacts, Survey
 from medseg.formats import GEOTIFF, suffix
 
+Quantiles = Float[np.ndarray, "c 5"]
+"""Quantiles of each channel of a case."""
 _FEWEST = 6
 _MOSTLY = 0.5
+_TAKE_OUT = "take the case out"
 _SENTINEL = 0.002
 """Share of the cells that have one extreme value, far from all others, from which on it is nodata."""
 
@@ -55,24 +60,14 @@ def exchanged(survey: Survey) -> list[Finding]:
     Over the dataset, the difference of two channels (of location and of spread, on their common scale) has some
     median and deviation; a case is suspect in which it is that of the exchanged channels.
     """
-    tables = {f.id: t for f in survey.cases if (t := _table(f)) is not None}
+    names, tables = _comparable(survey)
     if len(tables) < _FEWEST:
-        return []
-    names = [c.name for c in next(f for f in survey.cases if f.id in tables).channels]
-    alike = {case: t for case, t in tables.items() if len(t) == len(names)}
-    if len(alike) < _FEWEST:
         return []
     likeliest: dict[str, tuple[float, str]] = {}
     for a, b in combinations(range(len(names)), 2):
-        differences = np.array([_difference(t[a], t[b]) for t in alike.values()])
-        middle = np.median(differences, axis=0)
-        spread = 1.4826 * np.median(np.abs(differences - middle), axis=0) + 0.05
-        straight_distance = np.sqrt((((differences - middle) / spread) ** 2).mean(axis=1))
-        exchanged_distance = np.sqrt((((differences + middle) / spread) ** 2).mean(axis=1))
-        for case, straight, other in zip(alike, straight_distance, exchanged_distance, strict=True):
-            if straight > 5 and other < straight / 3:
-                suspect = (straight / other, f"{names[a]} and {names[b]}")
-                likeliest[case] = max(likeliest.get(case, suspect), suspect)
+        for case, certainty in _suspects(tables, a, b):
+            suspect = (certainty, f"{names[a]} and {names[b]}")
+            likeliest[case] = max(likeliest.get(case, suspect), suspect)
     fix = "exchange its two files (or bands), after a look at check.html"
     return [
         Finding("exchanged channels", "warning", (case,), f"{case}: channels {pair} look exchanged, by the others", fix)
@@ -80,7 +75,30 @@ def exchanged(survey: Survey) -> list[Finding]:
     ]
 
 
-def _table(facts: CaseFacts) -> npt.NDArray[np.float64] | None:
+def _comparable(survey: Survey) -> tuple[list[str], dict[str, Quantiles]]:
+    """Names of the channels of the first case that has a table, and the tables of all cases with as many channels."""
+    tables = [(facts, table) for facts in survey.cases if (table := _table(facts)) is not None]
+    names = [channel.name for channel in tables[0][0].channels] if tables else []
+    return names, {facts.id: table for facts, table in tables if len(table) == len(names)}
+
+
+def _suspects(tables: Mapping[str, Quantiles], a: int, b: int) -> Iterator[tuple[str, float]]:
+    """Cases in which channels a and b look exchanged.
+
+    Yields:
+        The case, and how many times it is closer to the median of the others once they are exchanged.
+    """
+    differences = np.array([_difference(table[a], table[b]) for table in tables.values()])
+    middle = np.median(differences, axis=0)
+    spread = 1.4826 * np.median(np.abs(differences - middle), axis=0) + 0.05
+    straight = np.sqrt((((differences - middle) / spread) ** 2).mean(axis=1))
+    exchanged = np.sqrt((((differences + middle) / spread) ** 2).mean(axis=1))
+    for case, distance, other in zip(tables, straight, exchanged, strict=True):
+        if distance > 5 and other < distance / 3:
+            yield case, distance / other
+
+
+def _table(facts: CaseFacts) -> Quantiles | None:
     """Quantiles of each channel, ``[c, 5]``; None if a channel has no cell, or there is one only."""
     if len(facts.channels) < 2 or facts.case.days:
         return None
@@ -97,27 +115,30 @@ def _difference(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) ->
 
 def missing_data(survey: Survey) -> list[Finding]:
     """NaN cells, cells without data, and validity masks that leave nothing."""
-    findings = []
-    for facts in survey.cases:
-        nonfinite = sum(c.nonfinite for c in facts.channels)
-        if nonfinite:
-            findings.append(_nonfinite(survey, facts, nonfinite))
-        if facts.channels and not any(c.n_valid for c in facts.channels):
-            message = f"{facts.id}: its image has no cell with data"
-            findings.append(Finding("no data", "error", (facts.id,), message, "take the case out"))
-        elif facts.channels:
-            worst = min(facts.channels, key=lambda c: c.n_valid / max(1, c.cells))
-            fraction = 1 - (worst.n_valid + worst.nonfinite) / max(1, worst.cells)
-            if fraction > _MOSTLY:
-                message = f"{facts.id}: {fraction:.0%} of channel {worst.name} are nodata"
-                fix = "nothing, if so little was seen; sampling.min_valid=0.5 draws patches with data"
-                findings.append(Finding("no data", "warning" if fraction > 0.95 else "note", (facts.id,), message, fix))
-        if facts.inside == 0:
-            message = f"{facts.case.valid}: its validity mask is 0 everywhere"
-            findings.append(
-                Finding("no data", "error", (facts.id,), message, "draw the mask again, or data.valid=null")
-            )
-    return findings
+    return [finding for facts in survey.cases for finding in _missing_of(survey, facts)]
+
+
+def _missing_of(survey: Survey, facts: CaseFacts) -> Iterator[Finding]:
+    """What one case lacks."""
+    if nonfinite := sum(c.nonfinite for c in facts.channels):
+        yield _nonfinite(survey, facts, nonfinite)
+    if facts.channels and not any(c.n_valid for c in facts.channels):
+        yield Finding("no data", "error", (facts.id,), f"{facts.id}: its image has no cell with data", _TAKE_OUT)
+    elif facts.channels:
+        yield from _mostly_nodata(facts)
+    if facts.inside == 0:
+        message = f"{facts.case.valid}: its validity mask is 0 everywhere"
+        yield Finding("no data", "error", (facts.id,), message, "draw the mask again, or data.valid=null")
+
+
+def _mostly_nodata(facts: CaseFacts) -> Iterator[Finding]:
+    """The channel with the fewest values, if most of its cells are nodata."""
+    worst = min(facts.channels, key=lambda c: c.n_valid / max(1, c.cells))
+    fraction = 1 - (worst.n_valid + worst.nonfinite) / max(1, worst.cells)
+    if fraction > _MOSTLY:
+        message = f"{facts.id}: {fraction:.0%} of channel {worst.name} are nodata"
+        fix = "nothing, if so little was seen; sampling.min_valid=0.5 draws patches with data"
+        yield Finding("no data", "warning" if fraction > 0.95 else "note", (facts.id,), message, fix)
 
 
 def _nonfinite(survey: Survey, facts: CaseFacts, nonfinite: int) -> Finding:
@@ -127,28 +148,31 @@ def _nonfinite(survey: Survey, facts: CaseFacts, nonfinite: int) -> Finding:
         severity: Severity = "warning" if nonfinite > _MOSTLY * cells else "note"
         return Finding("NaN", severity, (facts.id,), message, "none: data.nonfinite=mask takes them as nodata")
     fix = "data.nonfinite=mask leaves these cells out"
-    repairs = tuple(Repair("nodata", path, {"value": "nan"}) for path in facts.case.images if suffix(path) in GEOTIFF)
-    return Finding("NaN", "error", (facts.id,), message, fix, repairs)
+    return Finding("NaN", "error", (facts.id,), message, fix, _tagging(facts, "nan"))
+
+
+def _tagging(facts: CaseFacts, value: float | str) -> tuple[Repair, ...]:
+    """The repairs that tag a value as nodata in the images that have such a tag."""
+    return tuple(Repair("nodata", path, {"value": value}) for path in facts.case.images if suffix(path) in GEOTIFF)
 
 
 def untagged_nodata(survey: Survey) -> list[Finding]:
     """Values such as -9999 that many cells have, far away from all others, without a nodata tag."""
-    findings = []
-    for facts in survey.cases:
-        values = {v for c in facts.channels for v in sentinels(c)}
-        for value in sorted(values):
-            channels = [c for c in facts.channels if value in sentinels(c)]
-            fraction = max((c.at_minimum if value == c.minimum else c.at_maximum) / c.cells for c in channels)
-            message = (
-                f"{facts.id}: {fraction:.2%} of channel {channels[0].name} are {value:g}, far from all other values"
-            )
-            repairs = tuple(
-                Repair("nodata", path, {"value": value}) for path in facts.case.images if suffix(path) in GEOTIFF
-            )
-            fix = f"data.nodata={value:g}" if survey.spec.ndim == 2 else "mask it in the image, or crop the case"
-            fix += ", or fix=true tags it" if repairs else ""
-            findings.append(Finding("untagged nodata", "warning", (facts.id,), message, fix, repairs))
-    return findings
+    return [
+        _untagged(survey, facts, value)
+        for facts in survey.cases
+        for value in sorted({value for c in facts.channels for value in sentinels(c)})
+    ]
+
+
+def _untagged(survey: Survey, facts: CaseFacts, value: float) -> Finding:
+    channels = [c for c in facts.channels if value in sentinels(c)]
+    fraction = max((c.at_minimum if value == c.minimum else c.at_maximum) / c.cells for c in channels)
+    message = f"{facts.id}: {fraction:.2%} of channel {channels[0].name} are {value:g}, far from all other values"
+    repairs = _tagging(facts, value)
+    fix = f"data.nodata={value:g}" if survey.spec.ndim == 2 else "mask it in the image, or crop the case"
+    fix += ", or fix=true tags it" if repairs else ""
+    return Finding("untagged nodata", "warning", (facts.id,), message, fix, repairs)
 
 
 def sentinels(channel: ChannelFacts) -> list[float]:

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 
 from medseg.data.case import Case
-from medseg.data.splits.leakage import shared_ground
+from medseg.data.splits.leakage import Leak, shared_ground
 from medseg.doctor.finding import Finding, Severity
 from medseg.doctor.survey import CaseFacts, Survey
 from medseg.geometry.grid import PIXEL, RAS_MM
@@ -18,7 +18,7 @@ _PLACE = 0.02
 
 def images(survey: Survey) -> list[Finding]:
     """Cases with the same image, or the same values in another order (flipped, turned)."""
-    exact = _alike([(f, tuple(c.digest for c in f.channels)) for f in survey.cases if _varied(f)])
+    exact = _alike([(f, _digests(f)) for f in survey.cases if _varied(f)])
     findings = [_finding(group, "have the same image, cell for cell") for group in exact]
     duplicates = {facts.id for group in exact for facts in group}
     turned = _alike([(f, _unordered(f)) for f in survey.cases if _varied(f) and f.id not in duplicates])
@@ -29,32 +29,28 @@ def images(survey: Survey) -> list[Finding]:
 
 def labels(survey: Survey) -> list[Finding]:
     """Labels that are equal though the images differ; ordinary for several images of one place."""
-    first = int(survey.spec.labels.background)
-    labelled = [
-        (f, f.label.digest)
-        for f in survey.cases
-        if f.label is not None and len(f.label.values) > first and _structured(f)
-    ]
-    same_image = {
-        frozenset(f.id for f in g) for g in _alike([(f, tuple(c.digest for c in f.channels)) for f in survey.cases])
-    }
-    findings = []
-    for group in _alike(labelled):
-        ids = frozenset(f.id for f in group)
-        if any(ids <= group for group in same_image):
-            continue
-        grids = [f.grid for f in group if f.grid is not None]
-        placed = all(g.frame != PIXEL and g.offset_from(grids[0]) < 0.5 for g in grids)
-        severity: Severity = "note" if placed else "warning"
-        fix = "data.groups=... keeps them in one fold" if placed else "one of them has the label of another: replace it"
-        message = f"{', '.join(sorted(ids))} have the same label and different images"
-        findings.append(Finding("same label", severity, tuple(sorted(ids)), message, fix))
-    return findings
+    labelled = [(f, f.label.digest) for f in survey.cases if f.label is not None and len(f.label.values) > 1]
+    same_image = [_ids(group) for group in _alike([(f, _digests(f)) for f in survey.cases])]
+    groups = [group for group in _alike(labelled) if not any(_ids(group) <= ids for ids in same_image)]
+    return [_same_label(group) for group in groups]
 
 
-def _structured(facts: CaseFacts) -> bool:
-    """Whether a label is more than one value: two empty labels are alike."""
-    return facts.label is not None and len(facts.label.values) > 1
+def _same_label(group: Sequence[CaseFacts]) -> Finding:
+    grids = [f.grid for f in group if f.grid is not None]
+    placed = all(g.frame != PIXEL and g.offset_from(grids[0]) < 0.5 for g in grids)
+    severity: Severity = "note" if placed else "warning"
+    fix = "data.groups=... keeps them in one fold" if placed else "one of them has the label of another: replace it"
+    ids = tuple(sorted(_ids(group)))
+    return Finding("same label", severity, ids, f"{', '.join(ids)} have the same label and different images", fix)
+
+
+def _ids(group: Sequence[CaseFacts]) -> frozenset[str]:
+    return frozenset(facts.id for facts in group)
+
+
+def _digests(facts: CaseFacts) -> Hashable:
+    """Equal for images that are equal cell for cell."""
+    return tuple(c.digest for c in facts.channels)
 
 
 def _varied(facts: CaseFacts) -> bool:
@@ -88,17 +84,25 @@ def places(survey: Survey) -> list[Finding]:
     """Scenes whose footprints overlap and that no group keeps together."""
     grids = {f.id: f.grid for f in survey.readable if f.grid is not None and f.grid.frame not in (PIXEL, RAS_MM)}
     bare = [replace(f.case, images=(), label=None) for f in survey.cases if f.id in grids]
-    findings, reported = [], set()
-    for leak in shared_ground(bare, bare, lambda case: grids[case.id]):
-        pair = frozenset((leak.train, leak.val))
-        if len(pair) < 2 or pair in reported or leak.share < _PLACE or _together(bare, pair):
-            continue
-        reported.add(pair)
-        one, other = sorted(pair)
-        message = f"{one} and {other} show the same ground ({leak.share:.0%} of {leak.val})"
-        fix = "data.groups=... (a pattern or a csv of case,group) keeps them in one fold"
-        findings.append(Finding("footprint", "warning", (one, other), message, fix))
+    overlaps = _overlaps(shared_ground(bare, bare, lambda case: grids[case.id]))
+    findings = [_same_ground(pair, leak) for pair, leak in overlaps.items() if not _together(bare, pair)]
     return list(_merged(findings))
+
+
+def _overlaps(leaks: Sequence[Leak]) -> dict[frozenset[str], Leak]:
+    """The first overlap of each pair of cases that is large enough."""
+    pairs: dict[frozenset[str], Leak] = {}
+    for leak in leaks:
+        if leak.share >= _PLACE and leak.train != leak.val:
+            pairs.setdefault(frozenset((leak.train, leak.val)), leak)
+    return pairs
+
+
+def _same_ground(pair: frozenset[str], leak: Leak) -> Finding:
+    one, other = sorted(pair)
+    message = f"{one} and {other} show the same ground ({leak.share:.0%} of {leak.val})"
+    fix = "data.groups=... (a pattern or a csv of case,group) keeps them in one fold"
+    return Finding("footprint", "warning", (one, other), message, fix)
 
 
 def _together(cases: Sequence[Case], pair: frozenset[str]) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import permutations, product
 
 import numpy as np
@@ -18,58 +20,105 @@ _JITTER = 0.5
 
 def grids(survey: Survey) -> list[Finding]:
     """Files of a case whose grid is not that of its first image."""
-    findings = []
-    for facts in survey.cases:
-        first, *others = facts.headers
-        if first.grid is None:
-            continue
-        if first.grid.ndim != survey.spec.ndim:
-            message = f"{first.path}: {first.grid.ndim} axes, expected {survey.spec.ndim}"
-            findings.append(Finding("grid", "error", (facts.id,), message, "choose data= for this kind of files"))
-            continue
-        findings += [f for other in others if other.grid is not None for f in _compared(survey, facts, first, other)]
-    return findings
+    return [finding for facts in survey.cases for finding in _of_case(survey, facts)]
 
 
-def _compared(survey: Survey, facts: CaseFacts, first: Header, other: Header) -> list[Finding]:
-    grid, reference = other.grid, first.grid
-    if grid is None or reference is None:
-        return []
-    if grid.shape == reference.shape and grid.frame == PIXEL and reference.frame != RAS_MM:
-        return []  # a mask without a georeference takes that of the image
-    where = f"{other.path}: does not lie on the grid of {first.path.name}"
-    maps = {PIXEL, RAS_MM}.isdisjoint({grid.frame, reference.frame})
-    if maps and not same_frame(grid.frame, reference.frame):
-        message = f"{where}: its CRS is {crs_name(grid.frame)}, expected {crs_name(reference.frame)}"
-        severity: Severity = "note" if survey.reading.other_crs == "warp" else "error"
-        return [Finding("grid", severity, (facts.id,), message, "data.other_crs=warp")]
-    same = Grid(grid.shape, grid.affine, reference.frame) if maps else grid
-    offset = same.offset_from(reference)
-    if offset <= survey.reading.grid_tolerance:
-        return []
-    if maps and survey.reading.other_grid == "align":
-        return [_aligned(facts, first, other, where, offset)]
-    turned = None if maps else _turn(same, reference, survey.reading.grid_tolerance)
-    if turned is not None:
-        axes, flips = turned
-        message = f"{where}: the same cells in another order (axes {axes}, flipped {flips})"
-        repair = Repair("reorient", other.path, {"axes": list(axes), "flips": list(flips), "like": str(first.path)})
-        return [Finding("axes", "error", (facts.id,), message, "fix=true stores them in the image's order", (repair,))]
-    if grid.shape != reference.shape:
-        return [_other_shape(facts, first, other, where)]
-    return [_displaced(facts, first, other, where, offset)]
+def _of_case(survey: Survey, facts: CaseFacts) -> Iterator[Finding]:
+    first, *others = facts.headers
+    if first.grid is None:
+        return
+    if first.grid.ndim != survey.spec.ndim:
+        message = f"{first.path}: {first.grid.ndim} axes, expected {survey.spec.ndim}"
+        yield Finding("grid", "error", (facts.id,), message, "choose data= for this kind of files")
+        return
+    for other in others:
+        if other.grid is not None:
+            yield from _compared(survey, _Pair(facts.id, first, other, first.grid, other.grid))
 
 
-def _aligned(facts: CaseFacts, first: Header, other: Header, where: str, offset: float) -> Finding:
+@dataclass(frozen=True)
+class _Pair:
+    """The first image of a case, and another of its files.
+
+    Attributes:
+        case: The case.
+        first: Header of the image.
+        other: Header of the other file.
+        expected: Grid of the image.
+        grid: Grid of the other file.
+    """
+
+    case: str
+    first: Header
+    other: Header
+    expected: Grid
+    grid: Grid
+
+    @property
+    def where(self) -> str:
+        """How messages begin."""
+        return f"{self.other.path}: does not lie on the grid of {self.first.path.name}"
+
+    @property
+    def maps(self) -> bool:
+        """Whether both have a CRS."""
+        return {PIXEL, RAS_MM}.isdisjoint({self.grid.frame, self.expected.frame})
+
+    @property
+    def takes_georeference(self) -> bool:
+        """Whether the other file is a mask without a georeference, which takes that of the image."""
+        return self.grid.shape == self.expected.shape and self.grid.frame == PIXEL and self.expected.frame != RAS_MM
+
+    def offset(self) -> float:
+        """Largest displacement of the cells, in cells; of two maps without regard to how their CRS is written."""
+        same = Grid(self.grid.shape, self.grid.affine, self.expected.frame) if self.maps else self.grid
+        return same.offset_from(self.expected)
+
+    def finding(
+        self, message: str, fix: str, *, severity: Severity = "error", check: str = "grid", repair: Repair | None = None
+    ) -> Finding:
+        """A finding of this pair."""
+        return Finding(check, severity, (self.case,), message, fix, () if repair is None else (repair,))
+
+
+def _compared(survey: Survey, pair: _Pair) -> Iterator[Finding]:
+    """The finding for a file that is not on the grid of the image."""
+    grid, expected, reading = pair.grid, pair.expected, survey.reading
+    if pair.takes_georeference:
+        return
+    if pair.maps and not same_frame(grid.frame, expected.frame):
+        yield _other_crs(pair, warped=reading.other_crs == "warp")
+        return
+    offset = pair.offset()
+    if offset <= reading.grid_tolerance:
+        return
+    if pair.maps and reading.other_grid == "align":
+        yield _aligned(pair, offset)
+        return
+    turn = None if pair.maps else _turn(grid, expected, reading.grid_tolerance)
+    if turn is not None:
+        yield _turned(pair, *turn)
+    elif grid.shape != expected.shape:
+        yield _other_shape(pair)
+    else:
+        yield _displaced(pair, offset)
+
+
+def _other_crs(pair: _Pair, *, warped: bool) -> Finding:
+    message = f"{pair.where}: its CRS is {crs_name(pair.grid.frame)}, expected {crs_name(pair.expected.frame)}"
+    return pair.finding(message, "data.other_crs=warp", severity="note" if warped else "error")
+
+
+def _aligned(pair: _Pair, offset: float) -> Finding:
     """The finding for a map on another grid, which is aligned to that of the first image when it is read."""
-    if _JITTER < offset < np.inf and other.role == "label":
-        message = f"{where}: of the same shape, and {offset:.3g} cells off; it is aligned as it is read"
+    if _JITTER < offset < np.inf and pair.other.role == "label":
+        message = f"{pair.where}: of the same shape, and {offset:.3g} cells off; it is aligned as it is read"
         fix = "if only its georeference is wrong, copy that of the image (gdal_edit.py -a_ullr); else leave it"
-        return Finding("grid", "warning", (facts.id,), message, fix)
-    shapes = [None if header.grid is None else header.grid.shape for header in (other, first)]
-    moved = f"shape {shapes[0]}, expected {shapes[1]}" if np.isinf(offset) else f"{offset:.3g} cells off"
-    how = "nearest cell" if other.role != "image" else "linear"
-    return Finding("grid", "note", (facts.id,), f"{where}: {moved}", f"none: it is aligned ({how}) as it is read")
+        return pair.finding(message, fix, severity="warning")
+    shapes = f"shape {pair.grid.shape}, expected {pair.expected.shape}"
+    moved = shapes if np.isinf(offset) else f"{offset:.3g} cells off"
+    how = "nearest cell" if pair.other.role != "image" else "linear"
+    return pair.finding(f"{pair.where}: {moved}", f"none: it is aligned ({how}) as it is read", severity="note")
 
 
 def _turn(grid: Grid, reference: Grid, tolerance: float) -> tuple[tuple[int, ...], tuple[bool, ...]] | None:
@@ -85,32 +134,38 @@ def _turn(grid: Grid, reference: Grid, tolerance: float) -> tuple[tuple[int, ...
     return None
 
 
-def _other_shape(facts: CaseFacts, first: Header, other: Header, where: str) -> Finding:
-    shape, expected = other.grid.shape, first.grid.shape  # type: ignore[union-attr]
-    message, fix = f"{where}: shape {shape}, expected {expected}", f"resample {other.path.name} onto {first.path.name}"
+def _turned(pair: _Pair, axes: tuple[int, ...], flips: tuple[bool, ...]) -> Finding:
+    message = f"{pair.where}: the same cells in another order (axes {axes}, flipped {flips})"
+    settings = {"axes": list(axes), "flips": list(flips), "like": str(pair.first.path)}
+    repair = Repair("reorient", pair.other.path, settings)
+    return pair.finding(message, "fix=true stores them in the image's order", check="axes", repair=repair)
+
+
+def _other_shape(pair: _Pair) -> Finding:
+    shape, expected, name = pair.grid.shape, pair.expected.shape, pair.other.path.name
+    message, fix = f"{pair.where}: shape {shape}, expected {expected}", f"resample {name} onto {pair.first.path.name}"
     if sorted(shape) == sorted(expected):
         message += "; its axes seem to be exchanged, and its header does not say how"
-        fix = f"export {other.path.name} again in the axis order of the image"
-    return Finding("grid", "error", (facts.id,), message, f"{fix}, or take the case out")
+        fix = f"export {name} again in the axis order of the image"
+    return pair.finding(message, f"{fix}, or take the case out")
 
 
-def _displaced(facts: CaseFacts, first: Header, other: Header, where: str, offset: float) -> Finding:
-    frames = (other.grid.frame, first.grid.frame)  # type: ignore[union-attr]
+def _displaced(pair: _Pair, offset: float) -> Finding:
     if np.isinf(offset):
-        message = f"{where}: {' and '.join(crs_name(f) for f in frames)} have no common world"
-        return Finding("grid", "error", (facts.id,), message, "give both files a CRS (gdal_edit.py -a_srs), or neither")
-    repair = Repair("geometry", other.path, {"like": str(first.path)})
+        frames = " and ".join(crs_name(grid.frame) for grid in (pair.grid, pair.expected))
+        message = f"{pair.where}: {frames} have no common world"
+        return pair.finding(message, "give both files a CRS (gdal_edit.py -a_srs), or neither")
+    repair = Repair("geometry", pair.other.path, {"like": str(pair.first.path)})
     if offset <= _JITTER:
-        tolerance = f"data.grid_tolerance={_round_up(offset)}"
-        message = f"{where}: displaced by up to {offset:.2g} cells, as if rounded in the header"
-        fix = f"{tolerance}, or fix=true copies the image's geometry"
-        return Finding("direction", "error", (facts.id,), message, fix, (repair,))
-    if _lost(other) and not _lost(first):
-        message = f"{where}: its header has lost its geometry (no sform, no qform)"
-        return Finding("grid", "error", (facts.id,), message, "fix=true copies the image's geometry", (repair,))
-    message = f"{where}: displaced by up to {offset:.3g} cells"
-    fix = f"if only the header is wrong, copy the image's geometry; else resample {other.path.name} onto it"
-    return Finding("grid", "error", (facts.id,), message, fix)
+        message = f"{pair.where}: displaced by up to {offset:.2g} cells, as if rounded in the header"
+        fix = f"data.grid_tolerance={_round_up(offset)}, or fix=true copies the image's geometry"
+        return pair.finding(message, fix, check="direction", repair=repair)
+    if _lost(pair.other) and not _lost(pair.first):
+        message = f"{pair.where}: its header has lost its geometry (no sform, no qform)"
+        return pair.finding(message, "fix=true copies the image's geometry", repair=repair)
+    message = f"{pair.where}: displaced by up to {offset:.3g} cells"
+    fix = f"if only the header is wrong, copy the image's geometry; else resample {pair.other.path.name} onto it"
+    return pair.finding(message, fix)
 
 
 def _lost(header: Header) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 
 from medseg.doctor.finding import Finding, Repair
-from medseg.doctor.headers import Header
+from medseg.doctor.headers import Forms
 from medseg.doctor.survey import Survey
 from medseg.geometry.grid import PIXEL, RAS_MM, Grid
 
@@ -17,35 +20,37 @@ _APART = 0.1
 
 def forms(survey: Survey) -> list[Finding]:
     """NIfTI files whose sform and qform say different things, or that have neither."""
-    findings = []
-    for facts in survey.cases:
-        for header in facts.headers:
-            if header.forms is not None:
-                findings += [f for f in _of_file(facts.id, header) if f is not None]
-    return findings
+    return [
+        finding
+        for facts in survey.cases
+        for header in facts.headers
+        if header.forms is not None and header.grid is not None
+        for finding in _of_file(facts.id, header.path, header.forms, header.grid)
+    ]
 
 
-def _of_file(case: str, header: Header) -> list[Finding | None]:
-    forms, grid = header.forms, header.grid
-    if forms is None or grid is None:
-        return []
-    apart, lost = None, None
-    if forms.offset > _APART:
+def _of_file(case: str, path: Path, forms: Forms, grid: Grid) -> Iterator[Finding]:
+    """What is wrong with the transforms and voxel sizes of one header."""
+    apart = forms.offset > _APART
+    if apart:
         message = (
-            f"{header.path}: sform and qform differ by up to {forms.offset:.3g} voxels; medseg reads the sform, other "
+            f"{path}: sform and qform differ by up to {forms.offset:.3g} voxels; medseg reads the sform, other "
             "programs may read the qform"
         )
         fix = "fix=true writes the sform into the qform; look at the case on check.html first"
-        apart = Finding("sform and qform", "warning", (case,), message, fix, (Repair("qform", header.path),))
+        yield Finding("sform and qform", "warning", (case,), message, fix, (Repair("qform", path),))
     if forms.sform_code == forms.qform_code == 0:
-        message = f"{header.path}: neither sform nor qform is set, so orientation and sides are guessed"
-        lost = Finding("sform and qform", "warning", (case,), message, "convert it again from DICOM with its geometry")
-    ratios = [z / s for z, s in zip(forms.zooms, grid.spacing, strict=False) if z > 0]
-    zooms = None
-    if forms.sform_code and ratios and not 0.9 < min(ratios) <= max(ratios) < 1.1 and apart is None:
-        message = f"{header.path}: voxel sizes {_short(forms.zooms)}, but an affine with {_short(grid.spacing)}"
-        zooms = Finding("sform and qform", "warning", (case,), message, "write the header again from its affine")
-    return [apart, lost, zooms]
+        message = f"{path}: neither sform nor qform is set, so orientation and sides are guessed"
+        yield Finding("sform and qform", "warning", (case,), message, "convert it again from DICOM with its geometry")
+    if forms.sform_code and not apart and _other_sizes(forms, grid):
+        message = f"{path}: voxel sizes {_short(forms.zooms)}, but an affine with {_short(grid.spacing)}"
+        yield Finding("sform and qform", "warning", (case,), message, "write the header again from its affine")
+
+
+def _other_sizes(forms: Forms, grid: Grid) -> bool:
+    """Whether the voxel sizes of a header are not those of its affine."""
+    ratios = [size / spacing for size, spacing in zip(forms.zooms, grid.spacing, strict=False) if size > 0]
+    return bool(ratios) and not 0.9 < min(ratios) <= max(ratios) < 1.1
 
 
 def skew(survey: Survey) -> list[Finding]:

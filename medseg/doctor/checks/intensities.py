@@ -86,8 +86,8 @@ def _strange(members: Sequence[tuple[CaseFacts, ChannelFacts]]) -> Iterator[tupl
     typical = float(np.median(widths))
     spread = max(1.4826 * float(np.median(np.abs(places - np.median(places)))), 1e-30)
     for (facts, channel), log, distance, place in zip(members, logs, off, places, strict=True):
-        if channel.minimum == channel.maximum or sentinels(channel):
-            continue  # constant channels and channels with nodata have other findings
+        if _has_other_findings(channel):
+            continue
         times = float(np.exp(abs(log - np.median(logs))))
         shift = abs(place - float(np.median(places)))
         if times > _TIMES and distance > _DEVIATIONS:
@@ -95,6 +95,11 @@ def _strange(members: Sequence[tuple[CaseFacts, ChannelFacts]]) -> Iterator[tupl
             yield facts, "scale", f"has a histogram {times:.3g} times {wider} than that"
         elif shift > 3 * typical and shift > 8 * spread:
             yield facts, "place", f"has its median at {place:.4g}, far from that ({np.median(places):.4g})"
+
+
+def _has_other_findings(channel: ChannelFacts) -> bool:
+    """Whether it is constant, or has cells without data that are not tagged so."""
+    return channel.minimum == channel.maximum or bool(sentinels(channel))
 
 
 def _distances(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

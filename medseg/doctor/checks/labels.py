@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from medseg.doctor.finding import Finding, Repair
 from medseg.doctor.survey import CaseFacts, Survey, declared_values
-from medseg.labels import LabelTable
+from medseg.labels import LabelClass, LabelTable
 
 _NEAR = 0.05
 """Distance from a whole number up to which a float label is taken for a rounding error."""
@@ -18,27 +19,30 @@ _SHOWN = 8
 
 def values(survey: Survey) -> list[Finding]:
     """Labels that hold values outside the label table, NaN, or numbers that are not whole."""
-    table = survey.spec.labels
-    declared = declared_values(table)
-    suggestion = suggested(survey)
-    findings = []
-    for facts in survey.cases:
-        label, path = facts.label, facts.case.label
-        if label is None or path is None:
-            continue
-        if label.nonfinite:
-            message = f"{path}: {label.nonfinite} NaN or infinite cell(s) in a label"
-            findings.append(
-                Finding("label values", "error", (facts.id,), message, "export the label again as integers")
-            )
-        broken = {v: n for v, n in label.values.items() if v != round(v)}
-        whole = {int(v): n for v, n in label.values.items() if v == round(v)}
-        if broken:
-            findings.append(_broken(facts, broken, declared))
-        unknown = {v: n for v, n in whole.items() if v not in declared}
-        if unknown and not _mixed(broken):
-            findings.append(_unknown(survey, facts, whole, unknown, suggestion))
-    return findings
+    declared, suggestion = declared_values(survey.spec.labels), suggested(survey)
+    return [finding for facts in survey.cases for finding in _of_label(survey, facts, declared, suggestion)]
+
+
+def _of_label(survey: Survey, facts: CaseFacts, declared: Mapping[int, int], suggestion: str) -> Iterator[Finding]:
+    """What is wrong with the values of one label."""
+    label, path = facts.label, facts.case.label
+    if label is None or path is None:
+        return
+    if label.nonfinite:
+        message = f"{path}: {label.nonfinite} NaN or infinite cell(s) in a label"
+        yield Finding("label values", "error", (facts.id,), message, "export the label again as integers")
+    broken, whole = _by_wholeness(label.values)
+    if broken:
+        yield _broken(facts, path, broken, declared)
+    unknown = {v: n for v, n in whole.items() if v not in declared}
+    if unknown and not _mixed(broken):
+        yield _unknown(survey, facts, whole, unknown, suggestion)
+
+
+def _by_wholeness(counts: Mapping[float, int]) -> tuple[dict[float, int], dict[int, int]]:
+    """Cells of the values that are no whole numbers, and of those that are."""
+    broken = {v: n for v, n in counts.items() if v != round(v)}
+    return broken, {int(v): n for v, n in counts.items() if v not in broken}
 
 
 def _mixed(broken: Mapping[float, int]) -> bool:
@@ -46,14 +50,14 @@ def _mixed(broken: Mapping[float, int]) -> bool:
     return any(abs(v - round(v)) > _NEAR for v in broken)
 
 
-def _broken(facts: CaseFacts, broken: Mapping[float, int], declared: Mapping[int, int]) -> Finding:
+def _broken(facts: CaseFacts, path: Path, broken: Mapping[float, int], declared: Mapping[int, int]) -> Finding:
     count = sum(broken.values())
     if not _mixed(broken) and all(round(v) in declared for v in broken):
-        message = f"{facts.case.label}: {count} cell(s) near whole numbers, such as {_shown(broken)} (value: cells)"
-        repair = Repair("round", facts.case.label)  # type: ignore[arg-type]
+        message = f"{path}: {count} cell(s) near whole numbers, such as {_shown(broken)} (value: cells)"
+        repair = Repair("round", path)
         return Finding("label values", "error", (facts.id,), message, "fix=true rounds them", (repair,))
     message = (
-        f"{facts.case.label}: {count} cell(s) between whole numbers, such as {_shown(broken)} (value: cells), as after "
+        f"{path}: {count} cell(s) between whole numbers, such as {_shown(broken)} (value: cells), as after "
         "a linear interpolation"
     )
     return Finding(
@@ -100,7 +104,7 @@ def suggested(survey: Survey) -> str:
     table, seen = survey.spec.labels, _seen(survey)
     unknown = sorted(set(seen) - set(declared_values(table)))
     entries: dict[str, list[int]] = {c.name: list(c.values) for c in table.classes}
-    free = [c.name for c in table.classes if not any(v in seen for v in c.values)]
+    free = [c.name for c in table.classes if _absent(c, seen)]
     ignore = list(table.ignore_values)
     for value in unknown:
         if free and (len(free) == len(unknown) or len(unknown) == 1):
@@ -112,6 +116,11 @@ def suggested(survey: Survey) -> str:
     if ignore:
         entries["ignore"] = ignore
     return _key(survey, entries)
+
+
+def _absent(declared: LabelClass, seen: Container[int]) -> bool:
+    """Whether no case has a value of this class."""
+    return not any(value in seen for value in declared.values)
 
 
 def _key(survey: Survey, entries: Mapping[str, Sequence[int]]) -> str:
@@ -127,7 +136,7 @@ def unseen(survey: Survey) -> list[Finding]:
     seen = _seen(survey)
     if not seen:
         return []
-    absent = [c for c in survey.spec.labels.classes if not any(v in seen for v in c.values)]
+    absent = [c for c in survey.spec.labels.classes if _absent(c, seen)]
     total = sum(1 for facts in survey.cases if facts.label is not None)
     return [
         Finding(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
@@ -27,18 +28,15 @@ def memory(survey: Survey) -> list[Finding]:
     A case takes its image twice (as stored, on the planned spacing) and the class scores twice, in float32.
     Scenes of any size are read in windows.
     """
-    grids = {f.id: f.grid for f in survey.readable if f.grid is not None and f.grid.ndim == 3}
-    if survey.spec.ndim != 3 or not grids:
+    if survey.spec.ndim != 3:
         return []
-    turned = {case: _canonical(grid) for case, grid in grids.items()}
-    spacings, shapes = [g.spacing for g in turned.values()], [g.shape for g in turned.values()]
-    wish = survey.wishes.get("spacing")
-    target = tuple(map(float, wish)) if wish else target_spacing(spacings, shapes).spacing
-    budget = float(survey.wishes.get("ram_gb") or machine_gb())
+    grids = {f.id: _canonical(f.grid) for f in survey.readable if f.grid is not None and f.grid.ndim == 3}
+    if not grids:
+        return []
+    target, budget = _target(survey, list(grids.values())), float(survey.wishes.get("ram_gb") or machine_gb())
     findings = []
-    for case, grid in turned.items():
-        cells = prod(grid.shape) + prod(resampled_shape(grid.shape, grid.spacing, target))
-        needed = 4e-9 * cells * (len(survey.spec.channels) + survey.spec.labels.n_outputs)
+    for case, grid in grids.items():
+        needed = _needed_gb(survey, grid, target)
         if needed > _SHARE * budget:
             message = (
                 f"{case}: {' x '.join(map(str, grid.shape))} voxels need about {needed:.3g} GB at a spacing of "
@@ -47,6 +45,19 @@ def memory(survey: Survey) -> list[Finding]:
             fix = f"plan.spacing={_coarser(target, needed / (_SHARE * budget))}, or crop the case"
             findings.append(Finding("memory", "warning", (case,), message, fix))
     return findings
+
+
+def _target(survey: Survey, grids: Sequence[Grid]) -> tuple[float, ...]:
+    """The spacing that a plan would choose, or the one that is wished."""
+    if wish := survey.wishes.get("spacing"):
+        return tuple(map(float, wish))
+    return target_spacing([grid.spacing for grid in grids], [grid.shape for grid in grids]).spacing
+
+
+def _needed_gb(survey: Survey, grid: Grid, target: tuple[float, ...]) -> float:
+    """Memory of one case, in GB."""
+    cells = prod(grid.shape) + prod(resampled_shape(grid.shape, grid.spacing, target))
+    return 4e-9 * cells * (len(survey.spec.channels) + survey.spec.labels.n_outputs)
 
 
 def _canonical(grid: Grid) -> Grid:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from medseg.doctor.contents import LabelFacts
+from medseg.doctor.contents import LabelFacts, Part
 from medseg.doctor.finding import Finding, Severity
 from medseg.doctor.survey import CaseFacts, Survey, declared_values
 from medseg.geometry.grid import PIXEL, RAS_MM
@@ -45,15 +45,9 @@ def _labelled(survey: Survey) -> list[tuple[CaseFacts, dict[int, int]]]:
 
 def empty(survey: Survey) -> list[Finding]:
     """Labels without any foreground, or with nothing but ignored cells."""
-    first = int(survey.spec.labels.background)
-    declared = declared_values(survey.spec.labels)
-    labelled = [
-        (f, counts)
-        for f, counts in _labelled(survey)
-        if f.label is not None and all(round(v) in declared for v in f.label.values)  # others have a finding already
-    ]
-    bare = [f.id for f, counts in labelled if not sum(n for i, n in counts.items() if i >= first)]
-    unknown = [f.id for f, counts in labelled if not sum(counts.values())]
+    labelled = _fully_declared(survey)
+    unknown = [case for case, counts in labelled.items() if not sum(counts.values())]
+    bare = [case for case, counts in labelled.items() if not sum(counts[i] for i in _foreground(survey))]
     findings = [
         Finding(
             "empty label", "error", (case,), f"{case}: not one cell of its label has a declared class",
@@ -70,46 +64,66 @@ def empty(survey: Survey) -> list[Finding]:
     ]
 
 
+def _fully_declared(survey: Survey) -> dict[str, dict[int, int]]:
+    """Cells of each class of the labels that hold declared values only; others have a finding already."""
+    declared = declared_values(survey.spec.labels)
+    return {
+        facts.id: cells_by_class(facts.label, survey)
+        for facts in survey.cases
+        if facts.label is not None and all(round(value) in declared for value in facts.label.values)
+    }
+
+
 def sizes(survey: Survey) -> list[Finding]:
     """Structures whose volume is far from that of the other cases, where those agree; and single stray cells."""
     labelled = [(f, counts) for f, counts in _labelled(survey) if f.label is not None and f.label.parts is not None]
-    findings = []
+    findings: list[Finding] = []
     for index in _foreground(survey):
-        name = survey.spec.labels.names[index]
         volumes = {f.id: _volume(f, counts[index]) for f, counts in labelled if counts[index]}
-        if len(volumes) < _ENOUGH:
-            continue
-        logs = np.log(list(volumes.values()))
-        median, spread = float(np.median(logs)), 1.4826 * float(np.median(np.abs(logs - np.median(logs))))
-        limit = max(np.log(_APART), 6 * spread)
-        for (case, volume), log in zip(volumes.items(), logs, strict=True):
-            if abs(log - median) > limit:
-                times = np.exp(abs(log - median))
-                kind = "smaller" if log < median else "larger"
-                message = f"{case}: {name} of {volume:.4g} is {times:.3g} times {kind} than in the median case"
-                fix = "look at it on check.html; correct the label, or take the case out"
-                findings.append(Finding("label size", "warning", (case,), message, fix))
+        if len(volumes) >= _ENOUGH:
+            findings += _of_other_size(survey.spec.labels.names[index], volumes)
     return findings
+
+
+def _of_other_size(name: str, volumes: Mapping[str, float]) -> Iterator[Finding]:
+    """Cases in which the volume of a class is far from the median, by the spread of the logarithms."""
+    logs = np.log(list(volumes.values()))
+    median, spread = float(np.median(logs)), 1.4826 * float(np.median(np.abs(logs - np.median(logs))))
+    limit = max(np.log(_APART), 6 * spread)
+    for (case, volume), log in zip(volumes.items(), logs, strict=True):
+        if abs(log - median) > limit:
+            times = np.exp(abs(log - median))
+            kind = "smaller" if log < median else "larger"
+            message = f"{case}: {name} of {volume:.4g} is {times:.3g} times {kind} than in the median case"
+            fix = "look at it on check.html; correct the label, or take the case out"
+            yield Finding("label size", "warning", (case,), message, fix)
 
 
 def pieces(survey: Survey) -> list[Finding]:
     """Structures in one piece in most cases, but in one case with a small piece far away, or in many pieces."""
-    findings = []
-    labelled = [f for f in survey.cases if f.label is not None and f.label.parts is not None]
+    labels = {f.id: f.label.parts for f in survey.cases if f.label is not None and f.label.parts is not None}
+    findings: list[Finding] = []
     for index in _foreground(survey):
-        name = survey.spec.labels.names[index]
-        having = [f for f in labelled if index in (f.label.parts or {})]  # type: ignore[union-attr]
-        strays = {f.id: stray for f in having if (stray := _stray(f, index)) is not None}
-        single = sum(f.label is not None and len((f.label.parts or {})[index]) == 1 for f in having)
-        if len(having) < _FEWEST or single < _MOSTLY * len(having):
-            continue  # this class has several pieces in most cases
-        alone = single >= _WHOLE * (len(having) - len(strays)) and len(strays) <= max(1, _STRAYS * len(having))
-        severity: Severity = "warning" if alone and not _map(survey) else "note"
-        for case, (cells, gap, n) in strays.items():
-            message = f"{case}: {name} in {n} pieces, one of {cells} cell(s) is {gap:.0f} cells from the largest"
-            fix = "look at it on check.html; delete the stray piece, or take the case out"
-            findings.append(Finding("label pieces", severity, (case,), message, fix))
+        parts = {case: of_label[index] for case, of_label in labels.items() if index in of_label}
+        findings += _stray_pieces(survey, survey.spec.labels.names[index], parts)
     return findings
+
+
+def _stray_pieces(survey: Survey, name: str, parts: Mapping[str, Sequence[Part]]) -> Iterator[Finding]:
+    """Cases with a stray piece of a class; none where the class has several pieces in most cases."""
+    single = sum(len(of_case) == 1 for of_case in parts.values())
+    if len(parts) < _FEWEST or single < _MOSTLY * len(parts):
+        return
+    strays = {case: stray for case, of_case in parts.items() if (stray := _stray(of_case)) is not None}
+    alone = single >= _WHOLE * (len(parts) - len(strays)) and len(strays) <= max(1, _STRAYS * len(parts))
+    severity: Severity = "warning" if alone and not _map(survey) else "note"
+    for case, stray in strays.items():
+        message = (
+            f"{case}: {name} in {len(parts[case])} pieces, one of {stray.cells} cell(s) is {stray.gap:.0f} cells from "
+            "the largest"
+        )
+        fix = "look at it on check.html; delete the stray piece, or take the case out"
+        yield Finding("label pieces", severity, (case,), message, fix)
 
 
 def balance(survey: Survey) -> list[Finding]:
@@ -146,14 +160,7 @@ def _volume(facts: CaseFacts, cells: int) -> float:
     return cells * float(np.prod(grid.spacing)) if grid is not None else float(cells)
 
 
-def _stray(facts: CaseFacts, index: int) -> tuple[int, float, int] | None:
-    """(cells, cells away, pieces) of the furthest small piece; None if the structure is in one place."""
-    parts = (facts.label.parts or {}).get(index, ()) if facts.label is not None else ()
-    if len(parts) < 2:
-        return None
-    largest = parts[0].cells
-    away = [p for p in parts[1:] if p.gap >= 3 and (p.cells <= _SPECK * largest or p.gap >= 8)]
-    if not away:
-        return None
-    furthest = max(away, key=lambda p: p.gap)
-    return furthest.cells, furthest.gap, len(parts)
+def _stray(parts: Sequence[Part]) -> Part | None:
+    """The furthest small piece, of pieces from the largest on; None if the structure is in one place."""
+    away = [p for p in parts[1:] if p.gap >= 3 and (p.cells <= _SPECK * parts[0].cells or p.gap >= 8)]
+    return max(away, key=lambda p: p.gap, default=None)

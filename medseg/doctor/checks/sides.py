@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from medseg.doctor.finding import Finding
 from medseg.doctor.survey import CaseFacts, Survey
 from medseg.geometry.grid import RAS_MM
+from medseg.labels import LabelTable
 from medseg.labels.laterality import laterality
 
 _APART_MM = 5.0
@@ -35,25 +38,32 @@ def undeclared_pairs(survey: Survey) -> list[Finding]:
 
 def swapped_sides(survey: Survey) -> list[Finding]:
     """Cases in which left structures are to the right of their right partners."""
-    table = survey.spec.labels
-    pairs = list(table.pairs) or [
-        (table.names.index(left), table.names.index(right)) for left, right in laterality(table.names).pairs
-    ]
+    pairs = _pairs(survey.spec.labels)
     wrong: list[CaseFacts] = []
     right: list[CaseFacts] = []
     for facts in survey.cases:
-        offsets = [side for pair in pairs if (side := _distance(facts, pair)) is not None]
-        if offsets:
+        if offsets := _distances(facts, pairs):
             (wrong if sum(offsets) > 0 else right).append(facts)
     if not wrong:
         return []
-    fix = "look at it on check.html; flip the label, exchange the two values in it, or fix the header's first axis"
     if len(wrong) > len(right) and len(wrong) > 1:
         message = f"in {len(wrong)} of {len(wrong) + len(right)} cases, left structures are on the patient's right"
         fix = "exchange the two names in the label table, or fix the orientation in the headers"
         return [Finding("sides", "warning", tuple(f.id for f in wrong), message, fix)]
+    fix = "look at it on check.html; flip the label, exchange the two values in it, or fix the header's first axis"
     message = "left structures are on the patient's right"
     return [Finding("sides", "warning", (facts.id,), f"{facts.id}: {message}", fix) for facts in wrong]
+
+
+def _pairs(table: LabelTable) -> list[tuple[int, int]]:
+    """Left and right classes: those that the table declares, or else those that names suggest."""
+    named = laterality(table.names).pairs
+    return list(table.pairs) or [(table.names.index(left), table.names.index(right)) for left, right in named]
+
+
+def _distances(facts: CaseFacts, pairs: Sequence[tuple[int, int]]) -> list[float]:
+    """``_distance`` of the pairs of one case that can be compared."""
+    return [distance for pair in pairs if (distance := _distance(facts, pair)) is not None]
 
 
 def _distance(facts: CaseFacts, pair: tuple[int, int]) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -20,21 +20,26 @@ _SMALLEST_MM, _LARGEST_MM = 0.005, 100.0
 def spacing(survey: Survey) -> list[Finding]:
     """Cases whose cells are far larger or smaller than those of the others."""
     sizes = {f.id: sorted(f.grid.spacing) for f in survey.readable if f.grid is not None}
-    findings = [*_absolute(survey)]
     if len(sizes) < _FEWEST:
-        return findings
-    median: list[float] = np.median(
-        [s for s in sizes.values() if len(s) == survey.spec.ndim] or [[1.0]], axis=0
-    ).tolist()
-    strange = {
-        case: size for case, size in sizes.items() if len(size) == len(median) and _apart(size, median) >= _ORDER
-    }
-    for case, size in strange.items():
-        message = f"{case}: cells of {_short(size)}, where the median case has {_short(median)}"
-        fix = "fix the voxel sizes of its header (cm, m or micrometres taken for mm?), or take the case out"
-        findings.append(Finding("spacing", "warning", (case,), message, fix))
+        return _absolute(survey)
+    comparable = {case: size for case, size in sizes.items() if len(size) == survey.spec.ndim}
+    strange = _of_another_order(comparable)
     others = {case: size for case, size in sizes.items() if case not in strange}
-    return findings + _native(survey, others)
+    return [*_absolute(survey), *strange.values(), *_native(survey, others)]
+
+
+def _of_another_order(sizes: Mapping[str, Sequence[float]]) -> dict[str, Finding]:
+    """Cases whose cells are orders of magnitude away from those of the median case."""
+    median: list[float] = np.median(list(sizes.values()), axis=0).tolist() if sizes else []
+    fix = "fix the voxel sizes of its header (cm, m or micrometres taken for mm?), or take the case out"
+    return {
+        case: Finding(
+            "spacing", "warning", (case,), f"{case}: cells of {_short(size)}, where the median case has "
+            f"{_short(median)}", fix,
+        )
+        for case, size in sizes.items()
+        if _apart(size, median) >= _ORDER
+    }  # fmt: skip
 
 
 def _native(survey: Survey, sizes: dict[str, list[float]]) -> list[Finding]:
@@ -50,6 +55,7 @@ def _native(survey: Survey, sizes: dict[str, list[float]]) -> list[Finding]:
 
 
 def _absolute(survey: Survey) -> list[Finding]:
+    """Volumes whose voxels are of no size that a scanner has."""
     findings = []
     for facts in survey.readable:
         if facts.grid is None or facts.grid.frame != RAS_MM:
