@@ -114,7 +114,7 @@ ALLOWED = {
         "sample",
         "viz",
     },
-    "sweeps": {"callbacks", "errors", "factory", "hydra_app", "metrics", "report", "runtime", "training"},
+    "sweeps": {"callbacks", "errors", "factory", "hydra_app", "labels", "metrics", "report", "runtime", "training"},
     "cli": {
         "data",
         "doctor",

@@ -21,7 +21,7 @@ from medseg.metrics.pooled import pool
 from medseg.metrics.registry import Entry, resolve
 from medseg.metrics.score import WHOLE_CASE, CaseRecord, score_case
 from medseg.metrics.structure import CaseCells
-from medseg.metrics.summary import aggregate
+from medseg.metrics.summary import aggregate, none_if_nan
 from medseg.runtime.atomic import write_together
 
 _MEAN = "mean over cases of each class, then over classes; cases where a value is null do not enter"
@@ -131,6 +131,35 @@ class CaseScores:
         values = [row[key] for row in self.rows if row["class"] != WHOLE_CASE and row.get(key) is not None]
         values = [value for value in values if not math.isnan(value)]
         return f"{first} {sum(values) / len(values):.4f}" if values else ""
+
+    def stored(self) -> dict[str, Any]:
+        """All that is known of the cases so far, JSON-able; ``add_stored`` is its inverse."""
+        return {
+            "cases": [{key: none_if_nan(value) for key, value in row.items()} for row in self.rows],
+            "records": {
+                case: {
+                    "confusion": record.confusion.tolist(),
+                    "parts": {name: part.tolist() for name, part in record.parts.items()},
+                }
+                for case, record in self.records.items()
+            },
+            "keys": dict(self._keys),
+        }
+
+    def add_stored(self, stored: Mapping[str, Any]) -> None:
+        """Add the cases of other scores with the same settings, as ``stored`` gave them."""
+        self.rows += [
+            {key: math.nan if value is None else value for key, value in row.items()} for row in stored["cases"]
+        ]
+        for case, record in stored["records"].items():
+            parts = {name: np.array(part, dtype=np.int64) for name, part in record["parts"].items()}
+            self.records[case] = CaseRecord(np.array(record["confusion"], dtype=np.int64), parts)
+        self._keys |= stored["keys"]
+
+    def sort(self) -> None:
+        """Put the cases in the order of their names, so that results do not depend on the order of adding them."""
+        self.rows.sort(key=lambda row: row["case"])
+        self.records = dict(sorted(self.records.items()))
 
     @property
     def _pooling(self) -> list[Pooled]:

@@ -77,6 +77,7 @@ def write_report(
     heading: str = "Segmentation report",
     lead: str = "",
     files: Mapping[str, Mapping[str, str]] | None = None,
+    sections: Sequence[tuple[str, str]] = (),
     tables: Mapping[str, str] | None = None,
     metrics: Sequence[Metric] = (),
 ) -> None:
@@ -90,12 +91,14 @@ def write_report(
         heading: Heading of the page.
         lead: A line below the heading: what was scored, and when.
         files: Paths of the files of each case by kind, such as ``prediction``; shown for the worst cases.
+        sections: Further sections after the summary: heading and HTML.
         tables: Further files of the folder, name to text, that are written with the page, all or none.
         metrics: Metrics other than those of the package that the result may hold.
     """
     titles = partial(title, metrics=metrics)
-    sections = [
+    parts = [
         ("Summary", _summary(result, titles)),
+        *sections,
         ("Classes", _classes(result, titles)),
         ("Confusion", confusion_table(result)),
         *_ranked(result, primary_metric(result, metrics), titles, files or {}),
@@ -103,7 +106,7 @@ def write_report(
         ("Miss policy", _policy(result, titles, metrics)),
         ("Facts", _facts(facts or {})),
     ]
-    body = "".join(f"<section><h2>{escape(name)}</h2>{text}</section>" for name, text in sections if text)
+    body = "".join(f"<section><h2>{escape(name)}</h2>{text}</section>" for name, text in parts if text)
     further = {path.parent / name: text for name, text in (tables or {}).items()}
     above = f'<p class="note">{escape(lead)}</p>' if lead else ""
     write_together(further | {path: page(heading, above + body)})
@@ -189,7 +192,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, kind: str = "
     return f'<div class="wide{" many" if len(header) > _FEW else ""}" tabindex="0">{whole}</div>'
 
 
-def _interval(entry: Mapping[str, Any]) -> str:
+def interval(entry: Mapping[str, Any]) -> str:
+    """The interval of a value of ``metrics.json``, a dash where there is none."""
     return "–" if entry["ci95"] is None else " to ".join(show(bound) for bound in entry["ci95"])
 
 
@@ -209,7 +213,7 @@ def _ranked(
 
 def _summary(result: Mapping[str, Any], titles: Titles) -> str:
     rows = [
-        (escape(titles(metric)), show(entry["mean"]), _interval(entry), str(entry["cases"]))
+        (escape(titles(metric)), show(entry["mean"]), interval(entry), str(entry["cases"]))
         for metric, entry in result["summary"].items()
     ]
     stated = {key: text for key, text in result["policy"].items() if isinstance(text, str)}
@@ -232,7 +236,7 @@ def _classes(result: Mapping[str, Any], titles: Titles) -> str:
 def _of_class(entry: Mapping[str, Any], most: int) -> str:
     """Mean and interval, and how many cases entered where that is fewer than entered another metric."""
     fewer = f"; n {entry['cases']}" if entry["cases"] < most else ""
-    return f"{show(entry['mean'])}<br><small>{_interval(entry)}{fewer}</small>"
+    return f"{show(entry['mean'])}<br><small>{interval(entry)}{fewer}</small>"
 
 
 def _strip(result: Mapping[str, Any], primary: str, label: str) -> str:

@@ -5,93 +5,24 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from hydra.experimental.callback import Callback
+from omegaconf import OmegaConf
 
 from medseg.errors import InputError
-from medseg.hydra_app.choices import option_name
-from medseg.metrics.score import WHOLE_CASE
 from medseg.metrics.summary import primary_metric
-from medseg.runtime import moved
 from medseg.runtime.atomic import write_whole
 from medseg.runtime.console import show
-from medseg.runtime.values import leaves
+from medseg.sweeps.cross_validation import cross_validations, sweeps_folds, write
+from medseg.sweeps.runs import FOLD, CompletedRun, differing_keys, naming_keys, read_runs, run_name
+from medseg.training.run_directory import VALIDATION
 
 _LOG = logging.getLogger(__name__)
 
-_OF_THE_RUN = ("seed", "run_dir", "ckpt_path", "logger", "cache_dir")
-"""Keys that may differ between runs of one arm."""
-_FOLD = "split.fold"
 _RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class CompletedRun:
-    """A run with scores.
-
-    Attributes:
-        folder: The run folder.
-        settings: Its configuration, flat: key with dots to value.
-        result: The content of its ``metrics.json``.
-    """
-
-    folder: Path
-    settings: Mapping[str, Any]
-    result: Mapping[str, Any]
-
-    @property
-    def seed(self) -> int:
-        """Random seed of the training."""
-        return int(self.settings["seed"])
-
-    @property
-    def place(self) -> str:
-        """Fold and seed, by which runs of different arms are paired."""
-        return f"fold {self.settings.get(_FOLD)}, seed {self.seed}"
-
-    def score(self, metric: str) -> float:
-        """Mean of the metric; NaN if there is none."""
-        mean = self.result["summary"][metric]["mean"]
-        return float("nan") if mean is None else float(mean)
-
-    def of_cases(self, metric: str) -> dict[str, float]:
-        """Mean over the classes of each case."""
-        values: dict[str, list[float]] = {}
-        for row in self.result["cases"]:
-            if row["class"] != WHOLE_CASE and row.get(metric) is not None:
-                values.setdefault(row["case"], []).append(row[metric])
-        return {case: float(np.mean(v)) for case, v in values.items()}
-
-
-def read_runs(folder: Path) -> list[CompletedRun]:
-    """The completed runs in a folder of a sweep, in the order of their jobs; others have no ``metrics.json``.
-
-    Raises:
-        InputError: There are none.
-    """
-    jobs = [p.parent for p in folder.glob("*/metrics.json") if (p.parent / "config.yaml").is_file()]
-    if not jobs:
-        raise InputError(f"{folder}: no completed runs (subfolders with metrics.json and config.yaml) to compare")
-    jobs.sort(key=lambda job: (not job.name.isdigit(), int(job.name) if job.name.isdigit() else 0, job.name))
-    return [_completed_run(job) for job in jobs]
-
-
-def _completed_run(job: Path) -> CompletedRun:
-    try:
-        settings = yaml.safe_load((job / "config.yaml").read_text(encoding="utf-8"))
-        result = json.loads((job / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise InputError(
-            f"{job}: config.yaml or metrics.json can't be read ({type(error).__name__}); run it again"
-        ) from error
-    if not isinstance(settings, dict) or not isinstance(result, dict) or "summary" not in result:
-        raise InputError(f"{job}: config.yaml or metrics.json was not written by a training; run it again")
-    return CompletedRun(job, dict(leaves(moved.updated(settings))), result)
 
 
 def compare(runs: Sequence[CompletedRun]) -> dict[str, Any]:
@@ -104,8 +35,7 @@ def compare(runs: Sequence[CompletedRun]) -> dict[str, Any]:
     where cases have no score of their own. Neither interval covers both.
 
     Folds of a cross-validation are no rivals: runs that differ in ``split.fold`` are of one arm too, and arms are
-    paired by fold and seed. Then ``ci95`` is null, as folds share training cases. A sweep over folds alone has one
-    arm, the mean over folds, and no differences.
+    paired by fold and seed. Then ``ci95`` is null, as folds share training cases.
 
     Args:
         runs: Runs with the same metric, on the same cases, or on those of their folds.
@@ -115,15 +45,17 @@ def compare(runs: Sequence[CompletedRun]) -> dict[str, Any]:
         fold, mean) and ``differences``.
 
     Raises:
-        InputError: A single arm on a single fold, or arms that share no seed.
+        InputError: A single arm, or arms that share no seed.
     """
     metric = _common_metric(runs)
-    differing = _differing_keys(runs)
-    folds, varied = _FOLD in differing, [key for key in differing if key != _FOLD]
+    differing = differing_keys(runs)
+    folds, varied = FOLD in differing, [key for key in differing if key != FOLD]
     arms = _arms(runs, varied, folds=folds)
     first, *others = arms
-    if not others and not folds:
-        raise InputError("the runs differ in their seed alone; sweep a setting as well, such as model.encoder.weights")
+    if not others:
+        raise InputError(
+            "the runs differ in their seed or fold alone; sweep a setting as well, such as model.encoder.weights"
+        )
     return {
         "metric": metric,
         "varied": varied,
@@ -143,19 +75,12 @@ def _common_metric(runs: Sequence[CompletedRun]) -> str:
     return metric
 
 
-def _differing_keys(runs: Sequence[CompletedRun]) -> list[str]:
-    """Keys in which the settings of the runs differ, except those of the run itself."""
-    keys = sorted({key for run in runs for key in run.settings})
-    compared = [key for key in keys if key.split(".")[0] not in _OF_THE_RUN]
-    return [key for key in compared if len({str(run.settings.get(key)) for run in runs}) > 1]
-
-
 def _arms(runs: Sequence[CompletedRun], varied: Sequence[str], *, folds: bool) -> dict[str, dict[str, CompletedRun]]:
     """Runs by arm, then by seed or fold."""
     arms: dict[str, dict[str, CompletedRun]] = {}
-    keys, place = _naming_keys(runs, varied), _places(runs, folds=folds)
+    keys, place = naming_keys(runs, varied), _places(runs, folds=folds)
     for run in runs:
-        arms.setdefault(_name(run, keys) or "all folds", {})[place[run.place]] = run
+        arms.setdefault(run_name(run, keys), {})[place[run.place]] = run
     return arms
 
 
@@ -224,49 +149,51 @@ def _over_cases(pairs: Sequence[tuple[Mapping[str, float], Mapping[str, float]]]
     return {"difference": float(values.mean()), "ci95": interval, "cases": len(cases)}
 
 
-def _naming_keys(runs: Sequence[CompletedRun], varied: Sequence[str]) -> list[str]:
-    """Keys that name the arms: the class of a group alone, if all arms differ in it; else its other settings too."""
-    groups = [key.removesuffix("_target_") for key in varied if key.endswith("._target_")]
-    plain = [key for key in varied if not key.rpartition(".")[2].startswith("_") or key.endswith("._target_")]
-    brief = [key for key in plain if key.endswith("._target_") or not key.startswith(tuple(groups))]
-    apart = {_name(run, varied) for run in runs}
-    return brief if len({_name(run, brief) for run in runs}) == len(apart) else plain or list(varied)
-
-
-def _name(run: CompletedRun, keys: Sequence[str]) -> str:
-    """The arm of a run: its values of these keys; of a class its option, such as ``finetuning=lora``."""
-    return ", ".join(
-        f"{key.removesuffix('._target_')}={_option(run, key.removesuffix('_target_'))}"
-        if key.endswith("._target_")
-        else f"{key}={_short(run.settings.get(key))}"
-        for key in keys
-    )
-
-
-def _option(run: CompletedRun, prefix: str) -> str:
-    part = {key.removeprefix(prefix): value for key, value in run.settings.items() if key.startswith(prefix)}
-    return option_name(prefix.rstrip(".").replace(".", "/"), part)
-
-
-def _short(value: object) -> str:
-    text = "null" if value is None else str(value)
-    return text if len(text) <= 40 else f"…{text[-39:]}"
-
-
 class CompareRuns(Callback):
-    """At the end of ``medseg-train -m``: prints the comparison, and writes it next to the runs."""
+    """At the end of ``medseg-train -m``: cross-validations and the comparison, printed and next to the runs."""
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
-        """Write ``comparison.json`` and ``comparison.html`` into the folder of the sweep, if it has two arms."""
+        """Write the scores over all folds, if folds were swept, and ``comparison.json`` and ``.html`` of several arms.
+
+        One cross-validation is in the folder of the sweep; of several arms, each in a folder of its own there.
+        """
         folder = Path(config.hydra.sweep.dir)
         try:
-            result = compare(read_runs(folder))
+            if sweeps_folds(folder, config.hydra.overrides.task):
+                cross_validate(folder, OmegaConf.to_container(config.metric, resolve=True))
+            else:
+                _write_comparison(folder, read_runs(folder))
         except InputError as error:
             show(_LOG, f"no comparison: {error}")
-            return
-        from medseg.report.comparison import lines, write_comparison
 
-        write_whole(folder / "comparison.json", json.dumps(result, indent=1) + "\n")
-        write_comparison(folder / "comparison.html", result)
-        for line in [*lines(result), f"In full: {folder / 'comparison.html'}"]:
+
+def cross_validate(folder: Path, own_metric: Any) -> None:
+    """Write each cross-validation of a sweep, and the comparison of several.
+
+    Args:
+        folder: Folder of the sweep.
+        own_metric: ``cfg.metric`` of the command.
+
+    Raises:
+        InputError: No fold was scored, or folds that can't be taken together.
+    """
+    runs = read_runs(folder, VALIDATION)
+    varied = [key for key in differing_keys(runs) if key != FOLD]
+    arms = cross_validations(runs, varied)
+    for one in arms:
+        for line in write(folder / one.folder_name if len(arms) > 1 else folder, one, own_metric):
             show(_LOG, line)
+        if one.missing:
+            show(_LOG, f"The same command with run_dir={folder} trains what is missing, and nothing else")
+    if varied:
+        _write_comparison(folder, runs)
+
+
+def _write_comparison(folder: Path, runs: Sequence[CompletedRun]) -> None:
+    from medseg.report.comparison import lines, write_comparison
+
+    result = compare(runs)
+    write_whole(folder / "comparison.json", json.dumps(result, indent=1) + "\n")
+    write_comparison(folder / "comparison.html", result)
+    for line in [*lines(result), f"In full: {folder / 'comparison.html'}"]:
+        show(_LOG, line)

@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 import logging
 import resource
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from medseg.runtime.atomic import write_whole
 from medseg.runtime.console import show
 from medseg.training import tracking
 from medseg.training.artifacts import trusted_names
+from medseg.training.run_directory import VALIDATION
+from medseg.training.sweep_job import sweeps_folds
 
 if TYPE_CHECKING:
+    from medseg.data.case import Case
     from medseg.factory.run import Run
+    from medseg.metrics.accumulate import CaseScores
 
 _LOG = logging.getLogger(__name__)
 
@@ -24,7 +30,8 @@ _LOG = logging.getLogger(__name__)
 def score_checkpoint(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]:
     """Predict whole cases with the checkpoint ``cfg.judged``: those of the test set, else of the validation fold.
 
-    Writes ``metrics.json``, ``cases.csv`` and ``report.html``.
+    Writes ``metrics.json``, ``cases.csv`` and ``report.html``; where a sweep varies the fold, before these
+    ``validation.json``, the scores of the validation fold, of which cross-validation is made.
 
     Returns:
         The content of ``metrics.json``.
@@ -44,20 +51,36 @@ def score_checkpoint(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]
     cases, which = (
         (test, split.TEST_SET) if test else (run.datamodule.cases["val"], f"validation fold {cfg.split.fold}")
     )
-    scores = instantiate(cfg.metric)(labels=run.dataset.spec.labels)
-    shown = evaluate_predictor(
-        predictor.arrays,
-        cases,
-        run.dataset.read,
-        scores,
-        watch=lambda c: watched(c, f"evaluating {which}", so_far=scores.glance),
-    )
-    result = scores.result()
-    result["policy"] |= {"cases": which, "checkpoint": cfg.judged, "step": str(predictor.step)}
+
+    def scored(cases: Sequence[Case], which: str, shown: int) -> tuple[CaseScores, dict[str, Any], list[Any]]:
+        scores: CaseScores = instantiate(cfg.metric)(labels=run.dataset.spec.labels)
+        pictured = evaluate_predictor(
+            predictor.arrays,
+            cases,
+            run.dataset.read,
+            scores,
+            shown=shown,
+            watch=lambda c: watched(c, f"evaluating {which}", so_far=scores.glance),
+        )
+        result = scores.result()
+        result["policy"] |= {"cases": which, "checkpoint": cfg.judged, "step": str(predictor.step)}
+        return scores, result, pictured
+
+    scores, result, shown = scored(cases, which, 4)
+    if sweeps_folds():
+        fold = f"validation fold {cfg.split.fold}"
+        held, of_fold, _ = scored(run.datamodule.cases["val"], fold, 0) if test else (scores, result, shown)
+        _write_validation(cfg, run_dir, of_fold | held.stored() | {"labels": run.dataset.spec.labels.to_dict()})
     stored = run.method.metadata.to_dict()
     write_run_report(run_dir, result, shown, run.dataset.spec, stored, tables=tables(result), metrics=scores.metrics)
     tracking.log_scores(run, result, shown)
     return result
+
+
+def _write_validation(cfg: DictConfig, run_dir: Path, scores: dict[str, Any]) -> None:
+    """Write the scores of the validation fold with all that is needed to add those of other folds."""
+    settings = {"fold": cfg.split.fold, "metric": OmegaConf.to_container(cfg.metric, resolve=True)}
+    write_whole(run_dir / VALIDATION, json.dumps({"format": 1, **settings, **scores}, allow_nan=False) + "\n")
 
 
 def print_results(run_dir: Path, spent: float, *, segments: bool) -> None:

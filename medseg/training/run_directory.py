@@ -23,6 +23,8 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 LAST = Path("checkpoints") / "last.ckpt"
 """Path in a run folder of the checkpoint that ``ckpt_path=last`` resumes from."""
+VALIDATION = "validation.json"
+"""File of a run folder: the scores of its validation fold, where a sweep names the fold."""
 
 
 def command_overrides() -> list[str]:
@@ -32,19 +34,26 @@ def command_overrides() -> list[str]:
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
+def is_sweep_job() -> bool:
+    """Whether this training is a job of ``medseg-train -m``."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
 def run_folder(cfg: DictConfig) -> tuple[Path, Path | None]:
     """The run's folder, and the checkpoint to resume from.
 
     ``ckpt_path=last`` means the last checkpoint of ``run_dir``. Where ``run_dir`` is the default, which is named after
     the date, it means the newest run of the same name next to it. Where there is no checkpoint yet, the training
     starts from scratch, with a warning: in the folder of the run that was begun, or in ``run_dir``. Jobs of a sweep get
-    a folder each inside ``run_dir``.
+    a folder each inside ``run_dir``, and resume what is there.
 
     Raises:
         InputError: No such checkpoint, or the folder already holds a training.
     """
     from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
 
     if "LOCAL_RANK" in os.environ:
         from medseg.runtime import distributed
@@ -52,9 +61,10 @@ def run_folder(cfg: DictConfig) -> tuple[Path, Path | None]:
         if (decided := distributed.handed()) is not None:
             return decided
     run_dir = Path(cfg.run_dir)
-    sweeps = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-    if sweeps:
+    if sweeps := is_sweep_job():
         run_dir = run_dir / str(HydraConfig.get().job.num)
+        if cfg.ckpt_path is None and (run_dir / LAST).is_file():
+            return run_dir, run_dir / LAST
     if cfg.ckpt_path == "last":
         if not sweeps and not (run_dir / LAST).is_file() and is_default(run_dir, cfg.name, command_overrides()):
             run_dir = newest(run_dir, cfg.name) or run_dir

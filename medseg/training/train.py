@@ -13,9 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from medseg.errors import InputError
 from medseg.factory.online import online
 from medseg.hydra_app.checks import leave_out_labels
+from medseg.runtime.console import show
 from medseg.runtime.verbosity import quiet_libraries
 from medseg.training import tracking
-from medseg.training.run_directory import command_overrides, is_first, owned, run_folder
+from medseg.training.run_directory import command_overrides, is_first, is_sweep_job, owned, run_folder
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
@@ -38,16 +39,25 @@ def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
     """
     run_dir, resumed = run_folder(cfg)
     cfg.run_dir = str(run_dir)  # before other keys are resolved from it
-    if resumed is None:
-        cfg.ckpt_path = None  # so that initial weights are loaded
+    asked = cfg.ckpt_path is not None
+    cfg.ckpt_path = None if resumed is None else cfg.ckpt_path or "last"  # None: initial weights are loaded
     leave_out_labels(cfg)
     OmegaConf.resolve(cfg)
     if cfg.get("sweep") is not None:
         raise InputError("sweep= is for the command, and for medseg.sweeps.trials.sweep; leave it out to train once")
     if cfg.judged not in ("best", "last"):
         raise InputError(f"judged={cfg.judged}: choose best or last")
+    if is_sweep_job() and _finished(cfg, run_dir, asked=asked):
+        show(_LOG, f"{run_dir} holds this training already, scored; it is not repeated")
+        return run_dir
     with owned(run_dir, resumed), quiet_libraries(tracker=online(cfg)):
         return _train(cfg, run_dir, resumed, callbacks)
+
+
+def _finished(cfg: DictConfig, run_dir: Path, *, asked: bool) -> bool:
+    from medseg.training.sweep_job import is_finished
+
+    return is_finished(cfg, run_dir, asked=asked)
 
 
 def _train(cfg: DictConfig, run_dir: Path, resumed: Path | None, callbacks: Sequence[Callback]) -> Path:

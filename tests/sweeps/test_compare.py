@@ -48,16 +48,10 @@ def test_differences_are_paired_by_seed_and_by_case() -> None:
     assert [arm["mean"] for arm in result["arms"]] == pytest.approx([0.6, 0.75])
 
 
-def test_folds_alone_are_averaged_and_no_rivals() -> None:
+def test_folds_alone_are_no_rivals() -> None:
     runs = [ended(None, 0, {"a": 0.5, "b": 0.7}, fold=0), ended(None, 0, {"c": 0.8, "d": 1.0}, fold=1)]
-    result = compare(runs)
-    assert result["differences"] == []
-    (arm,) = result["arms"]
-    assert arm["scores"] == pytest.approx({"fold 0": 0.6, "fold 1": 0.9})
-    assert arm["mean"] == pytest.approx(0.75)
-    assert lines(result) == ["all folds: dice 0.7500 is the mean (fold 0: 0.6000, fold 1: 0.9000)"]
-    both = compare([*runs, *(ended(None, 1, {"c": 0.5, "d": 0.5}, fold=fold) for fold in (0, 1))])
-    assert list(both["arms"][0]["scores"]) == [f"fold {f}, seed {s}" for s in (0, 1) for f in (0, 1)]
+    with pytest.raises(InputError, match="differ in their seed or fold alone"):
+        compare(runs)
 
 
 def test_arms_on_several_folds_are_paired_by_fold(tmp_path: Path) -> None:
@@ -121,7 +115,7 @@ def test_only_common_seeds_enter() -> None:
 @pytest.mark.parametrize(
     ("runs", "told"),
     [
-        (SWEEP[:2], "differ in their seed alone"),
+        (SWEEP[:2], "differ in their seed or fold alone"),
         ([SWEEP[0], SWEEP[3]], "share no seed"),
     ],
 )
