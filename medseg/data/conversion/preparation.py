@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from rich.progress import track
 
@@ -88,7 +87,7 @@ class Preparation:
 
     target: Path
     name: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
 
     def fill(self, work: Sequence[Work]) -> int:
         """Write what is missing, damaged or was cut off.
@@ -103,27 +102,34 @@ class Preparation:
             InputError: The folder holds another preparation, or something else; or a case can't be read or written.
         """
         self._begin()
-        listed = self._manifest()
-        sound = {path: digest for path, digest in listed.items() if self._is(path, digest)}
+        sound = self._sound()
         left = [one for one in work if not all(path in sound for path in one.files)]
         done = {path: sound[path] for one in work if one not in left for path in one.files}
         self._rewrite(done)
         for one in track(left, f"preparing {self.name}", disable=not sys.stderr.isatty()):
-            with self._drafts() as folder:
-                drafts = [folder / f"{number}_{Path(path).name}" for number, path in enumerate(one.files)]
-                try:
-                    one.write(*drafts)
-                except OSError as error:
-                    raise InputError(f"{self.name}, {one.case}: {error}; fix or fetch its files anew") from error
-                lines = [_line(path, digest_of(draft)) for path, draft in zip(one.files, drafts, strict=True)]
-                for path, draft in zip(one.files, drafts, strict=True):
-                    (self.target / path).parent.mkdir(parents=True, exist_ok=True)
-                    os.replace(draft, self.target / path)
-            with (self.target / MANIFEST).open("a", encoding="utf-8") as manifest:
-                manifest.write("".join(lines))
+            self._write(one)
         listed = self._manifest()
         self._rewrite({path: listed[path] for one in work for path in one.files})
         return len(left)
+
+    def _sound(self) -> dict[str, str]:
+        """Digest of each file of the manifest that is there and has it."""
+        return {path: digest for path, digest in self._manifest().items() if self._is(path, digest)}
+
+    def _write(self, one: Work) -> None:
+        """Write the files of one case as drafts, rename them, and add them to the manifest."""
+        with self._drafts() as folder:
+            drafts = [folder / f"{number}_{Path(path).name}" for number, path in enumerate(one.files)]
+            try:
+                one.write(*drafts)
+            except OSError as error:
+                raise InputError(f"{self.name}, {one.case}: {error}; fix or fetch its files anew") from error
+            lines = [_line(path, digest_of(draft)) for path, draft in zip(one.files, drafts, strict=True)]
+            for path, draft in zip(one.files, drafts, strict=True):
+                (self.target / path).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(draft, self.target / path)
+        with (self.target / MANIFEST).open("a", encoding="utf-8") as manifest:
+            manifest.write("".join(lines))
 
     def damaged(self, work: Sequence[Work]) -> list[str]:
         """Files that are missing, differ from their checksum, or have none; in the order of the work.

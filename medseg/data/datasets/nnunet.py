@@ -145,17 +145,26 @@ def _values(labels: object, path: Path) -> dict[str, int | list[int]]:
     wrong = InputError(f"{path}: labels are {str(labels)[:200]}, expected class names with integer values")
     if not isinstance(labels, dict) or not labels:
         raise wrong
-    if all(str(key).lstrip("-").isdigit() for key in labels):  # value to name
-        if not all(isinstance(name, str) for name in labels.values()):
-            raise wrong
-        labels = {name: value for value, name in labels.items()}
     try:
-        values = {str(name): _integers(value) for name, value in labels.items()}
+        values = {str(name): _integers(value) for name, value in _by_name(labels).items()}
     except (TypeError, ValueError, OverflowError) as error:
         raise wrong from error
     if not all(map(_are_values, values.values())):
         raise wrong
     return values
+
+
+def _by_name(labels: Mapping[object, object]) -> Mapping[object, object]:
+    """Value by name, of a mapping in either direction.
+
+    Raises:
+        TypeError: A value with something else than a name.
+    """
+    if not all(str(key).lstrip("-").isdigit() for key in labels):
+        return labels
+    if not all(isinstance(name, str) for name in labels.values()):
+        raise TypeError("a name that is no text")
+    return {name: value for value, name in labels.items()}
 
 
 def _integers(value: Any) -> int | list[int]:

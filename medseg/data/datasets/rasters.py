@@ -85,29 +85,28 @@ class RastersDataset(Dataset):
         name: str | None = None,
         groups: str | None = None,
     ) -> None:
-        endings = {"rasters": formats.suffixes("scene"), "images": formats.suffixes("image", "scene")}
-        if kind not in endings:
-            raise InputError(f"data.kind={kind}: choose {' or '.join(endings)}")
+        self._endings = _endings_of(kind)
         self.root = Path(root)
         self.name = name or self.root.name
         self.reading = reading
         self.groups = groups
-        self._endings = endings[kind]
         self.names = FilePatterns.from_config(names) if names else None
         if self.names and reading.dates:
             raise InputError("got both data.names and data.dates; names find one image a case, dates several; drop one")
         if labels is None:
             masks = test_masks = None
             self.names = self.names and replace(self.names, label=None, test_label=None)
-        if reading.dates and valid and reading.dates.in_file is None:
-            self._check_valid(valid, reading.dates)
+        self._check_valid(valid)
         self._folders = {"train": (images, masks, valid), "test": (test_images, test_masks, test_valid)}
         self._normalisation = normalisation
         table = unlabelled_table() if labels is None else declared_labels(labels, background, colours, pairs)
         self._spec = DataSpec(declared_channels(channels, sensor, wavelengths_nm or {}, reading), table, ndim=2)
 
-    def _check_valid(self, valid: str, dates: DateLayout) -> None:
+    def _check_valid(self, valid: str | None) -> None:
         """Raise on validity masks of single dates, which are not read."""
+        dates = self.reading.dates
+        if not valid or dates is None or dates.in_file is not None:
+            return
         folder = self.root / valid
         masks = sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else []
         dated = [p for p in masks if dates.find(p.relative_to(folder).as_posix())]
@@ -165,6 +164,14 @@ class RastersDataset(Dataset):
         vectors = sorted(p.name for p in self.root.iterdir() if p.name.lower().endswith(formats.VECTORS))
         hint = f", such as data.{key}={vectors[0]}" if vectors else ""
         raise InputError(f"{self.root / masks}: no such folder or file of masks; name it by data.masks{hint}")
+
+
+def _endings_of(kind: str) -> tuple[str, ...]:
+    """Suffixes of the images of a kind: ``rasters`` or ``images``."""
+    endings = {"rasters": formats.suffixes("scene"), "images": formats.suffixes("image", "scene")}
+    if kind not in endings:
+        raise InputError(f"data.kind={kind}: choose {' or '.join(endings)}")
+    return endings[kind]
 
 
 def declared_labels(

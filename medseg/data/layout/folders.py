@@ -22,7 +22,7 @@ def files_of(
         )
     entries = sorted(folder.rglob("*") if deep else folder.iterdir())
     suffixes = {*endings, ""} if folders else {*endings}
-    visible = [path for path in entries if not path.name.startswith(".") and (path.is_file() or folders)]
+    visible = [path for path in entries if _is_visible(path, folders=folders)]
     files = [(path, formats.stem(path)) for path in visible if formats.suffix(path) in suffixes]
     if not files:
         raise _no_files(folder, len(entries), endings, what, folders=folders)
@@ -43,6 +43,11 @@ def _nearest(folder: Path) -> str:
     others = sorted(p.name for p in folder.parent.iterdir() if p.is_dir())
     near = similar(folder.name, others)
     return f"; did you mean {', '.join(near)}?" if near else ""
+
+
+def _is_visible(path: Path, *, folders: bool) -> bool:
+    """Whether it is a file that is not hidden; a folder too, if each of them is an image."""
+    return not path.name.startswith(".") and (path.is_file() or folders)
 
 
 def files_by_stem(folder: Path, endings: Sequence[str], what: str) -> dict[str, Path]:

@@ -95,6 +95,19 @@ def _check_labels(
     )
 
 
+def _repeated_files(name: str, files: _Files) -> list[str]:
+    """A case that has several files for a channel, or others next to one with all channels; in words."""
+    paths = [path for same in files.values() for path in same]
+    if len(paths) <= (1 if None in files else len(files)):
+        return []
+    return [f"{name} ({', '.join(p.name for p in paths)})"]
+
+
+def _channels(name: str, numbers: Collection[int]) -> list[str]:
+    """Channels of a case, in words."""
+    return [f"{name} (channel {number})" for number in sorted(numbers)]
+
+
 def by_stem(
     images: Sequence[Path],
     labels: Path | None,
@@ -122,7 +135,7 @@ def by_stem(
         InputError: A missing or empty folder, two files of one name (or of one date), a name that lacks one of its
             files, or an image without a date.
     """
-    day_layout = dates if dates is not None and dates.in_file is None else None
+    day_layout = _of_file_names(dates)
     by_folder = [_by_day(folder, endings, day_layout) for folder in images]
     siblings = _siblings(labels, label_endings, valid)
     folders = [*(_Folder(folder, files) for folder, files in zip(images, by_folder, strict=True)), *siblings.values()]
@@ -133,6 +146,11 @@ def by_stem(
     valid_of = siblings["valid"].files if "valid" in siblings else {}
     cases = [_case_of_days(name, by_folder, label_of.get(name), valid_of.get(name)) for name in names]
     return cases if day_layout is not None else [_without_days(case, dates) for case in cases]
+
+
+def _of_file_names(dates: DateLayout | None) -> DateLayout | None:
+    """The layout of dates that stand in the names of files; None for those that lie in each file."""
+    return dates if dates is not None and dates.in_file is None else None
 
 
 def _without_days(case: Case, dates: DateLayout | None) -> Case:
@@ -209,14 +227,18 @@ def _by_day(folder: Path, endings: Sequence[str], dates: DateLayout | None) -> d
             case_id, day = match
             by_day[case_id][day].append(path)
     _report_undated(folder, undated, dates)
-    repeated = [
+    refuse(_repeated_days(by_day), f"case(s) in {folder} with more than one image of a date", "keep one file a date")
+    return {name: {day: paths[0] for day, paths in files.items()} for name, files in by_day.items()}
+
+
+def _repeated_days(by_day: Mapping[str, Mapping[int, Sequence[Path]]]) -> list[str]:
+    """Cases with several files of one day, in words."""
+    return [
         f"{name} on {shown(day)} ({' and '.join(p.name for p in paths)})"
         for name, files in by_day.items()
         for day, paths in files.items()
         if len(paths) > 1
     ]
-    refuse(repeated, f"case(s) in {folder} with more than one image of a date", "keep one file a date")
-    return {name: {day: paths[0] for day, paths in files.items()} for name, files in by_day.items()}
 
 
 def _report_undated(folder: Path, names: Sequence[str], dates: DateLayout) -> None:
@@ -252,13 +274,10 @@ def _check_channels(images: dict[str, _Files], n_channels: int, folder: Path) ->
     repeated, extra, missing = [], [], []
     declared = set(range(n_channels))
     for name, files in sorted(images.items()):
-        paths = [path for same in files.values() for path in same]
         numbers = {c for c in files if c is not None}
-        if len(paths) > (1 if None in files else len(files)):
-            repeated.append(f"{name} ({', '.join(p.name for p in paths)})")
-        extra += [f"{name} (channel {c})" for c in sorted(numbers - declared)]
-        if None not in files:
-            missing += [f"{name} (channel {c})" for c in sorted(declared - numbers)]
+        repeated += _repeated_files(name, files)
+        extra += _channels(name, numbers - declared)
+        missing += [] if None in files else _channels(name, declared - numbers)
     refuse(repeated, f"case(s) in {folder} with more than one file for a channel", "keep one of them")
     refuse(
         extra,

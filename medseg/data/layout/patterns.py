@@ -67,18 +67,12 @@ class FilePatterns:
                 without one of its files.
         """
         prefix = "test_" if test else ""
-        images, label, valid = self.image, self.label, self.valid
-        if test:
-            images, label, valid = self.test_image, self.test_label, self.test_valid
+        images = self.test_image if test else self.image
         if not images:
             return []
         paths, image_key = _below(root), f"{prefix}image"
         channels = [_matching(root, paths, pattern, image_key) for pattern in images]
-        siblings = {
-            f"{prefix}{kind}": _matching(root, paths, pattern, f"{prefix}{kind}")
-            for kind, pattern in (("label", label), ("valid", valid))
-            if pattern
-        }
+        siblings = self._siblings(root, paths, (f"{prefix}label", f"{prefix}valid"))
         others = [*((image_key, files) for files in channels[1:]), *siblings.items()]
         for key, files in others:
             _check_paired(root, channels[0], files, image_key, key)
@@ -87,6 +81,11 @@ class FilePatterns:
             Case(name, tuple(files[name] for files in channels), labels.get(name), name, valid=masks.get(name))
             for name in sorted(set(channels[0]).intersection(*(files for _, files in others)))
         ]
+
+    def _siblings(self, root: Path, paths: Sequence[str], keys: Sequence[str]) -> dict[str, _Files]:
+        """Files of each of these keys that has a pattern."""
+        patterns: dict[str, str | None] = {key: getattr(self, key) for key in keys}
+        return {key: _matching(root, paths, pattern, key) for key, pattern in patterns.items() if pattern}
 
     def images_in(self, root: Path) -> list[Case]:
         """Cases of new images in the layout of the training images or, without any, of the test images.

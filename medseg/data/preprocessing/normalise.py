@@ -159,13 +159,19 @@ def normalise(
             np.multiply(target, np.float32(1 / max(rule.std, 1e-8)), out=target, where=where)
             continue
         cells = channel if whole else channel[counted]
-        of_image = (stats[number] if stats else ImageStats.of(cells)) if rule.per_image else None
-        changed = _changed(cells, rule, of_image)
+        changed = _changed(cells, rule, _statistics(cells, rule, stats[number] if stats else None))
         if whole:
             target[...] = changed
         else:
             target[counted] = changed
     return normal
+
+
+def _statistics(cells: Float[np.ndarray, "..."], rule: Normalisation, given: ImageStats | None) -> ImageStats | None:
+    """Statistics of the image, or else of these cells, for a rule that needs some."""
+    if not rule.per_image:
+        return None
+    return given or ImageStats.of(cells)
 
 
 def normalise_dates(

@@ -25,6 +25,12 @@ class _Band:
     channel: int
 
 
+def _by_source(bands: Mapping[str, _Band]) -> list[tuple[Source, dict[str, int]]]:
+    """Each source that has bands, with the channels of these by name."""
+    used = dict.fromkeys(band.source for band in bands.values())
+    return [(s, {name: band.channel for name, band in bands.items() if band.source is s}) for s in used]
+
+
 def _naming_hint(n_bands: int, ndim: int) -> str:
     """How to name bands, appended to the message about their number."""
     grey = ", such as data.channels=[grey]" if n_bands == 1 and ndim == 2 else ""
@@ -60,10 +66,10 @@ class ChannelReader:
         self.files = ", ".join(map(str, files))
         self._formulas = {c.name: Formula.parse(c.formula) for c in spec.channels if c.formula}
         bands = self._find([(source, self._part(source, *part)) for source in sources])
-        used = dict.fromkeys(band.source for band in bands.values())
-        self._sources = [(s, {name: band.channel for name, band in bands.items() if band.source is s}) for s in used]
-        self._in_order = len(used) == 1 and not self._formulas  # then one array holds the channels in order
-        self._integers = not self._formulas and all(source.dtype.kind in "iu" for source in used)
+        self._sources = _by_source(bands)
+        single = len(self._sources) == 1
+        self._in_order = single and not self._formulas  # then one array holds the channels in order
+        self._integers = not self._formulas and all(source.dtype.kind in "iu" for source, _ in self._sources)
 
     def _part(self, source: Source, number: int, parts: int) -> range:
         """Channels of a file that belong to one of its dates."""

@@ -68,7 +68,7 @@ class CaseReader:
         self.notes: list[str] = []
         self.warnings: list[str] = []
         self._check_dates()
-        dates = evenly_spaced(len(case.days), spec.dates) if spec.dates else [0]
+        dates = self._dates_read()
         self.days = tuple(case.days[i] for i in dates) if spec.dates else ()
         files = self._open_images(dates) if sources is None else [(case.images, list(sources))]
         self._whole = files[0][1][0].grid
@@ -139,6 +139,10 @@ class CaseReader:
             ((paths, part),) = on_grid
             return [ChannelReader(where, paths, part, self.spec, self.reading, part=(i, days)) for i in dates]
         return [ChannelReader(where, paths, part, self.spec, self.reading) for paths, part in on_grid]
+
+    def _dates_read(self) -> list[int]:
+        """Numbers of the dates that are read; that of the only one where there is no time axis."""
+        return evenly_spaced(len(self.case.days), self.spec.dates) if self.spec.dates else [0]
 
     def _check_dates(self) -> None:
         """Raise on dates that are not declared, or declared dates that are missing; note dates that are not read."""

@@ -6,26 +6,33 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
 
 from medseg.data.sampling.patch_dataset import Window
 from medseg.labels import IGNORE
 from medseg.sample import Batch, Sample
 
 
+def _dates(samples: Sequence[Sample]) -> tuple[Bool[Tensor, "b t c"] | None, Int[Tensor, "b t"] | None]:
+    """Which dates of time series are there, and their days; None for images without a time axis."""
+    if samples[0].days is None:
+        return None, None
+    present = np.stack([s.present for s in samples if s.present is not None])
+    days = np.stack([s.days for s in samples if s.days is not None])
+    return torch.from_numpy(present), torch.from_numpy(days)
+
+
 def collate_windows(windows: Sequence[Window]) -> Batch:
     """Stack windows of one shape; labels stay as small as they were stored."""
     samples = [w.sample for w in windows]
     image = torch.from_numpy(np.stack([s.image for s in samples]))
-    present = torch.ones(image.shape[:2], dtype=torch.bool)
-    days = None
-    if samples[0].days is not None:
-        present = torch.from_numpy(np.stack([s.present for s in samples if s.present is not None]))
-        days = torch.from_numpy(np.stack([s.days for s in samples if s.days is not None]))
+    present, days = _dates(samples)
     return Batch(
         image=image,
         label=torch.from_numpy(np.stack([_label(s) for s in samples])),
         valid=torch.from_numpy(np.stack([s.valid for s in samples])),
-        present=present,
+        present=torch.ones(image.shape[:2], dtype=torch.bool) if present is None else present,
         key=torch.tensor([w.key for w in windows], dtype=torch.int64),
         cases=tuple(s.case for s in samples),
         days=days,

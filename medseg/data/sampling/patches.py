@@ -84,6 +84,16 @@ def is_forced(sample: int, batch_size: int, fraction: float) -> bool:
     return sample >= round(batch_size * (1 - fraction))
 
 
+def _chosen_cells(
+    rng: np.random.Generator, cells: Mapping[str, npt.NDArray[np.int32]], *, forced: bool
+) -> npt.NDArray[np.int32] | None:
+    """Cells on one of which the patch of ``draw_box`` centres; None if it may lie anywhere."""
+    classes = sorted(name for name in cells if name != "annotated")
+    if forced and classes:
+        return cells[classes[rng.integers(len(classes))]]
+    return cells.get("annotated")
+
+
 def draw_box(
     rng: np.random.Generator,
     shape: Sequence[int],
@@ -106,13 +116,7 @@ def draw_box(
         cells: Foreground cells by class, as ``StoredCase.cells`` gives them.
         forced: Whether the patch must hold foreground; ignored for a case that has none.
     """
-    classes = sorted(name for name in cells if name != "annotated")
-    if forced and classes:
-        chosen = cells[classes[rng.integers(len(classes))]]
-    elif "annotated" in cells:
-        chosen = cells["annotated"]
-    else:
-        chosen = None
+    chosen = _chosen_cells(rng, cells, forced=forced)
     low = [-((p - s) // 2) if p > s else 0 for s, p in zip(shape, patch, strict=True)]
     high = [low_ if p > s else s - p for low_, s, p in zip(low, shape, patch, strict=True)]
     if chosen is None:

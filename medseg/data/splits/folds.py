@@ -48,12 +48,7 @@ def folds(cases: Sequence[Case], n_folds: int = USUAL, seed: int = 12345) -> lis
         InputError: Fewer than two folds, or fewer groups than folds.
     """
     sizes = Counter(c.group for c in cases)
-    if not 2 <= n_folds <= len(sizes):
-        expected = f"2 to {len(sizes)} folds" if len(sizes) > 1 else "at least 2 groups"
-        raise InputError(
-            f"{n_folds} folds of {len(sizes)} group(s) of cases: expected {expected}, as each fold validates on "
-            "a group; set split.n_folds, or split.fold=all to train and validate on every case"
-        )
+    _check_number(n_folds, len(sizes))
     if len(sizes) == len(cases):
         ids = _shuffled([c.id for c in cases], seed)
         return [sorted(ids[i] for i in part) for part in np.array_split(np.arange(len(ids)), n_folds)]
@@ -69,6 +64,16 @@ def _balanced(sizes: Mapping[str, int], n_folds: int, seed: int) -> dict[str, in
         fold_of[name] = n_cases.index(min(n_cases))
         n_cases[fold_of[name]] += sizes[name]
     return fold_of
+
+
+def _check_number(n_folds: int, n_groups: int) -> None:
+    """Raise on fewer than two folds, or more than there are groups."""
+    if not 2 <= n_folds <= n_groups:
+        expected = f"2 to {n_groups} folds" if n_groups > 1 else "at least 2 groups"
+        raise InputError(
+            f"{n_folds} folds of {n_groups} group(s) of cases: expected {expected}, as each fold validates on "
+            "a group; set split.n_folds, or split.fold=all to train and validate on every case"
+        )
 
 
 def _shuffled(names: list[str], seed: int) -> list[str]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from medseg import formats
 from medseg.data.case import Case
@@ -78,12 +77,12 @@ class TorchgeoDataset(Dataset):
         *,
         reading: ReadOptions,
         cache: Path | str,
-        arguments: Mapping[str, Any] | None = None,
+        arguments: Mapping[str, object] | None = None,
         mask_class_path: str | None = None,
-        mask_arguments: Mapping[str, Any] | None = None,
+        mask_arguments: Mapping[str, object] | None = None,
         read: str = "samples",
         split_argument: str = "split",
-        splits: Mapping[str, Any] | None = None,
+        splits: Mapping[str, object] | None = None,
         image_key: str | Sequence[str] = "image",
         mask_key: str = "mask",
         mask_channel: int | None = None,
@@ -100,17 +99,17 @@ class TorchgeoDataset(Dataset):
         name: str = "torchgeo",
         groups: str | None = None,
     ) -> None:
-        _check_settings(read, splits or {}, reading)
+        _check_settings(read, splits, reading)
         self.root, self.name, self.groups = Path(root), name, groups
         self._cache = Path(cache)
         self._from_files = read == "files"
         self._beside = (mask_path, tuple(more_images))
         self.reading = reading
-        masks = Recipe.of(mask_class_path, self.root, mask_arguments or {}) if mask_class_path else None
+        masks = Recipe.of(mask_class_path, self.root, mask_arguments) if mask_class_path else None
         keys = (image_key,) if isinstance(image_key, str) else tuple(image_key)
         self._samples = {
             part: Samples(Recipe.of(class_path, self.root, own, masks), keys, mask_key, mask_channel)
-            for part, own in _arguments_of_parts(arguments or {}, split_argument, splits or {}).items()
+            for part, own in _arguments_of_parts(arguments, split_argument, splits).items()
         }
         for samples in self._samples.values():
             samples.forget()  # files may have changed since this process read the same dataset
@@ -217,19 +216,20 @@ class TorchgeoDataset(Dataset):
 
 
 def _arguments_of_parts(
-    arguments: Mapping[str, Any], split_argument: str, splits: Mapping[str, Any]
-) -> dict[str, dict[str, Any]]:
+    arguments: Mapping[str, object] | None, split_argument: str, splits: Mapping[str, object] | None
+) -> dict[str, dict[str, object]]:
     """Arguments of torchgeo's class for each part; without splits, for one part without a name."""
+    shared = dict(arguments or {})
     if not splits:
-        return {"": dict(arguments)}
-    return {part: {**arguments, split_argument: value} for part, value in splits.items()}
+        return {"": shared}
+    return {part: {**shared, split_argument: value} for part, value in splits.items()}
 
 
-def _check_settings(read: str, splits: Mapping[str, Any], reading: ReadOptions) -> None:
+def _check_settings(read: str, splits: Mapping[str, object] | None, reading: ReadOptions) -> None:
     """Raise on settings that are unknown or do not fit each other."""
     if read not in ("files", "samples"):
         raise InputError(f"data.read={read}: choose files or samples")
-    if set(splits) - set(_PARTS) or (splits and "train" not in splits):
+    if splits and (set(splits) - set(_PARTS) or "train" not in splits):
         raise InputError(f"data.splits={dict(splits)}: expected train, and val and test if there are such")
     if reading.dates and (read == "files" or reading.dates != DateLayout(slots=reading.dates.slots)):
         raise InputError(

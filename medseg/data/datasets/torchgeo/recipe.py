@@ -34,7 +34,9 @@ class Recipe:
     masks: Recipe | None = None
 
     @classmethod
-    def of(cls, class_path: str, root: Path, arguments: Mapping[str, object], masks: Recipe | None = None) -> Recipe:
+    def of(
+        cls, class_path: str, root: Path, arguments: Mapping[str, object] | None, masks: Recipe | None = None
+    ) -> Recipe:
         """Recipe with ``root`` for the argument that names the folder, unless it is among the arguments.
 
         A class path without a dot is one of ``torchgeo.datasets``.
@@ -46,7 +48,7 @@ class Recipe:
             class_path = f"torchgeo.datasets.{class_path}"
         takes = inspect.signature(_locate(class_path)).parameters
         place = next(({name: str(root)} for name in _PLACES if name in takes), {})
-        return cls(class_path, json.dumps({**place, **arguments}, sort_keys=True), masks)
+        return cls(class_path, json.dumps({**place, **(arguments or {})}, sort_keys=True), masks)
 
     @property
     def folders(self) -> list[Path]:

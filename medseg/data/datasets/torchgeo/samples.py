@@ -194,8 +194,7 @@ class Samples:
                 f"{self.recipe.class_path}: its samples have {sorted(sample)}, not {missing[0]!r}; name the image by "
                 "data.image_key"
             )
-        parts = [np.asarray(sample[key], dtype=np.float32) for key in self.image_keys]
-        parts = [part[None] if part.ndim == 2 else part for part in parts]
+        parts = [_with_channels(np.asarray(sample[key], dtype=np.float32)) for key in self.image_keys]
         kinds = {(part.ndim, part.shape[:-3], part.shape[-2:]) for part in parts}
         if len(kinds) > 1 or parts[0].ndim not in (3, 4):
             raise InputError(
@@ -237,6 +236,11 @@ class Samples:
         if not n_channels:
             raise InputError(f"{self.recipe.class_path}: its sample {number} has no cells; take its files out")
         return {"channels": n_channels, "dates": dates, "labelled": labelled, "sha256": total.hexdigest()}
+
+
+def _with_channels(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """An image with an axis of channels, also where there is one channel."""
+    return image[None] if image.ndim == 2 else image
 
 
 class SampleSource(Source):
