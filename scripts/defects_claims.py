@@ -165,18 +165,18 @@ TABLE = (
     ),
     Defect(
         "leaks-not-asked-for", "a training warns of what validation shares with it", "medseg/training/train.py",
-        "for line in split.leakage(parts[\"train\"], parts[\"val\"], run.dataset, test=test, digests=hashes):",
+        "for line in split.leakage(parts[\"train\"], parts[\"val\"], run.dataset, test=test, digests=hashes.memory):",
         "for line in ():",
         ("tests/factory/test_split.py::test_a_training_warns_of_a_group_on_both_sides",),
     ),
     Defect(
         "test-leaks-not-asked-for", "a training warns of what the test set shares with it", "medseg/training/train.py",
-        "run.dataset, test=test, digests=hashes)", "run.dataset, digests=hashes)",
+        "run.dataset, test=test, digests=hashes.memory)", "run.dataset, digests=hashes.memory)",
         ("tests/factory/test_split.py::test_a_training_warns_of_copied_files_in_validation_and_test",),
     ),
     Defect(
         "groups-torn", "groups stay in one fold", "medseg/data/splits/folds.py",
-        "if len(sizes) == len(cases):", "if len(sizes) <= len(cases):",
+        "if len(sizes) == len(cases) and strata", "if len(sizes) <= len(cases) and strata",
         ("tests/data/splits/test_folds.py::test_groups_never_straddle_and_are_balanced",),
     ),
     Defect(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from omegaconf import DictConfig, ListConfig
@@ -14,8 +15,9 @@ from medseg.data.dataset import Dataset
 from medseg.data.problems import Problems
 from medseg.data.splits.blocks import blocks, runs
 from medseg.data.splits.folds import USUAL, held_out, number_of_folds, split
-from medseg.data.splits.leakage import leaks
+from medseg.data.splits.leakage import cells_digest, leaks
 from medseg.data.splits.split_file import Files
+from medseg.data.splits.strata import Strata, strata_of
 from medseg.data.store.content_hash import content_key
 from medseg.errors import InputError
 
@@ -59,8 +61,24 @@ def halves(settings: DictConfig, source: Dataset) -> tuple[list[Case], list[Case
         n_folds = number_of_folds(listed, settings.n_folds)
         if files is None and settings.fold != "all" and settings.n_folds is None and 2 <= n_folds < USUAL:
             _LOG.info("%d folds instead of %d: there are %d groups of cases (split.n_folds)", n_folds, USUAL, n_folds)
-        train, val = split(listed, settings.fold, n_folds, settings.seed, files, gap=gap)
+        train, val = split(
+            listed, settings.fold, n_folds, settings.seed, files, gap=gap, strata=_strata(settings, listed, source)
+        )
     return [cases[i] for i in train], [cases[i] for i in val]
+
+
+def _strata(settings: DictConfig, cases: Sequence[Case], source: Dataset) -> Strata | None:
+    """What folds are balanced over; None where ``split.stratify`` is null, or no fold is drawn.
+
+    Raises:
+        InputError: Folds come from a file, or the labels or words of the cases can't be read.
+    """
+    stratify = settings.get("stratify")
+    if stratify is None or settings.fold == "all":
+        return None
+    if _files(settings) is not None:
+        raise InputError(f"split.stratify={stratify}: the folds are those of split.file; leave one of them out")
+    return strata_of(cases, str(stratify), source.spec.labels, lambda case: source.open(case).read_label())
 
 
 def labelled_halves(settings: DictConfig, source: Dataset) -> tuple[list[Case], list[Case]]:
@@ -132,7 +150,8 @@ def leakage(
 ) -> list[str]:
     """One line for each way in which validation and test cases are known from training, see ``data.leakage``.
 
-    Pixels are compared for scenes and images, and whole files for volumes.
+    Tiles of pixels are compared for scenes and images; for volumes whole files, and where these differ the cells of
+    volumes of one shape (the same volume with another header or compression).
 
     Args:
         train: Training cases.
@@ -144,8 +163,19 @@ def leakage(
     held = [] if [c.id for c in train] == [c.id for c in val] else val
     planar = source.spec.ndim == 2
     memory = {} if digests is None else digests
-    digest = None if planar else lambda case: content_key(case.images, {}, memory=memory)
-    found = leaks(train, held, source.open, test=test, windows=16 if planar else 0, digest=digest)
+    if planar:
+        return [leak.message for leak in leaks(train, held, source.open, test=test)]
+
+    def of_files(case: Case) -> str:
+        return content_key(case.images, {}, memory=memory)
+
+    def of_cells(case: Case) -> str:
+        key = f"cells:{[c.name for c in source.spec.channels]}:{source.reading}:{case.box}:{of_files(case)}"
+        if key not in memory:
+            memory[key] = cells_digest(source.open(replace(case, label=None)))
+        return memory[key]
+
+    found = leaks(train, held, source.open, test=test, windows=0, digest=of_files, cells=of_cells)
     return [leak.message for leak in found]
 
 

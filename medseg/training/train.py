@@ -87,9 +87,10 @@ def _train(cfg: DictConfig, run_dir: Path, resumed: Path | None, callbacks: Sequ
         if run.trainer.is_global_zero:
             parts = run.datamodule.cases
             test = split.judged(cfg.split, run.dataset) if cfg.test and segments else []
-            hashes = Digests(run.datamodule.store / "digests.json").memory
-            for line in split.leakage(parts["train"], parts["val"], run.dataset, test=test, digests=hashes):
+            hashes = Digests(run.datamodule.store / "digests.json")
+            for line in split.leakage(parts["train"], parts["val"], run.dataset, test=test, digests=hashes.memory):
                 _LOG.warning("%s", line)
+            hashes.save()  # the cells of volumes are read once
             artifacts.write_run_files(run, run_dir)
         began = time.monotonic()
         fit(run, run_dir, resumed, command_overrides())

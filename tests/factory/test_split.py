@@ -4,6 +4,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from medseg import formats
@@ -113,6 +115,49 @@ def test_a_training_warns_of_copied_files_in_validation_and_test(
         "warning: validation case c0 has the same image files as training case c1",
         "warning: test case t0 has the same image files as training case c2",
     ]
+
+
+def test_copies_in_another_file_are_found_and_their_cells_are_read_once(tmp_path: Path) -> None:
+    """The same volume, compressed anew, with another origin; other volumes have its shape, too."""
+    root = write_nnunet(tmp_path / "raw")
+    copied = nib.load(root / "imagesTr/c1_0000.nii.gz")
+    affine = copied.affine.copy()
+    affine[:3, 3] += 7
+    for folder in ("imagesTr/c0_0000", "labelsTr/c0"):
+        source = nib.load(root / f"{folder.replace('c0', 'c1')}.nii.gz")
+        nib.save(nib.Nifti1Image(np.asarray(source.dataobj), affine), root / f"{folder}.nii.gz")
+    cfg = nnunet(root, "split.val_cases=[c0]")
+    source, digests = build_dataset(cfg), {}
+    sides = split.halves(cfg.split, source)
+    lines = ["validation case c0 has the same cells as training case c1"]
+    assert split.leakage(*sides, source, digests=digests) == lines
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(split, "cells_digest", lambda reader: pytest.fail("read again"))
+        assert split.leakage(*sides, source, digests=digests) == lines
+
+
+def test_folds_are_balanced_over_what_split_stratify_names(tmp_path: Path) -> None:
+    """Of six volumes the first two lack a class: with three folds, not both in one."""
+    root = write_nnunet(tmp_path / "raw", n_cases=6)
+    for name in ("c0", "c1"):
+        label = nib.load(root / f"labelsTr/{name}.nii.gz")
+        cells = np.asarray(label.dataobj) % 2
+        nib.save(nib.Nifti1Image(cells.astype(np.uint8), label.affine), root / f"labelsTr/{name}.nii.gz")
+    held = [halves(nnunet(root, "split.n_folds=3", "split.stratify=classes", f"split.fold={k}"))[1] for k in range(3)]
+    assert sorted(case for val in held for case in val) == [f"c{i}" for i in range(6)]
+    assert sorted(len({"c0", "c1"} & set(val)) for val in held) == [0, 1, 1]
+    by_name = [
+        halves(nnunet(root, "split.n_folds=2", "split.stratify='c[0-2]|'", f"split.fold={k}"))[1] for k in (0, 1)
+    ]
+    assert all(len({"c0", "c1", "c2"} & set(val)) in (1, 2) for val in by_name)
+    (root / "folds.csv").write_text("case,split\nc0,val\nc1,train\n")
+    with pytest.raises(InputError, match=r"split.stratify=size: the folds are those of split.file"):
+        halves(nnunet(root, "split.stratify=size", f"split.file={root}/folds.csv"))
+
+
+def halves(cfg: Any) -> tuple[list[str], list[str]]:
+    train_cases, val = split.halves(cfg.split, build_dataset(cfg))
+    return [case.id for case in train_cases], [case.id for case in val]
 
 
 def test_fewer_groups_than_folds_give_as_many_folds_unless_a_number_is_set(

@@ -109,6 +109,16 @@ class CaseReader:
             series = {"days": days, "present": present}
         return Sample(image, label, valid, grid, self.case.id, self.case.group, **series)
 
+    def read_label(self) -> Int[np.ndarray, " *s"]:
+        """Training index of each cell, or ``IGNORE``; the image is not read.
+
+        Raises:
+            InputError: The case has no label, unknown label values, or a damaged file.
+        """
+        if self._label is None:
+            raise InputError(f"case {self.case.id}: has no label; give it one")
+        return self._read_label(self._label, self.box)
+
     def _read_series(self, window: Box) -> tuple[Float[np.ndarray, "n c *s"], Bool[np.ndarray, " *s"]]:
         """Every date that is read, NaN where it has no data, and where any date has data."""
         shape = (len(self._channels), len(self.spec.channels), *window.shape)

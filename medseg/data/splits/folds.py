@@ -11,6 +11,7 @@ import numpy as np
 from medseg.data.case import Case, refuse
 from medseg.data.splits.blocks import beside
 from medseg.data.splits.split_file import Files, Part, file_names, read_folds
+from medseg.data.splits.strata import Strata, dealt
 from medseg.errors import InputError
 
 USUAL = 5
@@ -27,7 +28,9 @@ def number_of_folds(cases: Sequence[Case], n_folds: int | None) -> int:
     return min(USUAL, len({c.group for c in cases})) if n_folds is None else n_folds
 
 
-def folds(cases: Sequence[Case], n_folds: int = USUAL, seed: int = 12345) -> list[list[str]]:
+def folds(
+    cases: Sequence[Case], n_folds: int = USUAL, seed: int = 12345, strata: Strata | None = None
+) -> list[list[str]]:
     """Validation case ids of each fold; every case validates exactly once.
 
     Where every case is its own group, these are the folds of nnU-Net (scikit-learn's
@@ -35,11 +38,13 @@ def folds(cases: Sequence[Case], n_folds: int = USUAL, seed: int = 12345) -> lis
     numpy's ``RandomState(seed)`` and cut into runs, of which the first ``n % n_folds`` are one longer.
     Otherwise the sorted group names are shuffled the same way and assigned from the largest group to
     the smallest (equal ones in shuffled order), each to the fold with the fewest cases so far.
+    With ``strata``, groups are dealt so that folds are alike in these, see ``strata.dealt``.
 
     Args:
         cases: The cases; their order has no effect.
         n_folds: Number of folds, at least 2.
         seed: Seed of ``RandomState``.
+        strata: Of the cases; None for the folds above.
 
     Returns:
         Sorted ids of each fold.
@@ -49,11 +54,19 @@ def folds(cases: Sequence[Case], n_folds: int = USUAL, seed: int = 12345) -> lis
     """
     sizes = Counter(c.group for c in cases)
     _check_number(n_folds, len(sizes))
-    if len(sizes) == len(cases):
+    if len(sizes) == len(cases) and strata is None:
         ids = _shuffled([c.id for c in cases], seed)
         return [sorted(ids[i] for i in part) for part in np.array_split(np.arange(len(ids)), n_folds)]
-    fold_of = _balanced(sizes, n_folds, seed)
+    fold_of = _balanced(sizes, n_folds, seed) if strata is None else _dealt(cases, n_folds, seed, strata)
     return [sorted(c.id for c in cases if fold_of[c.group] == k) for k in range(n_folds)]
+
+
+def _dealt(cases: Sequence[Case], n_folds: int, seed: int, strata: Strata) -> dict[str, int]:
+    """The fold of each group, balanced over strata; equal groups are dealt in shuffled order."""
+    members: dict[str, list[str]] = {}
+    for case in cases:
+        members.setdefault(case.group, []).append(case.id)
+    return dealt([(name, members[name]) for name in _shuffled(list(members), seed)], n_folds, strata)
 
 
 def _balanced(sizes: Mapping[str, int], n_folds: int, seed: int) -> dict[str, int]:
@@ -91,6 +104,7 @@ def split(
     seed: int = 12345,
     file: Files | None = None,
     gap: int = 0,
+    strata: Strata | None = None,
 ) -> tuple[list[str], list[str]]:
     """Sorted ids of the training and of the validation cases of one fold.
 
@@ -102,6 +116,7 @@ def split(
         file: The user's own folds, see ``Files``. They need not name every case.
         gap: Training cases within this many places of a validation case, in the order of the ids, are
             left out; for stacks whose sections are cases, see ``blocks.runs``.
+        strata: As in ``folds``; not used with a file.
 
     Raises:
         InputError: No such fold; or a file that is malformed, names unknown cases, or has a case or a
@@ -112,7 +127,7 @@ def split(
         test = set() if file is None else _test_names(read_folds(file, ids))
         remaining = [name for name in ids if name not in test]
         return remaining, remaining
-    train, val = _own_split(cases, fold, n_folds, seed) if file is None else _split_of_file(cases, fold, file)
+    train, val = _own_split(cases, fold, n_folds, seed, strata) if file is None else _split_of_file(cases, fold, file)
     near = beside(ids, val, gap)
     if near >= set(train):
         raise InputError(
@@ -121,10 +136,12 @@ def split(
     return [name for name in train if name not in near], val
 
 
-def _own_split(cases: Sequence[Case], fold: int | str, n_folds: int | None, seed: int) -> tuple[list[str], list[str]]:
+def _own_split(
+    cases: Sequence[Case], fold: int | str, n_folds: int | None, seed: int, strata: Strata | None
+) -> tuple[list[str], list[str]]:
     """Sorted ids of training and validation of a fold that is drawn."""
     n_folds = number_of_folds(cases, n_folds)
-    vals = folds(cases, n_folds, seed)
+    vals = folds(cases, n_folds, seed, strata)
     _check_fold(fold, n_folds, f"split.n_folds={n_folds}")
     val = vals[int(fold)]
     return sorted({c.id for c in cases} - set(val)), val

@@ -31,23 +31,46 @@ def grouped(cases: Sequence[Case], groups: str | None) -> list[Case]:
     """
     if groups is None:
         return list(cases)
-    is_table = groups.lower().endswith(".csv")
-    group_of = _groups_of_table(Path(groups)) if is_table else _groups_by_name(cases, groups)
-    refuse(
-        [c.id for c in cases if c.id not in group_of],
-        f"case(s) without a group in data.groups={groups!r}",
-        "add them to the table, or widen the expression",
-    )
+    group_of = words_of(cases, groups, "data.groups", column="group", kind="group")
     return [replace(c, group=group_of.get(c.id, c.group)) for c in cases]
 
 
-def _groups_by_name(cases: Sequence[Case], expression: str) -> dict[str, str]:
-    """Group of each case whose id matches."""
+def words_of(cases: Sequence[Case], source: str, key: str, *, column: str, kind: str) -> dict[str, str]:
+    """A word for each case, such as its group or its site.
+
+    Args:
+        cases: The cases.
+        source: The path of a ``.csv`` file with the columns ``case`` and ``column``, or of another column
+            (``FILE.csv:site``); or a regular expression as in ``grouped``.
+        key: Of the configuration, for messages.
+        column: Column of the table.
+        kind: What a word is, for messages.
+
+    Raises:
+        InputError: A case without a word, an invalid expression, or a table without these columns.
+    """
+    table, _, named = source.rpartition(":")
+    if table.lower().endswith(".csv"):
+        words = _words_of_table(Path(table), key, named)
+    elif source.lower().endswith(".csv"):
+        words = _words_of_table(Path(source), key, column)
+    else:
+        words = _words_by_name(cases, source, key)
+    refuse(
+        [c.id for c in cases if c.id not in words],
+        f"case(s) without a {kind} in {key}={source!r}",
+        "add them to the table, or widen the expression",
+    )
+    return words
+
+
+def _words_by_name(cases: Sequence[Case], expression: str, key: str) -> dict[str, str]:
+    """Word of each case whose id matches."""
     try:
         pattern = re.compile(expression)
     except re.error as error:
         raise InputError(
-            f"data.groups={expression!r} is no regular expression ({error}); give one, or a .csv file"
+            f"{key}={expression!r} is no regular expression ({error}); give one, or a .csv file"
         ) from error
     hits = {c.id: pattern.search(c.id) for c in cases}
     return {
@@ -57,7 +80,7 @@ def _groups_by_name(cases: Sequence[Case], expression: str) -> dict[str, str]:
     }
 
 
-def _groups_of_table(path: Path) -> dict[str, str]:
-    """Group of each case of a table."""
-    rows = rows_of(path, f"data.groups={path}", ("case", "group"))
-    return {row["case"]: row["group"] for row in rows if row["group"]}
+def _words_of_table(path: Path, key: str, column: str) -> dict[str, str]:
+    """Word of each case of a table that has one."""
+    rows = rows_of(path, f"{key}={path}", ("case", column))
+    return {row["case"]: row[column] for row in rows if row[column]}

@@ -85,6 +85,7 @@ def leaks(
     tile: int = 32,
     windows: int = 16,
     digest: Callable[[Case], str] | None = None,
+    cells: Callable[[Case], str] | None = None,
 ) -> list[Leak]:
     """What training and held-out cases share.
 
@@ -97,6 +98,7 @@ def leaks(
       are plain (nodata, black borders, saturated) are the same everywhere and don't count.
 
     - Files: with ``digest``, cases whose image files hold the same bytes.
+    - Cells: with ``cells``, cases of one shape that hold the same values, whatever their header and compression.
 
     A pair of cases is reported once, for the first of these (in addition to its group).
 
@@ -109,6 +111,8 @@ def leaks(
         windows: Largest number of windows of a case that are read, of 32 tiles a side, spread evenly (16 are
             4,096 x 4,096 cells); 0 compares no pixels, and reads headers only.
         digest: Hash of the image files of a case; None compares no files.
+        cells: Hash of the cells of a case, empty if they are all alike (see ``cells_digest``); it is asked of cases
+            only whose shape both sides have. None compares no cells.
 
     Returns:
         Leaks in the order above, each kind in the order of the validation cases, then the test cases.
@@ -118,6 +122,9 @@ def leaks(
     direct += shared_ground(train, val, lambda case: open(replace(case, label=None)).grid, test=test)
     pairs = {(leak.train, leak.val) for leak in direct if leak.kind != "group"}
     further = _same_files(train, held, digest) if digest is not None else []
+    if cells is not None:
+        copies = {leak.val for leak in further}
+        further += [leak for leak in _same_cells(train, held, open, cells) if leak.val not in copies]
     further += _shared_pixels(train, held, open, tile, windows) if windows else []
     return [*direct, *(leak for leak in further if (leak.train, leak.val) not in pairs)]
 
@@ -139,6 +146,32 @@ def _same_files(train: Sequence[Case], held: _HeldOut, digest: Callable[[Case], 
         for j, c, one in same
         if one is not None and one != c.id
     ]
+
+
+def _same_cells(train: Sequence[Case], held: _HeldOut, open: _Open, cells: Callable[[Case], str]) -> list[Leak]:
+    shapes = [[open(replace(case, label=None)).grid.shape for case in side] for side in (train, held)]
+    common = set(shapes[0]) & set(shapes[1])
+    first: dict[str, str] = {}
+    for case, shape in zip(train, shapes[0], strict=True):
+        if shape in common:
+            first.setdefault(cells(case), case.id)
+    first.pop("", None)
+    same = [
+        (j, c, first.get(cells(c))) for j, (c, shape) in enumerate(zip(held, shapes[1], strict=True)) if shape in common
+    ]
+    return [
+        Leak("pixels", one, c.id, 1.0, f"{held.part(j)} case {c.id} has the same cells as training case {one}")
+        for j, c, one in same
+        if one is not None and one != c.id
+    ]
+
+
+def cells_digest(reader: Opened) -> str:
+    """Hash of all cells of a case; empty if they are all alike, as those of a failed scan."""
+    image = reader.read(Box.whole(reader.grid.shape)).planes
+    if image.size == 0 or (image == image.flat[0]).all():
+        return ""
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16, key=repr(image.shape).encode()).hexdigest()
 
 
 def _same_groups(train: Sequence[Case], held: _HeldOut) -> list[Leak]:

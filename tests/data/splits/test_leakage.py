@@ -8,7 +8,7 @@ from rasterio.crs import CRS
 from rasterio.warp import transform
 
 from medseg.data.case import Case
-from medseg.data.splits.leakage import Leak, leaks
+from medseg.data.splits.leakage import Leak, cells_digest, leaks
 from medseg.geometry.box import Box
 from medseg.geometry.grid import PIXEL, RAS_MM, Grid
 from medseg.sample import Sample
@@ -264,3 +264,34 @@ def test_a_pair_is_told_once() -> None:
     assert told(leaks(train, [val], world.open)) == [("ground", "t", "v"), ("pixels", "copy", "v")]
     sites = [world.add(n, image.copy(), group="site") for n in ("one", "two")]
     assert told(leaks(sites[:1], sites[1:], world.open)) == [("group", "one", "two"), ("pixels", "one", "two")]
+
+
+def test_the_same_cells_with_another_header_are_found_and_other_shapes_are_not_read() -> None:
+    world, asked = World(), []
+    cube = texture((4, 5, 6))
+    train = [
+        world.add("t", cube),
+        world.add("flat", np.zeros((1, 4, 5, 6), np.float32)),
+        world.add("long", texture((4, 5, 7))),
+    ]
+    moved = Grid((4, 5, 6), np.diag([2.0, 2, 2, 1]), RAS_MM)
+    val = [world.add("copy", cube.copy(), moved), world.add("other", texture((4, 5, 6), 1))]
+    test = [world.add("flat too", np.zeros((1, 4, 5, 6), np.float32)), world.add("again", cube.copy())]
+
+    def cells(case: Case) -> str:
+        asked.append(case.id)
+        return cells_digest(world.open(replace(case, label=None)))
+
+    found = leaks(train, val, world.open, test=test, windows=0, cells=cells)
+    assert told(found) == [("pixels", "t", "copy"), ("pixels", "t", "again")]
+    assert found[0].message == "validation case copy has the same cells as training case t"
+    assert found[1].message == "test case again has the same cells as training case t"
+    assert "long" not in asked
+    assert leaks(train, val, world.open, windows=0) == []
+
+
+def test_a_copy_of_files_is_reported_once() -> None:
+    world = World()
+    train, val = [world.add("t", texture((4, 5, 6)))], [world.add("copy", texture((4, 5, 6)))]
+    found = leaks(train, val, world.open, windows=0, digest=lambda case: "same", cells=lambda case: "same")
+    assert [leak.message for leak in found] == ["validation case copy has the same image files as training case t"]
