@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,19 @@ def ndims_of(group: str, option: str) -> tuple[int, ...]:
     """
     loaded: Any = OmegaConf.to_container(OmegaConf.load(_file(group, option)), resolve=False)
     entries = loaded.get("defaults", [])
-    chosen = [pair for entry in entries if isinstance(entry, dict) for pair in entry.items()]
-    parts = [(f"{group}/{key}", value) for key, value in chosen if "@" not in key]  # not what is built into an encoder
     if "_target_" in loaded:
         own = tuple(getattr(hydra.utils.get_object(loaded["_target_"]), "ndims", (2, 3)))  # functions return either
     else:
         own = ndims_of(group, next(entry for entry in entries if isinstance(entry, str) and entry != "_self_"))
-    return tuple(n for n in own if all(n in ndims_of(*part) for part in parts))
+    parts = [ndims_of(f"{group}/{key}", choice) for key, choice in _choices(entries)]
+    return tuple(n for n in own if all(n in part for part in parts))
+
+
+def _choices(entries: Sequence[object]) -> Iterator[tuple[str, str]]:
+    """Option of each group that the defaults of a file choose, without those that are built into an encoder."""
+    for entry in entries:
+        if isinstance(entry, dict):
+            yield from ((key, choice) for key, choice in entry.items() if "@" not in key)
 
 
 def _file(group: str, option: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -30,19 +31,17 @@ def build_dataset(cfg: DictConfig) -> Dataset:
             refuses.
     """
     _refuse_words(cfg.data)
-    if (axis := cfg.data.get("lateral_axis")) not in (None, 0, 1):
-        raise InputError(f"data.lateral_axis={axis}: choose 0 (rows), 1 (columns), or null where it is unknown")
+    _check_lateral_axis(cfg.data)
     plain: Any = OmegaConf.to_container(cfg.data, resolve=True, throw_on_missing=True)
     settings = {"_convert_": "all"} | plain
     taken = inspect.signature(instantiate(settings, _partial_=True).func).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in taken.values())
-    reading = {f.name: settings.pop(f.name) for f in fields(ReadOptions) if f.name in settings and f.name not in taken}
-    for key in _OF_EVERY_DATASET:
-        if key not in taken:
-            settings.pop(key, None)
-    unknown = [key for key in settings if not key.startswith("_") and key not in taken]
-    if unknown and not open_ended:
-        raise InputError(_unknown(f"data.{unknown[0]}", settings["_target_"], list(taken)))
+    apart = settings.keys() - taken.keys()
+    reading = {f.name: settings.pop(f.name) for f in fields(ReadOptions) if f.name in apart}
+    for key in {*_OF_EVERY_DATASET} - taken.keys():
+        settings.pop(key, None)
+    if not open_ended:
+        _check_known(settings, list(taken))
     if "reading" in taken or open_ended:
         target = f"{ReadOptions.__module__}.{ReadOptions.__qualname__}.from_config"
         built: Dataset = instantiate({**settings, "reading": {"_target_": target, **reading}})
@@ -53,11 +52,24 @@ def build_dataset(cfg: DictConfig) -> Dataset:
     return built
 
 
-def _unknown(key: str, target: str, taken: list[str]) -> str:
+def _unknown(key: str, target: str, taken: Sequence[str]) -> str:
     """The line for a key that the class of the dataset does not take."""
     if new := replacement(key):
         return f"{key} is called {new} now"
     return f"{key} is no setting of {target}, which takes {', '.join(name for name in taken if name != 'reading')}"
+
+
+def _check_lateral_axis(data: DictConfig) -> None:
+    """Raise on an axis that an image does not have."""
+    if (axis := data.get("lateral_axis")) not in (None, 0, 1):
+        raise InputError(f"data.lateral_axis={axis}: choose 0 (rows), 1 (columns), or null where it is unknown")
+
+
+def _check_known(settings: Mapping[str, Any], taken: Sequence[str]) -> None:
+    """Raise on a key that is no argument of the class."""
+    unknown = [key for key in settings if not key.startswith("_") and key not in taken]
+    if unknown:
+        raise InputError(_unknown(f"data.{unknown[0]}", settings["_target_"], taken))
 
 
 def _refuse_words(data: DictConfig) -> None:

@@ -59,19 +59,24 @@ def rehearse(
         return
     sketch = Plan((1.0,) * spec.ndim, patch, batch_size=1, kernels=(), strides=(), normalisation=(), masked=False)
     with torch.random.fork_rng(devices=[]):
-        try:
-            with torch.device("meta"):
-                net = make(sketch)
-        except InputError as refused:
-            if not isinstance(refused.__cause__, _COMPUTES):
-                raise
-            net = make(sketch)  # a library could not compute without memory, or what is wrong is told again
-        except _COMPUTES:
-            net = make(sketch)
+        net = _sketched(make, sketch)
         if cfg.ckpt_path is None:
             begin(cfg, net, spec)
         if tuning is not None:
             _try(tuning, net)
+
+
+def _sketched(make: Callable[[Plan], Network], sketch: Plan) -> Network:
+    """The network without memory; with it where a library can't build it so, which raises what is wrong once more."""
+    try:
+        with torch.device("meta"):
+            return make(sketch)
+    except InputError as refused:
+        if not isinstance(refused.__cause__, _COMPUTES):
+            raise
+    except _COMPUTES:
+        pass
+    return make(sketch)
 
 
 def _try(tuning: Tuning, net: Network) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,29 +36,47 @@ def build_plan(cfg: DictConfig, source: Dataset, cases: Sequence[Case], further:
     """
     if cfg.get("verify_files") == "full":
         Digests.forget(store_dir(cfg, source) / "digests.json")
-    wishes = {f.name: cfg.plan[f.name] for f in fields(Wishes)}
     if cfg.plan.file is not None:
-        set_too = [k for k, v in wishes.items() if v is not None and k != "memory_gb"]
-        if set_too:
-            raise InputError(f"plan.file and plan.{set_too[0]} are both set; edit the value in the file instead")
-        read = _fitting(read_plan(Path(cfg.plan.file)), source.spec, cfg.plan.file)
-        return with_schemes(read, f"plan.file={cfg.plan.file}", trust.names(cfg.get("trust") or ()))
-    settled: dict[str, Any] = {k: OmegaConf.to_object(v) if OmegaConf.is_config(v) else v for k, v in wishes.items()}
-    chosen = Wishes(**settled)
-    costs = {f.name: cfg.model[f.name] for f in fields(UNetCost) if f.name in cfg.model}
-    costs = {k: tuple(v) if OmegaConf.is_config(v) else v for k, v in costs.items()}
+        return _plan_of_file(cfg, source.spec)
+    wishes = Wishes(**{f.name: _plain(cfg.plan[f.name]) for f in fields(Wishes)})
+    cost = _cost(cfg, source.spec)
     pooled = fingerprint(source, cases, store_dir(cfg, source), further=further, first=warn_of_headers)
     for line in pooled.warning_lines():
         _LOG.warning("%s", line)
-    if dates := source.spec.dates:
-        costs["inputs"] = dates * len(source.spec.channels)
-        each = cfg.get("temporal") and hydra.utils.get_class(cfg.temporal._target_).runs_on_each_date  # type: ignore[attr-defined]
-        costs["dates"] = dates if each else 1
-    made = make_plan(pooled, source.spec, source.normalisation, chosen, cost=UNetCost(**costs))
+    made = make_plan(pooled, source.spec, source.normalisation, wishes, cost=cost)
     made = with_schemes(made, "plan", [rule.scheme for rule in made.normalisation])  # all named by the user's command
-    if follows_plan(cfg.model) and (excess := memory_warning(made, source.spec, chosen, UNetCost(**costs))):
+    if follows_plan(cfg.model) and (excess := memory_warning(made, source.spec, wishes, cost)):
         _LOG.warning("%s", excess)
     return made
+
+
+def _plan_of_file(cfg: DictConfig, spec: DataSpec) -> Plan:
+    """The plan of ``cfg.plan.file``.
+
+    Raises:
+        InputError: A wish is set too, or the plan does not fit the data.
+    """
+    wishes = [f.name for f in fields(Wishes) if f.name != "memory_gb" and cfg.plan[f.name] is not None]
+    if wishes:
+        raise InputError(f"plan.file and plan.{wishes[0]} are both set; edit the value in the file instead")
+    read = _fitting(read_plan(Path(cfg.plan.file)), spec, cfg.plan.file)
+    return with_schemes(read, f"plan.file={cfg.plan.file}", trust.names(cfg.get("trust") or ()))
+
+
+def _cost(cfg: DictConfig, spec: DataSpec) -> UNetCost:
+    """What decides how much the network writes to memory."""
+    named = {f.name: cfg.model[f.name] for f in fields(UNetCost) if f.name in cfg.model}
+    settings: dict[str, Any] = {key: tuple(v) if OmegaConf.is_config(v) else v for key, v in named.items()}
+    cost = UNetCost(**settings)
+    if not spec.dates:
+        return cost
+    each = cfg.get("temporal") and hydra.utils.get_class(cfg.temporal._target_).runs_on_each_date  # type: ignore[attr-defined]
+    return replace(cost, inputs=spec.dates * len(spec.channels), dates=spec.dates if each else 1)
+
+
+def _plain(value: Any) -> Any:
+    """A value of the configuration as a list, a mapping or what it is."""
+    return OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
 
 
 def _fitting(read: Plan, spec: DataSpec, path: str) -> Plan:

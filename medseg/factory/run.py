@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -97,6 +97,31 @@ def assemble(cfg: DictConfig, run_dir: str | Path) -> Run:
         return _assembled(cfg, made, method_of, device, precision)
 
 
+class _Cases(NamedTuple):
+    """Cases of one run.
+
+    Attributes:
+        train: Those that train; without labels in pretraining, so that none is read. As for ``val``.
+        val: Those that validate.
+        planned: Those that the plan is made from, with their labels.
+    """
+
+    train: list[Case]
+    val: list[Case]
+    planned: list[Case]
+
+    def ids(self) -> dict[str, list[str]]:
+        """As the provenance has them."""
+        return {"train": [c.id for c in self.train], "val": [c.id for c in self.val]}
+
+
+def _cases(cfg: DictConfig, source: Dataset, *, pretrains: bool) -> _Cases:
+    """The cases of a run, by ``cfg.split``."""
+    train, val = unlabelled(cfg.split, source) if pretrains else labelled_halves(cfg.split, source)
+    planned = [case for case in train if case.label] or train
+    return _Cases(_without_labels(train), _without_labels(val), planned) if pretrains else _Cases(train, val, planned)
+
+
 def _assembled(cfg: DictConfig, made: Trainer, method_of: partial[Any], device: str, precision: str) -> Run:
     """The steps that read data: dataset, split, trial of the network, plan, network, datamodule, method."""
     method_class: Any = method_of.func
@@ -104,8 +129,7 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: partial[Any], device: 
     source = _checked_dataset(cfg, pretrains=pretrains)
     spec = source.spec
     monitor = monitored(cfg, method_class, spec.labels)
-    train_cases, val_cases = unlabelled(cfg.split, source) if pretrains else labelled_halves(cfg.split, source)
-    seen = [case for case in train_cases if case.label] or train_cases
+    cases = _cases(cfg, source, pretrains=pretrains)
     logits = len(spec.channels) if pretrains else None
     tuning = None if pretrains else instantiate(cfg.finetuning)
     rehearse(
@@ -115,9 +139,7 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: partial[Any], device: 
         planned=follows_plan(cfg.model),
         tuning=tuning,
     )
-    if pretrains:
-        train_cases, val_cases = _without_labels(train_cases), _without_labels(val_cases)
-    planned = build_plan(cfg, source, seen, val_cases)
+    planned = build_plan(cfg, source, cases.planned, cases.val)
     net, planned = network_and_plan(cfg.model, planned, spec, cfg.get("temporal"), logits=logits, seed=cfg.seed)
     if (warning := mirrors(cfg, planned, spec).warning) and made.is_global_zero and not pretrains:
         _LOG.warning("%s", warning)
@@ -125,14 +147,8 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: partial[Any], device: 
     if tuning is not None:
         tuning.attach(net)
     tiling = build_tiling(cfg, planned, spec, short_precision(precision))
-    datamodule = build_datamodule(cfg, source, planned, train_cases, val_cases, device=device, labelled=not pretrains)
-    metadata = RunMetadata.of_new_run(
-        _plain(cfg, precision),
-        spec,
-        planned,
-        cases={"train": [c.id for c in train_cases], "val": [c.id for c in val_cases]},
-        segments=not pretrains,
-    )
+    datamodule = build_datamodule(cfg, source, planned, cases.train, cases.val, device=device, labelled=not pretrains)
+    metadata = RunMetadata.of_new_run(_plain(cfg, precision), spec, planned, cases=cases.ids(), segments=not pretrains)
     if report is not None:
         metadata = metadata.with_weights(report.to_dict())
     further = {} if pretrains else _supervision(cfg, spec, tiling) | {"tuning": tuning}

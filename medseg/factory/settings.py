@@ -141,16 +141,24 @@ def _check_annotated(at: str, node: dict[str, Any]) -> None:
     rest = next((p for p in parameters.values() if p.kind is p.VAR_KEYWORD), None)
     for key, value in node.items():
         parameter = parameters.get(key, rest)
-        if key.startswith("_") or value is None or parameter is None:
-            continue
-        kinds = {kind.strip() for kind in inspect.formatannotation(parameter.annotation).strip("'").split("|")}
-        if kinds - {"None"} <= _BY_NAME:
-            wrong = {k: v for k, v in dict(value).items() if not _is_number(v, integer=False)}
-            if wrong:
-                raise InputError(f"{at}.{key}={wrong}: expected a number for each name")
-        elif kinds <= _NUMERIC and not _is_number(value, integer="float" not in kinds):
-            expected = "a number" if "float" in kinds else "an integer"
-            raise InputError(f"{at}.{key}={value}: expected {expected}")
+        if not (key.startswith("_") or value is None or parameter is None):
+            _check_value(f"{at}.{key}", value, _kinds(parameter))
+
+
+def _kinds(parameter: inspect.Parameter) -> set[str]:
+    """Types of a parameter, as its annotation spells them."""
+    return {kind.strip() for kind in inspect.formatannotation(parameter.annotation).strip("'").split("|")}
+
+
+def _check_value(at: str, value: Any, kinds: set[str]) -> None:
+    """Raise on a value that is no number, or holds others, where the types are numbers or numbers by name."""
+    if kinds - {"None"} <= _BY_NAME:
+        wrong = {k: v for k, v in dict(value).items() if not _is_number(v, integer=False)}
+        if wrong:
+            raise InputError(f"{at}={wrong}: expected a number for each name")
+    elif kinds <= _NUMERIC and not _is_number(value, integer="float" not in kinds):
+        expected = "a number" if "float" in kinds else "an integer"
+        raise InputError(f"{at}={value}: expected {expected}")
 
 
 def _is_number(value: object, *, integer: bool) -> bool:

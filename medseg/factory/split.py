@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -50,21 +50,33 @@ def halves(settings: DictConfig, source: Dataset) -> tuple[list[Case], list[Case
     cases = {case.id: case for case in every if case.id not in named_tests}
     if settings.get("val_cases"):
         cases = {i: case for i, case in cases.items() if i not in {*_tested(settings, every)}}
-        val = named(cases, settings.val_cases, "split.val_cases")
-        train = [i for i in cases if i not in set(val)]
-        if not train:
-            raise InputError(
-                f"split.val_cases={list(settings.val_cases)}: every case validates, and none is left to train"
-            )
+        train, val = _by_names(settings, cases)
     else:
-        gap, files, listed = settings.get("gap", 0), _files(settings), list(cases.values())
-        n_folds = number_of_folds(listed, settings.n_folds)
-        if files is None and settings.fold != "all" and settings.n_folds is None and 2 <= n_folds < USUAL:
-            _LOG.info("%d folds instead of %d: there are %d groups of cases (split.n_folds)", n_folds, USUAL, n_folds)
-        train, val = split(
-            listed, settings.fold, n_folds, settings.seed, files, gap=gap, strata=_strata(settings, listed, source)
-        )
+        train, val = _by_fold(settings, list(cases.values()), source)
     return [cases[i] for i in train], [cases[i] for i in val]
+
+
+def _by_names(settings: DictConfig, cases: Mapping[str, Case]) -> tuple[list[str], list[str]]:
+    """Ids of training and validation, of which ``split.val_cases`` names the second.
+
+    Raises:
+        InputError: None is left to train.
+    """
+    val = named(cases, settings.val_cases, "split.val_cases")
+    train = [i for i in cases if i not in set(val)]
+    if not train:
+        raise InputError(f"split.val_cases={list(settings.val_cases)}: every case validates, and none is left to train")
+    return train, val
+
+
+def _by_fold(settings: DictConfig, cases: Sequence[Case], source: Dataset) -> tuple[list[str], list[str]]:
+    """Ids of training and validation of the fold."""
+    files = _files(settings)
+    n_folds = number_of_folds(cases, settings.n_folds)
+    if files is None and settings.fold != "all" and settings.n_folds is None and 2 <= n_folds < USUAL:
+        _LOG.info("%d folds instead of %d: there are %d groups of cases (split.n_folds)", n_folds, USUAL, n_folds)
+    strata = _strata(settings, cases, source)
+    return split(cases, settings.fold, n_folds, settings.seed, files, gap=settings.get("gap", 0), strata=strata)
 
 
 def _strata(settings: DictConfig, cases: Sequence[Case], source: Dataset) -> Strata | None:

@@ -183,14 +183,23 @@ def _check_reading(data: Mapping[str, object]) -> None:
     for band in listed(given.get("bands", []), "data.bands"):
         text(band, "data.bands")
     for name, colours in mapped(given.get("mask_colours", {}), "data.mask_colours").items():
-        for colour in listed(colours, f"data.mask_colours.{shown(name)}"):
-            if not isinstance(colour, int):
-                listed(colour, f"data.mask_colours.{shown(name)}")
-    dates = mapped(given.get("dates", {}), "data.dates")
+        _check_colours(colours, f"data.mask_colours.{shown(name)}")
+    _check_dates(mapped(given.get("dates", {}), "data.dates"))
+    ReadOptions.from_config(**data)
+
+
+def _check_colours(colours: object, key: str) -> None:
+    """Hold the colour of a class, or its colours, to lists of numbers."""
+    for colour in listed(colours, key):
+        if not isinstance(colour, int):
+            listed(colour, key)
+
+
+def _check_dates(dates: Mapping[str, object]) -> None:
+    """Hold the layout of dates to the kinds of its keys."""
     for key in ("slots", "in_file"):
         whole(1 if dates.get(key) is None else dates[key], f"data.dates.{key}", 1, 1_000_000)
     text("" if dates.get("pattern") is None else dates["pattern"], "data.dates.pattern")
-    ReadOptions.from_config(**data)
 
 
 def _file_names(stored: object) -> FilePatterns:

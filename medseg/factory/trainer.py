@@ -49,21 +49,30 @@ def monitored(cfg: DictConfig, method: type[Method], labels: LabelTable | None =
     Raises:
         InputError: No validation logs the key.
     """
-    pooled = bool(cfg.metric.get("pooled", False))
-    names = (
-        validation.whole_case_names(pooled=pooled)
-        if labels is None
-        else validation.validation_names(labels, pooled=pooled)
-    )
-    valid = [key for key in method.monitors(names) if key != "val/loss" or cfg.method.get("val_patches", 1)]
+    valid = _logged(cfg, method, labels)
     if cfg.monitor is None:
         return ("val/miou", "max") if "val/miou" in valid else method.monitor
     key = str(cfg.monitor)
     metric, _, of_class = key.removeprefix("val/").partition("/")
-    scored = "val/dice" in valid and metric in validation.class_metrics(pooled=pooled)
+    scored = "val/dice" in valid and metric in validation.class_metrics(pooled=_pooled(cfg))
     if key not in valid and not (labels is None and of_class and scored):
         raise InputError(f"monitor={key}: no validation logs it; expected one of {', '.join(valid)}, or null")
     return key, method.monitor[1] if key == method.monitor[0] else "min" if key == "val/loss" else "max"
+
+
+def _pooled(cfg: DictConfig) -> bool:
+    """Whether scores are those of the cells of all cases together."""
+    return bool(cfg.metric.get("pooled", False))
+
+
+def _logged(cfg: DictConfig, method: type[Method], labels: LabelTable | None) -> list[str]:
+    """Keys that a validation logs; without a label table, those of whole cases only."""
+    pooled = _pooled(cfg)
+    if labels is None:
+        names = validation.whole_case_names(pooled=pooled)
+    else:
+        names = validation.validation_names(labels, pooled=pooled)
+    return [key for key in method.monitors(names) if key != "val/loss" or cfg.method.get("val_patches", 1)]
 
 
 def early_stop(cfg: DictConfig, monitor: tuple[str, str]) -> list[EarlyStop]:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import Any, TypeGuard, get_type_hints
 
 from medseg.errors import InputError
 from medseg.finetuning.strategy import Tuning
@@ -129,16 +129,24 @@ def nodes(value: object, key: str, source: str) -> Iterator[tuple[str, Any]]:
         if isinstance(value, str) and "${" in value:
             raise InputError(f"{source}: {key}={shown(value)}: a stored configuration holds values, no interpolations")
         yield key, value
-        if isinstance(value, Mapping):
-            if strange := [k for k in value if not isinstance(k, (str, int))]:
-                raise InputError(f"{source}: {key}: got the key {shown(strange[0])}, expected a word")
-            waiting += [(f"{key}.{k}", v, level + 1) for k, v in reversed(list(value.items()))]
-        elif isinstance(value, (list, tuple)):
-            waiting += [(f"{key}[{i}]", v, level + 1) for i, v in reversed(list(enumerate(value)))]
-        elif not isinstance(value, (str, int, float, type(None))):
-            raise InputError(
-                f"{source}: {key}: got a {type(value).__name__}, expected text, numbers, lists or mappings"
-            )
+        waiting += [(below, inner, level + 1) for below, inner in reversed(_children(value, key, source))]
+
+
+def _children(value: object, key: str, source: str) -> list[tuple[str, Any]]:
+    """The values that a mapping or a list holds, with their keys.
+
+    Raises:
+        InputError: Another kind of value, or a key that is no word.
+    """
+    if isinstance(value, Mapping):
+        if strange := [k for k in value if not isinstance(k, (str, int))]:
+            raise InputError(f"{source}: {key}: got the key {shown(strange[0])}, expected a word")
+        return [(f"{key}.{k}", inner) for k, inner in value.items()]
+    if isinstance(value, (list, tuple)):
+        return [(f"{key}[{i}]", inner) for i, inner in enumerate(value)]
+    if isinstance(value, (str, int, float, type(None))):
+        return []
+    raise InputError(f"{source}: {key}: got a {type(value).__name__}, expected text, numbers, lists or mappings")
 
 
 def _check_directives(node: Mapping[object, object], key: str, source: str) -> None:
@@ -157,7 +165,7 @@ def _check_directives(node: Mapping[object, object], key: str, source: str) -> N
 def _check_target(target: object, key: str, source: str, trusted: Sequence[str]) -> None:
     """Refuse a ``_target_`` that is neither one of medseg's parts of networks nor trusted."""
     start = f"{source}: {key}._target_={shown(target)}"
-    if not isinstance(target, str) or not all(word.isidentifier() for word in target.split(".")):
+    if not _is_path(target):
         raise InputError(f"{start}: {_MADE_FROM}; expected the path of one of their classes")
     if target in trusted:
         return
@@ -190,6 +198,11 @@ def _defined(target: str) -> Any:
         raise InputError(f"{target} can't be built: {error}; install that package") from error
     at = (getattr(found, "__module__", None), getattr(found, "__qualname__", None))
     return found if at == (place, name) else None
+
+
+def _is_path(target: object) -> TypeGuard[str]:
+    """Whether this is the path of a class or function, as far as its spelling goes."""
+    return isinstance(target, str) and all(word.isidentifier() for word in target.split("."))
 
 
 def _is_kind(found: object, kinds: tuple[type, ...]) -> bool:
