@@ -14,6 +14,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig
 
 from medseg.errors import InputError
+from medseg.hydra_app.caching import enable_caching
 from medseg.runtime.plugins import plugins
 
 GROUP = "medseg.conf"
@@ -72,18 +73,19 @@ def find_plugin_options() -> None:
         InputError: See ``conf_dirs``.
     """
     conf_dirs()
+    enable_caching()
     if _PluginOptions not in Plugins.instance().discover(SearchPathPlugin):
         Plugins.instance().register(_PluginOptions)
 
 
-def composed(config_name: str, overrides: Sequence[str], *, whole: bool = False) -> DictConfig:
-    """The configuration; with ``whole``, including Hydra's own part."""
+def composed(config_name: str, overrides: Sequence[str]) -> DictConfig:
+    """The configuration, without Hydra's own part."""
     find_plugin_options()
     running = GlobalHydra.instance().hydra  # of the command that is being run, if any
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            return hydra.compose(config_name, overrides=list(overrides), return_hydra_config=whole)
+            return hydra.compose(config_name, overrides=list(overrides))
     finally:
         GlobalHydra.instance().hydra = running
 

@@ -1,14 +1,12 @@
 """Options are called what the command line calls them, however the configuration was composed."""
 
-from typing import Any
-
 import pytest
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from medseg.hydra_app.choices import network_name, option_name
 from medseg.hydra_app.compose import compose
-from medseg.hydra_app.conf import composed, conf_dir
+from medseg.hydra_app.conf import conf_dir
+from tests.running import running
 
 OPTIONS = [
     (group, path.stem)
@@ -46,14 +44,6 @@ def test_an_encoder_and_a_decoder_are_named_together(words: list[str], name: str
 
 def test_a_class_of_ones_own_is_named() -> None:
     assert option_name("model", {"_target_": "mine.nets.Net", "width": 3}) == "Net"
-
-
-def running(monkeypatch: pytest.MonkeyPatch, *words: str) -> Any:
-    """The configuration of a command that is being run."""
-    cfg = composed("train", list(words), whole=True)
-    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
-    HydraConfig.instance().set_config(cfg)
-    return cfg
 
 
 def test_in_a_command_it_is_what_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,15 +4,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hydra.core.hydra_config import HydraConfig
 
 from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
-from medseg.hydra_app.conf import composed
 from medseg.loggers.wandb_run import WandbRun
 from medseg.methods.supervised import Supervised
 from medseg.training import tracking
 from medseg.training.tracking import describe
+from tests.running import running
 
 SWEEP = yaml.safe_load((Path(__file__).parents[2] / "scripts/wandb_sweep.yaml").read_text(encoding="utf-8"))
 
@@ -81,9 +80,7 @@ def test_what_the_user_calls_a_run_stays() -> None:
 def test_run_of_a_sweep_by_wandb_is_called_after_what_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
     monkeypatch.setattr("sys.argv", ["medseg-train", "optimizer.lr=0.5", "seed=2"])
-    whole = composed("train", ["optimizer.lr=0.5", "seed=2"], whole=True)
-    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
-    HydraConfig.instance().set_config(whole)
+    running(monkeypatch, "optimizer.lr=0.5", "seed=2")
     cfg = compose("train", ["optimizer.lr=0.5", "seed=2"])
     tracking.configure_loggers(cfg)
     assert cfg.logger.wandb.name == "phantom_volumes optimizer.lr=0.5 seed=2"

@@ -1,0 +1,53 @@
+"""What Hydra would repeat for each of its compositions, of which a command makes two or three, is done once."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import cast
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+
+_Load = Callable[[ConfigSource, str], ConfigResult]
+
+
+def enable_caching() -> None:
+    """Let Hydra parse each file once, and share its store of structured configurations, from now on in this process.
+
+    Hydra parses every file again for each composition, and copies the whole store, a singleton that nothing changes,
+    for each composition and for each group that ``--help`` lists. Without both ``medseg-train --help`` takes 0.5 s of
+    CPU longer, a misspelt key 0.1 s (Intel Xeon).
+    """
+    sources = (cast(type[ConfigSource], source) for source in Plugins.instance().discover(ConfigSource))
+    files = next(source for source in sources if source.scheme() == "file")
+    if hasattr(files.load_config, "__wrapped__"):
+        return
+    files.load_config = _cached(files.load_config)  # type: ignore[assignment]
+    ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
+
+
+def _cached(load: _Load) -> _Load:
+    """The function that reads a file of the configuration, with a copy of an earlier result while the file is as then.
+
+    Hydra takes the list of defaults out of what it gets, so that every caller needs a copy of its own.
+    """
+    results: dict[tuple[str, str, str], tuple[tuple[int, int], ConfigResult]] = {}
+
+    @wraps(load)
+    def cached(source: ConfigSource, config_path: str) -> ConfigResult:
+        path = Path(source.path, source._normalize_file_name(config_path))
+        try:
+            status = path.stat()
+        except OSError:  # Hydra has the words for it
+            return load(source, config_path)
+        state = (status.st_mtime_ns, status.st_size)
+        key = (source.provider, source.path, config_path)
+        if key not in results or results[key][0] != state:
+            results[key] = (state, load(source, config_path))
+        return copy.deepcopy(results[key][1])
+
+    return cached

@@ -1,0 +1,76 @@
+"""Hydra parses a file once in a process: never an earlier version of it, and never what a caller made of it."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+
+from medseg.errors import InputError
+from medseg.hydra_app import conf, explain
+from medseg.hydra_app.compose import compose
+
+
+def options_of_mine(folder: Path, text: str) -> Path:
+    """A folder with an option ``optimizer=mine``."""
+    path = folder / "optimizer/mine.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return folder
+
+
+def rate(folder: Path) -> float:
+    return compose("train", ["optimizer=mine"], config_dir=folder).optimizer.lr
+
+
+def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
+    assert rate(options_of_mine(tmp_path, "defaults: [sgd]\nlr: 0.5\n")) == 0.5
+    assert rate(options_of_mine(tmp_path, "defaults: [sgd]\nlr: 0.25\n")) == 0.25
+    with pytest.raises(InputError, match="optimizer=sgdd is no option"):
+        rate(options_of_mine(tmp_path, "defaults: [/optimizer: sgdd]\nlr: 0.25\n"))
+
+
+def test_folders_do_not_share_files_of_the_same_name(tmp_path: Path) -> None:
+    first = options_of_mine(tmp_path / "first", "lr: 0.5\n")
+    second = options_of_mine(tmp_path / "second", "lr: 0.1\n")
+    assert [rate(first), rate(second), rate(first)] == [0.5, 0.1, 0.5]
+
+
+def test_a_configuration_belongs_to_its_caller() -> None:
+    cfg = compose("train", ["data=nnunet", "data.root=x"])
+    expected = OmegaConf.to_yaml(cfg)
+    OmegaConf.set_struct(cfg, False)
+    cfg.optimizer.lr = 7
+    cfg.data.channels = None
+    assert OmegaConf.to_yaml(compose("train", ["data=nnunet", "data.root=x"])) == expected
+
+
+def test_the_store_is_shared_and_stays_as_it_is() -> None:
+    compose("train", [])
+    store = ConfigStore.instance()
+    before = store.load("hydra/config.yaml").node
+    assert copy.deepcopy(store) is store
+    compose("train", ["hydra.job.name=other", "hydra/launcher=basic"])
+    assert store.load("hydra/config.yaml").node == before
+    assert OmegaConf.is_missing(before.job, "name")
+
+
+def test_keys_near_a_misspelt_one_come_from_the_composition_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    composed: list[Sequence[str]] = []
+
+    def counted(config_name: str, words: Sequence[str]) -> None:
+        composed.append(words)
+        raise AssertionError
+
+    monkeypatch.setattr(explain, "composed", counted)
+    for wrong, near in (
+        ("trainer.max_epoch=3", "trainer.max_epochs"),
+        ("experimnt=phantom", "experiment"),
+        ("model.encoder.nme=resnet18", "model.encoder.name"),
+    ):
+        with pytest.raises(InputError, match=f"is no key of the configuration; did you mean {near}"):
+            compose("train", ["model=encoder_decoder", wrong])
+    assert composed == []
+    assert conf.composed("train", []).seed == 0
