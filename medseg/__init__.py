@@ -238,19 +238,23 @@ def check(*config: DictConfig | str, config_dir: str | Path | None = None) -> li
     return _run(run, "check", config, config_dir)
 
 
-def load(checkpoint: str | Path, *, device: str = "auto", trust: Sequence[str] | str = ()) -> FilePredictor:
-    """The predictor that a checkpoint holds.
+def load(
+    checkpoint: str | Path | Sequence[str | Path], *, device: str = "auto", trust: Sequence[str] | str = ()
+) -> FilePredictor:
+    """The predictor that a checkpoint holds, or that several checkpoints are together.
 
     ``predictor(array, grid)`` gives a label array, ``predictor.file(source, target)`` a label file.
 
     Args:
-        checkpoint: ``best.ckpt`` or ``last.ckpt`` of a run.
+        checkpoint: ``best.ckpt`` or ``last.ckpt`` of a run, the folder of a run or of a sweep, ``selection.yaml``; or
+            a list of checkpoints and folders, whose probabilities are averaged.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` and so on.
         trust: Modules of your own, such as ``["my_package"]``, whose classes the checkpoint may name. Without them
             it is built from medseg's own classes alone, so that a file from elsewhere runs no code.
 
     Raises:
-        InputError: Not a checkpoint of medseg, one that is damaged or names other classes, or no such device.
+        InputError: Not a checkpoint of medseg, one that is damaged or names other classes, no such device, or
+            checkpoints that do not fit together.
     """
     from medseg.prediction.restore import predictor
 

@@ -81,16 +81,16 @@ TABLE = (
         "tests/prediction/test_bad_input.py::test_output_in_the_folder_of_the_images"),
     ),
     Defect(
-        "grid-not-restored", "a label lies on the very cells of its image", "medseg/data/preprocessing/preprocess.py",
-        "return np.ascontiguousarray(reorient_back(whole, trace.axes, trace.flips))",
+        "grid-not-restored", "a label lies on the very cells of its image", "medseg/inference/case_logits.py",
+        "return np.ascontiguousarray(reorient_back(whole, self.axes, self.flips))",
         "return np.ascontiguousarray(whole)",
         ("tests/inference/test_predictor.py::test_right_is_the_right_of_the_patient",
          "tests/inference/test_predictor.py::test_label_lies_on_the_very_cells_of_the_image"),
     ),
     Defect(
-        "crop-not-pasted-back", "what preprocessing cropped is pasted back", "medseg/data/preprocessing/preprocess.py",
-        "        whole[trace.box.slices] = index\n",
-        "        whole[tuple(slice(n) for n in index.shape)] = index\n",
+        "crop-not-pasted-back", "what preprocessing cropped is pasted back", "medseg/inference/case_logits.py",
+        "        whole[self.box.slices] = np.moveaxis(cells, 0, self.axis)\n",
+        "        whole[tuple(slice(n) for n in self.box.shape)] = np.moveaxis(cells, 0, self.axis)\n",
         ("tests/data/preprocessing/test_preprocess.py::test_crop_to_content_and_paste_back",),
     ),
     Defect(
@@ -99,9 +99,34 @@ TABLE = (
         ("tests/training/test_train.py::test_prediction_of_files_equals_the_judgement_of_the_run",),
     ),
     Defect(
-        "nan-network-predicts", "a network that is not finite is named", "medseg/inference/predictor.py",
-        "if not torch.isfinite(given).all():", "if torch.isinf(given).any():",
+        "nan-network-predicts", "a network that is not finite is named", "medseg/inference/case_logits.py",
+        "if not torch.isfinite(slab.logits.sum()):", "if torch.isinf(slab.logits).any():",
         ("tests/inference/test_predictor.py::test_network_that_is_not_finite_is_named_and_not_the_data",),
+    ),
+    Defect(
+        "rows-dropped-early", "rows are resampled as whole images are", "medseg/inference/rows.py",
+        "min(past, int(index[done].min()))", "int(index[done].min())",
+        ("tests/inference/test_rows.py::test_rows_are_resampled_as_whole_images_are",),
+    ),
+    Defect(
+        "ensemble-of-the-first", "probabilities of members are averaged", "medseg/inference/rows.py",
+        "mean = torch.stack(probs).mean(0)", "mean = probs[0]",
+        ("tests/inference/test_rows.py::test_probabilities_are_averaged_whatever_rows_come_together",),
+    ),
+    Defect(
+        "members-of-other-classes", "members of an ensemble have the same classes", "medseg/inference/ensemble.py",
+        "        if own != other:\n", '        if own != other and name == "axes":\n',
+        ("tests/inference/test_ensemble.py::test_members_of_other_channels_or_classes_are_refused",),
+    ),
+    Defect(
+        "selection-of-other-weights", "a selection holds for its checkpoints alone", "medseg/prediction/restore.py",
+        "if expected is not None and loaded.digest != expected:", "if expected is not None and not loaded.digest:",
+        ("tests/prediction/test_ensembles.py::test_a_selection_made_for_another_checkpoint_is_refused",),
+    ),
+    Defect(
+        "scene-not-post-processed", "scenes are post-processed as arrays are", "medseg/prediction/file_predictor.py",
+        "        if self.arrays.postprocess is not None:\n", "        if self.arrays.postprocess is None:\n",
+        ("tests/prediction/test_ensembles.py::test_a_selection_says_members_and_post_processing",),
     ),
     Defect(
         "names-by-final-test", "final scores on validation cases are not called test", "medseg/training/tracking.py",

@@ -9,13 +9,13 @@ import numpy as np
 
 from medseg.data.dataset import Case
 from medseg.data.preprocessing.preprocess import Preprocess
-from medseg.inference.predictor import Predictor
+from medseg.inference.predictor import CasePredictor
 from medseg.metrics.accumulate import CaseScores
 from medseg.sample import Sample
 
 
 def evaluate_predictor(
-    predictor: Predictor[Preprocess],
+    predictor: CasePredictor[Preprocess],
     cases: Sequence[Case],
     read: Callable[[Case], Sample],
     scores: CaseScores,
@@ -28,7 +28,7 @@ def evaluate_predictor(
     What is scored is what ``medseg-predict`` would write: the whole path from file to label grid.
 
     Args:
-        predictor: The trained network with its preprocessing and decision.
+        predictor: One or several trained networks with their preprocessing and decision.
         cases: Labelled cases.
         read: Reads one case.
         scores: Collects the rows.

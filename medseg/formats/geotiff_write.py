@@ -27,6 +27,7 @@ def write(
     labels: LabelTable | None = None,
     nodata: float | None = None,
     names: Sequence[str] = (),
+    scale: float | None = None,
 ) -> None:
     """Write a tiled, compressed GeoTIFF file.
 
@@ -38,6 +39,7 @@ def write(
         labels: Table of the values, for palette and class names; see ``explain``.
         nodata: Value for the nodata tag.
         names: Descriptions of the bands.
+        scale: Tag that turns stored values into real ones, such as 1/254 for probabilities.
 
     Raises:
         ValueError: ``like`` has another grid.
@@ -47,6 +49,8 @@ def write(
         if labels is not None:
             explain(scene, labels)
         scene.write(image)
+        if scale is not None:
+            scene.scales = (scale,) * len(image)
         for band, name in enumerate(names, start=1):
             scene.set_band_description(band, name)
 

@@ -6,6 +6,7 @@ import gzip
 import math
 import struct
 import zlib
+from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,40 @@ def write(path: Path, array: Shaped[np.ndarray, " *s"], grid: Grid, *, like: Pat
         _copy_forms(header, grid, like)
     # without an affine of its own the image leaves the header's forms alone
     kind(array, None, header, dtype=array.dtype).to_filename(path)
+
+
+def write_bands(
+    path: Path,
+    bands: Iterable[Shaped[np.ndarray, " *s"]],
+    count: int,
+    grid: Grid,
+    *,
+    names: Sequence[str],
+    scale: float,
+) -> None:
+    """Write several bands of one grid as a NIfTI file of four axes, one band in memory at a time.
+
+    Args:
+        path: A ``.nii.gz`` file.
+        bands: Integers of one type.
+        count: Number of bands.
+        grid: Three axes in millimetres.
+        names: Of the bands, which the header's ``descrip`` lists as far as its 80 bytes go.
+        scale: What a reader multiplies stored values by.
+    """
+    header = nib.Nifti1Header()
+    with gzip.GzipFile(path, "wb", compresslevel=1, mtime=0) as file:
+        for number, band in enumerate(bands):
+            if number == 0:
+                header.set_data_dtype(band.dtype)
+                header.set_data_shape(grid.shape)
+                _set_forms(header, grid)
+                header.set_data_shape((*grid.shape, count))
+                header.set_slope_inter(scale, 0)
+                header["descrip"] = ", ".join(names).encode()[:79]
+                header["vox_offset"] = header.sizeof_hdr + 4
+                file.write(header.binaryblock + bytes(4))
+            file.write(band.tobytes(order="F"))
 
 
 def _set_forms(header: Any, grid: Grid) -> None:

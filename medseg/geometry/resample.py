@@ -117,7 +117,7 @@ def resample_image(
         raise InputError(f"resampling: got spline order {order}, choose 0 (nearest), 1 (linear) or 3 (cubic)")
     if tuple(shape) == source.shape:
         return image.astype(np.float32, copy=False)
-    orders = _orders(source, shape, order, separate)
+    orders = spline_orders(source, shape, order, separate)
     resized = np.empty((len(image), *shape), dtype=np.float32)
     for number, (target, channel) in enumerate(zip(resized, image, strict=True)):
         cells = channel.astype(np.float32, copy=False)
@@ -128,7 +128,7 @@ def resample_image(
                 "replace or mask them first"
             )
         for axis in _cheapest_first(source.shape, shape):
-            index, weight = _taps(source.shape[axis], shape[axis], orders[axis])
+            index, weight = taps(source.shape[axis], shape[axis], orders[axis])
             if orders[axis] == 3:
                 cells = _spline_coefficients(cells, axis)
             cells = _interpolate(cells, axis, index, weight)
@@ -167,8 +167,8 @@ def resample_label(
     _check(label.shape, source)
     if tuple(shape) == source.shape:
         return label
-    orders = _orders(source, shape, 1, separate)
-    taps = [_taps(n, t, o) for n, t, o in zip(source.shape, shape, orders, strict=True)]
+    orders = spline_orders(source, shape, 1, separate)
+    neighbours = [taps(n, t, o) for n, t, o in zip(source.shape, shape, orders, strict=True)]
     axes = _cheapest_first(source.shape, shape)
     resized = np.zeros(tuple(shape), dtype=label.dtype)
     best = np.full(tuple(shape), 2 * _TIE, dtype=np.float32)
@@ -177,13 +177,13 @@ def resample_label(
     for value, extent in enumerate(extents, start=lowest):
         if extent is None:
             continue
-        windows = [_reached(index, cut) for (index, _), cut in zip(taps, extent, strict=True)]
+        windows = [_reached(index, cut) for (index, _), cut in zip(neighbours, extent, strict=True)]
         if any(w.start == w.stop for w in windows):  # between the cells that are looked at
             continue
-        rows = [index[w] for (index, _), w in zip(taps, windows, strict=True)]
+        rows = [index[w] for (index, _), w in zip(neighbours, windows, strict=True)]
         share: Shaped[np.ndarray, "..."] = label[tuple(slice(r.min(), r.max() + 1) for r in rows)] == value
         for axis in axes:
-            share = _interpolate(share, axis, rows[axis] - rows[axis].min(), taps[axis][1][windows[axis]])
+            share = _interpolate(share, axis, rows[axis] - rows[axis].min(), neighbours[axis][1][windows[axis]])
         window = tuple(windows)
         wins = share > best[window] - _TIE
         np.copyto(resized[window], label.dtype.type(value), where=wins)
@@ -196,7 +196,7 @@ def _check(shape: tuple[int, ...], source: Grid) -> None:
         raise ValueError(f"got an array with cells {shape} with a grid of {source.shape}")
 
 
-def _orders(source: Grid, shape: Sequence[int], order: int, separate: bool | None) -> list[int]:
+def spline_orders(source: Grid, shape: Sequence[int], order: int, separate: bool | None = None) -> list[int]:
     """Spline order of each axis; 0 along the separate axis and along axes that do not change."""
     axis = coarse_axis(source.spacing, source.resized(shape).spacing) if separate is None else None
     if separate:
@@ -209,7 +209,7 @@ def _cheapest_first(old: Sequence[int], new: Sequence[int]) -> list[int]:
     return sorted((a for a in range(len(old)) if old[a] != new[a]), key=lambda a: new[a] / old[a])
 
 
-def _taps(old: int, new: int, order: int) -> tuple[Int[np.ndarray, "new k"], Float[np.ndarray, "new k"]]:
+def taps(old: int, new: int, order: int) -> tuple[Int[np.ndarray, "new k"], Float[np.ndarray, "new k"]]:
     """Index and weight of the k = order + 1 neighbours that make each new cell of an axis.
 
     The weights are those of the cardinal B-spline. For order 3 the index counts from ``_MARGIN``

@@ -1,9 +1,9 @@
-"""Predictor: an image on any grid -> a label image on the very same grid; arrays only, no files."""
+"""Predictors: an image on any grid -> a label image on the very same grid; arrays only, no files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -13,13 +13,11 @@ from torch import nn
 
 from medseg.errors import InputError
 from medseg.geometry.grid import Grid
+from medseg.inference.case_logits import CaseLogits, Placement, finite_rows
 from medseg.inference.dates import at_dates
-from medseg.inference.decide import decide, prob_of
+from medseg.inference.postprocess import PostProcess
 from medseg.inference.tiling import Tiling
 from medseg.sample import DataSpec, Sample, evenly_spaced, in_slots
-
-Restore = Callable[[np.ndarray], np.ndarray]
-"""Values of prepared cells -> values on the file's own grid."""
 
 
 @runtime_checkable
@@ -27,82 +25,55 @@ class Preparation(Protocol):
     """Preprocessing that can be undone; ``medseg.data.preprocessing.preprocess.Preprocess`` is one."""
 
     def __call__(self, sample: Sample) -> tuple[Sample, Any]:
-        """The network's view of a sample, and a trace."""
-        ...
-
-    def restore_logits(self, logits: Float[np.ndarray, "k *t"], trace: Any) -> Float[np.ndarray, "k *u"]:
-        """Logits at the file's own spacing."""
-        ...
-
-    def restore_index(self, index: np.ndarray, trace: Any) -> np.ndarray:
-        """Training indices (or other values of cells) on the file's own grid; 0 in what was cropped away."""
+        """The network's view of a sample, and where its cells lie: a ``Placement``."""
         ...
 
 
 Prepare = TypeVar("Prepare", bound=Preparation)
 
 
-class Predictor(Generic[Prepare]):
-    """Everything between an image and its labels: preprocessing, windows, network, decision, and the way back.
+class CasePredictor(ABC, Generic[Prepare]):
+    """Whole cases to labels, by one network or by several.
 
     Files are for ``medseg.prediction.file_predictor.FilePredictor``, which holds one of these.
 
-    Args:
-        network: Trained network.
-        prepare: Preprocessing of the training.
-        tiling: Windows, flips and precision.
+    Attributes:
         spec: Channels and labels of the training.
-        device: Where the network runs.
+        postprocess: Applied to the classes of whole cases; None for none.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        *,
-        prepare: Prepare,
-        tiling: Tiling,
-        spec: DataSpec,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        self.network = network.to(device).eval()
-        self.prepare = prepare
-        self.tiling = tiling
+    def __init__(self, spec: DataSpec, postprocess: PostProcess | None = None) -> None:
         self.spec = spec
-        self.device = torch.device(device)
+        self.postprocess = postprocess
+
+    @property
+    @abstractmethod
+    def members(self) -> Sequence[Predictor[Prepare]]:
+        """The networks with their preprocessing."""
+
+    @abstractmethod
+    def logits(self, sample: Sample) -> CaseLogits:
+        """Logits of a case on its own cells; preprocessing is done when this returns, and the raw image not kept."""
 
     def index(self, sample: Sample) -> Int[np.ndarray, " *s"]:
         """Training index of each cell of the sample's own grid; 0 where it is not valid."""
-        return self._decided(sample, *self._logits(sample))
+        return self.finished(self.logits(sample).index(), sample.valid, sample.grid)
 
     def index_and_prob(self, sample: Sample) -> tuple[Int[np.ndarray, " *s"], Float[np.ndarray, "k *s"]]:
         """What ``index`` gives, and the probability of each class, or of each region, from the same pass.
 
-        Cells that preprocessing crops away are of the first class for certain, and of no region. Takes 4 k
-        bytes a cell.
+        Cells that preprocessing crops away are of the first class for certain, and of no region. Post-processing
+        changes classes only. Takes 4 k bytes a cell.
         """
-        logits, restore = self._logits(sample)
-        prob = prob_of(logits, self.spec.labels).numpy()
-        rest = 0 if self.spec.labels.regions else 1
-        whole = [1 - restore(1 - p) for p in prob[:rest]] + [restore(p) for p in prob[rest:]]
-        return self._decided(sample, logits, restore), np.stack(whole)
+        index, prob = self.logits(sample).index_and_prob()
+        return self.finished(index, sample.valid, sample.grid), prob
 
-    def _logits(self, sample: Sample) -> tuple[Float[torch.Tensor, "k *u"], Restore]:
-        """Logits at the sample's own spacing, still cropped and reoriented, and the function that undoes that."""
-        prepared, trace = self.prepare(sample)
-        image = torch.from_numpy(np.ascontiguousarray(prepared.planes)).to(self.device)
-        given = self.tiling.logits(image, at_dates(self.network, prepared))
-        if not torch.isfinite(given).all():
-            raise InputError(
-                f"case {sample.case}: the network gives values that are not finite, whatever the image holds; its "
-                "training diverged, or the checkpoint is damaged: take another one, such as the run's best.ckpt"
-            )
-        logits = given.cpu().numpy()
-        restored = torch.from_numpy(self.prepare.restore_logits(logits, trace))
-        return restored, partial(self.prepare.restore_index, trace=trace)
-
-    def _decided(self, sample: Sample, logits: Float[torch.Tensor, "k *u"], restore: Restore) -> Int[np.ndarray, " *s"]:
-        whole = restore(decide(logits, self.spec.labels).numpy())
-        return np.where(sample.valid, whole, 0)
+    def finished(
+        self, index: Int[np.ndarray, " *s"], valid: Bool[np.ndarray, " *s"], grid: Grid
+    ) -> Int[np.ndarray, " *s"]:
+        """Classes of a whole case after post-processing; 0 where cells are not valid."""
+        index = index * valid
+        return index if self.postprocess is None else self.postprocess(index, grid, self.spec.labels)
 
     def __call__(
         self, image: Shaped[np.ndarray, "..."], grid: Grid, days: Sequence[int] | None = None
@@ -151,3 +122,57 @@ class Predictor(Generic[Prepare]):
         slots, slot_days, present = in_slots(cells, [days[i] for i in kept], self.spec.dates)
         valid: Bool[np.ndarray, " *s"] = np.logical_or.reduce(known[kept])
         return Sample(slots, None, valid, grid, "array", "array", slot_days, present)
+
+
+class Predictor(CasePredictor[Prepare]):
+    """Everything between an image and its labels: preprocessing, windows, network, decision, and the way back.
+
+    Args:
+        network: Trained network.
+        prepare: Preprocessing of the training.
+        tiling: Windows, flips and precision.
+        spec: Channels and labels of the training.
+        device: Where the network runs.
+        postprocess: Applied to the classes of whole cases; None for none.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        prepare: Prepare,
+        tiling: Tiling,
+        spec: DataSpec,
+        device: torch.device | str = "cpu",
+        postprocess: PostProcess | None = None,
+    ) -> None:
+        super().__init__(spec, postprocess)
+        self.network = network.to(device).eval()
+        self.prepare = prepare
+        self.tiling = tiling
+        self.device = torch.device(device)
+
+    @property
+    def members(self) -> Sequence[Predictor[Prepare]]:
+        """Itself."""
+        return (self,)
+
+    def logits(self, sample: Sample) -> CaseLogits:
+        """Logits of a case on its own cells; preprocessing is done when this returns, and the raw image not kept."""
+        prepared, placement = self.prepared(sample)
+        return self.logits_of(prepared, placement, self.tiling.row_axis(placement.grid.shape, self.n_outputs))
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of logits, k."""
+        return self.spec.labels.n_outputs
+
+    def prepared(self, sample: Sample) -> tuple[Sample, Placement]:
+        """The network's view of a sample, and where its cells lie."""
+        return self.prepare(sample)
+
+    def logits_of(self, prepared: Sample, placement: Placement, axis: int) -> CaseLogits:
+        """Logits of a prepared case, whose rows follow each other along an axis."""
+        image = torch.from_numpy(np.ascontiguousarray(prepared.planes)).to(self.device)
+        rows = self.tiling.rows(image, at_dates(self.network, prepared), axis)
+        return CaseLogits.resampled(finite_rows(rows, prepared.case), axis, placement, self.spec.labels)

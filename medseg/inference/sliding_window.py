@@ -237,7 +237,7 @@ def sliding_window(
     space = tuple(image.shape[1:])
     tiles: dict[str, Any] = {"window": window, "overlap": overlap, "batch_size": batch_size}
     whole: Tensor | None = None
-    for row, logits in slabs(_reader(image, window), space, network, **tiles):
+    for row, logits in slabs(windows_of(image, window), space, network, **tiles):
         if whole is None:
             whole = logits.new_empty((len(logits), *space))
         whole[:, row : row + logits.shape[1]] = logits
@@ -246,7 +246,7 @@ def sliding_window(
     return whole
 
 
-def _reader(image: Float[Tensor, "c *s"], window: Sequence[int]) -> Read:
+def windows_of(image: Float[Tensor, "c *s"], window: Sequence[int]) -> Read:
     """Windows of an image in memory, of 0 outside."""
     missing = [max(w - s, 0) for s, w in zip(image.shape[1:], window, strict=False)]
     before = [m // 2 for m in missing]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,16 +15,14 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from medseg.geometry.box import Box
-from medseg.inference.decide import decide, prob_of
+from medseg.inference.decide import decide
+from medseg.inference.rows import Rows, Slab, averaged_rows
 from medseg.inference.sliding_window import ring_spans, slabs, window_batches
 from medseg.inference.tiling import Tiling
 from medseg.labels import LabelTable
 
 ReadReady = Callable[[Box], tuple[Float[np.ndarray, "c *w"], Bool[np.ndarray, " *w"]]]
 """Image of a box inside the scene, ready for the network and finite everywhere, and where it is valid."""
-
-PROBABILITY_STEPS = 254
-"""A probability p is stored as the nearest integer to ``254 p``."""
 
 _AHEAD = 4  # pieces that are read while the network runs
 
@@ -49,59 +48,93 @@ class Sink(Protocol):
         ...
 
 
+BandsOf = Callable[[Slab, LabelTable], Shaped[np.ndarray, "n r *rest"]]
+"""Maps a slab and the labels of its logits to bands."""
+
+
+class ExtraBands(NamedTuple):
+    """Bands that are written in addition to classes.
+
+    Attributes:
+        of: Makes them of logits.
+        sink: Where they go; its ``nodata`` where cells are not valid.
+    """
+
+    of: BandsOf
+    sink: Sink
+
+
+class SceneNetwork(NamedTuple):
+    """A network and the scene as it sees it.
+
+    Attributes:
+        read: Called in a thread of its own, for boxes that together hold each cell once.
+        tiling: Windows, flips and precision.
+        network: Runs on the device where it lies.
+    """
+
+    read: ReadReady
+    tiling: Tiling
+    network: nn.Module
+
+
 def stream(
-    read: ReadReady,
+    members: Sequence[SceneNetwork],
     shape: Sequence[int],
-    tiling: Tiling,
-    network: nn.Module,
     labels: LabelTable,
     sink: Sink,
     *,
-    probabilities: Sink | None = None,
+    extra: Sequence[ExtraBands] = (),
     on_rows: Callable[[int], None] | None = None,
 ) -> None:
     """Predict an image of any size, row by row, from where the sinks stand.
 
     What is written equals the decision on ``tiling.logits`` of the whole image, and does not depend on
     where earlier runs were broken off. (Windows without a valid cell skip the network; if that leaves
-    batches smaller, logits may differ in their last bits.) Memory is bounded by the rows of a window:
-    their image, their logits, and a few pieces read ahead by a thread while the network runs.
+    batches smaller, logits may differ in their last bits.) Memory is bounded by the rows of a window of each
+    network: their image, their logits, and a few pieces read ahead by a thread while the network runs.
 
     Args:
-        read: Called in a thread of its own, for boxes that together hold each cell once.
+        members: One network, or several, whose probabilities are averaged.
         shape: Of the image.
-        tiling: Windows, flips and precision.
-        network: Runs on the device where it lies.
-        labels: What its logits mean.
+        labels: What the logits mean.
         sink: Gets one band of saved values, its ``nodata`` where cells are not valid.
-        probabilities: Gets a band for each of the network's outputs: the softmax (with regions the
-            sigmoid) in ``PROBABILITY_STEPS``, its ``nodata`` where cells are not valid.
-        on_rows: Told how many rows are done, each time some are.
+        extra: Further bands that are made of the logits.
+        on_rows: Called with the number of rows that are done, each time some are.
     """
-    sinks = [sink] if probabilities is None else [sink, probabilities]
+    sinks = [sink, *(bands.sink for bands in extra)]
     first = min(s.rows_done for s in sinks)
     for s in sinks:
         s.keep(first)
-    device = next(network.parameters(), torch.empty(0)).device
+    with ExitStack() as opened:
+        strips, rows = [], []
+        for member in members:
+            strip, own = _scene_rows(member, shape, labels, first, opened)
+            strips.append(strip)
+            rows.append(own)
+        for slab in averaged_rows(rows, labels):
+            invalid = ~np.logical_and.reduce([strip.valid(slab.row, slab.stop) for strip in strips])
+            saved = labels.to_saved(decide(slab.logits, labels).cpu().numpy())
+            _append(sink, saved[None], invalid)
+            for bands in extra:
+                _append(bands.sink, bands.of(slab, labels), invalid)
+            if on_rows is not None:
+                on_rows(slab.stop)
+
+
+def _scene_rows(
+    member: SceneNetwork, shape: Sequence[int], labels: LabelTable, first: int, opened: ExitStack
+) -> tuple[Strip, Rows]:
+    """The rows of a scene that are read for one network, and its logits of them."""
+    read, tiling, network = member
     tiles: dict[str, Any] = {"window": tiling.window, "overlap": tiling.overlap, "batch_size": tiling.batch_size}
     tiles["first"] = first
+    device = next(network.parameters(), torch.empty(0)).device
     boxes = [box for batch in window_batches(shape, **tiles) for box in batch]
-    with tiling.running(network, device) as run, Strip(read, shape, boxes) as strip:
-        rows = slabs(strip.window, shape, lambda n: run(n.to(device)), n_outputs=labels.n_outputs, **tiles)
-        for row, logits in rows:
-            stop = row + logits.shape[1]
-            invalid = ~strip.valid(row, stop)
-            saved = labels.to_saved(decide(logits, labels).cpu().numpy())
-            _append(sink, saved[None], invalid)
-            if probabilities is not None:
-                _append(probabilities, scaled_probabilities(logits, labels), invalid)
-            if on_rows is not None:
-                on_rows(stop)
-
-
-def scaled_probabilities(logits: Float[Tensor, "k *s"], labels: LabelTable) -> Shaped[np.ndarray, "k *s"]:
-    """``prob_of`` logits, as integers from 0 to ``PROBABILITY_STEPS``; uint8."""
-    return (prob_of(logits, labels) * PROBABILITY_STEPS).round().to(torch.uint8).cpu().numpy()
+    run = opened.enter_context(tiling.running(network, device))
+    strip = opened.enter_context(Strip(read, shape, boxes))
+    rows = slabs(strip.window, shape, lambda n: run(n.to(device)), n_outputs=labels.n_outputs, **tiles)
+    return strip, (Slab(row, logits) for row, logits in rows)
 
 
 def _append(sink: Sink, cells: Shaped[np.ndarray, "n r *rest"], invalid: Bool[np.ndarray, "r *rest"]) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from medseg.inference.flips import flipped
-from medseg.inference.sliding_window import Network, sliding_window
+from medseg.inference.rows import Rows, Slab, axis_first
+from medseg.inference.sliding_window import Network, slabs, sliding_window, windows_of
+
+_SMALL_BLEND = 2**28  # bytes
 
 
 @dataclass(frozen=True)
@@ -36,15 +41,58 @@ class Tiling:
     swap: tuple[int, ...] | None = None
     precision: str = "fp32"
 
+    def rows(self, image: Float[Tensor, "c *s"], network: nn.Module, axis: int = 0) -> Rows:
+        """Logits of a whole preprocessed image, a few rows at a time; the network is to be in evaluation mode.
+
+        Args:
+            image: On the device of the network.
+            network: Called without gradients.
+            axis: Axis of the image along which rows follow each other; the memory that sums take is ``blend_bytes``.
+        """
+        run = self.called(network, image.device)
+        moved = image.movedim(axis + 1, 1)
+
+        def along(batch: Float[Tensor, "b c *w"]) -> Float[Tensor, "b k *w"]:
+            return run(batch.movedim(2, axis + 2)).movedim(axis + 2, 2)
+
+        window = axis_first(self.window, axis)
+        tiles: dict[str, Any] = {"window": window, "overlap": self.overlap, "batch_size": self.batch_size}
+        rows = slabs(windows_of(moved, window), tuple(moved.shape[1:]), along if axis else run, **tiles)
+        return (Slab(row, logits) for row, logits in rows)
+
+    def row_axis(self, shape: Sequence[int], n_outputs: int) -> int:
+        """The axis along which ``rows`` should follow each other: the first, unless sums take too much memory.
+
+        Args:
+            shape: Of the preprocessed image.
+            n_outputs: Logits, k.
+        """
+        sizes = [self.blend_bytes(shape, n_outputs, axis) for axis in range(len(shape))]
+        return 0 if sizes[0] <= _SMALL_BLEND else sizes.index(min(sizes))
+
+    def blend_bytes(self, shape: Sequence[int], n_outputs: int, axis: int) -> int:
+        """Memory of the weighted sums of logits: of as many rows as a window has."""
+        rows = min(self.window[axis], shape[axis])
+        return 4 * n_outputs * rows * prod(axis_first(shape, axis)[1:])
+
+    def called(self, network: nn.Module, device: torch.device) -> Network:
+        """The network as windows pass through it: without gradients, mirrored, in ``precision``."""
+        half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
+        mirrored = flipped(network, self.flip_axes, lateral_axis=self.lateral_axis, swap=self.swap)
+
+        def call(batch: Float[Tensor, "b c *w"]) -> Float[Tensor, "b k *w"]:
+            with torch.no_grad(), torch.autocast(device.type, dtype=half, enabled=half is not None):
+                return mirrored(batch)
+
+        return call
+
     @contextmanager
     def running(self, network: nn.Module, device: torch.device) -> Iterator[Network]:
         """The network as windows pass through it: in evaluation mode, without gradients, mirrored, in ``precision``."""
-        half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
         training = network.training
         network.eval()
         try:
-            with torch.no_grad(), torch.autocast(device.type, dtype=half, enabled=half is not None):
-                yield flipped(network, self.flip_axes, lateral_axis=self.lateral_axis, swap=self.swap)
+            yield self.called(network, device)
         finally:
             network.train(training)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +21,10 @@ from medseg.errors import InputError
 from medseg.formats.mosaic import Mosaic
 from medseg.formats.source import Source
 from medseg.geometry.grid import Grid
-from medseg.inference.predictor import Predictor
-from medseg.prediction.scenes import stream_scene, streams, write_like
+from medseg.inference.predictor import CasePredictor
+from medseg.inference.rows import Slab
+from medseg.prediction.bands import Bands, collected
+from medseg.prediction.scenes import postprocess_scene, stream_scene, streams, write_like
 from medseg.sample import DataSpec
 
 
@@ -45,32 +46,33 @@ class Layout:
 class FilePredictor:
     """Opens images, has them predicted, writes label files; scenes of any size window by window.
 
-    Called with an array and its grid, it is the ``Predictor`` that it holds.
+    Called with an array and its grid, it is the predictor of arrays that it holds.
 
     Attributes:
         arrays: Predicts arrays.
-        layout: How files are found and read.
-        digest: Digest of the checkpoint, see ``Checkpoint.digest``.
-        step: Optimiser steps before the checkpoint.
+        layout: How files are found, and read for the first member.
+        digest: Digest of the checkpoint, see ``Checkpoint.digest``; of several, of their digests.
+        step: Optimiser steps before the checkpoint; of several, before the first.
+        bands: Kinds of files that are written in addition to each label file.
 
     Args:
         arrays: Predicts arrays.
-        layout: How files are found and read.
+        layout: How files are found, and read for the first member.
         digest: Digest of the checkpoint.
         step: Optimiser steps before the checkpoint.
-        probabilities: Of scenes, write a file of probabilities in addition to each label file.
+        bands: Kinds of files that are written in addition to each label file.
         mosaic: Take the files of a case as tiles of one scene, not as its channels.
         series: SeriesInstanceUID to take from folders of DICOM slices that hold several series.
     """
 
     def __init__(
         self,
-        arrays: Predictor[Preprocess],
+        arrays: CasePredictor[Preprocess],
         layout: Layout,
         *,
         digest: str,
         step: int = 0,
-        probabilities: bool = False,
+        bands: Sequence[Bands] = (),
         mosaic: bool = False,
         series: str | None = None,
     ) -> None:
@@ -78,7 +80,7 @@ class FilePredictor:
         self.layout = layout
         self.digest = digest
         self.step = step
-        self._probabilities = probabilities
+        self.bands = tuple(bands)
         self._mosaic = mosaic
         self._series = series
 
@@ -89,8 +91,8 @@ class FilePredictor:
 
     @property
     def network(self) -> nn.Module:
-        """The trained network."""
-        return self.arrays.network
+        """The trained network; of an ensemble, that of its first member."""
+        return self.arrays.members[0].network
 
     def __call__(
         self, image: Shaped[np.ndarray, "..."], grid: Grid, days: Sequence[int] | None = None
@@ -110,31 +112,55 @@ class FilePredictor:
         Args:
             source: The file or files.
             target: Label file to write.
-            on_rows: Called with the rows that are done and all rows of a scene, each time some are done.
+            on_rows: Called with the rows that are done and all rows, each time some are done.
         """
         several = [source] if isinstance(source, (str, Path)) else list(source)
         files, target = [Path(s) for s in several], Path(target)
-        spec = self.spec
-        case = open_image(files, spec=spec, reading=self.layout.reading, mosaic=self._mosaic, series=self._series)
-        if streams(target, self.arrays.prepare):
-            stream_scene(
-                self.arrays,
-                case,
-                target,
-                files[0],
-                key=self.digest,
-                probabilities=self._probabilities,
-                on_rows=None if on_rows is None else partial(_with_total, on_rows, case.grid.shape[0]),
-            )
-            return target
-        sample = replace(case.read(), label=None)
-        saved = spec.labels.to_saved(self.arrays.index(sample))
-        write_like(target, saved, sample.valid, sample.grid, files[0], labels=spec.labels)
+        if all(streams(target, member.prepare) for member in self.arrays.members):
+            self._stream(files, target, on_rows)
+        else:
+            self._write_whole(files, target, on_rows)
         return target
 
+    def _open(self, files: Sequence[Path]) -> CaseReader:
+        reading = self.layout.reading
+        return open_image(files, spec=self.spec, reading=reading, mosaic=self._mosaic, series=self._series)
 
-def _with_total(on_rows: Callable[[int, int], None], total: int, done: int) -> None:
-    on_rows(done, total)
+    def _stream(self, files: Sequence[Path], target: Path, on_rows: Callable[[int, int], None] | None) -> None:
+        opened = [self._open(files) for _ in self.arrays.members]
+        total = opened[0].grid.shape[0]
+        stream_scene(
+            self.arrays,
+            opened,
+            target,
+            files[0],
+            key=self.digest,
+            bands=self.bands,
+            on_rows=None if on_rows is None else lambda done: on_rows(done, total),
+        )
+        if self.arrays.postprocess is not None:
+            postprocess_scene(self.arrays, target)
+
+    def _write_whole(self, files: Sequence[Path], target: Path, on_rows: Callable[[int, int], None] | None) -> None:
+        """Predict a case in one piece; its raw image is in memory until it is prepared only."""
+        sample = replace(self._open(files).read(), label=None)
+        valid, grid = sample.valid, sample.grid
+        logits = self.arrays.logits(sample)
+        del sample
+        total = logits.box_shape[0]
+        with collected(self.bands, logits) as collectors:
+
+            def keep(slab: Slab) -> None:
+                for collector in collectors:
+                    collector.add(slab)
+                if on_rows is not None:
+                    on_rows(slab.stop, total)
+
+            index = self.arrays.finished(logits.index(keep), valid, grid)
+            for collector in collectors:
+                collector.write(target, valid, grid)
+        saved = self.spec.labels.to_saved(index)
+        write_like(target, saved, valid, grid, files[0], labels=self.spec.labels)
 
 
 def open_image(

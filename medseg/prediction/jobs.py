@@ -13,6 +13,7 @@ from medseg import formats
 from medseg.data.case import Case
 from medseg.errors import InputError
 from medseg.formats.polygons import polygons
+from medseg.prediction.bands import BAND_KINDS, band_name
 from medseg.prediction.file_predictor import FilePredictor
 from medseg.prediction.record import OTHER_CHECKPOINT, Finding, Record
 from medseg.runtime.progress import Watch
@@ -25,12 +26,12 @@ class Request:
     """Which files are to be written for each case.
 
     Attributes:
-        probabilities: Of scenes, a file of probabilities.
+        bands: Kinds of bands, such as ``probabilities``, a file each.
         polygons: Of scenes, a file of polygons.
         min_area_m2: Area below which polygons are left out.
     """
 
-    probabilities: bool = False
+    bands: tuple[str, ...] = ()
     polygons: bool = False
     min_area_m2: float = 0
 
@@ -47,8 +48,7 @@ class Request:
             {'labels': 'scene.tif', 'polygons': 'polygons/scene.gpkg'}
         """
         found = {"labels": label}
-        if self.probabilities:
-            found["probabilities"] = f"probabilities/{label}"
+        found |= {kind: band_name(kind, label) for kind in self.bands}
         if self.polygons:
             found["polygons"] = f"polygons/{formats.stem(label)}.gpkg"
         return found
@@ -165,7 +165,7 @@ def _run(
     """Write what is not valid yet; whether the label file was among it."""
     outputs, options = request.outputs(job.label), request.options
     labels = record.folder / outputs["labels"]
-    every = Request(probabilities=True, polygons=True).outputs(job.label).values()
+    every = Request(BAND_KINDS, polygons=True).outputs(job.label).values()
     record.begin(outputs, job.case.images, every=every)
     predicted = [kind for kind in outputs if kind != "polygons"]
     if anew := not valid.issuperset(predicted):

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from medseg.errors import InputError
 from medseg.prediction.inputs import check_input, chosen_cases
 from medseg.runtime.console import show
 from medseg.runtime.verbosity import quiet_libraries
@@ -36,7 +35,7 @@ def predict(cfg: DictConfig) -> list[Path]:
         InputError: The checkpoint, the input or one of its images is not what it should be; or the output holds files
             that this command would not write. Other images are predicted before a bad one is reported.
     """
-    checkpoint, target = _checkpoint(cfg.checkpoint), Path(cfg.output)
+    target = Path(cfg.output)
     sources = [Path(cfg.input)] if isinstance(cfg.input, str) else [Path(folder) for folder in cfg.input]
     check_input(sources)
     from medseg.prediction.targets import check_labels, ending, names_label_file
@@ -53,12 +52,13 @@ def predict(cfg: DictConfig) -> list[Path]:
     given = {key: value for key, value in cfg.data.items() if value is not None and key != "series"}
     series = None if cfg.data.series is None else str(cfg.data.series)
     predictor = restore.predictor(
-        checkpoint,
+        _named(cfg.checkpoint),
         device=cfg.device,
         flips=cfg.flips,
         overlap=cfg.overlap,
         data=given,
         probabilities=cfg.probabilities,
+        uncertainty=cfg.uncertainty,
         mosaic=bool(cfg.mosaic),
         trust=cfg.trust,
         series=series,
@@ -67,9 +67,9 @@ def predict(cfg: DictConfig) -> list[Path]:
     cases = chosen_cases(cfg, sources, predictor.spec, layout)
     folder = target.parent if single else target
     labels = [target.name] if single else [f"{case.id}{ending(case.images[0])}" for case in cases]
-    request = Request(cfg.probabilities, cfg.polygons, cfg.polygon_min_area_m2)
-    check_labels(cases, labels, folder, georeferenced=bool(cfg.probabilities or cfg.polygons or cfg.mosaic))
-    record = Record(folder, _origin(cfg, checkpoint, predictor))
+    request = Request(tuple(bands.kind for bands in predictor.bands), cfg.polygons, cfg.polygon_min_area_m2)
+    check_labels(cases, labels, folder, georeferenced=bool(cfg.polygons or cfg.mosaic))
+    record = Record(folder, _origin(cfg, predictor))
     jobs = find_jobs(cases, labels, record, request)
     if not cfg.overwrite:
         check_conflicts(jobs, target)
@@ -89,30 +89,27 @@ def _print_end(written: Written, total: int, target: Path, after: str) -> None:
     show(_LOG, f"Next: {after}")
 
 
-def _checkpoint(given: Any) -> Path:
-    if not isinstance(given, str):
-        raise InputError(
-            f"checkpoint: got a list of {len(given)}, expected one file; ensembles of several checkpoints are not "
-            "supported yet, so predict with each of them into a folder of its own"
-        )
-    return Path(given)
+def _named(given: Any) -> str | list[str]:
+    return given if isinstance(given, str) else [str(path) for path in given]
 
 
-def _origin(cfg: DictConfig, checkpoint: Path, predictor: FilePredictor) -> Origin:
+def _origin(cfg: DictConfig, predictor: FilePredictor) -> Origin:
     """What decides the labels besides the images."""
     from medseg.prediction.record import Origin
 
-    tiling = predictor.arrays.tiling
+    tilings = [member.tiling for member in predictor.arrays.members]
+    tiles = [
+        {"window": t.window, "overlap": t.overlap, "flip_axes": t.flip_axes, "precision": t.precision} for t in tilings
+    ]
     settings = {
-        "window": tiling.window,
-        "overlap": tiling.overlap,
-        "flip_axes": tiling.flip_axes,
-        "precision": tiling.precision,
+        **(tiles[0] if len(tiles) == 1 else {"members": tiles}),
         "data": predictor.layout.reading.to_dict(),
         "mosaic": cfg.mosaic,
         "series": cfg.data.series,
     }
-    return Origin(predictor.digest, str(checkpoint), json.loads(json.dumps(settings, default=str)))
+    named = _named(cfg.checkpoint)
+    file = named if isinstance(named, str) else ", ".join(named)
+    return Origin(predictor.digest, file, json.loads(json.dumps(settings, default=str)))
 
 
 def judging(target: Path, labels: LabelTable, attribute: str | None = None) -> str:

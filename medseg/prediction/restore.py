@@ -1,7 +1,9 @@
-"""From a checkpoint back to the predictor that it holds."""
+"""From checkpoints back to the predictor that they hold."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,49 +13,92 @@ import torch
 
 from medseg import checkpoint
 from medseg.checkpoint import Checkpoint
+from medseg.data.preprocessing.preprocess import Preprocess
 from medseg.data.reading.options import ReadOptions
 from medseg.errors import InputError
 from medseg.factory import trust as trusted
 from medseg.factory.schemes import with_schemes
 from medseg.factory.stored import Held, rebuilt
 from medseg.factory.tiling import build_tiling
-from medseg.inference.predictor import Predictor
+from medseg.inference.ensemble import Ensemble
+from medseg.inference.postprocess import PostProcess
+from medseg.inference.predictor import CasePredictor, Predictor
+from medseg.prediction.bands import probabilities as bands_of_probabilities
+from medseg.prediction.bands import uncertainty as bands_of_uncertainty
+from medseg.prediction.checkpoints import Choice, chosen
 from medseg.prediction.file_predictor import FilePredictor, Layout
 from medseg.runtime.device import device_of, precision_of, short_precision
 
 
 def predictor(
-    path: Path | str | Checkpoint,
+    path: Path | str | Checkpoint | Sequence[Path | str],
     *,
     device: str = "auto",
     flips: bool | None = None,
     overlap: float | None = None,
     data: Mapping[str, Any] | None = None,
     probabilities: bool = False,
+    uncertainty: bool = False,
     mosaic: bool = False,
     series: str | None = None,
     trust: Sequence[str] | str = (),
 ) -> FilePredictor:
-    """The predictor that a checkpoint holds; command line, notebook and training build this same object.
+    """The predictor that a checkpoint holds, or several together; command line, notebook and training build this one.
 
     Whatever the checkpoint holds, nothing of it is executed: networks are built from medseg's own classes, and from
     those of trusted modules.
 
     Args:
-        path: A checkpoint of medseg, or one that was read already.
+        path: A checkpoint of medseg, or one that was read already; the folder of a run or of a sweep;
+            ``selection.yaml``; or a list of checkpoints and folders. Several are an ``Ensemble``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` and so on.
-        flips: Average over mirrored images; None does as the training's configuration says.
+        flips: Average over mirrored images; None does as the selection or the training's configuration says.
         overlap: Least share of a window that its neighbour covers; None does as the training's configuration says.
         data: Fields of ``ReadOptions`` for the new images, instead of the training's.
-        probabilities: Of scenes, write a file of probabilities in addition to each label file.
+        probabilities: Write a file of probabilities in addition to each label file.
+        uncertainty: Write a file of entropy, and of several networks disagreement, in addition to each label file.
         mosaic: Take the files of a case as tiles of one scene, not as its channels.
         series: SeriesInstanceUID to take from folders of DICOM slices that hold several series.
         trust: Modules of the user, whose classes the checkpoint may name; see ``trust.check``.
 
     Raises:
-        InputError: Not a checkpoint of medseg, one that is damaged or names other classes, or no such device.
+        InputError: Not a checkpoint of medseg, one that is damaged or names other classes, no such device, or
+            checkpoints that do not fit together.
     """
-    loaded = path if isinstance(path, Checkpoint) else checkpoint.read(path)
+    if isinstance(path, Checkpoint):
+        choice, loaded = Choice((path.path,), (None,)), [path]
+    else:
+        choice = chosen(path)
+        loaded = [checkpoint.read(file) for file in choice.paths]
+    for one, digest in zip(loaded, choice.digests, strict=True):
+        _check_digest(one, digest)
+    flips = choice.flips if flips is None else flips
+    held = [_held(one, trust) for one in loaded]
+    reading = [ReadOptions.from_config(**dict(one.data) | dict(data or {})) for one in held]
+    _check_reading(loaded, reading)
+    members = [
+        _member(one, own, device_of(device), flips=flips, overlap=overlap)
+        for one, own in zip(loaded, held, strict=True)
+    ]
+    labels = members[0].spec.labels
+    post = PostProcess.from_list(choice.postprocessing, labels) if choice.postprocessing else None
+    arrays: CasePredictor[Preprocess] = members[0] if len(members) == 1 else Ensemble(members)
+    arrays.postprocess = post
+    bands = [bands_of_probabilities(labels)] if probabilities else []
+    bands += [bands_of_uncertainty(len(members))] if uncertainty else []
+    return FilePredictor(
+        arrays,
+        Layout(held[0].folders, reading[0], held[0].names),
+        digest=_digest([one.digest for one in loaded], choice.postprocessing),
+        step=loaded[0].step,
+        bands=bands,
+        mosaic=mosaic,
+        series=series,
+    )
+
+
+def _held(loaded: Checkpoint, trust: Sequence[str] | str) -> Held:
+    """What a checkpoint holds, whose classes may be built."""
     path = loaded.path
     if not loaded.metadata.segments:
         raise InputError(
@@ -63,26 +108,51 @@ def predictor(
     trusted.check(loaded.metadata.config, f"checkpoint={path}", trust)
     with checkpoint.damaged(path):
         held = Held.of(loaded.metadata)
-    held = replace(held, plan=with_schemes(held.plan, f"checkpoint={path}", trusted.names(trust)))
+    return replace(held, plan=with_schemes(held.plan, f"checkpoint={path}", trusted.names(trust)))
+
+
+def _member(
+    loaded: Checkpoint, held: Held, device: str, *, flips: bool | None, overlap: float | None
+) -> Predictor[Preprocess]:
+    """The predictor of arrays of one checkpoint."""
     cfg = held.config
     if flips is not None:
         cfg.inference.flips = flips
     if overlap is not None:
         cfg.inference.overlap = overlap
-    place = device_of(device)
     trained = short_precision(cfg.trainer.precision)
-    able = short_precision(precision_of(torch.device(place).type))
-    reading = ReadOptions.from_config(**dict(held.data) | dict(data or {}))
-    with checkpoint.damaged(path):
+    able = short_precision(precision_of(torch.device(device).type))
+    with checkpoint.damaged(loaded.path):
         net = rebuilt(held, loaded.network_state)
         tiles = build_tiling(cfg, held.plan, held.spec, trained if trained == able else "fp32")
-    arrays = Predictor(net, prepare=held.plan.preprocess, tiling=tiles, spec=held.spec, device=place)
-    return FilePredictor(
-        arrays,
-        Layout(held.folders, reading, held.names),
-        digest=loaded.digest,
-        step=loaded.step,
-        probabilities=probabilities,
-        mosaic=mosaic,
-        series=series,
-    )
+    return Predictor(net, prepare=held.plan.preprocess, tiling=tiles, spec=held.spec, device=device)
+
+
+def _check_digest(loaded: Checkpoint, expected: str | None) -> None:
+    if expected is not None and loaded.digest != expected:
+        raise InputError(
+            f"checkpoint={loaded.path}: is not the checkpoint that was selected (its weights or its configuration "
+            "changed since); run medseg-select again"
+        )
+
+
+def _check_reading(loaded: Sequence[Checkpoint], reading: Sequence[ReadOptions]) -> None:
+    """Refuse members that read the files of a case in another way than the first."""
+    first = reading[0].to_dict()
+    for one, own in zip(loaded, reading, strict=True):
+        differing = [key for key, value in own.to_dict().items() if first.get(key) != value]
+        if differing:
+            key = differing[0]
+            values = [json.loads(json.dumps(options[key])) for options in (own.to_dict(), first)]
+            raise InputError(
+                f"checkpoint={one.path}: reads files with data.{key}={values[0]}, the first member with "
+                f"{values[1]}; set data.{key} for all of them"
+            )
+
+
+def _digest(digests: Sequence[str], postprocessing: Sequence[Mapping[str, Any]]) -> str:
+    """What decides predictions: of one checkpoint its own digest."""
+    if len(digests) == 1 and not postprocessing:
+        return digests[0]
+    parts = [sorted(digests), [dict(step) for step in postprocessing]]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,10 @@ from medseg.formats.sink import RasterSink, class_nodata
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
 from medseg.inference.dates import at_dates
-from medseg.inference.predictor import Predictor
-from medseg.inference.stream import PROBABILITY_STEPS, ReadReady, stream
+from medseg.inference.predictor import CasePredictor, Predictor
+from medseg.inference.stream import ExtraBands, ReadReady, SceneNetwork, stream
 from medseg.labels import LabelTable
+from medseg.prediction.bands import NODATA, SCALE, Bands
 
 
 def streams(target: Path, prepare: Preprocess) -> bool:
@@ -32,48 +33,72 @@ def streams(target: Path, prepare: Preprocess) -> bool:
 
 
 def stream_scene(
-    predictor: Predictor[Preprocess],
-    opened: CaseReader,
+    predictor: CasePredictor[Preprocess],
+    opened: Sequence[CaseReader],
     target: Path,
     like: Path,
     *,
     key: str,
-    probabilities: bool = False,
+    bands: Sequence[Bands] = (),
     on_rows: Callable[[int], None] | None = None,
 ) -> None:
     """Predict a scene window by window into a Cloud-Optimised GeoTIFF, from where a killed run stopped.
 
     Args:
         predictor: Predictor of arrays.
-        opened: The scene.
-        target: ``scene.tif``, for which ``streams`` holds; in a folder next to it ``probabilities/scene.tif``.
+        opened: The scene, once for each member of the predictor.
+        target: ``scene.tif``, for which ``streams`` holds; in folders next to it the files of ``bands``.
         like: The file whose CRS and transform are kept.
         key: Digest of the checkpoint.
-        probabilities: Also write a band of probabilities for each output of the network.
+        bands: Written in addition.
         on_rows: Called with the number of rows that are done.
     """
-    prepare = predictor.prepare
     target.parent.mkdir(parents=True, exist_ok=True)
-    labels, grid, tiling = predictor.spec.labels, opened.grid, predictor.tiling
+    labels, grid = predictor.spec.labels, opened[0].grid
     nodata = class_nodata(labels)
-    settings = {"checkpoint": key, "files": _read_from(opened), "tiling": vars(tiling), "prepare": prepare.to_dict()}
-    name = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
-    same = like if formats.suffix(like) in formats.GEOTIFF and not formats.open(like).grid.offset_from(grid) else None
     dtype = wide_enough(labels, nodata)
+    settings = [_settings(*pair) for pair in zip(predictor.members, opened, strict=True)]
+    name = hashlib.sha256(json.dumps([key, settings], sort_keys=True, default=str).encode()).hexdigest()
+    same = like if formats.suffix(like) in formats.GEOTIFF and not formats.open(like).grid.offset_from(grid) else None
     with ExitStack() as sinks:
         sink = sinks.enter_context(RasterSink(target, grid, dtype=dtype, key=name, nodata=nodata, like=same))
-        prob = None
-        if probabilities:
-            (target.parent / "probabilities").mkdir(exist_ok=True)
-            beside, bands = target.parent / "probabilities" / target.name, labels.n_outputs
-            prob = sinks.enter_context(RasterSink(beside, grid, dtype="uint8", key=name, n_bands=bands, like=same))
-        ready = ready_windows(opened, prepare, tiling.window)
-        corner = opened.read(Box.at([0] * grid.ndim, [1] * grid.ndim))  # of a series, its dates are those of all cells
-        network = at_dates(predictor.network, corner)
-        stream(ready, grid.shape, tiling, network, labels, sink, probabilities=prob, on_rows=on_rows)
-        if prob is not None:
-            names = [r.name for r in labels.regions] or list(labels.names)
-            prob.finish(names=names, scale=1 / PROBABILITY_STEPS)
+        extra = []
+        for one in bands:
+            path = one.path(target)
+            path.parent.mkdir(exist_ok=True)
+            n_bands = len(one.names)
+            further = RasterSink(path, grid, dtype="uint8", key=name, n_bands=n_bands, nodata=NODATA, like=same)
+            extra.append((one, sinks.enter_context(further)))
+        members = [_scene_network(*pair) for pair in zip(predictor.members, opened, strict=True)]
+        bands_of = [ExtraBands(one.of, further) for one, further in extra]
+        stream(members, grid.shape, labels, sink, extra=bands_of, on_rows=on_rows)
+        for one, further in extra:
+            further.finish(names=one.names, scale=SCALE)
+        sink.finish(labels=labels)
+
+
+def _settings(member: Predictor[Preprocess], opened: CaseReader) -> dict[str, object]:
+    """What decides the rows of a scene besides the weights."""
+    return {"files": _read_from(opened), "tiling": vars(member.tiling), "prepare": member.prepare.to_dict()}
+
+
+def _scene_network(member: Predictor[Preprocess], opened: CaseReader) -> SceneNetwork:
+    ready = ready_windows(opened, member.prepare, member.tiling.window)
+    corner = opened.read(Box.at([0] * opened.grid.ndim, [1] * opened.grid.ndim))  # of a series, its dates are of all
+    return SceneNetwork(ready, member.tiling, at_dates(member.network, corner))
+
+
+def postprocess_scene(predictor: CasePredictor[Preprocess], target: Path) -> None:
+    """Apply the post-processing of whole cases to a label file, which is held in memory for it."""
+    labels, source = predictor.spec.labels, formats.open(target)
+    saved, valid = source.read_valid()
+    index = labels.to_index(np.where(valid, saved[0], labels.classes[0].saved))
+    finished = labels.to_saved(predictor.finished(index, valid, source.grid))
+    nodata = class_nodata(labels)
+    dtype = wide_enough(labels, nodata)
+    with RasterSink(target, source.grid, dtype=dtype, key="post-processing", nodata=nodata, like=target) as sink:
+        sink.keep(0)
+        sink.append(np.where(valid, finished, nodata).astype(dtype)[None])
         sink.finish(labels=labels)
 
 

@@ -58,9 +58,7 @@ def check_labels(cases: Sequence[Case], labels: Sequence[str], folder: Path, *, 
             raise InputError(f"output={folder}: {label} would replace the image itself; choose another folder")
     others = [label for label in labels if formats.suffix(label) not in formats.GEOTIFF]
     if georeferenced and others:
-        raise InputError(
-            f"probabilities, polygons and mosaic are for GeoTIFF scenes, {others[0]} is none; leave them out"
-        )
+        raise InputError(f"polygons and mosaic are for GeoTIFF scenes, {others[0]} is none; leave them out")
 
 
 def ending(image: Path) -> str:

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from medseg.geometry.box import Box
+from medseg.inference.bands import probability_bands
 from medseg.inference.decide import decide
 from medseg.inference.sliding_window import slabs, window_batches, window_starts
-from medseg.inference.stream import Strip, stream, unread_boxes
+from medseg.inference.stream import ExtraBands, SceneNetwork, Strip, stream, unread_boxes
 from medseg.inference.tiling import Tiling
 from medseg.labels import LabelTable
 
@@ -87,7 +88,13 @@ def test_equals_the_decision_in_memory_wherever_a_run_goes_on(
         sink, probabilities = Rows(shape), Rows(shape, 3)
         sink.append(np.full((1, first, *shape[1:]), 7, np.uint8))
         probabilities.append(np.full((3, min(first + 2, shape[0]), *shape[1:]), 8, np.uint8))  # was ahead when killed
-        stream(reader(image, valid), shape, tiling, net, TABLE, sink, probabilities=probabilities)
+        stream(
+            [SceneNetwork(reader(image, valid), tiling, net)],
+            shape,
+            TABLE,
+            sink,
+            extra=[ExtraBands(probability_bands, probabilities)],
+        )
         assert (sink.kept[0, :first] == 7).all()
         np.testing.assert_array_equal(sink.kept[0, first:], expected[first:])
         np.testing.assert_allclose(probabilities.kept[:, first:].astype(int), prob[:, first:], atol=1)
@@ -130,7 +137,12 @@ def test_identity_network_returns_the_image_without_a_seam(
 def test_every_cell_is_read_once(shape: tuple[int, ...], window: tuple[int, ...], overlap: float, batch: int) -> None:
     asked: list[Box] = []
     image, valid = scene(shape)
-    stream(reader(image, valid, asked), shape, Tiling(window, overlap, batch), network(len(shape)), TABLE, Rows(shape))
+    stream(
+        [SceneNetwork(reader(image, valid, asked), Tiling(window, overlap, batch), network(len(shape)))],
+        shape,
+        TABLE,
+        Rows(shape),
+    )
     counts = np.zeros(shape, int)
     for box in asked:
         counts[box.slices] += 1
@@ -148,7 +160,13 @@ def test_regions_are_decided_and_their_probabilities_are_sigmoids() -> None:
     image, valid = scene(shape, holes=False)
     tiling, net = Tiling((4, 4)), network(2, outputs=2)
     sink, probabilities = Rows(shape), Rows(shape, 2)
-    stream(reader(image, valid), shape, tiling, net, REGIONS, sink, probabilities=probabilities)
+    stream(
+        [SceneNetwork(reader(image, valid), tiling, net)],
+        shape,
+        REGIONS,
+        sink,
+        extra=[ExtraBands(probability_bands, probabilities)],
+    )
     logits = tiling.logits(torch.from_numpy(image), net)
     assert set(np.unique(sink.kept)) == {0, 1, 2}
     np.testing.assert_array_equal(sink.kept[0], decide(logits, REGIONS).numpy())
@@ -165,12 +183,12 @@ def test_windows_without_a_valid_cell_skip_the_network() -> None:
 
     image, valid = np.zeros((1, 24, 24), np.float32), np.zeros((24, 24), bool)
     net, sink = Counting(), Rows((24, 24))
-    stream(reader(image, valid), (24, 24), Tiling((8, 8), 0.0), net, TABLE, sink)
+    stream([SceneNetwork(reader(image, valid), Tiling((8, 8), 0.0), net)], (24, 24), TABLE, sink)
     assert net.calls == 0
     assert (sink.kept == 255).all()
     valid[10, 3] = True
     sink = Rows((24, 24))
-    stream(reader(image, valid), (24, 24), Tiling((8, 8), 0.0), net, TABLE, sink)
+    stream([SceneNetwork(reader(image, valid), Tiling((8, 8), 0.0), net)], (24, 24), TABLE, sink)
     assert net.calls == 1
     assert np.argwhere(sink.kept[0] != 255).tolist() == [[10, 3]]
     assert sink.kept[0, 10, 3] == 4
@@ -215,7 +233,7 @@ def test_memory_is_the_rows_of_a_window_and_a_few_pieces(monkeypatch: pytest.Mon
         lead.append(max(box.stop[0] for box in asked) - rows)
         alive.append(sum(mask() is not None for mask in masks))
 
-    stream(read, shape, Tiling(window), network(2), TABLE, Rows(shape), on_rows=told)
+    stream([SceneNetwork(read, Tiling(window), network(2))], shape, TABLE, Rows(shape), on_rows=told)
     assert set(largest) == {10}
     assert done == [200]
     assert max(alive) <= 4 * len(window_starts(30, 8, 0.5)), "of four rows of windows at most"
@@ -235,7 +253,7 @@ def test_reading_happens_in_a_thread_of_its_own_and_its_error_comes_through() ->
 
     sink = Rows((40, 8))
     with pytest.raises(OSError, match="cut short"):
-        stream(read, (40, 8), Tiling((8, 8)), network(2), TABLE, sink)
+        stream([SceneNetwork(read, Tiling((8, 8)), network(2))], (40, 8), TABLE, sink)
     assert len(threads) == 1
     assert threading.current_thread().name not in threads
     assert not any(thread.name in threads for thread in threading.enumerate())

@@ -374,11 +374,12 @@ def test_files_of_an_older_checkpoint_are_not_kept(run_dir: Path, two_channel_ru
     refuse_prediction(run_dir, image, out, "1 made from other images")
 
 
-def test_several_checkpoints_are_refused(run_dir: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_that_is_named_twice_is_refused(run_dir: Path, tmp_path: Path) -> None:
     best = run_dir / "checkpoints/best.ckpt"
     cfg = compose("predict", [f"checkpoint=[{best},{best}]", f"input={tmp_path}", f"output={tmp_path}/out"])
-    with pytest.raises(InputError, match=r"checkpoint: got a list of 2, expected one file; ensembles .* not supported"):
+    with pytest.raises(InputError, match=r"checkpoint: .*best.ckpt is named twice; name each member"):
         predict(cfg)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_single_image_may_be_written_to_a_named_file(run_dir: Path, inputs: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from scipy import ndimage
 from medseg.data.preprocessing.normalise import ImageStats, Normalisation, normalise, normalise_dates
 from medseg.errors import InputError
 from medseg.geometry.box import Box, bounding_box
-from medseg.geometry.grid import Grid, reorient, reorient_back
+from medseg.geometry.grid import Grid, reorient
 from medseg.geometry.resample import resample_image, resample_label, resampled_grid
 from medseg.sample import Sample
 
@@ -185,13 +185,3 @@ class Preprocess:
             "rules": [rule.to_dict() for rule in self.rules],
             "masked": self.masked,
         }
-
-    def restore_logits(self, logits: Float[np.ndarray, "k *t"], trace: PreprocessTrace) -> Float[np.ndarray, "k *u"]:
-        """Logits of a preprocessed case at the file's own spacing, still cropped and reoriented (linear)."""
-        return resample_image(logits, trace.grid, trace.box.shape, order=1)
-
-    def restore_index(self, index: np.ndarray, trace: PreprocessTrace) -> np.ndarray:
-        """Training indices ``[*u]`` of the cropped grid pasted into the file's grid; 0 outside the crop."""
-        whole = np.zeros([trace.source.shape[a] for a in trace.axes], dtype=index.dtype)
-        whole[trace.box.slices] = index
-        return np.ascontiguousarray(reorient_back(whole, trace.axes, trace.flips))
