@@ -34,6 +34,7 @@ KINDS = {
     "predict": r"medseg-predict ",
     "evaluate": r"medseg-evaluate ",
     "prepare": r"medseg-prepare ",
+    "export": r"medseg-export ",
     "python": r"python scripts/[\w<>]+\.py",
     "bash": r"(bash|sbatch) scripts/\w+\.sh",
     "make": r"make [a-z-]+( [A-Z]+=\S+)*",

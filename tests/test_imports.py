@@ -94,6 +94,20 @@ ALLOWED = {
         "runtime",
         "sample",
     },
+    "export": {
+        "_version",
+        "checkpoint",
+        "data",
+        "errors",
+        "formats",
+        "geometry",
+        "inference",
+        "labels",
+        "prediction",
+        "runtime",
+        "sample",
+        "sensors",
+    },
     "training": {
         "callbacks",
         "checkpoint",
@@ -120,6 +134,7 @@ ALLOWED = {
         "doctor",
         "errors",
         "evaluation",
+        "export",
         "factory",
         "hydra_app",
         "planning",
@@ -177,7 +192,8 @@ def test_no_module_is_named_like_the_standard_library() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["cli.train", "cli.predict", "cli.evaluate", "cli.plan", "cli.check", "cli.prepare", "hydra_app.app"]
+    "module",
+    ["cli.train", "cli.predict", "cli.evaluate", "cli.plan", "cli.check", "cli.prepare", "cli.export", "hydra_app.app"],
 )
 def test_commands_do_not_import_torch_before_they_run(module: str) -> None:
     code = f"import sys, medseg.{module}; print([m for m in ('torch', 'lightning', 'monai') if m in sys.modules])"

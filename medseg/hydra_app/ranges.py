@@ -134,11 +134,12 @@ NUMBERS: Mapping[str, Range] = {
     "callback.previews.cases": COUNT,
     "sweep.trials": AT_LEAST_ONE,
     "sweep.startup": AT_LEAST_ONE,
-    # medseg-predict and medseg-evaluate
+    # medseg-predict, medseg-evaluate and medseg-export
     "overlap": Range(0, 1, open_high=True),
     "grid_tolerance": NOT_NEGATIVE,
     "nsd_tolerance": NOT_NEGATIVE,
     "boundary_width": POSITIVE,
+    "tolerance": NOT_NEGATIVE,
 }
 """Numbers by key; null is allowed wherever the configuration has it."""
 
@@ -146,6 +147,7 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "judged": ("best", "last"),
     "verify_files": ("quick", "full"),
     "missing": ("error", "skip"),
+    "format": ("onnx", "pt2", "monai"),
     "scores": ("auto", "full", "scene"),
     "data.nonfinite": ("error", "mask"),
     "data.normalisation": ("zscore", "ct", "standard", "percentile", "unit_range", "rgb", "none"),

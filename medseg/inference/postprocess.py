@@ -106,15 +106,20 @@ class OfStructures(Step):
 
     def __call__(self, index: Int[np.ndarray, " *s"], grid: Grid, labels: LabelTable) -> Int[np.ndarray, " *s"]:
         """See ``Step``."""
-        for structure in self._structures(labels):
+        for structure in self.structures(labels):
             index = self.change(index, structure, grid, labels).astype(index.dtype)
         return index
 
     def check(self, labels: LabelTable) -> None:
         """See ``Step``."""
-        self._structures(labels)
+        self.structures(labels)
 
-    def _structures(self, labels: LabelTable) -> list[Structure]:
+    def structures(self, labels: LabelTable) -> list[Structure]:
+        """What the step takes as one, each after the other.
+
+        Raises:
+            InputError: As ``check``.
+        """
         _check_background(labels)
         if self.classes == ALL:
             return [Structure(tuple(range(1, labels.n_classes)), None)]

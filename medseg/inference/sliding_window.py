@@ -22,7 +22,10 @@ Network = Callable[[Tensor], Tensor]
 Read = Callable[[Box], Tensor | None]
 """Image ``[c, *w]`` of a window; None where the window holds nothing to predict."""
 
-_LEAST_WEIGHT = 1e-3
+LEAST_WEIGHT = 1e-3
+"""Smallest weight of a cell of a window in the blend."""
+SIGMA = 1 / 8
+"""Standard deviation of the weights, as a share of the window."""
 _SLAB_VALUES = 2**20  # logits of a slab, so that what is done with them stays in the processor's cache
 
 
@@ -79,8 +82,8 @@ def gaussian_weight(window: tuple[int, ...]) -> Float[Tensor, " *w"]:
     weight = torch.ones(())
     for size in window:
         place = torch.arange(size) - (size - 1) / 2
-        weight = weight[..., None] * torch.exp(-0.5 * (place / (size / 8)) ** 2)
-    return weight.clamp_min(_LEAST_WEIGHT).float()
+        weight = weight[..., None] * torch.exp(-0.5 * (place / (size * SIGMA)) ** 2)
+    return weight.clamp_min(LEAST_WEIGHT).float()
 
 
 def ring_spans(first: int, stop: int, size: int) -> Iterator[tuple[slice, slice]]:
@@ -153,7 +156,7 @@ class _Blend:
     def _finished(self, ring: slice) -> Float[Tensor, "k *r"]:
         if self._logits is None:
             return torch.zeros((self._outputs(), ring.stop - ring.start, *self._shape[1:]))
-        blended = self._logits[:, ring] / self._total[ring].clamp_min(_LEAST_WEIGHT)
+        blended = self._logits[:, ring] / self._total[ring].clamp_min(LEAST_WEIGHT)
         self._logits[:, ring] = 0
         self._total[ring] = 0
         return blended

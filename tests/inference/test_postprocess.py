@@ -61,6 +61,12 @@ def test_of_equal_components_the_first_stays() -> None:
     assert after(cells("1.1"), {"step": "keep_largest", "classes": ["liver"]}).tolist() == [[1, 0, 0]]
 
 
+def test_components_of_a_single_line_of_a_volume_are_counted() -> None:
+    index = np.array([[[1, 0, 1, 1, 0]]], dtype=np.int16)
+    largest = after(index, {"step": "keep_largest", "classes": ["liver"]})
+    assert largest.tolist() == [[[0, 0, 1, 1, 0]]]
+
+
 def test_all_classes_are_one_structure_or_each_its_own() -> None:
     index = cells("112..2", ".....2")
     together = after(index, {"step": "keep_largest", "classes": "all"})

@@ -1,0 +1,1 @@
+"""A trained predictor as a folder that runs without this package."""

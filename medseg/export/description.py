@@ -1,0 +1,187 @@
+"""predictor.json: all of a predictor but its weights, as plain data that ``runner.py`` reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from medseg._version import __version__
+from medseg.data.preprocessing.normalise import Normalisation
+from medseg.data.preprocessing.preprocess import Preprocess
+from medseg.errors import InputError
+from medseg.export.runner import FORMAT
+from medseg.formats.sink import class_nodata
+from medseg.geometry.resample import ANISOTROPIC
+from medseg.inference.postprocess import OfStructures, PostProcess, Step
+from medseg.inference.sliding_window import LEAST_WEIGHT, SIGMA
+from medseg.inference.tiling import Tiling
+from medseg.labels import LabelTable
+from medseg.prediction.file_predictor import FilePredictor
+from medseg.sample import Channel, DataSpec
+from medseg.sensors.formula import Formula
+
+INVERSE = (
+    "logits of the prepared cells are resampled linearly to the spacing of the file",
+    "the class is decided there: one network by its logits, several by the mean of their probabilities",
+    "the cropped cells are pasted into the whole image, which is of the first class elsewhere",
+    "axes are put back into the order and direction of the file",
+    "post-processing; cells without data are of the first class, in GeoTIFF files nodata",
+)
+"""The way back from the network's cells to the file's, in order."""
+
+
+def describe(
+    predictors: Sequence[FilePredictor], networks: Sequence[str], post: PostProcess, provenance: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The content of ``predictor.json``.
+
+    Args:
+        predictors: The members of an ensemble, or the only one.
+        networks: Path of the network of each within the folder.
+        post: Post-processing of the label map.
+        provenance: Of the first member's training.
+
+    Raises:
+        InputError: Something that the runner does not do; or members of other channels or classes.
+    """
+    spec, reading = predictors[0].spec, predictors[0].layout.reading
+    return {
+        "format": FORMAT,
+        "written_by": f"medseg {__version__}",
+        "ndim": spec.ndim,
+        "channels": [_channel(channel) for channel in spec.channels],
+        "labels": _labels(spec.labels),
+        "reading": {
+            "nonfinite": reading.nonfinite,
+            "bands": list(reading.bands),
+            "nodata": reading.nodata,
+            "grid_tolerance": reading.grid_tolerance,
+        },
+        "members": [_member(p, network) for p, network in zip(predictors, networks, strict=True)],
+        "ensemble": "mean of probabilities on the image's own grid",
+        "decision": "regions above one half, later ones over earlier ones" if spec.labels.regions else "largest",
+        "inverse": list(INVERSE),
+        "postprocessing": [_step(step, spec.labels) for step in post.steps],
+        "provenance": _finite(_public(provenance)),
+    }
+
+
+def check_members(specs: Sequence[DataSpec], names: Sequence[str]) -> None:
+    """Check that networks can be averaged, and that the runner reads their images.
+
+    Raises:
+        InputError: Names the first member that does not fit.
+    """
+    first = specs[0]
+    if first.dates:
+        raise InputError(
+            f"checkpoint={names[0]}: its network takes time series, expected one for single images; the exported "
+            "runner reads no dates, so predict with medseg-predict"
+        )
+    for spec, name in zip(specs[1:], names[1:], strict=True):
+        if spec.labels != first.labels:
+            raise InputError(
+                f"checkpoint={name}: its classes are {list(spec.labels.names)}, those of {names[0]} "
+                f"{list(first.labels.names)}; an ensemble needs one label table"
+            )
+        if (spec.channels, spec.ndim) != (first.channels, first.ndim):
+            raise InputError(
+                f"checkpoint={name}: its channels are {[c.name for c in spec.channels]}, those of {names[0]} "
+                f"{[c.name for c in first.channels]}; an ensemble needs the same channels"
+            )
+
+
+def _channel(channel: Channel) -> dict[str, Any]:
+    stored: dict[str, Any] = dict(vars(channel))
+    if channel.formula:
+        stored["program"] = [_instruction(step) for step in Formula.parse(channel.formula).steps]
+    return stored
+
+
+def _instruction(step: Any) -> dict[str, Any]:
+    """A step of a formula in postfix order."""
+    if isinstance(step, str):
+        return {"band": step}
+    if isinstance(step, tuple):
+        function, arguments = step
+        return {"function": function.__name__, "arguments": arguments}
+    return {"number": float(step)}
+
+
+def _labels(labels: LabelTable) -> dict[str, Any]:
+    return {**labels.to_dict(), "saved_dtype": labels.saved_dtype.name, "nodata": class_nodata(labels)}
+
+
+def _member(predictor: FilePredictor, network: str) -> dict[str, Any]:
+    return {
+        "network": network,
+        "architecture": type(predictor.network).__name__,
+        "digest": predictor.digest,
+        "step": predictor.step,
+        "preprocessing": _preprocessing(predictor.arrays.prepare),
+        "tiling": _tiling(predictor.arrays.tiling),
+        "blending": {"weights": "gaussian", "sigma": SIGMA, "least": LEAST_WEIGHT},
+        "resampling": {"image": 3, "valid": 1, "logits": 1, "anisotropic": ANISOTROPIC},
+    }
+
+
+def _preprocessing(prepare: Preprocess) -> dict[str, Any]:
+    spacing = None if prepare.spacing is None else [float(s) for s in prepare.spacing]
+    return {
+        "orientation": "RAS" if spacing and len(spacing) == 3 else None,
+        "crop": None if spacing is None else "nonzero",
+        "spacing": spacing,
+        "masked": prepare.masked,
+        "normalisation": [_rule(rule) for rule in prepare.rules],
+    }
+
+
+def _rule(rule: Normalisation) -> dict[str, Any]:
+    if "." in rule.scheme:
+        raise InputError(
+            f"normalisation {rule.scheme} is a class of yours, expected one of medseg's own; the exported runner has "
+            "no code of yours, so predict with medseg-predict"
+        )
+    stored = rule.to_dict() if rule.pooled else {"scheme": rule.scheme}
+    return {k: v for k, v in stored.items() if isinstance(v, str) or math.isfinite(v)}
+
+
+def _tiling(tiling: Tiling) -> dict[str, Any]:
+    return {
+        "window": list(tiling.window),
+        "overlap": tiling.overlap,
+        "batch_size": tiling.batch_size,
+        "flip_axes": list(tiling.flip_axes),
+        "lateral_axis": tiling.lateral_axis,
+        "swap": None if tiling.swap is None else list(tiling.swap),
+    }
+
+
+def _step(step: Step, labels: LabelTable) -> dict[str, Any]:
+    stored = step.to_dict()
+    if isinstance(step, OfStructures):
+        structures = step.structures(labels)
+        stored["structures"] = [{**vars(s), "members": list(s.members)} for s in structures]
+    return stored
+
+
+def _public(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Provenance with the number of cases of each part instead of their names, which may be those of patients."""
+    data = provenance.get("data") or {}
+    shown = {key: len(value) if isinstance(value, (list, tuple)) else value for key, value in data.items()}
+    shown.pop("files", None)
+    return {key: value for key, value in provenance.items() if key not in ("config", "git")} | {"data": shown}
+
+
+def _finite(value: Any) -> Any:
+    """Plain data without NaN and infinite numbers, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if math.isfinite(value) else None
+    return value

@@ -1,0 +1,51 @@
+"""Names of the files of an exported predictor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where files lie in the exported folder; members are counted from 1.
+
+    Attributes:
+        monai: Whether as in a MONAI bundle.
+        onnx: Whether networks are written as ONNX, in addition to torch.export.
+
+    Example:
+        >>> Layout(monai=False, onnx=True).network(2), Layout(monai=True, onnx=True).network(1)
+        ('network_2.onnx', 'models/model.onnx')
+    """
+
+    monai: bool
+    onnx: bool
+
+    @classmethod
+    def of(cls, name: str) -> Layout:
+        """Of the key ``format``: ``onnx``, ``pt2`` or ``monai``."""
+        return cls(monai=name == "monai", onnx=name != "pt2")
+
+    def network(self, member: int) -> str:
+        """The file that the runner loads."""
+        return self.onnx_file(member) if self.onnx else self.pt2_file(member)
+
+    def onnx_file(self, member: int) -> str:
+        """Of a network as ONNX."""
+        return self._numbered("models/model" if self.monai else "network", member, "onnx")
+
+    def pt2_file(self, member: int) -> str:
+        """Of a network for torch.export."""
+        return self._numbered("models/model" if self.monai else "network", member, "pt2")
+
+    def checkpoint(self, member: int) -> str:
+        """Of a checkpoint, in archives."""
+        return self._numbered("model", member, "ckpt")
+
+    @property
+    def card(self) -> str:
+        """The model card."""
+        return "docs/README.md" if self.monai else "model_card.md"
+
+    def _numbered(self, stem: str, member: int, ending: str) -> str:
+        return f"{stem}.{ending}" if member == 1 else f"{stem}_{member}.{ending}"

@@ -1,0 +1,187 @@
+"""Parity: the exported predictor next to the one that it was made of, on the same images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import ndimage
+
+from medseg import formats
+from medseg.errors import InputError
+from medseg.export import runner
+from medseg.geometry.grid import Grid
+from medseg.inference.postprocess import PostProcess
+from medseg.prediction.file_predictor import FilePredictor, open_image
+from medseg.sample import DataSpec, Sample
+from medseg.sensors.formula import Formula
+
+MOST_CASES = 3
+"""Cases of a folder that are compared."""
+_UTM = "EPSG:32633"
+
+Predict = Callable[[Sample], tuple[Int[np.ndarray, " *s"], Float[np.ndarray, "k *s"]]]
+
+
+@dataclass(frozen=True)
+class CaseParity:
+    """One image predicted by both.
+
+    Attributes:
+        case: Its name.
+        cells: Number of its cells.
+        largest_difference: Of probabilities.
+        cells_that_differ: In class.
+        seconds_medseg: Of preprocessing, network and way back.
+        seconds_runner: Of the same in the runner.
+    """
+
+    case: str
+    cells: int
+    largest_difference: float
+    cells_that_differ: int
+    seconds_medseg: float
+    seconds_runner: float
+
+
+def ensemble_of(predictors: Sequence[FilePredictor], post: PostProcess) -> Predict:
+    """Class and probabilities of a case by one network or by the mean of several, after post-processing."""
+    labels = predictors[0].spec.labels
+
+    def predict(sample: Sample) -> tuple[Int[np.ndarray, " *s"], Float[np.ndarray, "k *s"]]:
+        results = [p.arrays.index_and_prob(sample) for p in predictors]
+        index, prob = results[0]
+        if len(results) > 1:
+            prob = np.stack([p for _, p in results]).mean(axis=0)
+            index = prob.argmax(axis=0)
+            if labels.regions:
+                index = np.zeros(prob.shape[1:], dtype=np.int64)
+                for region, own in zip(labels.regions, prob, strict=True):
+                    index[own > 0.5] = region.paint
+        if post.steps:
+            index = post(index, sample.grid, labels, sample.valid)
+        return np.where(sample.valid, index, 0), prob
+
+    return predict
+
+
+def compare(
+    predictors: Sequence[FilePredictor],
+    post: PostProcess,
+    exported: runner.Predictor,
+    cases: Sequence[tuple[str, Sequence[Path]]],
+) -> list[CaseParity]:
+    """Predict cases with both.
+
+    Args:
+        predictors: The members, in single precision on the CPU.
+        post: Post-processing.
+        exported: The exported predictor.
+        cases: Name and image files of each.
+    """
+    predict, first = ensemble_of(predictors, post), predictors[0]
+    parity = []
+    for name, files in cases:
+        case = open_image(files, spec=first.spec, reading=first.layout.reading)
+        sample = case.read()
+        began = time.perf_counter()
+        index, prob = predict(sample)
+        between = time.perf_counter()
+        own = _runner_case(files, exported)
+        own_index, own_prob = exported.index_and_prob(own)
+        ended = time.perf_counter()
+        parity.append(
+            CaseParity(
+                name,
+                int(index.size),
+                float(np.abs(prob - own_prob)[:, sample.valid].max(initial=0)),
+                int((index != own_index).sum()),
+                round(between - began, 3),
+                round(ended - between, 3),
+            )
+        )
+    return parity
+
+
+def _runner_case(files: Sequence[Path], exported: runner.Predictor) -> runner.Case:
+    """The image as the runner reads it."""
+    if runner.ending(files[0]) in runner.VOLUMES:
+        return runner.read_volume(files, exported.settings)
+    with runner.Scene(files, exported.settings) as scene:
+        image, valid = scene.read(0, scene.grid.shape[0])
+        return runner.Case(image, valid, scene.grid)
+
+
+def check_tolerance(parity: Sequence[CaseParity], tolerance: float) -> None:
+    """Check that probabilities agree.
+
+    Raises:
+        InputError: They differ by more than ``tolerance`` in a case; names the worst one.
+    """
+    worst = max(parity, key=lambda one: one.largest_difference)
+    if worst.largest_difference > tolerance:
+        raise InputError(
+            f"the exported predictor gives probabilities of case {worst.case} that differ by up to "
+            f"{worst.largest_difference:.3g} ({worst.cells_that_differ} of {worst.cells} cells in class), expected at "
+            f"most tolerance={tolerance:g}; nothing was written; raise tolerance, or try format=pt2"
+        )
+
+
+def draw_case(folder: Path, predictor: FilePredictor, seed: int = 0) -> tuple[str, list[Path]]:
+    """Name and files of a random image of the training's channels, smooth and one and a half windows wide.
+
+    A volume that is resampled runs towards left and inferior, with cells of 1.25 times the plan's spacing.
+
+    Args:
+        folder: Where its files go.
+        predictor: Of the training.
+        seed: Of the random numbers.
+    """
+    arrays, spec = predictor.arrays, predictor.spec
+    rng = np.random.default_rng(seed)
+    spacing = np.array(arrays.prepare.spacing or (1.0,) * spec.ndim)
+    stretch = 1.25 if arrays.prepare.spacing else 1.0
+    shape = [int(np.ceil(1.5 * w / stretch)) for w in arrays.tiling.window]
+    rules = {c.name: rule for c, rule in zip(spec.channels, arrays.prepare.rules, strict=True)}
+    names = _bands(spec)
+    cells = np.stack([_drawn(rng, shape, rules.get(name)) for name in names])
+    if spec.ndim == 2:
+        grid = _scene_grid(shape, spacing * stretch)
+        path = folder / "drawn.tif"
+        formats.write_image(path, cells, grid, names=list(predictor.layout.reading.bands) or names)
+        return "drawn", [path]
+    affine = np.diag([*(spacing * stretch * [-1, 1, -1]), 1.0])
+    paths = [folder / f"drawn_{number:04d}.nii.gz" for number in range(len(cells))]
+    for path, channel in zip(paths, cells, strict=True):
+        formats.write(path, channel, Grid(tuple(shape), affine))
+    return "drawn", paths
+
+
+def _bands(spec: DataSpec) -> list[str]:
+    names = [c.name for c in spec.channels if not c.formula]
+    names += [name for c in spec.channels if c.formula for name in Formula.parse(c.formula).names]
+    return list(dict.fromkeys(names))
+
+
+def _scene_grid(shape: Sequence[int], spacing: np.ndarray) -> Grid:
+    from rasterio.crs import CRS
+
+    (down, across), wkt = spacing.tolist(), CRS.from_string(_UTM).to_wkt()
+    affine = np.array([[0, across, 5e5 + across / 2], [-down, 0, 4.2e6 - down / 2], [0, 0, 1.0]])
+    return Grid(tuple(shape), affine, wkt)
+
+
+def _drawn(rng: np.random.Generator, shape: Sequence[int], rule: Any) -> Float[np.ndarray, " *s"]:
+    """Smooth noise about the training's mean; colours from 0 to 255; positive where nothing is known."""
+    noise = ndimage.gaussian_filter(rng.standard_normal(shape), 2)
+    noise /= noise.std()
+    if rule is not None and rule.scheme in ("ct", "standard"):
+        return (rule.mean + rule.std * noise).astype(np.float32)
+    if rule is not None and rule.scheme == "percentile":
+        return (rule.low + (rule.high - rule.low) * (0.5 + 0.2 * noise)).astype(np.float32)
+    return np.clip(128 + 40 * noise, 1, 255).round().astype(np.float32)
