@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -36,7 +35,7 @@ from medseg.runtime import console, disk, signals
 _LOG = logging.getLogger(__name__)
 
 
-def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
+def run(config_name: str, task: Callable[[DictConfig], object]) -> None:
     """Compose ``conf/<config_name>.yaml`` with the command line's overrides and run ``task`` on it.
 
     Bad input (``InputError``, every error of the configuration, a disk that is full or can't be written) is printed as
@@ -51,7 +50,7 @@ def run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
         _run(config_name, task)
 
 
-def _run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
+def _run(config_name: str, task: Callable[[DictConfig], object]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand exceptions to us instead of printing them
     try:
         find_plugin_options()
@@ -63,29 +62,10 @@ def _run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
         return
 
     failed: list[str] = []
-
-    @console.messages()  # in the process of a job, which a launcher may have started
-    def guarded(cfg: DictConfig) -> None:
-        try:
-            cfg = with_current_classes(cfg)
-            check_retired(cfg, _folders(sys.argv[1:])[1:])
-            check_given(cfg, HydraConfig.get().runtime.choices, config_name)
-            check_numbers(cfg, HydraConfig.get().overrides.task, config_name)
-            check_local(cfg)
-            check_ranges(cfg)
-            task(cfg)
-        except InputError as error:  # here, before Hydra announces a failed job
-            _fail_job(str(error), failed)
-        except OmegaConfBaseException as error:
-            _fail_job(explain(error, config_name, sys.argv[1:]), failed)
-        except Exception as error:
-            if line := disk.cause(error):
-                _fail_job(line, failed)
-            else:
-                raise
-
     sys.argv[1:] = with_open_mappings(sys.argv[1:], _folders(sys.argv[1:]), partial(composed, config_name))
-    entry = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(guarded)
+    entry = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(
+        _guarded(config_name, task, failed)
+    )
     try:
         with signals.handled(), _fitting_completion(config_name, sys.argv[1:]):
             entry()
@@ -99,6 +79,32 @@ def _run(config_name: str, task: Callable[[DictConfig], Any]) -> None:
         sys.exit(130)
     if failed:
         _exit_with_error(f"{len(failed)} job(s) of the sweep failed, the others succeeded: {', '.join(failed)}")
+
+
+def _guarded(config_name: str, task: Callable[[DictConfig], object], failed: list[str]) -> Callable[[DictConfig], None]:
+    """The task with the checks of its configuration before it; bad input is one line, before Hydra reports the job."""
+
+    @console.messages()  # in the process of a job, which a launcher may have started
+    def guarded(cfg: DictConfig) -> None:
+        try:
+            cfg = with_current_classes(cfg)
+            check_retired(cfg, _folders(sys.argv[1:])[1:])
+            check_given(cfg, HydraConfig.get().runtime.choices, config_name)
+            check_numbers(cfg, HydraConfig.get().overrides.task, config_name)
+            check_local(cfg)
+            check_ranges(cfg)
+            task(cfg)
+        except InputError as error:
+            _fail_job(str(error), failed)
+        except OmegaConfBaseException as error:
+            _fail_job(explain(error, config_name, sys.argv[1:]), failed)
+        except Exception as error:
+            if line := disk.cause(error):
+                _fail_job(line, failed)
+            else:
+                raise
+
+    return guarded
 
 
 def _fail_job(line: str, failed: list[str]) -> None:
@@ -137,17 +143,27 @@ def _list_options(config_name: str, words: Sequence[str]) -> None:
 @contextmanager
 def _fitting_completion(config_name: str, words: Sequence[str]) -> Iterator[None]:
     """Leave out groups of other commands from the completions of the shell (``-sc query=SHELL``)."""
-    if not any(word.startswith("query=") for word in words) or not {"-sc", "--shell-completion"} & set(words):
+    if not _completes(words):
         yield
         return
-    own = {group.name.partition("/")[0] for group in options.groups(config_name, conf_dirs())}
-    foreign = {p.name for folder in conf_dirs() for p in folder.iterdir() if p.is_dir()} - own
+    foreign = _foreign_groups(config_name)
     with redirect_stdout(io.StringIO()) as offered:
         yield
     group = re.compile(r"[+~]?(\w+)(?=[=/]|$)")  # data=, data=images, but not the key data.bands
     available = [w for w in offered.getvalue().split() if not w.endswith(options.SHARED)]
     fitting = [w for w in available if not (match := group.match(w)) or match[1] not in foreign]
     sys.stdout.write(("\n" if "query=fish" in words else " ").join(fitting) + "\n")  # for the shell
+
+
+def _completes(words: Sequence[str]) -> bool:
+    """Whether the shell asks for completions."""
+    return any(word.startswith("query=") for word in words) and not {"-sc", "--shell-completion"}.isdisjoint(words)
+
+
+def _foreign_groups(config_name: str) -> set[str]:
+    """Groups that other commands have and this one has not."""
+    own = {group.name.partition("/")[0] for group in options.groups(config_name, conf_dirs())}
+    return {p.name for folder in conf_dirs() for p in folder.iterdir() if p.is_dir()} - own
 
 
 def _exit_with_error(line: str) -> None:

@@ -37,9 +37,7 @@ def check_numbers(cfg: DictConfig, overrides: Sequence[str], config_name: str) -
     Raises:
         InputError: Names the key, its value and the default.
     """
-    keys = [o.partition("=")[0].lstrip("+") for o in overrides]
-    words = {key: OmegaConf.select(cfg, key) for key in keys if "." in key or key in cfg}
-    words = {key: w for key, w in words.items() if isinstance(w, str) and w not in ("auto", "all")}
+    words = _given_words(cfg, overrides)
     if not words:
         return
     defaults = composed(config_name, [o for o in overrides if o.partition("=")[0] not in words])
@@ -47,6 +45,13 @@ def check_numbers(cfg: DictConfig, overrides: Sequence[str], config_name: str) -
         number = OmegaConf.select(defaults, key, throw_on_missing=False)
         if isinstance(number, (int, float)):
             raise InputError(f"{key}={word}: expected a number such as {number}; fix it or leave it out")
+
+
+def _given_words(cfg: DictConfig, overrides: Sequence[str]) -> dict[str, str]:
+    """Keys that the command line sets to a word other than ``auto`` and ``all``, with the word."""
+    keys = [o.partition("=")[0].lstrip("+") for o in overrides]
+    values = {key: OmegaConf.select(cfg, key) for key in keys if "." in key or key in cfg}
+    return {key: value for key, value in values.items() if isinstance(value, str) and value not in ("auto", "all")}
 
 
 def needs_labels(cfg: DictConfig) -> bool:

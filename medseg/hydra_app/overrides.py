@@ -42,22 +42,33 @@ def with_open_mappings(
         folders: Folders of the configuration.
         compose: Composes the configuration of some words.
     """
-    open_names = {
-        name
-        for folder in folders
-        for p in folder.rglob("*.yaml")
-        for name in _EMPTY.findall(p.read_text(encoding="utf-8"))
-    }
+    open_names = _open_names(folders)
     mappings = {word: _mapping(word, open_names) for word in words}
     if not any(mappings.values()):
         return list(words)
-    others = [word for word in words if not (mappings[word] or word.startswith(("-", "hydra.")) or "=" not in word)]
-    own = ", ".join(f"'file://{folder.resolve()}'" for folder in folders[1:])
+    others = [word for word in words if not mappings[word] and _is_override(word)]
     try:
-        cfg = compose([f"hydra.searchpath=[{own}]", *map(_first_value, others)])
+        cfg = compose([_searchpath(folders[1:]), *map(_first_value, others)])
     except (HydraException, OmegaConfBaseException):  # another word is wrong, which Hydra reports
         return list(words)
     return [f"++{word}" if (key := mappings[word]) and _is_open(cfg, key) else word for word in words]
+
+
+def _open_names(folders: Sequence[Path]) -> set[str]:
+    """Names of the mappings that files of the configuration write as ``{}``."""
+    files = (path for folder in folders for path in folder.rglob("*.yaml"))
+    return {name for path in files for name in _EMPTY.findall(path.read_text(encoding="utf-8"))}
+
+
+def _searchpath(folders: Sequence[Path]) -> str:
+    """The override that adds folders to those of the configuration."""
+    urls = ", ".join(f"'file://{folder.resolve()}'" for folder in folders)
+    return f"hydra.searchpath=[{urls}]"
+
+
+def _is_override(word: str) -> bool:
+    """Whether a word sets a key that is not one of Hydra's own."""
+    return "=" in word and not word.startswith(("-", "hydra."))
 
 
 def _mapping(word: str, open_names: set[str]) -> str | None:

@@ -46,6 +46,9 @@ class Range:
             return True
         if not math.isfinite(value) or (self.integer and value != int(value)):
             return False
+        return self._within(value)
+
+    def _within(self, value: float) -> bool:
         above = value > self.low if self.open_low else value >= self.low
         return above and (value < self.high if self.open_high else value <= self.high)
 
@@ -172,14 +175,18 @@ def check_ranges(cfg: DictConfig) -> None:
     Raises:
         InputError: Names the key, its value and the expected values.
     """
-    content: Any = OmegaConf.to_container(cfg, resolve=False)
-    for key, value in leaves(content, ""):
+    for key, value in leaves(OmegaConf.to_container(cfg, resolve=False), ""):
         if isinstance(value, float) and not math.isfinite(value) and key not in _NOT_FINITE:
             raise InputError(f"{key}={value}: expected a finite number")
     for key, allowed in NUMBERS.items():
         for value in _values(cfg, key):
             if not allowed.holds(value):
                 raise InputError(f"{key}={_shown(cfg, key)}: expected {allowed.expected}")
+    _check_words(cfg)
+
+
+def _check_words(cfg: DictConfig) -> None:
+    """Raise on a word that is none of those of its key."""
     for key, words in WORDS.items():
         for value in _values(cfg, key):
             if value not in words and not (key in _CLASS_PATHS and "." in str(value)):

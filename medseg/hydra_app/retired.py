@@ -75,13 +75,15 @@ def _own_keys(content: Mapping[str, Any]) -> list[str]:
     """Old keys that a configuration may not hold: those of groups whose class is not one of the user's."""
     keys = [*moved.KEYS, *(key for key in moved.DATA_KEYS if "split" in content and key != "data.dataset")]
     groups = {key: content.get(key.partition(".")[0]) for key in keys}
-    own = [
-        key for key, group in groups.items()
-        if isinstance(group, dict) and str(group.get("_target_", "medseg.")).startswith("medseg.")
-    ]  # fmt: skip
+    own = [key for key, group in groups.items() if _is_of_medseg(group)]
     data = content.get("data")
     before = isinstance(data, dict) and "split" in content and "_target_" not in data
     return ["data.dataset", *own] if before else own
+
+
+def _is_of_medseg(group: object) -> bool:
+    """Whether a group has settings of a class of medseg, or names no class."""
+    return isinstance(group, dict) and str(group.get("_target_", "medseg.")).startswith("medseg.")
 
 
 def _files_with(key: str, folders: Sequence[Path]) -> list[Path]:
