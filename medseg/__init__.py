@@ -76,6 +76,7 @@ __all__ = [
     "load",
     "plan",
     "predict",
+    "select",
     "train",
 ]
 
@@ -122,7 +123,7 @@ def compose(command: str, *overrides: str, config_dir: str | Path | None = None)
     """The configuration of a command, as its command line would compose it.
 
     Args:
-        command: ``train``, ``predict``, ``evaluate``, ``plan`` or ``check``.
+        command: ``train``, ``predict``, ``evaluate``, ``plan``, ``check`` or ``select``.
         *overrides: As on the command line, such as ``data=nnunet``.
         config_dir: Folder with options of your own (``data/mine.yaml``), as ``--config-dir`` takes it.
 
@@ -236,6 +237,24 @@ def check(*config: DictConfig | str, config_dir: str | Path | None = None) -> li
     from medseg.cli.check import check as run
 
     return _run(run, "check", config, config_dir)
+
+
+def select(*config: DictConfig | str, config_dir: str | Path | None = None) -> Path:
+    """Choose networks, mirrors and post-processing on out-of-fold predictions, as ``medseg-select`` does.
+
+    Args:
+        *config: Words such as ``runs=[A,B]`` and ``output=DIR``, or what ``compose("select", ...)`` gave.
+        config_dir: Folder with options of your own.
+
+    Returns:
+        ``selection.yaml``, which ``checkpoint=`` of a prediction takes.
+
+    Raises:
+        InputError: Runs without checkpoints, of other classes, channels or data, or that saw the cases they predict.
+    """
+    from medseg.selection.select import select as run
+
+    return _run(run, "select", config, config_dir)
 
 
 def load(

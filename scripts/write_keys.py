@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from page_commands import split_comment
 
 PAGE = Path(__file__).parents[1] / "docs/reference/keys.md"
-COMMANDS = ("train", "predict", "evaluate", "plan", "check", "export")
+COMMANDS = ("train", "predict", "evaluate", "plan", "check", "select", "export")
 HEAD = """# Configuration keys
 
 Every key of the package's configuration, with its value and what it means: first those of the commands, then those of

@@ -33,6 +33,7 @@ KINDS = {
     "check": r"medseg-check ",
     "predict": r"medseg-predict ",
     "evaluate": r"medseg-evaluate ",
+    "select": r"medseg-select ",
     "prepare": r"medseg-prepare ",
     "export": r"medseg-export ",
     "python": r"python scripts/[\w<>]+\.py",

@@ -13,9 +13,9 @@ PUBLIC = {
     "IGNORE", "Batch", "Case", "CaseMetric", "Channel", "ClassMetric", "CountMetric", "DataSpec", "Dataset",
     "Decoder", "EmptyPolicy", "Encoder", "FilePredictor", "Grid", "InputError", "LabelTable", "Method", "Metric",
     "Network", "Plan", "Predictor", "Run", "Sample", "__version__", "assemble", "check", "compose", "evaluate",
-    "load", "plan", "predict", "train",
+    "load", "plan", "predict", "select", "train",
 }  # fmt: skip
-VERBS = {"train", "predict", "evaluate", "plan", "check"}
+VERBS = {"train", "predict", "evaluate", "plan", "check", "select"}
 
 
 def test_the_public_names_are_these() -> None:

@@ -129,6 +129,21 @@ ALLOWED = {
         "viz",
     },
     "sweeps": {"callbacks", "errors", "factory", "hydra_app", "labels", "metrics", "report", "runtime", "training"},
+    "selection": {
+        "checkpoint",
+        "data",
+        "errors",
+        "factory",
+        "geometry",
+        "inference",
+        "labels",
+        "metrics",
+        "prediction",
+        "runtime",
+        "sample",
+        "sweeps",
+        "training",
+    },
     "cli": {
         "data",
         "doctor",
@@ -140,6 +155,7 @@ ALLOWED = {
         "planning",
         "prediction",
         "runtime",
+        "selection",
         "sweeps",
         "training",
     },
@@ -193,7 +209,8 @@ def test_no_module_is_named_like_the_standard_library() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["cli.train", "cli.predict", "cli.evaluate", "cli.plan", "cli.check", "cli.prepare", "cli.export", "hydra_app.app"],
+    [f"cli.{c}" for c in ("train", "predict", "evaluate", "plan", "check", "prepare", "select", "export")]
+    + ["hydra_app.app"],
 )
 def test_commands_do_not_import_torch_before_they_run(module: str) -> None:
     code = f"import sys, medseg.{module}; print([m for m in ('torch', 'lightning', 'monai') if m in sys.modules])"

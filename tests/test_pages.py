@@ -171,7 +171,7 @@ def test_plan_is_written(text: str, cache: Path, tmp_path: Path) -> None:
     assert "spacing:" in write_plan(compose("plan", [*job, *more])).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("text", [*shown("predict"), *shown("evaluate"), *shown("export")])
+@pytest.mark.parametrize("text", [*shown("predict"), *shown("evaluate"), *shown("select"), *shown("export")])
 def test_keys_of_what_is_shown_in_part_are_known(text: str) -> None:
     """Of whole commands see the paths below."""
     name = text.split()[0].removeprefix("medseg-")

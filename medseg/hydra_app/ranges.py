@@ -143,6 +143,9 @@ NUMBERS: Mapping[str, Range] = {
     "nsd_tolerance": NOT_NEGATIVE,
     "boundary_width": POSITIVE,
     "tolerance": NOT_NEGATIVE,
+    # medseg-select
+    "alpha": Range(0, 1, open_low=True, open_high=True),
+    "sizes": POSITIVE,
 }
 """Numbers by key; null is allowed wherever the configuration has it."""
 

@@ -13,6 +13,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import OmegaConf
 
 from medseg.errors import InputError
+from medseg.metrics.differences import paired
 from medseg.metrics.summary import primary_metric
 from medseg.runtime.atomic import write_whole
 from medseg.runtime.console import show
@@ -95,24 +96,6 @@ def _places(runs: Sequence[CompletedRun], *, folds: bool) -> dict[str, str]:
     if not folds:
         return {run.place: str(run.seed) for run in runs}
     return {run.place: run.place if several else run.place.partition(",")[0] for run in runs}
-
-
-def paired(differences: Sequence[float]) -> tuple[float, list[float] | None]:
-    """Mean of paired differences, and Student's 95 % interval of it; None with fewer than two.
-
-    Example:
-        >>> mean, interval = paired([1.0, 2.0, 3.0])
-        >>> mean, [round(bound, 3) for bound in interval]
-        (2.0, [-0.484, 4.484])
-    """
-    values = np.asarray(differences, dtype=np.float64)
-    mean = float(values.mean())
-    if len(values) < 2:
-        return mean, None
-    from scipy import stats  # here, as Hydra imports this file whenever a command starts
-
-    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-    return mean, [mean - half, mean + half]
 
 
 def _difference(

@@ -30,7 +30,7 @@ def run(command: str, *arguments: str, cwd: Path, **given: str) -> subprocess.Co
     )
 
 
-@pytest.mark.parametrize("command", ["train", "predict", "evaluate", "plan", "check"])
+@pytest.mark.parametrize("command", ["train", "predict", "evaluate", "plan", "check", "select"])
 def test_help_is_torch_free(command: str, tmp_path: Path) -> None:
     done = run(command, "--help", cwd=tmp_path)
     assert done.returncode == 0
@@ -187,7 +187,7 @@ def test_completion_in_bash(tmp_path: Path) -> None:
     assert offered.split() == ["loss=lovasz", "loss=lovasz_ce"]
 
 
-@pytest.mark.parametrize("command", ["train", "predict", "evaluate", "plan", "check"])
+@pytest.mark.parametrize("command", ["train", "predict", "evaluate", "plan", "check", "select"])
 def test_help_tells_how_the_shell_completes(command: str) -> None:
     text = (CONF / f"{command}.yaml").read_text(encoding="utf-8")
     for line in (

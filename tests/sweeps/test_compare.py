@@ -12,8 +12,9 @@ from scipy import stats
 
 from medseg.cli.train import main
 from medseg.errors import InputError
+from medseg.metrics.differences import paired
 from medseg.report.comparison import lines, write_comparison
-from medseg.sweeps.compare import CompletedRun, compare, paired, read_runs
+from medseg.sweeps.compare import CompletedRun, compare, read_runs
 
 
 def ended(weights: str | None, seed: int, scores: dict[str, float], fold: int = 0) -> CompletedRun:
