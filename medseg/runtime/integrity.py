@@ -40,14 +40,19 @@ def check(checkpoint: Mapping[str, object], source: str, only: Sequence[str] | N
     sums = checkpoint.get(KEY)
     if not isinstance(sums, Mapping):
         return
-    wanted = [key for key in sums if only is None or key in only]
-    changed = [str(key) for key in wanted if key not in checkpoint or crc32(checkpoint[key]) != sums[key]]
-    changed += [str(key) for key in checkpoint if key not in sums and key != KEY and (only is None or key in only)]
+    entries = {*sums, *checkpoint} if only is None else {*only}
+    changed = [str(key) for key in sums if key in entries and not _is(checkpoint, key, sums[key])]
+    changed += [str(key) for key in checkpoint if key in entries - {*sums, KEY}]
     if changed:
         raise InputError(
             f"{source}: damaged since it was written ({', '.join(changed)[:80]} differs from its checksum); copy it "
             "again from where it was made, or take another checkpoint of the run"
         )
+
+
+def _is(checkpoint: Mapping[str, object], key: str, checksum: object) -> bool:
+    """Whether an entry is there and has this checksum."""
+    return key in checkpoint and crc32(checkpoint[key]) == checksum
 
 
 def crc32(value: object) -> int:

@@ -173,21 +173,35 @@ def with_data_split(config: Mapping[str, Any]) -> dict[str, Any]:
     data = config.get("data")
     if "split" in config or not isinstance(data, Mapping):
         return dict(config)
-    arguments = data.get("dataset") if isinstance(data.get("dataset"), Mapping) else None
+    groups = _groups_in(data)
+    kept = {group: config[group] for group in groups if isinstance(config.get(group), Mapping)}
+    return {
+        **config,
+        **{group: keys | kept.get(group, {}) for group, keys in groups.items()},
+        "data": _of_dataset(data),
+    }
+
+
+def _groups_in(data: Mapping[Any, Any]) -> dict[str, dict[Any, Any]]:
+    """Split, sampling, loader and budget that the ``data`` of an earlier version holds, with defaults for the rest."""
     groups: dict[str, dict[Any, Any]] = {group: dict(keys) for group, keys in _SINCE_3.items()}
     strategy = data.get("strategy")
     if isinstance(strategy, str) and strategy in _SAMPLERS:
         groups["sampling"] = {"_target_": _SAMPLERS[strategy]}
-    rest: dict[Any, Any] = {}
     for key, value in data.items():
         group, _, name = DATA_KEYS.get(f"data.{key}", "").partition(".")
         if name and (key != "rarity" or strategy == "class"):
             groups.setdefault(group, {})[name] = value
-        elif not group and (arguments is None or key in arguments or key in ("name", "lateral_axis", *_READING)):
-            rest[key] = value
-    rest |= {key: value for key, value in (arguments or {}).items() if key not in rest and key != "reading"}
-    kept = {group: config[group] for group in groups if isinstance(config.get(group), Mapping)}
-    return {**config, **{group: keys | kept.get(group, {}) for group, keys in groups.items()}, "data": rest}
+    return groups
+
+
+def _of_dataset(data: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The keys of the dataset alone: its own, and the arguments of its class."""
+    dataset = data.get("dataset")
+    arguments = dataset if isinstance(dataset, Mapping) else {}
+    known = {*arguments, "name", "lateral_axis", *_READING} if isinstance(dataset, Mapping) else data.keys()
+    own = {key: value for key, value in data.items() if key in known and not DATA_KEYS.get(f"data.{key}")}
+    return own | {key: value for key, value in arguments.items() if key not in own and key != "reading"}
 
 
 def with_current_classes(config: Mapping[str, Any]) -> dict[str, Any]:

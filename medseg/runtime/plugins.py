@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import util
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medseg.errors import InputError
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
 
 PREFIX = "medseg."
 """How the names of the groups of entry points begin."""
@@ -94,9 +97,14 @@ def _found(path: tuple[str, ...]) -> tuple[Plugin, ...]:
     found: dict[str, list[Plugin]] = {}
     for distribution in metadata.distributions(path=places):
         package = distribution.metadata["Name"] or "without a name"
-        points = [e for e in distribution.entry_points if e.group.startswith(PREFIX)]
-        found.setdefault(package, [Plugin(e.group, e.name, e.value, package) for e in points])
+        found.setdefault(package, _plugins_of(distribution, package))
     return tuple(sorted((p for own in found.values() for p in own), key=lambda p: (p.package, p.group, p.name)))
+
+
+def _plugins_of(distribution: Distribution, package: str) -> list[Plugin]:
+    """The plug-ins of one package."""
+    points = [point for point in distribution.entry_points if point.group.startswith(PREFIX)]
+    return [Plugin(point.group, point.name, point.value, package) for point in points]
 
 
 def _mentions_medseg(place: str) -> bool:

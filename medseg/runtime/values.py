@@ -28,10 +28,15 @@ def number(value: object, key: str, *, above: float = -math.inf, most: float = m
     if isinstance(value, _NUMBERS) and not isinstance(value, bool):
         amount: Any = value
         within = (above < amount or above == -math.inf) and amount <= most
-        if within and (abs(amount) <= _LARGEST or (not finite and amount in (math.inf, -math.inf))):
+        if within and _is_usable(amount, finite=finite):
             return float(amount)
     limits = "" if above == -math.inf and most == math.inf else f" above {above:g}, at most {most:g}"
     raise InputError(f"{key}={shown(value)}: expected a number{limits}")
+
+
+def _is_usable(amount: float, *, finite: bool) -> bool:
+    """Whether a number is neither NaN nor too large to compute with; infinite only if it may be."""
+    return abs(amount) <= _LARGEST or (not finite and amount in (math.inf, -math.inf))
 
 
 def whole(value: object, key: str, least: int, most: int) -> int:
@@ -100,9 +105,14 @@ def mapped(value: object, key: str, needed: Sequence[str] = (), known: Sequence[
         raise InputError(f"{key}={shown(value)}: expected keys and values")
     if missing := [name for name in needed if name not in value]:
         raise InputError(f"{key}: {shown(missing[0], repr)} is missing")
-    if known is not None and (strange := [name for name in value if name not in known]):
-        raise InputError(f"{key}: {shown(strange[0], repr)} is no key of it, expected {', '.join(known)}")
+    _check_known(list(value), key, list(value) if known is None else known)
     return dict(value)
+
+
+def _check_known(names: Sequence[str], key: str, known: Sequence[str]) -> None:
+    """Raise on a name that is none of those that are known."""
+    if strange := [name for name in names if name not in known]:
+        raise InputError(f"{key}: {shown(strange[0], repr)} is no key of it, expected {', '.join(known)}")
 
 
 def shown(value: object, form: Any = str) -> str:

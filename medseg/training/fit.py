@@ -42,18 +42,13 @@ def fit(run: Run, run_dir: Path, resumed: Path | None, overrides: Sequence[str])
             trainer.fit(run.method, run.datamodule, ckpt_path=str(resumed) if resumed else None, weights_only=True)
     except signals.EndedBySignal as ended:
         ended.told = True
-        if trainer.is_global_zero:
-            further = _further(trainer, run_dir, overrides)
-            _LOG.warning("ended by %s at step %d; %s", ended.name, trainer.global_step, further)
+        _warn_of_signal(ended, trainer, run_dir, overrides)
         if distributed.handed() is not None:  # Lightning kills the first process where one that it started fails
             sys.exit(0)
         raise
     except RuntimeError as error:
         if resumed and "loading state_dict" in str(error):
-            raise InputError(
-                f"ckpt_path={resumed}: its weights do not fit the network of this command; leave model, plan and data "
-                "as they were (config.yaml and plan.yaml of the run have them), or train in another run_dir"
-            ) from error
+            raise _misfit(resumed) from error
         if trainer.world_size > 1 and distributed.lost_another(error):
             _LOG.error(
                 "rank %d: another process of this training ended; see its last line, or whether it was killed. %s",
@@ -62,6 +57,20 @@ def fit(run: Run, run_dir: Path, resumed: Path | None, overrides: Sequence[str])
             )
             sys.exit(1)
         raise
+
+
+def _warn_of_signal(ended: signals.EndedBySignal, trainer: Trainer, run_dir: Path, overrides: Sequence[str]) -> None:
+    """One line of the first process: the signal, the step, and the command to continue with."""
+    if trainer.is_global_zero:
+        further = _further(trainer, run_dir, overrides)
+        _LOG.warning("ended by %s at step %d; %s", ended.name, trainer.global_step, further)
+
+
+def _misfit(resumed: Path) -> InputError:
+    return InputError(
+        f"ckpt_path={resumed}: its weights do not fit the network of this command; leave model, plan and data "
+        "as they were (config.yaml and plan.yaml of the run have them), or train in another run_dir"
+    )
 
 
 def _further(trainer: Trainer, run_dir: Path, overrides: Sequence[str]) -> str:

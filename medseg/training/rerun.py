@@ -91,18 +91,25 @@ def check_targets(config: Mapping[str, object], source: str, trust: Sequence[str
     for key, node in trusting.nodes(dict(config), "config", source):
         if not isinstance(node, Mapping):
             continue
-        words = [str(word) for word in node]
-        if strange := [w for w in words if w.startswith("_") and w.endswith("_") and w not in _DIRECTIVES]:
-            raise InputError(
-                f"{source}: {key}.{strange[0]}: is no setting of an option; take it out, or train without rerun"
-            )
+        _check_directives(node, f"{source}: {key}")
         for word, target in _class_paths(node):
-            below = any(target == name or str(target).startswith(f"{name}.") for name in trusted)
-            if target not in own and not below:
+            if target not in own and not _is_below(str(target), trusted):
                 raise InputError(
                     f"{source}: {key}.{word}={str(target)[:200]}: medseg's own options name no such class; if it is "
                     f"your own, add trust=[{str(target).partition('.')[0][:60]}]"
                 )
+
+
+def _check_directives(node: Mapping[object, object], at: str) -> None:
+    """Raise on a word of Hydra, such as ``_args_``, that no option of medseg has."""
+    words = [str(word) for word in node]
+    if strange := [w for w in words if w.startswith("_") and w.endswith("_") and w not in _DIRECTIVES]:
+        raise InputError(f"{at}.{strange[0]}: is no setting of an option; take it out, or train without rerun")
+
+
+def _is_below(target: str, trusted: Sequence[str]) -> bool:
+    """Whether a class path is that of a trusted module or class, or lies in one."""
+    return any(target == name or target.startswith(f"{name}.") for name in trusted)
 
 
 def _class_paths(node: Mapping[object, object]) -> Iterator[tuple[str, Any]]:
@@ -133,20 +140,31 @@ def differences(earlier: Path, now: Path) -> list[str]:
         now: Folder of the repetition.
     """
     before, after = (_json(folder / "provenance.json") for folder in (earlier, now))
-    lines = []
+    return [*_of_provenance(before, after), *_of_scores(_means(earlier), _means(now))]
+
+
+def _of_provenance(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    """Lines about code, libraries, machine, data and weights."""
     for key, what in (("medseg", "medseg"), ("code", "code"), ("python", "Python"), ("hardware", "machine")):
         if before.get(key) != after.get(key):
-            lines.append(f"{what} differs: {_short(before.get(key))} then, {_short(after.get(key))} now")
+            yield f"{what} differs: {_short(before.get(key))} then, {_short(after.get(key))} now"
     if libraries := _changes(before.get("packages") or {}, after.get("packages") or {}):
-        lines.append(f"libraries differ: {libraries}")
+        yield f"libraries differ: {libraries}"
     for key, part in (("data", "data"), ("weights", "initial weights")):
-        if (before.get(key) or {}).get("digest") != (after.get(key) or {}).get("digest"):
-            lines.append(f"the {part} differ in content (digest in provenance.json)")
-    old, new = (_means(folder) for folder in (earlier, now))
+        if _digest(before, key) != _digest(after, key):
+            yield f"the {part} differ in content (digest in provenance.json)"
+
+
+def _digest(provenance: Mapping[str, Any], key: str) -> object:
+    """Digest of a part; None if there is none."""
+    return (provenance.get(key) or {}).get("digest")
+
+
+def _of_scores(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    """A line about the scores, if both runs have some."""
     if old and new:
         scores = _changes(old, {name: new.get(name) for name in old})
-        lines.append(f"scores differ: {scores}" if scores else "all scores are those of the earlier run")
-    return lines
+        yield f"scores differ: {scores}" if scores else "all scores are those of the earlier run"
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

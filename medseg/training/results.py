@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import resource
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,6 +109,12 @@ def print_results(run_dir: Path, spent: float, *, segments: bool) -> None:
     show(_LOG, f"Next: {after}")
 
 
+def _by_class(result: Mapping[str, Any], key: str) -> str:
+    """The mean of each class that has one."""
+    means = {name: by_metric[key]["mean"] for name, by_metric in result["classes"].items()}
+    return ", ".join(f"{name} {mean:.4f}" for name, mean in means.items() if mean is not None)
+
+
 def score_line(result: dict[str, Any]) -> str:
     """The score of a run in one line: its primary metric, over all and by class, and the first one of whole cases."""
     from medseg.metrics.summary import primary_metric
@@ -117,8 +123,7 @@ def score_line(result: dict[str, Any]) -> str:
     key = primary_metric(result)
     if key is None:
         return "The scores are in metrics.json"
-    of_class = {name: by_metric[key]["mean"] for name, by_metric in result["classes"].items()}
-    by_class = ", ".join(f"{name} {mean:.4f}" for name, mean in of_class.items() if mean is not None)
+    by_class = _by_class(result, key)
     of_case = (name for name in result["summary"] if all(name not in by for by in result["classes"].values()))
     means = {name: result["summary"][name]["mean"] for name in (key, *islice(of_case, 1))}
     shown = [f"{title(name)} {'none' if mean is None else f'{mean:.4f}'}" for name, mean in means.items()]

@@ -55,12 +55,17 @@ def check(cfg: DictConfig, resumed: Path, *, warn: bool = True) -> None:
     if not warn:
         return
     if differing:
-        listed = ", ".join(_changed(key, values) for key, values in list(differing.items())[:_SHOWN])
-        more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
-        _LOG.warning("settings differ from those of %s: %s%s", resumed, listed, more)
+        listed = _first_changes(differing)
+        _LOG.warning("settings differ from those of %s: %s", resumed, listed)
     step, most = loaded.step, int(cfg.trainer.max_steps)
     if 0 < most <= step:
         _LOG.info("already at step %d of %d; trainer.max_steps=N trains on to step N", step, most)
+
+
+def _first_changes(differing: Mapping[str, Any]) -> str:
+    """The first settings that differ, in words, and how many more there are."""
+    listed = ", ".join(_changed(key, values) for key, values in list(differing.items())[:_SHOWN])
+    return listed + (f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else "")
 
 
 def differences(before: Mapping[str, object], now: Mapping[str, object]) -> Iterator[tuple[str, tuple[Any, Any]]]:

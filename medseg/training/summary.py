@@ -71,12 +71,11 @@ def rows(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> Iterator
     yield "channels", " ".join([listed([c.name for c in spec.channels]), *dates])
     yield "labels", listed([*_valued(spec.labels)])
     if spec.labels.pairs and not spec.labels.one_sided:
-        sides = [f"{left} / {right}" for left, right in spec.labels.paired_names]
-        yield "sides", listed([*sides[:-1], f"{sides[-1]} (exchanged in mirror images)"])
+        yield "sides", _sides(spec.labels)
     yield "plan", shortened(_plan_line(run.plan, run.trainer.world_size))
     yield "network", shortened(_network_line(cfg, run))
     yield "budget", shortened(_budget_line(cfg, run.trainer))
-    if cfg.plan.file is None and cfg.plan.patch is None and cfg.plan.batch_size is None:
+    if all(cfg.plan[key] is None for key in ("file", "patch", "batch_size")):
         yield "memory", shortened(_memory_line(cfg))
     yield "outputs", shortened(cfg.run_dir)
     if resumed is not None:
@@ -84,6 +83,12 @@ def rows(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> Iterator
     command = _resuming(overrides)
     fits = bool(overrides) and len(textwrap.wrap(f"after an interruption: {command}", _ROOM)) <= 2
     yield "next", f"after an interruption: {command if fits else 'the same command with ckpt_path=last'}"
+
+
+def _sides(labels: LabelTable) -> str:
+    """Pairs of classes that a mirror across the body exchanges."""
+    sides = [f"{left} / {right}" for left, right in labels.paired_names]
+    return listed([*sides[:-1], f"{sides[-1]} (exchanged in mirror images)"])
 
 
 def _plan_line(plan: Any, world_size: int) -> str:

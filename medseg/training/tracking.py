@@ -84,15 +84,20 @@ def configure_loggers(cfg: DictConfig) -> None:
     swept = "WANDB_SWEEP_ID" in os.environ or (within is not None and within.mode == RunMode.MULTIRUN)
     run = describe(cfg, list(within.overrides.task) if within and swept else (), sys.argv[1:])
     for entry in filter(OmegaConf.is_dict, cfg.logger.values()):
-        defaults = {"name": run.name, "run_name": run.name, "group": run.group, "job_type": run.job_type}
-        for key, value in defaults.items():
-            if key in entry and entry[key] is None:
-                entry[key] = value
-        if OmegaConf.is_list(entry.get("tags")):
-            entry.tags = list(dict.fromkeys([*entry.tags, *run.tags]))
-        elif OmegaConf.is_dict(entry.get("tags")):
-            tags = {"group": run.group, "job_type": run.job_type, "facts": ", ".join(run.tags)}
-            entry.tags = {**tags, **entry.tags}
+        _fill_in(entry, run)
+
+
+def _fill_in(entry: DictConfig, run: Description) -> None:
+    """Name, group and tags of one logger; tags are a list or a mapping, as its library takes them."""
+    defaults = {"name": run.name, "run_name": run.name, "group": run.group, "job_type": run.job_type}
+    for key, value in defaults.items():
+        if key in entry and entry[key] is None:
+            entry[key] = value
+    if OmegaConf.is_list(entry.get("tags")):
+        entry.tags = list(dict.fromkeys([*entry.tags, *run.tags]))
+    elif OmegaConf.is_dict(entry.get("tags")):
+        tags = {"group": run.group, "job_type": run.job_type, "facts": ", ".join(run.tags)}
+        entry.tags = {**tags, **entry.tags}
 
 
 @contextmanager

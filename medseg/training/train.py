@@ -21,6 +21,8 @@ from medseg.training.run_directory import command_overrides, is_first, is_sweep_
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
 
+    from medseg.factory.run import Run
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -62,11 +64,9 @@ def _finished(cfg: DictConfig, run_dir: Path, *, asked: bool) -> bool:
 
 def _train(cfg: DictConfig, run_dir: Path, resumed: Path | None, callbacks: Sequence[Callback]) -> Path:
     """Train, while no other training writes into the folder."""
-    from medseg.data.store.content_hash import Digests
-    from medseg.factory import split
     from medseg.factory.run import assemble
     from medseg.runtime import distributed
-    from medseg.training import artifacts, results, resume, summary
+    from medseg.training import artifacts, resume, summary
     from medseg.training.fit import fit
 
     tracking.configure_loggers(cfg)
@@ -82,22 +82,37 @@ def _train(cfg: DictConfig, run_dir: Path, resumed: Path | None, callbacks: Sequ
         summary.print_summary(cfg, run, resumed, command_overrides())
     with distributed.first_alone(run.trainer):
         run.datamodule.prepare_data()
-    segments = run.method.metadata.segments
     with tracking.tracked(), distributed.handing(run.trainer, run_dir, resumed):
         if run.trainer.is_global_zero:
-            parts = run.datamodule.cases
-            test = split.judged(cfg.split, run.dataset) if cfg.test and segments else []
-            hashes = Digests(run.datamodule.store / "digests.json")
-            for line in split.leakage(parts["train"], parts["val"], run.dataset, test=test, digests=hashes.memory):
-                _LOG.warning("%s", line)
-            hashes.save()  # the cells of volumes are read once
+            _warn_of_leakage(cfg, run)
             artifacts.write_run_files(run, run_dir)
         began = time.monotonic()
         fit(run, run_dir, resumed, command_overrides())
         spent = time.monotonic() - began
         if run.trainer.is_global_zero and not run.trainer.interrupted:
-            artifacts.save_adapters(cfg, run, run_dir)
-            result = results.score_checkpoint(cfg, run, run_dir) if cfg.test and segments else None
-            tracking.end(cfg, run, run_dir, result)
-            results.print_results(run_dir, spent, segments=segments)
+            _finish(cfg, run, run_dir, spent)
     return run_dir
+
+
+def _finish(cfg: DictConfig, run: Run, run_dir: Path, spent: float) -> None:
+    """Write adapters and final scores, and print them with the seconds of training that were ``spent``."""
+    from medseg.training import artifacts, results
+
+    artifacts.save_adapters(cfg, run, run_dir)
+    segments = run.method.metadata.segments
+    result = results.score_checkpoint(cfg, run, run_dir) if cfg.test and segments else None
+    tracking.end(cfg, run, run_dir, result)
+    results.print_results(run_dir, spent, segments=segments)
+
+
+def _warn_of_leakage(cfg: DictConfig, run: Run) -> None:
+    """Warn of what training cases share with those of validation, and of the test if there will be one."""
+    from medseg.data.store.content_hash import Digests
+    from medseg.factory import split
+
+    parts = run.datamodule.cases
+    test = split.judged(cfg.split, run.dataset) if cfg.test and run.method.metadata.segments else []
+    hashes = Digests(run.datamodule.store / "digests.json")
+    for line in split.leakage(parts["train"], parts["val"], run.dataset, test=test, digests=hashes.memory):
+        _LOG.warning("%s", line)
+    hashes.save()  # the cells of volumes are read once
