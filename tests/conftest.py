@@ -8,11 +8,10 @@ os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import jaxtyping
-from jaxtyping import install_import_hook
 
-import tests.typecheck  # noqa: F401  bound as an attribute of tests, where the hook looks it up
+import tests.typecheck  # bound as an attribute of tests, where the hook looks it up
 
-install_import_hook("medseg", "tests.typecheck.check")
+tests.typecheck.install()
 
 from collections.abc import Iterator
 from contextlib import nullcontext
