@@ -19,6 +19,7 @@ SCRIPTS = Path(__file__).parent
 SHORT = {
     "bench_checkpoint": "2",
     "bench_doctor": "--sets hippocampus --cases 3 --output /dev/null",
+    "bench_export": "--phantom 2 --most 1",
     "bench_hippocampus": "--minutes 0.05 --features 4 8 16",
     "bench_loader": "--rounds 1 --batches 2",
     "bench_scene": "--size 900 --rows 700 --window 256",

@@ -19,13 +19,12 @@ from medseg.errors import InputError
 from medseg.export import runner
 from medseg.export.bundle import metadata
 from medseg.export.card import card, scores_of
-from medseg.export.description import check_members, describe
+from medseg.export.description import describe
 from medseg.export.layout import Layout
-from medseg.export.members import Members
 from medseg.export.networks import traced, write_onnx, write_pt2
 from medseg.export.parity import MOST_CASES, CaseParity, check_tolerance, compare, draw_case
-from medseg.inference.postprocess import PostProcess
 from medseg.prediction import restore
+from medseg.prediction.checkpoints import chosen
 from medseg.prediction.file_predictor import FilePredictor
 
 
@@ -34,38 +33,28 @@ class Sources:
     """What is exported.
 
     Attributes:
-        checkpoints: Of each member.
-        predictors: The same in single precision on the CPU.
-        post: Post-processing of the label map.
+        checkpoints: Of each network.
+        predictor: Of all of them, in single precision on the CPU.
     """
 
     checkpoints: tuple[Checkpoint, ...]
-    predictors: tuple[FilePredictor, ...]
-    post: PostProcess
+    predictor: FilePredictor
 
 
-def read(members: Members, cfg: DictConfig) -> Sources:
-    """Read the checkpoints of members.
+def read(cfg: DictConfig) -> Sources:
+    """Read what ``cfg.checkpoint`` names.
 
     Args:
-        members: The networks.
-        cfg: ``flips``, ``overlap`` and ``trust``.
+        cfg: ``checkpoint``, ``flips``, ``overlap`` and ``trust``.
 
     Raises:
-        InputError: One is damaged, not the one that was selected, or does not fit the others.
+        InputError: A checkpoint is damaged, not the one that was selected, or does not fit the others.
     """
-    checkpoints = tuple(checkpoint.read(path) for path in members.checkpoints)
-    for position, one in enumerate(checkpoints):
-        members.check(position, one.digest)
-    check_members([one.metadata.spec for one in checkpoints], [str(one.path) for one in checkpoints])
-    flips = members.flips if cfg.flips is None else cfg.flips
-    predictors = []
-    for one in checkpoints:
-        predictor = restore.predictor(one, device="cpu", flips=flips, overlap=cfg.overlap, trust=cfg.trust)
-        predictor.arrays.tiling = replace(predictor.arrays.tiling, precision="fp32")
-        predictors.append(predictor)
-    post = PostProcess.from_list(members.postprocessing, predictors[0].spec.labels)
-    return Sources(checkpoints, tuple(predictors), post)
+    names = cfg.checkpoint if isinstance(cfg.checkpoint, str) else list(cfg.checkpoint)
+    predictor = restore.predictor(names, device="cpu", flips=cfg.flips, overlap=cfg.overlap, trust=cfg.trust)
+    for member in predictor.arrays.members:
+        member.tiling = replace(member.tiling, precision="fp32")
+    return Sources(tuple(checkpoint.read(path) for path in chosen(names).paths), predictor)
 
 
 def write(folder: Path, sources: Sources, layout: Layout, cfg: DictConfig, *, checkpoints: bool) -> list[CaseParity]:
@@ -84,7 +73,7 @@ def write(folder: Path, sources: Sources, layout: Layout, cfg: DictConfig, *, ch
     first = sources.checkpoints[0].metadata
     members = range(1, len(sources.checkpoints) + 1)
     networks = [layout.network(member) for member in members]
-    settings = describe(sources.predictors, networks, sources.post, first.provenance)
+    settings = describe(sources.predictor, sources.checkpoints, networks)
     for member in members:
         _write_network(folder, sources, layout, member)
     _write_json(folder / "predictor.json", settings)
@@ -106,9 +95,9 @@ def write(folder: Path, sources: Sources, layout: Layout, cfg: DictConfig, *, ch
 
 
 def _write_network(folder: Path, sources: Sources, layout: Layout, member: int) -> None:
-    predictor, path = sources.predictors[member - 1], sources.checkpoints[member - 1].path
+    predictor, path = sources.predictor.arrays.members[member - 1], sources.checkpoints[member - 1].path
     (folder / layout.network(member)).parent.mkdir(exist_ok=True)
-    channels, window = len(predictor.spec.channels), predictor.arrays.tiling.window
+    channels, window = len(predictor.spec.channels), predictor.tiling.window
     program = traced(predictor.network, channels, window, f"checkpoint={path}")
     write_pt2(program, folder / layout.pt2_file(member))
     if layout.onnx:
@@ -121,10 +110,9 @@ def _measured(folder: Path, sources: Sources, cases: str | None) -> list[CasePar
         exported = runner.Predictor(folder)
         if cases is not None:
             files = runner.find_cases([Path(cases)], exported.settings)[:MOST_CASES]
-            return compare(sources.predictors, sources.post, exported, files)
+            return compare(sources.predictor, exported, files)
         with tempfile.TemporaryDirectory() as name:
-            drawn = draw_case(Path(name), sources.predictors[0])
-            return compare(sources.predictors, sources.post, exported, [drawn])
+            return compare(sources.predictor, exported, [draw_case(Path(name), sources.predictor)])
     except runner.Refusal as error:
         raise InputError(f"cases={cases}: {error}") from error
 

@@ -9,18 +9,20 @@ from typing import Any
 import numpy as np
 
 from medseg._version import __version__
+from medseg.checkpoint import Checkpoint
 from medseg.data.preprocessing.normalise import Normalisation
 from medseg.data.preprocessing.preprocess import Preprocess
 from medseg.errors import InputError
 from medseg.export.runner import FORMAT
 from medseg.formats.sink import class_nodata
 from medseg.geometry.resample import ANISOTROPIC
-from medseg.inference.postprocess import OfStructures, PostProcess, Step
+from medseg.inference.postprocess import OfStructures, Step
+from medseg.inference.predictor import Predictor
 from medseg.inference.sliding_window import LEAST_WEIGHT, SIGMA
 from medseg.inference.tiling import Tiling
 from medseg.labels import LabelTable
 from medseg.prediction.file_predictor import FilePredictor
-from medseg.sample import Channel, DataSpec
+from medseg.sample import Channel
 from medseg.sensors.formula import Formula
 
 INVERSE = (
@@ -33,21 +35,24 @@ INVERSE = (
 """The way back from the network's cells to the file's, in order."""
 
 
-def describe(
-    predictors: Sequence[FilePredictor], networks: Sequence[str], post: PostProcess, provenance: Mapping[str, Any]
-) -> dict[str, Any]:
+def describe(predictor: FilePredictor, checkpoints: Sequence[Checkpoint], networks: Sequence[str]) -> dict[str, Any]:
     """The content of ``predictor.json``.
 
     Args:
-        predictors: The members of an ensemble, or the only one.
+        predictor: Of one network, or of several.
+        checkpoints: Of each network.
         networks: Path of the network of each within the folder.
-        post: Post-processing of the label map.
-        provenance: Of the first member's training.
 
     Raises:
-        InputError: Something that the runner does not do; or members of other channels or classes.
+        InputError: Something that the runner does not do.
     """
-    spec, reading = predictors[0].spec, predictors[0].layout.reading
+    spec, reading, post = predictor.spec, predictor.layout.reading, predictor.arrays.postprocess
+    if spec.dates:
+        raise InputError(
+            f"checkpoint={checkpoints[0].path}: its network takes time series, expected one for single images; the "
+            "exported runner reads no dates, so predict with medseg-predict"
+        )
+    members = zip(predictor.arrays.members, checkpoints, networks, strict=True)
     return {
         "format": FORMAT,
         "written_by": f"medseg {__version__}",
@@ -60,38 +65,13 @@ def describe(
             "nodata": reading.nodata,
             "grid_tolerance": reading.grid_tolerance,
         },
-        "members": [_member(p, network) for p, network in zip(predictors, networks, strict=True)],
+        "members": [_member(*parts) for parts in members],
         "ensemble": "mean of probabilities on the image's own grid",
         "decision": "regions above one half, later ones over earlier ones" if spec.labels.regions else "largest",
         "inverse": list(INVERSE),
-        "postprocessing": [_step(step, spec.labels) for step in post.steps],
-        "provenance": _finite(_public(provenance)),
+        "postprocessing": [] if post is None else [_step(step, spec.labels) for step in post.steps],
+        "provenance": _finite(_public(checkpoints[0].metadata.provenance)),
     }
-
-
-def check_members(specs: Sequence[DataSpec], names: Sequence[str]) -> None:
-    """Check that networks can be averaged, and that the runner reads their images.
-
-    Raises:
-        InputError: Names the first member that does not fit.
-    """
-    first = specs[0]
-    if first.dates:
-        raise InputError(
-            f"checkpoint={names[0]}: its network takes time series, expected one for single images; the exported "
-            "runner reads no dates, so predict with medseg-predict"
-        )
-    for spec, name in zip(specs[1:], names[1:], strict=True):
-        if spec.labels != first.labels:
-            raise InputError(
-                f"checkpoint={name}: its classes are {list(spec.labels.names)}, those of {names[0]} "
-                f"{list(first.labels.names)}; an ensemble needs one label table"
-            )
-        if (spec.channels, spec.ndim) != (first.channels, first.ndim):
-            raise InputError(
-                f"checkpoint={name}: its channels are {[c.name for c in spec.channels]}, those of {names[0]} "
-                f"{[c.name for c in first.channels]}; an ensemble needs the same channels"
-            )
 
 
 def _channel(channel: Channel) -> dict[str, Any]:
@@ -115,14 +95,14 @@ def _labels(labels: LabelTable) -> dict[str, Any]:
     return {**labels.to_dict(), "saved_dtype": labels.saved_dtype.name, "nodata": class_nodata(labels)}
 
 
-def _member(predictor: FilePredictor, network: str) -> dict[str, Any]:
+def _member(member: Predictor[Preprocess], checkpoint: Checkpoint, network: str) -> dict[str, Any]:
     return {
         "network": network,
-        "architecture": type(predictor.network).__name__,
-        "digest": predictor.digest,
-        "step": predictor.step,
-        "preprocessing": _preprocessing(predictor.arrays.prepare),
-        "tiling": _tiling(predictor.arrays.tiling),
+        "architecture": type(member.network).__name__,
+        "digest": checkpoint.digest,
+        "step": checkpoint.step,
+        "preprocessing": _preprocessing(member.prepare),
+        "tiling": _tiling(member.tiling),
         "blending": {"weights": "gaussian", "sigma": SIGMA, "least": LEAST_WEIGHT},
         "resampling": {"image": 3, "valid": 1, "logits": 1, "anisotropic": ANISOTROPIC},
     }

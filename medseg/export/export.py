@@ -14,7 +14,6 @@ from omegaconf import DictConfig
 
 from medseg.errors import InputError
 from medseg.export.layout import Layout
-from medseg.export.members import Members
 from medseg.runtime.atomic import atomic_file, atomic_folder
 from medseg.runtime.console import show
 from medseg.runtime.verbosity import quiet_libraries
@@ -42,14 +41,13 @@ def export(cfg: DictConfig) -> Path:
     target = target.with_suffix(".zip") if archive else target
     _check_target(target)
     layout = Layout.of(cfg.format)
-    members = Members.of(cfg.checkpoint if isinstance(cfg.checkpoint, str) else list(cfg.checkpoint))
     from medseg.export.networks import check_installed
 
     if layout.onnx:
         check_installed()
     from medseg.export.contents import read, write
 
-    sources = read(members, cfg)
+    sources = read(cfg)
     target.parent.mkdir(parents=True, exist_ok=True)
     with _draft(target, archive=archive) as folder:
         parity = write(folder, sources, layout, cfg, checkpoints=archive)

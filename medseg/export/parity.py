@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy import ndimage
 
 from medseg import formats
 from medseg.errors import InputError
 from medseg.export import runner
 from medseg.geometry.grid import Grid
-from medseg.inference.postprocess import PostProcess
 from medseg.prediction.file_predictor import FilePredictor, open_image
-from medseg.sample import DataSpec, Sample
+from medseg.sample import DataSpec
 from medseg.sensors.formula import Formula
 
 MOST_CASES = 3
 """Cases of a folder that are compared."""
 _UTM = "EPSG:32633"
-
-Predict = Callable[[Sample], tuple[Int[np.ndarray, " *s"], Float[np.ndarray, "k *s"]]]
 
 
 @dataclass(frozen=True)
@@ -49,51 +46,23 @@ class CaseParity:
     seconds_runner: float
 
 
-def ensemble_of(predictors: Sequence[FilePredictor], post: PostProcess) -> Predict:
-    """Class and probabilities of a case by one network or by the mean of several, after post-processing."""
-    labels = predictors[0].spec.labels
-
-    def predict(sample: Sample) -> tuple[Int[np.ndarray, " *s"], Float[np.ndarray, "k *s"]]:
-        results = [p.arrays.index_and_prob(sample) for p in predictors]
-        index, prob = results[0]
-        if len(results) > 1:
-            prob = np.stack([p for _, p in results]).mean(axis=0)
-            index = prob.argmax(axis=0)
-            if labels.regions:
-                index = np.zeros(prob.shape[1:], dtype=np.int64)
-                for region, own in zip(labels.regions, prob, strict=True):
-                    index[own > 0.5] = region.paint
-        if post.steps:
-            index = post(index, sample.grid, labels, sample.valid)
-        return np.where(sample.valid, index, 0), prob
-
-    return predict
-
-
 def compare(
-    predictors: Sequence[FilePredictor],
-    post: PostProcess,
-    exported: runner.Predictor,
-    cases: Sequence[tuple[str, Sequence[Path]]],
+    predictor: FilePredictor, exported: runner.Predictor, cases: Sequence[tuple[str, Sequence[Path]]]
 ) -> list[CaseParity]:
     """Predict cases with both.
 
     Args:
-        predictors: The members, in single precision on the CPU.
-        post: Post-processing.
+        predictor: In single precision, on the CPU.
         exported: The exported predictor.
         cases: Name and image files of each.
     """
-    predict, first = ensemble_of(predictors, post), predictors[0]
     parity = []
     for name, files in cases:
-        case = open_image(files, spec=first.spec, reading=first.layout.reading)
-        sample = case.read()
+        sample = open_image(files, spec=predictor.spec, reading=predictor.layout.reading).read()
         began = time.perf_counter()
-        index, prob = predict(sample)
+        index, prob = predictor.arrays.index_and_prob(sample)
         between = time.perf_counter()
-        own = _runner_case(files, exported)
-        own_index, own_prob = exported.index_and_prob(own)
+        own_index, own_prob = exported.index_and_prob(_runner_case(files, exported))
         ended = time.perf_counter()
         parity.append(
             CaseParity(
@@ -142,12 +111,12 @@ def draw_case(folder: Path, predictor: FilePredictor, seed: int = 0) -> tuple[st
         predictor: Of the training.
         seed: Of the random numbers.
     """
-    arrays, spec = predictor.arrays, predictor.spec
+    first, spec = predictor.arrays.members[0], predictor.spec
     rng = np.random.default_rng(seed)
-    spacing = np.array(arrays.prepare.spacing or (1.0,) * spec.ndim)
-    stretch = 1.25 if arrays.prepare.spacing else 1.0
-    shape = [int(np.ceil(1.5 * w / stretch)) for w in arrays.tiling.window]
-    rules = {c.name: rule for c, rule in zip(spec.channels, arrays.prepare.rules, strict=True)}
+    spacing = np.array(first.prepare.spacing or (1.0,) * spec.ndim)
+    stretch = 1.25 if first.prepare.spacing else 1.0
+    shape = [int(np.ceil(1.5 * w / stretch)) for w in first.tiling.window]
+    rules = {c.name: rule for c, rule in zip(spec.channels, first.prepare.rules, strict=True)}
     names = _bands(spec)
     cells = np.stack([_drawn(rng, shape, rules.get(name)) for name in names])
     if spec.ndim == 2:

@@ -776,7 +776,8 @@ class Predictor:
             )
         self.labels = self.settings["labels"]
         self.regions: list[Settings] = self.labels["regions"]
-        self.n_outputs = len(self.regions) or len(self.labels["classes"])
+        self.output_names = [output["name"] for output in self.regions or self.labels["classes"]]
+        self.n_outputs = len(self.output_names)
         self.members = [
             Member(entry, bool(self.regions), self.n_outputs, load_network(path.parent / entry["network"], threads))
             for entry in self.settings["members"]
@@ -839,7 +840,8 @@ class Predictor:
         write_volume(target, self.saved(index), files[0])
         if probabilities:
             steps = np.round(prob * np.float32(PROBABILITY_STEPS)).astype(np.uint8)
-            write_volume(_beside(target), np.moveaxis(steps, 0, -1), files[0], slope=1 / PROBABILITY_STEPS)
+            steps = np.where(case.valid, steps, np.uint8(255))
+            write_volume(_beside(target, ".nii.gz"), np.moveaxis(steps, 0, -1), files[0], names=self.output_names)
 
     def _scene(self, files: Sequence[Path], target: Path, probabilities: bool) -> None:
         with Scene(files, self.settings) as scene:
@@ -883,8 +885,8 @@ class Predictor:
             write(0, cells[None])
 
     def _probability_file(self, scene: Scene, target: Path) -> Any:
-        names = [r["name"] for r in self.regions or self.labels["classes"]]
-        return scene.raster(_beside(target).with_suffix(".tif"), np.uint8, names=names, nodata=255)
+        suffix = target.suffix if ending(target) in SCENES else ".tif"
+        return scene.raster(_beside(target, suffix), np.uint8, names=self.output_names, nodata=255)
 
     def _native_rows(self, scene: Scene) -> Iterator[tuple[int, Array, Array, Array]]:
         """First row, index, valid cells and probabilities of a scene on its own cells, a few rows at a time."""
@@ -901,11 +903,11 @@ class Predictor:
         yield 0, index, valid, prob
 
 
-def _beside(target: Path) -> Path:
+def _beside(target: Path, suffix: str) -> Path:
     """The file of probabilities of a label file."""
     folder = target.parent / "probabilities"
     folder.mkdir(exist_ok=True)
-    return folder / target.name
+    return folder / f"{target.name[: -len(ending(target))]}{suffix}"
 
 
 # Files
@@ -970,11 +972,11 @@ def read_volume(files: Sequence[Path], settings: Settings) -> Case:
     return Case(image, valid, grids[0])
 
 
-def write_volume(target: Path, cells: Array, like: Path, *, slope: float | None = None) -> None:
-    """Write a volume with the geometry of another file, bit for bit."""
+def write_volume(target: Path, cells: Array, like: Path, *, names: Sequence[str] = ()) -> None:
+    """Write a volume with the geometry of another file, bit for bit; with names, one of probabilities."""
     nib = _library("nibabel", "volumes")
     model = nib.load(like)
-    cells = cells[:, :, 0] if len(model.shape) == 2 else cells
+    cells = cells[:, :, 0] if len(model.shape) == 2 and not names else cells
     kind = nib.Nifti2Image if isinstance(model, nib.Nifti2Image) else nib.Nifti1Image
     header = kind.header_class()
     header.set_data_shape(cells.shape)
@@ -982,8 +984,9 @@ def write_volume(target: Path, cells: Array, like: Path, *, slope: float | None 
         header[field] = model.header[field]
     header["pixdim"][:4] = model.header["pixdim"][:4]
     image = kind(cells, None, header, dtype=cells.dtype)
-    if slope is not None:
-        image.header.set_slope_inter(slope, 0)
+    if names:
+        image.header["descrip"] = ", ".join(names).encode()[:79]
+        image.header.set_slope_inter(1 / PROBABILITY_STEPS, 0)
     with draft(target) as path:
         image.to_filename(path)
 

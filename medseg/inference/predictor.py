@@ -73,7 +73,7 @@ class CasePredictor(ABC, Generic[Prepare]):
     ) -> Int[np.ndarray, " *s"]:
         """Classes of a whole case after post-processing; 0 where cells are not valid."""
         index = index * valid
-        return index if self.postprocess is None else self.postprocess(index, grid, self.spec.labels)
+        return index if self.postprocess is None else self.postprocess(index, grid, self.spec.labels, valid)
 
     def __call__(
         self, image: Shaped[np.ndarray, "..."], grid: Grid, days: Sequence[int] | None = None

@@ -169,12 +169,12 @@ def test_members_that_do_not_fit_are_one_line(path: Path, tmp_path: Path, never:
     contents = tiny_checkpoint.contents()
     contents["medseg"]["spec"]["labels"]["classes"][2]["name"] = "c"
     other = tiny_checkpoint.write(tmp_path / "other.ckpt", contents)
-    with pytest.raises(InputError, match=r"its classes are \['background', 'a', 'c'\], those of .*'b'\]"):
+    with pytest.raises(InputError, match=r"member 2 of 2 has classes \('background', 'a', 'c'\), expected .*'b'\)"):
         export(compose("export", [f"checkpoint=[{path},{other}]", f"output={tmp_path}/out"]))
     contents = tiny_checkpoint.contents()
     contents["medseg"]["spec"]["channels"][0]["name"] = "B"
     other = tiny_checkpoint.write(tmp_path / "other.ckpt", contents)
-    with pytest.raises(InputError, match=r"its channels are \['B', 'G'\], those of .*\['R', 'G'\]"):
+    with pytest.raises(InputError, match=r"member 2 of 2 has channels \['B', 'G'\], expected \['R', 'G'\]"):
         export(compose("export", [f"checkpoint=[{path},{other}]", f"output={tmp_path}/out"]))
     assert not (tmp_path / "out").exists()
 
@@ -182,7 +182,7 @@ def test_members_that_do_not_fit_are_one_line(path: Path, tmp_path: Path, never:
 def test_a_selection_of_other_networks_is_one_line(path: Path, tmp_path: Path, never: None) -> None:
     stored = {"format": 1, "members": [{"checkpoint": str(path), "digest": "0" * 64}]}
     (tmp_path / "selection.yaml").write_text(yaml.safe_dump(stored))
-    with pytest.raises(InputError, match="is another network than the selection was made for"):
+    with pytest.raises(InputError, match="is not the checkpoint that was selected"):
         export(compose("export", words(tmp_path / "selection.yaml", tmp_path / "out")))
 
 

@@ -213,7 +213,10 @@ def test_an_oblique_volume_is_that_of_medseg(table: LabelTable, masked: bool) ->
     tiling = Tiling((8, 6, 6), flip_axes=(0, 2), lateral_axis=0, swap=(0, 2, 1))
     (index, prob), (own_index, own_prob) = both(sample, table, prepare, tiling)
     np.testing.assert_allclose(own_prob, prob, atol=2e-5)
-    np.testing.assert_array_equal(own_index, index)
+    ranked = np.sort(prob if table is TABLE else np.abs(prob - 0.5), axis=0)
+    clear = ranked[-1] - ranked[-2] > 1e-4 if table is TABLE else ranked[0] > 1e-4
+    assert clear.mean() > 0.9  # in the mirrors' plane the two sides are equally likely
+    np.testing.assert_array_equal(own_index[clear], index[clear])
     assert len(np.unique(index)) > 2
 
 
