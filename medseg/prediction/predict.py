@@ -75,6 +75,11 @@ def predict(cfg: DictConfig) -> list[Path]:
         check_conflicts(jobs, target)
     warn_of_others(jobs, record, request)
     written = run_jobs(jobs, predictor, record, request, overwrite=cfg.overwrite)
+    if cfg.uncertainty:
+        from medseg.prediction.review import write_review
+
+        listed = write_review(folder, labels, predictor.spec.labels)
+        show(_LOG, f"{listed}: the cases, the least certain first")
     _print_end(written, len(jobs), target, judging(folder, predictor.spec.labels, layout.reading.attribute))
     return [folder / label for label in labels]
 
