@@ -92,12 +92,12 @@ class CaseLogits:
         Args:
             on_slab: Called with each slab of the box.
         """
-        index = np.zeros(self.box_shape, np.int16)
+        index = np.zeros(self.box_shape, np.int8 if self.labels.n_classes < 128 else np.int16)
         for slab in self.rows:
             index[slab.rows] = decide(slab.logits, self.labels).cpu().numpy()
             if on_slab is not None:
                 on_slab(slab)
-        return self.restored(index, 0)
+        return self.restored(index, 0).astype(np.int16)
 
     def index_and_prob(self) -> tuple[Int[np.ndarray, " *s"], Float[np.ndarray, "k *s"]]:
         """What ``index`` gives, and the probability of each class, or of each region; 4 k bytes a cell.

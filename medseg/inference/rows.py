@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import prod
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import NamedTuple, TypeVar
@@ -74,15 +75,17 @@ def resized_rows(rows: Rows, old: Sequence[int], new: Sequence[int], orders: Seq
         return
     index, weight = taps(old[0], new[0], 0 if old[0] == new[0] else orders[0])
     needed = index.max(axis=1)  # last old row of each new one
+    grows = prod(new[1:]) > prod(old[1:])  # then rows come first, as fewer cells are kept
     kept: Tensor | None = None
     first = done = 0
     for _, logits, _ in rows:
-        across = _resized_across(logits, new[1:], orders[1:])
+        across = logits if grows else _resized_across(logits, new[1:], orders[1:])
         kept = across if kept is None else torch.cat([kept, across], dim=1)
         stop = int(np.searchsorted(needed, first + kept.shape[1]))
         while done < stop:
             until = min(stop, done + max(1, logits.shape[1]))
-            yield Slab(done, _weighted(kept, index[done:until] - first, weight[done:until]))
+            between = _weighted(kept, index[done:until] - first, weight[done:until])
+            yield Slab(done, _resized_across(between, new[1:], orders[1:]) if grows else between)
             done = until
         past = first + kept.shape[1]
         next_needed = min(past, int(index[done].min())) if done < new[0] else past

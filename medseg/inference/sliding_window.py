@@ -26,6 +26,8 @@ LEAST_WEIGHT = 1e-3
 """Smallest weight of a cell of a window in the blend."""
 SIGMA = 1 / 8
 """Standard deviation of the weights, as a share of the window."""
+_LARGE_SUMS = 2**28  # values; float32 sums of more take more than 1 GiB
+_TERM_VALUES = 2**24  # weighted logits at a time, 64 MiB
 _SLAB_VALUES = 2**20  # logits of a slab, so that what is done with them stays in the processor's cache
 
 
@@ -106,6 +108,8 @@ def ring_spans(first: int, stop: int, size: int) -> Iterator[tuple[slice, slice]
 class _Blend:
     """Weighted sums of the rows that windows still touch: a ring as high as a window.
 
+    Sums are float32; of more than 2^28 values (1 GiB) float16, which rounds logits to 3 digits, as nnU-Net keeps all.
+
     Args:
         shape: Of the image.
         window: Of a window.
@@ -126,7 +130,9 @@ class _Blend:
         """Sum the logits of one window, of which ``take`` has given all rows before its first."""
         if self._logits is None:
             ring = (self._rows, *self._shape[1:])
-            self._logits, self._total = logits.new_zeros((len(logits), *ring)), logits.new_zeros(ring)
+            dtype = torch.float16 if len(logits) * prod(ring) > _LARGE_SUMS else logits.dtype
+            self._logits = logits.new_zeros((len(logits), *ring), dtype=dtype)
+            self._total = logits.new_zeros(ring)
             self._weight = self._weight.to(logits.device)
         inside = box.clip(self._shape)
         top = max(inside.start[0], self._given)
@@ -134,8 +140,11 @@ class _Blend:
         for lines, rows in ring_spans(top, inside.stop[0], self._rows):
             source = (slice(rows.start + top - box.start[0], rows.stop + top - box.start[0]), *cut)
             place, weight = (lines, *inside.slices[1:]), self._weight[source]
-            # not addcmul_: whether that rounds once or twice may depend on how rows are split
-            self._logits[(slice(None), *place)] += logits[(slice(None), *source)] * weight
+            at_once = max(1, _TERM_VALUES // weight.numel())
+            for k in range(0, len(logits), at_once):
+                channels = slice(k, k + at_once)
+                # not addcmul_: whether that rounds once or twice may depend on how rows are split
+                self._logits[(channels, *place)] += logits[(channels, *source)] * weight
             self._total[place] += weight
 
     def take(self, stop: int) -> Iterator[tuple[int, Float[Tensor, "k *r"]]]:
@@ -176,7 +185,7 @@ def slabs(
     """Blended logits of an image in slabs of rows (cells along axis 0), each as soon as no window can change it.
 
     Windows run in the order of their first row; sums are kept for as many rows as a window has. Sums are
-    float32 whatever the network returns, on its device.
+    float32 whatever the network returns, on its device (float16 where they would take more than 1 GiB).
 
     Args:
         read: Called once for each window, in order; the box overhangs an image that is smaller than the
