@@ -20,6 +20,7 @@ MOST_CELLS = 1_000_000_000
 beyond; a whole-body CT of 512 x 512 x 2000 has half."""
 
 _MARGIN = 12  # cells repeated beyond a border before a cubic fit; its memory there is 0.27 ** 12 = 1e-7
+_BLOCK = 2**22  # cells that are resampled at a time
 _TIE = 1e-6  # shares that differ by less are equal: float32 sums of the same weights in another order
 
 
@@ -128,10 +129,7 @@ def resample_image(
                 "replace or mask them first"
             )
         for axis in _cheapest_first(source.shape, shape):
-            index, weight = taps(source.shape[axis], shape[axis], orders[axis])
-            if orders[axis] == 3:
-                cells = _spline_coefficients(cells, axis)
-            cells = _interpolate(cells, axis, index, weight)
+            cells = _resized_along(cells, axis, shape[axis], orders[axis])
         np.clip(cells, low, high, out=target)
     return resized
 
@@ -234,6 +232,20 @@ def _spline_coefficients(cells: Float[np.ndarray, " *s"], axis: int) -> Float[np
     pads = [(_MARGIN, _MARGIN) if a == axis else (0, 0) for a in range(cells.ndim)]
     padded = np.pad(cells, pads, mode="edge")
     return ndimage.spline_filter1d(padded, 3, axis=axis, output=np.float32, mode="nearest")
+
+
+def _resized_along(cells: Float[np.ndarray, " *s"], axis: int, size: int, order: int) -> Float[np.ndarray, " *t"]:
+    """Resampled along one axis, in blocks along another, so that only source and result are held whole."""
+    index, weight = taps(cells.shape[axis], size, order)
+    resized = np.empty([size if a == axis else n for a, n in enumerate(cells.shape)], dtype=np.float32)
+    others = [a for a in range(cells.ndim) if a != axis]
+    across = max(others, key=lambda a: cells.shape[a]) if others else axis
+    step = max(1, _BLOCK * cells.shape[across] // cells.size) if others else cells.size
+    for start in range(0, cells.shape[across], step):
+        block = tuple(slice(start, start + step) if others and a == across else slice(None) for a in range(cells.ndim))
+        part = _spline_coefficients(cells[block], axis) if order == 3 else cells[block]
+        resized[block] = _interpolate(part, axis, index, weight)
+    return resized
 
 
 def _interpolate(

@@ -56,8 +56,8 @@ class Ensemble(CasePredictor[Prepare]):
         """The networks with their preprocessing."""
         return self._members
 
-    def logits(self, sample: Sample) -> CaseLogits:
-        """Logits of the mean probability of a case on its own cells."""
+    def logits(self, sample: Sample, *, in_place: bool = False) -> CaseLogits:
+        """Logits of the mean probability; see ``CasePredictor.logits``. The image is not overwritten."""
         first = self._members[0].prepared(sample)
         shape = first[1].grid.shape
         axis = self._members[0].tiling.row_axis(shape, self.spec.labels.n_outputs)

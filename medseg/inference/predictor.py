@@ -24,8 +24,8 @@ from medseg.sample import DataSpec, Sample, evenly_spaced, in_slots
 class Preparation(Protocol):
     """Preprocessing that can be undone; ``medseg.data.preprocessing.preprocess.Preprocess`` is one."""
 
-    def __call__(self, sample: Sample) -> tuple[Sample, Any]:
-        """The network's view of a sample, and where its cells lie: a ``Placement``."""
+    def __call__(self, sample: Sample, *, in_place: bool = False) -> tuple[Sample, Any]:
+        """The network's view of a sample, whose image may be overwritten, and where its cells lie: a ``Placement``."""
         ...
 
 
@@ -52,8 +52,13 @@ class CasePredictor(ABC, Generic[Prepare]):
         """The networks with their preprocessing."""
 
     @abstractmethod
-    def logits(self, sample: Sample) -> CaseLogits:
-        """Logits of a case on its own cells; preprocessing is done when this returns, and the raw image not kept."""
+    def logits(self, sample: Sample, *, in_place: bool = False) -> CaseLogits:
+        """Logits of a case on its own cells; preprocessing is done when this returns, and the raw image not kept.
+
+        Args:
+            sample: The case.
+            in_place: Overwrite its image, which nobody else needs.
+        """
 
     def index(self, sample: Sample) -> Int[np.ndarray, " *s"]:
         """Training index of each cell of the sample's own grid; 0 where it is not valid."""
@@ -157,9 +162,9 @@ class Predictor(CasePredictor[Prepare]):
         """Itself."""
         return (self,)
 
-    def logits(self, sample: Sample) -> CaseLogits:
-        """Logits of a case on its own cells; preprocessing is done when this returns, and the raw image not kept."""
-        prepared, placement = self.prepared(sample)
+    def logits(self, sample: Sample, *, in_place: bool = False) -> CaseLogits:
+        """See ``CasePredictor.logits``."""
+        prepared, placement = self.prepared(sample, in_place=in_place)
         return self.logits_of(prepared, placement, self.tiling.row_axis(placement.grid.shape, self.n_outputs))
 
     @property
@@ -167,9 +172,9 @@ class Predictor(CasePredictor[Prepare]):
         """Number of logits, k."""
         return self.spec.labels.n_outputs
 
-    def prepared(self, sample: Sample) -> tuple[Sample, Placement]:
+    def prepared(self, sample: Sample, *, in_place: bool = False) -> tuple[Sample, Placement]:
         """The network's view of a sample, and where its cells lie."""
-        return self.prepare(sample)
+        return self.prepare(sample, in_place=in_place)
 
     def logits_of(self, prepared: Sample, placement: Placement, axis: int) -> CaseLogits:
         """Logits of a prepared case, whose rows follow each other along an axis."""

@@ -144,8 +144,8 @@ class FilePredictor:
     def _write_whole(self, files: Sequence[Path], target: Path, on_rows: Callable[[int, int], None] | None) -> None:
         """Predict a case in one piece; its raw image is in memory until it is prepared only."""
         sample = replace(self._open(files).read(), label=None)
-        valid, grid = sample.valid, sample.grid
-        logits = self.arrays.logits(sample)
+        valid, grid = None if sample.valid.all() else sample.valid, sample.grid
+        logits = self.arrays.logits(sample, in_place=True)
         del sample
         total = logits.box_shape[0]
         with collected(self.bands, logits) as collectors:
@@ -156,7 +156,9 @@ class FilePredictor:
                 if on_rows is not None:
                     on_rows(slab.stop, total)
 
-            index = self.arrays.finished(logits.index(keep), valid, grid)
+            index = logits.index(keep)
+            valid = np.ones(grid.shape, dtype=bool) if valid is None else valid  # made anew, for less memory till now
+            index = self.arrays.finished(index, valid, grid)
             for collector in collectors:
                 collector.write(target, valid, grid)
         saved = self.spec.labels.to_saved(index)

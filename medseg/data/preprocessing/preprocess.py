@@ -92,8 +92,8 @@ def crop(sample: Sample, box: Box) -> Sample:
 
 
 def content_box(sample: Sample) -> Box:
-    """Bounding box of the nonzero mask; the whole image where everything is zero."""
-    return bounding_box(nonzero_mask(sample.planes)) or Box.whole(sample.grid.shape)
+    """Bounding box of the nonzero mask (holes need no filling); the whole image where everything is zero."""
+    return bounding_box((sample.planes != 0).any(axis=0)) or Box.whole(sample.grid.shape)
 
 
 @dataclass(frozen=True)
@@ -142,25 +142,31 @@ class Preprocess:
         change = normalise if sample.present is None else normalise_dates
         return change(sample.image, counted, self.rules, stats, out)
 
-    def __call__(self, sample: Sample) -> tuple[Sample, PreprocessTrace]:
+    def __call__(self, sample: Sample, *, in_place: bool = False) -> tuple[Sample, PreprocessTrace]:
         """The preprocessed sample, and what undoes it.
+
+        Args:
+            sample: The case, raw.
+            in_place: Overwrite the image of ``sample``, which nobody else needs.
 
         Raises:
             InputError: The sample has another number of channels or axes than was planned.
         """
         self._check(sample)
         if self.spacing is None:
-            return self.window(sample), PreprocessTrace.unmoved(sample.grid)
+            return self.window(sample, in_place=in_place), PreprocessTrace.unmoved(sample.grid)
         turned, axes, flips = to_canonical(sample)
         box = content_box(turned)
         cut = crop(turned, box)
         counted = cut.valid & nonzero_mask(cut.planes) if self.masked else cut.valid
-        image = self._normalised(cut, counted)
+        image = self._normalised(cut, counted, out=cut.image if in_place else None)
         grid, lead = resampled_grid(cut.grid, self.spacing, case=sample.case), image.shape[: image.ndim - counted.ndim]
         image = resample_image(image.reshape(-1, *cut.grid.shape), cut.grid, grid.shape).reshape(*lead, *grid.shape)
         label = None if cut.label is None else resample_label(cut.label, cut.grid, grid.shape)
         valid = cut.valid
-        if grid.shape != cut.grid.shape:
+        if valid.all():
+            valid = np.ones(grid.shape, dtype=bool)
+        elif grid.shape != cut.grid.shape:
             share = resample_image(valid[None].astype(np.float32), cut.grid, grid.shape, order=1)[0]
             valid = share > 0.5
         image = np.where(valid, image, np.float32(0))
