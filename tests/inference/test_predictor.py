@@ -13,6 +13,7 @@ from medseg.data.preprocessing.normalise import Normalisation
 from medseg.data.preprocessing.preprocess import Preprocess
 from medseg.errors import InputError
 from medseg.geometry.grid import Grid
+from medseg.inference.postprocess import PostProcess
 from medseg.inference.predictor import Predictor, Tiling
 from medseg.labels import LabelTable
 from medseg.sample import Channel, DataSpec, Sample
@@ -234,3 +235,19 @@ def test_two_dimensions() -> None:
     grid = Grid.regular(index.shape, (1, 1), frame="pixel")
     found = predictor(Levels(), spacing=(1.0, 1.0), window=(4, 5))(index.astype(np.float32), grid)
     np.testing.assert_array_equal(found, SAVED[index])
+
+
+def test_post_processing_leaves_cells_that_are_not_valid_as_they_are() -> None:
+    """A hole of cells without data is not filled, and what is next to it neither: it may be open there."""
+    filling = predictor(Levels())
+    filling.postprocess = PostProcess.from_list([{"step": "fill_holes", "classes": ["left"]}], TABLE)
+    index = np.ones((3, 8, 3), dtype=np.int64)
+    index[1, 1:3, 1] = index[1, 5:7, 1] = 0
+    valid = np.ones(index.shape, dtype=bool)
+    valid[1, 1, 1] = False
+    shape, unit = (9, 10, 9), np.ones((9, 10, 9), dtype=np.int64)
+    unit[3:6, 1:9, 3:6] = index
+    known = np.ones(shape, dtype=bool)
+    known[3:6, 1:9, 3:6] = valid
+    finished = filling.finished(unit, known, Grid(shape, np.eye(4)))
+    assert np.argwhere(finished == 0).tolist() == [[4, 2, 4], [4, 3, 4]]
