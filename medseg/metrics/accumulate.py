@@ -181,18 +181,28 @@ class CaseScores:
 
 
 def tables(result: Mapping[str, Any]) -> dict[str, str]:
-    """Name and text of ``cases.csv`` (a null is an empty field) and ``metrics.json``.
+    """Name and text of ``cases.csv`` (see ``csv_text``) and ``metrics.json``, which has names of cases as they are."""
+    return {
+        "cases.csv": csv_text(result["cases"], ("case", "class")),
+        "metrics.json": json.dumps(result, indent=1, allow_nan=False) + "\n",
+    }
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]], empty: Sequence[str] = ()) -> str:
+    """A table of rows, with a column for each key; a null is an empty field.
 
     Spreadsheets take a field that begins with ``=``, ``+``, ``-`` or ``@`` for a formula, and names of cases come from
-    file names. Such names have a ``'`` in front in ``cases.csv`` (one more, if they have some already), which a
-    reader takes off again; ``metrics.json`` has them as they are.
+    file names. Such names have a ``'`` in front (one more, if they have some already), which a reader takes off again.
+
+    Args:
+        rows: The rows.
+        empty: Columns where there is no row.
     """
-    names = list(dict.fromkeys(key for row in result["cases"] for key in row)) or ["case", "class"]
     text = io.StringIO()
-    table = csv.DictWriter(text, names, lineterminator="\n")
+    table = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)) or empty, lineterminator="\n")
     table.writeheader()
-    table.writerows({key: _escape_formula(value) for key, value in row.items()} for row in result["cases"])
-    return {"cases.csv": text.getvalue(), "metrics.json": json.dumps(result, indent=1, allow_nan=False) + "\n"}
+    table.writerows({key: _escape_formula(value) for key, value in row.items()} for row in rows)
+    return text.getvalue()
 
 
 def write(folder: Path, result: Mapping[str, Any]) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import os
-import tempfile
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +12,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from medseg.errors import InputError
+from medseg.runtime import drafts
 from medseg.runtime.atomic import write_together
 from medseg.runtime.console import show
 from medseg.runtime.verbosity import quiet_libraries
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from medseg.selection.members import Member
 
 _LOG = logging.getLogger(__name__)
+_DRAFT = ".select-"
 _RULE = (
     "the null choice wins unless the interval of the paired gain over cases lies above 0; intervals (Student) hold for "
     "all candidates of a decision together (Bonferroni)"
@@ -43,6 +43,7 @@ def select(cfg: DictConfig) -> Path:
     """
     OmegaConf.resolve(cfg)
     _check(cfg)
+    from medseg.metrics.accumulate import csv_text
     from medseg.metrics.summary import none_if_nan
     from medseg.selection.decisions import lines
     from medseg.selection.members import read_members
@@ -52,15 +53,15 @@ def select(cfg: DictConfig) -> Path:
     members = read_members(runs, cfg.judged)
     output = Path(cfg.output)
     output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".select-", dir=output) as folder:
-        stages = Stages(cfg, members, Path(folder))
+    drafts.remove_dead_folders(output, _DRAFT)
+    folder = drafts.draft_folder(output, _DRAFT)
+    try:
+        stages = Stages(cfg, members, folder)
         for decision in stages.decide():
             show(_LOG, "\n".join([*lines(decision), ""]))
         rows = [{key: none_if_nan(value) for key, value in row.items()} for row in stages.rows()]
-    text = io.StringIO()
-    table = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     target = output / "selection.yaml"
     stored = {
         "format": 1,
@@ -74,7 +75,7 @@ def select(cfg: DictConfig) -> Path:
         "evidence": _evidence(cfg, members, stages.metric, stages.decisions),
     }
     write_together(
-        {output / "candidates.csv": text.getvalue(), target: yaml.safe_dump(stored, sort_keys=False, width=120)}
+        {output / "candidates.csv": csv_text(rows), target: yaml.safe_dump(stored, sort_keys=False, width=120)}
     )
     show(
         _LOG,
