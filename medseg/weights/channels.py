@@ -80,16 +80,21 @@ def adapt(
     if len(trained) != kernel.shape[1]:
         raise ValueError(f"{len(trained)} channels of a kernel of {kernel.shape[1]}")
     parts = _RULES[strategy](with_wavelengths(trained), with_wavelengths(wanted))
-    nonzero = sum(bool(part.shares) or part.random for part in parts)
-    factor = len(trained) / nonzero
+    factor = len(trained) / sum(bool(part.shares) or part.random for part in parts)
     exact = kernel.float()
     mixed = torch.einsum("ot...,wt->ow...", exact, _shares(parts, len(trained), factor))
-    new = [w for w, part in enumerate(parts) if part.random]
-    if new:
-        drawn = torch.randn((kernel.shape[0], len(new), *kernel.shape[2:]), generator=generator)
-        mixed[:, new] = drawn * exact.std(correction=0)
+    if new := [w for w, part in enumerate(parts) if part.random]:
+        mixed[:, new] = _drawn_like(exact, len(new), generator)
     times = "" if abs(factor - 1) < 1e-6 else f", times {factor:.3g}"
     return mixed.to(kernel.dtype), tuple(part.words + (times if part.shares else "") for part in parts)
+
+
+def _drawn_like(
+    kernel: Float[Tensor, "o t *k"], channels: int, generator: torch.Generator | None
+) -> Float[Tensor, "o w *k"]:
+    """Normal values for some channels, with the standard deviation of the kernel and mean 0."""
+    drawn = torch.randn((kernel.shape[0], channels, *kernel.shape[2:]), generator=generator)
+    return drawn * kernel.std(correction=0)
 
 
 def check_strategy(strategy: str) -> None:

@@ -71,24 +71,28 @@ def load(
             quantised, or the strategy has nothing to go by.
     """
     found = options.describe(found)
-    own = _Own.of(module)
+    own, grids = _Own.of(module), grids or Grids()
     stems = _stems(module, own, stem)
     pairs = _match(own, found, stems)
-    grids = grids or Grids()
-    still = frames.without_time(found.state, own.tensors, pairs.pairs, stems, options.frames)
-    found = found.with_state(still.state)
+    found, notes = _still(own, found, pairs, stems, options.frames)
     trained, guess = _trained(own, found, pairs, stems, channels)
     axes = _axes(own, found, pairs, stems, grids)
     rules = Rules(stems, trained, tuple(channels), options.adapt, grids, axes, inflate, stem_layout, generator)
-    fitted, misfits = _fit_all(module, own, found, pairs, rules, still.notes)
+    fitted, misfits = _fit_all(module, own, found, pairs, rules, notes)
     fresh = {name: _finished(name, f, own, found, pairs) for name, f in fitted.items()}
-    by_name = options.adapt not in UNNAMED
-    warnings = [guess] if guess else compare(found, channels, statistics, by_name=by_name) if found.channels else []
     loading = Loading(own.tensors, own.aliases(fitted), found, pairs, fitted, misfits, rules)
-    done = report(loading, warnings)
+    done = report(loading, [guess] if guess else _differences(loading, statistics))
     _check_accepted(done, loading, module, options, left_out)
     put(module, fresh)
     return done
+
+
+def _still(
+    own: _Own, found: Pretrained, pairs: Match, stems: frozenset[str], count: int | None
+) -> tuple[Pretrained, Mapping[str, str]]:
+    """Weights of clips as those of single images, and how their tensors have changed; see ``frames.without_time``."""
+    still = frames.without_time(found.state, own.tensors, pairs.pairs, stems, count)
+    return found.with_state(still.state), still.notes
 
 
 def _stems(module: nn.Module, own: _Own, stem: str | Sequence[str] | None) -> frozenset[str]:
@@ -101,6 +105,14 @@ def _stems(module: nn.Module, own: _Own, stem: str | Sequence[str] | None) -> fr
     if unknown := stems - own.tensors.keys():
         raise ValueError(f"{type(module).__name__} has no {sorted(unknown)}, which the encoder calls its stem")
     return stems
+
+
+def _differences(loading: Loading, statistics: Mapping[str, Sequence[float]] | None) -> Sequence[str]:
+    """Warnings about channels, units and offsets, where the file says what it was trained on."""
+    found, rules = loading.found, loading.rules
+    if not found.channels:
+        return ()
+    return compare(found, rules.wanted, statistics, by_name=rules.strategy not in UNNAMED)
 
 
 def _check_accepted(

@@ -82,7 +82,7 @@ class UNet(Decoder):
             self.from_image = stack(ConvBlock, 2, spec.in_channels, width, kernels, ones, norm)
             levels.insert(0, Feature(width, ones))
         _check_levels(levels)
-        widths = [min(base_features * 2**i, most) for i in range(len(levels) - 1)]
+        widths = _widths(len(levels) - 1, base_features, most)
         below = [*widths[1:], levels[-1].channels]  # channels of the next coarser level
         self.up = nn.ModuleList(
             _enlarge(below[i], width, levels[i].stride, levels[i + 1].stride, upsampling)
@@ -111,6 +111,11 @@ class UNet(Decoder):
         if self.training and self.deep_supervision:
             return [head(f) for head, f in zip(self.heads, decoded, strict=True)]
         return self.heads[0](feature)
+
+
+def _widths(count: int, first: int, most: int) -> list[int]:
+    """Channels of each level, from the finest on: they double, up to ``most``."""
+    return [min(first * 2**i, most) for i in range(count)]
 
 
 def _check_odd(kernel: int) -> None:

@@ -18,6 +18,11 @@ _DEEPEST = 5
 """Parts of the longest prefix that is tried; Mask2Former has its encoder under three."""
 
 
+def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with a prefix, without it."""
+    return {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
 def current(state: Mapping[str, Tensor], network: type[PreTrainedModel], config: PreTrainedConfig) -> dict[str, Tensor]:
     """The tensors of a file under the names of a network; tensors that it does not have keep their names.
 
@@ -38,7 +43,7 @@ def current(state: Mapping[str, Tensor], network: type[PreTrainedModel], config:
         return dict(state)
     best: dict[str, Tensor] = {}
     for prefix in _prefixes(own, state):
-        inner = {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}
+        inner = _below(prefix, state)
         converted = _fit_channels(inner, network, config, stem)
         if len(converted) > max(len(best.keys() & own.keys()), len(own.keys() & inner.keys())):
             best = {name: t for name, t in state.items() if not name.startswith(prefix)} | converted

@@ -242,6 +242,11 @@ def _prefix_tokens(net: Any) -> int:
     return int(getattr(net, "num_prefix_tokens", 0) or 0)
 
 
+def _feature(grid: Tensor, size: Sequence[int]) -> Feature:
+    """Channels and stride of a feature ``[1, c, *s]`` of an image of a size."""
+    return Feature(grid.shape[1], tuple(s // n for s, n in zip(size, grid.shape[2:], strict=True)))
+
+
 def _declare(net: nn.Module, shape: Sequence[int], selection: FeatureSpec) -> tuple[tuple[Feature, ...], Stem]:
     """Features of an image ``[c, *s]`` of a shape, and names of the kernels that take it.
 
@@ -253,7 +258,7 @@ def _declare(net: nn.Module, shape: Sequence[int], selection: FeatureSpec) -> tu
         grids = selection(net, image)
     if not all(_whole_strides(grid, size) for grid in grids):
         raise ValueError(f"features of shapes {[tuple(t.shape[1:]) for t in grids]} of an image of {tuple(size)}")
-    features = tuple(Feature(t.shape[1], tuple(s // n for s, n in zip(size, t.shape[2:], strict=True))) for t in grids)
+    features = tuple(_feature(grid, size) for grid in grids)
     kernels = tuple(f"{name}.weight" for name in names or _configured_stem(net, shape[0]))
     return features, kernels[0] if len(kernels) == 1 else kernels or None
 

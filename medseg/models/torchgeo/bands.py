@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from medseg.sample import Channel
@@ -38,6 +39,22 @@ def _code(name: str) -> str:
     return name.removeprefix("SR_").partition("_")[0]
 
 
+def _stages(transforms: Any) -> list[tuple[tuple[float, ...], tuple[float, ...]]]:
+    """Mean and std of each stage of torchgeo's transforms that has them."""
+    chain = transforms if hasattr(transforms, "__iter__") else [transforms]
+    return [(tuple(map(float, t.mean)), tuple(map(float, t.std))) for t in chain if hasattr(t, "mean")]
+
+
+def _only_divides(mean: Sequence[float], std: Sequence[float]) -> bool:
+    """Whether a stage divides all channels by one number, and subtracts nothing."""
+    return not any(mean) and len(set(std)) == 1
+
+
+def _in_words(mean: tuple[float, ...], std: tuple[float, ...]) -> str:
+    """What a stage does."""
+    return f"minus {_listed(mean)} by {_listed(std)}" if any(mean) else f"by {_listed(std)}"
+
+
 def preparation(weight: Any) -> dict[str, Any]:
     """How raw values were prepared, from the stages of torchgeo's transforms, as ``Pretrained`` tells it.
 
@@ -52,22 +69,17 @@ def preparation(weight: Any) -> dict[str, Any]:
     Returns:
         Values of ``mean``, ``std``, ``scale`` and ``normalisation``; none of them if values stay as they are.
     """
-    transforms = weight.transforms
-    chain = transforms if hasattr(transforms, "__iter__") else [transforms]
-    stages = [(tuple(map(float, t.mean)), tuple(map(float, t.std))) for t in chain if hasattr(t, "mean")]
+    stages = _stages(weight.transforms)
     told: dict[str, Any] = {}
-    if stages and not any(stages[0][0]) and len(set(stages[0][1])) == 1:
+    if stages and _only_divides(*stages[0]):
         told["scale"] = stages.pop(0)[1][0]
     if len(stages) == 1 and len(set(stages[0][0])) > 1:
         mean, std = stages[0]
-        unit = _PHOTOGRAPH if min(mean) >= 0 and max(mean) <= 1 else 1.0
+        unit = 1.0 if min(mean) < 0 or max(mean) > 1 else _PHOTOGRAPH
         return {"scale": unit, **told, "mean": mean, "std": std}
     if stages:
         start = f"raw values / {told['scale']:g}" if told else "raw values"
-        steps = [
-            f"minus {_listed(mean)} by {_listed(std)}" if any(mean) else f"by {_listed(std)}" for mean, std in stages
-        ]
-        told["normalisation"] = ", ".join([start, *steps])
+        told["normalisation"] = ", ".join([start, *(_in_words(mean, std) for mean, std in stages)])
     return told
 
 

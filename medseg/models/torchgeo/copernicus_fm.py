@@ -92,8 +92,7 @@ class CopernicusFm(TorchgeoViT):
         net, width = self.net, self.net.cls_token.shape[-1]
         known: dict[str, Tensor | None] = {"coord": None, "scale": None, "time": None}
         if place is not None:
-            if len(place) != 2 or not (-180 <= place[0] <= 180 and -90 <= place[1] <= 90):
-                raise InputError(f"model.encoder.place={list(place)}: expected longitude and then latitude, in degrees")
+            _check_place(place)
             longitude, latitude = (torch.tensor([float(degrees)]) for degrees in place)
             known["coord"] = net.get_coord_pos_embed(longitude, latitude, width)
         if cell_m is not None:
@@ -138,25 +137,30 @@ def bandwidths(channels: Sequence[Channel], given: Sequence[float] | None) -> tu
         >>> bandwidths([Channel("R", wavelength_nm=655.0), Channel("VV")], None)
         (30.0, 1000000000.0)
     """
-    if given is not None:
-        if len(given) != len(channels):
-            raise InputError(
-                f"model.encoder.bandwidths_nm={list(given)}: expected one of each of {len(channels)} channels"
-            )
-        if not all(1 <= width <= RADAR_BANDWIDTH_NM for width in given):
-            raise InputError(f"model.encoder.bandwidths_nm={list(given)}: expected each from 1 to 1e9")
-        return tuple(float(width) for width in given)
-    found = []
+    if given is None:
+        return tuple(_usual_bandwidth(channel) for channel in channels)
+    if len(given) != len(channels):
+        raise InputError(f"model.encoder.bandwidths_nm={list(given)}: expected one of each of {len(channels)} channels")
+    if not all(1 <= width <= RADAR_BANDWIDTH_NM for width in given):
+        raise InputError(f"model.encoder.bandwidths_nm={list(given)}: expected each from 1 to 1e9")
+    return tuple(float(width) for width in given)
+
+
+def _usual_bandwidth(channel: Channel) -> float:
+    """Of radar, or of the band of Sentinel-2 next to the wavelength, in nm."""
     low, high = _OPTICAL_NM
-    for channel in channels:
-        if channel.wavelength_nm is None and polarisation(channel.name):
-            found.append(RADAR_BANDWIDTH_NM)
-        elif channel.wavelength_nm is not None and low <= channel.wavelength_nm <= high:
-            at = channel.wavelength_nm
-            found.append(float(min(MSI_SPECIFIED.values(), key=lambda band: abs(band[0] - at))[1]))
-        else:
-            raise InputError(
-                f"encoder copernicus_fm: channel {channel.name} at {channel.wavelength_nm} nm has no bandwidth; give "
-                f"model.encoder.bandwidths_nm, one of each channel"
-            )
-    return tuple(found)
+    at = channel.wavelength_nm
+    if at is None and polarisation(channel.name):
+        return RADAR_BANDWIDTH_NM
+    if at is not None and low <= at <= high:
+        return float(min(MSI_SPECIFIED.values(), key=lambda band: abs(band[0] - at))[1])
+    raise InputError(
+        f"encoder copernicus_fm: channel {channel.name} at {at} nm has no bandwidth; give "
+        f"model.encoder.bandwidths_nm, one of each channel"
+    )
+
+
+def _check_place(place: Sequence[float]) -> None:
+    """Raise unless it is a longitude and a latitude."""
+    if len(place) != 2 or not (-180 <= place[0] <= 180 and -90 <= place[1] <= 90):
+        raise InputError(f"model.encoder.place={list(place)}: expected longitude and then latitude, in degrees")

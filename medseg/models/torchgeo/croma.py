@@ -142,13 +142,7 @@ class Croma(Encoder):
             )
             for name, modality in self.parts.items()
         }
-        return Report(
-            found.source,
-            tuple(replace(row, name=f"{name}.{row.name}") for name, report in reports.items() for row in report.rows),
-            channels=tuple(pair for report in reports.values() for pair in report.channels),
-            warnings=tuple(f"{name}: {line}" for name, report in reports.items() for line in report.warnings),
-            normalisation=found.normalisation,
-        )
+        return _of_all(found, reports)
 
     def forward(self, image: Float[Tensor, "b c *s"]) -> list[Tensor]:
         """The declared features."""
@@ -221,6 +215,17 @@ def _build(size: Size, places: Mapping[str, Sequence[int]]) -> Any:
         if hasattr(net, name):
             delattr(net, name)
     return net
+
+
+def _of_all(found: Pretrained, reports: Mapping[str, Report]) -> Report:
+    """One account of the accounts of several parts, by their names."""
+    return Report(
+        found.source,
+        tuple(replace(row, name=f"{name}.{row.name}") for name, report in reports.items() for row in report.rows),
+        channels=tuple(pair for report in reports.values() for pair in report.channels),
+        warnings=tuple(f"{name}: {line}" for name, report in reports.items() for line in report.warnings),
+        normalisation=found.normalisation,
+    )
 
 
 def _part(found: Pretrained, name: str, modality: str) -> Pretrained:
