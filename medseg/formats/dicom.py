@@ -220,13 +220,17 @@ def _header(path: Path) -> Any | None:
     return header
 
 
-def _choose(folder: Path, headers: Sequence[Any], series: str | None) -> list[Any]:
-    """Headers of the only image series, or of the one that is chosen."""
+def _image_series(headers: Sequence[Any]) -> dict[str, list[Any]]:
+    """Headers of each series; those without any pixels are reports and annotations, and left out."""
     groups: dict[str, list[Any]] = defaultdict(list)
     for header in headers:
         groups[str(header.SeriesInstanceUID)].append(header)
-    # series without any pixels are reports and annotations
-    groups = {uid: group for uid, group in groups.items() if any("Rows" in h for h in group)}
+    return {uid: group for uid, group in groups.items() if any("Rows" in header for header in group)}
+
+
+def _choose(folder: Path, headers: Sequence[Any], series: str | None) -> list[Any]:
+    """Headers of the only image series, or of the one that is chosen."""
+    groups = _image_series(headers)
     if not groups:
         raise InputError(f"{folder}: no DICOM image in this folder (subfolders are not searched); {_deeper(folder)}")
     if series is None and len(groups) == 1:

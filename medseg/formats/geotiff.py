@@ -99,14 +99,19 @@ class GeoTiffSource(Source):
         with np.errstate(over="ignore"):  # the lowest float64, a common nodata value, becomes -inf
             return np.asarray(cells, dtype=self.dtype)
 
+    def _stored_values(self, box: Box, channels: Sequence[int]) -> Shaped[np.ndarray, "c *s"]:
+        """Values of channels as the file stores them, of which a tag of nodata is one."""
+        with self.reading() as scene:
+            stored: np.ndarray = scene.read([self._bands[c] for c in channels], window=_window(box))
+        return stored
+
     def _valid(
         self, box: Box, channels: tuple[int, ...], cells: Shaped[np.ndarray, "c *s"]
     ) -> npt.NDArray[np.bool_] | None:
         tagged = [c for c in channels if self._nodata[c] is not None]
         stored = cells[[channels.index(c) for c in tagged]] if tagged != [*channels] else cells
-        if self._scaled and tagged:  # the tag is a stored value
-            with self.reading() as scene:
-                stored = scene.read([self._bands[c] for c in tagged], window=_window(box))
+        if self._scaled and tagged:
+            stored = self._stored_values(box, tagged)
         masks = [*with_data(stored, [self._nodata[c] for c in tagged]), *self._file_masks(box)]
         for other in masks[1:]:
             masks[0] &= other

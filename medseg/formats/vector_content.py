@@ -64,13 +64,19 @@ class _LinkedCrs(Exception):
     pass
 
 
+def _kind_and_name(crs: object) -> tuple[object, str]:
+    """Type and name of a CRS, whatever stands in its place."""
+    if not isinstance(crs, dict):
+        return crs, "None"
+    properties = crs.get("properties")
+    return crs.get("type"), str(properties.get("name", "") if isinstance(properties, dict) else properties)
+
+
 def _refuse_linked_crs(pairs: list[tuple[str, Any]]) -> dict[str, Any] | None:
     """The object if it may be part of a CRS; others are dropped as they are read, to keep memory small."""
     for key, value in pairs:
         if key == "crs" and value is not None:
-            kind = value.get("type") if isinstance(value, dict) else value
-            name = value.get("properties") if isinstance(value, dict) else None
-            text = str(name.get("name", "") if isinstance(name, dict) else name)
+            kind, text = _kind_and_name(value)
             foreign = "://" in text and not text.startswith(("http://www.opengis.net/", "https://www.opengis.net/"))
             if kind not in _CRS_KINDS or foreign:
                 raise _LinkedCrs(f"of type {str(kind)[:40]!r}, {text[:80]!r}")

@@ -86,6 +86,14 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
+def _background(name: str, entries: Mapping[str, tuple[int, ...]], declared: object) -> str:
+    """The class of this name, or else the one of value 0."""
+    first = name if name in entries else _zero(entries)
+    if first is None:
+        raise InputError(f"label table: no background (value 0) among {declared}")
+    return first
+
+
 def grouped(
     labels: Mapping[Any, Any] | Sequence[str],
     regions_class_order: Sequence[int] | None,
@@ -106,9 +114,7 @@ def grouped(
     entries.pop("ignore", None)
     groups: dict[str, tuple[int, ...]] = {}
     if background is not None:
-        first = background if background in entries else _zero(entries)
-        if first is None:
-            raise InputError(f"label table: no background (value 0) among {declared}")
+        first = _background(background, entries, declared)
         groups[first] = entries.pop(first)
     if merge or all(len(v) == 1 for v in entries.values()):
         return groups | dict(sorted(entries.items(), key=lambda item: item[1])), (), ignore
@@ -144,6 +150,21 @@ def _whole(value: Any) -> int | None:
         return None
 
 
+def _painted(entries: Mapping[str, tuple[int, ...]], order: Sequence[int] | None) -> tuple[int, ...]:
+    """The raw value that each region paints, in order.
+
+    Raises:
+        InputError: Not one for each region.
+    """
+    painted = tuple(order) if order is not None and _is_list(order) else ()
+    if len(painted) != len(entries):
+        raise InputError(
+            f"label table: regions {list(entries)} need regions_class_order with {len(entries)} raw values "
+            f"(the value each region paints, in order), got {shown(order)}"
+        )
+    return painted
+
+
 def _regions(
     entries: Mapping[str, tuple[int, ...]], groups: list[tuple[int, ...]], order: Sequence[int] | None
 ) -> tuple[Region, ...]:
@@ -152,12 +173,7 @@ def _regions(
     Raises:
         InputError: An incomplete order, or raw values in it that no region has.
     """
-    painted = tuple(order) if order is not None and _is_list(order) else ()
-    if len(painted) != len(entries):
-        raise InputError(
-            f"label table: regions {list(entries)} need regions_class_order with {len(entries)} raw values "
-            f"(the value each region paints, in order), got {shown(order)}"
-        )
+    painted = _painted(entries, order)
     index = {v: i for i, values in enumerate(groups) for v in values}
     missing = [v for v in painted if not isinstance(v, (int, np.integer)) or v not in index]
     if missing:

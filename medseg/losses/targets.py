@@ -36,6 +36,11 @@ def memberships(labels: LabelTable) -> Bool[Tensor, "k n"]:
     return torch.eye(labels.n_classes, dtype=torch.bool)
 
 
+def _is_weight(value: float | str) -> bool:
+    """Whether it is a number of 0 or more; NaN is none."""
+    return not isinstance(value, str) and value >= 0
+
+
 def output_weights(
     labels: LabelTable, class_weights: Mapping[str, float] | None, *, loss: str
 ) -> Float[Tensor, " k"] | None:
@@ -51,7 +56,7 @@ def output_weights(
     """
     names = [r.name for r in labels.regions] or list(labels.names)
     weights = dict(class_weights or {})
-    wrong = {n: w for n, w in weights.items() if n not in names or isinstance(w, str) or not w >= 0}
+    wrong = {n: w for n, w in weights.items() if n not in names or not _is_weight(w)}
     if wrong:
         raise InputError(f"loss {loss}: class_weights {wrong}: expected weights >= 0 for names among {names}")
     return torch.tensor([float(weights.get(n, 1.0)) for n in names]) if weights else None

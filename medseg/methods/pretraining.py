@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import EllipsisType
 from typing import Any
 
 import torch
@@ -85,6 +86,13 @@ class Pretraining(Method, ABC):
         self.log("val/loss", sum(losses) / len(losses), prog_bar=True)
 
 
+def _cut(shape: Sequence[int], patch: Sequence[int], number: int) -> tuple[EllipsisType | slice, ...]:
+    """The cells of one of the patches along the diagonal of a case."""
+    room = [s - p for s, p in zip(shape, patch, strict=True)]
+    start = [r * (number + 1) // (_PATCHES + 1) for r in room]
+    return (..., *(slice(a, a + p) for a, p in zip(start, patch, strict=True)))
+
+
 def diagonal(batch: Batch, patch: Sequence[int], *, index: int) -> Batch:
     """Patches of one whole case at equal distances along its diagonal, with keys of their own.
 
@@ -99,11 +107,7 @@ def diagonal(batch: Batch, patch: Sequence[int], *, index: int) -> Batch:
     padding = [n for lack in reversed(lacking) for n in (0, lack)]
     image, label = functional.pad(batch.image, padding), functional.pad(batch.label, padding)
     valid = functional.pad(batch.valid, padding, value=False)
-    cuts: list[Any] = []
-    for i in range(_PATCHES):
-        room = [s - p for s, p in zip(image.shape[2:], patch, strict=True)]
-        start = [r * (i + 1) // (_PATCHES + 1) for r in room]
-        cuts.append((..., *(slice(a, a + p) for a, p in zip(start, patch, strict=True))))
+    cuts = [_cut(image.shape[2:], patch, i) for i in range(_PATCHES)]
     return Batch(
         image=torch.cat([image[cut] for cut in cuts]),
         label=torch.cat([label[cut] for cut in cuts]),

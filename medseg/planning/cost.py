@@ -78,6 +78,15 @@ def estimated_gb(ndim: int, outputs: float, batch_size: int, *, residual: bool =
     return 8.0 * outputs * batch_size / (reference.outputs * reference.batch)
 
 
+def _cells_of_stages(patch: Sequence[int], strides: Sequence[Sequence[int]]) -> list[int]:
+    """Cells of each stage, fine to coarse."""
+    size, cells = tuple(patch), []
+    for stride in strides:
+        size = tuple(n // f for n, f in zip(size, stride, strict=True))
+        cells.append(prod(size))
+    return cells
+
+
 def convolution_outputs(
     patch: Sequence[int], strides: Sequence[Sequence[int]], out_channels: int, cost: UNetCost
 ) -> int:
@@ -93,10 +102,7 @@ def convolution_outputs(
     """
     most = cost.max_features or (320 if len(patch) == 3 else 512)
     features = [min(cost.base_features * 2**i, most) for i in range(len(strides))]
-    size, cells = tuple(patch), []
-    for stride in strides:
-        size = tuple(n // f for n, f in zip(size, stride, strict=True))
-        cells.append(prod(size))
+    cells = _cells_of_stages(patch, strides)
     total = (out_channels + cost.inputs) * cells[0]
     if cost.residual:
         total += cost.dates * features[0] * cells[0]

@@ -193,6 +193,11 @@ def _drawn(sample: Sample, cells: npt.NDArray[np.int64]) -> Float[np.ndarray, "c
     return channels[:, np.isfinite(channels).all(axis=0)]
 
 
+def _without_foreground(facts: Sequence[CaseFacts], first: int) -> tuple[str, ...]:
+    """Cases that have no cell of class ``first`` or a later one."""
+    return tuple(f.case for f in facts if sum(f.counts[first:]) == 0)
+
+
 def pool(facts: Sequence[CaseFacts], labels: LabelTable, *, labelled: bool = True) -> Fingerprint:
     """Pool the facts of all cases.
 
@@ -215,8 +220,8 @@ def pool(facts: Sequence[CaseFacts], labels: LabelTable, *, labelled: bool = Tru
         shapes=tuple(f.shape for f in facts),
         kept=float(np.median([f.kept for f in facts])),
         intensities=tuple(map(_intensity, cells)),
-        foreground={n: int(c) for n, c in list(zip(labels.names, counts, strict=True))[first:]},
-        empty=tuple(f.case for f in facts if labelled and sum(f.counts[first:]) == 0),
+        foreground=dict(zip(labels.names[first:], map(int, counts[first:]), strict=True)),
+        empty=_without_foreground(facts, first) if labelled else (),
         warnings=_by_text(facts),
     )
 
@@ -234,6 +239,19 @@ def _by_text(facts: Sequence[CaseFacts]) -> dict[str, tuple[str, ...]]:
         for text in f.warnings:
             warnings[text] = (*warnings.get(text, ()), f.case)
     return warnings
+
+
+def _check_headers(source: Dataset, cases: Sequence[Case]) -> None:
+    """Open every case, which takes no time, before cells are read.
+
+    Raises:
+        InputError: Cases can't be opened, see ``Problems``.
+    """
+    problems = Problems()
+    for case in cases:
+        with problems.of(case.id):
+            source.open(case)
+    problems.check(len(cases))
 
 
 def fingerprint(
@@ -271,11 +289,8 @@ def fingerprint(
         return cached
     if first is not None:
         first(source)
+    _check_headers(source, [*cases, *further])
     problems, facts = Problems(), []
-    for case in [*cases, *further]:  # the headers of all first, as they are read in no time
-        with problems.of(case.id):
-            source.open(case)
-    problems.check(len(cases) + len(further))
     for index, case in enumerate(watched(cases, "looking at cases")):
         with problems.of(case.id):
             facts.append(_facts(source.open(case), -(-_pooled_cells(source.spec) // len(cases)), index))

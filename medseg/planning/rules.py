@@ -11,7 +11,7 @@ There is no cascade, so there is no low-resolution plan.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 
@@ -130,7 +130,7 @@ def topology(spacing: Sequence[float], patch: Sequence[int]) -> Topology:
     now, size = [float(s) for s in spacing], [int(p) for p in patch]
     kernel, kernels, strides = [1] * len(size), [], [(1,) * len(size)]
     while halved := _halved_axes(now, size):
-        kernel = [3 if k == 3 or s / min(now) < 2 else 1 for k, s in zip(kernel, now, strict=True)]
+        kernel = _wider(kernel, now)
         kernels.append(tuple(kernel))
         strides.append(tuple(2 if axis in halved else 1 for axis in range(len(size))))
         now = [s * f for s, f in zip(now, strides[-1], strict=True)]
@@ -138,11 +138,21 @@ def topology(spacing: Sequence[float], patch: Sequence[int]) -> Topology:
     kernels.append((3,) * len(size))
     divisor = [prod(f) for f in zip(*strides, strict=True)]
     padded = tuple(ceil(p / d) * d for p, d in zip(patch, divisor, strict=True))
-    reasons = [f"{len(strides)} stages halve the patch by {divisor}, which leaves {size} cells at the coarsest"]
-    for axis in (a for a, cells in enumerate(kernels[0]) if cells == 1):
-        ratio = spacing[axis] / min(spacing)
-        reasons.append(f"axis {axis} is {ratio:.3g} times coarser than the finest: the first kernels do not span it")
-    return Topology(tuple(kernels), tuple(strides), padded, tuple(reasons))
+    stages = f"{len(strides)} stages halve the patch by {divisor}, which leaves {size} cells at the coarsest"
+    return Topology(tuple(kernels), tuple(strides), padded, (stages, *_thick_axes(kernels[0], spacing)))
+
+
+def _wider(kernel: Sequence[int], spacing: Sequence[float]) -> list[int]:
+    """The kernel of the next stage: 3 from where an axis comes within twice the finest spacing."""
+    return [3 if k == 3 or s / min(spacing) < 2 else 1 for k, s in zip(kernel, spacing, strict=True)]
+
+
+def _thick_axes(kernel: Sequence[int], spacing: Sequence[float]) -> Iterator[str]:
+    """Why the first kernels do not span an axis, of each that they do not."""
+    for axis, cells in enumerate(kernel):
+        if cells == 1:
+            ratio = spacing[axis] / min(spacing)
+            yield f"axis {axis} is {ratio:.3g} times coarser than the finest: the first kernels do not span it"
 
 
 def _halved_axes(spacing: Sequence[float], size: Sequence[int]) -> list[int]:

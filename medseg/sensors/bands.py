@@ -7,7 +7,7 @@ unit here; radar bands have one where their name says it (``VV_dB``, ``VH_linear
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from medseg.errors import InputError
 from medseg.sample import Channel
@@ -143,6 +143,11 @@ def _guess(names: Sequence[str]) -> dict[str, float]:
     """Table of the only sensor (or of sensors that agree) to know every band code; empty if there is none."""
     plain = [band_code(name) for name in names]
     codes = [name for name in plain if _CODE.fullmatch(name)]
-    fitting = [table for table in _SENSORS.values() if codes and all(code in table for code in codes)]
-    wavelengths = [{name: table.get(name) for name in plain} for table in fitting]
-    return fitting[0] if wavelengths and all(other == wavelengths[0] for other in wavelengths) else {}
+    fitting = [table for table in _SENSORS.values() if codes and table.keys() >= {*codes}]
+    return fitting[0] if fitting and _agree(fitting, plain) else {}
+
+
+def _agree(tables: Sequence[Mapping[str, float]], names: Sequence[str]) -> bool:
+    """Whether all tables have the same wavelengths of these bands."""
+    first, *others = ([table.get(name) for name in names] for table in tables)
+    return all(other == first for other in others)

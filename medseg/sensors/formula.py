@@ -185,6 +185,16 @@ def _program(text: str) -> list[_Step]:
         raise InputError(f"formula {line[:60]!r}... cannot be read ({error}); write it shorter") from error
 
 
+def _function(call: ast.Call, called: ast.Name, line: str) -> tuple[Callable[..., Any], int]:
+    """The function of a call and how many arguments it takes, as many as it is given."""
+    if called.id not in _FUNCTIONS:
+        raise _refusal(called, line, f"one of the functions {', '.join(_FUNCTIONS)}")
+    function, n = _FUNCTIONS[called.id]
+    if len(call.args) != n or call.keywords:
+        raise _refusal(call, line, f"{called.id} of {n} argument{'s' * (n > 1)}")
+    return function, n
+
+
 def _steps(node: ast.expr, line: str) -> list[_Step]:
     match node:
         case ast.BinOp(left=left, op=operator, right=right) if type(operator) in _OPERATORS:
@@ -197,12 +207,8 @@ def _steps(node: ast.expr, line: str) -> list[_Step]:
             if abs(number) > _LARGEST:
                 raise _refusal(node, line, f"a number up to {_LARGEST:g}")
             return [np.float32(number)]
-        case ast.Call(func=ast.Name(id=name) as called, args=arguments, keywords=keywords):
-            if name not in _FUNCTIONS:
-                raise _refusal(called, line, f"one of the functions {', '.join(_FUNCTIONS)}")
-            function, n = _FUNCTIONS[name]
-            if len(arguments) != n or keywords:
-                raise _refusal(node, line, f"{name} of {n} argument{'s' * (n > 1)}")
+        case ast.Call(func=ast.Name() as called, args=arguments):
+            function, n = _function(node, called, line)
             return [step for argument in arguments for step in _steps(argument, line)] + [(function, n)]
     raise _refusal(node, line, f"bands, numbers, + - * / **, parentheses and {', '.join(_FUNCTIONS)}")
 

@@ -52,7 +52,7 @@ def allowed_mirrors(
     axes = tuple(configured)
     sided = [*labels.one_sided, *(name for pair in labels.paired_names for name in pair)]
     lateral = bool(axes) if lateral_axis is None else lateral_axis in axes
-    undeclared = _undeclared(labels.undeclared_sides) if labels.undeclared_sides and lateral else ""
+    undeclared = _undeclared(labels.undeclared_sides) if lateral else ""
     if not sided:
         return Mirrors(axes, lateral_axis, undeclared)
     if lateral_axis is None:
@@ -69,7 +69,9 @@ def _without(axes: Sequence[int], excluded: Sequence[int]) -> tuple[int, ...]:
 
 
 def _undeclared(names: Sequence[str]) -> str:
-    """Warning about names with a side that are in no pair."""
+    """Warning about names with a side that are in no pair; empty without such names."""
+    if not names:
+        return ""
     return (
         f"{_few(names)}: data.pairs does not name them, and mirrored images keep their classes, so that left and right "
         "are learned as one; set data.pairs=null to find pairs by their names, or name them"

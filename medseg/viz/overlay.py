@@ -75,6 +75,19 @@ class Panels:
         """Where a view is cut: at most labelled foreground, or predicted foreground if there is none."""
         return fullest(self.label > 0 if self.pred is None or (self.label > 0).any() else self.pred > 0, plane)
 
+    def _draw_panel(
+        self,
+        panel: Axes,
+        below: Float[np.ndarray, "h w 3"],
+        cells: Int[np.ndarray, "h w"] | None,
+        valid: Bool[np.ndarray, "h w"],
+    ) -> None:
+        """The image, with the colours of classes on it if there are some; a scene is then grey."""
+        plain = cells is None or self.grid.ndim == 3
+        panel.imshow(below if plain else _greyed(below), interpolation="nearest")
+        if cells is not None:
+            panel.imshow(coloured(cells, self.table, valid), interpolation="nearest")
+
     def draw(self, row: Sequence[Axes], plane: Plane, *, outline: bool) -> None:
         """Image, label and prediction, if there is one, into axes, cut where the label has most foreground.
 
@@ -89,12 +102,9 @@ class Panels:
         guess = [] if self.pred is None else [plane.cut(self.pred, index)]
         where = f"image {plane.name} {index}" if plane.through is not None else "image"
         outlined = outline and self.table.background and bool(guess)
-        names = [where, "label", *["prediction" + (" (outline: label)" if outlined else "") for _ in guess]]
+        names = [where, "label", "prediction (outline: label)" if outlined else "prediction"][: 2 + len(guess)]
         for panel, name, cells in zip(row, names, (None, truth, *guess), strict=True):
-            volume = self.grid.ndim == 3
-            panel.imshow(below if cells is None or volume else _greyed(below), interpolation="nearest")
-            if cells is not None:
-                panel.imshow(coloured(cells, self.table, there), interpolation="nearest")
+            self._draw_panel(panel, below, cells, there)
             panel.set_title(name, fontsize=10)
             dress(panel, plane, self.grid)
         if outlined and (truth > 0).any():
