@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +37,8 @@ def chosen(named: str | Path | Sequence[str | Path]) -> Choice:
     """The checkpoints that ``checkpoint`` names.
 
     Args:
-        named: A checkpoint; the folder of a run, which has ``checkpoints/best.ckpt``; the folder of a sweep, whose
-            runs predict together; ``selection.yaml``; or a list of any of these but selections.
+        named: A checkpoint; the folder of a run, which has ``checkpoints/best.ckpt``; the folder of a sweep or of a
+            cross-validation, whose runs predict together; ``selection.yaml``; or a list of any of these but selections.
 
     Raises:
         InputError: No such file, a folder without checkpoints, or a selection that medseg did not write.
@@ -65,15 +66,35 @@ def _files(path: Path) -> list[Path]:
         if path.suffix.lower() in _SELECTION:
             raise InputError(f"checkpoint={path}: a selection stands by itself, not in a list")
         return [path]
-    if (path / "checkpoints").is_dir():
-        return [_of_run(path)]
-    runs = [folder for folder in path.iterdir() if (folder / "config.yaml").is_file()]
+    runs = runs_of(path)
     if not runs:
         raise InputError(
             f"checkpoint={path}: no checkpoints/best.ckpt in it and no folders of runs; give a checkpoint, the folder "
             "of a run or that of a sweep"
         )
-    return [_of_run(run) for run in sorted(runs, key=lambda run: (len(run.name), run.name))]
+    return [_of_run(run) for run in runs]
+
+
+def runs_of(folder: Path) -> list[Path]:
+    """The folder itself if it is a run; else the runs of a cross-validation or of a sweep, none of another folder.
+
+    A cross-validation lists its runs in ``metrics.json``: where a sweep varies settings too, they lie elsewhere.
+
+    Raises:
+        InputError: ``metrics.json`` can't be read.
+    """
+    if (folder / "checkpoints").is_dir() or (folder / "config.yaml").is_file():
+        return [folder]
+    path = folder / "metrics.json"
+    try:
+        folds = json.loads(path.read_text(encoding="utf-8")).get("folds", []) if path.is_file() else []
+        listed = [folder / str(fold["run"]) for fold in folds]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: is not that of a cross-validation ({type(error).__name__}); repeat the command that wrote it"
+        ) from error
+    runs = [path.parent for path in folder.glob("*/config.yaml")]
+    return listed or sorted(runs, key=lambda run: (len(run.name), run.name))
 
 
 def _of_run(folder: Path) -> Path:

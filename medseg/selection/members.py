@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from medseg.checkpoint import Checkpoint
 from medseg.data.case import first_five
 from medseg.errors import InputError, rename_keys
 from medseg.inference.ensemble import check_same
+from medseg.prediction.checkpoints import runs_of
 from medseg.sweeps.runs import FOLD
 from medseg.training.resume import differences
 
@@ -74,27 +74,13 @@ def _runs(folder: Path) -> list[Path]:
     Raises:
         InputError: Neither.
     """
-    if (folder / "config.yaml").is_file():
-        return [folder]
-    listed = _listed(folder / "metrics.json")
-    runs = listed or sorted(path.parent for path in folder.glob("*/config.yaml"))
+    runs = runs_of(folder)
     if not runs:
         raise InputError(
             f"runs: {folder} holds no run (a folder with config.yaml and checkpoints), and no cross-validation; give "
             "the run_dir of medseg-train, or of medseg-train -m split.fold=0,1,2,3,4"
         )
     return runs
-
-
-def _listed(path: Path) -> list[Path]:
-    """The runs that a cross-validation lists; none where there is no such file."""
-    try:
-        folds = json.loads(path.read_text(encoding="utf-8")).get("folds", [])
-        return [path.parent / fold["run"] for fold in folds]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: can't be read ({type(error).__name__}); repeat the command that wrote it") from error
 
 
 def _checkpoint(run: Path, name: str) -> Checkpoint:

@@ -41,6 +41,19 @@ def test_a_sweep_is_all_its_runs_in_order(tmp_path: Path) -> None:
     assert [path.parts[-3] for path in chosen(tmp_path).paths] == ["0", "9", "10"]
 
 
+def test_a_cross_validation_lists_its_runs(tmp_path: Path) -> None:
+    """Of a sweep over folds and settings, the folder of a setting."""
+    for name in ("0", "1", "2"):
+        run(tmp_path / name, "best.ckpt")
+    setting = tmp_path / "optimizer.lr=0.1"
+    setting.mkdir()
+    (setting / "metrics.json").write_text('{"folds": [{"run": "../0"}, {"run": "../2"}]}')
+    assert [path.resolve().parts[-3] for path in chosen(setting).paths] == ["0", "2"]
+    (setting / "metrics.json").write_text('{"folds": [3]}')
+    with pytest.raises(InputError, match=r"metrics.json: is not that of a cross-validation \(TypeError\)"):
+        chosen(setting)
+
+
 def test_a_list_may_mix_files_and_folders(tmp_path: Path) -> None:
     folder = run(tmp_path / "run", "best.ckpt")
     assert chosen([tmp_path / "any.ckpt", str(folder)]).paths == (

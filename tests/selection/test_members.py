@@ -39,7 +39,9 @@ def test_runs_are_those_that_the_cross_validation_lists(place: Path, tmp_path: P
     (member,) = read_members([tmp_path])
     assert sorted(member.network_of) == [*CASES[:2], *CASES[4:]]
     (tmp_path / "metrics.json").write_text("{")
-    with pytest.raises(InputError, match=r"metrics.json: can't be read \(JSONDecodeError\); repeat"):
+    with pytest.raises(
+        InputError, match=r"metrics.json: is not that of a cross-validation \(JSONDecodeError\); repeat"
+    ):
         read_members([tmp_path])
 
 
