@@ -100,7 +100,7 @@ class Collector:
     def write(self, label: Path, valid: Bool[np.ndarray, " *s"], grid: Grid) -> None:
         """Write the bands next to a label file; cells that preprocessing crops away are background for certain."""
         target = self.bands.path(label)
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         labels = self._logits.labels
         certain = self.bands.of(background_slab(labels), labels).ravel().tolist()
         outside = certain[: len(self._cells)]  # one network has no disagreement
