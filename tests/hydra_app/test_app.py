@@ -96,16 +96,29 @@ def test_missing_dataset_is_one_line(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failed_job_does_not_end_the_others(tmp_path: Path) -> None:
+def errors_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
+    """Lines on stderr of a ``medseg-train`` in this process that ends with 2."""
+    from medseg.cli import train
+
+    monkeypatch.setattr(sys, "argv", ["medseg-train", *words])
+    with pytest.raises(SystemExit, match=r"^2$"):
+        train.main()
+    return capsys.readouterr().err.splitlines()
+
+
+def test_a_failed_job_does_not_end_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     weights = "loss.terms.cross_entropy.class_weights={anterior: 2}"  # taken as --help shows it
-    done = run("train", "-m", "data=nnunet", "logger=csv", "data.root=one,two,s3://three", weights, cwd=tmp_path)
-    assert done.returncode == 2
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    roots = "data.root=one,two,s3://three"
+    lines = errors_of(monkeypatch, capsys, "-m", "data=nnunet", "logger=csv", roots, weights)
+    errors = [line for line in lines if line.startswith("error: ")]
     assert [line.partition(": ")[2][:5] for line in errors[:3]] == ["job 0", "job 1", "job 2"]
     assert "job 1 (data.root=two): two/dataset.json: no such file" in errors[1]
     assert errors[3].startswith("error: 3 job(s) of the sweep failed")
     assert errors[3].endswith("job 0 (data.root=one), job 1 (data.root=two), job 2 (data.root=s3\\://three)")
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in "".join(lines)
 
 
 @pytest.mark.parametrize(
@@ -119,11 +132,12 @@ def test_remote_paths_are_refused_as_they_were_typed(command: str, key: str, tmp
     assert done.stderr.startswith(f"error: {key}={path}: remote and virtual paths are not read; download the files")
 
 
-def test_words_that_stand_for_numbers_are_taken(tmp_path: Path) -> None:
-    done = run(
-        "train", "data=nnunet", f"data.root={tmp_path}/absent", "split.fold=all", "trainer.devices=auto", cwd=tmp_path
-    )
-    assert "dataset.json: no such file" in done.stderr
+def test_words_that_stand_for_numbers_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent = f"data.root={tmp_path}/absent"
+    lines = errors_of(monkeypatch, capsys, "data=nnunet", absent, "split.fold=all", "trainer.devices=auto")
+    assert "dataset.json: no such file" in lines[-1]
 
 
 def test_a_group_of_another_command_is_not_suggested(tmp_path: Path) -> None:

@@ -154,9 +154,10 @@ def test_a_sweep_ends_with_its_comparison(
 ) -> None:
     command = [
         "medseg-train", "-m", "data=phantom_volumes", "data.n_cases=4", "data.n_test=2", "data.shape=[24,28,20]",
-        "split.n_folds=2", "trainer.steps_per_epoch=2", "plan.patch=[16,16,16]", "plan.batch_size=2",
-        "model.base_features=4", "trainer.max_steps=2", "logger=csv", "trainer.accelerator=cpu", "metric=overlap",
-        f"cache_dir={tmp_path}/cache", f"run_dir={tmp_path}/runs", "seed=0,1", "optimizer.lr=1e-3,1e-2",
+        "split.n_folds=2", "trainer.steps_per_epoch=1", "plan.patch=[16,16,16]", "plan.batch_size=2",
+        "model.base_features=4", "trainer.max_steps=1", "callback={}", "logger=csv", "trainer.accelerator=cpu",
+        "metric=overlap", f"cache_dir={tmp_path}/cache", f"run_dir={tmp_path}/runs", "seed=0,1",
+        "optimizer.lr=1e-3,1e-2",
     ]  # fmt: skip
     monkeypatch.setattr(sys, "argv", command)
     monkeypatch.chdir(tmp_path)
