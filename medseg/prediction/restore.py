@@ -65,13 +65,7 @@ def predictor(
         InputError: Not a checkpoint of medseg, one that is damaged or names other classes, no such device, or
             checkpoints that do not fit together.
     """
-    if isinstance(path, Checkpoint):
-        choice, loaded = Choice((path.path,), (None,)), [path]
-    else:
-        choice = chosen(path)
-        loaded = [checkpoint.read(file) for file in choice.paths]
-    for one, digest in zip(loaded, choice.digests, strict=True):
-        _check_digest(one, digest)
+    choice, loaded = _read(path)
     flips = choice.flips if flips is None else flips
     held = [_held(one, trust) for one in loaded]
     reading = [ReadOptions.from_config(**dict(one.data) | dict(data or {})) for one in held]
@@ -81,9 +75,8 @@ def predictor(
         for one, own in zip(loaded, held, strict=True)
     ]
     labels = members[0].spec.labels
-    post = PostProcess.from_list(choice.postprocessing, labels) if choice.postprocessing else None
     arrays: CasePredictor[Preprocess] = members[0] if len(members) == 1 else Ensemble(members)
-    arrays.postprocess = post
+    arrays.postprocess = PostProcess.from_list(choice.postprocessing, labels) if choice.postprocessing else None
     bands = [bands_of_probabilities(labels)] if probabilities else []
     bands += [bands_of_uncertainty(len(members))] if uncertainty else []
     return FilePredictor(
@@ -95,6 +88,17 @@ def predictor(
         mosaic=mosaic,
         series=series,
     )
+
+
+def _read(path: Path | str | Checkpoint | Sequence[Path | str]) -> tuple[Choice, list[Checkpoint]]:
+    """What was named, and the checkpoints that are meant, which are those that were selected."""
+    if isinstance(path, Checkpoint):
+        return Choice((path.path,), (None,)), [path]
+    choice = chosen(path)
+    loaded = [checkpoint.read(file) for file in choice.paths]
+    for one, digest in zip(loaded, choice.digests, strict=True):
+        _check_digest(one, digest)
+    return choice, loaded
 
 
 def _held(loaded: Checkpoint, trust: Sequence[str] | str) -> Held:
