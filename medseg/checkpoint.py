@@ -100,7 +100,7 @@ class RunMetadata:
         """The same, with the report on the weights that the network began with."""
         return replace(self, provenance={**self.provenance, "weights": dict(report)})
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON-able form, which a checkpoint holds under the key ``medseg``; ``from_dict`` is its inverse."""
         return {
             "format": FORMAT,
@@ -217,7 +217,7 @@ def damaged(path: Path | str) -> Iterator[None]:
         ) from error
 
 
-def _check_form(loaded: Mapping[str, Any]) -> None:
+def _check_form(loaded: Mapping[str, object]) -> None:
     stored = mapped(loaded["medseg"], "medseg", ["format", "config", "spec", "plan", "provenance"])
     whole(stored["format"], "medseg.format", 1, 1_000_000)
     for key in ("config", "spec", "plan", "provenance"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
@@ -44,7 +43,7 @@ class EarlyStop(EarlyStopping):
             check_on_train_epoch_end=False,
         )
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, object]) -> None:
         """Continue the count, with the patience of this training."""
         super().load_state_dict({**state_dict, "patience": self.patience})
 

@@ -6,7 +6,6 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
@@ -50,7 +49,7 @@ class BudgetBar(ProgressBar):
         """Show again."""
         self._enabled = True
 
-    def print(self, *args: Any, **kwargs: Any) -> None:
+    def print(self, *args: object, **kwargs: object) -> None:
         """Print above the bar."""
         (self._bar.console if self._bar else Console()).print(*args)
 

@@ -79,7 +79,7 @@ class Resumable(Checkpoint):
             self._save(trainer, pl_module)
             self._validates = False
 
-    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: object) -> None:
         """End within a validation if a signal was received; with several processes, after it."""
         if signals.pending() and trainer.world_size == 1 and _repeats_validation(trainer):
             for callback in trainer.callbacks:  # type: ignore[attr-defined]

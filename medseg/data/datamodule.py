@@ -115,7 +115,7 @@ class DataModule(LightningDataModule):
         stored = StoredCase(self._folder(case, digests))
         return stored if self.in_store else StreamedCase(stored, self.open(case), self.preprocess)
 
-    def _settings(self, case: Case) -> dict[str, Any]:
+    def _settings(self, case: Case) -> dict[str, object]:
         return {
             "preprocess": self.preprocess.to_dict(),
             "spec": self.spec.to_dict(),

@@ -123,7 +123,7 @@ def _ignored_computation() -> Iterator[None]:
         return
 
 
-def _nodes(node: object, at: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _nodes(node: object, at: str) -> Iterator[tuple[str, dict[str, object]]]:
     """Every mapping with a ``_target_``, and its key."""
     if isinstance(node, dict):
         if "_target_" in node:

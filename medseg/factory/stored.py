@@ -130,7 +130,7 @@ def _no_larger_than(state: Mapping[str, Tensor]) -> Iterator[None]:
             hook.remove()
 
 
-def _windows(config: Mapping[str, object], ndim: int) -> dict[str, Any]:
+def _windows(config: Mapping[str, object], ndim: int) -> dict[str, object]:
     """The settings of windows, test-time mirrors and precision."""
     given = mapped(config["inference"], "inference", ["overlap", "batch_size", "flips"])
     overlap = number(given["overlap"], "inference.overlap", most=0.99)
@@ -159,7 +159,7 @@ def _windows(config: Mapping[str, object], ndim: int) -> dict[str, Any]:
     }
 
 
-def _turning(transform: Mapping[str, object], key: str) -> dict[str, Any] | None:
+def _turning(transform: Mapping[str, object], key: str) -> dict[str, object] | None:
     """Class and numbers of a rotation, of which the mirrors depend; nothing of it is built by its name."""
     if transform.get(key) is None:
         return None

@@ -21,7 +21,7 @@ PARTS: Mapping[str, type] = {"model": Network, "finetuning": Tuning, "temporal":
 """Parts of a configuration from which a stored network is built, and what each has to name."""
 _KINDS = (Network, Encoder, Decoder, Pool, Tuning)
 _ROOMS = ("medseg.models.", "medseg.finetuning.")
-_DIRECTIVES: Mapping[str, tuple[Any, ...]] = {
+_DIRECTIVES: Mapping[str, tuple[object, ...]] = {
     "_partial_": (True, False),
     "_recursive_": (True,),
     "_convert_": ("none", "partial", "object", "all"),
@@ -114,7 +114,7 @@ def names(trust: Sequence[str] | str) -> tuple[str, ...]:
     return listed
 
 
-def nodes(value: object, key: str, source: str) -> Iterator[tuple[str, Any]]:
+def nodes(value: object, key: str, source: str) -> Iterator[tuple[str, object]]:
     """Every mapping, list and plain value below a stored value, with its key; the value itself first.
 
     Raises:
@@ -132,7 +132,7 @@ def nodes(value: object, key: str, source: str) -> Iterator[tuple[str, Any]]:
         waiting += [(below, inner, level + 1) for below, inner in reversed(_children(value, key, source))]
 
 
-def _children(value: object, key: str, source: str) -> list[tuple[str, Any]]:
+def _children(value: object, key: str, source: str) -> list[tuple[str, object]]:
     """The values that a mapping or a list holds, with their keys.
 
     Raises:
@@ -183,7 +183,7 @@ def _below(path: str, trusted: Sequence[str]) -> bool:
     return any(path == name or path.startswith(f"{name}.") for name in trusted)
 
 
-def _defined(target: str) -> Any:
+def _defined(target: str) -> object:
     """What a module of medseg defines under a name; None for what it imports, or lacks.
 
     Raises:
@@ -211,13 +211,13 @@ def _is_kind(found: object, kinds: tuple[type, ...]) -> bool:
     return inspect.isclass(made) and issubclass(made, kinds)
 
 
-def _located(target: str, start: str) -> Any:
+def _located(target: str, start: str) -> object:
     """What stands under the path of a trusted module, found without leaving it; None if a module is another's.
 
     Raises:
         InputError: It can't be imported.
     """
-    found: Any = None
+    found: object = None
     words = target.split(".")
     for i in range(len(words)):
         path = ".".join(words[: i + 1])

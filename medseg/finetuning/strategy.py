@@ -79,7 +79,7 @@ class Tuning(ABC):
     def change(self, network: nn.Module) -> None:
         """Add what learns, to a part that is frozen already if it is kept."""
 
-    def groups(self, network: nn.Module) -> list[dict[str, Any]]:
+    def groups(self, network: nn.Module) -> list[dict[str, object]]:
         """Parameter groups: ``factor`` of the learning rate, ``starts`` (share of the budget), weight decay.
 
         Weight decay spares biases and normalisation, which have one axis.

@@ -44,7 +44,7 @@ def _listed(value: Sequence[Any]) -> tuple[tuple[Any, ...], ...]:
     return tuple(tuple(colour) for colour in ([value] if single else value))
 
 
-def _check_colour(colour: tuple[Any, ...]) -> None:
+def _check_colour(colour: tuple[object, ...]) -> None:
     """Raise unless a colour is three numbers from 0 to 255."""
     if len(colour) != 3 or not all(isinstance(v, int) and 0 <= v <= 255 for v in colour):
         raise InputError(f"data.mask_colours: {list(colour)} is no colour, expected [red, green, blue] of 0 to 255")

@@ -70,7 +70,7 @@ class Slice:
     spacing: tuple[float, float]
     position: tuple[float, ...]
     orientation: npt.NDArray[np.float64]
-    stored: np.dtype[Any]
+    stored: np.dtype
     slope: float
     intercept: float
     thickness: float

@@ -206,7 +206,7 @@ def _window(box: Box) -> Window:
     return Window(col, row, width, height)
 
 
-def _stored(names: tuple[str, ...]) -> np.dtype[Any]:
+def _stored(names: tuple[str, ...]) -> np.dtype:
     """Type that holds every band; GDAL's complex integers, which numpy lacks, count as complex."""
     return np.result_type(*["complex64" if name.startswith("complex") else name for name in names])
 

@@ -189,7 +189,7 @@ def _checked_kind(path: Path) -> Any:
     return kind
 
 
-def _head_fields(head: bytes) -> tuple[Any, int, list[int], int, float]:
+def _head_fields(head: bytes) -> tuple[object, int, list[int], int, float]:
     """Class of nibabel, number of axes, shape, code of the data type and first byte of the cells, by a header.
 
     Raises:

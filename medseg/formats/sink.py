@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -224,7 +223,7 @@ class RasterSink:
         building.write_text(text, encoding="utf-8")
         os.replace(building, self._sibling(ending))
 
-    def _state(self) -> Any:
+    def _state(self) -> object:
         try:
             return json.loads(self._sibling("json").read_text(encoding="utf-8"))
         except (OSError, ValueError):

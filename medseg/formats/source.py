@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +37,7 @@ class Source(ABC):
     path: Path
     grid: Grid
     n_channels: int
-    dtype: np.dtype[Any]
+    dtype: np.dtype
     names: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -132,7 +131,7 @@ def damage_told(path: Path, *kinds: type[Exception]) -> Iterator[None]:
         ) from error
 
 
-def read_dtype(path: Path, stored: np.dtype[Any], *, scaled: bool) -> np.dtype[Any]:
+def read_dtype(path: Path, stored: np.dtype, *, scaled: bool) -> np.dtype:
     """Type that ``Source.read`` gives for a stored type.
 
     Raises:

@@ -222,7 +222,7 @@ def _numbers(
     return np.array(numbers, dtype=np.int64)
 
 
-def _text(entry: Any) -> str:
+def _text(entry: object) -> str:
     """An attribute as text; whole floats (integers with gaps are read so) as integers."""
     return str(int(entry)) if isinstance(entry, float) and entry.is_integer() else str(entry)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from pathlib import Path
-from typing import Any
 
 from medseg.errors import InputError
 
@@ -72,7 +71,7 @@ def _kind_and_name(crs: object) -> tuple[object, str]:
     return crs.get("type"), str(properties.get("name", "") if isinstance(properties, dict) else properties)
 
 
-def _refuse_linked_crs(pairs: list[tuple[str, Any]]) -> dict[str, Any] | None:
+def _refuse_linked_crs(pairs: list[tuple[str, object]]) -> dict[str, object] | None:
     """The object if it may be part of a CRS; others are dropped as they are read, to keep memory small."""
     for key, value in pairs:
         if key == "crs" and value is not None:

@@ -181,7 +181,7 @@ class Grid:
         moved = self.to_index(other.to_world(corners))
         return float(np.linalg.norm(moved - corners, axis=1).max())
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON-able form; ``from_dict`` is its inverse."""
         return {"shape": list(self.shape), "affine": self.affine.tolist(), "frame": self.frame}
 

@@ -80,14 +80,14 @@ def _chosen(group: str) -> tuple[str | None, set[str]]:
     return hydra.runtime.choices.get(group), {key.removeprefix(prefix) for key in keys if key.startswith(prefix)}
 
 
-def _differing(option: Mapping[str, Any], settings: Mapping[str, Any]) -> set[str]:
+def _differing(option: Mapping[str, object], settings: Mapping[str, object]) -> set[str]:
     """Keys that an option and the settings do not share, or that have another value there."""
     other = {key for key in option.keys() & settings.keys() if option[key] not in (_ANY, settings[key])}
     return other | option.keys() ^ settings.keys()
 
 
 @cache
-def _options(group: str) -> dict[str, dict[str, Any]]:
+def _options(group: str) -> dict[str, dict[str, object]]:
     """Settings, by keys with dots, of each option of a group of the package and of plug-ins."""
     files = [path for folder in conf_dirs() for path in sorted((folder / group).glob("*.yaml"))]
     paths = [path for path in files if not path.stem.endswith(SHARED)]

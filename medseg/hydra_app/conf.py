@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import hydra
 from hydra.core.config_search_path import ConfigSearchPath
@@ -90,7 +89,7 @@ def composed(config_name: str, overrides: Sequence[str]) -> DictConfig:
         GlobalHydra.instance().hydra = running
 
 
-def flattened(node: object, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flattened(node: object, prefix: str = "") -> Iterator[tuple[str, object]]:
     """Every key with dots, and its value; inner nodes too."""
     if isinstance(node, dict):
         for key, value in node.items():

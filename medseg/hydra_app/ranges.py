@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -36,7 +35,7 @@ class Range:
     integer: bool = False
     open_low: bool = False
     open_high: bool = False
-    also: tuple[Any, ...] = ()
+    also: tuple[object, ...] = ()
 
     def holds(self, value: object) -> bool:
         """Whether the value is one of these."""
@@ -197,7 +196,7 @@ def _check_words(cfg: DictConfig) -> None:
                 raise InputError(f"{key}={_shown(cfg, key)}: expected one of {', '.join(words)}{further}")
 
 
-def leaves(node: Any, at: str) -> Iterator[tuple[str, Any]]:
+def leaves(node: object, at: str) -> Iterator[tuple[str, object]]:
     """Every value with its key; all elements of a list have its key."""
     if isinstance(node, dict):
         for key, value in node.items():
@@ -209,13 +208,13 @@ def leaves(node: Any, at: str) -> Iterator[tuple[str, Any]]:
         yield at, node
 
 
-def _values(cfg: DictConfig, key: str) -> list[Any]:
+def _values(cfg: DictConfig, key: str) -> list[object]:
     """The value of a key, or those of its list; empty where it has none."""
     value = _selected(cfg, key)
     return [v for v in (value if isinstance(value, list) else [value]) if v is not None]
 
 
-def _selected(cfg: DictConfig, key: str) -> Any:
+def _selected(cfg: DictConfig, key: str) -> object:
     value = OmegaConf.select(cfg, key, throw_on_missing=False)
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 

@@ -71,7 +71,7 @@ def check_retired(cfg: DictConfig, folders: Sequence[Path] = ()) -> None:
         raise InputError(f"{where}{word if word in OPTIONS else key} is called {OPTIONS.get(word, new)} now")
 
 
-def _own_keys(content: Mapping[str, Any]) -> list[str]:
+def _own_keys(content: Mapping[str, object]) -> list[str]:
     """Old keys that a configuration may not hold: those of groups whose class is not one of the user's."""
     keys = [*moved.KEYS, *(key for key in moved.DATA_KEYS if "split" in content and key != "data.dataset")]
     groups = {key: content.get(key.partition(".")[0]) for key in keys}

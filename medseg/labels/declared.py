@@ -44,7 +44,7 @@ def by_name(labels: Mapping[Any, Any] | Sequence[str]) -> dict[str, int | Sequen
     return {str(name): value for name, value in mapping.items()}
 
 
-def _is_by_value(labels: Mapping[Any, Any]) -> bool:
+def _is_by_value(labels: Mapping[object, object]) -> bool:
     """Whether labels are ``value: name``."""
     names = labels.values()
     return bool(labels) and all(map(_is_whole, labels)) and all(isinstance(n, str) and not _is_whole(n) for n in names)
@@ -76,12 +76,12 @@ def _check_values(name: Any, value: Any) -> None:
         )
 
 
-def _is_whole(value: Any) -> bool:
+def _is_whole(value: object) -> bool:
     """Whether a value is a whole number, also one written as text."""
     return not isinstance(value, bool) and _whole(value) is not None
 
 
-def _is_list(value: Any) -> bool:
+def _is_list(value: object) -> bool:
     """Whether a value is a list of values."""
     return isinstance(value, Sequence) and not isinstance(value, str)
 
@@ -140,7 +140,7 @@ def _values(value: Any) -> tuple[int, ...]:
     return tuple(int(v) for v in values)
 
 
-def _whole(value: Any) -> int | None:
+def _whole(value: object) -> int | None:
     """A whole number, also written as text or with a point; None for anything else."""
     if not isinstance(value, (int, np.integer, float, str)):
         return None

@@ -116,7 +116,7 @@ class LabelTable:
         return tuple((c.name, (i,)) for i, c in enumerate(self.classes) if i > 0 or not self.background)
 
     @property
-    def saved_dtype(self) -> np.dtype[Any]:
+    def saved_dtype(self) -> np.dtype:
         """Smallest unsigned (or, with negative values, signed) type that holds the saved values."""
         low, high = min(c.saved for c in self.classes), max(c.saved for c in self.classes)
         kinds = (np.uint8, np.uint16, np.uint32) if low >= 0 else (np.int8, np.int16, np.int32)
@@ -192,7 +192,7 @@ class LabelTable:
             raise ValueError(f"training indices in [0, {self.n_classes}) expected, got {index.min()} to {index.max()}")
         return np.array([c.saved for c in self.classes], dtype=self.saved_dtype)[index]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON-able form; ``from_dict`` is its inverse."""
         return {
             "classes": [

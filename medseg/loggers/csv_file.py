@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger
 
@@ -30,7 +29,7 @@ class MetricsFile(CSVLogger):
         super().__init__(run_dir, name="", version="")
 
     @property
-    def experiment(self) -> Any:
+    def experiment(self) -> object:
         """The writer, created at first use."""
         if self._experiment is None:
             path = Path(self.log_dir) / "metrics.csv"

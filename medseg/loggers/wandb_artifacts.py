@@ -46,7 +46,7 @@ def use_data(run: wandb.Run, folder: Path, manifest: Mapping[str, Any]) -> None:
         run.use_artifact(artifact)
 
 
-def log_model(run: wandb.Run, run_dir: Path, folder: Path, metadata: Mapping[str, Any], *, tested: str) -> None:
+def log_model(run: wandb.Run, run_dir: Path, folder: Path, metadata: Mapping[str, object], *, tested: str) -> None:
     """Log the checkpoints as two versions of one model, with the aliases ``best`` and ``last``.
 
     The tested one is logged second, so that it is ``latest`` as well. Files are not copied: see ``_kept``.

@@ -67,7 +67,7 @@ def confusion(result: Mapping[str, Any], part: str) -> dict[str, Any]:
     return {f"{part}/confusion": chart}
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> wandb.Table:
+def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> wandb.Table:
     import wandb
 
     return wandb.Table(columns=list(columns), data=[list(row) for row in rows])

@@ -1,7 +1,6 @@
 """What a loss compares with: which cells count, and which outputs each cell belongs to."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -82,7 +81,7 @@ def classes_or_regions(
     *,
     labels: LabelTable,
     members: Bool[Tensor, "k n"],
-    **settings: Any,
+    **settings: object,
 ) -> Tensor:
     """A loss of softmax classes, or that of sigmoid regions if the table has any.
 

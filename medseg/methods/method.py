@@ -24,7 +24,7 @@ from medseg.sample import Batch
 class Tuning(Protocol):
     """Which parameters of a network move, and how fast; ``medseg.finetuning`` has them."""
 
-    def groups(self, network: nn.Module) -> list[dict[str, Any]]:
+    def groups(self, network: nn.Module) -> list[dict[str, object]]:
         """Parameter groups of the optimiser; ``factor`` in a group multiplies its learning rate (1 if absent)."""
         ...
 
@@ -170,7 +170,7 @@ class Method(LightningModule, ABC):
         if isinstance(wrapped, DistributedDataParallel):
             wrapped.require_forward_param_sync = True
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
         """Add what prediction needs."""
         checkpoint["medseg"] = self.metadata.to_dict()
 
@@ -184,10 +184,10 @@ def gathered(by_case: dict[str, Any]) -> dict[str, Any]:
     return {case: found for part in reversed(parts) for case, found in part.items()}
 
 
-def decay_groups(module: nn.Module) -> list[dict[str, Any]]:
+def decay_groups(module: nn.Module) -> list[dict[str, object]]:
     """Groups of the parameters that learn; weight decay spares biases and normalisation, which have one axis."""
     learning = [p for p in module.parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = [{"params": [p for p in learning if p.ndim > 1]}]
+    groups: list[dict[str, object]] = [{"params": [p for p in learning if p.ndim > 1]}]
     spared = [p for p in learning if p.ndim <= 1]
     if spared:
         groups.append({"params": spared, "weight_decay": 0.0})

@@ -21,7 +21,7 @@ from medseg.metrics.pooled import pool
 from medseg.metrics.registry import Entry, resolve
 from medseg.metrics.score import WHOLE_CASE, CaseRecord, score_case
 from medseg.metrics.structure import CaseCells
-from medseg.metrics.summary import aggregate, none_if_nan
+from medseg.metrics.summary import Result, aggregate, none_if_nan
 from medseg.runtime.atomic import write_together
 
 _MEAN = "mean over cases of each class, then over classes; cases where a value is null do not enter"
@@ -165,9 +165,9 @@ class CaseScores:
     def _pooling(self) -> list[Pooled]:
         return [metric for metric in self.metrics if self.pooled and isinstance(metric, Pooled)]
 
-    def _policy(self) -> dict[str, Any]:
+    def _policy(self) -> dict[str, object]:
         """Costs of each metric, and how means and intervals are formed."""
-        stated: dict[str, Any] = {metric.name: metric.stated(self.labels) for metric in self.metrics}
+        stated: dict[str, object] = {metric.name: metric.stated(self.labels) for metric in self.metrics}
         draws = f"{self.resamples} resamples, seed {self.seed}"
         if not self.pooled:
             return stated | {"mean": _MEAN, "ci95": f"bootstrap over cases, {draws}"}
@@ -180,7 +180,7 @@ class CaseScores:
         }
 
 
-def tables(result: Mapping[str, Any]) -> dict[str, str]:
+def tables(result: Result) -> dict[str, str]:
     """Name and text of ``cases.csv`` (see ``csv_text``) and ``metrics.json``, which has names of cases as they are."""
     return {
         "cases.csv": csv_text(result["cases"], ("case", "class")),
@@ -205,11 +205,11 @@ def csv_text(rows: Sequence[Mapping[str, Any]], empty: Sequence[str] = ()) -> st
     return text.getvalue()
 
 
-def write(folder: Path, result: Mapping[str, Any]) -> None:
+def write(folder: Path, result: Result) -> None:
     """Write the ``tables`` into ``folder``, both or none."""
     write_together({folder / name: text for name, text in tables(result).items()})
 
 
-def _escape_formula(value: Any) -> Any:
+def _escape_formula(value: object) -> object:
     """A text that no spreadsheet takes for a formula; numbers as they are."""
     return f"'{value}" if isinstance(value, str) and re.match(r"'*[=+\-@\t\r]", value) else value

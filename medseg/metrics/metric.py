@@ -66,7 +66,7 @@ class Metric(ABC):
         """
         return self.name + {Unit.NONE: "", Unit.LENGTH: f"_{unit}", Unit.VOLUME: f"_{unit}{ndim}"}[self.unit]
 
-    def stated(self, labels: LabelTable) -> dict[str, Any] | str:
+    def stated(self, labels: LabelTable) -> dict[str, object] | str:
         """What ``policy`` of ``metrics.json`` says of it: costs and settings, or a sentence; JSON-able.
 
         Args:
@@ -100,7 +100,7 @@ class ClassMetric(Metric):
             return self.measure(structure)
         return self.empty.cost(structure) if structure.is_labelled or structure.is_predicted else math.nan
 
-    def stated(self, labels: LabelTable) -> dict[str, Any] | str:
+    def stated(self, labels: LabelTable) -> dict[str, object] | str:
         """Costs and settings, or the description where there are no costs."""
         return self.description if self.empty is None else self.empty.stated() | asdict(self)
 

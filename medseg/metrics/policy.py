@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from medseg.metrics.structure import Structure
 
@@ -48,7 +47,7 @@ class EmptyPolicy:
         cost = self.missed if structure.is_labelled else self.false
         return cost.value(structure) if isinstance(cost, CaseCost) else cost
 
-    def stated(self) -> dict[str, Any]:
+    def stated(self) -> dict[str, object]:
         """As ``metrics.json`` has it; null: such cases do not enter the mean.
 
         Example:

@@ -15,7 +15,7 @@ from medseg.metrics.summary import entry
 
 def pool(
     records: Sequence[CaseRecord], metric: Pooled, *, resamples: int, seed: int
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+) -> tuple[dict[str, object], list[dict[str, object]]]:
     """The pooled value of one metric as ``summary`` of ``metrics.json`` has it, and those of its classes or groups.
 
     The value of the summary is the mean over the classes that have one; ``classes`` next to it is how many these are,

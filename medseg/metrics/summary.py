@@ -15,8 +15,13 @@ from medseg.metrics.score import WHOLE_CASE
 
 _NAMES = ("case", "class")
 
+Result = Mapping[str, Any]
+"""The content of ``metrics.json``: ``summary``, ``classes``, ``policy``, ``cases`` and ``confusion``."""
+Score = Mapping[str, Any]
+"""A metric in it: ``mean``, ``ci95`` and ``cases``."""
 
-def primary_metric(result: Mapping[str, Any], metrics: Sequence[Metric] = ()) -> str | None:
+
+def primary_metric(result: Result, metrics: Sequence[Metric] = ()) -> str | None:
     """Key of the metric that cases are ranked and plotted by: the first one listed that can rank cases; None if none.
 
     Args:
@@ -126,12 +131,12 @@ def entry(
     }
 
 
-def none_if_nan(value: Any) -> Any:
+def none_if_nan(value: object) -> object:
     """The value, None for NaN."""
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _mean(values: Float[np.ndarray, "n k"], resamples: int, seed: int) -> dict[str, Any]:
+def _mean(values: Float[np.ndarray, "n k"], resamples: int, seed: int) -> dict[str, object]:
     def of(draws: Int[np.ndarray, "r n"]) -> Float[np.ndarray, " r"]:
         return _mean_of_class_means(values, draws)
 

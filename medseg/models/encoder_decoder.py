@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -88,7 +87,7 @@ class EncoderDecoder(Network):
                 parameter.requires_grad_(False)
 
     @property
-    def settled(self) -> Mapping[str, Any]:
+    def settled(self) -> Mapping[str, object]:
         """What the encoder found elsewhere; see ``Network.settled``."""
         return {"encoder": self.encoder.settled} if self.encoder.settled else {}
 

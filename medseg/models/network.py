@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil, prod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -76,7 +76,7 @@ class Network(nn.Module, ABC):
         self.fixed_shape = None if fixed_shape is None else tuple(fixed_shape)
 
     @property
-    def settled(self) -> Mapping[str, Any]:
+    def settled(self) -> Mapping[str, object]:
         """Settings that construction read from elsewhere; a checkpoint stores them in place of the configured ones.
 
         So a network rebuilds where the folder or the hub that describes its architecture is gone.

@@ -76,7 +76,7 @@ class Fingerprint:
             texts[" have no foreground and teach only the background"] = self.empty
         return [f"{len(c)} of {len(self.shapes)} training cases{text}: {first_five(c)}" for text, c in texts.items()]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON-able form; ``from_dict`` is its inverse."""
         return asdict(self)
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from html import escape
-from typing import Any
+
+from medseg.metrics.summary import Result
 
 _MOST = 40
 _FEW = 2  # classes that a phone shows at once
 
 
-def confusion_table(result: Mapping[str, Any]) -> str:
+def confusion_table(result: Result) -> str:
     """Rows are labelled classes, columns predicted ones: percentages of each row, the darker the more.
 
     Empty if the result has no confusion matrix, nothing in it, or more classes than anybody would read.

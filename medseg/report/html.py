@@ -14,7 +14,7 @@ import numpy as np
 
 from medseg.metrics.metric import Metric
 from medseg.metrics.registry import builtin
-from medseg.metrics.summary import primary_metric
+from medseg.metrics.summary import Result, Score, primary_metric
 from medseg.report.confusion import confusion_table
 from medseg.report.strip import strip_plot
 from medseg.report.titles import length_unit, title
@@ -70,9 +70,9 @@ code { font-size: .85rem; overflow-wrap: anywhere; }
 
 def write_report(
     path: Path,
-    result: Mapping[str, Any],
+    result: Result,
     figures: Sequence[tuple[str, bytes]] = (),
-    facts: Mapping[str, Any] | None = None,
+    facts: Mapping[str, object] | None = None,
     *,
     heading: str = "Segmentation report",
     lead: str = "",
@@ -124,7 +124,7 @@ def page(heading: str, body: str) -> str:
 
 def write_run_report(
     run_dir: Path,
-    result: Mapping[str, Any],
+    result: Result,
     shown: Sequence[tuple[Any, np.ndarray]],
     spec: Any,
     stored: Mapping[str, Any],
@@ -164,7 +164,7 @@ def write_run_report(
     write_report(report, result, drawn, facts, heading=heading, lead=lead, tables=tables, metrics=metrics)
 
 
-def show(value: Any) -> str:
+def show(value: object) -> str:
     """A number with three decimals (four figures from 10), anything else as it is, a dash for None.
 
     Example:
@@ -192,13 +192,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, kind: str = "
     return f'<div class="wide{" many" if len(header) > _FEW else ""}" tabindex="0">{whole}</div>'
 
 
-def interval(entry: Mapping[str, Any]) -> str:
+def interval(entry: Score) -> str:
     """The interval of a value of ``metrics.json``, a dash where there is none."""
     return "–" if entry["ci95"] is None else " to ".join(show(bound) for bound in entry["ci95"])
 
 
 def _ranked(
-    result: Mapping[str, Any], primary: str | None, titles: Titles, files: Mapping[str, Mapping[str, str]]
+    result: Result, primary: str | None, titles: Titles, files: Mapping[str, Mapping[str, str]]
 ) -> list[tuple[str, str]]:
     """The sections in which the primary metric ranks the cases; none without such a metric."""
     if primary is None:
@@ -211,7 +211,7 @@ def _ranked(
     ]
 
 
-def _summary(result: Mapping[str, Any], titles: Titles) -> str:
+def _summary(result: Result, titles: Titles) -> str:
     rows = [
         (escape(titles(metric)), show(entry["mean"]), interval(entry), str(entry["cases"]))
         for metric, entry in result["summary"].items()
@@ -224,7 +224,7 @@ def _summary(result: Mapping[str, Any], titles: Titles) -> str:
     return means + (f'<dl class="note">{notes}</dl>' if notes else "")
 
 
-def _classes(result: Mapping[str, Any], titles: Titles) -> str:
+def _classes(result: Result, titles: Titles) -> str:
     metrics = list(dict.fromkeys(metric for by in result["classes"].values() for metric in by))
     rows = []
     for name, by in result["classes"].items():
@@ -233,24 +233,24 @@ def _classes(result: Mapping[str, Any], titles: Titles) -> str:
     return table(["class", "cases", *map(titles, metrics)], rows) if metrics else ""
 
 
-def _of_class(entry: Mapping[str, Any], most: int) -> str:
+def _of_class(entry: Score, most: int) -> str:
     """Mean and interval, and how many cases entered where that is fewer than entered another metric."""
     fewer = f"; n {entry['cases']}" if entry["cases"] < most else ""
     return f"{show(entry['mean'])}<br><small>{interval(entry)}{fewer}</small>"
 
 
-def _strip(result: Mapping[str, Any], primary: str, label: str) -> str:
+def _strip(result: Result, primary: str, label: str) -> str:
     rows = [row for row in result["cases"] if row.get(primary) is not None]
     values = {k: [(str(r["case"]), r[primary]) for r in rows if r["class"] == k] for k in result["classes"]}
     return strip_plot(values, label=label) if rows else ""
 
 
-def _lowest(result: Mapping[str, Any], primary: str) -> list[Mapping[str, Any]]:
+def _lowest(result: Result, primary: str) -> list[Mapping[str, Any]]:
     rows = sorted((row for row in result["cases"] if row.get(primary) is not None), key=lambda row: row[primary])
     return rows[:_WORST]
 
 
-def _paths(result: Mapping[str, Any], primary: str, files: Mapping[str, Mapping[str, str]]) -> str:
+def _paths(result: Result, primary: str, files: Mapping[str, Mapping[str, str]]) -> str:
     """The files of the worst cases, each case once."""
     cases = dict.fromkeys(str(row["case"]) for row in _lowest(result, primary))
     entries = ""
@@ -260,7 +260,7 @@ def _paths(result: Mapping[str, Any], primary: str, files: Mapping[str, Mapping[
     return f"<dl>{entries}</dl>" if entries else ""
 
 
-def _worst(result: Mapping[str, Any], primary: str, titles: Titles) -> str:
+def _worst(result: Result, primary: str, titles: Titles) -> str:
     lowest = _lowest(result, primary)
     metrics = [key for key in (lowest[0] if lowest else {}) if key not in ("case", "class")]
     rows = [[escape(str(row["case"])), escape(row["class"]), *(show(row.get(m)) for m in metrics)] for row in lowest]
@@ -275,7 +275,7 @@ def _figure(caption: str, png: bytes) -> str:
     )
 
 
-def _policy(result: Mapping[str, Any], titles: Titles, metrics: Sequence[Metric]) -> str:
+def _policy(result: Result, titles: Titles, metrics: Sequence[Metric]) -> str:
     costs = {name: cost for name, cost in result["policy"].items() if isinstance(cost, Mapping)}
     lengths = {name: cls.lengths for name, cls in builtin().items()} | {m.name: m.lengths for m in metrics}
     unit = length_unit(result["summary"])
@@ -298,7 +298,7 @@ def _settings(cost: Mapping[str, Any], lengths: Sequence[str], unit: str) -> str
     return ", ".join(f"{key} {value} {unit if key in lengths else ''}".rstrip() for key, value in settings.items())
 
 
-def _facts(facts: Mapping[str, Any]) -> str:
+def _facts(facts: Mapping[str, object]) -> str:
     entries = "".join(f"<dt>{escape(str(k))}</dt><dd>{_fact(v)}</dd>" for k, v in facts.items())
     return f"<dl>{entries}</dl>" if entries else ""
 

@@ -9,10 +9,11 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from medseg.metrics.summary import Result, Score
 from medseg.report.html import show
 
 
-def means_table(result: Mapping[str, Any]) -> Table:
+def means_table(result: Result) -> Table:
     """Means, class by metric, and how many cases entered them; the last row is the summary.
 
     Metrics of whole cases, without classes, are listed below with their intervals.
@@ -37,7 +38,7 @@ def _caption(summary: Mapping[str, Any], listed: Sequence[str]) -> str | None:
     return "\n".join(f"{metric} {_formatted(summary[metric])}" for metric in of_cases) or None
 
 
-def _formatted(entry: Mapping[str, Any]) -> str:
+def _formatted(entry: Score) -> str:
     text = show(entry["mean"])
     if entry["ci95"] is not None:
         text += f" ({show(entry['ci95'][0])} to {show(entry['ci95'][1])})"

@@ -17,7 +17,7 @@ _MOST_NODES = 5_000_000
 _PLAIN = (str, bytes, bool, int, float, complex, type(None))
 
 
-def add(checkpoint: Mapping[str, object]) -> dict[str, Any]:
+def add(checkpoint: Mapping[str, object]) -> dict[str, object]:
     """A checkpoint with the CRC-32 of each of its entries; tensors are not copied."""
     entries = {key: value for key, value in checkpoint.items() if key != KEY}
     return {**entries, KEY: {key: crc32(value) for key, value in entries.items()}}
@@ -68,7 +68,7 @@ def crc32(value: object) -> int:
         False
     """
     total, count = 0, 0
-    waiting: list[Any] = [value]
+    waiting: list[object] = [value]
     while waiting:
         count += 1
         if count + len(waiting) > _MOST_NODES:

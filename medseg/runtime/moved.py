@@ -120,7 +120,7 @@ DEEPEST = 50
 """Levels of nested values that are looked at."""
 
 
-def updated(config: Mapping[str, Any]) -> dict[str, Any]:
+def updated(config: Mapping[str, object]) -> dict[str, object]:
     """A configuration of any earlier version with today's class paths, groups and keys.
 
     Args:
@@ -134,7 +134,7 @@ def updated(config: Mapping[str, Any]) -> dict[str, Any]:
     return with_data_split({group: _with_current_keys(group, settings) for group, settings in groups.items()})
 
 
-def _with_current_keys(group: str, settings: object) -> Any:
+def _with_current_keys(group: str, settings: object) -> object:
     """The settings of a group with today's keys; those of a user's own class stay."""
     if not isinstance(settings, dict) or not str(settings.get("_target_")).startswith("medseg."):
         return settings
@@ -148,7 +148,7 @@ _READING = (
     "nonfinite", "grid_tolerance", "bands", "other_grid", "other_crs", "attribute", "layer", "all_touched", "nodata",
     "mask_colours", "dates",
 )  # fmt: skip
-_SINCE_3: Mapping[str, Mapping[str, Any]] = {
+_SINCE_3: Mapping[str, Mapping[str, object]] = {
     "split": {"blocks": None, "runs": None, "gap": 0},
     "loader": {"store": True},
 }
@@ -182,7 +182,7 @@ def with_data_split(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _groups_in(data: Mapping[Any, Any]) -> dict[str, dict[Any, Any]]:
+def _groups_in(data: Mapping[object, object]) -> dict[str, dict[object, object]]:
     """Split, sampling, loader and budget that the ``data`` of an earlier version holds, with defaults for the rest."""
     groups: dict[str, dict[Any, Any]] = {group: dict(keys) for group, keys in _SINCE_3.items()}
     strategy = data.get("strategy")
@@ -195,7 +195,7 @@ def _groups_in(data: Mapping[Any, Any]) -> dict[str, dict[Any, Any]]:
     return groups
 
 
-def _of_dataset(data: Mapping[Any, Any]) -> dict[Any, Any]:
+def _of_dataset(data: Mapping[object, object]) -> dict[object, object]:
     """The keys of the dataset alone: its own, and the arguments of its class."""
     dataset = data.get("dataset")
     arguments = dataset if isinstance(dataset, Mapping) else {}
@@ -204,7 +204,7 @@ def _of_dataset(data: Mapping[Any, Any]) -> dict[Any, Any]:
     return own | {key: value for key, value in arguments.items() if key not in own and key != "reading"}
 
 
-def with_current_classes(config: Mapping[str, Any]) -> dict[str, Any]:
+def with_current_classes(config: Mapping[str, object]) -> dict[str, object]:
     """A configuration with today's class paths at any depth; its keys stay.
 
     Args:
@@ -224,14 +224,14 @@ class _Walk:
     def __init__(self) -> None:
         self._copies: dict[int, Any] = {}
 
-    def __call__(self, value: object, depth: int = 0) -> Any:
+    def __call__(self, value: object, depth: int = 0) -> object:
         if not isinstance(value, (Mapping, list)) or depth > DEEPEST:
             return value
         if id(value) in self._copies:
             return self._copies[id(value)]
         self._copies[id(value)] = value  # one that holds itself stays as it is
         if isinstance(value, list):
-            copy: Any = [self(inner, depth + 1) for inner in value]
+            copy: object = [self(inner, depth + 1) for inner in value]
         else:
             copy = {key: self(inner, depth + 1) for key, inner in value.items()}
             target = copy.get("_target_")

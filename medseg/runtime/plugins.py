@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import util
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medseg.errors import InputError
 
@@ -43,7 +43,7 @@ class Plugin:
         """What to do about a plug-in that does not work."""
         return f"fix or update {self.package}, or uninstall it"
 
-    def load(self) -> Any:
+    def load(self) -> object:
         """Import what the entry point names.
 
         Raises:

@@ -10,7 +10,6 @@ import sys
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 PACKAGES = (
     "torch", "torchvision", "lightning", "monai", "timm", "transformers", "segmentation-models-pytorch", "torchgeo",
@@ -21,7 +20,7 @@ PACKAGES = (
 """Libraries that read data, compute with it, build networks or compose configurations."""
 
 
-def provenance(version: str, *, seed: int | None = None) -> dict[str, Any]:
+def provenance(version: str, *, seed: int | None = None) -> dict[str, object]:
     """Versions, command, code and machine of this process; JSON-able.
 
     Args:
@@ -53,9 +52,9 @@ def packages() -> dict[str, str]:
     return found
 
 
-def hardware() -> dict[str, Any]:
+def hardware() -> dict[str, object]:
     """Processor, usable cores, memory in GiB; name and memory of each GPU, where torch sees any."""
-    found: dict[str, Any] = {
+    found: dict[str, object] = {
         "cpu": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
@@ -78,7 +77,7 @@ def _processor() -> str:
     return names[0] if names else platform.processor()
 
 
-def git_state(folder: Path) -> dict[str, Any] | None:
+def git_state(folder: Path) -> dict[str, object] | None:
     """Commit of the checkout that holds a folder, and a digest of what differs from it; None outside of any.
 
     Returns:
@@ -89,7 +88,7 @@ def git_state(folder: Path) -> dict[str, Any] | None:
     diff = _git(folder, "diff", "HEAD")
     if commit is None or diff is None:
         return None
-    state: dict[str, Any] = {"commit": commit.decode().strip(), "dirty": bool(diff)}
+    state: dict[str, object] = {"commit": commit.decode().strip(), "dirty": bool(diff)}
     return state | ({"diff": hashlib.sha256(diff).hexdigest()[:16]} if diff else {})
 
 

@@ -132,7 +132,7 @@ def shown(value: object, form: Any = str) -> str:
     return written if len(written) <= 80 else f"{written[:77]}..."
 
 
-def leaves(node: Mapping[str, Any], prefix: str = "", *, empty: bool = False) -> Iterator[tuple[str, Any]]:
+def leaves(node: Mapping[str, object], prefix: str = "", *, empty: bool = False) -> Iterator[tuple[str, object]]:
     """Every value of nested mappings that is no mapping, with its keys joined by dots.
 
     Args:

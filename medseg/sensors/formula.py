@@ -29,7 +29,7 @@ INDICES = {
 }
 """Spectral indices in terms of ``sensors.roles``; ONE is the raw value of reflectance 1. NDWI is McFeeters'."""
 
-_OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
+_OPERATORS: dict[type[ast.AST], Callable[..., object]] = {
     ast.Add: np.add,
     ast.Sub: np.subtract,
     ast.Mult: np.multiply,
@@ -37,7 +37,7 @@ _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Pow: np.power,
     ast.USub: np.negative,
 }
-_FUNCTIONS: dict[str, tuple[Callable[..., Any], int]] = {
+_FUNCTIONS: dict[str, tuple[Callable[..., object], int]] = {
     "sqrt": (np.sqrt, 1),
     "log": (np.log, 1),
     "exp": (np.exp, 1),
@@ -49,7 +49,7 @@ _FUNCTIONS: dict[str, tuple[Callable[..., Any], int]] = {
 _LONGEST = 1000
 _LARGEST = float(np.finfo(np.float32).max)
 
-_Step = str | np.float32 | tuple[Callable[..., Any], int]
+_Step = str | np.float32 | tuple[Callable[..., object], int]
 """Of a program in postfix order: a band, a number, or a function of the last n results."""
 
 
@@ -185,7 +185,7 @@ def _program(text: str) -> list[_Step]:
         raise InputError(f"formula {line[:60]!r}... cannot be read ({error}); write it shorter") from error
 
 
-def _function(call: ast.Call, called: ast.Name, line: str) -> tuple[Callable[..., Any], int]:
+def _function(call: ast.Call, called: ast.Name, line: str) -> tuple[Callable[..., object], int]:
     """The function of a call and how many arguments it takes, as many as it is given."""
     if called.id not in _FUNCTIONS:
         raise _refusal(called, line, f"one of the functions {', '.join(_FUNCTIONS)}")

@@ -58,7 +58,7 @@ def configuration(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     return repeated
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> dict[str, object]:
     if not file.is_file():
         raise InputError(f"rerun={file.parent}: has no config.yaml; expected the folder of a run")
     try:
@@ -112,7 +112,7 @@ def _is_below(target: str, trusted: Sequence[str]) -> bool:
     return any(target == name or target.startswith(f"{name}.") for name in trusted)
 
 
-def _class_paths(node: Mapping[object, object]) -> Iterator[tuple[str, Any]]:
+def _class_paths(node: Mapping[object, object]) -> Iterator[tuple[str, object]]:
     """Class paths that a mapping would import, each with its key: ``_target_``, and metrics by their class paths."""
     from medseg.metrics.registry import class_paths
 
@@ -160,14 +160,14 @@ def _digest(provenance: Mapping[str, Any], key: str) -> object:
     return (provenance.get(key) or {}).get("digest")
 
 
-def _of_scores(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+def _of_scores(old: Mapping[str, object], new: Mapping[str, object]) -> Iterator[str]:
     """A line about the scores, if both runs have some."""
     if old and new:
         scores = _changes(old, {name: new.get(name) for name in old})
         yield f"scores differ: {scores}" if scores else "all scores are those of the earlier run"
 
 
-def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+def _changes(old: Mapping[str, object], new: Mapping[str, object]) -> str:
     """The names whose values differ, with both values; empty if there are none."""
     names = dict.fromkeys([*old, *new])
     differing = [name for name in names if old.get(name) != new.get(name)]

@@ -77,7 +77,7 @@ def score_checkpoint(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]
     return result
 
 
-def _write_validation(cfg: DictConfig, run_dir: Path, scores: dict[str, Any]) -> None:
+def _write_validation(cfg: DictConfig, run_dir: Path, scores: dict[str, object]) -> None:
     """Write the scores of the validation fold with all that is needed to add those of other folds."""
     settings = {"fold": cfg.split.fold, "metric": OmegaConf.to_container(cfg.metric, resolve=True)}
     write_whole(run_dir / VALIDATION, json.dumps({"format": 1, **settings, **scores}, allow_nan=False) + "\n")

@@ -68,7 +68,7 @@ def _first_changes(differing: Mapping[str, Any]) -> str:
     return listed + (f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else "")
 
 
-def differences(before: Mapping[str, object], now: Mapping[str, object]) -> Iterator[tuple[str, tuple[Any, Any]]]:
+def differences(before: Mapping[str, object], now: Mapping[str, object]) -> Iterator[tuple[str, tuple[object, object]]]:
     """Keys, with dots, in which two configurations differ and that decide what is trained; the two values of each.
 
     A missing key counts as null; ``auto`` equals any value.
@@ -89,7 +89,7 @@ def _leading(keys: list[str]) -> list[str]:
     return [key for key in keys if key.endswith("_target_")] or keys
 
 
-def _changed(key: str, values: tuple[Any, Any]) -> str:
+def _changed(key: str, values: tuple[object, object]) -> str:
     return f"{key} {_short(values[0])} -> {_short(values[1])}"
 
 

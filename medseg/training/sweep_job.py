@@ -52,7 +52,7 @@ def is_finished(cfg: DictConfig, run_dir: Path, *, asked: bool) -> bool:
     return not differing and _same_end(stored, cfg) and _newer(scores, written)
 
 
-def _shown(differing: dict[str, tuple[Any, Any]]) -> str:
+def _shown(differing: dict[str, tuple[object, object]]) -> str:
     """The first key with its two values, and how many there are besides."""
     key, (before, after) = next(iter(differing.items()))
     return f"{key} {before} -> {after}" + (f" and {len(differing) - 1} more" if len(differing) > 1 else "")

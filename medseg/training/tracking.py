@@ -177,7 +177,7 @@ def log_scores(run: Run, result: Mapping[str, Any], shown: Sequence[tuple[Sample
             logger.log_result(result, step, part=part_of(result))
 
 
-def end(cfg: DictConfig, run: Run, run_dir: Path, result: Mapping[str, Any] | None) -> None:
+def end(cfg: DictConfig, run: Run, run_dir: Path, result: Mapping[str, object] | None) -> None:
     """Log the checkpoints and the report.
 
     Args:

@@ -84,7 +84,7 @@ class Compose:
         """Patches of ``patch_shape`` from windows of ``window_shape``."""
         return self.apply(batch, self.draw(batch))
 
-    def record(self, batch: Batch) -> list[dict[str, dict[str, Any]]]:
+    def record(self, batch: Batch) -> list[dict[str, dict[str, object]]]:
         """Parameters of each sample, as JSON-able values: transform name -> parameter -> value."""
         by_name = self.draw(batch)
         return [
@@ -132,7 +132,7 @@ def build_compose(
     mirror: Mirror | None = None,
     window_limit: float = 1.5,
     anisotropy: float = 3.0,
-    **intensity: Any,
+    **intensity: object,
 ) -> Compose:
     """What ``conf/transform`` names: settings from yaml; the rest from plan, channels and label table.
 

@@ -80,7 +80,7 @@ class MsdDataset(Dataset):
             raise InputError(f'{self._path}: "test" must list files, or {{"image": file}}; fix the file')
         return self._cases([e if isinstance(e, Mapping) else {"image": e} for e in entries])
 
-    def _cases(self, entries: Sequence[Mapping[str, Any]]) -> list[Case]:
+    def _cases(self, entries: Sequence[Mapping[str, object]]) -> list[Case]:
         """Cases of a list, sorted by id; files of macOS (``._name``) are ignored."""
         cases = [case for case in map(self._case, entries) if not case.images[0].name.startswith("._")]
         self._check(cases)
@@ -98,7 +98,7 @@ class MsdDataset(Dataset):
         counts = Counter(case.id for case in cases)
         refuse(sorted(n for n in counts if counts[n] > 1), f"case(s) listed twice in {self._path}", "list each once")
 
-    def _case(self, entry: Mapping[str, Any]) -> Case:
+    def _case(self, entry: Mapping[str, object]) -> Case:
         """The case of an entry of a list."""
         image = self._file(entry["image"])
         label = self._file(entry["label"]) if "label" in entry else None

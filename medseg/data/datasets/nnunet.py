@@ -177,6 +177,6 @@ def _are_values(value: int | list[int]) -> bool:
     return bool(value) and all(map(_is_value, value)) if isinstance(value, list) else _is_value(value)
 
 
-def _is_value(value: Any) -> bool:
+def _is_value(value: object) -> bool:
     """Whether a label file may hold this value."""
     return isinstance(value, int) and -(1 << 31) <= value < 1 << 31

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -99,7 +99,7 @@ class Normalisation:
             )
         return self.own
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, str | float]:
         """JSON-able form."""
         return {name: value for name, value in vars(self).items() if name != "own"}
 
@@ -114,7 +114,7 @@ class ImageStats:
     maximum: float
 
     @classmethod
-    def of(cls, cells: npt.NDArray[np.floating[Any]]) -> ImageStats:
+    def of(cls, cells: npt.NDArray[np.floating]) -> ImageStats:
         """Of these values, in float64."""
         exact = cells.astype(np.float64)
         return cls(float(exact.mean()), float(exact.std()), float(exact.min()), float(exact.max()))

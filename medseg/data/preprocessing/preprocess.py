@@ -42,7 +42,7 @@ class PreprocessTrace:
         """Of a case that stays on its own cells."""
         return cls(grid, tuple(range(grid.ndim)), (False,) * grid.ndim, Box.whole(grid.shape), grid)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON-able form; ``from_dict`` is its inverse."""
         return {
             "source": self.source.to_dict(),
@@ -184,7 +184,7 @@ class Preprocess:
         if self.spacing is not None and sample.grid.ndim != len(self.spacing):
             raise InputError(f"{sample.case}: got {sample.grid.ndim} axes, the plan has {len(self.spacing)}")
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON-able form, which also keys the store."""
         return {
             "spacing": None if self.spacing is None else list(self.spacing),

@@ -5,10 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from medseg.data.sampling.patches import PreparedCase, draw_case
 from medseg.errors import InputError
@@ -189,6 +187,6 @@ def _classes(cases: Sequence[PreparedCase], labelled: bool) -> list[str]:
     return sorted({name for case in cases for name in case.counts} - {"annotated"}) if labelled else []
 
 
-def _pick(rng: np.random.Generator, total: npt.NDArray[Any]) -> int:
+def _pick(rng: np.random.Generator, total: np.ndarray) -> int:
     """Index i with a probability of exactly its share, ``total`` being cumulative sums of integers."""
     return int(np.searchsorted(total, rng.integers(int(total[-1])), side="right"))

@@ -123,11 +123,11 @@ class StepLoader(DataLoader[Any]):
     Lightning asks for the two methods of a state, and warns where a loader lacks them.
     """
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """Nothing: where the training is, its loops know."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, object]) -> None:
         """Nothing to restore."""
 
 

@@ -107,7 +107,7 @@ class StoredCase:
         """What splits may not tear apart."""
         return str(self.facts["group"])
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return StoredCase, (self.folder,)  # open arrays are not sent to another process
 
     @cached_property
@@ -209,7 +209,7 @@ class StoredCase:
         )
 
 
-def _checksum(facts: dict[str, Any]) -> int:
+def _checksum(facts: dict[str, object]) -> int:
     """Of the content of ``case.json`` without itself."""
     return zlib.crc32(json.dumps(facts, sort_keys=True).encode())
 

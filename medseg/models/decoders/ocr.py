@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from jaxtyping import Float
 from torch import Tensor, cat, nn
@@ -15,7 +14,7 @@ from medseg.models.encoders.encoder import Feature
 from medseg.models.layers import CONV
 from medseg.models.network import ModelSpec
 
-AVG_POOL: dict[int, Any] = {2: functional.avg_pool2d, 3: functional.avg_pool3d}
+AVG_POOL: dict[int, Callable[..., Tensor]] = {2: functional.avg_pool2d, 3: functional.avg_pool3d}
 
 
 class OCR(Decoder):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, cat, nn
@@ -15,7 +14,7 @@ from medseg.models.encoders.encoder import Feature
 from medseg.models.layers import CONV
 from medseg.models.network import ModelSpec
 
-POOL: dict[int, Any] = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
+POOL: dict[int, type[nn.Module]] = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 
 
 class UPerNet(Decoder):

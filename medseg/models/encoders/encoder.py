@@ -116,7 +116,7 @@ class Encoder(nn.Module, ABC):
         return None
 
     @property
-    def settled(self) -> Mapping[str, Any]:
+    def settled(self) -> Mapping[str, object]:
         """Settings that construction found elsewhere; see ``Network.settled``."""
         return {}
 

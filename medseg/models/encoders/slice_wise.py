@@ -93,7 +93,7 @@ class SliceWise(Encoder):
         return self.inner.stem
 
     @property
-    def settled(self) -> Mapping[str, Any]:
+    def settled(self) -> Mapping[str, object]:
         """Resolved settings of the inner encoder; see ``Network.settled``."""
         return {"of": self.inner.settled} if self.inner.settled else {}
 

@@ -144,7 +144,7 @@ def make(described: Mapping[str, Any], key: str) -> PreTrainedConfig:
     return config
 
 
-def _refuse_kernels(described: Mapping[str, Any], key: str) -> None:
+def _refuse_kernels(described: Mapping[str, object], key: str) -> None:
     """Raise on an attention that transformers would download as a program, from a repository of the hub."""
     for name, value in described.items():
         if name in ("attn_implementation", "_attn_implementation") and not str(value).isidentifier():
@@ -172,7 +172,7 @@ def refusing(key: str, family: str) -> Iterator[None]:
         raise InputError(f"{key}.config does not make a {family}: {message}") from error
 
 
-def _read_config(weights: str) -> dict[str, Any] | None:
+def _read_config(weights: str) -> dict[str, object] | None:
     """The config.json of weights: in their folder, next to their file, or on the hub; None if there is none.
 
     Raises:
@@ -190,7 +190,7 @@ def _read_config(weights: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
         return dict(content)
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: can't be read as the keys and values of a network ({error})") from error
@@ -210,7 +210,7 @@ def _family(sizes: Sizes, request: Request) -> str:
     return family
 
 
-def _preset(presets: Mapping[str, Mapping[str, Any]], family: str, request: Request) -> Mapping[str, Any]:
+def _preset(presets: Mapping[str, Mapping[str, object]], family: str, request: Request) -> Mapping[str, object]:
     """Settings of the size that is set, or of the first."""
     size = next(iter(presets)) if request.size == "auto" else str(request.size)
     if size not in presets:

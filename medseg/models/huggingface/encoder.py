@@ -100,7 +100,7 @@ class Transformers(Encoder):
             self.full_depth = getattr(hf_config.make(described, "model.encoder"), kind.depth)
 
     @property
-    def settled(self) -> Mapping[str, Any]:
+    def settled(self) -> Mapping[str, object]:
         """The complete description, in place of ``config``."""
         return {"config": self._described}
 
@@ -129,7 +129,7 @@ class Transformers(Encoder):
         """The declared features."""
         return self.kind.read(self.net, image, self.kind, self.indices)
 
-    def __getstate__(self) -> Any:
+    def __getstate__(self) -> object:
         hooks.release(self.net)
         return super().__getstate__()
 

@@ -42,8 +42,8 @@ class Family:
     depth: str = "num_hidden_layers"
     names: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
-    call: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
+    call: Mapping[str, object] = field(default_factory=dict)
     idle: tuple[str, ...] = ()
 
     @property

@@ -32,7 +32,7 @@ _KEYS = ("model.encoder.", "model.")
 """Messages of loading name keys of an encoder; here they are keys of the network."""
 
 
-def backbones(families: Sequence[str], **others: Any) -> dict[str, dict[str, Any]]:
+def backbones(families: Sequence[str], **others: object) -> dict[str, dict[str, object]]:
     """Sizes of a network by those of its encoder, ``swin_tiny`` and so on."""
     return {
         f"{family}_{size}": {"backbone_config": {"model_type": family, **settings}, **others}
@@ -108,7 +108,7 @@ class HfNetwork(Network):
             self.net.set_submodule(name, nn.Identity())
 
     @property
-    def settled(self) -> Mapping[str, Any]:
+    def settled(self) -> Mapping[str, object]:
         """The complete description, in place of ``config``."""
         return {"config": self._described}
 
@@ -183,7 +183,7 @@ class HfNetwork(Network):
             network, config = family.source, family.prepare(hf_config.make(described, "model"))
         return pretrained.with_state(state_names.current(pretrained.state, network, config))
 
-    def __getstate__(self) -> Any:
+    def __getstate__(self) -> object:
         hooks.release(self.net)
         return super().__getstate__()
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-Sizes = Mapping[str, Mapping[str, Mapping[str, Any]]]
+Sizes = Mapping[str, Mapping[str, Mapping[str, object]]]
 """By family (``model_type`` of transformers) and size: settings of its configuration. The first size is the usual."""
 
 ALIASES = {
@@ -15,23 +14,23 @@ ALIASES = {
 """Shorter names of families, and of networks whose encoder is one of another family."""
 
 
-def _plain(width: int, depth: int, heads: int, **others: Any) -> dict[str, Any]:
+def _plain(width: int, depth: int, heads: int, **others: object) -> dict[str, object]:
     return {"hidden_size": width, "num_hidden_layers": depth, "num_attention_heads": heads, **others}
 
 
-def _mlp(width: int, depth: int, heads: int, **others: Any) -> dict[str, Any]:
+def _mlp(width: int, depth: int, heads: int, **others: object) -> dict[str, object]:
     return _plain(width, depth, heads, intermediate_size=4 * width, **others)
 
 
-def _pyramid(width: int, depths: list[int], **others: Any) -> dict[str, Any]:
+def _pyramid(width: int, depths: list[int], **others: object) -> dict[str, object]:
     return {"hidden_sizes": [width * 2**i for i in range(4)], "depths": depths, **others}
 
 
-def _swin(width: int, depth: int, heads: int, **others: Any) -> dict[str, Any]:
+def _swin(width: int, depth: int, heads: int, **others: object) -> dict[str, object]:
     return {"embed_dim": width, "depths": [2, 2, depth, 2], "num_heads": [heads * 2**i for i in range(4)], **others}
 
 
-def _sam2(width: int, blocks: list[int], attend: list[int], **others: Any) -> dict[str, Any]:
+def _sam2(width: int, blocks: list[int], attend: list[int], **others: object) -> dict[str, object]:
     widths = [width * 2**i for i in range(4)]
     backbone = {"hidden_size": width, "embed_dim_per_stage": widths, "blocks_per_stage": blocks}
     return {**backbone, "global_attention_blocks": attend, **others}

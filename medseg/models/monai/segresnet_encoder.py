@@ -16,7 +16,7 @@ from medseg.models.encoders.encoder import Encoder, Feature
 from medseg.models.network import ModelSpec
 
 _GROUPS = 8
-_NORMS: dict[str, Any] = {
+_NORMS: dict[str, object] = {
     "group": ("group", {"num_groups": _GROUPS}),
     "instance": ("instance", {"affine": True}),
     "batch": "batch",

@@ -133,7 +133,7 @@ def _first_fit(
     return coarse
 
 
-def _builds(name: str, patch: tuple[int, ...]) -> list[tuple[dict[str, Any], tuple[int, ...] | None]]:
+def _builds(name: str, patch: tuple[int, ...]) -> list[tuple[dict[str, object], tuple[int, ...] | None]]:
     """Constructor arguments to try, each with the only shape that the network then takes or None; the freest first."""
     config = timm.get_pretrained_cfg(name)
     if config is None or not config.fixed_input_size:

@@ -39,7 +39,7 @@ def _code(name: str) -> str:
     return name.removeprefix("SR_").partition("_")[0]
 
 
-def _stages(transforms: Any) -> list[tuple[tuple[float, ...], tuple[float, ...]]]:
+def _stages(transforms: object) -> list[tuple[tuple[float, ...], tuple[float, ...]]]:
     """Mean and std of each stage of torchgeo's transforms that has them."""
     chain = transforms if hasattr(transforms, "__iter__") else [transforms]
     return [(tuple(map(float, t.mean)), tuple(map(float, t.std))) for t in chain if hasattr(t, "mean")]

@@ -205,7 +205,7 @@ def distance_bias(rows: int, columns: int, device: torch.device) -> Float[Tensor
     return -slopes[None, :, None, None] * torch.cdist(places, places, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def _build(size: Size, places: Mapping[str, Sequence[int]]) -> Any:
+def _build(size: Size, places: Mapping[str, Sequence[int]]) -> object:
     """The ``CROMA`` of torchgeo for the channels there are."""
     modalities = ["sar" if modality == "radar" else modality for modality in places]
     net = CROMA(modalities, size.embed_dim, size.depth, HEADS, PATCH, image_size=PATCH)

@@ -165,6 +165,6 @@ def _build_swin(name: str, in_channels: int) -> Any:
     return net
 
 
-def _told(name: str, key: str) -> Any:
+def _told(name: str, key: str) -> object:
     """What torchgeo tells of the weights of a network; None if nothing."""
     return next(iter(get_model_weights(name))).meta.get(key)

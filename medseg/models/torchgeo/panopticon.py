@@ -103,7 +103,7 @@ class Panopticon(TorchgeoViT):
         return self.net.norm(tokens)
 
 
-def _build(size: Size, attn_dim: int) -> Any:
+def _build(size: Size, attn_dim: int) -> object:
     """What torchgeo's ``Panopticon`` holds, which has one size; put together from the same parts."""
     net = timm.create_model(
         "vit_base_patch14_dinov2",

@@ -40,7 +40,7 @@ def entries() -> dict[str, tuple[str, Any]]:
     return found
 
 
-def find(name: str) -> tuple[str, Any]:
+def find(name: str) -> tuple[str, object]:
     """The network of an entry, by torchgeo's name, and the entry itself.
 
     Raises:

@@ -53,7 +53,7 @@ class Recipe:
     @property
     def folders(self) -> list[Path]:
         """Files and folders that the arguments name."""
-        arguments: dict[str, Any] = json.loads(self.arguments)
+        arguments: dict[str, object] = json.loads(self.arguments)
         paths = [p for name in _PLACES for p in _listed(arguments.get(name))]
         return [Path(p) for p in paths] + (self.masks.folders if self.masks else [])
 

@@ -85,7 +85,7 @@ def first_files(samples: Samples) -> list[Path | None]:
     return [_image_of(entry, samples.image_keys[0]) for entry in entries]
 
 
-def _image_of(entry: Any, key: str) -> Path | None:
+def _image_of(entry: object, key: str) -> Path | None:
     """The image file of an entry of a dataset's list; None without one."""
     path = entry.get(key) if isinstance(entry, dict) else None
     return Path(path) if isinstance(path, (str, Path)) else None

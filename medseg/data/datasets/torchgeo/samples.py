@@ -175,14 +175,14 @@ class Samples:
         inner = footprint.buffer(-max(self.dataset.res))
         return np.asarray(shapely.contains_xy(inner, centres)).reshape(box.shape)
 
-    def _cells(self, sample: dict[str, Any], valid: npt.NDArray[np.bool_] | None = None) -> Cells:
+    def _cells(self, sample: dict[str, object], valid: npt.NDArray[np.bool_] | None = None) -> Cells:
         """Image, label and validity of a sample."""
         array = self._image(sample)
         image, dates = array.reshape(-1, *array.shape[-2:]), len(array) if array.ndim == 4 else 0
         label = self._mask(sample[self.mask_key], image.shape[1:]) if self.mask_key in sample else None
         return Cells(image, label, np.ones(image.shape[1:], dtype=bool) if valid is None else valid, dates)
 
-    def _image(self, sample: dict[str, Any]) -> npt.NDArray[np.float32]:
+    def _image(self, sample: dict[str, object]) -> npt.NDArray[np.float32]:
         """The channels of all image keys, ``[c, h, w]``, or ``[t, c, h, w]`` of a time series.
 
         Raises:
@@ -204,7 +204,7 @@ class Samples:
             )
         return np.concatenate(parts, axis=-3)
 
-    def _mask(self, mask: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    def _mask(self, mask: object, shape: tuple[int, ...]) -> np.ndarray:
         """The class of each cell."""
         cells = np.asarray(mask)
         if cells.ndim == 3 and (len(cells) == 1 or self.mask_channel is not None):
