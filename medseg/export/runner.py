@@ -958,11 +958,8 @@ def read_volume(files: Sequence[Path], settings: Settings) -> Case:
             cells = np.asarray(opened.dataobj)
         except Exception as error:
             raise Refusal(f"{path}: cannot be read ({' '.join(str(error).split())[:200]})") from error
-        affine = np.array(opened.affine, dtype=np.float64)
-        affine[:3] *= _MM_PER_UNIT.get(int(opened.header["xyzt_units"]) & 7, 1.0)
-        shape = (*cells.shape, 1)[:3]
-        grids.append(Grid(tuple(shape), affine, "mm"))
-        images.append(np.moveaxis(cells.reshape(*shape, -1), -1, 0).astype(np.float32))
+        grids.append(_volume_grid(opened, cells.shape))
+        images.append(np.moveaxis(cells.reshape(*grids[-1].shape, -1), -1, 0).astype(np.float32))
     image = np.concatenate(images) if len(images) > 1 else images[0]
     _check_channels(len(image), settings)
     off = max(grid.offset_from(grids[0]) for grid in grids)
@@ -970,6 +967,13 @@ def read_volume(files: Sequence[Path], settings: Settings) -> Case:
         raise Refusal(f"its channels lie on different grids, up to {off:.3g} voxels apart; resample them onto one")
     image, valid = masked(image, np.ones(image.shape[1:], dtype=bool), settings["reading"])
     return Case(image, valid, grids[0])
+
+
+def _volume_grid(opened: Any, shape: Sequence[int]) -> Grid:
+    """Grid of a NIfTI file in millimetres; an image of two axes is a slice."""
+    affine = np.array(opened.affine, dtype=np.float64)
+    affine[:3] *= _MM_PER_UNIT.get(int(opened.header["xyzt_units"]) & 7, 1.0)
+    return Grid(tuple((*shape, 1)[:3]), affine, "mm")
 
 
 def write_volume(target: Path, cells: Array, like: Path, *, names: Sequence[str] = ()) -> None:

@@ -12,6 +12,7 @@ import pytest
 import rasterio
 import torch
 import yaml
+from PIL import Image
 from torch import Tensor, nn
 
 import medseg
@@ -19,6 +20,7 @@ from medseg import checkpoint, formats
 from medseg.errors import InputError
 from medseg.export import networks, runner
 from medseg.export.export import export
+from medseg.geometry.grid import PIXEL, Grid
 from medseg.hydra_app.compose import compose
 from tests import tiny_checkpoint
 from tests.tiny import utm_grid
@@ -107,6 +109,19 @@ def test_one_bad_image_does_not_stop_the_others(folder: Path, scenes: Path, tmp_
     assert "a.tif: cannot be read" in done.stderr
     assert "c.tif: got 3 bands ['X', 'Y', 'Z'], expected ['R', 'G']" in done.stderr
     assert [file.name for file in (tmp_path / "labels").iterdir()] == ["b.tif"]
+
+
+def test_pictures_of_one_band_each_are_predicted(folder: Path, path: Path, tmp_path: Path) -> None:
+    grid = Grid.regular(SHAPE, (1, 1), PIXEL)
+    grey = np.random.default_rng(1).integers(0, 9, (2, *SHAPE)).astype(np.uint8)
+    files = [tmp_path / "a_R.png", tmp_path / "a_G.png"]
+    for file, channel in zip(files, grey, strict=True):
+        formats.write_image(file, channel[None], grid)
+    own = runner.Predictor(folder).file(files, tmp_path / "own.png")
+    ours = medseg.load(path, device="cpu").file(files, tmp_path / "ours.png")
+    np.testing.assert_array_equal(formats.open(own).read(), formats.open(ours).read())
+    palettes = [Image.open(file).getpalette()[:9] for file in (own, ours)]
+    assert palettes[0] == palettes[1]
 
 
 def test_post_processing_of_scenes_is_that_of_medseg(folder: Path, path: Path, scenes: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torch import Tensor, nn
 
+from medseg import formats
 from medseg.data.preprocessing.normalise import Normalisation, normalise
 from medseg.data.preprocessing.preprocess import Preprocess
 from medseg.errors import InputError
@@ -290,6 +291,20 @@ def test_volumes_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "d.nii").write_bytes(b"no header")
     with pytest.raises(runner.Refusal, match=r"d\.nii: cannot be read"):
         runner.read_volume([tmp_path / "d.nii"], SETTINGS)
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize("shape", [(3, 4, 5), (3, 4)])
+def test_a_volume_is_written_byte_by_byte_as_by_medseg(tmp_path: Path, kind: Any, shape: tuple[int, ...]) -> None:
+    image = kind(np.ones(shape, np.float32), OBLIQUE)
+    image.set_qform(np.diag([1, 2, 3, 1]), code=2)
+    image.to_filename(tmp_path / "like.nii.gz")
+    cells = np.arange(np.prod(shape), dtype=np.uint8).reshape((*shape, 1)[:3])
+    grid = formats.open(tmp_path / "like.nii.gz").grid
+    formats.write(tmp_path / "ours.nii.gz", cells, grid, like=tmp_path / "like.nii.gz")
+    runner.write_volume(tmp_path / "own.nii.gz", cells, tmp_path / "like.nii.gz")
+    assert (tmp_path / "own.nii.gz").read_bytes() == (tmp_path / "ours.nii.gz").read_bytes()
+    np.testing.assert_allclose(runner._volume_grid(nib.load(tmp_path / "like.nii.gz"), shape).affine, grid.affine)
 
 
 def test_a_folder_that_is_no_predictor_is_one_line(tmp_path: Path) -> None:
