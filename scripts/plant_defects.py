@@ -30,6 +30,7 @@ import defects_claims
 import defects_data
 import defects_judging
 import defects_predictions
+import defects_selecting
 import defects_training
 import defects_weights
 from defects import Defect
@@ -38,6 +39,7 @@ ROOT = Path(__file__).parents[1]
 DEFECTS: tuple[Defect, ...] = (
     *defects_claims.TABLE,
     *defects_training.TABLE,
+    *defects_selecting.TABLE,
     *defects_data.TABLE,
     *defects_predictions.TABLE,
     *defects_weights.TABLE,

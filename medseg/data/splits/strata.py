@@ -75,9 +75,10 @@ def dealt(groups: Sequence[tuple[str, Sequence[str]]], n_folds: int, strata: Str
     """The fold of each group, so that folds are alike in size and in each stratum.
 
     Groups go from those that hold most of some rare stratum to the others, each to the fold in which the squared
-    deviations from an even share, summed over strata and the number of cases and each divided by that share, grow least
+    deviations from an even share, summed over strata and the number of cases and each divided by that share, grow
+    least: the fold with the smallest sum of the products of what it and the group hold of each, divided by the share
     (scikit-learn, whose ``StratifiedGroupKFold`` has one stratum for each case, is no dependency). Of equal folds the
-    first is taken; no fold stays empty.
+    first is taken. An empty fold comes before all others, so that none stays empty.
 
     Args:
         groups: Name and case ids of each group, in the order in which equal ones are dealt.
@@ -93,13 +94,8 @@ def dealt(groups: Sequence[tuple[str, Sequence[str]]], n_folds: int, strata: Str
     share = amounts.sum(axis=0) / n_folds
     held = np.zeros((n_folds, amounts.shape[1]))
     fold_of: dict[str, int] = {}
-    order = np.argsort(-(amounts / share).sum(axis=1), kind="stable")
-    for position, i in enumerate(order):
-        growth = (((held + amounts[i] - share) ** 2 - (held - share) ** 2) / share).sum(axis=1)
-        empty = held[:, 0] == 0
-        if len(order) - position <= empty.sum():
-            growth[~empty] = np.inf
-        fold = int(np.argmin(growth.round(9)))
+    for i in np.argsort(-(amounts / share).sum(axis=1), kind="stable"):
+        fold = int(np.argmin((held * amounts[i] / share).sum(axis=1).round(9)))
         held[fold] += amounts[i]
         fold_of[groups[i][0]] = fold
     return fold_of
