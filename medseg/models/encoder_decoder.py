@@ -77,7 +77,8 @@ class EncoderDecoder(Network):
         used |= trace(self, image, training=True)[1]
         dropped = drop_idle(self, used)
         try:
-            trace(self, image)
+            if dropped:
+                trace(self, image)
         except (TypeError, AttributeError, RuntimeError):  # called with more than the image, or for its parts
             for name, module in dropped.items():
                 parent, _, leaf = name.rpartition(".")

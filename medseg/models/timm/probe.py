@@ -74,6 +74,10 @@ class ProbeResult:
     stem: Stem
 
 
+_FOUND: dict[tuple[object, ...], ProbeResult] = {}
+"""What was found in this process: a training builds its network three or four times, each time of the same shapes."""
+
+
 def create(
     name: str, in_channels: int, settings: Mapping[str, object], selection: FeatureSpec
 ) -> tuple[nn.Module, FeatureSpec]:
@@ -98,6 +102,17 @@ def probe(
     Raises:
         InputError: Settings or indices that the network does not have, or features on no whole strides.
     """
+    chosen = None if indices is None else tuple(indices)
+    key = (spec.in_channels, tuple(spec.patch_shape), name, chosen, norm, repr(sorted(settings.items())))
+    if key not in _FOUND:
+        _FOUND[key] = _probed(spec, name, indices, norm, settings)
+    return _FOUND[key]
+
+
+def _probed(
+    spec: ModelSpec, name: str, indices: Sequence[int] | None, norm: bool | str, settings: Mapping[str, object]
+) -> ProbeResult:
+    """As ``probe``, by building the network several times."""
     with torch.device("meta"):
         levels = _levels(name, spec.in_channels, settings)
         strides = [int(level["reduction"]) for level in levels]
