@@ -129,6 +129,22 @@ TABLE = (
         ("tests/prediction/test_ensembles.py::test_a_selection_says_members_and_post_processing",),
     ),
     Defect(
+        "runner-other-spline", "the exported runner resamples as medseg", "medseg/export/runner.py",
+        "_POLE = 3**0.5 - 2", "_POLE = 3**0.5 - 1.99",
+        ("tests/export/test_runner.py::test_resampling_is_that_of_scipy",),
+    ),
+    Defect(
+        "runner-sides-not-exchanged", "the exported runner exchanges left and right in mirrors",
+        "medseg/export/runner.py",
+        'logits[:, swap] if swap and tiling["lateral_axis"] in subset else logits', "logits",
+        ("tests/export/test_runner.py::test_an_oblique_volume_is_that_of_medseg",),
+    ),
+    Defect(
+        "export-without-parity", "an export that predicts otherwise is refused", "medseg/export/parity.py",
+        "    if worst.largest_difference > tolerance:\n", "    if worst.largest_difference > 1:\n",
+        ("tests/export/test_export.py::test_a_difference_above_the_tolerance_leaves_nothing",),
+    ),
+    Defect(
         "names-by-final-test", "final scores on validation cases are not called test", "medseg/training/tracking.py",
         'return "test" if result["policy"]["cases"] == TEST_SET else "val_final"', 'return "test"',
         ("tests/training/test_tracking.py::test_final_scores_are_named_after_the_cases_that_they_are_of",),
