@@ -74,7 +74,7 @@ class Decision:
         return {
             "decision": self.name,
             "choice": self.choice,
-            "null": null,
+            "null choice": null,
             "level": round(self.level, 6),
             "others": rows,
         }

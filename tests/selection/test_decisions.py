@@ -94,7 +94,7 @@ def test_a_decision_is_plain_data_and_a_table() -> None:
     )
     stored = decision.to_dict()
     assert stored["choice"] == "with"
-    assert stored["null"] == {"name": "as in training", "mean": 0.65}
+    assert stored["null choice"] == {"name": "as in training", "mean": 0.65}
     assert stored["others"]["with"]["gain"] == 0.1
     assert stored["others"]["with"]["cases"] == 4
     text = lines(decision)
