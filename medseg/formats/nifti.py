@@ -65,7 +65,8 @@ class NiftiSource(Source):
     def _read(self, box: Box, channels: tuple[int, ...]) -> Shaped[np.ndarray, "..."]:
         with damage_told(self.path, *_DAMAGE):
             cells = np.asarray(self._proxy[box.slices[: self._proxy.ndim]])
-        return np.moveaxis(cells.reshape(*box.shape, self.n_channels), -1, 0)[list(channels)]
+        cells = np.moveaxis(cells.reshape(*box.shape, self.n_channels), -1, 0)
+        return cells if channels == tuple(range(self.n_channels)) else cells[list(channels)]  # a list makes a copy
 
 
 def _header_warnings(header: Any, shape: tuple[int, ...]) -> tuple[str, ...]:

@@ -114,8 +114,10 @@ class CaseLogits:
 
     def restored(self, cells: Shaped[np.ndarray, " *b"], outside: float) -> Shaped[np.ndarray, " *s"]:
         """Values of the box, ``axis`` first, on the cells of the file."""
-        whole = np.full(self.shape, outside, dtype=cells.dtype)
-        whole[self.box.slices] = np.moveaxis(cells, 0, self.axis)
+        whole = np.moveaxis(cells, 0, self.axis)
+        if self.box.shape != self.shape:
+            whole = np.full(self.shape, outside, dtype=cells.dtype)
+            whole[self.box.slices] = np.moveaxis(cells, 0, self.axis)
         return np.ascontiguousarray(reorient_back(whole, self.axes, self.flips))
 
     def inside(self, mask: Bool[np.ndarray, " *s"]) -> Bool[np.ndarray, " *b"]:

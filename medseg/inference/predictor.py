@@ -76,8 +76,8 @@ class CasePredictor(ABC, Generic[Prepare]):
     def finished(
         self, index: Int[np.ndarray, " *s"], valid: Bool[np.ndarray, " *s"], grid: Grid
     ) -> Int[np.ndarray, " *s"]:
-        """Classes of a whole case after post-processing; 0 where cells are not valid."""
-        index = index * valid
+        """Classes of a whole case after post-processing; 0 where cells are not valid. ``index`` is overwritten."""
+        index *= valid
         return index if self.postprocess is None else self.postprocess(index, grid, self.spec.labels, valid)
 
     def __call__(

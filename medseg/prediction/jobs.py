@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -145,7 +146,7 @@ def run_jobs(
     todo = [job for job in jobs if overwrite or set(request.outputs(job.label)) - job.finding.valid]
     failed: dict[str, str] = {}
     completed = 0
-    with Watch("predicting", len(todo)) as watch:
+    with closing(record), Watch("predicting", len(todo)) as watch:
         for job in todo:
             valid = frozenset() if overwrite else job.finding.valid
             try:

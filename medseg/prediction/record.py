@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from typing import Any
 from medseg.data.conversion.preparation import digest_of
 from medseg.errors import InputError
 from medseg.formats.read_write import check_regular
-from medseg.runtime.atomic import write_whole
+from medseg.prediction.journal import Journal
 
 RECORD = "predictions.json"
 """Name of the record, next to the label files."""
@@ -63,7 +61,7 @@ class Record:
     """``predictions.json``: the origin of each file of a folder, updated before and after a case is written.
 
     A case is entered before its first file is written, so that the next command knows what a killed one was
-    writing. Every update is one rename under a lock, so that several processes may fill one folder.
+    writing. Updates are lines of a ``Journal``, so that several processes may fill one folder of many cases.
 
     Args:
         folder: Of the label files.
@@ -75,7 +73,8 @@ class Record:
 
     def __init__(self, folder: Path, origin: Origin) -> None:
         self.folder, self.origin = folder, origin
-        self._stored = self._read()
+        with _readable(folder / RECORD):
+            self._journal = Journal(folder / RECORD, _checked, _apply)
 
     def find(
         self, outputs: Mapping[str, str], images: Sequence[Path], options: Mapping[str, Mapping[str, Any]] | None = None
@@ -154,40 +153,53 @@ class Record:
         if not self._stored["cases"].get(name, {}).get("outputs"):
             self._update(name, None)
 
+    def close(self) -> None:
+        """Write the record anew, without the origins that no case has any more."""
+        self._journal.compact(_whole)
+
+    @property
+    def _stored(self) -> dict[str, Any]:
+        return self._journal.content
+
     def _update(self, name: str, entry: Mapping[str, Any] | None) -> None:
-        with _locked(self.folder):
-            self._stored = self._read()
-            cases = {key: one for key, one in self._stored["cases"].items() if key != name}
-            cases |= {} if entry is None else {name: dict(entry)}
-            own = {"checkpoint": self.origin.checkpoint, "file": self.origin.file, "settings": self.origin.settings}
-            origins = self._stored["origins"] | {self.origin.key: own}
-            used = {known["origin"] for known in cases.values()}
-            self._stored = {
-                "format": _FORMAT, "cases": cases, "origins": {key: origins[key] for key in sorted(used)},
-            }  # fmt: skip
-            if cases:
-                write_whole(self.folder / RECORD, json.dumps(self._stored, indent=1) + "\n")
-            else:
-                (self.folder / RECORD).unlink(missing_ok=True)
-
-    def _read(self) -> dict[str, Any]:
-        path = self.folder / RECORD
-        try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-            if stored["format"] > _FORMAT:
-                raise InputError(f"{path}: was written by a newer medseg; upgrade, or choose another output")
-            return _checked(stored)
-        except FileNotFoundError:
-            return {"cases": {}, "origins": {}}
-        except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise InputError(
-                f"{path}: is not a readable record of predictions ({type(error).__name__}); delete it and use "
-                "overwrite=true, or choose another output"
-            ) from error
+        own = {"checkpoint": self.origin.checkpoint, "file": self.origin.file, "settings": self.origin.settings}
+        with _readable(self.folder / RECORD):
+            self._journal.change({"case": name, "entry": entry, "origins": {self.origin.key: own}})
 
 
-def _checked(stored: Mapping[str, Any]) -> dict[str, Any]:
+def _whole(content: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the file of a record holds; None without any case."""
+    used = {known["origin"] for known in content["cases"].values()}
+    origins = {key: content["origins"][key] for key in sorted(used)}
+    return {"format": _FORMAT, "cases": content["cases"], "origins": origins} if used else None
+
+
+def _apply(content: dict[str, Any], change: Mapping[str, Any]) -> None:
+    """Make one change of a record's content."""
+    content["origins"] |= change["origins"]
+    content["cases"].pop(change["case"], None)
+    if change["entry"] is not None:
+        content["cases"][change["case"]] = change["entry"]
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Errors of a damaged record as one line."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"{path}: is not a readable record of predictions ({type(error).__name__}); delete it (and "
+            f".{path.name}.log) and use overwrite=true, or choose another output"
+        ) from error
+
+
+def _checked(stored: Any) -> dict[str, Any]:
     """The parts of a record that are used; ``KeyError`` or ``TypeError`` where one is missing."""
+    if stored is None:
+        return {"cases": {}, "origins": {}}
+    if stored["format"] > _FORMAT:
+        raise InputError(f"{RECORD}: was written by a newer medseg; upgrade, or choose another output")
     origins = {
         key: {"file": "", "settings": {}} | {**one, "checkpoint": one["checkpoint"]}
         for key, one in stored["origins"].items()
@@ -242,16 +254,3 @@ def _parts(images: Sequence[Path]) -> list[Path]:
         else:
             found.append(image)
     return found
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder, where its file system has locks."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

@@ -43,6 +43,7 @@ def folder(tmp_path: Path, image: Path) -> Path:
     for kind, name in OUTPUTS.items():
         (out / name).write_text(kind)
         record.finish(OUTPUTS, [kind], {"polygons": {"min_area_m2": 0.0}})
+    record.close()
     return out
 
 
@@ -102,7 +103,9 @@ def test_files_of_a_killed_command_are_not_trusted_and_no_conflict(folder: Path,
 
 
 def test_files_of_another_origin_go_before_a_case_begins(folder: Path, image: Path) -> None:
-    Record(folder, Origin("b" * 64, "b.ckpt", {})).begin({"labels": "c.tif"}, [image], every=EVERY)
+    record = Record(folder, Origin("b" * 64, "b.ckpt", {}))
+    record.begin({"labels": "c.tif"}, [image], every=EVERY)
+    record.close()
     assert not any((folder / name).exists() for name in EVERY), "old polygons would not belong to new labels"
     assert next(iter(json.loads((folder / RECORD).read_text(encoding="utf-8"))["origins"].values()))["file"] == "b.ckpt"
 
@@ -111,6 +114,7 @@ def test_a_case_without_any_output_is_forgotten(tmp_path: Path, image: Path) -> 
     record = Record(tmp_path / "new", ORIGIN)
     record.begin(OUTPUTS, [image], every=EVERY)
     record.abandon(OUTPUTS)
+    record.close()
     assert list((tmp_path / "new").iterdir()) == []
 
 
@@ -118,6 +122,8 @@ def test_two_commands_fill_one_folder(folder: Path, image: Path) -> None:
     first, second = Record(folder, ORIGIN), Record(folder, ORIGIN)
     first.begin({"labels": "d.tif"}, [image], every=["d.tif"])
     second.begin({"labels": "e.tif"}, [image], every=["e.tif"])
+    first.close()
+    second.close()
     assert set(json.loads((folder / RECORD).read_text(encoding="utf-8"))["cases"]) == {"c.tif", "d.tif", "e.tif"}
 
 
