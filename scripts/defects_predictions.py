@@ -42,9 +42,14 @@ TABLE = (
         (f"{RECORD}::test_every_slice_and_detached_file_counts",),
     ),
     Defect(
-        "record-of-one-process", "two commands fill one folder", "medseg/prediction/record.py",
-        "            self._stored = self._read()\n            cases", "            cases",
-        (f"{RECORD}::test_two_commands_fill_one_folder",),
+        "record-of-one-process", "two commands fill one folder", "medseg/prediction/journal.py",
+        "        if seen != self._seen:\n", '        if "nothing" in self._seen:\n',
+        ("tests/prediction/test_journal.py::test_processes_that_share_a_file_see_what_the_others_did",),
+    ),
+    Defect(
+        "cut-line-kept", "what a kill left of a line is cut off", "medseg/prediction/journal.py",
+        "                file.truncate(self._offset)  # what a kill left of a line\n", "",
+        ("tests/prediction/test_journal.py::test_a_line_that_a_kill_cut_is_left_out_and_overwritten",),
     ),
     Defect(
         "polygons-not-completed", "a killed command's polygons are written by the next", "medseg/prediction/jobs.py",
