@@ -17,11 +17,13 @@ from pathlib import Path
 
 SCRIPTS = Path(__file__).parent
 SHORT = {
+    "bench_cases": "--scenes 30",
     "bench_checkpoint": "2",
     "bench_doctor": "--sets hippocampus --cases 3 --output /dev/null",
     "bench_export": "--phantom 2 --most 1",
     "bench_hippocampus": "--minutes 0.05 --features 4 8 16",
     "bench_loader": "--rounds 1 --batches 2",
+    "bench_predict": "--classes 5 --shape 96,96,80 --window 32 --members 2",
     "bench_scene": "--size 900 --rows 700 --window 256",
     "bench_scenes": "--experiment burned_area --minutes 0.1 --seeds 0 --only classical ours",
     "bench_store_checks": "--cases 2 --side 48 --patch 24 --epochs 1 --steps 4 --rounds 1",
