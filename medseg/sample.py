@@ -57,7 +57,7 @@ class DataSpec:
 
     def to_dict(self) -> dict[str, object]:
         """JSON-able form; ``from_dict`` is its inverse."""
-        stored = {"channels": [vars(c) for c in self.channels], "labels": self.labels.to_dict(), "ndim": self.ndim}
+        stored = {"channels": [{**vars(c)} for c in self.channels], "labels": self.labels.to_dict(), "ndim": self.ndim}
         return stored | ({"dates": self.dates} if self.dates else {})  # what was stored without time keeps its key
 
     @classmethod

@@ -27,6 +27,13 @@ def batch(t: int | None = 5) -> Batch:
     return Batch(image, label, label == 0, present, key, ("a", "b"), days)
 
 
+def test_what_is_stored_of_a_spec_may_be_changed() -> None:
+    spec = DataSpec((Channel("R"), Channel("G")), LabelTable.declare(["background", "a"]), 2)
+    stored = spec.to_dict()
+    stored["channels"][0]["name"] = "B"  # type: ignore[index]
+    assert [channel.name for channel in spec.channels] == ["R", "G"]
+
+
 def test_a_spec_without_time_is_stored_as_before_time_was_known() -> None:
     stored = SPEC.to_dict()
     assert set(stored) == {"channels", "labels", "ndim"}
