@@ -18,12 +18,12 @@ TABLE = (
     ),
     Defect(
         "changed-images-kept", "files of images that changed are not kept", "medseg/prediction/record.py",
-        '        if not _same(entry["images"], images):\n            return Finding(conflict=OTHER_IMAGES)\n', "",
+        '        if not _same(entry["images"], images):\n            return OTHER_IMAGES\n', "",
         (f"{RECORD}::test_what_was_changed_since_is_a_conflict",),
     ),
     Defect(
         "edited-files-kept", "files that were edited are not taken for the prediction", "medseg/prediction/record.py",
-        'if known["sha256"] != digest_of(self.folder / outputs[kind]):', "if False:",
+        'if known["sha256"] != digest_of(self.folder / name):', "if False:",
         (f"{RECORD}::test_what_was_changed_since_is_a_conflict",),
     ),
     Defect(

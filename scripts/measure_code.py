@@ -1,7 +1,7 @@
 """Sizes of the code of one or several checkouts, counted in their syntax trees, as a table in Markdown.
 
 python scripts/measure_code.py . [OTHER_CHECKOUT ...] [--start-up 5]
-python scripts/measure_code.py . --above 12 > tests/complex_functions.txt
+python scripts/measure_code.py . --above 12
 
 Only ``medseg/`` is counted. A *room* is a package below it, a *loose module* a file at its root. The complexity of a
 function is 1 + branches: ``if``, ``for``, ``while``, ``except``, ``with`` and ``case``, conditional expressions, each

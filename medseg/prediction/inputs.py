@@ -36,21 +36,25 @@ def chosen_cases(cfg: DictConfig, sources: list[Path], spec: DataSpec, layout: L
 
     if spec.ndim == 2 and sources[0].is_dir():
         sources = image_folders(sources, layout.folders)
+    if cfg.mosaic:
+        _check_mosaic(cfg.mosaic, sources, spec)
     dates = layout.reading.dates if spec.dates else None
-    cases = layout.names.images_in(sources[0]) if layout.names and sources[0].is_dir() and len(sources) == 1 else []
-    cases = cases or find_cases(sources, len(spec.channels), spec.ndim, dates)
-    if cfg.mosaic and spec.dates:
+    named = layout.names.images_in(sources[0]) if layout.names and sources[0].is_dir() and len(sources) == 1 else []
+    cases = named or find_cases(sources, len(spec.channels), spec.ndim, dates)
+    if not cfg.mosaic:
+        return cases
+    return [Case(cfg.mosaic, tuple(path for case in cases for path in case.images), None, cfg.mosaic)]
+
+
+def _check_mosaic(name: str, sources: Sequence[Path], spec: DataSpec) -> None:
+    """Refuse a mosaic of what is no single images of one folder."""
+    if spec.dates:
+        raise InputError(f"mosaic={name} joins tiles of single images, the network takes time series; leave it out")
+    if len(sources) > 1:
         raise InputError(
-            f"mosaic={cfg.mosaic} joins tiles of single images, the network takes time series; leave it out"
-        )
-    if cfg.mosaic and len(sources) > 1:
-        raise InputError(
-            f"mosaic={cfg.mosaic} joins the tiles of one folder, input names {len(sources)}; join those of each folder "
+            f"mosaic={name} joins the tiles of one folder, input names {len(sources)}; join those of each folder "
             "into a file first (gdalbuildvrt), or leave mosaic out"
         )
-    if cfg.mosaic:
-        return [Case(cfg.mosaic, tuple(path for case in cases for path in case.images), None, cfg.mosaic)]
-    return cases
 
 
 def image_folders(sources: Sequence[Path], trained: Sequence[str]) -> list[Path]:
@@ -84,30 +88,49 @@ def find_cases(sources: Sequence[Path], n_channels: int, ndim: int = 3, dates: D
     Several folders hold some of the bands of every case each, in files of one name, as ``RastersDataset``
     takes them; of time series the files of each date.
     """
-    from medseg import formats
-    from medseg.data.case import Case
-    from medseg.data.layout.pairing import by_stem, pair
-
+    if ndim == 2 and (planes := _planes(sources, dates)):
+        return planes
     source = sources[0]
-    if ndim == 2:
-        endings = formats.suffixes("scene", "image")
-        if source.is_file() and formats.suffix(source) in endings:
-            return [Case(formats.stem(source), (source,), None, formats.stem(source))]
-        if source.is_dir():
-            return by_stem(sources, None, endings=endings, label_endings=(), dates=dates)
     if len(sources) > 1:
         raise InputError(
             f"input: got {len(sources)} folders, expected one; the channels of a volume lie in one folder, named "
             "case_0000, case_0001 and so on"
         )
-    if source.is_file() and source.suffix.lower() == ".dcm":
+    return _of_file(source, n_channels, ndim) if source.is_file() else _of_folder(source, n_channels)
+
+
+def _planes(sources: Sequence[Path], dates: DateLayout | None) -> list[Case]:
+    """Scenes and images of a file or of folders; empty if the file is something else."""
+    from medseg import formats
+    from medseg.data.case import Case
+    from medseg.data.layout.pairing import by_stem
+
+    source, endings = sources[0], formats.suffixes("scene", "image")
+    if source.is_dir():
+        return by_stem(sources, None, endings=endings, label_endings=(), dates=dates)
+    name = formats.stem(source)
+    return [Case(name, (source,), None, name)] if formats.suffix(source) in endings else []
+
+
+def _of_file(source: Path, n_channels: int, ndim: int) -> list[Case]:
+    """The case that an image file belongs to, with its sibling channels."""
+    from medseg import formats
+
+    if source.suffix.lower() == ".dcm":
         raise InputError(f"input={source}: is one slice of a DICOM series; give its folder, input={source.parent}")
-    if source.is_file():
-        cases = [c for c in _paired(source.parent, n_channels, formats.suffix(source)) if source in c.images]
-        if not cases:
-            names = formats.suffixes("volume") if ndim == 3 else formats.suffixes("scene", "image")
-            raise InputError(f"input={source}: is not an image that this network takes, known are {', '.join(names)}")
-        return cases
+    cases = [c for c in _paired(source.parent, n_channels, formats.suffix(source)) if source in c.images]
+    if not cases:
+        names = formats.suffixes("volume") if ndim == 3 else formats.suffixes("scene", "image")
+        raise InputError(f"input={source}: is not an image that this network takes, known are {', '.join(names)}")
+    return cases
+
+
+def _of_folder(source: Path, n_channels: int) -> list[Case]:
+    """The volumes of a folder; a folder of other files alone is a DICOM series."""
+    from medseg import formats
+    from medseg.data.case import Case
+    from medseg.data.layout.pairing import pair
+
     entries = list(source.iterdir())
     files = [p for p in entries if p.is_file() and not p.name.startswith(".")]
     known = [p for p in files if formats.suffix(p) in formats.suffixes("volume")]

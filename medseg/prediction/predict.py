@@ -41,28 +41,10 @@ def predict(cfg: DictConfig) -> list[Path]:
     from medseg.prediction.targets import check_labels, ending, names_label_file
 
     single = names_label_file(target, sources, cfg.mosaic)
-    from medseg.prediction import restore
     from medseg.prediction.jobs import Request, check_conflicts, find_jobs, run_jobs, warn_of_others
     from medseg.prediction.record import Record
-    from medseg.runtime.cpu import keep_large_blocks
-    from medseg.runtime.device import device_of
 
-    if device_of(cfg.device) == "cpu":
-        keep_large_blocks()
-    given = {key: value for key, value in cfg.data.items() if value is not None and key != "series"}
-    series = None if cfg.data.series is None else str(cfg.data.series)
-    predictor = restore.predictor(
-        _named(cfg.checkpoint),
-        device=cfg.device,
-        flips=cfg.flips,
-        overlap=cfg.overlap,
-        data=given,
-        probabilities=cfg.probabilities,
-        uncertainty=cfg.uncertainty,
-        mosaic=bool(cfg.mosaic),
-        trust=cfg.trust,
-        series=series,
-    )
+    predictor = _predictor(cfg)
     layout = predictor.layout
     cases = chosen_cases(cfg, sources, predictor.spec, layout)
     folder = target.parent if single else target
@@ -76,12 +58,39 @@ def predict(cfg: DictConfig) -> list[Path]:
     warn_of_others(jobs, record, request)
     written = run_jobs(jobs, predictor, record, request, overwrite=cfg.overwrite)
     if cfg.uncertainty:
-        from medseg.prediction.review import write_review
-
-        listed = write_review(folder, labels, predictor.spec.labels)
-        show(_LOG, f"{listed}: the cases, the least certain first")
-    _print_end(written, len(jobs), target, judging(folder, predictor.spec.labels, layout.reading.attribute))
+        _list_for_review(folder, labels, predictor.spec.labels)
+    after = evaluation_command(folder, predictor.spec.labels, layout.reading.attribute)
+    _print_end(written, len(jobs), target, after)
     return [folder / label for label in labels]
+
+
+def _predictor(cfg: DictConfig) -> FilePredictor:
+    """The predictor of ``cfg.checkpoint`` with the settings of the command."""
+    from medseg.prediction import restore
+    from medseg.runtime.cpu import keep_large_blocks
+    from medseg.runtime.device import device_of
+
+    if device_of(cfg.device) == "cpu":
+        keep_large_blocks()
+    given = {key: value for key, value in cfg.data.items() if value is not None and key != "series"}
+    return restore.predictor(
+        _named(cfg.checkpoint),
+        device=cfg.device,
+        flips=cfg.flips,
+        overlap=cfg.overlap,
+        data=given,
+        probabilities=cfg.probabilities,
+        uncertainty=cfg.uncertainty,
+        mosaic=bool(cfg.mosaic),
+        trust=cfg.trust,
+        series=None if cfg.data.series is None else str(cfg.data.series),
+    )
+
+
+def _list_for_review(folder: Path, names: list[str], labels: LabelTable) -> None:
+    from medseg.prediction.review import write_review
+
+    show(_LOG, f"{write_review(folder, names, labels)}: the cases, the least certain first")
 
 
 def _print_end(written: Written, total: int, target: Path, after: str) -> None:
@@ -117,8 +126,8 @@ def _origin(cfg: DictConfig, predictor: FilePredictor) -> Origin:
     return Origin(predictor.digest, file, json.loads(json.dumps(settings, default=str)))
 
 
-def judging(target: Path, labels: LabelTable, attribute: str | None = None) -> str:
-    """The command that judges the files of ``target``, with the classes as their names and values.
+def evaluation_command(target: Path, labels: LabelTable, attribute: str | None = None) -> str:
+    """The command that scores the files of ``target``, with the classes as their names and values.
 
     Args:
         target: Folder of the predictions.
@@ -127,19 +136,23 @@ def judging(target: Path, labels: LabelTable, attribute: str | None = None) -> s
 
     Example:
         >>> from medseg.labels import LabelTable
-        >>> judging(Path("maps"), LabelTable.declare({"background": 0, "left kidney": 3}))
+        >>> evaluation_command(Path("maps"), LabelTable.declare({"background": 0, "left kidney": 3}))
         "medseg-evaluate predictions=maps labels=DIR output=maps-scores 'names={background: 0, left kidney: 3}'"
     """
-    raw = [c.values for c in labels.classes]
-    meant = {c.name: c.values for c in labels.classes[: 1 if labels.regions else None]}
-    meant |= {r.name: tuple(v for member in r.members for v in raw[member]) for r in labels.regions}
-    values: dict[str, Any] = {name: list(own) if len(own) > 1 else own[0] for name, own in meant.items()}
-    if labels.ignore_values:
-        values["ignore"] = list(labels.ignore_values) if len(labels.ignore_values) > 1 else labels.ignore_values[0]
     words = [f"medseg-evaluate predictions={target} labels=DIR output={target}-scores"]
+    values = _raw_values(labels)
     if all(re.fullmatch(r"\w[\w -]*\w|\w", name) for name in values):  # others can't be written as keys of Hydra's
         words.append(f"'names={{{', '.join(f'{name}: {value}' for name, value in values.items())}}}'")
         if labels.background and labels.names[0] != "background":
             words.append(f"background={shlex.quote(labels.names[0])}")
     words += [f"attribute={attribute}"] if attribute else []
     return " ".join(words)
+
+
+def _raw_values(labels: LabelTable) -> dict[str, int | list[int]]:
+    """Raw values of each class that is scored, of each region and of what is ignored; a single one by itself."""
+    raw = [c.values for c in labels.classes]
+    meant = {c.name: c.values for c in labels.classes[: 1 if labels.regions else None]}
+    meant |= {r.name: tuple(v for member in r.members for v in raw[member]) for r in labels.regions}
+    meant |= {"ignore": labels.ignore_values} if labels.ignore_values else {}
+    return {name: list(own) if len(own) > 1 else own[0] for name, own in meant.items()}

@@ -90,23 +90,36 @@ class Record:
         entry = self._stored["cases"].get(outputs["labels"])
         if not present:
             return Finding()
-        if entry is None:
-            return Finding(conflict=UNKNOWN)
-        if entry["origin"] != self.origin.key:
-            maker = self._stored["origins"][entry["origin"]]["checkpoint"]
-            return Finding(conflict=OTHER_SETTINGS if maker == self.origin.checkpoint else OTHER_CHECKPOINT)
-        if not _same(entry["images"], images):
-            return Finding(conflict=OTHER_IMAGES)
+        if conflict := self._conflict(entry, images):
+            return Finding(conflict=conflict)
+        finished = {kind: outputs[kind] for kind in present if kind not in entry["unfinished"]}
+        return self._finding(entry["outputs"], finished, options or {})
+
+    def _finding(
+        self, recorded: Mapping[str, Any], finished: Mapping[str, str], options: Mapping[str, Mapping[str, Any]]
+    ) -> Finding:
+        """What finished outputs of a case are, by what was recorded of them."""
         valid = set()
-        for kind in (kind for kind in present if kind not in entry["unfinished"]):
-            known = entry["outputs"].get(kind)
+        for kind, name in finished.items():
+            known = recorded.get(kind)
             if known is None:
                 return Finding(conflict=UNKNOWN)
-            if known["sha256"] != digest_of(self.folder / outputs[kind]):
+            if known["sha256"] != digest_of(self.folder / name):
                 return Finding(conflict=EDITED)
-            if known["options"] == dict((options or {}).get(kind, {})):
+            if known["options"] == dict(options.get(kind, {})):
                 valid.add(kind)
         return Finding(frozenset(valid))
+
+    def _conflict(self, entry: Mapping[str, Any] | None, images: Sequence[Path]) -> str:
+        """Why the files of a case are not those of this command, by its entry; empty if they may be."""
+        if entry is None:
+            return UNKNOWN
+        if entry["origin"] != self.origin.key:
+            maker = self._stored["origins"][entry["origin"]]["checkpoint"]
+            return OTHER_SETTINGS if maker == self.origin.checkpoint else OTHER_CHECKPOINT
+        if not _same(entry["images"], images):
+            return OTHER_IMAGES
+        return ""
 
     def others(self, outputs: Sequence[Mapping[str, str]]) -> int:
         """How many label files of other cases another checkpoint or other settings made."""

@@ -13,7 +13,7 @@ from medseg.evaluation import folders as evaluation
 from medseg.evaluation.evaluate import evaluate
 from medseg.hydra_app.compose import compose
 from medseg.labels import LabelTable
-from medseg.prediction.predict import judging
+from medseg.prediction.predict import evaluation_command
 from tests.tiny import save
 
 TUMOUR = {"background": 0, "whole tumour": [1, 2, 3, 4], "tumour core": [1, 3, 4], "enhancing": 4}
@@ -95,7 +95,7 @@ def test_regions_need_a_background(folders: Path) -> None:
 
 def test_the_command_after_a_prediction_names_the_regions(folders: Path) -> None:
     table = LabelTable.declare(TUMOUR, regions_class_order=[2, 1, 4])
-    words = judging(Path("maps"), table).partition("'")[2].removesuffix("'")
+    words = evaluation_command(Path("maps"), table).partition("'")[2].removesuffix("'")
     assert words == WORDS
     names = OverridesParser.create().parse_override(words).value()
     assert {str(key): value for key, value in names.items()} == TUMOUR
