@@ -79,7 +79,9 @@ def test_cases_of_a_fold_without_scores_are_named(tmp_path: Path, capsys: pytest
     cross_validate(tmp_path, VOLUME)
     assert read(tmp_path / "metrics.json")["missing"] == ["c", "d"]
     assert "2 cases of other folds have no prediction" in read(tmp_path / "metrics.json")["policy"]["cases"]
-    assert "2 cases have no prediction, as their fold was not scored: c, d" in (tmp_path / "report.html").read_text()
+    assert "2 cases have no prediction, as their fold was not scored: c, d" in (tmp_path / "report.html").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_each_arm_has_its_cross_validation_and_arms_are_compared_over_all_cases(tmp_path: Path) -> None:
