@@ -216,6 +216,7 @@ def slabs(
             yield from blend.take(box.start[0])
             if image is not None:
                 blend.add(box, next(logits))
+        del logits  # before the next batch needs as much memory
     yield from blend.take(shape[0])
 
 
