@@ -24,7 +24,7 @@ from medseg.export.layout import Layout
 from medseg.export.networks import traced, write_onnx, write_pt2
 from medseg.export.parity import MOST_CASES, CaseParity, check_tolerance, compare, draw_case
 from medseg.prediction import restore
-from medseg.prediction.checkpoints import chosen
+from medseg.prediction.checkpoints import find_checkpoints
 from medseg.prediction.file_predictor import FilePredictor
 
 
@@ -54,7 +54,7 @@ def read(cfg: DictConfig) -> Sources:
     predictor = restore.predictor(names, device="cpu", flips=cfg.flips, overlap=cfg.overlap, trust=cfg.trust)
     for member in predictor.arrays.members:
         member.tiling = replace(member.tiling, precision="fp32")
-    return Sources(tuple(checkpoint.read(path) for path in chosen(names).paths), predictor)
+    return Sources(tuple(checkpoint.read(path) for path in find_checkpoints(names).paths), predictor)
 
 
 def write(folder: Path, sources: Sources, layout: Layout, cfg: DictConfig, *, checkpoints: bool) -> list[CaseParity]:

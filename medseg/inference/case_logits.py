@@ -8,12 +8,12 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from medseg.errors import InputError
 from medseg.geometry.box import Box
-from medseg.geometry.grid import Grid, reorient, reorient_back
+from medseg.geometry.grid import Grid, reorient_back
 from medseg.geometry.resample import spline_orders
 from medseg.inference.decide import decide, logits_of, prob_of
 from medseg.inference.rows import Rows, Slab, axis_first, resized_rows
@@ -119,10 +119,6 @@ class CaseLogits:
             whole = np.full(self.shape, outside, dtype=cells.dtype)
             whole[self.box.slices] = np.moveaxis(cells, 0, self.axis)
         return np.ascontiguousarray(reorient_back(whole, self.axes, self.flips))
-
-    def inside(self, mask: Bool[np.ndarray, " *s"]) -> Bool[np.ndarray, " *b"]:
-        """A mask of the file's cells inside the box, ``axis`` first."""
-        return np.moveaxis(reorient(mask, self.axes, self.flips)[self.box.slices], self.axis, 0)
 
     def widened(self, box: Box) -> CaseLogits:
         """The same logits in a larger box, where what is added is background for certain."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from medseg.errors import InputError
 from medseg.geometry.box import Box
@@ -32,7 +31,6 @@ class Ensemble(CasePredictor[Prepare]):
     Args:
         members: Predictors of the same channels and labels.
         postprocess: Applied to the classes of whole cases; None for none.
-        folder: For temporary files; None takes the system's.
 
     Raises:
         InputError: Members have other channels or labels than the first.
@@ -43,13 +41,11 @@ class Ensemble(CasePredictor[Prepare]):
         members: Sequence[Predictor[Prepare]],
         *,
         postprocess: PostProcess | None = None,
-        folder: Path | str | None = None,
     ) -> None:
         for number, member in enumerate(members[1:], start=2):
             check_same(members[0].spec, member.spec, f"member {number} of {len(members)}")
         super().__init__(members[0].spec, postprocess)
         self._members = tuple(members)
-        self.folder = folder
 
     @property
     def members(self) -> Sequence[Predictor[Prepare]]:
@@ -68,7 +64,7 @@ class Ensemble(CasePredictor[Prepare]):
             prepared, placement = member.prepared(sample) if parts else first
             part = member.logits_of(prepared, placement, axis)
             del prepared
-            parts.append(replace(part, rows=spooled_rows(part.rows, self.folder)) if in_turn else part)
+            parts.append(replace(part, rows=spooled_rows(part.rows)) if in_turn else part)
         return averaged(parts, sample.case)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from math import prod
-from pathlib import Path
 from tempfile import TemporaryFile
 from typing import NamedTuple, TypeVar
 
@@ -148,16 +147,16 @@ def _in_step(members: Sequence[Rows]) -> Iterator[tuple[int, list[Float[Tensor, 
         at_hand = [next(rows, None) if slab.stop == done else slab for slab, rows in zip(slabs, members, strict=True)]
 
 
-def spooled_rows(rows: Rows, folder: Path | str | None = None) -> Rows:
+def spooled_rows(rows: Rows) -> Rows:
     """The same rows, all computed now, and read from a temporary file when they are asked for.
 
-    The file has no name and goes when the rows do, or the program ends.
+    The file lies in the system's temporary folder, which needs room for k values of four bytes a cell; it has no name
+    and goes when the rows do, or the program ends.
 
     Args:
         rows: Float32.
-        folder: Where there is room for k values of four bytes a cell; None takes the system's temporary folder.
     """
-    file = TemporaryFile(dir=folder, prefix="medseg-")  # noqa: SIM115  closed when its rows were read
+    file = TemporaryFile(prefix="medseg-")  # noqa: SIM115  closed when its rows were read
     parts: list[tuple[int, tuple[int, ...], torch.device]] = []
     for row, logits, _ in rows:
         file.write(logits.contiguous().cpu().numpy().data)

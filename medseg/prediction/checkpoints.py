@@ -33,7 +33,7 @@ class Choice:
     postprocessing: tuple[Mapping[str, Any], ...] = ()
 
 
-def chosen(named: str | Path | Sequence[str | Path]) -> Choice:
+def find_checkpoints(named: str | Path | Sequence[str | Path]) -> Choice:
     """The checkpoints that ``checkpoint`` names.
 
     Args:

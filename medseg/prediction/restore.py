@@ -25,7 +25,7 @@ from medseg.inference.postprocess import PostProcess
 from medseg.inference.predictor import CasePredictor, Predictor
 from medseg.prediction.bands import probabilities as bands_of_probabilities
 from medseg.prediction.bands import uncertainty as bands_of_uncertainty
-from medseg.prediction.checkpoints import Choice, chosen
+from medseg.prediction.checkpoints import Choice, find_checkpoints
 from medseg.prediction.file_predictor import FilePredictor, Layout
 from medseg.runtime.device import device_of, precision_of, short_precision
 
@@ -94,7 +94,7 @@ def _read(path: Path | str | Checkpoint | Sequence[Path | str]) -> tuple[Choice,
     """What was named, and the checkpoints that are meant, which are those that were selected."""
     if isinstance(path, Checkpoint):
         return Choice((path.path,), (None,)), [path]
-    choice = chosen(path)
+    choice = find_checkpoints(path)
     loaded = [checkpoint.read(file) for file in choice.paths]
     for one, digest in zip(loaded, choice.digests, strict=True):
         _check_digest(one, digest)

@@ -12,8 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from medseg.errors import InputError
 from medseg.hydra_app.conf import conf_dir
-from medseg.runtime import moved
 from medseg.runtime.values import leaves
+from medseg.training.stored_config import read_config
 
 _OWN = ("rerun", "run_dir", "cache_dir", "trust")
 """Keys of the command itself, which are not those of the earlier run."""
@@ -61,17 +61,7 @@ def configuration(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
 def _read(file: Path) -> dict[str, object]:
     if not file.is_file():
         raise InputError(f"rerun={file.parent}: has no config.yaml; expected the folder of a run")
-    try:
-        stored = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise InputError(
-            f"{file}: is no valid YAML ({type(error).__name__}); restore it, or train without rerun"
-        ) from error
-    if not isinstance(stored, dict) or not {"data", "model", "trainer"} <= stored.keys():
-        raise InputError(
-            f"{file}: is not the configuration of a training; expected keys such as data, model and trainer"
-        )
-    return moved.updated(stored)
+    return read_config(file, "restore it, or train without rerun")
 
 
 def check_targets(config: Mapping[str, object], source: str, trust: Sequence[str] | str) -> None:

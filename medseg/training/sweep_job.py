@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from medseg.errors import InputError
-from medseg.runtime import moved
 from medseg.training.resume import differences
 from medseg.training.run_directory import LAST, VALIDATION, is_sweep_job
+from medseg.training.stored_config import read_config
 
 _BUDGET = ("max_steps", "max_epochs", "max_time")
 
@@ -41,7 +41,10 @@ def is_finished(cfg: DictConfig, run_dir: Path, *, asked: bool) -> bool:
     written = [run_dir / name for name in ("config.yaml", LAST)]
     if not all(path.is_file() for path in written):
         return False
-    stored, now = _stored(written[0]), OmegaConf.to_container(cfg, resolve=True)
+    stored, now = (
+        read_config(written[0], "remove this folder, or name another"),
+        OmegaConf.to_container(cfg, resolve=True),
+    )
     differing = dict(differences(stored, now))  # type: ignore[arg-type]
     if differing and not asked:
         raise InputError(
@@ -64,17 +67,7 @@ def _newer(scores: list[Path], written: list[Path]) -> bool:
     return all(path.is_file() and path.stat().st_mtime_ns >= latest for path in scores)
 
 
-def _stored(path: Path) -> dict[str, Any]:
-    try:
-        stored = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise InputError(
-            f"{path}: can't be read ({type(error).__name__}); remove this folder, or name another"
-        ) from error
-    return moved.updated(stored) if isinstance(stored, dict) else {}
-
-
-def _same_end(stored: dict[str, Any], cfg: DictConfig) -> bool:
+def _same_end(stored: Mapping[str, Any], cfg: DictConfig) -> bool:
     """Whether budget and final scores are those of an earlier configuration."""
     budget = stored.get("trainer") or {}
     same = all(budget.get(key) == cfg.trainer.get(key) for key in _BUDGET)

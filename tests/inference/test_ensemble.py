@@ -72,7 +72,7 @@ def test_members_run_one_after_another_where_their_sums_are_large(monkeypatch: p
     in_step = Ensemble(members).index_and_prob(case())
     monkeypatch.setattr(ensemble, "MOST_BLEND_BYTES", 0)
     spooled, spool = [], ensemble.spooled_rows
-    monkeypatch.setattr(ensemble, "spooled_rows", lambda rows, folder: spooled.append(rows) or spool(rows, folder))
+    monkeypatch.setattr(ensemble, "spooled_rows", lambda rows: spooled.append(rows) or spool(rows))
     for own, expected in zip(Ensemble(members).index_and_prob(case()), in_step, strict=True):
         np.testing.assert_array_equal(own, expected)
     assert len(spooled) == 2

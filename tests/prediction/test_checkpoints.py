@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from medseg.errors import InputError
-from medseg.prediction.checkpoints import Choice, chosen
+from medseg.prediction.checkpoints import Choice, find_checkpoints
 
 
 def run(folder: Path, *names: str) -> Path:
@@ -26,19 +26,19 @@ def selection(folder: Path, **changes: Any) -> Path:
 
 
 def test_a_file_is_itself(tmp_path: Path) -> None:
-    assert chosen(tmp_path / "any.ckpt") == Choice((tmp_path / "any.ckpt",), (None,))
+    assert find_checkpoints(tmp_path / "any.ckpt") == Choice((tmp_path / "any.ckpt",), (None,))
 
 
 def test_a_run_is_its_best_checkpoint(tmp_path: Path) -> None:
     folder = run(tmp_path / "run", "best.ckpt", "last.ckpt")
-    assert chosen(str(folder)).paths == (folder / "checkpoints/best.ckpt",)
+    assert find_checkpoints(str(folder)).paths == (folder / "checkpoints/best.ckpt",)
 
 
 def test_a_sweep_is_all_its_runs_in_order(tmp_path: Path) -> None:
     for number in (10, 9, 0):
         run(tmp_path / str(number), "best.ckpt")
     (tmp_path / "comparison.json").touch()
-    assert [path.parts[-3] for path in chosen(tmp_path).paths] == ["0", "9", "10"]
+    assert [path.parts[-3] for path in find_checkpoints(tmp_path).paths] == ["0", "9", "10"]
 
 
 def test_a_cross_validation_lists_its_runs(tmp_path: Path) -> None:
@@ -48,15 +48,15 @@ def test_a_cross_validation_lists_its_runs(tmp_path: Path) -> None:
     setting = tmp_path / "optimizer.lr=0.1"
     setting.mkdir()
     (setting / "metrics.json").write_text('{"folds": [{"run": "../0"}, {"run": "../2"}]}')
-    assert [path.resolve().parts[-3] for path in chosen(setting).paths] == ["0", "2"]
+    assert [path.resolve().parts[-3] for path in find_checkpoints(setting).paths] == ["0", "2"]
     (setting / "metrics.json").write_text('{"folds": [3]}')
     with pytest.raises(InputError, match=r"metrics.json: is not that of a cross-validation \(TypeError\)"):
-        chosen(setting)
+        find_checkpoints(setting)
 
 
 def test_a_list_may_mix_files_and_folders(tmp_path: Path) -> None:
     folder = run(tmp_path / "run", "best.ckpt")
-    assert chosen([tmp_path / "any.ckpt", str(folder)]).paths == (
+    assert find_checkpoints([tmp_path / "any.ckpt", str(folder)]).paths == (
         tmp_path / "any.ckpt",
         folder / "checkpoints/best.ckpt",
     )
@@ -70,22 +70,22 @@ def test_runs_without_a_checkpoint_are_named(names: tuple[str, ...], message: st
     run(tmp_path / "0", "best.ckpt")
     run(tmp_path / "1", *names)
     with pytest.raises(InputError, match=rf"checkpoint={tmp_path}/1: .*{message}"):
-        chosen(tmp_path)
+        find_checkpoints(tmp_path)
 
 
 def test_other_folders_and_empty_lists_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no checkpoints/best.ckpt in it and no folders of runs"):
-        chosen(tmp_path)
+        find_checkpoints(tmp_path)
     with pytest.raises(InputError, match=r"checkpoint=\[\]: expected at least one"):
-        chosen([])
+        find_checkpoints([])
     with pytest.raises(InputError, match=r"a.ckpt is named twice"):
-        chosen(["a.ckpt", "a.ckpt"])
+        find_checkpoints(["a.ckpt", "a.ckpt"])
 
 
 def test_a_selection_names_members_next_to_it(tmp_path: Path) -> None:
     steps = [{"step": "keep_largest", "classes": ["liver"]}]
     members = [{"checkpoint": "runs/a.ckpt", "digest": "1f"}, {"checkpoint": "/elsewhere/b.ckpt"}]
-    choice = chosen(selection(tmp_path, members=members, flips=True, postprocessing=steps))
+    choice = find_checkpoints(selection(tmp_path, members=members, flips=True, postprocessing=steps))
     assert choice.paths == (tmp_path / "runs/a.ckpt", Path("/elsewhere/b.ckpt"))
     assert (choice.digests, choice.flips, choice.postprocessing) == (("1f", None), True, tuple(steps))
 
@@ -102,11 +102,11 @@ def test_a_selection_names_members_next_to_it(tmp_path: Path) -> None:
 )
 def test_selections_that_medseg_did_not_write(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
-        chosen(selection(tmp_path, **changes))
+        find_checkpoints(selection(tmp_path, **changes))
 
 
 def test_a_selection_is_no_member_of_a_list(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a selection stands by itself, not in a list"):
-        chosen([selection(tmp_path), "a.ckpt"])
+        find_checkpoints([selection(tmp_path), "a.ckpt"])
     with pytest.raises(InputError, match="a selection stands by itself"):
-        chosen(tmp_path / "missing.yaml")
+        find_checkpoints(tmp_path / "missing.yaml")

@@ -13,7 +13,7 @@ from medseg.training.sweep_job import is_finished
 
 CFG = OmegaConf.create(
     {"split": {"fold": 1}, "trainer": {"max_steps": 2, "max_epochs": None, "max_time": None}, "test": True}
-    | {"judged": "best", "run_dir": "elsewhere", "optimizer": {"lr": 0.1}}
+    | {"judged": "best", "run_dir": "elsewhere", "optimizer": {"lr": 0.1}, "data": {"root": "x"}, "model": {}}
 )
 
 
@@ -74,5 +74,5 @@ def test_other_settings_are_one_line_unless_the_command_resumes(tmp_path: Path) 
 def test_a_configuration_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     folder = job(tmp_path)
     (folder / "config.yaml").write_text("a: [")
-    with pytest.raises(InputError, match=r"config.yaml: can't be read \(ParserError\)"):
+    with pytest.raises(InputError, match=r"config.yaml: is no valid YAML \(ParserError\); remove this folder"):
         is_finished(CFG, folder, asked=False)
