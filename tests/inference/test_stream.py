@@ -64,6 +64,12 @@ def reader(image: np.ndarray, valid: np.ndarray, asked: list[Box] | None = None)
     return read
 
 
+def stream_with_probabilities(
+    member: SceneNetwork, shape: tuple[int, ...], labels: LabelTable, sink: Rows, probabilities: Rows
+) -> None:
+    stream([member], shape, labels, sink, extra=[ExtraBands(probability_bands, probabilities)])
+
+
 CASES = [
     ((23, 17), (8, 6), 0.5, 1),
     ((23, 17), (8, 6), 0.3, 5),  # batches that run on into the next row of windows
@@ -88,13 +94,7 @@ def test_equals_the_decision_in_memory_wherever_a_run_goes_on(
         sink, probabilities = Rows(shape), Rows(shape, 3)
         sink.append(np.full((1, first, *shape[1:]), 7, np.uint8))
         probabilities.append(np.full((3, min(first + 2, shape[0]), *shape[1:]), 8, np.uint8))  # was ahead when killed
-        stream(
-            [SceneNetwork(reader(image, valid), tiling, net)],
-            shape,
-            TABLE,
-            sink,
-            extra=[ExtraBands(probability_bands, probabilities)],
-        )
+        stream_with_probabilities(SceneNetwork(reader(image, valid), tiling, net), shape, TABLE, sink, probabilities)
         assert (sink.kept[0, :first] == 7).all()
         np.testing.assert_array_equal(sink.kept[0, first:], expected[first:])
         np.testing.assert_allclose(probabilities.kept[:, first:].astype(int), prob[:, first:], atol=1)
@@ -160,13 +160,7 @@ def test_regions_are_decided_and_their_probabilities_are_sigmoids() -> None:
     image, valid = scene(shape, holes=False)
     tiling, net = Tiling((4, 4)), network(2, outputs=2)
     sink, probabilities = Rows(shape), Rows(shape, 2)
-    stream(
-        [SceneNetwork(reader(image, valid), tiling, net)],
-        shape,
-        REGIONS,
-        sink,
-        extra=[ExtraBands(probability_bands, probabilities)],
-    )
+    stream_with_probabilities(SceneNetwork(reader(image, valid), tiling, net), shape, REGIONS, sink, probabilities)
     logits = tiling.logits(torch.from_numpy(image), net)
     assert set(np.unique(sink.kept)) == {0, 1, 2}
     np.testing.assert_array_equal(sink.kept[0], decide(logits, REGIONS).numpy())
