@@ -86,9 +86,9 @@ def sieved(index: Int[np.ndarray, " *s"], least: float) -> Integer[np.ndarray, "
     too follows it, until a large patch is reached; of equal neighbours the one with the first cell is taken. This is
     repeated until no small patch has a neighbour, so that a second sieve changes nothing.
 
-    ``rasterio.features.sieve`` (GDAL) does nearly the same in two dimensions, 5 times as fast (0.22 s against 1.20 s for
-    2000 x 2000 cells on an Intel Xeon, 99.9 % of them equal), but its result is not stable: sieved again, 338 of those
-    cells change. The exported runner follows this rule with numpy alone.
+    ``rasterio.features.sieve`` (GDAL) does nearly the same in two dimensions, 5 times as fast (0.22 s against 1.20 s
+    for 2000 x 2000 cells on an Intel Xeon, 99.9 % of them equal), but its result is not stable: sieved again, 338 of
+    those cells change. The exported runner follows this rule with numpy alone.
 
     Args:
         index: Class of each cell; ``IGNORE`` cells stay and belong to no patch.

@@ -41,10 +41,8 @@ def is_finished(cfg: DictConfig, run_dir: Path, *, asked: bool) -> bool:
     written = [run_dir / name for name in ("config.yaml", LAST)]
     if not all(path.is_file() for path in written):
         return False
-    stored, now = (
-        read_config(written[0], "remove this folder, or name another"),
-        OmegaConf.to_container(cfg, resolve=True),
-    )
+    stored = read_config(written[0], "remove this folder, or name another")
+    now = OmegaConf.to_container(cfg, resolve=True)
     differing = dict(differences(stored, now))  # type: ignore[arg-type]
     if differing and not asked:
         raise InputError(
