@@ -124,7 +124,7 @@ TABLE = (
         ("tests/inference/test_ensemble.py::test_members_of_other_channels_or_classes_are_refused",),
     ),
     Defect(
-        "selection-of-other-weights", "a selection holds for its checkpoints alone", "medseg/prediction/restore.py",
+        "selection-of-other-weights", "a selection holds for its checkpoints alone", "medseg/prediction/checkpoints.py",
         "if expected is not None and loaded.digest != expected:", "if expected is not None and not loaded.digest:",
         ("tests/prediction/test_ensembles.py::test_a_selection_made_for_another_checkpoint_is_refused",),
     ),

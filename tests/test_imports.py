@@ -93,6 +93,7 @@ ALLOWED = {
         "labels",
         "runtime",
         "sample",
+        "weights",
     },
     "export": {
         "_version",
@@ -107,6 +108,7 @@ ALLOWED = {
         "runtime",
         "sample",
         "sensors",
+        "weights",
     },
     "training": {
         "callbacks",

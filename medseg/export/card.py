@@ -54,7 +54,9 @@ def card(
 
 
 def scores_of(checkpoint: Path) -> Mapping[str, Any] | None:
-    """``metrics.json`` of the run whose checkpoint this is; None where it is not next to it or can't be read."""
+    """``metrics.json`` of the run whose checkpoint this is; None where it is not that of a run, or can't be read."""
+    if checkpoint.parent.name != "checkpoints":
+        return None
     try:
         metrics = json.loads((checkpoint.parent.parent / "metrics.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from omegaconf import DictConfig
 
-from medseg import checkpoint
 from medseg.checkpoint import AtomicCheckpointIO, Checkpoint
 from medseg.errors import InputError
 from medseg.export import runner
@@ -23,9 +23,12 @@ from medseg.export.description import describe
 from medseg.export.layout import Layout
 from medseg.export.networks import traced, write_onnx, write_pt2
 from medseg.export.parity import MOST_CASES, CaseParity, check_tolerance, compare, draw_case
+from medseg.export.public import published
 from medseg.prediction import restore
-from medseg.prediction.checkpoints import find_checkpoints
+from medseg.prediction.checkpoints import FORMAT as SELECTION_FORMAT
+from medseg.prediction.checkpoints import read_checkpoints
 from medseg.prediction.file_predictor import FilePredictor
+from medseg.weights.exported import SELECTION, SETTINGS
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,14 @@ class Sources:
     """What is exported.
 
     Attributes:
-        checkpoints: Of each network.
+        checkpoints: Of each network, without what is not for others.
         predictor: Of all of them, in single precision on the CPU.
+        postprocessing: Its steps as plain data.
     """
 
     checkpoints: tuple[Checkpoint, ...]
     predictor: FilePredictor
+    postprocessing: tuple[Mapping[str, Any], ...] = ()
 
 
 def read(cfg: DictConfig) -> Sources:
@@ -50,14 +55,16 @@ def read(cfg: DictConfig) -> Sources:
     Raises:
         InputError: A checkpoint is damaged, not the one that was selected, or does not fit the others.
     """
-    names = cfg.checkpoint if isinstance(cfg.checkpoint, str) else list(cfg.checkpoint)
-    predictor = restore.predictor(names, device="cpu", flips=cfg.flips, overlap=cfg.overlap, trust=cfg.trust)
+    loaded = read_checkpoints(cfg.checkpoint if isinstance(cfg.checkpoint, str) else list(cfg.checkpoint))
+    predictor = restore.predictor(loaded, device="cpu", flips=cfg.flips, overlap=cfg.overlap, trust=cfg.trust)
     for member in predictor.arrays.members:
         member.tiling = replace(member.tiling, precision="fp32")
-    return Sources(tuple(checkpoint.read(path) for path in find_checkpoints(names).paths), predictor)
+    flips = loaded.choice.flips if cfg.flips is None else cfg.flips
+    checkpoints = [published(one, flips=flips, overlap=cfg.overlap) for one in loaded.checkpoints]
+    return Sources(tuple(checkpoints), predictor, loaded.choice.postprocessing)
 
 
-def write(folder: Path, sources: Sources, layout: Layout, cfg: DictConfig, *, checkpoints: bool) -> list[CaseParity]:
+def write(folder: Path, sources: Sources, layout: Layout, cfg: DictConfig) -> list[CaseParity]:
     """Write every file, and measure parity with what was written.
 
     Args:
@@ -65,33 +72,44 @@ def write(folder: Path, sources: Sources, layout: Layout, cfg: DictConfig, *, ch
         sources: What is exported.
         layout: Names of the files.
         cfg: ``cases``, ``tolerance`` and ``licence``.
-        checkpoints: Whether the checkpoints go with them.
 
     Raises:
         InputError: A network that can't be expressed, or one that does not predict the same.
     """
-    first = sources.checkpoints[0].metadata
     members = range(1, len(sources.checkpoints) + 1)
     networks = [layout.network(member) for member in members]
     settings = describe(sources.predictor, sources.checkpoints, networks)
     for member in members:
         _write_network(folder, sources, layout, member)
-    _write_json(folder / "predictor.json", settings)
+    _write_json(folder / SETTINGS, settings)
+    _write_checkpoints(folder, sources, layout)
     shutil.copyfile(runner.__file__, folder / "runner.py")
     parity = _measured(folder, sources, cfg.cases)
     check_tolerance(parity, cfg.tolerance)
+    if cfg.cases is not None:  # names of files may be those of patients
+        parity = [replace(one, case=f"case {number}") for number, one in enumerate(parity, start=1)]
     _write_json(folder / "parity.json", {"tolerance": cfg.tolerance, "cases": [asdict(one) for one in parity]})
-    name = str(first.config.get("name") or "medseg")
+    _write_descriptions(folder, sources, layout, cfg, settings, parity)
+    return parity
+
+
+def _write_descriptions(
+    folder: Path,
+    sources: Sources,
+    layout: Layout,
+    cfg: DictConfig,
+    settings: Mapping[str, Any],
+    parity: Sequence[CaseParity],
+) -> None:
+    """The model card, and of a MONAI bundle what it has in addition."""
+    name = str(sources.checkpoints[0].metadata.config.get("name") or "medseg")
     scores = [scores_of(one.path) for one in sources.checkpoints]
+    networks = [member["network"] for member in settings["members"]]
     text = card(settings, name=name, licence=cfg.licence, scores=scores, parity=parity, files=networks)
     _write_text(folder / layout.card, text)
     if layout.monai:
         _write_json(folder / "configs/metadata.json", metadata(settings, name=name, licence=cfg.licence))
         torch.save(dict(sources.checkpoints[0].network_state), folder / "models/model.pt")
-    if checkpoints:
-        for member, one in zip(members, sources.checkpoints, strict=True):
-            _write_checkpoint(folder / layout.checkpoint(member), one)
-    return parity
 
 
 def _write_network(folder: Path, sources: Sources, layout: Layout, member: int) -> None:
@@ -117,11 +135,17 @@ def _measured(folder: Path, sources: Sources, cases: str | None) -> list[CasePar
         raise InputError(f"cases={cases}: {error}") from error
 
 
-def _write_checkpoint(path: Path, one: Checkpoint) -> None:
-    """A checkpoint of what prediction needs, without the state of the optimiser."""
-    state = {f"network.{name}": tensor for name, tensor in one.network_state.items()}
-    stored = {"state_dict": state, "medseg": dict(one.stored), "global_step": one.step}
-    AtomicCheckpointIO().save_checkpoint(stored, path)
+def _write_checkpoints(folder: Path, sources: Sources, layout: Layout) -> None:
+    """The checkpoints without the state of the optimiser, and the selection that makes the same predictor of them."""
+    members = []
+    for number, one in enumerate(sources.checkpoints, start=1):
+        state = {f"network.{name}": tensor for name, tensor in one.network_state.items()}
+        stored = {"state_dict": state, "medseg": dict(one.stored), "global_step": one.step}
+        AtomicCheckpointIO().save_checkpoint(stored, folder / layout.checkpoint(number))
+        members.append({"checkpoint": layout.checkpoint(number), "digest": one.digest})
+    steps = [dict(step) for step in sources.postprocessing]
+    selection = {"format": SELECTION_FORMAT, "members": members, "flips": None, "postprocessing": steps}
+    _write_text(folder / SELECTION, yaml.safe_dump(selection, sort_keys=False))
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -40,7 +40,7 @@ def describe(predictor: FilePredictor, checkpoints: Sequence[Checkpoint], networ
 
     Args:
         predictor: Of one network, or of several.
-        checkpoints: Of each network.
+        checkpoints: Of each network, without what is not for others (``public.published``).
         networks: Path of the network of each within the folder.
 
     Raises:
@@ -70,7 +70,7 @@ def describe(predictor: FilePredictor, checkpoints: Sequence[Checkpoint], networ
         "decision": "regions above one half, later ones over earlier ones" if spec.labels.regions else "largest",
         "inverse": list(INVERSE),
         "postprocessing": [] if post is None else [_step(step, spec.labels) for step in post.steps],
-        "provenance": _finite(_public(checkpoints[0].metadata.provenance)),
+        "provenance": _finite(checkpoints[0].metadata.provenance),
     }
 
 
@@ -146,14 +146,6 @@ def _step(step: Step, labels: LabelTable) -> dict[str, Any]:
         structures = step.structures(labels)
         stored["structures"] = [{**vars(s), "members": list(s.members)} for s in structures]
     return stored
-
-
-def _public(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """Provenance with the number of cases of each part instead of their names, which may be those of patients."""
-    data = provenance.get("data") or {}
-    shown = {key: len(value) if isinstance(value, (list, tuple)) else value for key, value in data.items()}
-    shown.pop("files", None)
-    return {key: value for key, value in provenance.items() if key not in ("config", "git")} | {"data": shown}
 
 
 def _finite(value: Any) -> Any:

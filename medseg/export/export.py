@@ -50,7 +50,7 @@ def export(cfg: DictConfig) -> Path:
     sources = read(cfg)
     target.parent.mkdir(parents=True, exist_ok=True)
     with _draft(target, archive=archive) as folder:
-        parity = write(folder, sources, layout, cfg, checkpoints=archive)
+        parity = write(folder, sources, layout, cfg)
     _print_end(target, parity, archive=archive)
     return target
 

@@ -39,7 +39,7 @@ class Layout:
         return self._numbered("models/model" if self.monai else "network", member, "pt2")
 
     def checkpoint(self, member: int) -> str:
-        """Of a checkpoint, in archives."""
+        """Of a checkpoint."""
         return self._numbered("model", member, "ckpt")
 
     @property

@@ -19,6 +19,7 @@ from medseg.errors import InputError
 OPSET = 18
 """Operator set of ONNX files: the one that torch's exporter is written for; onnxruntime runs it since 1.14."""
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
+_TRACE = "stack_trace"  # of each node, with the paths of this machine
 _CHATTY = ("torch.onnx", "onnxscript", "onnx_ir")  # their notes on each rewriting of a graph
 _OPERATOR = re.compile(r"\b(?:aten|prim|torchvision|prims|quantized)(?:\.|::)\w+|OpOverload\(op='([\w.:]+)'")
 
@@ -53,12 +54,15 @@ def traced(network: nn.Module, channels: int, window: Sequence[int], where: str)
     image = torch.zeros(2, channels, *window)  # of one, the batch would become a constant
     with _quiet(), torch.no_grad():
         try:
-            return torch.export.export(_Logits(network), (image,), dynamic_shapes=({0: batch},))
+            program = torch.export.export(_Logits(network), (image,), dynamic_shapes=({0: batch},))
         except Exception as error:  # torch raises many kinds
             raise InputError(
                 f"{where}: torch.export can't trace its network {type(network).__name__} ({_line(error)}); export a "
                 "network without branches that depend on values"
             ) from error
+    for node in program.graph.nodes:
+        node.meta.pop(_TRACE, None)
+    return program
 
 
 def write_onnx(program: ExportedProgram, path: Path, where: str) -> None:
@@ -79,6 +83,8 @@ def write_onnx(program: ExportedProgram, path: Path, where: str) -> None:
                 "torch.export instead, and the runner then needs torch"
             ) from error
         assert onnx is not None
+        for node in onnx.model.graph.all_nodes():
+            node.metadata_props.pop(f"pkg.torch.onnx.{_TRACE}", None)
         onnx.save(path, external_data=False)
 
 

@@ -1,18 +1,23 @@
-"""What ``checkpoint`` names: one file, several, a run, a sweep, or the selection that ``medseg-select`` wrote."""
+"""What ``checkpoint`` names: files, runs, sweeps, selections of ``medseg-select``, exports of ``medseg-export``."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from medseg import checkpoint
+from medseg.checkpoint import Checkpoint
 from medseg.errors import InputError
+from medseg.weights.exported import SELECTION, SETTINGS, is_archive, unpacked
 
-_FORMAT = 1
+FORMAT = 1
+"""Version of ``selection.yaml``."""
 _SELECTION = (".yaml", ".yml")
 
 
@@ -33,38 +38,111 @@ class Choice:
     postprocessing: tuple[Mapping[str, Any], ...] = ()
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """Checkpoints that were read.
+
+    Attributes:
+        choice: What was named.
+        checkpoints: In its order. Their paths are for people: those of an archive lie in it.
+    """
+
+    choice: Choice
+    checkpoints: tuple[Checkpoint, ...]
+
+
+def read_checkpoints(named: str | Path | Sequence[str | Path]) -> Loaded:
+    """Read the checkpoints that ``checkpoint`` names.
+
+    Args:
+        named: As for ``find_checkpoints``; also an archive of medseg-export, alone or in a list.
+
+    Raises:
+        InputError: As ``find_checkpoints``; or a file that is no checkpoint, or not the one that was selected.
+    """
+    names = [named] if isinstance(named, (str, Path)) else list(named)
+    with ExitStack() as stack:
+        places = [stack.enter_context(_local(Path(name))) for name in names]
+        choice = find_checkpoints(places[0] if isinstance(named, (str, Path)) else places)
+        loaded = [checkpoint.read(file) for file in choice.paths]
+        for one, digest in zip(loaded, choice.digests, strict=True):
+            _check_digest(one, digest)
+    aliases = {place: Path(name) for place, name in zip(places, names, strict=True)}
+    return Loaded(choice, tuple(replace(one, path=_named(one.path, aliases)) for one in loaded))
+
+
+@contextmanager
+def _local(path: Path) -> Iterator[Path]:
+    """The file or folder itself; of an archive, a folder of its checkpoints."""
+    if not is_archive(path):
+        yield path
+        return
+    with unpacked(path, "checkpoint") as folder:
+        yield folder
+
+
+def _named(path: Path, aliases: Mapping[Path, Path]) -> Path:
+    """A file as the user knows it, by the names of the folders that it may lie in."""
+    folders = [folder for folder in aliases if path.is_relative_to(folder)]
+    return aliases[folders[0]] / path.relative_to(folders[0]) if folders else path
+
+
+def _check_digest(loaded: Checkpoint, expected: str | None) -> None:
+    if expected is not None and loaded.digest != expected:
+        raise InputError(
+            f"checkpoint={loaded.path}: is not the checkpoint that was selected (its weights or its configuration "
+            "changed since); run medseg-select again (or medseg-export)"
+        )
+
+
 def find_checkpoints(named: str | Path | Sequence[str | Path]) -> Choice:
     """The checkpoints that ``checkpoint`` names.
 
     Args:
         named: A checkpoint; the folder of a run, which has ``checkpoints/best.ckpt``; the folder of a sweep or of a
-            cross-validation, whose runs predict together; ``selection.yaml``; or a list of any of these but selections.
+            cross-validation, whose runs predict together; that of an export; ``selection.yaml``; or a list of any of
+            these but selections and exports with post-processing.
 
     Raises:
         InputError: No such file, a folder without checkpoints, or a selection that medseg did not write.
     """
-    if not isinstance(named, (str, Path)):
-        if not named:
-            raise InputError("checkpoint=[]: expected at least one file or run folder")
-        return _of_files([path for one in named for path in _files(Path(one))])
-    path = Path(named)
+    if isinstance(named, (str, Path)):
+        return _choice(Path(named))
+    if not named:
+        raise InputError("checkpoint=[]: expected at least one file or run folder")
+    parts = [_part_of_list(Path(one)) for one in named]
+    paths = [path for part in parts for path in part.paths]
+    if repeated := sorted({str(path) for path in paths if paths.count(path) > 1}):
+        raise InputError(f"checkpoint: {repeated[0]} is named twice; name each member of an ensemble once")
+    return Choice(tuple(paths), tuple(digest for part in parts for digest in part.digests))
+
+
+def _choice(path: Path) -> Choice:
     if path.suffix.lower() in _SELECTION and path.is_file():
         return _selection(path)
-    return _of_files(_files(path))
-
-
-def _of_files(paths: Sequence[Path]) -> Choice:
-    repeated = sorted({str(path) for path in paths if list(paths).count(path) > 1})
-    if repeated:
-        raise InputError(f"checkpoint: {repeated[0]} is named twice; name each member of an ensemble once")
+    if (path / SETTINGS).is_file():
+        return _export(path)
+    paths = _files(path)
     return Choice(tuple(paths), (None,) * len(paths))
+
+
+def _part_of_list(path: Path) -> Choice:
+    """Some of the members of an ensemble.
+
+    Raises:
+        InputError: It has settings of its own, which are not those of the others.
+    """
+    if path.suffix.lower() in _SELECTION:
+        raise InputError(f"checkpoint={path}: a selection stands by itself, not in a list")
+    part = _choice(path)
+    if part.postprocessing or part.flips is not None:
+        raise InputError(f"checkpoint={path}: an export with post-processing stands by itself, not in a list")
+    return part
 
 
 def _files(path: Path) -> list[Path]:
     """The checkpoint that a file or run is, or those of the runs of a sweep."""
     if not path.is_dir():
-        if path.suffix.lower() in _SELECTION:
-            raise InputError(f"checkpoint={path}: a selection stands by itself, not in a list")
         return [path]
     runs = runs_of(path)
     if not runs:
@@ -120,8 +198,8 @@ def _selection(path: Path) -> Choice:
             f"checkpoint={path}: is not a selection of medseg-select ({type(error).__name__}); expected format, "
             "members, flips and postprocessing"
         ) from error
-    if version != _FORMAT:
-        raise InputError(f"checkpoint={path}: has the format {version}, expected {_FORMAT}; upgrade medseg")
+    if version != FORMAT:
+        raise InputError(f"checkpoint={path}: has the format {version}, expected {FORMAT}; upgrade medseg")
     if flips not in (None, True, False) or not members:
         raise InputError(
             f"checkpoint={path}: got {len(members)} members and flips={flips}, expected members and true, false or null"
@@ -129,3 +207,32 @@ def _selection(path: Path) -> Choice:
     paths = tuple(path.parent / name for name, _ in members)  # an absolute name stays as it is
     digests = tuple(None if digest is None else str(digest) for _, digest in members)
     return Choice(paths, digests, flips, steps)
+
+
+def _export(folder: Path) -> Choice:
+    """The checkpoints of a folder of medseg-export.
+
+    Raises:
+        InputError: It holds none, or others than its description says.
+    """
+    path = folder / SELECTION
+    if not path.is_file():
+        raise InputError(
+            f"checkpoint={folder}: an export without {SELECTION} and checkpoints, which only its runner.py can use; "
+            "export it again with this version of medseg"
+        )
+    choice = _selection(path)
+    try:
+        described = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        digests = tuple(str(member["digest"]) for member in described["members"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"checkpoint={folder}: its {SETTINGS} is not that of medseg-export ({type(error).__name__}); "
+            "export it again"
+        ) from error
+    if any(path.parent != folder for path in choice.paths) or digests != choice.digests:
+        raise InputError(
+            f"checkpoint={folder}: {SETTINGS} and {SELECTION} do not name the same checkpoints in it; copy the "
+            "export as a whole"
+        )
+    return choice

@@ -25,13 +25,13 @@ from medseg.inference.postprocess import PostProcess
 from medseg.inference.predictor import CasePredictor, Predictor
 from medseg.prediction.bands import probabilities as bands_of_probabilities
 from medseg.prediction.bands import uncertainty as bands_of_uncertainty
-from medseg.prediction.checkpoints import Choice, find_checkpoints
+from medseg.prediction.checkpoints import Choice, Loaded, read_checkpoints
 from medseg.prediction.file_predictor import FilePredictor, Layout
 from medseg.runtime.device import device_of, precision_of, short_precision
 
 
 def predictor(
-    path: Path | str | Checkpoint | Sequence[Path | str],
+    path: Path | str | Checkpoint | Loaded | Sequence[Path | str],
     *,
     device: str = "auto",
     flips: bool | None = None,
@@ -49,8 +49,8 @@ def predictor(
     those of trusted modules.
 
     Args:
-        path: A checkpoint of medseg, or one that was read already; the folder of a run or of a sweep;
-            ``selection.yaml``; or a list of checkpoints and folders. Several are an ``Ensemble``.
+        path: A checkpoint of medseg; the folder of a run or of a sweep; the folder or archive of an export;
+            ``selection.yaml``; or a list of these. Several are an ``Ensemble``. Or what was read already.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` and so on.
         flips: Average over mirrored images; None does as the selection or the training's configuration says.
         overlap: Least share of a window that its neighbour covers; None does as the training's configuration says.
@@ -65,7 +65,8 @@ def predictor(
         InputError: Not a checkpoint of medseg, one that is damaged or names other classes, no such device, or
             checkpoints that do not fit together.
     """
-    choice, loaded = _read(path)
+    read = _loaded(path)
+    choice, loaded = read.choice, read.checkpoints
     flips = choice.flips if flips is None else flips
     held = [_held(one, trust) for one in loaded]
     reading = [ReadOptions.from_config(**dict(one.data) | dict(data or {})) for one in held]
@@ -90,15 +91,13 @@ def predictor(
     )
 
 
-def _read(path: Path | str | Checkpoint | Sequence[Path | str]) -> tuple[Choice, list[Checkpoint]]:
-    """What was named, and the checkpoints that are meant, which are those that were selected."""
+def _loaded(path: Path | str | Checkpoint | Loaded | Sequence[Path | str]) -> Loaded:
+    """What was named, read if it was not."""
+    if isinstance(path, Loaded):
+        return path
     if isinstance(path, Checkpoint):
-        return Choice((path.path,), (None,)), [path]
-    choice = find_checkpoints(path)
-    loaded = [checkpoint.read(file) for file in choice.paths]
-    for one, digest in zip(loaded, choice.digests, strict=True):
-        _check_digest(one, digest)
-    return choice, loaded
+        return Loaded(Choice((path.path,), (None,)), (path,))
+    return read_checkpoints(path)
 
 
 def _held(loaded: Checkpoint, trust: Sequence[str] | str) -> Held:
@@ -130,14 +129,6 @@ def _member(
         net = rebuilt(held, loaded.network_state)
         tiles = build_tiling(cfg, held.plan, held.spec, trained if trained == able else "fp32")
     return Predictor(net, prepare=held.plan.preprocess, tiling=tiles, spec=held.spec, device=device)
-
-
-def _check_digest(loaded: Checkpoint, expected: str | None) -> None:
-    if expected is not None and loaded.digest != expected:
-        raise InputError(
-            f"checkpoint={loaded.path}: is not the checkpoint that was selected (its weights or its configuration "
-            "changed since); run medseg-select again"
-        )
 
 
 def _check_reading(loaded: Sequence[Checkpoint], reading: Sequence[ReadOptions]) -> None:

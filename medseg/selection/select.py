@@ -45,6 +45,7 @@ def select(cfg: DictConfig) -> Path:
     _check(cfg)
     from medseg.metrics.accumulate import csv_text
     from medseg.metrics.summary import none_if_nan
+    from medseg.prediction.checkpoints import FORMAT
     from medseg.selection.decisions import lines
     from medseg.selection.members import read_members
     from medseg.selection.stages import Stages
@@ -64,7 +65,7 @@ def select(cfg: DictConfig) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
     target = output / "selection.yaml"
     stored = {
-        "format": 1,
+        "format": FORMAT,
         "members": [
             {"checkpoint": os.path.relpath(network.path, output), "digest": network.digest}
             for member in stages.chosen

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
+from medseg.errors import rename_keys
 from medseg.sample import Channel
 from medseg.weights import hub
 from medseg.weights.archive import open_file
+from medseg.weights.exported import is_archive, unpacked
 from medseg.weights.metadata import images_of
 from medseg.weights.nested import refuse_adapters, weights_in
 from medseg.weights.resolve import INDEX, file_at, parts_of
@@ -54,8 +57,8 @@ def read(source: str | Path) -> Pretrained:
     """Weights from a file, a folder or the hub of Hugging Face; nothing in them is ever executed.
 
     Taken are files of torch and Lightning (with ``weights_only=True``, always), of safetensors, in parts by an
-    index, folders of Hugging Face and runs of medseg. Which of the mappings in a checkpoint holds the weights is
-    found (``nested.weights_in``); ``FILE::teacher`` says it instead. A checkpoint of medseg tells its channels,
+    index, folders of Hugging Face, runs and exports of medseg. Which of the mappings in a checkpoint holds the weights
+    is found (``nested.weights_in``); ``FILE::teacher`` says it instead. A checkpoint of medseg tells its channels,
     mean and std, as do the files beside those of Hugging Face.
 
     Args:
@@ -68,14 +71,27 @@ def read(source: str | Path) -> Pretrained:
     place, part = str(source), None
     if "::" in place and not Path(place).exists():
         place, _, part = place.rpartition("::")
-    file = hub.fetch(place) if place.startswith(hub.PREFIX) else file_at(Path(place).expanduser())
-    content: dict[str, object] = {}
-    files = parts_of(file) if file.name.endswith(INDEX) else [file]
-    for path in files:
-        content |= open_file(path)
-    state = weights_in(content, place, part)
-    refuse_adapters(state, place)
-    return Pretrained(state, str(source), **vars(images_of(content, file)), digest=_digest(files))
+    with _file(place) as file:
+        content: dict[str, object] = {}
+        files = parts_of(file) if file.name.endswith(INDEX) else [file]
+        for path in files:
+            content |= open_file(path)
+        state = weights_in(content, place, part)
+        refuse_adapters(state, place)
+        return Pretrained(state, str(source), **vars(images_of(content, file)), digest=_digest(files))
+
+
+@contextmanager
+def _file(place: str) -> Iterator[Path]:
+    """The file of weights of a path or a name of the hub; of an archive of medseg-export, its checkpoint."""
+    path = Path(place).expanduser()
+    if place.startswith(hub.PREFIX):
+        yield hub.fetch(place)
+    elif is_archive(path):
+        with rename_keys(("name the", "unpack it, and name the")), unpacked(path, "model.encoder.weights") as folder:
+            yield file_at(folder)
+    else:
+        yield file_at(path)
 
 
 def _digest(files: Sequence[Path]) -> str:

@@ -71,8 +71,10 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_folder_holds_everything_and_says_what_it_is(folder: Path) -> None:
-    names = ["model_card.md", "network.onnx", "network.pt2", "parity.json", "predictor.json", "runner.py"]
-    assert sorted(file.name for file in folder.iterdir()) == names
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "model.ckpt", "model_card.md", "network.onnx", "network.pt2", "parity.json", "predictor.json", "runner.py",
+        "selection.yaml",
+    ]  # fmt: skip
     settings = json.loads((folder / "predictor.json").read_text())
     assert settings["provenance"]["data"] == {"train": 1}  # names of cases may be those of patients
     card = (folder / "model_card.md").read_text()
@@ -153,11 +155,11 @@ def test_an_ensemble_in_an_archive_by_a_selection(path: Path, scenes: Path, tmp_
     held = sorted(file.name for file in (tmp_path / "both").iterdir())
     assert held == [
         "model.ckpt", "model_2.ckpt", "model_card.md", "network.pt2", "network_2.pt2", "parity.json",
-        "predictor.json", "runner.py",
+        "predictor.json", "runner.py", "selection.yaml",
     ]  # fmt: skip
     assert medseg.load(tmp_path / "both/model_2.ckpt", device="cpu").digest == members[1]["digest"]
     (case,) = json.loads((tmp_path / "both/parity.json").read_text())["cases"]
-    assert (case["case"], case["cells_that_differ"]) == ("scene", 0)
+    assert (case["case"], case["cells_that_differ"]) == ("case 1", 0), "names of files may be those of patients"
     own = runner.Predictor(tmp_path / "both")
     target = own.file([scenes / "scene.tif"], tmp_path / "own.tif")
     with runner.Scene([scenes / "scene.tif"], own.settings) as scene:

@@ -109,4 +109,4 @@ def test_a_selection_is_no_member_of_a_list(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a selection stands by itself, not in a list"):
         find_checkpoints([selection(tmp_path), "a.ckpt"])
     with pytest.raises(InputError, match="a selection stands by itself"):
-        find_checkpoints(tmp_path / "missing.yaml")
+        find_checkpoints([tmp_path / "missing.yaml"])
