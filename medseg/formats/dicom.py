@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import struct
-import zlib
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from jaxtyping import Shaped
-from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.misc import is_dicom
-from pydicom.multival import MultiValue
-from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from medseg.errors import InputError
+from medseg.formats.dicom_headers import DAMAGE, NEEDED, choose, number, numbers, read_headers
 from medseg.formats.source import LPS_TO_RAS, Source, damage_told, file_grid, read_dtype
 from medseg.geometry.box import Box
 
@@ -29,20 +21,6 @@ STEP_TOLERANCE = 0.05
 """Largest distance of a slice from where equal steps would put it, in steps. Positions rounded to
 0.1 mm pass for steps of 1 mm and more; a missing slice is off by half a step at least."""
 
-_DAMAGE = (
-    InvalidDicomError, BytesLengthException, OSError, EOFError, ValueError, RuntimeError, AttributeError, LookupError,
-    TypeError, ArithmeticError, MemoryError, struct.error, zlib.error,
-)  # fmt: skip
-_MOST_DEFLATED = 4 << 20  # bytes of a file that pydicom inflates at once, up to 1032 times
-_SHOWN = 3  # folders that a message names
-_NEEDED = (
-    "Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient",
-    "BitsAllocated", "PixelRepresentation",
-)  # fmt: skip
-_OTHER = (
-    "SeriesInstanceUID", "SeriesDescription", "NumberOfFrames", "SamplesPerPixel", "ModalityLUTSequence",
-    "RescaleSlope", "RescaleIntercept", "SliceThickness", "SpacingBetweenSlices",
-)  # fmt: skip
 _ALIKE = {  # tag: tolerance between slices
     "Rows": 0.0, "Columns": 0.0, "BitsAllocated": 0.0, "PixelRepresentation": 0.0,
     "PixelSpacing": 1e-4, "ImageOrientationPatient": 1e-4,
@@ -82,8 +60,8 @@ class Slice:
         Raises:
             InputError: A tag that cannot be decoded, or has other values than one slice has.
         """
-        with damage_told(Path(header.filename), *_DAMAGE):
-            down, along = _numbers(header, "PixelSpacing", 2)
+        with damage_told(Path(header.filename), *DAMAGE):
+            down, along = numbers(header, "PixelSpacing", 2)
             bits = int(header.BitsAllocated)
             if bits not in (8, 16, 32):
                 raise ValueError(f"BitsAllocated is {bits}, expected 8, 16 or 32")
@@ -91,17 +69,17 @@ class Slice:
                 path=Path(header.filename),
                 shape=(int(header.Columns), int(header.Rows)),
                 spacing=(along, down),
-                position=_numbers(header, "ImagePositionPatient", 3),
-                orientation=np.array(_numbers(header, "ImageOrientationPatient", 6)).reshape(2, 3),
+                position=numbers(header, "ImagePositionPatient", 3),
+                orientation=np.array(numbers(header, "ImageOrientationPatient", 6)).reshape(2, 3),
                 stored=np.dtype(f"{'i' if header.PixelRepresentation else 'u'}{bits // 8}"),
-                slope=_number(header, "RescaleSlope", 1.0),
-                intercept=_number(header, "RescaleIntercept", 0.0),
-                thickness=_number(header, "SpacingBetweenSlices", 0.0) or _number(header, "SliceThickness", 0.0),
+                slope=number(header, "RescaleSlope", 1.0),
+                intercept=number(header, "RescaleIntercept", 0.0),
+                thickness=number(header, "SpacingBetweenSlices", 0.0) or number(header, "SliceThickness", 0.0),
             )
 
     def read(self) -> Shaped[np.ndarray, "..."]:
         """Stored values ``[columns, rows]``."""
-        with damage_told(self.path, *_DAMAGE):
+        with damage_told(self.path, *DAMAGE):
             cells = pydicom.dcmread(self.path).pixel_array.T
             if cells.shape != self.shape:
                 raise ValueError(f"its cells have the shape {cells.shape}, its header says {self.shape}")
@@ -117,7 +95,7 @@ class DicomSource(Source):
     """
 
     def __init__(self, folder: Path, *, series: str | None) -> None:
-        slices = _slices(_choose(folder, _headers(folder), series))
+        slices = _slices(choose(folder, read_headers(folder), series))
         first = slices[0]
         along, down = first.orientation
         places = np.array([piece.position for piece in slices])
@@ -150,105 +128,10 @@ def open(folder: Path, *, series: str | None = None) -> DicomSource:
     return DicomSource(folder, series=series)
 
 
-def _number(header: Any, tag: str, default: float) -> float:
-    """Value of a tag; the default where it is absent or empty."""
-    value = header.get(tag)
-    if value is None or value == "":
-        return default
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{tag} is {number}, expected a number")
-    return number
-
-
-def _numbers(header: Any, tag: str, n: int) -> tuple[float, ...]:
-    """The n finite numbers of a tag."""
-    content = header[tag].value
-    values = tuple(map(float, content if isinstance(content, MultiValue) else [content]))
-    if len(values) != n or not all(map(math.isfinite, values)):
-        raise ValueError(f"{tag} is {values}, expected {n} numbers")
-    return values
-
-
-def _headers(folder: Path) -> list[Any]:
-    """Header of each DICOM file in the folder; files without DICOM's mark pass unless named ``.dcm``."""
-    headers = []
-    for path in sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")):
-        try:
-            with damage_told(path, *_DAMAGE):
-                header = _header(path)
-        except InputError:
-            if path.suffix.lower() == ".dcm":
-                raise
-            continue
-        if header is None:
-            continue
-        if "SeriesInstanceUID" not in header:
-            raise InputError(f"{path}: lacks SeriesInstanceUID, so it is no complete slice; remove it or copy it again")
-        headers.append(header)
-    return headers
-
-
-def _deeper(folder: Path) -> str:
-    """A hint with the folders of series below a folder, as in the export of an archive (patient, study, series)."""
-    folders = list(islice(filter(_has_series, sorted(folder.rglob("*"))), _SHOWN + 1))
-    if not folders:
-        return "name the folder of a series"
-    names = ", ".join(map(str, folders[:_SHOWN])) + (", ..." if len(folders) > _SHOWN else "")
-    return f"series lie in {names}; name one of these, or the folder directly above them"
-
-
-def _has_series(folder: Path) -> bool:
-    """Whether the first DICOM file of a folder is one of a series."""
-    if not folder.is_dir():
-        return False
-    first = next((p for p in sorted(folder.iterdir()) if p.is_file() and is_dicom(p)), None)
-    return first is not None and first.name.upper() != "DICOMDIR"
-
-
-def _header(path: Path) -> Any | None:
-    """The tags that are used, each decoded; None for a DICOMDIR."""
-    if path.stat().st_size > _MOST_DEFLATED:
-        syntax = pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID")
-        if syntax == DeflatedExplicitVRLittleEndian:
-            raise ValueError(f"it is deflated and larger than {_MOST_DEFLATED} bytes; store it uncompressed")
-    header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*_NEEDED, *_OTHER])
-    if header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
-        return None
-    for element in header:  # pydicom decodes a tag at its first access
-        str(element.value)
-    return header
-
-
-def _image_series(headers: Sequence[Any]) -> dict[str, list[Any]]:
-    """Headers of each series; those without any pixels are reports and annotations, and left out."""
-    groups: dict[str, list[Any]] = defaultdict(list)
-    for header in headers:
-        groups[str(header.SeriesInstanceUID)].append(header)
-    return {uid: group for uid, group in groups.items() if any("Rows" in header for header in group)}
-
-
-def _choose(folder: Path, headers: Sequence[Any], series: str | None) -> list[Any]:
-    """Headers of the only image series, or of the one that is chosen."""
-    groups = _image_series(headers)
-    if not groups:
-        raise InputError(f"{folder}: no DICOM image in this folder (subfolders are not searched); {_deeper(folder)}")
-    if series is None and len(groups) == 1:
-        return next(iter(groups.values()))
-    if series in groups:
-        return groups[series]
-    listing = "; ".join(f"{u} ({len(g)} files, {g[0].get('SeriesDescription', '')!s})" for u, g in groups.items())
-    problem = f"{len(groups)} series, one was expected" if series is None else f"no series {series}"
-    raise InputError(
-        f"{folder}: holds {problem}; move each series into a folder of its own, or choose one in medseg-predict with "
-        f"data.series=UID among {listing}"
-    )
-
-
 def _slices(headers: Sequence[Any]) -> list[Slice]:
     """The slice of each file, checked: one slice of real numbers each, of the same size, type and orientation."""
     for header in headers:
-        with damage_told(Path(header.filename), *_DAMAGE):
+        with damage_told(Path(header.filename), *DAMAGE):
             _check_kind(header)
     first = headers[0]
     slices = [Slice.from_header(header) for header in headers]
@@ -266,7 +149,7 @@ def _slices(headers: Sequence[Any]) -> list[Slice]:
 def _check_kind(header: Any) -> None:
     """Raise on a file that is not one slice of real numbers."""
     path = header.filename
-    missing = [tag for tag in _NEEDED if header.get(tag) in (None, "")]
+    missing = [tag for tag in NEEDED if header.get(tag) in (None, "")]
     if int(header.get("NumberOfFrames") or 1) > 1:
         raise InputError(f"{path}: holds many frames, one slice a file was expected; convert to .nii.gz (dcm2niix)")
     if missing:
