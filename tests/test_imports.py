@@ -83,6 +83,7 @@ ALLOWED = {
         "weights",
     },
     "prediction": {
+        "_version",
         "checkpoint",
         "data",
         "errors",

@@ -239,3 +239,35 @@ def test_text_of_a_number_is_a_value():
 def test_regions_class_order_holds_values():
     with pytest.raises(InputError, match=r"regions_class_order names \[\[2\]\]"):
         LabelTable.declare(BRATS, regions_class_order=[1, [2], 3])
+
+
+LIVER = {"category": [123037004, "SCT", "Anatomical Structure"], "type": ["10200004", "SCT", "Liver"]}
+
+
+def test_codes_are_stored_with_the_table_and_change_nothing_else():
+    plain = LabelTable.declare({"background": 0, "liver": 1, "lung": 2})
+    table = plain.with_codes({"liver": LIVER})
+    assert "codes" not in plain.to_dict()
+    stored = LabelTable.from_dict(json.loads(json.dumps(table.to_dict())))
+    assert stored.codes == table.codes
+    (name, codes), *others = stored.codes
+    assert (name, codes.category.value, codes.type.meaning, others) == ("liver", "123037004", "Liver", [])
+    assert table == plain, "members of an ensemble may differ in codes"
+    assert plain.with_codes(None) is plain
+
+
+@pytest.mark.parametrize(
+    ("codes", "words"),
+    [
+        ({"livr": LIVER}, r"data\.codes: no class 'livr'; the nearest are liver"),
+        ({"background": LIVER}, r"data\.codes: no class 'background'"),
+        ({"liver": {"category": LIVER["category"]}}, r"data\.codes\.liver: 'type' is missing"),
+        ({"liver": LIVER | {"site": []}}, r"data\.codes\.liver: 'site' is no key of it, expected category, type"),
+        ({"liver": {"type": ["10200004", "SCT"]}}, r"data\.codes\.liver\.type=.*: expected value, scheme and meaning"),
+        ({"liver": {"type": ["1" * 17, "SCT", "Liver"]}}, "of up to 16, 16 and 64 characters"),
+        (["liver"], "data.codes=.*: expected keys and values"),
+    ],
+)
+def test_codes_of_another_form_are_refused(codes, words):
+    with pytest.raises(InputError, match=words):
+        LabelTable.declare({"background": 0, "liver": 1}).with_codes(codes)

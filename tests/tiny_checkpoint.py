@@ -1,7 +1,7 @@
 """A checkpoint of a tiny network, written as a training writes it, and changed as a stranger might."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,28 @@ def contents() -> dict[str, Any]:
     cfg.trainer.precision = "32-true"
     plain: Any = OmegaConf.to_container(_without_run(cfg), resolve=True)
     return {"state_dict": {f"network.{k}": v for k, v in net.state_dict().items()}, "medseg": metadata(plain).to_dict()}
+
+
+def volume_contents(channels: Sequence[str] = ("MR",)) -> dict[str, Any]:
+    """As ``contents``, of volumes that are predicted on their own cells, with the values 0, 1 and 5."""
+    spec = DataSpec(tuple(map(Channel, channels)), LabelTable.declare({"background": 0, "liver": 1, "left lung": 5}), 3)
+    plan = Plan(
+        (1.0, 1.0, 1.0), (32, 32, 8), 2, ((3, 3, 3), (3, 3, 3)), ((1, 1, 1), (2, 2, 2)),
+        (Normalisation("zscore"),) * len(channels), masked=False, native=True, reasons={},
+    )  # fmt: skip
+    labels = "data.labels={background:0,liver:1,left lung:5}"
+    words = ["data=volumes", "data.root=.", f"data.channels=[{','.join(channels)}]", labels, "model.base_features=2"]
+    cfg = compose("train", words)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        net = UNet(
+            ModelSpec(len(channels), 3, plan.patch, (1.0, 1.0, 1.0), plan.kernels, plan.strides, spec.channels),
+            base_features=2,
+        )
+    cfg.trainer.precision = "32-true"
+    plain: Any = OmegaConf.to_container(_without_run(cfg), resolve=True)
+    stored = checkpoint.RunMetadata.of_new_run(plain, spec, plan, cases={"train": ["x"]})
+    return {"state_dict": {f"network.{k}": v for k, v in net.state_dict().items()}, "medseg": stored.to_dict()}
 
 
 def metadata(config: Mapping[str, Any] | None = None) -> checkpoint.RunMetadata:

@@ -112,6 +112,11 @@ class DicomSource(Source):
         self.dtype = read_dtype(folder, first.stored, scaled=any((s.slope, s.intercept) != (1, 0) for s in slices))
         self._slices = slices
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file of each slice, in the order of axis 2."""
+        return tuple(piece.path for piece in self._slices)
+
     def _read(self, box: Box, channels: tuple[int, ...]) -> Shaped[np.ndarray, "..."]:
         cells = np.empty((1, *box.shape), dtype=self.dtype)
         within = box.slices[:2]

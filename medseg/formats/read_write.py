@@ -12,7 +12,7 @@ from jaxtyping import Shaped
 
 from medseg.errors import InputError
 from medseg.formats.format import Format, OpenOptions, WriteOptions
-from medseg.formats.registry import VECTORS, find_format, stem, suffix, suffixes
+from medseg.formats.registry import DICOM, VECTORS, find_format, stem, suffix, suffixes
 from medseg.formats.source import Source
 from medseg.geometry.grid import Grid
 from medseg.labels import LabelTable
@@ -141,7 +141,7 @@ def _writable(path: Path, shape: tuple[int, ...], grid: Grid) -> Format:
         raise InputError(
             f"{path}: its name has {length} bytes, files may have {_LONGEST_NAME}; shorten the case's name"
         )
-    if path.is_dir() or own == ".dcm":
+    if path.is_dir() or own == DICOM:
         raise InputError(f"{path}: DICOM is read but not written; write to {stem(path)}.nii.gz")
     form = _known(path)
     if own not in form.written:

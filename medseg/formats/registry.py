@@ -24,6 +24,8 @@ GROUP = "medseg.formats"
 """Group of entry points: suffix (such as ``.npy``) to a ``Format`` class."""
 GEOTIFF = GeoTiff.suffixes
 """Suffixes of the format that holds nodata, probabilities and mosaics of scenes."""
+DICOM = ".dcm"
+"""Suffix of DICOM files: slices, which are read as folders, and segmentation objects, which ``dicom_seg`` writes."""
 VECTORS = (".gpkg", ".geojson", ".shp")
 """Suffixes of shapes that ``vector.rasterised`` draws on a grid; ``open`` does not read them."""
 

@@ -92,7 +92,7 @@ def _guarded(config_name: str, task: Callable[[DictConfig], object], failed: lis
             check_given(cfg, HydraConfig.get().runtime.choices, config_name)
             check_numbers(cfg, HydraConfig.get().overrides.task, config_name)
             check_local(cfg)
-            check_ranges(cfg)
+            check_ranges(cfg, config_name)
             task(cfg)
         except InputError as error:
             _fail_job(str(error), failed)

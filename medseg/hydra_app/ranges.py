@@ -152,13 +152,17 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "judged": ("best", "last"),
     "verify_files": ("quick", "full"),
     "missing": ("error", "skip"),
-    "format": ("onnx", "pt2", "monai"),
     "scores": ("auto", "full", "scene"),
     "data.nonfinite": ("error", "mask"),
     "data.normalisation": ("zscore", "ct", "standard", "percentile", "unit_range", "rgb", "none"),
     "plan.normalisation": ("zscore", "ct", "standard", "percentile", "unit_range", "rgb", "none"),
 }
 """Words by key."""
+COMMAND_WORDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "export": {"format": ("onnx", "pt2", "monai")},
+    "predict": {"format": ("dicom_seg",)},
+}
+"""Words by command and key, of keys that have other words in another command."""
 _CLASS_PATHS = ("data.normalisation", "plan.normalisation")
 """Keys whose words may also be the path of a class, such as ``my_package.schemes.Log``."""
 
@@ -166,13 +170,14 @@ _NOT_FINITE = ("data.nodata",)
 """Keys that may be NaN or infinite: values that cells of a file may have."""
 
 
-def check_ranges(cfg: DictConfig) -> None:
+def check_ranges(cfg: DictConfig, command: str = "") -> None:
     """Raise if a number or word can't be used by any training, plan, prediction or evaluation.
 
     Keys that the configuration does not have are skipped, and so are null and missing values.
 
     Args:
         cfg: Configuration of any command.
+        command: Name of the command's configuration, such as ``predict``; without it words of single commands pass.
 
     Raises:
         InputError: Names the key, its value and the expected values.
@@ -184,12 +189,12 @@ def check_ranges(cfg: DictConfig) -> None:
         for value in _values(cfg, key):
             if not allowed.holds(value):
                 raise InputError(f"{key}={_shown(cfg, key)}: expected {allowed.expected}")
-    _check_words(cfg)
+    _check_words(cfg, {**WORDS, **COMMAND_WORDS.get(command, {})})
 
 
-def _check_words(cfg: DictConfig) -> None:
+def _check_words(cfg: DictConfig, by_key: Mapping[str, tuple[str, ...]]) -> None:
     """Raise on a word that is none of those of its key."""
-    for key, words in WORDS.items():
+    for key, words in by_key.items():
         for value in _values(cfg, key):
             if value not in words and not (key in _CLASS_PATHS and "." in str(value)):
                 further = ", or the path of a class of yours" if key in _CLASS_PATHS else ""

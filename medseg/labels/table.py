@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from jaxtyping import Shaped
 
 from medseg.errors import InputError
 from medseg.labels.classes import PALETTE, LabelClass, Region
+from medseg.labels.codes import ClassCodes, codes_of, stored_codes
 from medseg.labels.declared import declared_pairs, detected, grouped
 from medseg.labels.laterality import laterality
 from medseg.labels.lookup import look_up
@@ -34,6 +35,7 @@ class LabelTable:
             body would show structures that have no name.
         background: Whether index 0 is the background, which is not scored. Land cover has none:
             every class counts.
+        codes: Codes of classes and regions in a terminology, by name; they change no prediction.
     """
 
     classes: tuple[LabelClass, ...]
@@ -42,6 +44,7 @@ class LabelTable:
     pairs: tuple[tuple[int, int], ...] = ()
     background: bool = True
     one_sided: tuple[str, ...] = ()
+    codes: tuple[tuple[str, ClassCodes], ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         names = [c.name for c in self.classes]
@@ -203,7 +206,12 @@ class LabelTable:
             "regions": [{"name": r.name, "members": list(r.members), "paint": r.paint} for r in self.regions],
             "pairs": [list(p) for p in self.pairs],
             "background": self.background,
-        } | ({"one_sided": list(self.one_sided)} if self.one_sided else {})  # tables without keep their keys
+        } | self._optional()
+
+    def _optional(self) -> dict[str, object]:
+        """Parts of the stored form that only tables with them have: those without keep their keys in caches."""
+        parts: dict[str, object] = {"one_sided": list(self.one_sided)} if self.one_sided else {}
+        return parts | ({"codes": stored_codes(self.codes)} if self.codes else {})
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> LabelTable:
@@ -215,7 +223,7 @@ class LabelTable:
         fields = mapped(stored, "labels", ["classes", "ignore_values", "regions", "pairs"])
         classes = tuple(class_of(c) for c in listed(fields["classes"], "labels.classes"))
         last = len(classes) - 1
-        return cls(
+        table = cls(
             classes=classes,
             ignore_values=wholes(fields["ignore_values"], "labels.ignore_values", *RAW),
             regions=tuple(region_of(r, last) for r in listed(fields["regions"], "labels.regions")),
@@ -225,6 +233,13 @@ class LabelTable:
                 text(n, "labels.one_sided") for n in listed(fields.get("one_sided", ()), "labels.one_sided")
             ),
         )
+        return table.with_codes(fields.get("codes"), "labels.codes")
+
+    def with_codes(self, codes: object, key: str = "data.codes") -> LabelTable:
+        """The table with codes of classes in a terminology, as ``codes_of`` takes them; unchanged for None."""
+        if codes is None:
+            return self
+        return replace(self, codes=codes_of(codes, [name for name, _ in self.targets], key))
 
     @classmethod
     def declare(

@@ -57,7 +57,7 @@ def band_name(kind: str, label: str) -> str:
     own = formats.suffix(label)
     if own in formats.GEOTIFF:
         return f"{kind}/{label}"
-    ending = ".nii.gz" if own in formats.suffixes("volume") else ".tif"
+    ending = ".nii.gz" if own in (*formats.suffixes("volume"), formats.DICOM) else ".tif"
     return f"{kind}/{formats.stem(label)}{ending}"
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Shaped
 from torch import nn
 
 from medseg import formats
+from medseg._version import __version__
 from medseg.data.case import Case
 from medseg.data.layout.dates import dated
 from medseg.data.layout.patterns import FilePatterns
@@ -54,6 +55,7 @@ class FilePredictor:
         digest: Digest of the checkpoint, see ``Checkpoint.digest``; of several, of their digests.
         step: Optimiser steps before the checkpoint; of several, before the first.
         bands: Kinds of files that are written in addition to each label file.
+        labels: Meaning of the values in label files: the table of the training, to which codes may be added.
 
     Args:
         arrays: Predicts arrays.
@@ -81,6 +83,7 @@ class FilePredictor:
         self.digest = digest
         self.step = step
         self.bands = tuple(bands)
+        self.labels = arrays.spec.labels
         self._mosaic = mosaic
         self._series = series
 
@@ -111,7 +114,7 @@ class FilePredictor:
 
         Args:
             source: The file or files.
-            target: Label file to write.
+            target: Label file to write; ``.dcm`` is a DICOM segmentation object, for folders of DICOM slices.
             on_rows: Called with the rows that are done and all rows, each time some are done.
         """
         several = [source] if isinstance(source, (str, Path)) else list(source)
@@ -143,6 +146,7 @@ class FilePredictor:
 
     def _write_whole(self, files: Sequence[Path], target: Path, on_rows: Callable[[int, int], None] | None) -> None:
         """Predict a case in one piece; its raw image is in memory until it is prepared only."""
+        write = self._writer(files, target)
         sample = replace(self._open(files).read(), label=None)
         valid, grid = None if sample.valid.all() else sample.valid, sample.grid
         logits = self.arrays.logits(sample, in_place=True)
@@ -161,8 +165,18 @@ class FilePredictor:
             index = self.arrays.finished(index, valid, grid)
             for collector in collectors:
                 collector.write(target, valid, grid)
-        saved = self.spec.labels.to_saved(index)
-        write_like(target, saved, valid, grid, files[0], labels=self.spec.labels)
+        write(self.labels.to_saved(index), valid, grid)
+
+    def _writer(self, files: Sequence[Path], target: Path) -> Callable[..., None]:
+        """Writes label values, validity and grid; what an object has to refer to is checked before the prediction."""
+        if formats.suffix(target) != formats.DICOM:
+            return lambda saved, valid, grid: write_like(target, saved, valid, grid, files[0], labels=self.labels)
+        from medseg.formats import dicom_seg
+
+        images = dicom_seg.references(files, series=self._series)
+        algorithm = dicom_seg.Algorithm(self.digest, __version__)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return lambda saved, valid, grid: dicom_seg.write(target, saved, images, self.labels, algorithm)
 
 
 def open_image(

@@ -9,8 +9,9 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from medseg.errors import InputError
 from medseg.prediction.inputs import check_input, chosen_cases
 from medseg.runtime.console import show
 from medseg.runtime.verbosity import quiet_libraries
@@ -38,9 +39,11 @@ def predict(cfg: DictConfig) -> list[Path]:
     target = Path(cfg.output)
     sources = [Path(cfg.input)] if isinstance(cfg.input, str) else [Path(folder) for folder in cfg.input]
     check_input(sources)
+    _check_format(cfg)
     from medseg.prediction.targets import check_labels, ending, names_label_file
 
-    single = names_label_file(target, sources, cfg.mosaic)
+    seg = cfg.format == "dicom_seg"
+    single = names_label_file(target, sources, cfg.mosaic, seg=seg)
     from medseg.prediction.jobs import Request, check_conflicts, find_jobs, run_jobs, warn_of_others
     from medseg.prediction.record import Record
 
@@ -48,9 +51,9 @@ def predict(cfg: DictConfig) -> list[Path]:
     layout = predictor.layout
     cases = chosen_cases(cfg, sources, predictor.spec, layout)
     folder = target.parent if single else target
-    labels = [target.name] if single else [f"{case.id}{ending(case.images[0])}" for case in cases]
+    labels = [target.name] if single else [f"{case.id}{ending(case.images[0], seg=seg)}" for case in cases]
     request = Request(tuple(bands.kind for bands in predictor.bands), cfg.polygons, cfg.polygon_min_area_m2)
-    check_labels(cases, labels, folder, georeferenced=bool(cfg.polygons or cfg.mosaic))
+    check_labels(cases, labels, folder, georeferenced=bool(cfg.polygons or cfg.mosaic), seg=seg)
     record = Record(folder, _origin(cfg, predictor))
     jobs = find_jobs(cases, labels, record, request)
     if not cfg.overwrite:
@@ -59,7 +62,7 @@ def predict(cfg: DictConfig) -> list[Path]:
     written = run_jobs(jobs, predictor, record, request, overwrite=cfg.overwrite)
     if cfg.uncertainty:
         _list_for_review(folder, labels, predictor.spec.labels)
-    after = evaluation_command(folder, predictor.spec.labels, layout.reading.attribute)
+    after = "" if seg else evaluation_command(folder, predictor.spec.labels, layout.reading.attribute)
     _print_end(written, len(jobs), target, after)
     return [folder / label for label in labels]
 
@@ -73,7 +76,7 @@ def _predictor(cfg: DictConfig) -> FilePredictor:
     if device_of(cfg.device) == "cpu":
         keep_large_blocks()
     given = {key: value for key, value in cfg.data.items() if value is not None and key != "series"}
-    return restore.predictor(
+    predictor = restore.predictor(
         _named(cfg.checkpoint),
         device=cfg.device,
         flips=cfg.flips,
@@ -85,6 +88,29 @@ def _predictor(cfg: DictConfig) -> FilePredictor:
         trust=cfg.trust,
         series=None if cfg.data.series is None else str(cfg.data.series),
     )
+    predictor.labels = predictor.labels.with_codes(_plain(cfg.codes), "codes")
+    return predictor
+
+
+def _check_format(cfg: DictConfig) -> None:
+    """Refuse a format of label files with outputs that it has not, or whose library is missing."""
+    if cfg.format is None:
+        if cfg.codes is not None:
+            raise InputError("codes are those of DICOM segmentations; add format=dicom_seg, or leave codes out")
+        return
+    if cfg.uncertainty:
+        raise InputError(
+            "uncertainty=true lists cases by label files that medseg reads, format=dicom_seg writes none; "
+            "leave one of them out"
+        )
+    from medseg.formats.dicom_seg import check_installed
+
+    check_installed()
+
+
+def _plain(value: Any) -> Any:
+    """A value of the configuration as plain Python."""
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
 def _list_for_review(folder: Path, names: list[str], labels: LabelTable) -> None:
@@ -100,7 +126,8 @@ def _print_end(written: Written, total: int, target: Path, after: str) -> None:
     if written.completed:
         line += f"; {written.completed} of these got the outputs that they lacked"
     show(_LOG, line)
-    show(_LOG, f"Next: {after}")
+    if after:
+        show(_LOG, f"Next: {after}")
 
 
 def _named(given: Any) -> str | list[str]:
@@ -120,6 +147,7 @@ def _origin(cfg: DictConfig, predictor: FilePredictor) -> Origin:
         "data": predictor.layout.reading.to_dict(),
         "mosaic": cfg.mosaic,
         "series": cfg.data.series,
+        **({} if cfg.codes is None else {"codes": _plain(cfg.codes)}),
     }
     named = _named(cfg.checkpoint)
     file = named if isinstance(named, str) else ", ".join(named)

@@ -10,20 +10,21 @@ from medseg.data.case import Case
 from medseg.errors import InputError
 
 
-def names_label_file(target: Path, sources: Sequence[Path], mosaic: str | None) -> bool:
+def names_label_file(target: Path, sources: Sequence[Path], mosaic: str | None, *, seg: bool = False) -> bool:
     """Whether ``output`` names the label file of a single image instead of a folder.
 
     Args:
         target: The output.
         sources: The inputs: an image file, a folder of DICOM slices, or one or several folders of images.
         mosaic: Name of a mosaic of the images of a folder, if one is asked for.
+        seg: Whether label files are DICOM segmentations.
 
     Raises:
         InputError: It names a file and the input is more than one image; or it is a file and no label file.
     """
     if target.is_dir():
         return False
-    if formats.find_format(target) is None:
+    if not _is_label_name(target, seg=seg):
         if target.exists():
             raise InputError(f"output={target} is a file; give a folder, in which each case gets a file of its name")
         return False
@@ -36,7 +37,14 @@ def names_label_file(target: Path, sources: Sequence[Path], mosaic: str | None) 
     return True
 
 
-def check_labels(cases: Sequence[Case], labels: Sequence[str], folder: Path, *, georeferenced: bool) -> None:
+def _is_label_name(target: Path, *, seg: bool) -> bool:
+    """Whether a path that is no folder has the suffix of a label file."""
+    return formats.find_format(target) is not None or (seg and formats.suffix(target) == formats.DICOM)
+
+
+def check_labels(
+    cases: Sequence[Case], labels: Sequence[str], folder: Path, *, georeferenced: bool, seg: bool = False
+) -> None:
     """Refuse label files of another kind than their images, or that would replace them.
 
     Args:
@@ -44,12 +52,14 @@ def check_labels(cases: Sequence[Case], labels: Sequence[str], folder: Path, *, 
         labels: Name of the label file of each.
         folder: Of the label files.
         georeferenced: Whether outputs are asked for that only GeoTIFF scenes have.
+        seg: Whether label files are DICOM segmentations.
 
     Raises:
         InputError: Names the first such file.
     """
     for case, label in zip(cases, labels, strict=True):
-        chosen, fitting = formats.suffix(label), _fitting(ending(case.images[0]))
+        own = ending(case.images[0], seg=seg)
+        chosen, fitting = formats.suffix(label), _fitting(own)
         if chosen not in fitting:
             raise InputError(
                 f"output={folder / label}: ends in {chosen}, expected {' or '.join(fitting)} for {case.images[0].name}"
@@ -61,9 +71,23 @@ def check_labels(cases: Sequence[Case], labels: Sequence[str], folder: Path, *, 
         raise InputError(f"polygons and mosaic are for GeoTIFF scenes, {others[0]} is none; leave them out")
 
 
-def ending(image: Path) -> str:
-    """Suffix of the label file for an image: its own, but ``.nii.gz`` for DICOM, ``.png`` for photographs."""
-    return formats.label_suffix(image)
+def ending(image: Path, *, seg: bool = False) -> str:
+    """Suffix of the label file for an image: its own, but ``.nii.gz`` for DICOM, ``.png`` for photographs.
+
+    Args:
+        image: File, or folder of slices.
+        seg: Whether label files are DICOM segmentations.
+
+    Raises:
+        InputError: A DICOM segmentation of another kind of image.
+    """
+    if not seg:
+        return formats.label_suffix(image)
+    if not image.is_dir():
+        raise InputError(
+            f"format=dicom_seg writes objects that refer to a DICOM series, {image} is none; leave format out"
+        )
+    return formats.DICOM
 
 
 def _fitting(own: str) -> tuple[str, ...]:

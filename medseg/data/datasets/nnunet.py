@@ -121,7 +121,8 @@ def declared_spec(declared: Mapping[str, Any], path: Path, pairs: Sequence[Seque
 
     Args:
         declared: Channel names by number under ``channel_names`` or ``modality``; ``labels`` as name to
-            value or values (with ``regions_class_order`` if any has several), or as value to name.
+            value or values (with ``regions_class_order`` if any has several), or as value to name; ``codes``, if
+            any, as ``LabelTable.with_codes`` takes them.
         path: Named in errors.
         pairs: (left, right) class names, see ``LabelTable.declare``.
 
@@ -136,6 +137,7 @@ def declared_spec(declared: Mapping[str, Any], path: Path, pairs: Sequence[Seque
     if order is not None and not (isinstance(order, list) and all(map(_is_value, order))):
         raise InputError(f"{path}: regions_class_order is {str(order)[:200]}, expected a list of integers")
     table = LabelTable.declare(values, regions_class_order=order, pairs=pairs)
+    table = table.with_codes(declared.get("codes"), f"{path}: codes")
     channels = named_channels([str(names[str(i)]) for i in range(len(names))])
     return DataSpec(channels=channels, labels=table, ndim=3)
 

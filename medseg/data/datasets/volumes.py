@@ -36,6 +36,7 @@ class VolumesDataset(Dataset):
         regions_class_order: Raw value painted by each region, where ``labels`` declares regions.
         merge: Take several raw values of a name as one class, not as a region.
         pairs: (left, right) class names that a mirror across the body exchanges, see ``LabelTable.declare``.
+        codes: Codes of classes in a terminology, for DICOM segmentations, see ``codes.codes_of``; None for none.
         name: The dataset's name; the folder's name by default.
         groups: Groups that splits keep together, see ``splits.groups.grouped``.
         nonfinite: What to do with NaN voxels, see ``ReadOptions``.
@@ -58,6 +59,7 @@ class VolumesDataset(Dataset):
         regions_class_order: Sequence[int] | None = None,
         merge: bool = False,
         pairs: Sequence[Sequence[str]] | None = None,
+        codes: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
         name: str | None = None,
         groups: str | None = None,
         nonfinite: Nonfinite = "error",
@@ -78,7 +80,7 @@ class VolumesDataset(Dataset):
             unlabelled_table()
             if labels is None
             else LabelTable.declare(labels, regions_class_order=regions_class_order, merge=merge, pairs=pairs)
-        )
+        ).with_codes(codes)
         self._spec = DataSpec(channels=named_channels(list(channels)), labels=table, ndim=3)
 
     @property

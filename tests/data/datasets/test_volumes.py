@@ -7,6 +7,8 @@ import SimpleITK as sitk
 
 from medseg.data.datasets.volumes import VolumesDataset
 from medseg.errors import InputError
+from medseg.factory.dataset import build_dataset
+from medseg.hydra_app.compose import compose
 
 LABELS = {"background": 0, "kidney": [1, 2], "ignore": 255}
 
@@ -99,3 +101,11 @@ def test_brain_tumours_of_two_channels(real_data: Path) -> None:
     sample = dataset.read(dataset.cases()[0])
     assert sample.image.shape == (2, 64, 64, 48)
     assert np.bincount(sample.label.ravel()).tolist() == [109189, 24825, 37052, 383, 25159]  # from the set's README
+
+
+def test_codes_are_declared_with_the_labels(tmp_path: Path) -> None:
+    codes = "data.codes={liver: {type: [10200004, SCT, Liver]}}"
+    labels = "data.labels={background: 0, liver: 1}"
+    cfg = compose("train", ["data=volumes", f"data.root={tmp_path}", "data.channels=[CT]", labels, codes])
+    ((name, own),) = build_dataset(cfg).spec.labels.codes
+    assert (name, own.category.meaning, own.type.value) == ("liver", "Tissue", "10200004")

@@ -1,0 +1,136 @@
+"""DICOM in, and DICOM segmentations out: the same labels on the same cells as the NIfTI file of the same prediction."""
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from medseg import checkpoint, formats
+from medseg.errors import InputError
+from medseg.hydra_app.compose import compose
+from medseg.prediction.predict import predict
+from tests import tiny_checkpoint
+from tests.formats.test_dicom import OBLIQUE
+from tests.formats.test_dicom_seg import STUDY, masks_of, save_series
+from tests.pages import PAGES, commands, overrides_of
+
+CODES = "{liver: {category: [123037004, SCT, Anatomical Structure], type: [10200004, SCT, Liver]}}"
+
+
+@pytest.fixture(scope="module")
+def best(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoint.write(tmp_path_factory.mktemp("one") / "best.ckpt", tiny_checkpoint.volume_contents())
+
+
+@pytest.fixture(scope="module")
+def two_channels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    held = tiny_checkpoint.volume_contents(("T1", "T2"))
+    return tiny_checkpoint.write(tmp_path_factory.mktemp("two") / "best.ckpt", held)
+
+
+def run(best: Path, source: Path, output: Path, *words: str) -> list[str]:
+    named = [f"checkpoint={best}", f"input={source}", f"output={output}", "device=cpu"]
+    return [path.name for path in predict(compose("predict", [*named, *words]))]
+
+
+def check_equal(seg: Path, nifti: Path) -> None:
+    """A segmentation holds what a label file holds, cell by cell."""
+    opened = formats.open(nifti)
+    values, masks = opened.read()[0], masks_of(seg, opened.grid)
+    assert len(np.unique(values)) > 1
+    np.testing.assert_array_equal(masks["liver"], values == 1)
+    np.testing.assert_array_equal(masks["left lung"], values == 5)
+
+
+def test_a_series_becomes_a_segmentation(best: Path, tmp_path: Path) -> None:
+    folder = save_series(tmp_path / "scan", turn=OBLIQUE, **STUDY)
+    assert run(best, folder, tmp_path / "nifti") == ["scan.nii.gz"]
+    more = ["format=dicom_seg", f"codes={CODES}", "probabilities=true"]
+    assert run(best, folder, tmp_path / "seg", *more) == ["scan.dcm"]
+    check_equal(tmp_path / "seg/scan.dcm", tmp_path / "nifti/scan.nii.gz")
+    header = pydicom.dcmread(tmp_path / "seg/scan.dcm")
+    liver, lung = header.SegmentSequence
+    assert liver.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Liver"
+    assert lung.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Tissue"
+    assert liver.SegmentAlgorithmName == f"medseg {checkpoint.read(best).digest[:16]}"
+    assert (tmp_path / "seg/probabilities/scan.nii.gz").is_file()
+
+
+def test_a_segmentation_that_is_there_is_kept(best: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = save_series(tmp_path / "scan", **STUDY)
+    target = tmp_path / "out/mine.dcm"
+    assert run(best, folder, target, "format=dicom_seg") == ["mine.dcm"]
+    first = target.read_bytes()
+    run(best, folder, target, "format=dicom_seg")
+    assert target.read_bytes() == first
+    printed = capsys.readouterr().out
+    assert "1 kept" in printed
+    assert "medseg-evaluate" not in printed, "it does not read segmentations"
+    with pytest.raises(InputError, match="made with other settings"):
+        run(best, folder, target, "format=dicom_seg", f"codes={CODES}")
+
+
+def test_channels_of_a_case_may_be_series_of_a_study(two_channels: Path, tmp_path: Path) -> None:
+    for number in range(2):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        save_series(tmp_path / f"in/a_000{number}", series=f"1.2.{number}", **STUDY)
+    assert run(two_channels, tmp_path / "in", tmp_path / "nifti") == ["a.nii.gz"]
+    assert run(two_channels, tmp_path / "in", tmp_path / "seg", "format=dicom_seg") == ["a.dcm"]
+    check_equal(tmp_path / "seg/a.dcm", tmp_path / "nifti/a.nii.gz")
+    header = pydicom.dcmread(tmp_path / "seg/a.dcm")
+    assert [one.SeriesInstanceUID for one in header.ReferencedSeriesSequence] == ["1.2.0", "1.2.1"]
+
+
+def test_images_of_other_formats_have_no_segmentation(best: Path, tmp_path: Path) -> None:
+    folder = save_series(tmp_path / "scan", **STUDY)
+    source = formats.open(folder)
+    (tmp_path / "nifti").mkdir()
+    formats.write(tmp_path / "nifti/a.nii.gz", source.read()[0], source.grid)
+    with pytest.raises(InputError, match=r"format=dicom_seg writes objects that refer to a DICOM series, .*a\.nii\.gz"):
+        run(best, tmp_path / "nifti", tmp_path / "out", "format=dicom_seg")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_series_to_which_nothing_can_refer_is_refused_before_it_is_predicted(
+    best: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_series(tmp_path / "scan")
+    monkeypatch.setattr("medseg.inference.predictor.Predictor.logits", None)
+    with pytest.raises(InputError, match="lacks StudyInstanceUID, FrameOfReferenceUID"):
+        run(best, folder, tmp_path / "out", "format=dicom_seg")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["format=dicom_seg", "uncertainty=true"], "uncertainty=true lists cases by label files that medseg reads"),
+        ([f"codes={CODES}"], "codes are those of DICOM segmentations; add format=dicom_seg"),
+        (["format=dicom_seg", "codes={kidney: {type: [1, SCT, Kidney]}}"], "codes: no class 'kidney'; the nearest are"),
+    ],
+)
+def test_settings_that_do_not_fit(best: Path, tmp_path: Path, words: list[str], expected: str) -> None:
+    folder = save_series(tmp_path / "scan", **STUDY)
+    with pytest.raises(InputError, match=expected):
+        run(best, folder, tmp_path / "out", *words)
+
+
+PAGE = [c.text for c in commands(PAGES["docs/how-to/clinical-and-gis-formats.md"]) if " format=dicom_seg" in c.text]
+
+
+@pytest.mark.parametrize("text", PAGE)
+def test_commands_of_the_page(text: str, best: Path, tmp_path: Path) -> None:
+    for number in range(2):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        save_series(tmp_path / f"in/p{number}", series=f"1.2.{number}", **STUDY)
+    kept = [word for word in overrides_of(text) if not word.startswith(("checkpoint=", "input=", "output="))]
+    assert run(best, tmp_path / "in", tmp_path / "out", *kept) == ["p0.dcm", "p1.dcm"]
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["PGBM-003_T1post", "HippoCrop_11"])
+def test_real_series_become_segmentations(best: Path, real_data: Path, tmp_path: Path, name: str) -> None:
+    folder = real_data / "dicom_series" / name
+    run(best, folder, tmp_path, "overlap=0")
+    run(best, folder, tmp_path, "overlap=0", "format=dicom_seg")
+    check_equal(tmp_path / f"{name}.dcm", tmp_path / f"{name}.nii.gz")
