@@ -24,6 +24,8 @@ from medseg.export.layout import Layout
 from medseg.export.networks import traced, write_onnx, write_pt2
 from medseg.export.parity import MOST_CASES, CaseParity, check_tolerance, compare, draw_case
 from medseg.export.public import published
+from medseg.export.publish import CARD
+from medseg.export.publish import metadata as card_metadata
 from medseg.prediction import restore
 from medseg.prediction.checkpoints import FORMAT as SELECTION_FORMAT
 from medseg.prediction.checkpoints import read_checkpoints
@@ -71,7 +73,7 @@ def write(folder: Path, sources: Sources, layout: Layout, cfg: DictConfig) -> li
         folder: Where they go; empty.
         sources: What is exported.
         layout: Names of the files.
-        cfg: ``cases``, ``tolerance`` and ``licence``.
+        cfg: ``cases``, ``tolerance``, ``licence``, ``hub`` and ``hub_datasets``.
 
     Raises:
         InputError: A network that can't be expressed, or one that does not predict the same.
@@ -107,6 +109,9 @@ def _write_descriptions(
     networks = [member["network"] for member in settings["members"]]
     text = card(settings, name=name, licence=cfg.licence, scores=scores, parity=parity, files=networks)
     _write_text(folder / layout.card, text)
+    if cfg.hub is not None:
+        head = card_metadata(settings, licence=cfg.licence, datasets=cfg.hub_datasets, onnx=layout.onnx)
+        _write_text(folder / CARD, head + text)
     if layout.monai:
         _write_json(folder / "configs/metadata.json", metadata(settings, name=name, licence=cfg.licence))
         torch.save(dict(sources.checkpoints[0].network_state), folder / "models/model.pt")

@@ -7,6 +7,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from omegaconf import DictConfig
 
 from medseg.errors import InputError
 from medseg.export.layout import Layout
+from medseg.export.publish import check_access, upload
 from medseg.runtime.atomic import atomic_file, atomic_folder
 from medseg.runtime.console import show
 from medseg.runtime.verbosity import quiet_libraries
@@ -34,7 +36,7 @@ def export(cfg: DictConfig) -> Path:
 
     Raises:
         InputError: The checkpoint or the output is not what it should be, the network can't be expressed, or what was
-            exported does not predict the same. Nothing is written then.
+            exported does not predict the same; nothing is written then. Or the upload failed, of what is written.
     """
     target = Path(cfg.output)
     archive = bool(cfg.archive) or target.suffix == ".zip"
@@ -45,14 +47,54 @@ def export(cfg: DictConfig) -> Path:
 
     if layout.onnx:
         check_installed()
+    if cfg.hub is not None:
+        check_access(cfg.hub)
     from medseg.export.contents import read, write
 
     sources = read(cfg)
     target.parent.mkdir(parents=True, exist_ok=True)
     with _draft(target, archive=archive) as folder:
         parity = write(folder, sources, layout, cfg)
+        uploaded = None if cfg.hub is None else Upload.of(folder, cfg.hub, private=cfg.hub_private)
     _print_end(target, parity, archive=archive)
+    if uploaded is not None:
+        _print_upload(uploaded, target, cfg.hub)
     return target
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What became of an upload.
+
+    Attributes:
+        url: Of the repository; empty if it failed.
+        failure: Why it failed.
+    """
+
+    url: str = ""
+    failure: InputError | None = None
+
+    @classmethod
+    def of(cls, folder: Path, repository: str, *, private: bool) -> Upload:
+        """Upload a folder; an export takes long, and is kept where this fails."""
+        try:
+            return cls(upload(folder, repository, private=private))
+        except InputError as error:
+            return cls(failure=error)
+
+
+def _print_upload(done: Upload, target: Path, repository: str) -> None:
+    """Say where it is.
+
+    Raises:
+        InputError: The upload failed.
+    """
+    if done.failure is not None:
+        raise InputError(
+            f"{done.failure}; the export is written: upload it by medseg-export checkpoint={target} output=DIR "
+            f"hub={repository}"
+        ) from done.failure
+    show(_LOG, f"Uploaded to {done.url}. Use: medseg-predict checkpoint=hf-hub:{repository} input=DIR output=DIR")
 
 
 def _check_target(target: Path) -> None:

@@ -13,11 +13,13 @@ import yaml
 
 from medseg import checkpoint
 from medseg.checkpoint import Checkpoint
-from medseg.errors import InputError
+from medseg.errors import InputError, rename_keys
+from medseg.weights import hub
 from medseg.weights.exported import SELECTION, SETTINGS, is_archive, unpacked
 
 FORMAT = 1
 """Version of ``selection.yaml``."""
+_KEY_OF_WEIGHTS = "model.encoder.weights="  # in messages of ``weights.hub``
 _SELECTION = (".yaml", ".yml")
 
 
@@ -55,14 +57,15 @@ def read_checkpoints(named: str | Path | Sequence[str | Path]) -> Loaded:
     """Read the checkpoints that ``checkpoint`` names.
 
     Args:
-        named: As for ``find_checkpoints``; also an archive of medseg-export, alone or in a list.
+        named: As for ``find_checkpoints``; also an archive of medseg-export, or ``hf-hub:owner/name[@revision]``,
+            alone or in a list.
 
     Raises:
         InputError: As ``find_checkpoints``; or a file that is no checkpoint, or not the one that was selected.
     """
     names = [named] if isinstance(named, (str, Path)) else list(named)
     with ExitStack() as stack:
-        places = [stack.enter_context(_local(Path(name))) for name in names]
+        places = [stack.enter_context(_local(name)) for name in names]
         choice = find_checkpoints(places[0] if isinstance(named, (str, Path)) else places)
         loaded = [checkpoint.read(file) for file in choice.paths]
         for one, digest in zip(loaded, choice.digests, strict=True):
@@ -72,13 +75,18 @@ def read_checkpoints(named: str | Path | Sequence[str | Path]) -> Loaded:
 
 
 @contextmanager
-def _local(path: Path) -> Iterator[Path]:
-    """The file or folder itself; of an archive, a folder of its checkpoints."""
-    if not is_archive(path):
-        yield path
-        return
-    with unpacked(path, "checkpoint") as folder:
-        yield folder
+def _local(name: str | Path) -> Iterator[Path]:
+    """The file or folder itself; of an archive or a repository of the hub, a folder of its checkpoints."""
+    if str(name).startswith(hub.PREFIX):
+        with rename_keys((_KEY_OF_WEIGHTS, "checkpoint=")):
+            folder = hub.snapshot(str(name))
+        with rename_keys((str(folder), str(name))):
+            yield folder
+    elif is_archive(Path(name)):
+        with unpacked(Path(name), "checkpoint") as folder:
+            yield folder
+    else:
+        yield Path(name)
 
 
 def _named(path: Path, aliases: Mapping[Path, Path]) -> Path:

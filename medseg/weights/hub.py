@@ -1,11 +1,14 @@
-"""Weights from the hub of Hugging Face, kept in its own cache."""
+"""Weights and exports from the hub of Hugging Face, kept in its own cache."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from medseg.errors import InputError
+from medseg.weights.exported import CHECKPOINTS, SELECTION, SETTINGS
 from medseg.weights.metadata import SIDECARS
 from medseg.weights.resolve import INDEX, NAMES, listed
 
@@ -50,6 +53,34 @@ def fetch(name: str) -> Path:
     return found
 
 
+def snapshot(name: str) -> Path:
+    """Download the checkpoints and descriptions of an export, or find them in the cache.
+
+    Args:
+        name: ``hf-hub:owner/name``, with ``@revision`` after it, if wanted.
+
+    Returns:
+        A folder of the cache.
+
+    Raises:
+        InputError: Another form; no network; no such repository, one that needs a licence, or one of something else.
+    """
+    import huggingface_hub
+
+    repository, file = _parsed(name)
+    if file:
+        raise InputError(f"model.encoder.weights={name}: expected hf-hub:owner/name or hf-hub:owner/name@revision")
+    with _in_one_line(repository):
+        patterns = [SETTINGS, SELECTION, CHECKPOINTS]
+        path = huggingface_hub.snapshot_download(repository.path, revision=repository.revision, allow_patterns=patterns)
+    if not (Path(path) / SETTINGS).is_file():
+        raise InputError(
+            f"model.encoder.weights={name}: that repository has no {SETTINGS}; expected one that medseg-export "
+            "hub=OWNER/NAME wrote"
+        )
+    return Path(path)
+
+
 def _parsed(name: str) -> tuple[_Repository, str]:
     """Repository and file; no file if none is named."""
     owner, _, rest = name.removeprefix(PREFIX).partition("/")
@@ -65,14 +96,30 @@ def _download(repository: _Repository, file: str) -> Path | None:
     import huggingface_hub
     from huggingface_hub import errors
 
+    with _in_one_line(repository):
+        try:
+            _reach(repository, file)
+            return Path(huggingface_hub.hf_hub_download(repository.path, file, revision=repository.revision))
+        except errors.LocalEntryNotFoundError:
+            raise
+        except errors.EntryNotFoundError:
+            return None
+
+
+@contextmanager
+def _in_one_line(repository: _Repository) -> Iterator[None]:
+    """Around what asks the hub; its errors as one line.
+
+    Raises:
+        InputError: What went wrong, and how to fix it.
+    """
+    from huggingface_hub import errors
+
     name, path = repository.name, repository.path
     try:
-        _reach(repository, file)
-        return Path(huggingface_hub.hf_hub_download(path, file, revision=repository.revision))
+        yield
     except errors.LocalEntryNotFoundError as error:
         raise _out_of_reach(repository) from error
-    except errors.EntryNotFoundError:
-        return None
     except errors.GatedRepoError as error:
         raise InputError(
             f"model.encoder.weights={name}: {path} asks you to accept its terms first; do so on its page and log "
@@ -113,7 +160,10 @@ def _reach(repository: _Repository, file: str) -> None:
 
 
 def _out_of_reach(repository: _Repository) -> InputError:
+    from huggingface_hub import constants
+
+    cause = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{repository.path} can't be reached"
     return InputError(
-        f"model.encoder.weights={repository.name}: not in the cache, and {repository.path} can't be reached; "
+        f"model.encoder.weights={repository.name}: not in the cache, and {cause}; "
         "fetch the file where there is a network, and give it by model.encoder.weights=FILE"
     )
