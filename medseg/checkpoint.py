@@ -28,6 +28,9 @@ FORMAT = 3
 """Version of the content of the key ``medseg``. Since 2, classes and groups have the names of ``runtime.moved``; since
 3, ``data`` holds the dataset alone. ``read`` renames the keys of earlier files."""
 
+FIRST_STAGE = "first_stage"
+"""Key of the checkpoint of the first network, in that of the second network of a cascade."""
+
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes next to the target and renames, so that a kill leaves the old checkpoint or the new one."""
@@ -138,6 +141,7 @@ class Checkpoint:
         network_state: Weights of the network alone (the averaged ones, where weights were averaged).
         step: Optimiser steps before it.
         stored: JSON-able form of the metadata as the file holds it, with today's class paths.
+        first_stage: Of the second network of a cascade, the checkpoint of the first, which the same file holds.
     """
 
     path: Path
@@ -145,6 +149,7 @@ class Checkpoint:
     network_state: Mapping[str, Tensor]
     step: int
     stored: Mapping[str, Any]
+    first_stage: Checkpoint | None = None
 
     @classmethod
     def from_dict(cls, loaded: Mapping[str, Any], path: Path) -> Checkpoint:
@@ -161,16 +166,32 @@ class Checkpoint:
             step = whole(loaded.get("global_step", 0), "global_step", 0, 1 << 62)
         prefix = "network."
         state = {k[len(prefix) :]: v for k, v in loaded["state_dict"].items() if k.startswith(prefix)}
-        return cls(path, metadata, state, step, stored)
+        first = None if FIRST_STAGE not in loaded else cls._first_of(loaded[FIRST_STAGE], path)
+        return cls(path, metadata, state, step, stored, first)
+
+    @classmethod
+    def _first_of(cls, held: object, path: Path) -> Checkpoint:
+        with damaged(path):
+            first = mapped(held, FIRST_STAGE, ["medseg", "state_dict"])
+            if FIRST_STAGE in first:
+                raise InputError(f"{FIRST_STAGE}: has a first stage of its own, expected a cascade of two")
+        return cls.from_dict(first, path)
+
+    def to_dict(self) -> dict[str, object]:
+        """What ``from_dict`` reads of it: as the first stage of another checkpoint."""
+        state = {f"network.{name}": weights for name, weights in self.network_state.items()}
+        return {"medseg": dict(self.stored), "state_dict": state, "global_step": self.step}
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of what decides predictions: the network's weights, configuration, channels, labels and plan."""
+        """SHA-256 of what decides predictions: weights, configuration, channels, labels and plan, of both stages."""
         parts = {key: self.stored[key] for key in ("config", "spec", "plan")}
         total = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode())
         for name, weights in sorted(self.network_state.items()):
             total.update(f"{name} {weights.dtype} {tuple(weights.shape)}".encode())
             total.update(weights.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        if self.first_stage is not None:
+            total.update(self.first_stage.digest.encode())
         return total.hexdigest()
 
 
@@ -198,7 +219,8 @@ def read(path: Path | str) -> Checkpoint:
         ) from error
     if not isinstance(loaded, dict) or "medseg" not in loaded:
         raise InputError(f"checkpoint={source}: not written by medseg (no 'medseg' entry); give a run's best.ckpt")
-    integrity.check(loaded, f"checkpoint={source}", ["medseg", "state_dict"])
+    needed = ["medseg", "state_dict", *([FIRST_STAGE] if FIRST_STAGE in loaded else [])]
+    integrity.check(loaded, f"checkpoint={source}", needed)
     return Checkpoint.from_dict(loaded, source)
 
 

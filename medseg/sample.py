@@ -31,12 +31,26 @@ class Channel:
         wavelength_nm: Centre wavelength in nanometres where there is one.
         formula: How the channel is computed from bands of the file, such as ``(B8 - B12) / (B8 + B12)``;
             empty if it is a band itself.
+        classes: Names of the classes 1, 2 and so on of a channel that holds class numbers, 0 for none of them; empty
+            for a quantity. Such a channel is resampled and turned as a label, no intensity change touches it, and the
+            network sees an indicator of each class.
     """
 
     name: str
     unit: str = ""
     wavelength_nm: float | None = None
     formula: str = ""
+    classes: tuple[str, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[Channel, ...]:
+        """What a network sees of it: itself, or an indicator of each class."""
+        return tuple(Channel(f"{self.name}: {name}") for name in self.classes) or (self,)
+
+    def to_dict(self) -> dict[str, object]:
+        """JSON-able form."""
+        stored = {**vars(self), "classes": list(self.classes)}
+        return stored if self.classes else {key: value for key, value in stored.items() if key != "classes"}
 
 
 @dataclass(frozen=True)
@@ -55,9 +69,19 @@ class DataSpec:
     ndim: int
     dates: int = 0
 
+    @property
+    def inputs(self) -> tuple[Channel, ...]:
+        """What a network sees: the channels, with an indicator of each class of those that hold class numbers."""
+        return tuple(shown for channel in self.channels for shown in channel.inputs)
+
+    @property
+    def of_files(self) -> DataSpec:
+        """The same without channels of class numbers, which no image file holds."""
+        return replace(self, channels=tuple(channel for channel in self.channels if not channel.classes))
+
     def to_dict(self) -> dict[str, object]:
         """JSON-able form; ``from_dict`` is its inverse."""
-        stored = {"channels": [{**vars(c)} for c in self.channels], "labels": self.labels.to_dict(), "ndim": self.ndim}
+        stored = {"channels": [c.to_dict() for c in self.channels], "labels": self.labels.to_dict(), "ndim": self.ndim}
         return stored | ({"dates": self.dates} if self.dates else {})  # what was stored without time keeps its key
 
     @classmethod
@@ -88,6 +112,7 @@ def _channel_of(stored: object) -> Channel:
         unit=text(held.get("unit", ""), f"{key}.unit"),
         wavelength_nm=None if wave is None else number(wave, f"{key}.wavelength_nm", above=0, most=1e12),
         formula=text(held.get("formula", ""), f"{key}.formula"),
+        classes=tuple(text(name, f"{key}.classes") for name in listed(held.get("classes", []), f"{key}.classes")),
     )
 
 
@@ -227,3 +252,10 @@ def in_slots(
     filled: npt.NDArray[np.float32] = np.full((slots, *image.shape[1:]), np.nan, dtype=np.float32)
     filled[:n] = image
     return filled, slot_days, present
+
+
+def with_class_channel(image: Float[np.ndarray, "c *s"], index: Int[np.ndarray, " *s"]) -> Float[np.ndarray, "d *s"]:
+    """The image with class numbers as a further, last channel; ``IGNORE`` counts as none of the classes."""
+    larger = np.empty((len(image) + 1, *image.shape[1:]), dtype=np.float32)
+    larger[:-1], larger[-1] = image, np.maximum(index, 0)
+    return larger

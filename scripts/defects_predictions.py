@@ -154,5 +154,28 @@ TABLE = (
         'return "test" if result["policy"]["cases"] == TEST_SET else "val_final"', 'return "test"',
         ("tests/training/test_tracking.py::test_final_scores_are_named_after_the_cases_that_they_are_of",),
     ),
+    Defect(
+        "cascade-sides-in-training", "left and right of a first stage are exchanged in mirror images",
+        "medseg/transforms/compose.py", "        self._spatial.exchange_sides(numbers, params[spatial][\"flip\"])\n", "",
+        ("tests/transforms/test_class_channel.py::"
+         "test_a_mirror_across_the_body_exchanges_the_sides_of_class_numbers_exactly",),
+    ),
+    Defect(
+        "cascade-sides-at-test-time", "and at test time", "medseg/inference/flips.py",
+        "            if mirror_classes and lateral_axis in subset:\n", "            if False:\n",
+        ("tests/inference/test_cascade.py::test_a_mirror_across_the_body_exchanges_the_sides_that_the_network_sees",),
+    ),
+    Defect(
+        "cascade-classes-interpolated", "class numbers are resampled as a label",
+        "medseg/data/preprocessing/preprocess.py",
+        "        if self.rules[-1].scheme != CLASSES:\n", "        if True:\n",
+        ("tests/data/preprocessing/test_preprocess.py::"
+         "test_class_numbers_are_resampled_as_the_label_and_never_between_classes",),
+    ),
+    Defect(
+        "cascade-seen-cases", "a first network that saw the validation cases is refused", "medseg/factory/run.py",
+        "    first.check_unseen(cases.val)\n", "",
+        ("tests/sweeps/test_cascade.py::test_a_first_stage_that_does_not_fit_is_refused",),
+    ),
 )
 # fmt: on

@@ -60,3 +60,33 @@ def test_bad_checkpoints_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
         InputError, match=rf"format {checkpoint.FORMAT + 1}.*reads formats up to {checkpoint.FORMAT}: upgrade"
     ):
         checkpoint.read(tmp_path / "newer.ckpt")
+
+
+def test_a_cascade_is_one_file_and_its_digest_covers_both_networks(tmp_path: Path) -> None:
+    parts = tiny_checkpoint.contents()
+    torch.save(parts, tmp_path / "first.ckpt")
+    first = checkpoint.read(tmp_path / "first.ckpt")
+    path, writer = tmp_path / "second.ckpt", checkpoint.AtomicCheckpointIO()
+    writer.save_checkpoint(parts | {"first_stage": first.to_dict()}, path)
+    held = checkpoint.read(path)
+    assert held.first_stage is not None
+    assert held.first_stage.digest == first.digest
+    assert held.digest != first.digest
+    changed = {k: v + 1 for k, v in parts["state_dict"].items()}
+    other = first.to_dict() | {"state_dict": changed}
+    writer.save_checkpoint(parts | {"first_stage": other}, path)
+    assert checkpoint.read(path).digest != held.digest
+
+
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [(3, "first_stage=3: expected keys"), ({"medseg": {}}, "'state_dict' is missing"), ("nested", "a cascade of two")],
+)
+def test_a_damaged_first_stage_is_one_line(tmp_path: Path, held: Any, message: str) -> None:
+    parts = tiny_checkpoint.contents()
+    torch.save(
+        parts | {"first_stage": parts | {"first_stage": parts} if held == "nested" else held}, tmp_path / "a.ckpt"
+    )
+    with pytest.raises(InputError, match=message) as caught:
+        checkpoint.read(tmp_path / "a.ckpt")
+    assert str(tmp_path / "a.ckpt") in str(caught.value)

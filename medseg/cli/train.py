@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from medseg.hydra_app import app
 from medseg.runtime.console import show
+from medseg.sweeps import cascade
 from medseg.training.run_directory import command_overrides
 
 _LOG = logging.getLogger(__name__)
@@ -19,7 +21,10 @@ def main() -> None:
     """The console script; with no argument it trains the phantom, which runs anywhere in minutes."""
     if len(sys.argv) == 1:
         sys.argv.append("experiment=phantom")
-    app.run("train", start)
+    if cascade.wanted(sys.argv[1:]):
+        cascade.run(sys.argv[1:], partial(app.run, "train"), start)
+    else:
+        app.run("train", start)
 
 
 def start(cfg: DictConfig) -> Path:

@@ -26,6 +26,7 @@ class Case:
         box: Part of the files that the case is; None for all of it.
         days: Dates of a time series in days since 1970-01-01, increasing; else empty.
         in_file: Each file holds every date, its bands one date after another, instead of one date.
+        first_stage: Label file that the first network of a cascade predicted; None without a cascade.
     """
 
     id: str
@@ -36,10 +37,11 @@ class Case:
     box: Box | None = None
     days: tuple[int, ...] = ()
     in_file: bool = False
+    first_stage: Path | None = None
 
     @property
     def files(self) -> list[Path]:
-        """Every file that the case is read from."""
+        """Every file of the dataset that the case is read from; a prediction is none of them."""
         return [*self.images, *(path for path in (self.label, self.valid) if path)]
 
 

@@ -129,7 +129,8 @@ class DataModule(LightningDataModule):
         }
 
     def _folder(self, case: Case, digests: Digests) -> Path:
-        key = content_key(case.files, self._settings(case), memory=digests.memory)
+        files = [*case.files, *([case.first_stage] if case.first_stage else [])]
+        key = content_key(files, self._settings(case), memory=digests.memory)
         return self.store / f"{case.id}-{key[:16]}"
 
     def _is_prepared(self, folder: Path) -> bool:

@@ -52,6 +52,11 @@ def describe(predictor: FilePredictor, checkpoints: Sequence[Checkpoint], networ
             f"checkpoint={checkpoints[0].path}: its network takes time series, expected one for single images; the "
             "exported runner reads no dates, so predict with medseg-predict"
         )
+    if any(one.first_stage for one in checkpoints):
+        raise InputError(
+            f"checkpoint={checkpoints[0].path}: is the second network of a cascade, which the exported runner can't "
+            "run yet; predict with medseg-predict, or export the first stage alone"
+        )
     members = zip(predictor.arrays.members, checkpoints, networks, strict=True)
     return {
         "format": FORMAT,

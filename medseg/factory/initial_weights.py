@@ -108,7 +108,7 @@ def begin(cfg: DictConfig, net: Network, spec: DataSpec, rules: Sequence[Normali
     Raises:
         InputError: See ``weights.load.load``.
     """
-    known = None if rules is None else statistics(rules)
+    known = None if rules is None else statistics(_of_inputs(rules, spec))
     if not cfg.get("weights"):
         return net.initialise(known)
     with _of_all():
@@ -116,10 +116,15 @@ def begin(cfg: DictConfig, net: Network, spec: DataSpec, rules: Sequence[Normali
             net,
             read(str(cfg.weights)),
             stem=None,
-            channels=spec.channels,
+            channels=spec.inputs,
             options=WeightOptions(least_share=cfg.least_share, accept=list(cfg.accept)),
             statistics=known,
         )
+
+
+def _of_inputs(rules: Sequence[Normalisation], spec: DataSpec) -> list[Normalisation]:
+    """A rule for each of ``spec.inputs``."""
+    return [rule for rule, channel in zip(rules, spec.channels, strict=True) for _ in channel.inputs]
 
 
 def _of_all() -> AbstractContextManager[None]:

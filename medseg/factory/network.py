@@ -13,6 +13,7 @@ from medseg.errors import InputError
 from medseg.factory.axes import options_for
 from medseg.factory.instantiate import instantiate
 from medseg.models.axes import WrongAxes
+from medseg.models.class_channel import ClassIndicators
 from medseg.models.network import ModelSpec, Network
 from medseg.planning.plan import Plan
 from medseg.sample import DataSpec
@@ -34,20 +35,27 @@ def network(
         InputError: A setting that there is not, or data with dates without a way to bring them together.
     """
     model_spec = ModelSpec(
-        in_channels=len(spec.channels),
+        in_channels=len(spec.inputs),
         out_channels=logits or spec.labels.n_outputs,
         patch_shape=planned.patch,
         spacing=planned.spacing,
         kernels=planned.kernels,
         strides=planned.strides,
-        channels=spec.channels,
+        channels=spec.inputs,
     )
     if not spec.dates:
-        return _made(model_spec, model)
+        return _with_indicators(_made(model_spec, model), spec)
     if temporal is None:
         raise InputError("the data are time series; choose temporal=stack, mean, max, concat or attention")
     made: Network = instantiate(temporal)(model_spec, partial(_made, model=model), dates=spec.dates)
     return made
+
+
+def _with_indicators(net: Network, spec: DataSpec) -> Network:
+    """The network; it takes images whose last channel holds class numbers where the data has such a channel."""
+    if classes := spec.channels[-1].classes:
+        net.register_forward_pre_hook(ClassIndicators(len(spec.channels), len(classes)))
+    return net
 
 
 def _made(model_spec: ModelSpec, model: DictConfig) -> Network:

@@ -22,7 +22,7 @@ from medseg.factory.network import follows_plan
 from medseg.factory.schemes import with_schemes
 from medseg.planning.cost import UNetCost
 from medseg.planning.fingerprint import fingerprint
-from medseg.planning.plan import Plan, Wishes, make_plan, memory_warning, read_plan
+from medseg.planning.plan import Plan, Wishes, cascade_spacing, make_plan, memory_warning, read_plan
 from medseg.sample import DataSpec
 
 _LOG = logging.getLogger(__name__)
@@ -38,8 +38,7 @@ def build_plan(cfg: DictConfig, source: Dataset, cases: Sequence[Case], further:
         Digests.forget(store_dir(cfg, source) / "digests.json")
     if cfg.plan.file is not None:
         return _plan_of_file(cfg, source.spec)
-    wishes = Wishes(**{f.name: _plain(cfg.plan[f.name]) for f in fields(Wishes)})
-    cost = _cost(cfg, source.spec)
+    wishes, cost = _wishes(cfg), _cost(cfg, source.spec)
     pooled = fingerprint(source, cases, store_dir(cfg, source), further=further, first=warn_of_headers)
     for line in pooled.warning_lines():
         _LOG.warning("%s", line)
@@ -48,6 +47,28 @@ def build_plan(cfg: DictConfig, source: Dataset, cases: Sequence[Case], further:
     if follows_plan(cfg.model) and (excess := memory_warning(made, source.spec, wishes, cost)):
         _LOG.warning("%s", excess)
     return made
+
+
+def low_resolution(cfg: DictConfig, source: Dataset, cases: Sequence[Case]) -> tuple[float, ...] | None:
+    """Spacing of the first network of a cascade; None where one network sees enough of a case.
+
+    Args:
+        cfg: ``conf/train.yaml``, composed.
+        source: The dataset.
+        cases: The training cases.
+
+    Raises:
+        InputError: Images, which have no cascade.
+    """
+    if source.spec.ndim != 3 or source.spec.dates:
+        raise InputError("cascade: a cascade is for volumes, and the data are images; leave it out")
+    planned, wishes = build_plan(cfg, source, cases), _wishes(cfg)
+    pooled = fingerprint(source, cases, store_dir(cfg, source))
+    return cascade_spacing(pooled, source.spec, planned, wishes, cost=_cost(cfg, source.spec))
+
+
+def _wishes(cfg: DictConfig) -> Wishes:
+    return Wishes(**{f.name: _plain(cfg.plan[f.name]) for f in fields(Wishes)})
 
 
 def _plan_of_file(cfg: DictConfig, spec: DataSpec) -> Plan:

@@ -22,6 +22,7 @@ from medseg.data.dataset import Dataset
 from medseg.errors import InputError
 from medseg.factory.datamodule import build_datamodule
 from medseg.factory.dataset import build_dataset
+from medseg.factory.first_stage import FirstStage, read_first_stage
 from medseg.factory.initial_weights import begin, rehearse
 from medseg.factory.instantiate import instantiate
 from medseg.factory.mirrors import mirrors
@@ -127,7 +128,9 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: partial[Any], device: 
     method_class: Any = method_of.func
     pretrains = issubclass(method_class, Pretraining)
     source = _checked_dataset(cfg, pretrains=pretrains)
-    spec = source.spec
+    first = None if pretrains else read_first_stage(cfg, source)
+    inputs: Dataset = source if first is None else first.dataset
+    spec = inputs.spec
     monitor = monitored(cfg, method_class, spec.labels)
     cases = _cases(cfg, source, pretrains=pretrains)
     logits = len(spec.channels) if pretrains else None
@@ -140,6 +143,8 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: partial[Any], device: 
         tuning=tuning,
     )
     planned = build_plan(cfg, source, cases.planned, cases.val)
+    if first is not None:
+        planned, cases = first.plan(planned), _predicted(first, cases)
     net, planned = network_and_plan(cfg.model, planned, spec, cfg.get("temporal"), logits=logits, seed=cfg.seed)
     if (warning := mirrors(cfg, planned, spec).warning) and made.is_global_zero and not pretrains:
         _LOG.warning("%s", warning)
@@ -147,7 +152,7 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: partial[Any], device: 
     if tuning is not None:
         tuning.attach(net)
     tiling = build_tiling(cfg, planned, spec, short_precision(precision))
-    datamodule = build_datamodule(cfg, source, planned, cases.train, cases.val, device=device, labelled=not pretrains)
+    datamodule = build_datamodule(cfg, inputs, planned, cases.train, cases.val, device=device, labelled=not pretrains)
     metadata = RunMetadata.of_new_run(_plain(cfg, precision), spec, planned, cases=cases.ids(), segments=not pretrains)
     if report is not None:
         metadata = metadata.with_weights(report.to_dict())
@@ -162,7 +167,14 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: partial[Any], device: 
         metadata=metadata,
         **further,
     )
+    method.first_stage = None if first is None else first.checkpoint.to_dict()
     return Run(source, planned, datamodule, method, made, report, monitor)
+
+
+def _predicted(first: FirstStage, cases: _Cases) -> _Cases:
+    """The cases with what the first stage of a cascade predicted."""
+    first.check_unseen(cases.val)
+    return cases._replace(train=first.dataset.predicted(cases.train), val=first.dataset.predicted(cases.val))
 
 
 def _checked_dataset(cfg: DictConfig, *, pretrains: bool) -> Dataset:

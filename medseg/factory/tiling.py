@@ -14,12 +14,14 @@ def build_tiling(cfg: DictConfig, planned: Plan, spec: DataSpec, precision: str)
     """Windows of whole cases as ``cfg.inference`` says, in the precision of the training."""
     allowed = mirrors(cfg, planned, spec)
     flips = allowed.axes if cfg.inference.flips else ()
+    sides = bool(spec.labels.pairs) and allowed.lateral_axis in flips
     return Tiling(
         window=planned.patch,
         overlap=cfg.inference.overlap,
         batch_size=cfg.inference.batch_size,
         flip_axes=flips,
         lateral_axis=allowed.lateral_axis,
-        swap=spec.labels.mirror_outputs() if spec.labels.pairs and allowed.lateral_axis in flips else None,
+        swap=spec.labels.mirror_outputs() if sides else None,
         precision=precision,
+        mirror_classes=spec.labels.mirror() if sides and spec.channels[-1].classes else None,
     )

@@ -25,6 +25,7 @@ def build_transform(cfg: DictConfig, planned: Plan, spec: DataSpec) -> Any:
         spacing=planned.spacing,
         lateral_axis=allowed.lateral_axis,
         mirror_classes=spec.labels.mirror(),
-        wavelengths_nm=[c.wavelength_nm for c in spec.channels],
+        wavelengths_nm=[c.wavelength_nm for c in spec.of_files.channels],
         **({"dates": spec.dates} if spec.dates else {}),
+        **({"classes": len(spec.channels[-1].classes)} if spec.channels[-1].classes else {}),
     )

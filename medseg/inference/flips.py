@@ -13,7 +13,12 @@ from medseg.inference.sliding_window import Network
 
 
 def flipped(
-    network: Network, axes: Sequence[int], *, lateral_axis: int | None = None, swap: Sequence[int] | None = None
+    network: Network,
+    axes: Sequence[int],
+    *,
+    lateral_axis: int | None = None,
+    swap: Sequence[int] | None = None,
+    mirror_classes: Sequence[int] | None = None,
 ) -> Network:
     """A network that averages logits over every combination of mirrored axes.
 
@@ -22,6 +27,7 @@ def flipped(
         axes: Spatial axes to mirror; none gives ``network`` itself.
         lateral_axis: The axis across the body, whose mirror exchanges left and right.
         swap: Output channel that stands for each channel in a laterally mirrored image.
+        mirror_classes: Mirror image of each class, where the last channel of the image holds class numbers.
     """
     if not axes:
         return network
@@ -31,7 +37,10 @@ def flipped(
         mirrored = []
         for subset in subsets:
             dims = [axis + 2 for axis in subset]
-            logits = network(image.flip(dims)).float().flip(dims)
+            turned = image.flip(dims)
+            if mirror_classes and lateral_axis in subset:
+                turned = torch.cat([turned[:, :-1], image.new_tensor(mirror_classes)[turned[:, -1:].long()]], dim=1)
+            logits = network(turned).float().flip(dims)
             mirrored.append(logits[:, list(swap)] if swap and lateral_axis in subset else logits)
         return torch.stack(mirrored).mean(0)
 

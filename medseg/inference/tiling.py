@@ -30,6 +30,7 @@ class Tiling:
         flip_axes: Axes mirrored at test time.
         lateral_axis: The axis across the body, if any.
         swap: Output that stands for each output in a laterally mirrored image.
+        mirror_classes: Mirror image of each class, where the last channel of images holds class numbers.
         precision: ``bf16`` runs the network under bfloat16 autocast, ``fp16`` likewise, ``fp32`` does not.
     """
 
@@ -40,6 +41,7 @@ class Tiling:
     lateral_axis: int | None = None
     swap: tuple[int, ...] | None = None
     precision: str = "fp32"
+    mirror_classes: tuple[int, ...] | None = None
 
     def rows(self, image: Float[Tensor, "c *s"], network: nn.Module, axis: int = 0) -> Rows:
         """Logits of a whole preprocessed image, a few rows at a time; the network is to be in evaluation mode.
@@ -78,7 +80,8 @@ class Tiling:
     def called(self, network: nn.Module, device: torch.device) -> Network:
         """The network as windows pass through it: without gradients, mirrored, in ``precision``."""
         half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
-        mirrored = flipped(network, self.flip_axes, lateral_axis=self.lateral_axis, swap=self.swap)
+        sides: Any = {"lateral_axis": self.lateral_axis, "swap": self.swap, "mirror_classes": self.mirror_classes}
+        mirrored = flipped(network, self.flip_axes, **sides)
 
         def call(batch: Float[Tensor, "b c *w"]) -> Float[Tensor, "b k *w"]:
             with torch.no_grad(), torch.autocast(device.type, dtype=half, enabled=half is not None):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from medseg.checkpoint import RunMetadata
+from medseg.checkpoint import FIRST_STAGE, RunMetadata
 from medseg.losses.ranks import mean_over_ranks
 from medseg.methods.budget import progress, timers
 from medseg.sample import Batch
@@ -60,6 +60,7 @@ class Method(LightningModule, ABC):
         monitor: Logged key by which the best checkpoint is chosen unless the configuration names another, and
             whether ``min`` or ``max`` is best.
         job_type: Kind of run, by which loggers group: ``train`` or ``pretrain``.
+        first_stage: Where the network is the second one of a cascade, what the checkpoint holds of the first.
 
     Args:
         network: What is trained.
@@ -73,6 +74,7 @@ class Method(LightningModule, ABC):
 
     monitor: ClassVar[tuple[str, str]]
     job_type: ClassVar[str] = "train"
+    first_stage: Mapping[str, object] | None = None
 
     def __init__(
         self,
@@ -173,6 +175,8 @@ class Method(LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
         """Add what prediction needs."""
         checkpoint["medseg"] = self.metadata.to_dict()
+        if self.first_stage is not None:
+            checkpoint[FIRST_STAGE] = self.first_stage
 
 
 def gathered(by_case: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from medseg.data.preprocessing.preprocess import Preprocess
 from medseg.errors import InputError
 from medseg.planning.cost import Budget, UNetCost, convolution_outputs, estimated_gb
 from medseg.planning.fingerprint import Fingerprint
-from medseg.planning.rules import PatchPlan, patch_and_batch, resampled_shape, target_spacing, topology
+from medseg.planning.rules import PatchPlan, low_resolution, patch_and_batch, resampled_shape, target_spacing, topology
 from medseg.planning.stored import KEYS, fields_of
 from medseg.runtime.atomic import write_whole
 from medseg.sample import DataSpec
@@ -165,14 +165,37 @@ def _spacing(fingerprint: Fingerprint, wishes: Wishes) -> tuple[tuple[float, ...
 def _planned_patch(
     fingerprint: Fingerprint, spec: DataSpec, spacing: Sequence[float], wishes: Wishes, cost: UNetCost | None
 ) -> PatchPlan:
-    shapes = [
-        resampled_shape(shape, old, spacing)
-        for shape, old in zip(fingerprint.shapes, fingerprint.spacings, strict=True)
-    ]
+    shapes = _shapes_at(fingerprint, spacing)
     cells = float(sum(np.prod(shape) for shape in shapes))
     median = tuple(float(v) for v in np.median(shapes, axis=0))
     budget = Budget.for_memory(spec.ndim, wishes.memory_gb, residual=bool(cost and cost.residual))
     return patch_and_batch(spacing, median, cells, out_channels=spec.labels.n_outputs, cost=cost, budget=budget)
+
+
+def _shapes_at(fingerprint: Fingerprint, spacing: Sequence[float]) -> list[tuple[int, ...]]:
+    """Shapes of the cases after resampling."""
+    pairs = zip(fingerprint.shapes, fingerprint.spacings, strict=True)
+    return [resampled_shape(shape, old, spacing) for shape, old in pairs]
+
+
+def cascade_spacing(
+    fingerprint: Fingerprint, spec: DataSpec, plan: Plan, wishes: Wishes, *, cost: UNetCost | None = None
+) -> tuple[float, ...] | None:
+    """Spacing of the first network of a cascade; None where one network sees enough of a case. See ``low_resolution``.
+
+    Args:
+        fingerprint: Fingerprint of the training cases.
+        spec: Channels, labels and axes.
+        plan: The plan at full resolution.
+        wishes: The user's own decisions.
+        cost: The kind of U-Net that memory is planned for.
+    """
+    median = np.median(_shapes_at(fingerprint, plan.spacing), axis=0).tolist()
+
+    def patch_at(spacing: Sequence[float]) -> Sequence[int]:
+        return wishes.patch or _planned_patch(fingerprint, spec, spacing, wishes, cost).patch
+
+    return low_resolution(plan.spacing, plan.patch, median, patch_at)
 
 
 def memory_warning(plan: Plan, spec: DataSpec, wishes: Wishes, cost: UNetCost) -> str | None:

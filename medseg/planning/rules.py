@@ -6,12 +6,11 @@ its reasons, which the plan file shows next to the numbers.
 The rules are those of nnU-Net (Isensee et al., Nature Methods 2021, as released in version 2.8).
 Differences: axes are never transposed, two dimensions are not a volume of depth one, an axis is not
 shrunk below ``MIN_EDGE`` cells, and a budget that no patch satisfies is an error instead of a loop.
-There is no cascade, so there is no low-resolution plan.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 
@@ -26,6 +25,11 @@ ANISOTROPY = 3.0
 """An axis is coarse if its spacing exceeds this many times that of every other axis."""
 START_VOLUME = {2: 2048**2, 3: 256**3}
 """Cells of the patch that shrinking starts from, by number of axes."""
+
+SEEN = 0.25
+"""Share of the median case that a patch holds, below which a cascade begins at low resolution."""
+_GROWTH = 1.03
+"""Factor by which cells grow until a patch holds that share."""
 
 
 @dataclass(frozen=True)
@@ -210,6 +214,35 @@ def patch_and_batch(
         + ("; never fewer than 2" if batch > min(fitting, cap) else ""),
     )
     return PatchPlan(stages.patch, batch, stages, outputs, reasons)
+
+
+def low_resolution(
+    spacing: Sequence[float],
+    patch: Sequence[int],
+    median_shape: Sequence[float],
+    patch_at: Callable[[Sequence[float]], Sequence[int]],
+) -> tuple[float, ...] | None:
+    """Spacing of the first network of a cascade; None where a patch sees enough of a case, or little would be gained.
+
+    Cells become larger until a patch holds ``SEEN`` of the median case. Axes that are more than twice finer than the
+    coarsest grow first. If the case then has less than twice fewer cells, one network is enough.
+
+    Args:
+        spacing: Target spacing at full resolution.
+        patch: Patch at full resolution.
+        median_shape: Median of the shapes at full resolution.
+        patch_at: Plans the patch for a spacing.
+    """
+    full, low = float(prod(median_shape)), [float(s) for s in spacing]
+    if prod(patch) / full >= SEEN:
+        return None
+    cells = full
+    while prod(patch) / cells < SEEN:
+        fine = [max(low) / s > 2 for s in low]
+        low = [s * _GROWTH if f or not any(fine) else s for s, f in zip(low, fine, strict=True)]
+        cells = prod(n * old / new for n, old, new in zip(median_shape, spacing, low, strict=True))
+        patch = patch_at(low)
+    return tuple(low) if full / cells >= 2 else None
 
 
 def _bound(fitting: int, cap: int, coverage: float) -> str:

@@ -20,6 +20,7 @@ from medseg.factory import trust as trusted
 from medseg.factory.schemes import with_schemes
 from medseg.factory.stored import Held, rebuilt
 from medseg.factory.tiling import build_tiling
+from medseg.inference.cascade import CascadedPredictor
 from medseg.inference.ensemble import Ensemble
 from medseg.inference.postprocess import PostProcess
 from medseg.inference.predictor import CasePredictor, Predictor
@@ -71,10 +72,8 @@ def predictor(
     held = [_held(one, trust) for one in loaded]
     reading = [ReadOptions.from_config(**dict(one.data) | dict(data or {})) for one in held]
     _check_reading(loaded, reading)
-    members = [
-        _member(one, own, device_of(device), flips=flips, overlap=overlap)
-        for one, own in zip(loaded, held, strict=True)
-    ]
+    settings: Any = {"device": device_of(device), "flips": flips, "overlap": overlap, "trust": trust}
+    members = [_member(one, own, **settings) for one, own in zip(loaded, held, strict=True)]
     labels = members[0].spec.labels
     arrays: CasePredictor[Preprocess] = members[0] if len(members) == 1 else Ensemble(members)
     arrays.postprocess = PostProcess.from_list(choice.postprocessing, labels) if choice.postprocessing else None
@@ -115,9 +114,15 @@ def _held(loaded: Checkpoint, trust: Sequence[str] | str) -> Held:
 
 
 def _member(
-    loaded: Checkpoint, held: Held, device: str, *, flips: bool | None, overlap: float | None
+    loaded: Checkpoint,
+    held: Held,
+    *,
+    device: str,
+    flips: bool | None,
+    overlap: float | None,
+    trust: Sequence[str] | str,
 ) -> Predictor[Preprocess]:
-    """The predictor of arrays of one checkpoint."""
+    """The predictor of arrays of one checkpoint, which may hold both networks of a cascade."""
     cfg = held.config
     if flips is not None:
         cfg.inference.flips = flips
@@ -128,7 +133,12 @@ def _member(
     with checkpoint.damaged(loaded.path):
         net = rebuilt(held, loaded.network_state)
         tiles = build_tiling(cfg, held.plan, held.spec, trained if trained == able else "fp32")
-    return Predictor(net, prepare=held.plan.preprocess, tiling=tiles, spec=held.spec, device=device)
+    parts: Any = {"prepare": held.plan.preprocess, "tiling": tiles, "spec": held.spec.of_files, "device": device}
+    if loaded.first_stage is None:
+        return Predictor(net, **parts)
+    before = _held(loaded.first_stage, trust)
+    first = _member(loaded.first_stage, before, device=device, flips=flips, overlap=overlap, trust=trust)
+    return CascadedPredictor(net, first=first, **parts)
 
 
 def _check_reading(loaded: Sequence[Checkpoint], reading: Sequence[ReadOptions]) -> None:

@@ -149,7 +149,7 @@ def _check_networks(networks: Sequence[Checkpoint]) -> None:
     files: dict[str, tuple[str, Path]] = {}
     for network in networks:
         with rename_keys(("checkpoint:", "runs:")):
-            check_same(networks[0].metadata.spec, network.metadata.spec, str(network.path))
+            check_same(networks[0].metadata.spec.of_files, network.metadata.spec.of_files, str(network.path))
         digests: Mapping[str, Any] = network.metadata.provenance.get("data", {}).get("files") or {}
         for case, digest in digests.items():
             if files.setdefault(case, (digest, network.path))[0] != digest:

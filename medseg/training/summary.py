@@ -72,6 +72,8 @@ def rows(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> Iterator
     yield "labels", listed([*_valued(spec.labels)])
     if spec.labels.pairs and not spec.labels.one_sided:
         yield "sides", _sides(spec.labels)
+    if cfg.get("first_stage"):
+        yield "cascade", shortened(f"second stage, sees the classes of {cfg.first_stage}")
     yield "plan", shortened(_plan_line(run.plan, run.trainer.world_size))
     yield "network", shortened(_network_line(cfg, run))
     yield "budget", shortened(_budget_line(cfg, run.trainer))

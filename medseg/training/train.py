@@ -47,6 +47,11 @@ def train(cfg: DictConfig, callbacks: Sequence[Callback] = ()) -> Path:
     OmegaConf.resolve(cfg)
     if cfg.get("sweep") is not None:
         raise InputError("sweep= is for the command, and for medseg.sweeps.trials.sweep; leave it out to train once")
+    if cfg.get("cascade"):
+        raise InputError(
+            f"cascade={cfg.cascade}: takes predictions of unseen cases, so it is for the command "
+            "medseg-train -m cascade=true split.fold=0,1,2,3,4"
+        )
     if cfg.judged not in ("best", "last"):
         raise InputError(f"judged={cfg.judged}: choose best or last")
     if is_sweep_job() and _finished(cfg, run_dir, asked=asked):

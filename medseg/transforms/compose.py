@@ -13,8 +13,15 @@ from torch import Tensor
 
 from medseg.errors import InputError
 from medseg.sample import Batch
+from medseg.transforms.class_channel import ClassChannel
+from medseg.transforms.first_stage import FirstStageErrors
+from medseg.transforms.mix import CutMix
 from medseg.transforms.spatial import Elastic, Mirror, Rotation, Scale, Spatial
 from medseg.transforms.transform import Params, PatchSpec, Transform
+from medseg.transforms.turns import RandomRotate90
+
+_FIRST_STAGE = 1_000_000
+"""Position of the errors of the first stage among the transforms, by which they draw; no list is as long."""
 
 
 class Compose:
@@ -30,6 +37,9 @@ class Compose:
             place, so that the others draw what they drew before.
         wavelengths_nm: Wavelength of each channel, None for one without; empty if unknown.
         dates: Number of dates of time series; 0 without a time axis.
+        classes: Number of classes whose numbers the last channel holds, as the second stage of a cascade sees them;
+            0 without such a channel.
+        first_stage: Changes of these numbers; None for none.
 
     Raises:
         InputError: Something that is not a Transform, or does not apply to such data.
@@ -41,6 +51,8 @@ class Compose:
         intensity: Mapping[str, Any],
         wavelengths_nm: Sequence[float | None] = (),
         dates: int = 0,
+        classes: int = 0,
+        first_stage: FirstStageErrors | None = None,
     ) -> None:
         spec = PatchSpec(spatial.patch_shape, spatial.spacing, spatial.coarse_axis, tuple(wavelengths_nm), dates)
         wrong = [name for name, t in intensity.items() if not (t is None or isinstance(t, Transform))]
@@ -50,12 +62,22 @@ class Compose:
             "spatial": spatial,
             **{name: t.bind(spec) if t else None for name, t in intensity.items()},
         }
+        self._spatial = spatial
+        self._class_channel = ClassChannel(classes) if classes else None
+        self._first_stage = first_stage if classes else None
+        moving = [name for name, t in intensity.items() if isinstance(t, (CutMix, RandomRotate90)) and t.p]
+        if classes and moving:
+            raise InputError(
+                f"transform.{moving[0]}: moves cells of the image, and not those that the first stage of a cascade "
+                f"predicted; switch it off by transform.{moving[0]}=null"
+            )
         self.patch_shape = spatial.patch_shape
         self.window_shape = spatial.window_shape
 
     def draw(self, batch: Batch) -> dict[str, Params]:
         """Parameters of each transform that is on, by its name, for each sample of the batch."""
-        params, folded = {}, fold(batch).image.shape
+        params, folded = {}, list(fold(batch).image.shape)
+        folded[1] -= self._class_channel is not None
         for position, (name, transform) in enumerate(self.transforms.items()):
             if transform is not None:
                 rngs = generators(batch.key, position)
@@ -63,22 +85,42 @@ class Compose:
                     params[name] = transform.draw(rngs, batch.image.shape, batch.dates)
                 else:
                     params[name] = transform.draw(rngs, folded)
+        if self._class_channel is not None and self._first_stage is not None:
+            params["first_stage"] = self._first_stage.draw(
+                generators(batch.key, _FIRST_STAGE), self._class_channel.count
+            )
         return params
 
     def apply(self, batch: Batch, params: Mapping[str, Params]) -> Batch:
         """The patches for these parameters, on the device and in the type of the image; int64 labels."""
         with torch.no_grad(), torch.autocast(batch.image.device.type, enabled=False):
-            for name, transform in self.transforms.items():
-                if transform is None:
-                    continue
-                if transform.sees_dates:
-                    batch = transform.apply(batch, params[name])
-                else:
-                    batch = unfold(transform.apply(fold(batch), params[name]), batch.days)
-            hidden = ~batch.valid[:, None, None] if batch.dates else ~batch.valid[:, None]
-            if not batch.present.all():
-                hidden = hidden | ~batch.present.view(*batch.present.shape, *[1] * (batch.valid.ndim - 1))
-            return replace(batch, image=batch.image.masked_fill(hidden, 0), label=batch.label.long())
+            if self._class_channel is not None:
+                return self._with_classes(batch, params, self._class_channel)
+            return self._changed(batch, params, list(self.transforms))
+
+    def _with_classes(self, batch: Batch, params: Mapping[str, Params], channel: ClassChannel) -> Batch:
+        """The patches where the last channel holds class numbers: no intensity change touches them."""
+        spatial, *intensity = self.transforms
+        batch, numbers = channel.split(self._changed(channel.indicated(batch), params, [spatial]))
+        self._spatial.exchange_sides(numbers, params[spatial]["flip"])
+        if self._first_stage is not None:
+            numbers = self._first_stage.apply(numbers, params["first_stage"])
+        return channel.joined(self._changed(batch, params, intensity), numbers)
+
+    def _changed(self, batch: Batch, params: Mapping[str, Params], names: Sequence[str]) -> Batch:
+        """The batch after some transforms, in their order; 0 in cells that are not valid and in absent channels."""
+        for name in names:
+            transform = self.transforms[name]
+            if transform is None:
+                continue
+            if transform.sees_dates:
+                batch = transform.apply(batch, params[name])
+            else:
+                batch = unfold(transform.apply(fold(batch), params[name]), batch.days)
+        hidden = ~batch.valid[:, None, None] if batch.dates else ~batch.valid[:, None]
+        if not batch.present.all():
+            hidden = hidden | ~batch.present.view(*batch.present.shape, *[1] * (batch.valid.ndim - 1))
+        return replace(batch, image=batch.image.masked_fill(hidden, 0), label=batch.label.long())
 
     def __call__(self, batch: Batch) -> Batch:
         """Patches of ``patch_shape`` from windows of ``window_shape``."""
@@ -132,6 +174,8 @@ def build_compose(
     mirror: Mirror | None = None,
     window_limit: float = 1.5,
     anisotropy: float = 3.0,
+    classes: int = 0,
+    first_stage: FirstStageErrors | None = None,
     **intensity: object,
 ) -> Compose:
     """What ``conf/transform`` names: settings from yaml; the rest from plan, channels and label table.
@@ -149,6 +193,8 @@ def build_compose(
         mirror: Settings of flips; None for none.
         window_limit: Cap on the window, per axis and as a multiple of the patch.
         anisotropy: Ratio from which an axis is coarse.
+        classes: Number of classes whose numbers the last channel holds; 0 without such a channel.
+        first_stage: Changes of these numbers; None for none.
         **intensity: Further transforms by name, in the order of application; None switches one off.
     """
     spatial = Spatial(
@@ -163,4 +209,4 @@ def build_compose(
         window_limit=window_limit,
         anisotropy=anisotropy,
     )
-    return Compose(spatial, intensity, wavelengths_nm, dates)
+    return Compose(spatial, intensity, wavelengths_nm, dates, classes, first_stage)

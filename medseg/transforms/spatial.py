@@ -238,7 +238,7 @@ class Spatial(Transform):
         for i in np.flatnonzero(params["flip"].any(1) & ~warped):
             axes = [int(a) - len(window) for a in np.flatnonzero(params["flip"][i])]
             image[i], label[i], valid[i] = image[i].flip(axes), label[i].flip(axes), valid[i].flip(axes)
-        self._exchange_sides(label, params["flip"])
+        self.exchange_sides(label, params["flip"])
         return replace(batch, image=image, label=label, valid=valid)
 
     def _check_window(self, window: tuple[int, ...]) -> None:
@@ -249,7 +249,7 @@ class Spatial(Transform):
                 f"read {self.window_shape} cells"
             )
 
-    def _exchange_sides(self, label: Int[Tensor, "b *s"], flip: npt.NDArray[np.bool_]) -> None:
+    def exchange_sides(self, label: Int[Tensor, "b *s"], flip: npt.NDArray[np.bool_]) -> None:
         """Exchange left and right classes, in place, in the samples that are flipped across the body."""
         classes = self.mirror_classes
         if self.lateral_axis is None or classes is None or classes == tuple(range(len(classes))):

@@ -7,6 +7,7 @@ from medseg.errors import InputError
 from medseg.planning.cost import Budget, UNetCost
 from medseg.planning.rules import (
     MIN_EDGE,
+    low_resolution,
     patch_and_batch,
     resampled_shape,
     target_spacing,
@@ -173,3 +174,30 @@ def test_more_memory_never_shrinks_the_patch():
 def test_a_hopeless_budget_is_refused():
     with pytest.raises(InputError, match="not even a patch of"):
         patch_and_batch((1, 1, 1), (100, 100, 100), 1e9, out_channels=2, budget=Budget.for_memory(3, 1e-6))
+
+
+def test_a_cascade_begins_where_a_patch_holds_a_quarter_of_the_case():
+    # 64 of 256 on each axis hold 1/64. At a spacing s they hold (s / 4)^3, so s >= 4 x 0.25^(1/3) = 2.52: 1.03^32
+    low = low_resolution((1.0, 1.0, 1.0), (64, 64, 64), (256, 256, 256), lambda spacing: (64, 64, 64))
+    assert low == pytest.approx((1.03**32,) * 3)
+    # a quarter is enough at once; at 0.2 the case would have 1.25 times fewer cells, less than twice
+    assert low_resolution((1.0, 1.0, 1.0), (64, 64, 64), (64, 64, 256), lambda spacing: (64, 64, 64)) is None
+    assert low_resolution((1.0, 1.0, 1.0), (64, 64, 64), (64, 64, 320), lambda spacing: (64, 64, 64)) is None
+
+
+def test_fine_axes_of_a_cascade_grow_first():
+    low = low_resolution((5.0, 1.0, 1.0), (20, 64, 64), (40, 200, 200), lambda spacing: (20, 64, 64))
+    assert low[0] == 5.0, "the others are more than twice finer until they hold enough"
+    assert low[1] == low[2] == pytest.approx(1.03**27), "half of an axis, and (64 s / 200)^2 of two: s >= 2.21"
+
+
+def test_the_patch_of_a_cascade_is_planned_anew_for_each_spacing():
+    seen = []
+
+    def patch_at(spacing):
+        seen.append(tuple(spacing))
+        return (128, 128, 128) if len(seen) == 3 else (64, 64, 64)
+
+    low = low_resolution((1.0, 1.0, 1.0), (64, 64, 64), (190, 190, 190), patch_at)
+    assert low is None, "at 1.03^3 the larger patch holds a quarter, and the case has 1.3 times fewer cells"
+    assert seen == [pytest.approx((1.03**n,) * 3) for n in (1, 2, 3)]

@@ -15,6 +15,8 @@ from medseg.errors import InputError
 
 PER_IMAGE = ("zscore", "unit_range")
 """Schemes that need statistics of each image."""
+CLASSES = "classes"
+"""Scheme of a channel that holds class numbers."""
 POOLED = ("ct", "standard", "percentile")
 """Schemes that need statistics of the training set."""
 
@@ -51,7 +53,8 @@ class Normalisation:
         scheme: ``zscore`` (mean and std of the image), ``ct`` (clip to [low, high], then mean and std
             of the dataset), ``standard`` (mean and std of the dataset), ``percentile`` (clip to [low,
             high], which become 0 and 1), ``unit_range`` (image minimum and maximum to 0 and 1), ``rgb``
-            (divide by 255) or ``none``; or the class path of a ``Scheme``.
+            (divide by 255) or ``none``; ``classes`` for a channel that holds class numbers, which is resampled as a
+            label; or the class path of a ``Scheme``.
         mean: Of the dataset: the foreground of volumes, all valid cells of scenes. So for the others.
         std: Standard deviation.
         low: 0.5th percentile.
@@ -68,7 +71,7 @@ class Normalisation:
     own: Scheme | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        known = (*PER_IMAGE, *POOLED, "rgb", "none")
+        known = (*PER_IMAGE, *POOLED, "rgb", "none", CLASSES)
         own = "." in self.scheme and all(word.isidentifier() for word in self.scheme.split("."))
         if self.scheme not in known and not own:
             raise InputError(

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
-from medseg.data.preprocessing.normalise import ImageStats, Normalisation, normalise, normalise_dates
+from medseg.data.preprocessing.normalise import CLASSES, ImageStats, Normalisation, normalise, normalise_dates
 from medseg.errors import InputError
 from medseg.geometry.box import Box, bounding_box
 from medseg.geometry.grid import Grid, reorient
@@ -161,7 +161,7 @@ class Preprocess:
         counted = cut.valid & nonzero_mask(cut.planes) if self.masked else cut.valid
         image = self._normalised(cut, counted, out=cut.image if in_place else None)
         grid, lead = resampled_grid(cut.grid, self.spacing, case=sample.case), image.shape[: image.ndim - counted.ndim]
-        image = resample_image(image.reshape(-1, *cut.grid.shape), cut.grid, grid.shape).reshape(*lead, *grid.shape)
+        image = self._resampled(image.reshape(-1, *cut.grid.shape), cut.grid, grid.shape).reshape(*lead, *grid.shape)
         label = None if cut.label is None else resample_label(cut.label, cut.grid, grid.shape)
         valid = cut.valid
         if valid.all():
@@ -172,6 +172,15 @@ class Preprocess:
         image = np.where(valid, image, np.float32(0))
         prepared = replace(cut, image=image, label=label, valid=np.ascontiguousarray(valid), grid=grid)
         return prepared, PreprocessTrace(sample.grid, axes, flips, box, grid)
+
+    def _resampled(
+        self, image: Float[np.ndarray, "n *s"], old: Grid, shape: Sequence[int]
+    ) -> Float[np.ndarray, "n *t"]:
+        """Channels on ``old.resized(shape)``: quantities as an image, class numbers of a last channel as a label."""
+        if self.rules[-1].scheme != CLASSES:
+            return resample_image(image, old, shape)
+        classes = resample_label(image[-1].astype(np.int16), old, shape).astype(np.float32)
+        return np.concatenate([resample_image(image[:-1], old, shape), classes[None]])
 
     def _check(self, sample: Sample) -> None:
         if 0 in sample.grid.shape:

@@ -20,7 +20,7 @@ from medseg.formats.source import Source
 from medseg.formats.vector import rasterised
 from medseg.geometry.box import Box
 from medseg.labels import IGNORE, LabelTable, nearly_integral
-from medseg.sample import DataSpec, Sample, evenly_spaced, in_slots
+from medseg.sample import DataSpec, Sample, evenly_spaced, in_slots, with_class_channel
 
 _ROUNDED = "label values are not quite integers and were rounded"
 _SHEARED = "axes are not at right angles (sheared affine): rotations and distances take them as if they were"
@@ -65,6 +65,7 @@ class CaseReader:
         label: Source | None = None,
     ) -> None:
         self.case, self.spec, self.reading = case, spec, reading
+        self._of_files = spec.of_files
         self.notes: list[str] = []
         self.warnings: list[str] = []
         self._check_dates()
@@ -80,6 +81,7 @@ class CaseReader:
         self._channels = self._channel_readers(files, dates)
         self._label = None if case.label is None else self._open_label(case.label, label)
         self._valid = None if case.valid is None else self._on_grid(formats.open(case.valid), "nearest")
+        self._first_stage = self._open_first_stage() if self._of_files != spec else None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -102,6 +104,8 @@ class CaseReader:
             inside, has_data = self._valid.read_valid(window)
             valid &= (inside[0] != 0) & has_data
             image[..., ~valid] = np.nan if self.days else 0
+        if self._first_stage is not None:
+            image = with_class_channel(image, self._read_label(self._first_stage, window))
         label = None if self._label is None else self._read_label(self._label, window)
         series: dict[str, Any] = {}
         if self.days:
@@ -147,8 +151,8 @@ class CaseReader:
         on_grid = [(paths, [self._on_grid(source, "linear") for source in part]) for paths, part in files]
         if self.case.in_file:
             ((paths, part),) = on_grid
-            return [ChannelReader(where, paths, part, self.spec, self.reading, part=(i, days)) for i in dates]
-        return [ChannelReader(where, paths, part, self.spec, self.reading) for paths, part in on_grid]
+            return [ChannelReader(where, paths, part, self._of_files, self.reading, part=(i, days)) for i in dates]
+        return [ChannelReader(where, paths, part, self._of_files, self.reading) for paths, part in on_grid]
 
     def _dates_read(self) -> list[int]:
         """Numbers of the dates that are read; that of the only one where there is no time axis."""
@@ -179,7 +183,7 @@ class CaseReader:
 
     def _n_bands(self) -> int:
         """Number of bands that the files of an image should hold."""
-        n = len(self.reading.bands) or sum(1 for c in self.spec.channels if not c.formula)
+        n = len(self.reading.bands) or sum(1 for c in self._of_files.channels if not c.formula)
         return n * len(self.case.days) if self.case.in_file else n
 
     def _open_label(self, path: Path, opened: Source | None) -> Source:
@@ -200,6 +204,18 @@ class CaseReader:
                 "each voxel; merge overlapping masks into one label file, with a value of its own for each overlap"
             )
         return self._on_grid(_DeclaredLabels(source, self.spec.labels), "nearest")
+
+    def _open_first_stage(self) -> Source:
+        """The label file that the first stage of a cascade predicted.
+
+        Raises:
+            InputError: There is none.
+        """
+        path = self.case.first_stage
+        if path is None or self.spec.dates:
+            what = "time series have no cascade" if self.spec.dates else "it has no prediction of the first stage"
+            raise InputError(f"case {self.case.id}: {what}; train with first_stage=null")
+        return self._on_grid(_DeclaredLabels(formats.open(path), self.spec.labels), "nearest")
 
     def _collect_warnings(self, sources: Iterable[Source]) -> None:
         """Add the warnings about files that are not there yet."""

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -160,3 +162,14 @@ def test_a_case_of_no_cells_is_refused() -> None:
             InputError, match=r"case: its shape is \(0, 4, 4\), expected at least one cell on each axis"
         ):
             Preprocess(spacing, (Normalisation("zscore"),))(empty)
+
+
+def test_class_numbers_are_resampled_as_the_label_and_never_between_classes() -> None:
+    sample = make((30, 28, 26))
+    numbers = np.where(sample.label == 1, 2, 0)
+    sample = replace(sample, image=np.stack([sample.image[0], numbers.astype(np.float32)]))
+    prepared, _ = Preprocess((1.7, 0.8, 1.3), (Normalisation("zscore"), Normalisation("classes")))(sample)
+    assert prepared.label is not None
+    np.testing.assert_array_equal(prepared.image[1], 2 * prepared.label)
+    alone, _ = Preprocess((1.7, 0.8, 1.3), (Normalisation("zscore"),))(replace(sample, image=sample.image[:1]))
+    np.testing.assert_array_equal(prepared.image[0], alone.image[0])

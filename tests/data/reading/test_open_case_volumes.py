@@ -151,3 +151,19 @@ def test_labels_that_were_interpolated_are_refused(tmp_path: Path) -> None:
     ) as error:
         case.read()
     assert "add them" not in str(error.value)
+
+
+def test_what_a_first_stage_predicted_is_a_last_channel_of_class_numbers(tmp_path: Path) -> None:
+    """Its file has saved values and an axis order of its own; a window holds the same cells."""
+    table = LabelTable.declare({"background": 0, "left lung": 7, "right lung": 300})
+    spec = DataSpec((Channel("MR"), Channel("first stage", classes=("left lung", "right lung"))), table, 3)
+    predicted = save(tmp_path / "predicted.nii", np.array([0, 7, 300], np.int16)[LABEL], LPS)
+    image = save(tmp_path / "image.nii", IMAGE)
+    case = CaseReader(Case("a", (image,), None, "a", first_stage=predicted), spec, ReadOptions())
+    sample = case.read()
+    np.testing.assert_array_equal(sample.image, np.stack([IMAGE, LABEL]))
+    box = Box((1, 0, 2), (5, 4, 6))
+    np.testing.assert_array_equal(case.read(box).image, sample.image[(slice(None), *box.slices)])
+    with pytest.raises(InputError, match="case a: it has no prediction of the first stage"):
+        CaseReader(Case("a", (image,), None, "a"), spec, ReadOptions())
+    assert predicted not in Case("a", (image,), None, "a", first_stage=predicted).files
