@@ -84,7 +84,7 @@ TABLE = (
     ),
     Defect(
         "test-swap-lost", "the label table's pairs reach the mirrors at test time", "medseg/factory/tiling.py",
-        "swap=spec.labels.mirror_outputs() if spec.labels.pairs and allowed.lateral_axis in flips else None,",
+        "swap=spec.labels.mirror_outputs() if sides else None,",
         "swap=None,",
         ("tests/factory/test_mirrors.py::test_mirrors_at_test_time_are_those_of_the_training",),
     ),

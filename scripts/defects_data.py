@@ -64,7 +64,7 @@ TABLE = (
     ),
     Defect(
         "checksum-of-a-checkpoint", "a bit that flips in a checkpoint is noticed", "medseg/checkpoint.py",
-        '    integrity.check(loaded, f"checkpoint={source}", ["medseg", "state_dict"])\n', "",
+        '    integrity.check(loaded, f"checkpoint={source}", needed)\n', "",
         ("tests/runtime/test_integrity.py::test_no_flipped_bit_changes_a_network_in_silence",),
     ),
     Defect(
