@@ -156,7 +156,8 @@ TABLE = (
     ),
     Defect(
         "cascade-sides-in-training", "left and right of a first stage are exchanged in mirror images",
-        "medseg/transforms/compose.py", "        self._spatial.exchange_sides(numbers, params[spatial][\"flip\"])\n", "",
+        "medseg/transforms/compose.py",
+        "        self._spatial.exchange_sides(numbers, params[spatial][\"flip\"])\n", "",
         ("tests/transforms/test_class_channel.py::"
          "test_a_mirror_across_the_body_exchanges_the_sides_of_class_numbers_exactly",),
     ),
