@@ -6,7 +6,7 @@ A folder is a DICOM series.
 
 from medseg.formats.format import Format, OpenOptions, WriteOptions
 from medseg.formats.read_write import check_regular, open, write, write_image
-from medseg.formats.registry import DICOM, GEOTIFF, VECTORS, find_format, label_suffix, stem, suffix, suffixes
+from medseg.formats.registry import DICOM, GEOTIFF, VECTORS, find_format, is_dicom, label_suffix, stem, suffix, suffixes
 from medseg.formats.source import Source
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "WriteOptions",
     "check_regular",
     "find_format",
+    "is_dicom",
     "label_suffix",
     "open",
     "stem",

@@ -1,4 +1,4 @@
-"""A DICOM series of one slice a file, read from its folder through pydicom."""
+"""A DICOM series of one slice a file, or an enhanced file of many frames, read through pydicom."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from jaxtyping import Shaped
+from pydicom.pixels import pixel_array
 
 from medseg.errors import InputError
-from medseg.formats.dicom_headers import DAMAGE, NEEDED, choose, number, numbers, read_headers
+from medseg.formats.dicom_frames import frames_of, is_enhanced
+from medseg.formats.dicom_headers import DAMAGE, NEEDED, choose, number, numbers, read_header, read_headers
 from medseg.formats.source import LPS_TO_RAS, Source, damage_told, file_grid, read_dtype
 from medseg.geometry.box import Box
 
@@ -29,10 +31,11 @@ _ALIKE = {  # tag: tolerance between slices
 
 @dataclass(frozen=True)
 class Slice:
-    """One file of a series.
+    """One slice of a series.
 
     Attributes:
         path: The file.
+        frame: Number of the frame of an enhanced file, from 0; None for a file of one slice.
         shape: Columns and rows.
         spacing: Distance of columns and of rows in mm.
         position: Centre of the first cell in LPS.
@@ -44,6 +47,7 @@ class Slice:
     """
 
     path: Path
+    frame: int | None
     shape: tuple[int, int]
     spacing: tuple[float, float]
     position: tuple[float, ...]
@@ -54,7 +58,7 @@ class Slice:
     thickness: float
 
     @classmethod
-    def from_header(cls, header: Any) -> Slice:
+    def from_header(cls, header: Any, frame: int | None) -> Slice:
         """The slice of a file's header, with every tag decoded here: pydicom decodes a tag at its first access.
 
         Raises:
@@ -67,6 +71,7 @@ class Slice:
                 raise ValueError(f"BitsAllocated is {bits}, expected 8, 16 or 32")
             return cls(
                 path=Path(header.filename),
+                frame=frame,
                 shape=(int(header.Columns), int(header.Rows)),
                 spacing=(along, down),
                 position=numbers(header, "ImagePositionPatient", 3),
@@ -80,7 +85,10 @@ class Slice:
     def read(self) -> Shaped[np.ndarray, "..."]:
         """Stored values ``[columns, rows]``."""
         with damage_told(self.path, *DAMAGE):
-            cells = pydicom.dcmread(self.path).pixel_array.T
+            if self.frame is None:
+                cells = pydicom.dcmread(self.path).pixel_array.T
+            else:
+                cells = pixel_array(self.path, index=self.frame).T
             if cells.shape != self.shape:
                 raise ValueError(f"its cells have the shape {cells.shape}, its header says {self.shape}")
         return cells
@@ -94,8 +102,8 @@ class DicomSource(Source):
     its slices only.
     """
 
-    def __init__(self, folder: Path, *, series: str | None) -> None:
-        slices = _slices(choose(folder, read_headers(folder), series))
+    def __init__(self, folder: Path, headers: Sequence[Any]) -> None:
+        slices = _slices(headers)
         first = slices[0]
         along, down = first.orientation
         places = np.array([piece.position for piece in slices])
@@ -114,8 +122,13 @@ class DicomSource(Source):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The file of each slice, in the order of axis 2."""
-        return tuple(piece.path for piece in self._slices)
+        """The file of each slice, in the order of axis 2; of an enhanced file that one alone."""
+        return tuple(dict.fromkeys(piece.path for piece in self._slices))
+
+    @property
+    def frames(self) -> tuple[int, ...]:
+        """Number of the frame of each slice in an enhanced file, in the order of axis 2; else empty."""
+        return tuple(piece.frame for piece in self._slices if piece.frame is not None)
 
     def _read(self, box: Box, channels: tuple[int, ...]) -> Shaped[np.ndarray, "..."]:
         cells = np.empty((1, *box.shape), dtype=self.dtype)
@@ -130,17 +143,42 @@ class DicomSource(Source):
 
 def open(folder: Path, *, series: str | None = None) -> DicomSource:
     """Open the series of a folder; ``series`` is its SeriesInstanceUID if there are several."""
-    return DicomSource(folder, series=series)
+    return DicomSource(folder, choose(folder, read_headers(folder), series))
+
+
+def open_files(files: Sequence[Path]) -> DicomSource:
+    """Open the series of these files, which may lie in several folders."""
+    return DicomSource(files[0].parent, [_slice_header(path) for path in files])
+
+
+def open_channels(paths: Sequence[Path], *, series: str | None = None) -> list[DicomSource]:
+    """The series of each channel of a case: that of each folder, or one of all files; see ``open``."""
+    if all(path.is_dir() for path in paths):
+        return [open(path, series=series) for path in paths]
+    return [open_files(paths)]
+
+
+def _slice_header(path: Path) -> Any:
+    header = read_header(path)
+    if header is None:
+        raise InputError(f"{path}: is no DICOM image, expected a slice; remove it from the series")
+    return header
 
 
 def _slices(headers: Sequence[Any]) -> list[Slice]:
     """The slice of each file, checked: one slice of real numbers each, of the same size, type and orientation."""
+    numbered: list[tuple[Any, int | None]] = []
     for header in headers:
         with damage_told(Path(header.filename), *DAMAGE):
-            _check_kind(header)
-    first = headers[0]
-    slices = [Slice.from_header(header) for header in headers]
-    for header in headers:
+            parts = (
+                [(frame, k) for k, frame in enumerate(frames_of(header))] if is_enhanced(header) else [(header, None)]
+            )
+            for part, _ in parts:
+                _check_kind(part)
+            numbered += parts
+    first = numbered[0][0]
+    slices = [Slice.from_header(header, frame) for header, frame in numbered]
+    for header, _ in numbered:
         for tag, tolerance in _ALIKE.items():
             one, other = (np.array(h[tag].value, dtype=np.float64) for h in (first, header))
             if not np.allclose(one, other, rtol=0, atol=tolerance):

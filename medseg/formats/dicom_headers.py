@@ -18,6 +18,7 @@ from pydicom.multival import MultiValue
 from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from medseg.errors import InputError
+from medseg.formats.registry import DICOM
 from medseg.formats.source import damage_told
 
 DAMAGE = (
@@ -32,8 +33,11 @@ NEEDED = (
 )  # fmt: skip
 _OTHER = (
     "SeriesInstanceUID", "SeriesDescription", "NumberOfFrames", "SamplesPerPixel", "ModalityLUTSequence",
-    "RescaleSlope", "RescaleIntercept", "SliceThickness", "SpacingBetweenSlices",
+    "RescaleSlope", "RescaleIntercept", "SliceThickness", "SpacingBetweenSlices", "Modality", "ImageType", "PatientID",
+    "StudyDate", "SeriesNumber", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
+_NO_IMAGES = ("SEG", "RTDOSE")
+"""Modalities of objects with pixels that are no images."""
 
 
 def number(header: Any, tag: str, default: float) -> float:
@@ -58,21 +62,31 @@ def numbers(header: Any, tag: str, n: int) -> tuple[float, ...]:
 
 def read_headers(folder: Path) -> list[Any]:
     """Header of each DICOM file in the folder; files without DICOM's mark pass unless named ``.dcm``."""
-    headers = []
-    for path in sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")):
-        try:
-            with damage_told(path, *DAMAGE):
-                header = _header(path)
-        except InputError:
-            if path.suffix.lower() == ".dcm":
-                raise
-            continue
-        if header is None:
-            continue
-        if "SeriesInstanceUID" not in header:
-            raise InputError(f"{path}: lacks SeriesInstanceUID, so it is no complete slice; remove it or copy it again")
-        headers.append(header)
-    return headers
+    paths = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    return [header for path in paths if (header := read_header(path)) is not None]
+
+
+def read_header(path: Path) -> Any | None:
+    """Header of a DICOM file; None for a DICOMDIR, and for files without DICOM's mark unless named ``.dcm``.
+
+    Raises:
+        InputError: The file can't be read, or belongs to no series.
+    """
+    try:
+        with damage_told(path, *DAMAGE):
+            header = _header(path)
+    except InputError:
+        if path.suffix.lower() == DICOM:
+            raise
+        return None
+    if header is not None and "SeriesInstanceUID" not in header:
+        raise InputError(f"{path}: lacks SeriesInstanceUID, so it is no complete slice; remove it or copy it again")
+    return header
+
+
+def is_image(header: Any) -> bool:
+    """Whether a file has pixels of its own; reports, annotations, segmentations and doses have none."""
+    return "Rows" in header and header.get("Modality") not in _NO_IMAGES
 
 
 def _deeper(folder: Path) -> str:
@@ -107,11 +121,11 @@ def _header(path: Path) -> Any | None:
 
 
 def _image_series(headers: Sequence[Any]) -> dict[str, list[Any]]:
-    """Headers of each series; those without any pixels are reports and annotations, and left out."""
+    """Headers of each series of images."""
     groups: dict[str, list[Any]] = defaultdict(list)
     for header in headers:
         groups[str(header.SeriesInstanceUID)].append(header)
-    return {uid: group for uid, group in groups.items() if any("Rows" in header for header in group)}
+    return {uid: group for uid, group in groups.items() if any(map(is_image, group))}
 
 
 def choose(folder: Path, headers: Sequence[Any], series: str | None) -> list[Any]:

@@ -57,11 +57,13 @@ class References:
         path: The series that the labels lie on.
         images: Headers of its slices, in the order of axis 2 of its grid.
         further: Headers of the slices of the other channels.
+        frames: Of an enhanced file, which is then the only image, the number of the frame of each slice; else empty.
     """
 
     path: Path
     images: Sequence[Any]
     further: Sequence[Any]
+    frames: Sequence[int] = ()
 
 
 def check_installed() -> None:
@@ -78,18 +80,20 @@ def check_installed() -> None:
         ) from error
 
 
-def references(folders: Sequence[Path], *, series: str | None = None) -> References:
+def references(paths: Sequence[Path], *, series: str | None = None) -> References:
     """The slices of a case, whose headers an object can refer to.
 
     Args:
-        folders: The series of each channel; labels lie on the grid of the first.
+        paths: The folder of the series of each channel, of which labels lie on the grid of the first; or the files of
+            one series.
         series: SeriesInstanceUID to take from folders that hold several.
 
     Raises:
         InputError: A slice lacks an identifier; or slices belong to several studies or frames of reference, which one
             object can't refer to.
     """
-    headers = [_headers(dicom.open(folder, series=series)) for folder in folders]
+    sources = dicom.open_channels(paths, series=series)
+    headers = [_headers(source) for source in sources]
     first = headers[0][0]
     for header in (header for series in headers for header in series):
         for tag in _SHARED:
@@ -99,7 +103,8 @@ def references(folders: Sequence[Path], *, series: str | None = None) -> Referen
                     "format=dicom_seg refers to series of one study and one frame of reference: leave it out, and "
                     "convert the .nii.gz"
                 )
-    return References(folders[0], headers[0], [header for series in headers[1:] for header in series])
+    further = [header for series in headers[1:] for header in series]
+    return References(sources[0].path, headers[0], further, sources[0].frames)
 
 
 def write(
@@ -125,6 +130,8 @@ def write(
     from highdicom.seg import Segmentation, SegmentationTypeValues
 
     number, cells = images.images[0].get("SeriesNumber"), _segments(array, labels)
+    if images.frames:  # those of the object are in the order of the file
+        cells = cells[np.argsort(images.frames)]
     try:
         content = Segmentation(
             source_images=list(images.images),

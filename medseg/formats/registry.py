@@ -29,6 +29,7 @@ DICOM = ".dcm"
 VECTORS = (".gpkg", ".geojson", ".shp")
 """Suffixes of shapes that ``vector.rasterised`` draws on a grid; ``open`` does not read them."""
 
+_MARK, _MARK_AT = b"DICM", 128
 _KINDS: tuple[Kind, ...] = ("volume", "scene", "image")
 
 
@@ -95,15 +96,26 @@ def find_format(path: Path | str) -> Format | None:
     return _loaded(_declared()[name]) if name in _declared() else None
 
 
+def is_dicom(path: Path) -> bool:
+    """Whether a file has DICOM's mark, whatever its name."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(_MARK_AT + len(_MARK))[_MARK_AT:] == _MARK
+    except OSError:  # a folder, or no file
+        return False
+
+
 def label_suffix(path: Path | str) -> str:
-    """Suffix of the label file for an image: its own if that can be written, ``.nii.gz`` for a folder of DICOM.
+    """Suffix of the label file for an image: its own if that can be written, ``.nii.gz`` for DICOM.
 
     Example:
         >>> label_suffix("case.mhd"), label_suffix("photo.jpg")
         ('.mha', '.png')
     """
     form, own = find_format(path), suffix(path)
-    return form.label_suffix(own) if form else own or ".nii.gz"
+    if form:
+        return form.label_suffix(own)
+    return ".nii.gz" if not own or is_dicom(Path(path)) else own
 
 
 @cache

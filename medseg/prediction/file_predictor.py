@@ -187,7 +187,11 @@ def open_image(
     Of a time series, the files of each date in any order; or with ``reading.dates.in_file`` files of all dates.
     """
     sources: list[Source] | None = [Mosaic([formats.open(path) for path in files])] if mosaic else None
-    if series is not None:
+    if formats.is_dicom(files[0]):
+        from medseg.formats import dicom
+
+        sources = [dicom.open_files(files)]
+    elif series is not None:
         sources = [formats.open(path, series=series) for path in files]
     case = Case(formats.stem(files[0]), tuple(files), None, "")
     if spec.dates:

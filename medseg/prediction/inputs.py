@@ -40,10 +40,15 @@ def chosen_cases(cfg: DictConfig, sources: list[Path], spec: DataSpec, layout: L
         _check_mosaic(cfg.mosaic, sources, spec)
     dates = layout.reading.dates if spec.dates else None
     named = layout.names.images_in(sources[0]) if layout.names and sources[0].is_dir() and len(sources) == 1 else []
-    cases = named or find_cases(sources, len(spec.channels), spec.ndim, dates)
+    cases = named or find_cases(sources, len(spec.channels), spec.ndim, dates, series=_text(cfg.data.series))
     if not cfg.mosaic:
         return cases
     return [Case(cfg.mosaic, tuple(path for case in cases for path in case.images), None, cfg.mosaic)]
+
+
+def _text(value: object) -> str | None:
+    """A setting as text: a SeriesInstanceUID such as 1.2 is read as a number."""
+    return None if value is None else str(value)
 
 
 def _check_mosaic(name: str, sources: Sequence[Path], spec: DataSpec) -> None:
@@ -82,11 +87,18 @@ def image_folders(sources: Sequence[Path], trained: Sequence[str]) -> list[Path]
     return within
 
 
-def find_cases(sources: Sequence[Path], n_channels: int, ndim: int = 3, dates: DateLayout | None = None) -> list[Case]:
-    """The cases of a folder of images, of one image file (with its sibling channels), or of one DICOM series.
+def find_cases(
+    sources: Sequence[Path],
+    n_channels: int,
+    ndim: int = 3,
+    dates: DateLayout | None = None,
+    *,
+    series: str | None = None,
+) -> list[Case]:
+    """The cases of a folder of images, of one image file (with its sibling channels), or of folders of DICOM series.
 
     Several folders hold some of the bands of every case each, in files of one name, as ``RastersDataset``
-    takes them; of time series the files of each date.
+    takes them; of time series the files of each date. ``series`` chooses among DICOM series, see ``series_cases``.
     """
     if ndim == 2 and (planes := _planes(sources, dates)):
         return planes
@@ -96,7 +108,7 @@ def find_cases(sources: Sequence[Path], n_channels: int, ndim: int = 3, dates: D
             f"input: got {len(sources)} folders, expected one; the channels of a volume lie in one folder, named "
             "case_0000, case_0001 and so on"
         )
-    return _of_file(source, n_channels, ndim) if source.is_file() else _of_folder(source, n_channels)
+    return _of_file(source, n_channels, ndim) if source.is_file() else _of_folder(source, n_channels, series)
 
 
 def _planes(sources: Sequence[Path], dates: DateLayout | None) -> list[Case]:
@@ -125,18 +137,15 @@ def _of_file(source: Path, n_channels: int, ndim: int) -> list[Case]:
     return cases
 
 
-def _of_folder(source: Path, n_channels: int) -> list[Case]:
-    """The volumes of a folder; a folder of other files alone is a DICOM series."""
+def _of_folder(source: Path, n_channels: int, series: str | None) -> list[Case]:
+    """The volumes of a folder; folders without files of other formats are searched for DICOM series."""
     from medseg import formats
-    from medseg.data.case import Case
     from medseg.data.layout.pairing import pair
+    from medseg.prediction.dicom_inputs import series_cases
 
-    entries = list(source.iterdir())
-    files = [p for p in entries if p.is_file() and not p.name.startswith(".")]
-    known = [p for p in files if formats.suffix(p) in formats.suffixes("volume")]
-    if files and not known and not any(p.is_dir() for p in entries):
-        return [Case(source.name, (source,), None, source.name)]
-    return pair(source, None, n_channels, folders=True)
+    known = any(p.is_file() and formats.suffix(p) in formats.suffixes("volume") for p in source.iterdir())
+    cases = None if known else series_cases(source, n_channels, series)
+    return pair(source, None, n_channels, folders=True) if cases is None else cases
 
 
 def _paired(folder: Path, n_channels: int, suffix: str) -> list[Case]:

@@ -40,7 +40,7 @@ def predict(cfg: DictConfig) -> list[Path]:
     sources = [Path(cfg.input)] if isinstance(cfg.input, str) else [Path(folder) for folder in cfg.input]
     check_input(sources)
     _check_format(cfg)
-    from medseg.prediction.targets import check_labels, ending, names_label_file
+    from medseg.prediction.targets import check_labels, label_names, names_label_file
 
     seg = cfg.format == "dicom_seg"
     single = names_label_file(target, sources, cfg.mosaic, seg=seg)
@@ -51,10 +51,11 @@ def predict(cfg: DictConfig) -> list[Path]:
     layout = predictor.layout
     cases = chosen_cases(cfg, sources, predictor.spec, layout)
     folder = target.parent if single else target
-    labels = [target.name] if single else [f"{case.id}{ending(case.images[0], seg=seg)}" for case in cases]
+    labels = label_names(cases, target, single=single, seg=seg)
     request = Request(tuple(bands.kind for bands in predictor.bands), cfg.polygons, cfg.polygon_min_area_m2)
     check_labels(cases, labels, folder, georeferenced=bool(cfg.polygons or cfg.mosaic), seg=seg)
-    record = Record(folder, _origin(cfg, predictor))
+    by_folder = all(case.images[0].is_dir() for case in cases)
+    record = Record(folder, _origin(cfg, predictor, series=cfg.data.series if by_folder else None))
     jobs = find_jobs(cases, labels, record, request)
     if not cfg.overwrite:
         check_conflicts(jobs, target)
@@ -134,8 +135,8 @@ def _named(given: Any) -> str | list[str]:
     return given if isinstance(given, str) else [str(path) for path in given]
 
 
-def _origin(cfg: DictConfig, predictor: FilePredictor) -> Origin:
-    """What decides the labels besides the images."""
+def _origin(cfg: DictConfig, predictor: FilePredictor, *, series: object) -> Origin:
+    """What decides the labels besides the images; ``series`` is chosen among those in each folder that is an image."""
     from medseg.prediction.record import Origin
 
     tilings = [member.tiling for member in predictor.arrays.members]
@@ -146,7 +147,7 @@ def _origin(cfg: DictConfig, predictor: FilePredictor) -> Origin:
         **(tiles[0] if len(tiles) == 1 else {"members": tiles}),
         "data": predictor.layout.reading.to_dict(),
         "mosaic": cfg.mosaic,
-        "series": cfg.data.series,
+        "series": series,
         **({} if cfg.codes is None else {"codes": _plain(cfg.codes)}),
     }
     named = _named(cfg.checkpoint)

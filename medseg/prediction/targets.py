@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medseg import formats
-from medseg.data.case import Case
+from medseg.data.case import Case, first_five
 from medseg.errors import InputError
 
 
@@ -40,6 +40,26 @@ def names_label_file(target: Path, sources: Sequence[Path], mosaic: str | None, 
 def _is_label_name(target: Path, *, seg: bool) -> bool:
     """Whether a path that is no folder has the suffix of a label file."""
     return formats.find_format(target) is not None or (seg and formats.suffix(target) == formats.DICOM)
+
+
+def label_names(cases: Sequence[Case], target: Path, *, single: bool, seg: bool) -> list[str]:
+    """Name of the label file of each case.
+
+    Args:
+        cases: The cases.
+        target: The output.
+        single: Whether the output names the label file of a single case.
+        seg: Whether label files are DICOM segmentations.
+
+    Raises:
+        InputError: There are several cases for one label file.
+    """
+    if single and len(cases) > 1:
+        raise InputError(
+            f"output={target} names a file, and input holds {len(cases)} image series of DICOM; give a folder, or "
+            f"choose one by data.series among {first_five([case.id for case in cases])}"
+        )
+    return [target.name] if single else [f"{case.id}{ending(case.images[0], seg=seg)}" for case in cases]
 
 
 def check_labels(
@@ -83,7 +103,7 @@ def ending(image: Path, *, seg: bool = False) -> str:
     """
     if not seg:
         return formats.label_suffix(image)
-    if not image.is_dir():
+    if not (image.is_dir() or formats.is_dicom(image)):
         raise InputError(
             f"format=dicom_seg writes objects that refer to a DICOM series, {image} is none; leave format out"
         )

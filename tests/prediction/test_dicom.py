@@ -11,8 +11,8 @@ from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
 from medseg.prediction.predict import predict
 from tests import tiny_checkpoint
-from tests.formats.test_dicom import OBLIQUE
-from tests.formats.test_dicom_seg import STUDY, masks_of, save_series
+from tests.formats.test_dicom import OBLIQUE, place, save_slice
+from tests.formats.test_dicom_seg import CELLS, STUDY, masks_of, save_series
 from tests.pages import PAGES, commands, overrides_of
 
 CODES = "{liver: {category: [123037004, SCT, Anatomical Structure], type: [10200004, SCT, Liver]}}"
@@ -115,7 +115,104 @@ def test_settings_that_do_not_fit(best: Path, tmp_path: Path, words: list[str], 
         run(best, folder, tmp_path / "out", *words)
 
 
-PAGE = [c.text for c in commands(PAGES["docs/how-to/clinical-and-gis-formats.md"]) if " format=dicom_seg" in c.text]
+NAMED = {"StudyDate": "20200131", "SeriesNumber": 4, "SeriesDescription": "T1"}
+NO_IMAGE = dict.fromkeys(("Rows", "Columns", "PixelData", "PixelSpacing", "ImagePositionPatient"))
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Two patients: a series with a structure set and a localiser in one folder, and two series of two in another."""
+    root = tmp_path / "tree"
+    (root / "p1/study").mkdir(parents=True)
+    one = save_series(root / "p1/study/a", turn=OBLIQUE, **STUDY | NAMED)
+    save_slice(one / "plan", CELLS[:, :, 0], place(0), series="7.1", Modality="RTSTRUCT", **NO_IMAGE)
+    scout = NAMED | {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "SeriesDescription": "scout"}
+    save_slice(one / "scout.dcm", CELLS[:, :, 0], place(0), series="7.2", SliceThickness=3, **STUDY | scout)
+    (root / "p2").mkdir()
+    for number, name in enumerate(("T1", "T2")):
+        for k in range(CELLS.shape[2]):
+            tags = {**STUDY, **NAMED, "PatientID": "P2", "SeriesDescription": name}
+            save_slice(root / f"p2/{10 * k + number}", CELLS[:, :, k], place(k), series=f"1.2.{number}", **tags)
+    (root / "DICOMDIR").write_bytes(b"no directory, which is not read")
+    return root
+
+
+def test_each_image_series_of_a_tree_is_a_case(
+    best: Path, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = ["P1_20200131_4_T1", "P2_20200131_4_T1", "P2_20200131_4_T2"]
+    assert run(best, tree, tmp_path / "nifti") == [f"{case}.nii.gz" for case in cases]
+    told = "left out, as they are no images of a volume: 1 RTSTRUCT, 1 series of localisers (data.series=PATTERN takes"
+    assert capsys.readouterr().err.count(told) == 1
+    assert run(best, tree, tmp_path / "seg", "format=dicom_seg") == [f"{case}.dcm" for case in cases]
+    for case in cases:
+        check_equal(tmp_path / f"seg/{case}.dcm", tmp_path / f"nifti/{case}.nii.gz")
+    run(best, tree, tmp_path / "nifti", "data.series=P2*")
+    assert "0 label files written" in capsys.readouterr().out, "what is there is kept, whatever the pattern"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "cases"),
+    [
+        ("*T1", ["P1_20200131_4_T1", "P2_20200131_4_T1"]),
+        ("1.2.1", ["P2_20200131_4_T2"]),
+        ("*scout", ["P1_20200131_4_scout"]),
+    ],
+)
+def test_a_pattern_chooses_series(best: Path, tree: Path, tmp_path: Path, pattern: str, cases: list[str]) -> None:
+    assert run(best, tree, tmp_path / "out", f"data.series={pattern}") == [f"{case}.nii.gz" for case in cases]
+
+
+def test_series_that_do_not_fit_are_named(best: Path, two_channels: Path, tree: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(
+        InputError, match=r"data\.series=\*T3: matches none of the 4 image series in .*P1_20200131_4_T1, "
+    ):
+        run(best, tree, out, "data.series=*T3")
+    with pytest.raises(InputError, match=r"a\.nii\.gz names a file, and input holds 2 image series of DICOM"):
+        run(best, tree / "p2", tmp_path / "a.nii.gz")
+    words = r"holds 4 image series of DICOM, the network takes 2 channels a case, .*folders case_0000, case_0001"
+    with pytest.raises(InputError, match=words):
+        run(two_channels, tree, out)
+    assert not out.exists()
+
+
+def test_one_bad_series_stops_no_other(
+    best: Path, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A missing slice, a second orientation, a file that is damaged: each is said, the others are predicted."""
+    (tree / "p2/30").unlink()
+    crossing = tree / "p3"
+    crossing.mkdir()
+    for k in range(2):
+        turn = np.eye(3)[:, [0, 1, 2] if k else [1, 2, 0]]
+        save_slice(crossing / f"{k}", CELLS[:, :, k], place(k), turn=turn, series="1.3", **STUDY | {"PatientID": "P3"})
+    (tree / "p1/study/b").mkdir()
+    (tree / "p1/study/b/bad.dcm").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="3 of 5 cases could not be predicted and are listed above; the other 2"):
+        run(best, tree, tmp_path / "out")
+    errors = capsys.readouterr().err
+    assert "P2_20200131_4_T1: " in errors
+    assert "slices are missing between 20 and 40" in errors
+    assert "P3: " in errors
+    assert "ImageOrientationPatient is" in errors
+    assert "p1_study_b: " in errors
+    assert "bad.dcm: cannot be read" in errors
+    written = sorted(path.name for path in (tmp_path / "out").glob("*.nii.gz"))
+    assert written == ["P1_20200131_4_T1.nii.gz", "P2_20200131_4_T2.nii.gz"]
+
+
+def test_folders_of_series_name_their_cases(best: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a folder with other objects alone is no case, and one channel may be numbered."""
+    (tmp_path / "in/plans").mkdir(parents=True)
+    for number, name in enumerate(("b_0000", "a")):
+        save_series(tmp_path / f"in/{name}", series=f"1.2.{number}", **STUDY | NAMED)
+    save_slice(tmp_path / "in/plans/1", CELLS[:, :, 0], place(0), series="7.1", Modality="RTSTRUCT", **NO_IMAGE)
+    assert run(best, tmp_path / "in", tmp_path / "out") == ["a.nii.gz", "b.nii.gz"]
+    assert "1 RTSTRUCT" in capsys.readouterr().err
+
+
+PAGE = [c.text for c in commands(PAGES["docs/how-to/clinical-and-gis-formats.md"]) if "input=DIR" in c.text]
 
 
 @pytest.mark.parametrize("text", PAGE)
@@ -124,7 +221,8 @@ def test_commands_of_the_page(text: str, best: Path, tmp_path: Path) -> None:
         (tmp_path / "in").mkdir(exist_ok=True)
         save_series(tmp_path / f"in/p{number}", series=f"1.2.{number}", **STUDY)
     kept = [word for word in overrides_of(text) if not word.startswith(("checkpoint=", "input=", "output="))]
-    assert run(best, tmp_path / "in", tmp_path / "out", *kept) == ["p0.dcm", "p1.dcm"]
+    ending = ".dcm" if "format=dicom_seg" in kept else ".nii.gz"
+    assert run(best, tmp_path / "in", tmp_path / "out", *kept) == [f"p0{ending}", f"p1{ending}"]
 
 
 @pytest.mark.real
