@@ -1,4 +1,4 @@
-"""GeoTIFF and Cloud-Optimised GeoTIFF (``.tif``, ``.tiff``), through rasterio, in windows."""
+"""GeoTIFF and Cloud-Optimised GeoTIFF, JPEG 2000 and VRT, through rasterio, in windows."""
 
 from __future__ import annotations
 
@@ -36,6 +36,9 @@ OPEN_FILES = 32
 MOST_BANDS = 10_000
 """Largest number of bands of a file; sensors have some hundreds, series of them some thousands."""
 
+_DRIVERS = {".jp2": "JP2OpenJPEG", ".vrt": "VRT"}
+"""GDAL's driver of each suffix; of all others that of GeoTIFF."""
+
 _CACHE_MB = 128
 """Size of GDAL's cache of decoded blocks; its own default is 5 % of the memory in each worker."""
 
@@ -55,7 +58,7 @@ os.register_at_fork(after_in_child=_renew_lock)
 
 
 class GeoTiffSource(Source):
-    """A GeoTIFF file, of which a window decodes only the blocks that it touches.
+    """A file that GDAL reads, such as GeoTIFF, of which a window decodes only the blocks that it touches.
 
     The grid is that of the file, whether north-up, south-up or rotated; nothing is flipped. Without a
     CRS its frame is ``PIXEL``, and without a transform its affine the identity; ground control
@@ -142,7 +145,7 @@ class GeoTiffSource(Source):
 
 
 def open(path: Path, *, alpha: bool = True) -> GeoTiffSource:
-    """Open a GeoTIFF file."""
+    """Open a GeoTIFF or JPEG 2000 file, or a VRT whose content was checked."""
     return GeoTiffSource(path, alpha=alpha)
 
 
@@ -187,16 +190,17 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 @lru_cache(maxsize=OPEN_FILES)
 def _handle(path: Path, stamp: tuple[int, int, int], process: int, thread: int) -> Any:
     """An open file for one thread of one process: GDAL's handles can be shared by neither."""
-    _bound_cache(process)
+    _bound_gdal(process)
     with unreferenced_unsaid():
-        return rasterio.open(path, driver="GTiff")
+        return rasterio.open(path, driver=_DRIVERS.get(path.suffix.lower(), "GTiff"))
 
 
 @lru_cache(maxsize=1)
-def _bound_cache(process: int) -> None:
-    """Limit GDAL's cache in this process, unless the environment does."""
-    if "GDAL_CACHEMAX" not in os.environ:
-        with rasterio.Env():
+def _bound_gdal(process: int) -> None:
+    """In this process, limit GDAL's cache unless the environment does, and never run Python that a VRT holds."""
+    with rasterio.Env():
+        rasterio.env.set_gdal_config("GDAL_VRT_ENABLE_PYTHON", "NO")
+        if "GDAL_CACHEMAX" not in os.environ:
             rasterio.env.set_gdal_config("GDAL_CACHEMAX", _CACHE_MB << 20)
 
 

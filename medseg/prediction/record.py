@@ -12,6 +12,7 @@ from typing import Any
 
 from medseg.data.conversion.preparation import digest_of
 from medseg.errors import InputError
+from medseg.formats.companions import companions
 from medseg.formats.read_write import check_regular
 from medseg.prediction.journal import Journal
 
@@ -257,7 +258,9 @@ def _same(known: Sequence[Mapping[str, Any]], images: Sequence[Path]) -> bool:
 
 
 def _parts(images: Sequence[Path]) -> list[Path]:
-    """The files that images consist of: of a folder of slices all, of a detached header those of its name."""
+    """The files that images consist of: of a folder of slices all, of a detached header those of its name, of a VRT
+    those that it names.
+    """
     found: list[Path] = []
     for image in images:
         if image.is_dir():
@@ -265,5 +268,5 @@ def _parts(images: Sequence[Path]) -> list[Path]:
         elif image.suffix.lower() in _DETACHED:
             found += sorted(path for path in image.parent.iterdir() if path.name.startswith(f"{image.stem}."))
         else:
-            found.append(image)
+            found += [image, *(companions(image) if image.suffix.lower() == ".vrt" else [])]
     return found

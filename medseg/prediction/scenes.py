@@ -17,6 +17,7 @@ from medseg.data.preprocessing.normalise import ImageStats
 from medseg.data.preprocessing.preprocess import Preprocess
 from medseg.data.preprocessing.windows import image_stats, tiles
 from medseg.data.reading.open_case import CaseReader
+from medseg.formats.companions import companions
 from medseg.formats.sink import RasterSink, class_nodata
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
@@ -140,5 +141,6 @@ def wide_enough(labels: LabelTable, nodata: int) -> np.dtype[Any]:
 
 def _read_from(opened: CaseReader) -> list[object]:
     """Names, sizes and times of the files of a scene, and how they are read."""
-    stats = [(path, path.stat()) for path in opened.case.files]
+    files = [file for path in opened.case.files for file in (path, *companions(path))]
+    stats = [(path, path.stat()) for path in files]
     return [opened.reading.to_dict(), *([str(path.resolve()), stat.st_size, stat.st_mtime_ns] for path, stat in stats)]

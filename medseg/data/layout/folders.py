@@ -10,6 +10,7 @@ from pathlib import Path
 from medseg import formats
 from medseg.data.case import refuse
 from medseg.errors import InputError, similar
+from medseg.formats.companions import companions
 
 
 def files_of(
@@ -22,7 +23,7 @@ def files_of(
         )
     entries = sorted(folder.rglob("*") if deep else folder.iterdir())
     suffixes = {*endings, ""} if folders else {*endings}
-    visible = [path for path in entries if _is_visible(path, folders=folders)]
+    visible = _without_indices([path for path in entries if _is_visible(path, folders=folders)])
     files = [(path, formats.stem(path)) for path in visible if formats.suffix(path) in suffixes]
     if not files:
         raise _no_files(folder, len(entries), endings, what, folders=folders)
@@ -43,6 +44,12 @@ def _nearest(folder: Path) -> str:
     others = sorted(p.name for p in folder.parent.iterdir() if p.is_dir())
     near = similar(folder.name, others)
     return f"; did you mean {', '.join(near)}?" if near else ""
+
+
+def _without_indices(paths: Sequence[Path]) -> list[Path]:
+    """The paths without each VRT whose files are listed too: they would count twice."""
+    listed = {path.absolute() for path in paths}
+    return [p for p in paths if p.suffix.lower() != ".vrt" or listed.isdisjoint(companions(p))]
 
 
 def _is_visible(path: Path, *, folders: bool) -> bool:
