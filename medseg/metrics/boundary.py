@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool
 from scipy.ndimage import minimum_filter
 
+from medseg.metrics.blocks import row_blocks
 from medseg.metrics.surface import box_of
 
 
@@ -46,8 +47,19 @@ def boundary_counts(pred: Bool[np.ndarray, " *s"], label: Bool[np.ndarray, " *s"
     if not either.any():
         return 0, 0
     box = box_of(either)  # what is outside it is outside both structures
-    of_pred, of_label = band(pred[box], width), band(label[box], width)
-    return int((of_pred & of_label).sum()), int((of_pred | of_label).sum())
+    pred, label = pred[box], label[box]
+    both = in_either = 0
+    for rows in row_blocks(pred.shape, least_rows=4 * width):
+        of_pred, of_label = _band_of_rows(pred, rows, width), _band_of_rows(label, rows, width)
+        both += int((of_pred & of_label).sum())
+        in_either += int((of_pred | of_label).sum())
+    return both, in_either
+
+
+def _band_of_rows(mask: Bool[np.ndarray, " *s"], rows: slice, width: int) -> Bool[np.ndarray, " *r"]:
+    """Rows of the band of a whole mask, from the rows that decide them."""
+    first, stop = max(0, rows.start - width), min(len(mask), rows.stop + width)
+    return band(mask[first:stop], width)[rows.start - first : rows.stop - first]
 
 
 def cells_of(width: float, shape: Sequence[int]) -> int:

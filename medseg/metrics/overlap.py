@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from medseg.labels import IGNORE, LabelTable
+from medseg.metrics.blocks import row_blocks
 
 
 class Counts(NamedTuple):
@@ -35,8 +36,12 @@ def confusion(
         >>> confusion(np.array([0, 1, 1]), np.array([0, 0, 1]), np.array([True, True, True]), 2).tolist()
         [[1, 1], [0, 1]]
     """
-    pairs = label[counted].astype(np.int64) * n_classes + pred[counted]
-    return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
+    table = np.zeros(n_classes**2, dtype=np.int64)
+    for rows in row_blocks(label.shape):
+        here = counted[rows]
+        pairs = label[rows][here].astype(np.int64) * n_classes + pred[rows][here]
+        table += np.bincount(pairs, minlength=n_classes**2)
+    return table.reshape(n_classes, n_classes)
 
 
 def counts(table: Int[np.ndarray, "k k"], members: Sequence[int]) -> Counts:
