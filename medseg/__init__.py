@@ -184,10 +184,10 @@ def predict(*config: DictConfig | str, config_dir: str | Path | None = None) -> 
 
 
 def evaluate(*config: DictConfig | str, config_dir: str | Path | None = None) -> dict[str, Any]:
-    """Score label files against reference label files, as ``medseg-evaluate`` does.
+    """Score label files against reference label files, or a run again, as ``medseg-evaluate`` does.
 
     Args:
-        *config: Words such as ``predictions=DIR``, ``labels=DIR`` and ``output=DIR``, or what
+        *config: Words such as ``predictions=DIR``, ``labels=DIR`` and ``output=DIR``, or ``run=RUN_DIR``, or what
             ``compose("evaluate", ...)`` gave.
         config_dir: Folder with options of your own.
 
@@ -197,7 +197,7 @@ def evaluate(*config: DictConfig | str, config_dir: str | Path | None = None) ->
     Raises:
         InputError: Files without a partner, on other grids, or with values outside the table.
     """
-    from medseg.evaluation.evaluate import evaluate as run
+    from medseg.cli.evaluate import start as run
 
     return _run(run, "evaluate", config, config_dir)
 

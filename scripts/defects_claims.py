@@ -49,10 +49,10 @@ TABLE = (
     ),
     Defect(
         "validity-in-the-judgement", "invalid cells of a scene do not score at the end",
-        "medseg/evaluation/predictor.py",
-        "scores.add(case.id, pred, label, sample.valid,",
-        "scores.add(case.id, pred, label, np.ones_like(sample.valid),",
-        ("tests/evaluation/test_predictor.py",),
+        "medseg/training/final_scores.py",
+        "found.index, found.label, found.valid, spacing",
+        "found.index, found.label, np.ones_like(found.valid), spacing",
+        ("tests/training/test_final_scores.py",),
     ),
     Defect(
         "mirror-keeps-sides", "a mirrored left kidney is learned as a right one", "medseg/transforms/spatial.py",

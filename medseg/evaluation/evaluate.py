@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from medseg.errors import rename_keys
+from medseg.errors import InputError, rename_keys
 from medseg.runtime.console import show
 from medseg.runtime.verbosity import quiet_libraries
 
@@ -27,8 +27,10 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         The content of ``metrics.json``.
 
     Raises:
-        InputError: Files without a partner, on other grids, or with values outside the table.
+        InputError: A folder was not given; or files without a partner, on other grids, or with values outside the
+            table.
     """
+    _check_given(cfg)
     from medseg.evaluation.cells import RasteriseOptions
     from medseg.evaluation.folders import evaluate_folders
     from medseg.evaluation.label_table import label_table
@@ -55,3 +57,15 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     if table is None:
         show(_LOG, "Classes are called after their values: 'names={background: 0, liver: 1, ignore: 255}' names yours")
     return result
+
+
+def _check_given(cfg: DictConfig) -> None:
+    """Raise on folders that were not given."""
+    absent = [key for key in ("predictions", "labels", "output") if cfg[key] is None]
+    if absent:
+        verb, past = ("is", "was") if len(absent) == 1 else ("are", "were")
+        words = " and ".join(f"{key}=DIR" for key in absent)
+        raise InputError(
+            f"{' and '.join(absent)} {verb} needed and {past} not given; add {words} to the command, or score a run "
+            "again by run=RUN_DIR"
+        )

@@ -12,7 +12,7 @@ _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|/vsi\w+/")
 _KEYS = (
     "run_dir", "cache_dir", "ckpt_path", "plan.file", "data.root", "data.images", "data.masks", "data.valid",
     "data.label_folder", "data.test_images", "data.test_masks", "data.test_valid", "split.file", "data.groups",
-    "checkpoint", "runs", "input", "output", "predictions", "labels", "images", "valid",
+    "checkpoint", "run", "runs", "input", "output", "predictions", "labels", "images", "valid",
 )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -92,7 +92,7 @@ class CaseLogits:
         Args:
             on_slab: Called with each slab of the box.
         """
-        index = np.zeros(self.box_shape, np.int8 if self.labels.n_classes < 128 else np.int16)
+        index = np.zeros(self.box_shape, index_dtype(self.labels))
         for slab in self.rows:
             index[slab.rows] = decide(slab.logits, self.labels).cpu().numpy()
             if on_slab is not None:
@@ -139,6 +139,11 @@ class CaseLogits:
             yield Slab(row, background.expand(-1, 1, *rest))
 
 
+def index_dtype(labels: LabelTable) -> np.dtype[Any]:
+    """The smallest type that holds training indices and ``IGNORE``."""
+    return np.dtype(np.int8 if labels.n_classes < 128 else np.int16)
+
+
 def certain_background(labels: LabelTable) -> Float[Tensor, " k"]:
     """Probabilities of a cell that is certainly of the first class, and of no region."""
     prob = torch.zeros(labels.n_outputs)
@@ -160,9 +165,18 @@ def finite_rows(rows: Rows, case: str) -> Rows:
         InputError: One of them is not finite.
     """
     for slab in rows:
-        if not torch.isfinite(slab.logits.sum()):
-            raise InputError(
-                f"case {case}: the network gives values that are not finite, whatever the image holds; its "
-                "training diverged, or the checkpoint is damaged: take another one, such as the run's best.ckpt"
-            )
+        check_finite(slab, case)
         yield slab
+
+
+def check_finite(slab: Slab, case: str) -> None:
+    """Raise if logits are not finite.
+
+    Raises:
+        InputError: Names the case.
+    """
+    if not torch.isfinite(slab.logits.sum()):
+        raise InputError(
+            f"case {case}: the network gives values that are not finite, whatever the image holds; its "
+            "training diverged, or the checkpoint is damaged: take another one, such as the run's best.ckpt"
+        )

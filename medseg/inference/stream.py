@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -106,6 +106,27 @@ def stream(
     first = min(s.rows_done for s in sinks)
     for s in sinks:
         s.keep(first)
+    with closing(scene_slabs(members, shape, labels, first=first)) as slabs_done:
+        for slab, invalid in slabs_done:
+            saved = labels.to_saved(decide(slab.logits, labels).cpu().numpy())
+            _append(sink, saved[None], invalid)
+            for bands in extra:
+                _append(bands.sink, bands.of(slab, labels), invalid)
+            if on_rows is not None:
+                on_rows(slab.stop)
+
+
+def scene_slabs(
+    members: Sequence[SceneNetwork], shape: Sequence[int], labels: LabelTable, *, first: int = 0
+) -> Generator[tuple[Slab, Bool[np.ndarray, "r *rest"]]]:
+    """Logits of an image of any size a few rows at a time, and where cells are not valid; for ``stream`` and scores.
+
+    Args:
+        members: One network, or several, whose probabilities are averaged.
+        shape: Of the image.
+        labels: What the logits mean.
+        first: Row to begin with.
+    """
     with ExitStack() as opened:
         strips, rows = [], []
         for member in members:
@@ -113,13 +134,7 @@ def stream(
             strips.append(strip)
             rows.append(own)
         for slab in averaged_rows(rows, labels):
-            invalid = ~np.logical_and.reduce([strip.valid(slab.row, slab.stop) for strip in strips])
-            saved = labels.to_saved(decide(slab.logits, labels).cpu().numpy())
-            _append(sink, saved[None], invalid)
-            for bands in extra:
-                _append(bands.sink, bands.of(slab, labels), invalid)
-            if on_rows is not None:
-                on_rows(slab.stop)
+            yield slab, ~np.logical_and.reduce([strip.valid(slab.row, slab.stop) for strip in strips])
 
 
 def _scene_rows(

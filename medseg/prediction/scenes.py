@@ -26,6 +26,10 @@ from medseg.inference.predictor import CasePredictor, Predictor
 from medseg.inference.stream import ExtraBands, ReadReady, SceneNetwork, stream
 from medseg.labels import LabelTable
 from medseg.prediction.bands import NODATA, SCALE, Bands
+from medseg.sample import Sample
+
+OnWindow = Callable[[Box, Sample], None]
+"""Takes a window of a scene and its raw cells."""
 
 
 def streams(target: Path, prepare: Preprocess) -> bool:
@@ -70,7 +74,7 @@ def stream_scene(
             n_bands = len(one.names)
             further = RasterSink(path, grid, dtype="uint8", key=name, n_bands=n_bands, nodata=NODATA, like=same)
             extra.append((one, sinks.enter_context(further)))
-        members = [_scene_network(*pair) for pair in zip(predictor.members, opened, strict=True)]
+        members = [scene_network(*pair) for pair in zip(predictor.members, opened, strict=True)]
         bands_of = [ExtraBands(one.of, further) for one, further in extra]
         stream(members, grid.shape, labels, sink, extra=bands_of, on_rows=on_rows)
         for one, further in extra:
@@ -83,8 +87,15 @@ def _settings(member: Predictor[Preprocess], opened: CaseReader) -> dict[str, ob
     return {"files": _read_from(opened), "tiling": vars(member.tiling), "prepare": member.prepare.to_dict()}
 
 
-def _scene_network(member: Predictor[Preprocess], opened: CaseReader) -> SceneNetwork:
-    ready = ready_windows(opened, member.prepare, member.tiling.window)
+def scene_network(member: Predictor[Preprocess], opened: CaseReader, on_window: OnWindow | None = None) -> SceneNetwork:
+    """A network and the scene as it sees it.
+
+    Args:
+        member: The network with its preprocessing.
+        opened: The scene.
+        on_window: Called with each window as it was read, in the order of reading.
+    """
+    ready = ready_windows(opened, member.prepare, member.tiling.window, on_window)
     corner = opened.read(Box.at([0] * opened.grid.ndim, [1] * opened.grid.ndim))  # of a series, its dates are of all
     return SceneNetwork(ready, member.tiling, at_dates(member.network, corner))
 
@@ -103,14 +114,19 @@ def postprocess_scene(predictor: CasePredictor[Preprocess], target: Path) -> Non
         sink.finish(labels=labels)
 
 
-def ready_windows(opened: CaseReader, prepare: Preprocess, patch: tuple[int, ...]) -> ReadReady:
+def ready_windows(
+    opened: CaseReader, prepare: Preprocess, patch: tuple[int, ...], on_window: OnWindow | None = None
+) -> ReadReady:
     """Windows of a scene, ready for the network; statistics of the whole scene are taken first, if it needs them."""
     stats: list[ImageStats] | None = None
     if prepare.per_image:
         stats = image_stats(opened, tiles(opened.grid.shape, patch, opened.spec.dates))
 
     def read(box: Box) -> tuple[Float[np.ndarray, "c *w"], Bool[np.ndarray, " *w"]]:
-        sample = prepare.window(opened.read(box), stats)
+        raw = opened.read(box)
+        if on_window is not None:
+            on_window(box, raw)
+        sample = prepare.window(raw, stats)
         return sample.planes, sample.valid
 
     return read

@@ -10,8 +10,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from medseg.metrics.metric import Metric
 from medseg.metrics.registry import builtin
 from medseg.metrics.summary import Result, Score, primary_metric
@@ -19,7 +17,6 @@ from medseg.report.confusion import confusion_table
 from medseg.report.strip import strip_plot
 from medseg.report.titles import length_unit, title
 from medseg.runtime.atomic import write_together
-from medseg.viz.figures import overlay_figure, to_png
 
 _WORST = 10
 _LONG = 160
@@ -123,45 +120,34 @@ def page(heading: str, body: str) -> str:
 
 
 def write_run_report(
-    run_dir: Path,
+    path: Path,
     result: Result,
-    shown: Sequence[tuple[Any, np.ndarray]],
-    spec: Any,
+    figures: Sequence[tuple[str, bytes]],
     stored: Mapping[str, Any],
     *,
+    name: str,
     tables: Mapping[str, str] | None = None,
     metrics: Sequence[Metric] = (),
 ) -> None:
     """Write ``report.html`` of a training run.
 
     Args:
-        run_dir: The run's folder.
+        path: File to write; its folder exists.
         result: The content of ``metrics.json``.
-        shown: Cases to draw, each a labelled ``Sample`` and its predicted training indices.
-        spec: The run's ``DataSpec`` (neither is named in the signature, for it would bring torch into
-            evaluation).
+        figures: As in ``write_report``.
         stored: Content of the checkpoint except the weights: ``config``, ``plan``, ``provenance``.
+        name: Name of the run.
         tables: Further tables, as in ``write_report``.
         metrics: The metrics, as in ``write_report``.
     """
-    drawn = [
-        (
-            s.case,
-            to_png(
-                overlay_figure(s.picture, s.label, pred, spec.labels, s.grid, channels=spec.channels, valid=s.valid)
-            ),
-        )
-        for s, pred in shown
-    ]
     provenance = dict(stored["provenance"])
     command = " ".join(provenance.pop("command"))
     provenance["data"] = {key: value for key, value in dict(provenance.get("data", {})).items() if key != "files"}
     facts = {"command": command, **provenance, "plan": stored["plan"], "config": stored["config"]}
-    heading = ": ".join([f"Run {run_dir.name}", *filter(None, [result["policy"].get("cases")])])
     said = result["policy"]
+    heading = ": ".join([f"Run {name}", *filter(None, [said.get("cases")])])
     lead = f"Checkpoint {said.get('checkpoint', '–')}, step {said.get('step', '–')}, on {said.get('cases', '–')}"
-    report = run_dir / "report.html"
-    write_report(report, result, drawn, facts, heading=heading, lead=lead, tables=tables, metrics=metrics)
+    write_report(path, result, figures, facts, heading=heading, lead=lead, tables=tables, metrics=metrics)
 
 
 def show(value: object) -> str:

@@ -5,30 +5,26 @@ from __future__ import annotations
 import json
 import logging
 import resource
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from medseg.runtime.atomic import write_whole
 from medseg.runtime.console import show
 from medseg.training import tracking
 from medseg.training.artifacts import trusted_names
-from medseg.training.run_directory import VALIDATION
 from medseg.training.sweep_job import sweeps_folds
 
 if TYPE_CHECKING:
-    from medseg.data.case import Case
     from medseg.factory.run import Run
-    from medseg.metrics.accumulate import CaseScores
 
 _LOG = logging.getLogger(__name__)
 
 
 def score_checkpoint(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]:
-    """Predict whole cases with the checkpoint ``cfg.judged``: those of the test set, else of the validation fold.
+    """Score the checkpoint ``cfg.judged`` on whole cases: those of the test set, else of the validation fold.
 
     Writes ``metrics.json``, ``cases.csv`` and ``report.html``; where a sweep varies the fold, before these
     ``validation.json``, the scores of the validation fold, of which cross-validation is made.
@@ -36,51 +32,23 @@ def score_checkpoint(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]
     Returns:
         The content of ``metrics.json``.
     """
-    from medseg.evaluation.predictor import evaluate_predictor
-    from medseg.factory import split
-    from medseg.factory.instantiate import instantiate
-    from medseg.metrics.accumulate import tables
+    from medseg import checkpoint
     from medseg.prediction import restore
-    from medseg.report.html import write_run_report
-    from medseg.runtime.progress import watched
+    from medseg.training.final_scores import Scored
 
-    path = run_dir / "checkpoints" / f"{cfg.judged}.ckpt"
+    loaded = checkpoint.read(run_dir / "checkpoints" / f"{cfg.judged}.ckpt")
     device = run.trainer.strategy.root_device.type
-    predictor = restore.predictor(path, device=device, trust=trusted_names(cfg))
-    test = split.judged(cfg.split, run.dataset)
-    cases, which = (
-        (test, split.TEST_SET) if test else (run.datamodule.cases["val"], f"validation fold {cfg.split.fold}")
+    scored = Scored(
+        restore.predictor(loaded, device=device, trust=trusted_names(cfg)),
+        loaded.metadata,
+        cfg.judged,
+        run.dataset,
+        run.datamodule.cases["val"],
+        fold=sweeps_folds(),
     )
-
-    def scored(cases: Sequence[Case], which: str, shown: int) -> tuple[CaseScores, dict[str, Any], list[Any]]:
-        scores: CaseScores = instantiate(cfg.metric)(labels=run.dataset.spec.labels)
-        pictured = evaluate_predictor(
-            predictor.arrays,
-            cases,
-            run.dataset.read,
-            scores,
-            shown=shown,
-            watch=lambda c: watched(c, f"evaluating {which}", so_far=scores.glance),
-        )
-        result = scores.result()
-        result["policy"] |= {"cases": which, "checkpoint": cfg.judged, "step": str(predictor.step)}
-        return scores, result, pictured
-
-    scores, result, shown = scored(cases, which, 4)
-    if sweeps_folds():
-        fold = f"validation fold {cfg.split.fold}"
-        held, of_fold, _ = scored(run.datamodule.cases["val"], fold, 0) if test else (scores, result, shown)
-        _write_validation(cfg, run_dir, of_fold | held.stored() | {"labels": run.dataset.spec.labels.to_dict()})
-    stored = run.method.metadata.to_dict()
-    write_run_report(run_dir, result, shown, run.dataset.spec, stored, tables=tables(result), metrics=scores.metrics)
-    tracking.log_scores(run, result, shown)
+    result, drawings = scored.write(cfg, run_dir, run_dir.name)
+    tracking.log_scores(run, result, drawings)
     return result
-
-
-def _write_validation(cfg: DictConfig, run_dir: Path, scores: dict[str, object]) -> None:
-    """Write the scores of the validation fold with all that is needed to add those of other folds."""
-    settings = {"fold": cfg.split.fold, "metric": OmegaConf.to_container(cfg.metric, resolve=True)}
-    write_whole(run_dir / VALIDATION, json.dumps({"format": 1, **settings, **scores}, allow_nan=False) + "\n")
 
 
 def print_results(run_dir: Path, spent: float, *, segments: bool) -> None:

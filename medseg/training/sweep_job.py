@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from medseg.errors import InputError
@@ -22,6 +23,18 @@ def sweeps_folds() -> bool:
 
     words = HydraConfig.get().overrides.task if is_sweep_job() else ()
     return any(w.lstrip("+").startswith("split.fold=") and not w.endswith("=all") for w in words)
+
+
+def was_fold(folder: Path) -> bool:
+    """Whether a run is a job of a sweep over folds, by its scores or by what Hydra wrote next to the run folders."""
+    if (folder / VALIDATION).is_file():
+        return True
+    try:
+        stored = yaml.safe_load((folder.resolve().parent / "multirun.yaml").read_text(encoding="utf-8"))
+        words = [str(word).lstrip("+") for word in stored["hydra"]["overrides"]["task"]]
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, yaml.YAMLError):
+        return False
+    return any(word.startswith("split.fold=") for word in words)
 
 
 def is_finished(cfg: DictConfig, run_dir: Path, *, asked: bool) -> bool:

@@ -16,11 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 from medseg.hydra_app.choices import network_name, option_name
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from medseg.factory.run import Run
     from medseg.methods.method import Method
-    from medseg.sample import Sample
+    from medseg.training.drawings import CaseDrawing
 
 _PLACES = ("experiment", "name", "seed", "data", "data.root", "run_dir", "cache_dir", "ckpt_path")
 _WATCHING = ("logger", "callback", "hydra")
@@ -150,7 +148,7 @@ def manifest(run: Run) -> dict[str, Any]:
     return {"name": run.dataset.name, "digest": content_key([], parts), **parts}
 
 
-def log_scores(run: Run, result: Mapping[str, Any], shown: Sequence[tuple[Sample, np.ndarray]]) -> None:
+def log_scores(run: Run, result: Mapping[str, Any], drawings: Sequence[CaseDrawing]) -> None:
     """Log the final scores as ``<part>/<metric>`` and ``<part>/<metric>/<class>``, as tables; pictures of some cases.
 
     The part is that of ``part_of``.
@@ -158,7 +156,7 @@ def log_scores(run: Run, result: Mapping[str, Any], shown: Sequence[tuple[Sample
     Args:
         run: The training.
         result: The content of ``metrics.json``.
-        shown: Labelled cases, each with its predicted training indices.
+        drawings: Of some cases.
     """
     from medseg.loggers.image_logger import picture_loggers
     from medseg.loggers.wandb_run import WandbRun
@@ -169,7 +167,7 @@ def log_scores(run: Run, result: Mapping[str, Any], shown: Sequence[tuple[Sample
         logger.log_metrics(final, step=step)
         logger.save()
     if watching := picture_loggers(run.trainer):
-        views = _views(run, shown, part_of(result))
+        views = {f"{part_of(result)}/pictures/{drawn.case}": drawn.views for drawn in drawings}
         for watcher in watching:
             watcher.log_pictures(views, step)
     for logger in run.trainer.loggers:
@@ -214,20 +212,6 @@ def _final(result: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         for metric, entry in by.items():
             if entry["mean"] is not None:
                 yield f"{part}/{metric}/{name}", entry["mean"]
-
-
-def _views(run: Run, shown: Sequence[tuple[Sample, np.ndarray]], part: str) -> dict[str, Any]:
-    from medseg.viz.logged_images import pictures
-    from medseg.viz.overlay import Panels
-
-    spec, views = run.dataset.spec, {}
-    for sample, pred in shown:
-        label: Any = sample.label
-        panels = Panels.of(
-            sample.picture, label, pred, spec.labels, sample.grid, channels=spec.channels, valid=sample.valid
-        )
-        views[f"{part}/pictures/{sample.case}"] = pictures(panels, sample.case)
-    return views
 
 
 def _option_tags(cfg: DictConfig) -> Iterator[str]:

@@ -108,9 +108,13 @@ def reduced(array: Shaped[np.ndarray, "..."], ndim: int = 2) -> Shaped[np.ndarra
 
     The nearest cell, for images as for labels, so that both stay aligned.
     """
-    step = -(-max(array.shape[-ndim:]) // LARGEST)
-    places: tuple[Any, ...] = (..., *[slice(None, None, step)] * ndim)
+    places: tuple[Any, ...] = (..., *[slice(None, None, reduction(array.shape[-ndim:]))] * ndim)
     return array[places]
+
+
+def reduction(shape: Sequence[int]) -> int:
+    """Which n ``reduced`` takes every n-th cell by, for an array of this shape."""
+    return -(-max(shape) // LARGEST)
 
 
 def _choose(channels: Sequence[Any], n: int) -> tuple[str, list[int]]:

@@ -51,13 +51,17 @@ def overlay_figure(
         valid: False where there is no data, which is shown in grey.
         title: Above the figure.
     """
-    panels = Panels.of(image, label, pred, table, grid, channels=channels, valid=valid)
+    return panels_figure(Panels.of(image, label, pred, table, grid, channels=channels, valid=valid), title)
+
+
+def panels_figure(panels: Panels, title: str = "") -> Figure:
+    """The figure of ``overlay_figure`` for panels that were made already."""
     planes, seen = panels.planes, panels.grid
     inches = _PANEL_INCHES
     if seen.ndim == 2:
         inches = float(np.clip(max(seen.shape) / _CELLS_PER_INCH, _PANEL_INCHES, _LARGEST_PANEL_INCHES))
     ratios = [ratio(plane, seen) for plane in planes]
-    across = 2 if pred is None else 3
+    across = 2 if panels.pred is None else 3
     figure = Figure(figsize=(across * inches, inches * sum(ratios) + 0.8), layout="constrained")
     rows = figure.subplots(len(planes), across, squeeze=False, height_ratios=ratios)
     for plane, row in zip(planes, rows, strict=True):

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from medseg.cli.evaluate import start
 from medseg.cli.train import main
 from medseg.errors import InputError
+from medseg.hydra_app.compose import compose
 from medseg.labels import LabelTable
 from medseg.metrics.accumulate import CaseScores
 from medseg.sweeps.compare import cross_validate
@@ -225,3 +227,14 @@ def test_a_folder_of_another_command_is_not_overwritten(swept: dict[str, Any]) -
     code, times, _ = swept["other"]
     assert code == 2
     assert times == swept["again"][1]
+
+
+@pytest.mark.slow
+def test_a_fold_is_scored_again_and_with_it_the_report_over_all_folds(swept: dict[str, Any]) -> None:
+    folder = swept["folder"]
+    names = ["0/metrics.json", "0/validation.json", "0/report.html", "metrics.json", "cases.csv", "report.html"]
+    before = {name: (folder / name).read_bytes() for name in names}
+    for name in names:
+        (folder / name).unlink()
+    start(compose("evaluate", [f"run={folder}/0", "device=cpu"]))
+    assert {name: (folder / name).read_bytes() for name in names} == before

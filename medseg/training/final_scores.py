@@ -1,0 +1,144 @@
+"""Scores of the predictor of a run on whole labelled cases, on the grid of their own files, and the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from medseg.checkpoint import RunMetadata
+from medseg.data.case import Case
+from medseg.data.dataset import Dataset
+from medseg.data.preprocessing.preprocess import Preprocess
+from medseg.factory import split
+from medseg.factory.instantiate import instantiate
+from medseg.inference.predictor import CasePredictor
+from medseg.metrics.accumulate import CaseScores, tables
+from medseg.prediction.file_predictor import FilePredictor
+from medseg.prediction.labelled import Open, predict_labelled
+from medseg.report.html import write_run_report
+from medseg.runtime.atomic import write_whole
+from medseg.runtime.progress import watched
+from medseg.training.drawings import CaseDrawing, ReducedImage, draw
+from medseg.training.run_directory import VALIDATION
+
+_DRAWN = 4  # cases
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A run whose checkpoint is scored.
+
+    Attributes:
+        predictor: Of the checkpoint.
+        metadata: That the checkpoint holds.
+        checkpoint: ``best`` or ``last``.
+        dataset: Of the training.
+        val: Its validation cases.
+        fold: Whether the scores of the validation fold are written too, of which cross-validation is made.
+    """
+
+    predictor: FilePredictor
+    metadata: RunMetadata
+    checkpoint: str
+    dataset: Dataset
+    val: Sequence[Case]
+    fold: bool
+
+    def write(self, cfg: DictConfig, folder: Path, name: str) -> tuple[dict[str, Any], list[CaseDrawing]]:
+        """Score the test set, else the validation fold; write ``metrics.json``, ``cases.csv`` and the report.
+
+        Args:
+            cfg: Configuration of the run, of which ``split`` and ``metric`` are read.
+            folder: Where files are written.
+            name: Of the run, for the heading.
+
+        Returns:
+            The content of ``metrics.json``, and drawings of some cases.
+        """
+        test = split.judged(cfg.split, self.dataset)
+        fold = f"validation fold {cfg.split.fold}"
+        cases, which = (test, split.TEST_SET) if test else (self.val, fold)
+        scores, result, drawings = self._scored(cfg, cases, which, _DRAWN)
+        if self.fold:
+            held, of_fold, _ = self._scored(cfg, self.val, fold, 0) if test else (scores, result, [])
+            settings = {"fold": cfg.split.fold, "metric": OmegaConf.to_container(cfg.metric, resolve=True)}
+            stored = of_fold | held.stored() | {"labels": self.dataset.spec.labels.to_dict()}
+            text = json.dumps({"format": 1, **settings, **stored}, allow_nan=False)
+            write_whole(folder / VALIDATION, text + "\n")
+        write_run_report(
+            folder / "report.html",
+            result,
+            [(drawn.case, drawn.png) for drawn in drawings],
+            self.metadata.to_dict(),
+            name=name,
+            tables=tables(result),
+            metrics=scores.metrics,
+        )
+        return result, drawings
+
+    def _scored(
+        self, cfg: DictConfig, cases: Sequence[Case], which: str, shown: int
+    ) -> tuple[CaseScores, dict[str, Any], list[CaseDrawing]]:
+        scores: CaseScores = instantiate(cfg.metric)(labels=self.dataset.spec.labels)
+        drawings = evaluate_predictor(
+            self.predictor.arrays,
+            cases,
+            self.dataset.open,
+            scores,
+            shown=shown,
+            watch=lambda every: watched(every, f"evaluating {which}", so_far=scores.glance),
+        )
+        result = scores.result()
+        result["policy"] |= {"cases": which, "checkpoint": self.checkpoint, "step": str(self.predictor.step)}
+        return scores, result, drawings
+
+
+def evaluate_predictor(
+    predictor: CasePredictor[Preprocess],
+    cases: Sequence[Case],
+    open_case: Open,
+    scores: CaseScores,
+    *,
+    shown: int = _DRAWN,
+    watch: Callable[[Sequence[Case]], Iterable[Case]] = iter,
+) -> list[CaseDrawing]:
+    """Predict and score every case; the scores go into ``scores``.
+
+    What is scored is what ``medseg-predict`` would write, read as it reads: scenes window by window.
+
+    Args:
+        predictor: One or several trained networks with their preprocessing and decision.
+        cases: Labelled cases.
+        open_case: Opens one case.
+        scores: Collects the rows.
+        shown: Number of cases that are drawn, spread over all.
+        watch: Wraps the iteration, for a progress bar.
+
+    Returns:
+        Drawings of the shown cases.
+    """
+    drawn = {cases[i].id for i in np.linspace(0, len(cases) - 1, min(shown, len(cases))).astype(int)}
+    drawings = []
+    for case in watch(cases):
+        shows = case.id in drawn
+        reduced = ReducedImage(open_case(case).shape) if shows and predictor.spec.ndim == 2 else None
+        found = predict_labelled(
+            predictor,
+            case,
+            open_case,
+            prob=scores.needs_prob,
+            on_window=None if reduced is None else reduced.add,
+        )
+        grid = found.grid
+        scores.add(
+            case.id, found.index, found.label, found.valid, spacing=grid.spacing, unit=grid.unit, prob=found.prob
+        )
+        if shows:
+            drawings.append(draw(case, found, reduced, open_case, predictor.spec))
+    return drawings
