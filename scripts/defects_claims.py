@@ -50,8 +50,7 @@ TABLE = (
     Defect(
         "validity-in-the-judgement", "invalid cells of a scene do not score at the end",
         "medseg/training/final_scores.py",
-        "found.index, found.label, found.valid, spacing",
-        "found.index, found.label, np.ones_like(found.valid), spacing",
+        "            predicted.valid,\n", "            np.ones_like(predicted.valid),\n",
         ("tests/training/test_final_scores.py",),
     ),
     Defect(

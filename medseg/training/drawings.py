@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -53,9 +54,9 @@ class ReducedImage:
             self._cells = np.zeros((*window.image.shape[: -len(cells)], *cells), np.float32)
             self._has_dates = window.present is not None
         bounds = zip(box.start, box.stop, strict=True)
-        places = tuple(slice(-(-a // self._step), -(-b // self._step)) for a, b in bounds)
-        shown = tuple(slice(-a % self._step, None, self._step) for a in box.start)
-        self._cells[(..., *places)] = window.image[(..., *shown)]
+        places: tuple[Any, ...] = (..., *[slice(-(-a // self._step), -(-b // self._step)) for a, b in bounds])
+        shown: tuple[Any, ...] = (..., *[slice(-a % self._step, None, self._step) for a in box.start])
+        self._cells[places] = window.image[shown]
 
     @property
     def picture(self) -> Float[np.ndarray, "c *s"]:

@@ -47,8 +47,8 @@ def evaluate_run(cfg: DictConfig) -> dict[str, Any]:
     output = folder if cfg.output is None else Path(cfg.output)
     fold = was_fold(folder)
     _check_output(output, overwrite=cfg.overwrite, fold=fold)
-    judged = cfg.checkpoint or config.get("judged") or "best"
-    file = _checkpoint(folder, judged)
+    which = cfg.checkpoint or config.get("judged") or "best"
+    file = _checkpoint(folder, which)
     from medseg import checkpoint
     from medseg.prediction import restore
     from medseg.runtime.cpu import keep_large_blocks
@@ -63,7 +63,7 @@ def evaluate_run(cfg: DictConfig) -> dict[str, Any]:
     from medseg.training.final_scores import Scored
 
     with locked(output):
-        scored = Scored(predictor, loaded.metadata, judged, source, val, fold)
+        scored = Scored(predictor, loaded.metadata, which, source, val, fold)
         result, _ = scored.write(config, output, folder.resolve().name)
     show(_LOG, score_line(result))
     show(_LOG, f"Written: {', '.join(str(output / name) for name in _WRITTEN)}")
@@ -98,7 +98,7 @@ def _check_keys(cfg: DictConfig) -> None:
     from medseg.hydra_app.conf import composed
 
     defaults = composed("evaluate", [])
-    for key in cfg:
+    for key in map(str, cfg):
         if key not in _OWN and cfg[key] != defaults[key]:
             raise InputError(
                 f"{key}={cfg[key]}: is for label files, and run={cfg.run} is scored as its training would; leave it out"
@@ -114,14 +114,14 @@ def _check_output(output: Path, *, overwrite: bool, fold: bool) -> None:
         )
 
 
-def _checkpoint(folder: Path, judged: str) -> Path:
-    if judged not in ("best", "last"):
-        raise InputError(f"checkpoint={judged}: choose best or last, a checkpoint of the run")
-    file = folder / "checkpoints" / f"{judged}.ckpt"
+def _checkpoint(folder: Path, which: str) -> Path:
+    if which not in ("best", "last"):
+        raise InputError(f"checkpoint={which}: choose best or last, a checkpoint of the run")
+    file = folder / "checkpoints" / f"{which}.ckpt"
     if not file.is_file():
         others = sorted(path.stem for path in file.parent.glob("*.ckpt"))
         hint = f"checkpoint={others[0]} scores the one that it has" if others else "train it first"
-        raise InputError(f"run={folder}: has no checkpoints/{judged}.ckpt; {hint}")
+        raise InputError(f"run={folder}: has no checkpoints/{which}.ckpt; {hint}")
     return file
 
 

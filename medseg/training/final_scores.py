@@ -128,17 +128,23 @@ def evaluate_predictor(
     for case in watch(cases):
         shows = case.id in drawn
         reduced = ReducedImage(open_case(case).shape) if shows and predictor.spec.ndim == 2 else None
-        found = predict_labelled(
+        predicted = predict_labelled(
             predictor,
             case,
             open_case,
             prob=scores.needs_prob,
             on_window=None if reduced is None else reduced.add,
         )
-        grid = found.grid
+        grid = predicted.grid
         scores.add(
-            case.id, found.index, found.label, found.valid, spacing=grid.spacing, unit=grid.unit, prob=found.prob
+            case.id,
+            predicted.index,
+            predicted.label,
+            predicted.valid,
+            spacing=grid.spacing,
+            unit=grid.unit,
+            prob=predicted.prob,
         )
         if shows:
-            drawings.append(draw(case, found, reduced, open_case, predictor.spec))
+            drawings.append(draw(case, predicted, reduced, open_case, predictor.spec))
     return drawings

@@ -232,7 +232,8 @@ def test_a_folder_of_another_command_is_not_overwritten(swept: dict[str, Any]) -
 @pytest.mark.slow
 def test_a_fold_is_scored_again_and_with_it_the_report_over_all_folds(swept: dict[str, Any]) -> None:
     folder = swept["folder"]
-    names = ["0/metrics.json", "0/validation.json", "0/report.html", "metrics.json", "cases.csv", "report.html"]
+    written = ("metrics.json", "cases.csv", "report.html")
+    names = ["0/validation.json", *(f"0/{name}" for name in written), *written]
     before = {name: (folder / name).read_bytes() for name in names}
     for name in names:
         (folder / name).unlink()
