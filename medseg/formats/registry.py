@@ -26,7 +26,7 @@ GEOTIFF = GeoTiff.suffixes
 """Suffixes of the format that holds nodata, probabilities and mosaics of scenes."""
 DICOM = ".dcm"
 """Suffix of DICOM files: slices, which are read as folders, and segmentation objects, which ``dicom_seg`` writes."""
-VECTORS = (".gpkg", ".geojson", ".shp")
+VECTORS = (".gpkg", ".geojson", ".shp", ".fgb", ".parquet", ".geoparquet")
 """Suffixes of shapes that ``vector.rasterised`` draws on a grid; ``open`` does not read them."""
 
 _MARK, _MARK_AT = b"DICM", 128

@@ -1,4 +1,4 @@
-"""Shapes (GeoPackage, GeoJSON, Shapefile), drawn on a grid as a mask, through pyogrio and shapely."""
+"""Shapes (GeoPackage, GeoJSON, Shapefile, FlatGeobuf, GeoParquet), drawn on a grid as a mask, through shapely."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from pyproj.exceptions import CRSError, ProjError
 from rasterio.features import rasterize
 
 from medseg.errors import InputError
+from medseg.formats import geoparquet
 from medseg.formats.source import Source, damage_told
 from medseg.formats.vector_content import DRIVERS, checked_source
 from medseg.geometry.box import Box
@@ -61,7 +62,7 @@ def rasterised(
     cells that they run through or lie in.
 
     Args:
-        path: GeoPackage, GeoJSON or Shapefile.
+        path: GeoPackage, GeoJSON, Shapefile, FlatGeobuf or GeoParquet.
         grid: A scene's grid.
         attribute: Attribute of the shapes that holds their value; None gives all of them ``burn``.
         values: Value of each text in the attribute; integers that it does not name are values themselves.
@@ -147,19 +148,38 @@ def _touching(bounds: Float[np.ndarray, "n 4"], top: int, left: int, bottom: int
 @lru_cache(maxsize=2)  # many scenes share one file
 def _load(path: Path, changed: int, size: int, layer: str | None, attribute: str | None) -> _Shapes:
     """Shapes of a layer that are not empty."""
+    layer, encoded, crs, column = _read(path, layer, attribute)
+    geometry = shapely.from_wkb(encoded)
+    drawable = ~(shapely.is_missing(geometry) | shapely.is_empty(geometry))
+    if not drawable.any():
+        which = f"layer {layer!r} " if layer else ""
+        raise InputError(f"{path}: {which}holds no shapes, at least one was expected; drop the file or draw some")
+    return _Shapes(geometry[drawable], crs, None if column is None else column[drawable])
+
+
+def _read(
+    path: Path, layer: str | None, attribute: str | None
+) -> tuple[str, Shaped[np.ndarray, "..."], str, Shaped[np.ndarray, "..."] | None]:
+    """Name of a layer, its geometries as WKB, their CRS, and an attribute of each."""
+    if path.suffix.lower() in geoparquet.SUFFIXES:
+        _check_parquet(path, layer)
+        return "", *geoparquet.read(path, attribute)
     source = checked_source(path)
     layer = _layer(path, [str(name) for name, kind in pyogrio.list_layers(source) if kind is not None], layer)
     header = pyogrio.read_info(source, layer=layer)
     _check_header(path, header, attribute)
     columns = [] if attribute is None else [attribute]
     _, _, encoded, fields = pyogrio.raw.read(source, layer=layer, columns=columns)
-    geometry = shapely.from_wkb(encoded)
-    drawable = ~(shapely.is_missing(geometry) | shapely.is_empty(geometry))
-    if not drawable.any():
-        raise InputError(
-            f"{path}: layer {layer!r} holds no shapes, at least one was expected; drop the file or draw some"
-        )
-    return _Shapes(geometry[drawable], header["crs"], fields[0][drawable] if columns else None)
+    return layer, encoded, header["crs"], fields[0] if columns else None
+
+
+def _check_parquet(path: Path, layer: str | None) -> None:
+    """Raise on content of another kind, and on a layer, which the format has not."""
+    with path.open("rb") as file:
+        if file.read(len(geoparquet.MAGIC)) != geoparquet.MAGIC:
+            raise InputError(f"{path}: does not start as a Parquet file does; convert it (ogr2ogr)")
+    if layer is not None:
+        raise InputError(f"{path}: Parquet files have no layers, got layer={layer!r}; leave it out")
 
 
 def _layer(path: Path, names: Sequence[str], layer: str | None) -> str:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from medseg.errors import InputError
 
-DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".shp": "ESRI Shapefile"}
+DRIVERS = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".shp": "ESRI Shapefile", ".fgb": "FlatGeobuf"}
 """GDAL's driver of each suffix."""
 
-_MAGIC = {".gpkg": b"SQLite format 3\0", ".shp": b"\0\0\x27\x0a"}
+_MAGIC = {".gpkg": b"SQLite format 3\0", ".shp": b"\0\0\x27\x0a", ".fgb": b"fgb\x03fgb"}
 _CRS_KINDS = ("name", "EPSG")
 _MOST_JSON = 2 << 30  # bytes; GDAL keeps a file of GeoJSON in memory, several times its size
 
