@@ -26,6 +26,8 @@ from medseg.export.parity import MOST_CASES, CaseParity, check_tolerance, compar
 from medseg.export.public import published
 from medseg.export.publish import CARD
 from medseg.export.publish import metadata as card_metadata
+from medseg.inference.cascade import CascadedPredictor
+from medseg.inference.predictor import Predictor
 from medseg.prediction import restore
 from medseg.prediction.checkpoints import FORMAT as SELECTION_FORMAT
 from medseg.prediction.checkpoints import read_checkpoints
@@ -60,7 +62,9 @@ def read(cfg: DictConfig) -> Sources:
     loaded = read_checkpoints(cfg.checkpoint if isinstance(cfg.checkpoint, str) else list(cfg.checkpoint))
     predictor = restore.predictor(loaded, device="cpu", flips=cfg.flips, overlap=cfg.overlap, trust=cfg.trust)
     for member in predictor.arrays.members:
-        member.tiling = replace(member.tiling, precision="fp32")
+        before = member.first.members if isinstance(member, CascadedPredictor) else ()
+        for one in (member, *before):
+            one.tiling = replace(one.tiling, precision="fp32")
     flips = loaded.choice.flips if cfg.flips is None else cfg.flips
     checkpoints = [published(one, flips=flips, overlap=cfg.overlap) for one in loaded.checkpoints]
     return Sources(tuple(checkpoints), predictor, loaded.choice.postprocessing)
@@ -80,7 +84,8 @@ def write(folder: Path, sources: Sources, layout: Layout, cfg: DictConfig) -> li
     """
     members = range(1, len(sources.checkpoints) + 1)
     networks = [layout.network(member) for member in members]
-    settings = describe(sources.predictor, sources.checkpoints, networks)
+    first_stages = [layout.first_stage(member) for member in members]
+    settings = describe(sources.predictor, sources.checkpoints, networks, first_stages)
     for member in members:
         _write_network(folder, sources, layout, member)
     _write_json(folder / SETTINGS, settings)
@@ -118,13 +123,21 @@ def _write_descriptions(
 
 
 def _write_network(folder: Path, sources: Sources, layout: Layout, member: int) -> None:
-    predictor, path = sources.predictor.arrays.members[member - 1], sources.checkpoints[member - 1].path
-    (folder / layout.network(member)).parent.mkdir(exist_ok=True)
-    channels, window = len(predictor.spec.channels), predictor.tiling.window
-    program = traced(predictor.network, channels, window, f"checkpoint={path}")
-    write_pt2(program, folder / layout.pt2_file(member))
-    if layout.onnx:
-        write_onnx(program, folder / layout.onnx_file(member), f"checkpoint={path}")
+    predictor, one = sources.predictor.arrays.members[member - 1], sources.checkpoints[member - 1]
+    _write_program(folder, layout.network(member), predictor, one, onnx=layout.onnx)
+    if isinstance(predictor, CascadedPredictor) and one.first_stage is not None:
+        (first,) = predictor.first.members
+        _write_program(folder, layout.first_stage(member), first, one.first_stage, onnx=layout.onnx)
+
+
+def _write_program(folder: Path, name: str, predictor: Predictor[Any], one: Checkpoint, *, onnx: bool) -> None:
+    """Write a network for torch.export, and as ONNX where that is what the runner loads."""
+    target, where = folder / name, f"checkpoint={one.path}"
+    target.parent.mkdir(exist_ok=True)
+    program = traced(predictor.network, len(one.metadata.spec.channels), predictor.tiling.window, where)
+    write_pt2(program, target.with_suffix(".pt2"))
+    if onnx:
+        write_onnx(program, target, where)
 
 
 def _measured(folder: Path, sources: Sources, cases: str | None) -> list[CaseParity]:
@@ -146,6 +159,8 @@ def _write_checkpoints(folder: Path, sources: Sources, layout: Layout) -> None:
     for number, one in enumerate(sources.checkpoints, start=1):
         state = {f"network.{name}": tensor for name, tensor in one.network_state.items()}
         stored = {"state_dict": state, "medseg": dict(one.stored), "global_step": one.step}
+        if one.first_stage is not None:
+            stored[checkpoint.FIRST_STAGE] = one.first_stage.to_dict()
         AtomicCheckpointIO().save_checkpoint(stored, folder / layout.checkpoint(number))
         members.append({"checkpoint": layout.checkpoint(number), "digest": one.digest})
     steps = [dict(step) for step in sources.postprocessing]

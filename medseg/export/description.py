@@ -16,6 +16,7 @@ from medseg.errors import InputError
 from medseg.export.runner import FORMAT
 from medseg.formats.sink import class_nodata
 from medseg.geometry.resample import ANISOTROPIC
+from medseg.inference.cascade import CascadedPredictor
 from medseg.inference.postprocess import OfStructures, Step
 from medseg.inference.predictor import Predictor
 from medseg.inference.sliding_window import LEAST_WEIGHT, SIGMA
@@ -35,13 +36,16 @@ INVERSE = (
 """The way back from the network's cells to the file's, in order."""
 
 
-def describe(predictor: FilePredictor, checkpoints: Sequence[Checkpoint], networks: Sequence[str]) -> dict[str, Any]:
+def describe(
+    predictor: FilePredictor, checkpoints: Sequence[Checkpoint], networks: Sequence[str], first_stages: Sequence[str]
+) -> dict[str, Any]:
     """The content of ``predictor.json``.
 
     Args:
         predictor: Of one network, or of several.
         checkpoints: Of each network, without what is not for others (``public.published``).
         networks: Path of the network of each within the folder.
+        first_stages: Path of the first network of each that is a cascade.
 
     Raises:
         InputError: Something that the runner does not do.
@@ -52,12 +56,7 @@ def describe(predictor: FilePredictor, checkpoints: Sequence[Checkpoint], networ
             f"checkpoint={checkpoints[0].path}: its network takes time series, expected one for single images; the "
             "exported runner reads no dates, so predict with medseg-predict"
         )
-    if any(one.first_stage for one in checkpoints):
-        raise InputError(
-            f"checkpoint={checkpoints[0].path}: is the second network of a cascade, which the exported runner can't "
-            "run yet; predict with medseg-predict, or export the first stage alone"
-        )
-    members = zip(predictor.arrays.members, checkpoints, networks, strict=True)
+    members = zip(predictor.arrays.members, checkpoints, networks, first_stages, strict=True)
     return {
         "format": FORMAT,
         "written_by": f"medseg {__version__}",
@@ -100,7 +99,18 @@ def _labels(labels: LabelTable) -> dict[str, Any]:
     return {**labels.to_dict(), "saved_dtype": labels.saved_dtype.name, "nodata": class_nodata(labels)}
 
 
-def _member(member: Predictor[Preprocess], checkpoint: Checkpoint, network: str) -> dict[str, Any]:
+def _member(
+    member: Predictor[Preprocess], checkpoint: Checkpoint, network: str, first_stage: str = ""
+) -> dict[str, Any]:
+    stored = _one(member, checkpoint, network)
+    if isinstance(member, CascadedPredictor) and checkpoint.first_stage is not None:
+        (first,) = member.first.members
+        stored["first_stage"] = _one(first, checkpoint.first_stage, first_stage)
+    return stored
+
+
+def _one(member: Predictor[Preprocess], checkpoint: Checkpoint, network: str) -> dict[str, Any]:
+    """One network with its preprocessing and windows."""
     return {
         "network": network,
         "architecture": type(member.network).__name__,
@@ -142,6 +152,7 @@ def _tiling(tiling: Tiling) -> dict[str, Any]:
         "flip_axes": list(tiling.flip_axes),
         "lateral_axis": tiling.lateral_axis,
         "swap": None if tiling.swap is None else list(tiling.swap),
+        **({} if tiling.mirror_classes is None else {"mirror_classes": list(tiling.mirror_classes)}),
     }
 
 

@@ -27,16 +27,16 @@ class Layout:
         return cls(monai=name == "monai", onnx=name != "pt2")
 
     def network(self, member: int) -> str:
-        """The file that the runner loads."""
-        return self.onnx_file(member) if self.onnx else self.pt2_file(member)
+        """The file of a network that the runner loads."""
+        return self._numbered("models/model" if self.monai else "network", member, self._ending)
 
-    def onnx_file(self, member: int) -> str:
-        """Of a network as ONNX."""
-        return self._numbered("models/model" if self.monai else "network", member, "onnx")
+    def first_stage(self, member: int) -> str:
+        """The file of the first network of a cascade that the runner loads."""
+        return self._numbered("models/first_stage" if self.monai else "first_stage", member, self._ending)
 
-    def pt2_file(self, member: int) -> str:
-        """Of a network for torch.export."""
-        return self._numbered("models/model" if self.monai else "network", member, "pt2")
+    @property
+    def _ending(self) -> str:
+        return "onnx" if self.onnx else "pt2"
 
     def checkpoint(self, member: int) -> str:
         """Of a checkpoint."""

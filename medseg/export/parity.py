@@ -116,7 +116,7 @@ def draw_case(folder: Path, predictor: FilePredictor, seed: int = 0) -> tuple[st
     spacing = np.array(first.prepare.spacing or (1.0,) * spec.ndim)
     stretch = 1.25 if first.prepare.spacing else 1.0
     shape = [int(np.ceil(1.5 * w / stretch)) for w in first.tiling.window]
-    rules = {c.name: rule for c, rule in zip(spec.channels, first.prepare.rules, strict=True)}
+    rules = {c.name: rule for c, rule in zip(spec.channels, first.prepare.rules, strict=False)}
     names = _bands(spec)
     cells = np.stack([_drawn(rng, shape, rules.get(name)) for name in names])
     if spec.ndim == 2:

@@ -37,6 +37,8 @@ import numpy.typing as npt
 FORMAT = 1
 """Version of ``predictor.json`` that this file reads."""
 VOLUMES, SCENES, IMAGES = (".nii.gz", ".nii"), (".tif", ".tiff"), (".png", ".jpg", ".jpeg")
+TIE = 1e-6
+"""Shares of classes that differ by less are equal."""
 PROBABILITY_STEPS = 254
 """A probability p is written as the nearest integer to ``254 p``."""
 
@@ -190,6 +192,18 @@ def resample(image: Array, source: Grid, shape: Sequence[int], order: int, aniso
             index, weight = _taps(source.shape[axis], shape[axis], own)
             cells = _interpolate(_spline_coefficients(cells, axis) if own == 3 else cells, axis, index, weight)
         np.clip(cells, low, high, out=target)
+    return resized
+
+
+def resample_classes(numbers: Array, source: Grid, shape: Sequence[int], anisotropic: float) -> Array:
+    """Class numbers ``[*s]`` on ``source.resized(shape)``: of the largest linear share, of equal ones the largest."""
+    if tuple(shape) == source.shape:
+        return numbers
+    resized, best = np.zeros(shape, dtype=np.float32), np.full(shape, 2 * TIE, dtype=np.float32)
+    for number in np.unique(numbers):
+        share = resample((numbers == number)[None], source, shape, 1, anisotropic)[0]
+        wins = share > best - np.float32(TIE)
+        resized[wins], best[wins] = number, share[wins]
     return resized
 
 
@@ -511,7 +525,7 @@ def _torch_network(path: Path, threads: int) -> Network:
 
 def mirrored(network: Network, tiling: Settings) -> Network:
     """The network averaged over images mirrored along ``flip_axes``, left and right exchanged back."""
-    axes, swap = tiling["flip_axes"], tiling["swap"]
+    axes, swap, sides = tiling["flip_axes"], tiling["swap"], tiling.get("mirror_classes")
     if not axes:
         return network
     subsets = list(chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1)))
@@ -520,7 +534,10 @@ def mirrored(network: Network, tiling: Settings) -> Network:
         every = []
         for subset in subsets:
             dims = tuple(axis + 2 for axis in subset)
-            logits = np.flip(network(np.ascontiguousarray(np.flip(image, dims))), dims)
+            turned = np.ascontiguousarray(np.flip(image, dims))
+            if sides and tiling["lateral_axis"] in subset:  # of the class numbers that a first network found
+                turned[:, -1] = np.array(sides, dtype=np.float32)[turned[:, -1].astype(int)]
+            logits = np.flip(network(turned), dims)
             every.append(logits[:, swap] if swap and tiling["lateral_axis"] in subset else logits)
         return np.asarray(np.mean(every, axis=0, dtype=np.float32))
 
@@ -680,15 +697,19 @@ class Case:
 class Member:
     """One network with its preprocessing, windows and way back.
 
+    Attributes:
+        first: Of the second network of a cascade, the first one; None without a cascade.
+
     Args:
         settings: An entry of ``members``.
-        regions: Whether the outputs are regions, which overlap.
+        regions: Of the labels, which overlap; empty where the outputs are classes.
         n_outputs: Number of outputs.
         network: The network.
     """
 
-    def __init__(self, settings: Settings, regions: bool, n_outputs: int, network: Network) -> None:
+    def __init__(self, settings: Settings, regions: Sequence[Settings], n_outputs: int, network: Network) -> None:
         self.settings, self.regions, self.n_outputs = settings, regions, n_outputs
+        self.first: Member | None = None
         self.network = mirrored(network, settings["tiling"])
         self.spacing = settings["preprocessing"]["spacing"]
         self.rules = settings["preprocessing"]["normalisation"]
@@ -697,6 +718,7 @@ class Member:
         """Logits on the case's own spacing, cropped and reoriented, and the function that puts cells in their place."""
         if self.spacing is None:
             return self._run(normalise(case.image, case.valid, self.rules)), lambda cells, fill: cells
+        case = self._seen(case)
         grid, resampling = case.grid, self.settings["resampling"]
         axes, flips = grid.canonical()
         image, valid, turned = reorient(case.image, axes, flips), reorient(case.valid, axes, flips), grid
@@ -705,9 +727,12 @@ class Member:
         image, valid, cut = image[(slice(None), *box)], valid[box], turned.crop(box)
         counted = valid & _content(image) if self.settings["preprocessing"]["masked"] else valid
         new = cut.resampled(self.spacing)
-        ready = resample(
-            normalise(image, counted, self.rules), cut, new.shape, resampling["image"], resampling["anisotropic"]
-        )
+        normal, anisotropic = normalise(image, counted, self.rules), resampling["anisotropic"]
+        quantities = normal if self.first is None else normal[:-1]
+        ready = resample(quantities, cut, new.shape, resampling["image"], anisotropic)
+        if self.first is not None:
+            classes = resample_classes(normal[-1], cut, new.shape, anisotropic)
+            ready = np.concatenate([ready, classes[None]])
         if new.shape != cut.shape:
             share = resample(valid[None], cut, new.shape, resampling["valid"], resampling["anisotropic"])
             valid = share[0] > 0.5
@@ -720,6 +745,14 @@ class Member:
             return np.ascontiguousarray(reorient_back(whole, axes, flips))
 
         return back, place
+
+    def _seen(self, case: Case) -> Case:
+        """What the network sees of a case: with the classes that a first network finds as a further channel."""
+        if self.first is None:
+            return case
+        logits, place = self.first.logits(case)
+        found = np.where(case.valid, place(decided(logits, self.regions, 0.0), 0), 0)
+        return Case(np.concatenate([case.image, found[None].astype(np.float32)]), case.valid, case.grid)
 
     def _run(self, image: Array) -> Array:
         everywhere = np.ones(image.shape[1:], dtype=bool)
@@ -745,6 +778,16 @@ class Member:
             return np.where(logits >= 0, 1, e) / (1 + e)
         e = np.exp(logits - logits.max(axis=0))
         return e / e.sum(axis=0)
+
+
+def decided(scores: Array, regions: Sequence[Settings], threshold: float) -> Array:
+    """Class index of each cell: of the largest score; or of the last region above the threshold."""
+    if not regions:
+        return np.asarray(scores.argmax(axis=0).astype(np.int16))
+    index = np.zeros(scores.shape[1:], dtype=np.int16)
+    for region, score in zip(regions, scores):
+        index[score > threshold] = region["paint"]
+    return index
 
 
 def _content(image: Array) -> Array:
@@ -779,9 +822,13 @@ class Predictor:
         self.output_names = [output["name"] for output in self.regions or self.labels["classes"]]
         self.n_outputs = len(self.output_names)
         self.members = [
-            Member(entry, bool(self.regions), self.n_outputs, load_network(path.parent / entry["network"], threads))
+            Member(entry, self.regions, self.n_outputs, load_network(path.parent / entry["network"], threads))
             for entry in self.settings["members"]
         ]
+        for member, entry in zip(self.members, self.settings["members"]):
+            if before := entry.get("first_stage"):
+                network = load_network(path.parent / before["network"], threads)
+                member.first = Member(before, self.regions, self.n_outputs, network)
 
     def index_and_prob(self, case: Case) -> tuple[Array, Array]:
         """Class index of each cell, and probability of each output, on the case's own grid."""
@@ -798,12 +845,7 @@ class Predictor:
 
     def decide(self, scores: Array, threshold: float) -> Array:
         """Class index of each cell: of the largest score; or of the last region above the threshold."""
-        if not self.regions:
-            return np.asarray(scores.argmax(axis=0).astype(np.int16))
-        index = np.zeros(scores.shape[1:], dtype=np.int16)
-        for region, score in zip(self.regions, scores):
-            index[score > threshold] = region["paint"]
-        return index
+        return decided(scores, self.regions, threshold)
 
     def _finished(self, index: Array, valid: Array, grid: Grid) -> Array:
         """After post-processing; 0 where cells are not valid."""

@@ -44,8 +44,9 @@ def test_metadata_has_the_mandatory_keys() -> None:
 
 def test_files_have_the_names_of_the_specification() -> None:
     layout = Layout.of("monai")
-    assert (layout.onnx_file(1), layout.card) == ("models/model.onnx", "docs/README.md")
-    assert Layout.of("onnx").pt2_file(2) == "network_2.pt2"
+    assert (layout.network(1), layout.card) == ("models/model.onnx", "docs/README.md")
+    assert Layout.of("pt2").network(2) == "network_2.pt2"
+    assert Layout.of("onnx").first_stage(1) == "first_stage.onnx"
     assert Layout.of("pt2").network(1) == "network.pt2"
 
 

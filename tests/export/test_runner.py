@@ -19,7 +19,7 @@ from medseg.data.preprocessing.preprocess import Preprocess
 from medseg.errors import InputError
 from medseg.export import description, runner
 from medseg.geometry.grid import Grid
-from medseg.geometry.resample import resample_image
+from medseg.geometry.resample import ANISOTROPIC, resample_image, resample_label
 from medseg.inference.postprocess import PostProcess
 from medseg.inference.predictor import Predictor, Tiling
 from medseg.inference.sliding_window import gaussian_weight, sliding_window, window_starts
@@ -323,3 +323,30 @@ def test_a_folder_that_is_no_predictor_is_one_line(tmp_path: Path) -> None:
 def test_a_normalisation_of_the_users_own_is_one_line() -> None:
     with pytest.raises(InputError, match=r"normalisation mine\.Log is a class of yours"):
         description._rule(Normalisation("mine.Log"))
+
+
+@pytest.mark.parametrize("spacing", [(0.7, 1.3, 1.1), (2.0, 0.9, 1.7), (1.0, 1.0, 6.0)])
+def test_class_numbers_are_resampled_as_labels_are(spacing: tuple[float, ...]) -> None:
+    blocks = np.kron(np.random.default_rng(1).integers(0, 5, (4, 3, 5)), np.ones((3, 4, 2), int)).astype(np.int16)
+    grid = Grid.regular(blocks.shape, (1.0, 1.2, 1.5))
+    shape = grid.resampled(spacing).shape
+    own = runner.Grid(grid.shape, grid.affine, "mm")
+    found = runner.resample_classes(blocks.astype(np.float32), own, shape, ANISOTROPIC)
+    np.testing.assert_array_equal(found, resample_label(blocks, grid, shape))
+
+
+def test_class_numbers_change_sides_in_a_mirror_image_across_the_body() -> None:
+    seen = []
+
+    def network(image: np.ndarray) -> np.ndarray:
+        seen.append(image)
+        return np.zeros((1, 3, *image.shape[2:]), np.float32)
+
+    tiling = {"flip_axes": [0, 1], "lateral_axis": 0, "swap": [0, 2, 1], "mirror_classes": [0, 2, 1]}
+    numbers = np.array([[0.0, 1.0], [2.0, 0.0]], np.float32)
+    runner.mirrored(network, tiling)(np.stack([np.full((2, 2), 9.0, np.float32), numbers])[None])
+    swapped = np.array([[0.0, 2.0], [1.0, 0.0]])
+    expected = [numbers, swapped[::-1], numbers[:, ::-1], swapped[::-1, ::-1]]
+    for image, own in zip(seen, expected, strict=True):
+        np.testing.assert_array_equal(image[0, -1], own)
+        assert (image[0, 0] == 9).all()

@@ -12,6 +12,8 @@ import pytest
 from medseg import checkpoint
 from medseg.cli.train import main
 from medseg.data.datasets.second_stage import prediction_file
+from medseg.export import runner
+from medseg.export.export import export
 from medseg.hydra_app.compose import compose
 from medseg.inference.cascade import CascadedPredictor
 from medseg.prediction import restore
@@ -177,3 +179,21 @@ def test_a_first_stage_that_does_not_fit_is_refused(
     out = capfd.readouterr()
     assert code == 2
     assert message in out.out + out.err
+
+
+@pytest.mark.slow
+def test_an_exported_cascade_predicts_the_same_with_and_without_its_checkpoints(
+    cascade: tuple[Path, list[Any]], tmp_path: Path
+) -> None:
+    place, _ = cascade
+    second = place / "run/full_resolution/1/checkpoints/best.ckpt"
+    cfg = compose("export", [f"checkpoint={second}", f"output={tmp_path}/out", "format=pt2", "flips=true"])
+    export(cfg)
+    image, files = place / "data/imagesTr/c0_0000.nii.gz", [tmp_path / f"{name}.nii.gz" for name in "abc"]
+    runner.Predictor(tmp_path / "out").file([image], files[0])
+    restore.predictor(second, device="cpu", flips=True).file(image, files[1])
+    restore.predictor(tmp_path / "out", device="cpu", flips=True).file(image, files[2])
+    labels = [nib.load(file).get_fdata() for file in files]
+    assert len(np.unique(labels[0])) > 1
+    np.testing.assert_array_equal(labels[0], labels[1])
+    np.testing.assert_array_equal(labels[0], labels[2])
