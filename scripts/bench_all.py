@@ -21,6 +21,7 @@ SHORT = {
     "bench_checkpoint": "2",
     "bench_doctor": "--sets hippocampus --cases 3 --output /dev/null",
     "bench_evaluation": "--size 700 --window 256",
+    "bench_ensemble": "--phantom 2",
     "bench_export": "--phantom 2 --most 1",
     "bench_hippocampus": "--minutes 0.05 --features 4 8 16",
     "bench_loader": "--rounds 1 --batches 2",

@@ -1,14 +1,16 @@
-"""Memory and time of the prediction of one volume: medseg, and MONAI with the same network and windows.
+"""Memory and time of the prediction of one volume: medseg, MONAI and nnU-Net with the same network and windows.
 
 python scripts/bench_predict.py [--classes 105] [--shape 512,512,900] [--spacing 0.7,0.7,1] [--target 1.5] [--window 96]
-                                [--members 1] [--monai]
+                                [--members 1] [--monai] [--nnunet]
 
 A CT volume of noise is written as int16 NIfTI, and read, prepared, predicted by overlapping windows, brought back to
 its grid, decided and written. The network is a convolution of one cell with random weights: what is measured is what a
 predictor does around its network. Each predictor runs in a process of its own, whose peak resident memory is read from
 the kernel; the memory that the libraries take alone is printed too. MONAI's path is the one of its tutorials:
 ``LoadImaged, Orientationd, Spacingd, ScaleIntensityRanged``, ``sliding_window_inference`` (Gaussian weights, overlap
-0.5), ``Invertd`` of the logits, ``AsDiscreted(argmax)``, ``SaveImaged``.
+0.5), ``Invertd`` of the logits, ``AsDiscreted(argmax)``, ``SaveImaged``. nnU-Net's is
+``nnUNetPredictor.predict_from_files_sequential`` with its default preprocessor, resampling and export, without mirrors;
+``nnunetv2`` has to be installed, which medseg itself does not need.
 """
 
 from __future__ import annotations
@@ -95,6 +97,47 @@ def monai(source: Path, target: Path, args: argparse.Namespace) -> None:
         after(case)
 
 
+def nnunet(source: Path, target: Path, args: argparse.Namespace) -> None:
+    """Predict with nnU-Net."""
+    import torch
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    def resampling(order: int) -> dict[str, object]:
+        return {"is_seg": False, "order": order, "order_z": 0, "force_separate_z": None}
+
+    spacing = [args.target] * 3
+    configuration = {
+        "data_identifier": "bench", "preprocessor_name": "DefaultPreprocessor", "batch_size": 2,
+        "patch_size": [args.window] * 3, "median_image_size_in_voxels": list(args.shape), "spacing": spacing,
+        "normalization_schemes": ["CTNormalization"], "use_mask_for_norm": [False], "batch_dice": False,
+        "resampling_fn_data": "resample_data_or_seg_to_shape", "resampling_fn_data_kwargs": resampling(3),
+        "resampling_fn_seg": "resample_data_or_seg_to_shape",
+        "resampling_fn_seg_kwargs": resampling(1) | {"is_seg": True},
+        "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
+        "resampling_fn_probabilities_kwargs": resampling(1),
+        "architecture": {"network_class_name": "torch.nn.Conv3d", "arch_kwargs": {}, "_kw_requires_import": []},
+    }  # fmt: skip
+    intensities = {"mean": 0.0, "std": 500.0, "percentile_00_5": -900.0, "percentile_99_5": 900.0}
+    plans = PlansManager({
+        "dataset_name": "bench", "plans_name": "bench", "image_reader_writer": "SimpleITKIO",
+        "transpose_forward": [0, 1, 2], "transpose_backward": [0, 1, 2], "label_manager": "LabelManager",
+        "original_median_spacing_after_transp": spacing, "experiment_planner_used": "ExperimentPlanner",
+        "configurations": {"3d_fullres": configuration},
+        "foreground_intensity_properties_per_channel": {"0": intensities},
+    })  # fmt: skip
+    labels = {"background": 0, **{f"organ {k}": k for k in range(1, args.classes)}}
+    dataset = {"channel_names": {"0": "CT"}, "labels": labels, "file_ending": ".nii.gz", "numTraining": 1}
+    predictor = nnUNetPredictor(
+        use_mirroring=False, perform_everything_on_device=False, device=torch.device("cpu"), allow_tqdm=False
+    )
+    net = network(args.classes, 0)
+    chosen = plans.get_configuration("3d_fullres")
+    predictor.manual_initialization(net, plans, chosen, [net.state_dict()], dataset, "nnUNetTrainer", None)
+    output = str(target).removesuffix(".nii.gz")
+    predictor.predict_from_files_sequential([[str(source)]], [output], False, True, None)
+
+
 def network(classes: int, seed: int):
     import torch
     from torch import nn
@@ -142,9 +185,11 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=96)
     parser.add_argument("--members", type=int, default=1)
     parser.add_argument("--monai", action="store_true")
+    parser.add_argument("--nnunet", action="store_true")
     args = parser.parse_args()
     runs = {"libraries alone": alone, f"medseg, {args.members} member(s)": own}
     runs |= {"MONAI": monai} if args.monai else {}
+    runs |= {"nnU-Net": nnunet} if args.nnunet else {}
     print(f"{args.classes} classes on {args.shape} at {args.spacing} mm, window {args.window} at {args.target} mm\n")
     print("| predictor | seconds | peak memory, GiB |\n|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
