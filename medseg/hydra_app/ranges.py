@@ -136,6 +136,10 @@ NUMBERS: Mapping[str, Range] = {
     "callback.previews.cases": COUNT,
     "sweep.trials": AT_LEAST_ONE,
     "sweep.startup": AT_LEAST_ONE,
+    "engine.processes": AT_LEAST_ONE,
+    "engine.workers": AT_LEAST_ONE,
+    "engine.attempts": AT_LEAST_ONE,
+    "engine.timeout": POSITIVE,
     # medseg-predict, medseg-evaluate and medseg-export
     "overlap": Range(0, 1, open_high=True),
     "grid_tolerance": NOT_NEGATIVE,
@@ -153,6 +157,7 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "verify_files": ("quick", "full"),
     "missing": ("error", "skip"),
     "scores": ("auto", "full", "scene"),
+    "engine.jobqueue": ("slurm", "pbs"),
     "data.nonfinite": ("error", "mask"),
     "data.normalisation": ("zscore", "ct", "standard", "percentile", "unit_range", "rgb", "none"),
     "plan.normalisation": ("zscore", "ct", "standard", "percentile", "unit_range", "rgb", "none"),
