@@ -28,7 +28,7 @@ TABLE = (
     ),
     Defect(
         "unfinished-files-trusted", "files of a killed command are not trusted", "medseg/prediction/record.py",
-        'entry | {"unfinished": sorted(outputs)}', 'entry | {"unfinished": []}',
+        'entry | {"unfinished": sorted(set(outputs) - set(kept))}', 'entry | {"unfinished": []}',
         (f"{RECORD}::test_files_of_a_killed_command_are_not_trusted_and_no_conflict",),
     ),
     Defect(
@@ -64,8 +64,8 @@ TABLE = (
     ),
     Defect(
         "damaged-image-ends-all", "a damaged image does not stop the others", "medseg/prediction/jobs.py",
-        "                failed[job.case.id] = str(error)\n",
-        "                failed[job.case.id] = str(error)\n                break\n",
+        "                    self._fail(job, made.reason)\n",
+        "                    self._fail(job, made.reason)\n                    self._waiting.clear()\n",
         (f"{JOBS}::test_a_damaged_image_does_not_stop_the_others",),
     ),
     Defect(

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from medseg import formats
 from medseg.data.case import Case
+from medseg.engine.engine import Engine, Failure
+from medseg.engine.failures import report_failures
+from medseg.engine.local import LocalEngine
 from medseg.errors import InputError
-from medseg.formats.polygons import polygons
 from medseg.prediction.bands import BAND_KINDS, band_name
-from medseg.prediction.file_predictor import FilePredictor
 from medseg.prediction.record import OTHER_CHECKPOINT, Finding, Record
+from medseg.prediction.writer import Task, Writer
 from medseg.runtime.progress import Watch
 
 _LOG = logging.getLogger(__name__)
+_FROM_LABELS = ("polygons",)
+"""Kinds of outputs that are made from the label file."""
 
 
 @dataclass(frozen=True)
@@ -127,67 +131,103 @@ def warn_of_others(jobs: Sequence[Job], record: Record, request: Request) -> Non
 
 
 def run_jobs(
-    jobs: Sequence[Job], predictor: FilePredictor, record: Record, request: Request, *, overwrite: bool
+    jobs: Sequence[Job], writer: Writer, record: Record, request: Request, *, overwrite: bool, engine: Engine
 ) -> Written:
     """Write what is missing of each job, or everything.
 
-    A case that can't be read does not stop the others.
+    A case that can't be read does not stop the others. This process alone writes the record.
 
     Args:
         jobs: Of ``find_jobs``, without conflicts unless ``overwrite``.
-        predictor: Predicts labels and probabilities.
+        writer: Writes the files of a case, here or in a worker.
         record: Of the folder.
         request: What is to be written.
         overwrite: Write everything anew.
+        engine: Calls the writer.
 
     Raises:
         InputError: Some cases could not be predicted; they are listed on stderr if there are several.
     """
     todo = [job for job in jobs if overwrite or set(request.outputs(job.label)) - job.finding.valid]
-    failed: dict[str, str] = {}
-    completed = 0
+    if len(todo) == 1 and not engine.elsewhere:
+        engine = LocalEngine()  # which says how far a large scene is
     with closing(record), Watch("predicting", len(todo)) as watch:
-        for job in todo:
-            valid = frozenset() if overwrite else job.finding.valid
+        if engine.in_process:
+            writer = replace(writer, on_rows=watch.part)
+        batch = _Batch(record, request, overwrite=overwrite, watch=watch)
+        batch.run(todo, engine, writer)
+    report_failures(batch.failed, len(jobs), what="predicted", rest=f"are in {record.folder}")
+    return Written(len(todo) - batch.completed, batch.completed)
+
+
+class _Batch:
+    """Jobs in work, with the record of what they have written.
+
+    Args:
+        record: Of the folder.
+        request: What is to be written.
+        overwrite: Write everything anew.
+        watch: Shows what is done.
+    """
+
+    def __init__(self, record: Record, request: Request, *, overwrite: bool, watch: Watch) -> None:
+        self.failed: dict[str, str] = {}
+        self.completed = 0
+        self._record, self._request, self._overwrite, self._watch = record, request, overwrite, watch
+        self._waiting: deque[tuple[Job, Sequence[str]]] = deque()
+        self._jobs: dict[Path, Job] = {}
+
+    def run(self, jobs: Sequence[Job], engine: Engine, writer: Writer) -> None:
+        """Work on all jobs; a kind that is made from the label file is a task of its own, once that is there."""
+        predicted = [kind for kind in self._request.outputs("") if kind not in _FROM_LABELS]
+        self._waiting.extend((job, predicted) for job in jobs)
+        while self._waiting:
+            for task, made in engine.map(writer, self._tasks()):
+                job = self._jobs.pop(task.label)
+                if isinstance(made, Failure):
+                    self._fail(job, made.reason)
+                else:
+                    outputs, options = self._request.outputs(job.label), self._request.options
+                    self._record.finish(outputs, made.digests, made.images, options)
+                    self._go_on(job, tuple(task.outputs))
+
+    def _tasks(self) -> Iterator[Task]:
+        """Tasks of the waiting jobs, each entered into the record when a worker takes it."""
+        while self._waiting:
+            job, kinds = self._waiting.popleft()
             try:
-                completed += not _run(job, valid, predictor, record, request, watch)
+                to_write = self._begin(job, kinds)
             except InputError as error:
-                failed[job.case.id] = str(error)
-                record.abandon(request.outputs(job.label))
-            watch.advance()
-    if failed:
-        _raise_failed(failed, len(jobs), record.folder)
-    return Written(len(todo) - completed, completed)
+                self._fail(job, str(error))
+                continue
+            if to_write:
+                folder, outputs = self._record.folder, self._request.outputs(job.label)
+                task = Task(job.case.images, folder / job.label, {kind: folder / outputs[kind] for kind in kinds})
+                self._jobs[task.label] = job
+                yield task
 
+    def _begin(self, job: Job, kinds: Sequence[str]) -> bool:
+        """Enter a job into the record; False if the files of these kinds are kept."""
+        if "labels" not in kinds:  # it was entered with its label file
+            return True
+        kept = not self._overwrite and job.finding.valid.issuperset(kinds)
+        every = Request(BAND_KINDS, polygons=True).outputs(job.label).values()
+        outputs = self._request.outputs(job.label)
+        self._record.begin(outputs, job.case.images, every=every, kept=kinds if kept else ())
+        if kept:
+            self.completed += 1
+            self._go_on(job, kinds)
+        return not kept
 
-def _run(
-    job: Job, valid: frozenset[str], predictor: FilePredictor, record: Record, request: Request, watch: Watch
-) -> bool:
-    """Write what is not valid yet; whether the label file was among it."""
-    outputs, options = request.outputs(job.label), request.options
-    labels = record.folder / outputs["labels"]
-    every = Request(BAND_KINDS, polygons=True).outputs(job.label).values()
-    record.begin(outputs, job.case.images, every=every)
-    predicted = [kind for kind in outputs if kind != "polygons"]
-    if anew := not valid.issuperset(predicted):
-        predictor.file(job.case.images, labels, on_rows=watch.part)
-    record.finish(outputs, predicted, options)
-    if "polygons" in outputs:
-        target = record.folder / outputs["polygons"]
-        target.parent.mkdir(exist_ok=True)
-        polygons(labels, target, predictor.spec.labels, min_area_m2=request.min_area_m2)
-        record.finish(outputs, ["polygons"], options)
-    return anew
+    def _go_on(self, job: Job, done: Sequence[str]) -> None:
+        """Put what follows from the label file in front, or count the case as done."""
+        further = [kind for kind in self._request.outputs(job.label) if kind in _FROM_LABELS]
+        if further and "labels" in done:
+            self._waiting.appendleft((job, further))
+        else:
+            self._watch.advance()
 
-
-def _raise_failed(failed: Mapping[str, str], total: int, folder: Path) -> None:
-    done = f"the other {total - len(failed)} of {total} cases are in {folder}" if total > len(failed) else ""
-    if len(failed) == 1:
-        (message,) = failed.values()
-        raise InputError(f"{message} ({done})" if done else message)
-    for case, message in failed.items():
-        _LOG.error("%s: %s", case, message)
-    raise InputError(
-        f"{len(failed)} of {total} cases could not be predicted and are listed above"
-        + (f"; {done}" if done else f"; the first: {next(iter(failed.values()))}")
-    )
+    def _fail(self, job: Job, reason: str) -> None:
+        self.failed[job.case.id] = reason
+        self._record.abandon(self._request.outputs(job.label))
+        self._watch.advance()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from medseg.errors import InputError
 from medseg.prediction.inputs import check_input, chosen_cases
@@ -17,10 +18,9 @@ from medseg.runtime.console import show
 from medseg.runtime.verbosity import quiet_libraries
 
 if TYPE_CHECKING:
+    from medseg.engine.engine import Engine
     from medseg.labels import LabelTable
-    from medseg.prediction.file_predictor import FilePredictor
     from medseg.prediction.jobs import Written
-    from medseg.prediction.record import Origin
 
 _LOG = logging.getLogger(__name__)
 
@@ -40,14 +40,25 @@ def predict(cfg: DictConfig) -> list[Path]:
     sources = [Path(cfg.input)] if isinstance(cfg.input, str) else [Path(folder) for folder in cfg.input]
     check_input(sources)
     _check_format(cfg)
-    from medseg.prediction.targets import check_labels, label_names, names_label_file
+    from medseg.prediction.targets import names_label_file
+
+    single = names_label_file(target, sources, cfg.mosaic, seg=cfg.format == "dicom_seg")
+    from medseg.factory.engine import build_engine
+
+    with build_engine(cfg.engine) as engine:
+        return _predict(cfg, sources, target, single=single, engine=engine)
+
+
+def _predict(cfg: DictConfig, sources: list[Path], target: Path, *, single: bool, engine: Engine) -> list[Path]:
+    """Predict by the workers of an engine; ``single`` if ``target`` is a label file."""
+    from medseg.prediction.jobs import Request, check_conflicts, find_jobs, run_jobs, warn_of_others
+    from medseg.prediction.loading import load, origin_of
+    from medseg.prediction.record import Record
+    from medseg.prediction.targets import check_labels, label_names
+    from medseg.prediction.writer import Writer
 
     seg = cfg.format == "dicom_seg"
-    single = names_label_file(target, sources, cfg.mosaic, seg=seg)
-    from medseg.prediction.jobs import Request, check_conflicts, find_jobs, run_jobs, warn_of_others
-    from medseg.prediction.record import Record
-
-    predictor = _predictor(cfg)
+    predictor, maker, predictor_of_worker = load(cfg, engine)
     layout = predictor.layout
     cases = chosen_cases(cfg, sources, predictor.spec, layout)
     folder = target.parent if single else target
@@ -55,42 +66,18 @@ def predict(cfg: DictConfig) -> list[Path]:
     request = Request(tuple(bands.kind for bands in predictor.bands), cfg.polygons, cfg.polygon_min_area_m2)
     check_labels(cases, labels, folder, georeferenced=bool(cfg.polygons or cfg.mosaic), seg=seg)
     by_folder = all(case.images[0].is_dir() for case in cases)
-    record = Record(folder, _origin(cfg, predictor, series=cfg.data.series if by_folder else None))
+    origin = origin_of(cfg, maker, predictor, series=cfg.data.series if by_folder else None)
+    record = Record(folder, origin)
     jobs = find_jobs(cases, labels, record, request)
     if not cfg.overwrite:
         check_conflicts(jobs, target)
     warn_of_others(jobs, record, request)
-    written = run_jobs(jobs, predictor, record, request, overwrite=cfg.overwrite)
-    if cfg.uncertainty:
-        _list_for_review(folder, labels, predictor.spec.labels)
+    writer = Writer(predictor_of_worker, predictor.spec.labels, request.options["polygons"])
+    with _listed_for_review(folder, labels, predictor.spec.labels) if cfg.uncertainty else nullcontext():
+        written = run_jobs(jobs, writer, record, request, overwrite=cfg.overwrite, engine=engine)
     after = "" if seg else evaluation_command(folder, predictor.spec.labels, layout.reading.attribute)
     _print_end(written, len(jobs), target, after)
     return [folder / label for label in labels]
-
-
-def _predictor(cfg: DictConfig) -> FilePredictor:
-    """The predictor of ``cfg.checkpoint`` with the settings of the command."""
-    from medseg.prediction import restore
-    from medseg.runtime.cpu import keep_large_blocks
-    from medseg.runtime.device import device_of
-
-    if device_of(cfg.device) == "cpu":
-        keep_large_blocks()
-    given = {key: value for key, value in cfg.data.items() if value is not None and key != "series"}
-    predictor = restore.predictor(
-        _named(cfg.checkpoint),
-        device=cfg.device,
-        flips=cfg.flips,
-        overlap=cfg.overlap,
-        data=given,
-        probabilities=cfg.probabilities,
-        uncertainty=cfg.uncertainty,
-        mosaic=bool(cfg.mosaic),
-        trust=cfg.trust,
-        series=None if cfg.data.series is None else str(cfg.data.series),
-    )
-    predictor.labels = predictor.labels.with_codes(_plain(cfg.codes), "codes")
-    return predictor
 
 
 def _check_format(cfg: DictConfig) -> None:
@@ -109,14 +96,22 @@ def _check_format(cfg: DictConfig) -> None:
     check_installed()
 
 
-def _plain(value: Any) -> Any:
-    """A value of the configuration as plain Python."""
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+@contextmanager
+def _listed_for_review(folder: Path, names: list[str], labels: LabelTable) -> Iterator[None]:
+    """List the cases for review at the end, also if some of them failed."""
+    try:
+        yield
+    except InputError:
+        _list_for_review(folder, names, labels)
+        raise
+    _list_for_review(folder, names, labels)
 
 
 def _list_for_review(folder: Path, names: list[str], labels: LabelTable) -> None:
+    from medseg.prediction.bands import band_name
     from medseg.prediction.review import write_review
 
+    names = [name for name in names if all((folder / n).exists() for n in (name, band_name("uncertainty", name)))]
     show(_LOG, f"{write_review(folder, names, labels)}: the cases, the least certain first")
 
 
@@ -129,30 +124,6 @@ def _print_end(written: Written, total: int, target: Path, after: str) -> None:
     show(_LOG, line)
     if after:
         show(_LOG, f"Next: {after}")
-
-
-def _named(given: Any) -> str | list[str]:
-    return given if isinstance(given, str) else [str(path) for path in given]
-
-
-def _origin(cfg: DictConfig, predictor: FilePredictor, *, series: object) -> Origin:
-    """What decides the labels besides the images; ``series`` is chosen among those in each folder that is an image."""
-    from medseg.prediction.record import Origin
-
-    tilings = [member.tiling for member in predictor.arrays.members]
-    tiles = [
-        {"window": t.window, "overlap": t.overlap, "flip_axes": t.flip_axes, "precision": t.precision} for t in tilings
-    ]
-    settings = {
-        **(tiles[0] if len(tiles) == 1 else {"members": tiles}),
-        "data": predictor.layout.reading.to_dict(),
-        "mosaic": cfg.mosaic,
-        "series": series,
-        **({} if cfg.codes is None else {"codes": _plain(cfg.codes)}),
-    }
-    named = _named(cfg.checkpoint)
-    file = named if isinstance(named, str) else ", ".join(named)
-    return Origin(predictor.digest, file, json.loads(json.dumps(settings, default=str)))
 
 
 def evaluation_command(target: Path, labels: LabelTable, attribute: str | None = None) -> str:

@@ -15,6 +15,7 @@ from medseg.errors import InputError
 from medseg.formats.companions import companions
 from medseg.formats.read_write import check_regular
 from medseg.prediction.journal import Journal
+from medseg.runtime.disk import readable
 
 RECORD = "predictions.json"
 """Name of the record, next to the label files."""
@@ -130,7 +131,9 @@ class Record:
             for name, entry in self._stored["cases"].items()
         )
 
-    def begin(self, outputs: Mapping[str, str], images: Sequence[Path], *, every: Collection[str]) -> None:
+    def begin(
+        self, outputs: Mapping[str, str], images: Sequence[Path], *, every: Collection[str], kept: Collection[str] = ()
+    ) -> None:
         """Enter a case before its files are written.
 
         Args:
@@ -138,6 +141,7 @@ class Record:
             images: As for ``find``.
             every: Paths of all outputs that the case may have. Those of another origin are removed first, also where
                 this command does not replace them: they would no longer belong to the labels.
+            kept: Kinds of outputs that are there and stay.
         """
         name = outputs["labels"]
         before = self._stored["cases"].get(name)
@@ -145,20 +149,31 @@ class Record:
             for old in every:
                 (self.folder / old).unlink(missing_ok=True)
             before = None
-        kept = before["outputs"] if before else {}
-        entry = {"origin": self.origin.key, "images": _identities(images), "outputs": dict(kept)}
-        self._update(name, entry | {"unfinished": sorted(outputs)})
+        known = before["images"] if before and kept else identities(images, digests=False)
+        entry = {"origin": self.origin.key, "images": known, "outputs": dict(before["outputs"] if before else {})}
+        self._update(name, entry | {"unfinished": sorted(set(outputs) - set(kept))})
 
     def finish(
-        self, outputs: Mapping[str, str], kinds: Sequence[str], options: Mapping[str, Mapping[str, Any]] | None = None
+        self,
+        outputs: Mapping[str, str],
+        digests: Mapping[str, str],
+        images: Sequence[Mapping[str, Any]],
+        options: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        """Enter outputs that have been written; arguments as for ``find``."""
+        """Enter outputs that have been written.
+
+        Args:
+            outputs: As for ``find``.
+            digests: SHA-256 of each kind that was written.
+            images: ``identities`` of the files of the case.
+            options: As for ``find``.
+        """
         name = outputs["labels"]
         entry = self._stored["cases"][name]
-        for kind in kinds:
-            known = {"sha256": digest_of(self.folder / outputs[kind])}
-            entry["outputs"][kind] = known | {"options": dict((options or {}).get(kind, {}))}
-        entry["unfinished"] = [kind for kind in entry["unfinished"] if kind not in kinds]
+        for kind, digest in digests.items():
+            entry["outputs"][kind] = {"sha256": digest, "options": dict((options or {}).get(kind, {}))}
+        entry["images"] = list(images)
+        entry["unfinished"] = [kind for kind in entry["unfinished"] if kind not in digests]
         self._update(name, entry)
 
     def abandon(self, outputs: Mapping[str, str]) -> None:
@@ -229,20 +244,23 @@ def _checked(stored: Any) -> dict[str, Any]:
     return {"cases": cases, "origins": origins}
 
 
-def _identities(images: Sequence[Path]) -> list[dict[str, Any]]:
+def identities(images: Sequence[Path], *, digests: bool = True) -> list[dict[str, Any]]:
     """Name, size, time and digest of each file of a case.
 
+    Args:
+        images: Files of the case, or a folder of DICOM slices.
+        digests: Whether files are read; without it, digests are None, which no file equals.
+
     Raises:
-        InputError: One of them is missing, or no file: reading a named pipe would wait for ever.
+        InputError: One of them is missing, can't be read, or is no file: a named pipe would be read for ever.
     """
-    parts = []
-    for path in _parts(images):
-        check_regular(path)
-        parts.append((path, path.stat()))
-    return [
-        {"name": path.name, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": digest_of(path)}
-        for path, stat in parts
-    ]
+    known = []
+    with readable():
+        for path in _parts(images):
+            check_regular(path)
+            stat, digest = path.stat(), digest_of(path) if digests else None
+            known.append({"name": path.name, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": digest})
+    return known
 
 
 def _same(known: Sequence[Mapping[str, Any]], images: Sequence[Path]) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from medseg.errors import InputError
+
 _CAUSES = {
     errno.ENOSPC: "no space is left on the device; free some, or choose another folder",
     errno.EDQUOT: "the disk quota is used up; free some space, or choose another folder",
@@ -26,6 +28,37 @@ def naming(path: Path) -> Iterator[None]:
         if error.errno is not None and error.filename is None:
             error.filename = str(path)
         raise
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Around what reads files of the user: one that the system does not give is bad input.
+
+    Example:
+        >>> with readable():
+        ...     open("no/such/file")
+        Traceback (most recent call last):
+        ...
+        medseg.errors.InputError: no/such/file: can't be read (No such file or directory)
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{error.filename}: can't be read ({error.strerror})") from error
+
+
+def full(error: BaseException | None) -> bool:
+    """Whether an error, or what led to it, is a disk that takes nothing more: trying the next file is useless.
+
+    Example:
+        >>> full(OSError(errno.ENOSPC, "No space left on device")), full(OSError(errno.EACCES, "Permission denied"))
+        (True, False)
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            return True
+        error = error.__cause__
+    return False
 
 
 def cause(error: BaseException | None) -> str | None:

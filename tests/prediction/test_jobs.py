@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 
 from medseg.data.case import Case
+from medseg.engine.engine import Engine
+from medseg.engine.local import LocalEngine
 from medseg.errors import InputError
 from medseg.labels import LabelTable
-from medseg.prediction import jobs as prediction_jobs
+from medseg.prediction import writer as prediction_writer
 from medseg.prediction.file_predictor import FilePredictor
 from medseg.prediction.jobs import Request, Written, check_conflicts, find_jobs, run_jobs, warn_of_others
 from medseg.prediction.record import RECORD, Origin, Record
+from medseg.prediction.writer import Writer
 from medseg.sample import Channel, DataSpec
 
 NAMES = ("a", "b", "c")
@@ -46,12 +49,18 @@ def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def polygons(raster: Path, target: Path, labels: Any, *, min_area_m2: float) -> None:
         target.write_text(f"{raster.read_text(encoding='utf-8')} over {min_area_m2:g}")
 
-    monkeypatch.setattr(prediction_jobs, "polygons", polygons)
+    monkeypatch.setattr(prediction_writer, "polygons", polygons)
     return tmp_path / "out"
 
 
 def run(
-    out: Path, fake: Fake, request: Request | None = None, *, overwrite: bool = False, names: Any = NAMES
+    out: Path,
+    fake: Fake,
+    request: Request | None = None,
+    *,
+    overwrite: bool = False,
+    names: Any = NAMES,
+    engine: Engine | None = None,
 ) -> Written:
     request = request or Request()
     cases = [Case(name, (out.parent / f"{name}.tif",), None, name) for name in names]
@@ -60,7 +69,8 @@ def run(
     if not overwrite:
         check_conflicts(jobs, out)
     warn_of_others(jobs, record, request)
-    return run_jobs(jobs, fake, record, request, overwrite=overwrite)
+    writer = Writer(lambda: fake, fake.spec.labels, request.options["polygons"])
+    return run_jobs(jobs, writer, record, request, overwrite=overwrite, engine=engine or LocalEngine())
 
 
 def texts(out: Path) -> dict[str, str]:
@@ -88,7 +98,7 @@ def test_a_prediction_killed_before_its_polygons_writes_them(out: Path, monkeypa
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(prediction_jobs, "polygons", killed)
+        patch.setattr(prediction_writer, "polygons", killed)
         with pytest.raises(KeyboardInterrupt):
             run(out, Fake("a"), Request(polygons=True))
     assert texts(out) == {"a.tif": "a a"}

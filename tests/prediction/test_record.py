@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,11 +19,19 @@ from medseg.prediction.record import (
     Finding,
     Origin,
     Record,
+    digest_of,
+    identities,
 )
 
 ORIGIN = Origin("a" * 64, "runs/a/best.ckpt", {"overlap": 0.5})
 OUTPUTS = {"labels": "c.tif", "polygons": "polygons/c.gpkg"}
 EVERY = [*OUTPUTS.values(), "probabilities/c.tif"]
+
+
+def finish(record: Record, outputs: dict[str, str], kinds: list[str], images: list[Path], options: Any = None) -> None:
+    """As a worker does it: all digests are taken where the files were written."""
+    digests = {kind: digest_of(record.folder / outputs[kind]) for kind in kinds}
+    record.finish(outputs, digests, identities(images), options)
 
 
 @pytest.fixture
@@ -42,7 +51,7 @@ def folder(tmp_path: Path, image: Path) -> Path:
     record.begin(OUTPUTS, [image], every=EVERY)
     for kind, name in OUTPUTS.items():
         (out / name).write_text(kind)
-        record.finish(OUTPUTS, [kind], {"polygons": {"min_area_m2": 0.0}})
+        finish(record, OUTPUTS, [kind], [image], {"polygons": {"min_area_m2": 0.0}})
     record.close()
     return out
 
@@ -98,8 +107,15 @@ def test_files_of_a_killed_command_are_not_trusted_and_no_conflict(folder: Path,
     assert (folder / "c.tif").exists(), "it is replaced in one rename"
     assert found(folder, image) == Finding()
     record = Record(folder, ORIGIN)
-    record.finish(OUTPUTS, ["labels"])
+    finish(record, OUTPUTS, ["labels"], [image])
     assert found(folder, image) == Finding(frozenset({"labels"}))
+
+
+def test_kept_labels_stay_trusted_while_polygons_are_written(folder: Path, image: Path) -> None:
+    Record(folder, ORIGIN).begin(OUTPUTS, [image], every=EVERY, kept=["labels"])
+    assert found(folder, image) == Finding(frozenset({"labels"}))
+    os.utime(image, ns=(1, 1))
+    assert found(folder, image) == Finding(frozenset({"labels"})), "the digest of the image is still known"
 
 
 def test_files_of_another_origin_go_before_a_case_begins(folder: Path, image: Path) -> None:
@@ -138,7 +154,7 @@ def test_every_slice_and_detached_file_counts(tmp_path: Path) -> None:
         record = Record(folder, ORIGIN)
         record.begin({"labels": "x.nii.gz"}, images, every=[])
         (folder / "x.nii.gz").write_text("labels")
-        record.finish({"labels": "x.nii.gz"}, ["labels"])
+        finish(record, {"labels": "x.nii.gz"}, ["labels"], images)
         assert record.find({"labels": "x.nii.gz"}, images).conflict == ""
         inner.write_text("2")
         os.utime(inner, ns=(1, 1))

@@ -1,0 +1,74 @@
+"""What a worker does of a prediction: the files of one case, and what the record needs to know about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medseg.data.conversion.preparation import digest_of
+from medseg.formats.polygons import polygons
+from medseg.labels import LabelTable
+from medseg.prediction.file_predictor import FilePredictor
+from medseg.prediction.record import identities
+
+
+@dataclass(frozen=True)
+class Task:
+    """Files that are to be written for a case.
+
+    Attributes:
+        images: Its files.
+        label: Its label file.
+        outputs: Path of each kind that is to be written: ``labels`` with what is written together with them, or
+            ``polygons`` of a label file that is there.
+    """
+
+    images: tuple[Path, ...]
+    label: Path
+    outputs: Mapping[str, Path]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was written.
+
+    Attributes:
+        images: Identity of each image that it was made from.
+        digests: SHA-256 of each kind of output.
+    """
+
+    images: tuple[Mapping[str, Any], ...]
+    digests: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes the files of cases.
+
+    Attributes:
+        load: Gives the predictor of this process.
+        labels: Meaning of the values of label files.
+        polygon_settings: Settings of polygons.
+        on_rows: Called with the rows that are done of a case and all its rows.
+    """
+
+    load: Callable[[], FilePredictor]
+    labels: LabelTable
+    polygon_settings: Mapping[str, Any]
+    on_rows: Callable[[int, int], None] | None = None
+
+    def __call__(self, task: Task) -> Made:
+        """Write the files of a case.
+
+        Raises:
+            InputError: An image can't be read.
+        """
+        images = identities(task.images)
+        if "polygons" in task.outputs:
+            task.outputs["polygons"].parent.mkdir(exist_ok=True)
+            polygons(task.label, task.outputs["polygons"], self.labels, **self.polygon_settings)
+        else:
+            self.load().file(task.images, task.label, on_rows=self.on_rows)
+        return Made(tuple(images), {kind: digest_of(path) for kind, path in task.outputs.items()})
