@@ -209,7 +209,8 @@ TABLE = (
     ),
     Defect(
         "problems-end-the-preparation", "all contents that are wrong are told at once", "medseg/data/datamodule.py",
-        "            with problems.of(case.id):\n", "            if case:\n",
+        "                    problems.found[case.id] = outcome.reason\n",
+        "                    raise InputError(outcome.reason)\n",
         ("tests/prediction/test_bad_input.py::test_all_contents_that_are_wrong_are_told_at_once",),
     ),
     Defect(

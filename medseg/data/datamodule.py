@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,6 @@ from torch.utils.data import DataLoader
 
 from medseg.data.case import Case
 from medseg.data.preprocessing.preprocess import Preprocess
-from medseg.data.preprocessing.windows import prepared_windows
 from medseg.data.problems import Problems
 from medseg.data.reading.open_case import CaseReader
 from medseg.data.sampling.case_samplers import Sampling
@@ -24,9 +25,14 @@ from medseg.data.sampling.collate import collate_case, collate_windows
 from medseg.data.sampling.patch_dataset import LARGEST, CaseDataset, PatchDataset, StepLoader, StepSampler
 from medseg.data.sampling.workers import processes
 from medseg.data.store.content_hash import Digests, content_key
-from medseg.data.store.stored_case import DRAFT, DamagedEntry, StoredCase, write_case
+from medseg.data.store.prepare import PrepareCase
+from medseg.data.store.stored_case import DRAFT, DamagedEntry, StoredCase
 from medseg.data.store.streamed_case import StreamedCase
+from medseg.engine.calls import attempt
+from medseg.engine.engine import Engine, Failure
+from medseg.engine.local import LocalEngine
 from medseg.errors import InputError
+from medseg.runtime import disk
 from medseg.runtime.cpu import cores
 from medseg.runtime.drafts import remove_dead_folders
 from medseg.sample import Batch, DataSpec
@@ -34,6 +40,9 @@ from medseg.sample import Batch, DataSpec
 _LOG = logging.getLogger(__name__)
 
 _TOLD = 5  # notes about files that are shown
+_Work = tuple[Case, Path]
+"""A case and its folder in the store."""
+_Results = Generator[tuple[_Work, list[str] | Failure], None, None]
 
 
 class DataModule(LightningDataModule):
@@ -56,6 +65,7 @@ class DataModule(LightningDataModule):
         workers: Loader processes; with 0 windows are read between steps.
         seed: Random seed of the training.
         in_store: Store prepared cells, to be read while training; if not, windows come from the files.
+        engine: Prepares cases; None does it in this process.
 
     Raises:
         InputError: ``in_store`` is off, and the preprocessing needs whole cases.
@@ -79,6 +89,7 @@ class DataModule(LightningDataModule):
         workers: int = 0,
         seed: int = 0,
         in_store: bool = True,
+        engine: Engine | None = None,
     ) -> None:
         super().__init__()
         if not in_store and (preprocess.spacing is not None or preprocess.per_image):
@@ -100,6 +111,7 @@ class DataModule(LightningDataModule):
         self.steps_per_epoch = steps_per_epoch
         self.workers = workers
         self.seed = seed
+        self.engine = engine or LocalEngine()
         self.stored: dict[str, list[StoredCase | StreamedCase]] = {}
 
     def prepare_data(self) -> None:
@@ -149,35 +161,40 @@ class DataModule(LightningDataModule):
     def _prepare(self, cases: Iterable[Case]) -> None:
         digests = Digests(self.store / "digests.json")
         remove_dead_folders(self.store, DRAFT)
-        absent = [(case, folder) for case in cases if not self._is_prepared(folder := self._folder(case, digests))]
+        problems, absent = Problems(), []
+        for case in cases:
+            with problems.of(case.id), disk.readable():
+                folder = self._folder(case, digests)
+                absent += [] if self._is_prepared(folder) else [(case, folder)]
         digests.save()
+        total = len(absent) + len(problems.found)
 
-        problems = Problems()
-
-        def prepare(work: tuple[Case, Path]) -> list[str]:
-            case, folder = work
-            with problems.of(case.id):
-                reader = self.open(case)
-                windows, grid, trace = prepared_windows(reader, self.preprocess, self.patch)
-                targets = self.spec.labels.targets
-                write_case(folder, windows, grid, trace, targets, self.patch, arrays=self.in_store)
-                return reader.notes
-            return []
-
+        targets = tuple(self.spec.labels.targets)
+        prepare = PrepareCase(self.open, self.preprocess, targets, self.patch, self.in_store)
         notes: list[str] = []
-        with ThreadPoolExecutor(max_workers=max(1, cores() // 2)) as pool:
-            try:
-                done = pool.map(prepare, absent)
-                for of_case in track(done, "preparing cases", total=len(absent)) if absent else ():
-                    notes += of_case
-            except BaseException:  # a signal, too: what has not begun is not waited for
-                pool.shutdown(cancel_futures=True)
-                raise
-        problems.check(len(absent))
+        with self.engine, closing(self._results(prepare, absent)) as results:
+            for (case, _), outcome in track(results, "preparing cases", total=len(absent)) if absent else ():
+                if isinstance(outcome, Failure):
+                    problems.found[case.id] = outcome.reason
+                else:
+                    notes += outcome
+        problems.check(total)
         for note in notes[:_TOLD]:
             _LOG.info("%s", note)
         if len(notes) > _TOLD:
             _LOG.info("%d more files like these", len(notes) - _TOLD)
+
+    def _results(self, prepare: PrepareCase, work: Sequence[_Work]) -> _Results:
+        """What is found of each case, by the engine; in this process by threads, as most of the work holds no lock."""
+        if not self.engine.in_process:
+            yield from self.engine.map(prepare, work)
+            return
+        with ThreadPoolExecutor(max_workers=max(1, cores() // 2)) as pool:
+            try:
+                yield from zip(work, pool.map(partial(attempt, prepare), work), strict=True)
+            except BaseException:  # a signal, too: what has not begun is not waited for
+                pool.shutdown(cancel_futures=True)
+                raise
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of one epoch, another for each epoch of the trainer."""

@@ -13,6 +13,7 @@ from medseg.data.case import Case
 from medseg.data.datamodule import DataModule
 from medseg.data.dataset import Dataset
 from medseg.data.sampling.case_samplers import Sampling
+from medseg.engine.engine import Engine
 from medseg.errors import InputError
 from medseg.factory.dataset import store_dir
 from medseg.factory.instantiate import instantiate
@@ -33,6 +34,7 @@ def build_datamodule(
     *,
     device: str,
     labelled: bool,
+    engine: Engine,
 ) -> DataModule:
     """Patches of the training cases, whole validation cases.
 
@@ -44,6 +46,7 @@ def build_datamodule(
         val_cases: Cases that are predicted whole.
         device: ``cpu``, ``cuda`` and so on; loader processes by themselves only for ``cuda``.
         labelled: Whether the method reads labels.
+        engine: Prepares cases.
     """
     workers = cfg.loader.workers
     if workers == "auto":
@@ -64,6 +67,7 @@ def build_datamodule(
         workers=workers,
         seed=cfg.seed,
         in_store=cfg.loader.store,
+        engine=engine,
     )
 
 

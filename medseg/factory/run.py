@@ -19,9 +19,11 @@ from medseg.checkpoint import RunMetadata
 from medseg.data.case import Case
 from medseg.data.datamodule import DataModule
 from medseg.data.dataset import Dataset
+from medseg.engine.engine import Engine
 from medseg.errors import InputError
 from medseg.factory.datamodule import build_datamodule
 from medseg.factory.dataset import build_dataset
+from medseg.factory.engine import build_engine
 from medseg.factory.first_stage import FirstStage, read_first_stage
 from medseg.factory.initial_weights import begin, rehearse
 from medseg.factory.instantiate import instantiate
@@ -88,14 +90,15 @@ def assemble(cfg: DictConfig, run_dir: str | Path) -> Run:
     precision = precision_of(device) if cfg.trainer.precision == "auto" else str(cfg.trainer.precision)
     if device == "cpu":
         keep_large_blocks()
-    watching = loggers(cfg, run_dir)  # before data is read: a package or an account may be missing
+    watching = loggers(cfg, run_dir)  # before data is read: a package, an account or a cluster may be missing
+    engine = build_engine(cfg.get("engine"))
     method_class: Any = method_of.func
     monitor = monitored(cfg, method_class)
     made = trainer(cfg, run_dir, precision, device, monitor, watching)
     distributed.check(made, sweeps=HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN)
     distributed.meet(made)
     with distributed.first_alone(made):
-        return _assembled(cfg, made, method_of, device, precision)
+        return _assembled(cfg, made, method_of, device, precision, engine)
 
 
 class _Cases(NamedTuple):
@@ -123,7 +126,9 @@ def _cases(cfg: DictConfig, source: Dataset, *, pretrains: bool) -> _Cases:
     return _Cases(_without_labels(train), _without_labels(val), planned) if pretrains else _Cases(train, val, planned)
 
 
-def _assembled(cfg: DictConfig, made: Trainer, method_of: partial[Any], device: str, precision: str) -> Run:
+def _assembled(
+    cfg: DictConfig, made: Trainer, method_of: partial[Any], device: str, precision: str, engine: Engine
+) -> Run:
     """The steps that read data: dataset, split, trial of the network, plan, network, datamodule, method."""
     method_class: Any = method_of.func
     pretrains = issubclass(method_class, Pretraining)
@@ -152,7 +157,9 @@ def _assembled(cfg: DictConfig, made: Trainer, method_of: partial[Any], device: 
     if tuning is not None:
         tuning.attach(net)
     tiling = build_tiling(cfg, planned, spec, short_precision(precision))
-    datamodule = build_datamodule(cfg, inputs, planned, cases.train, cases.val, device=device, labelled=not pretrains)
+    datamodule = build_datamodule(
+        cfg, inputs, planned, cases.train, cases.val, device=device, labelled=not pretrains, engine=engine
+    )
     metadata = RunMetadata.of_new_run(_plain(cfg, precision), spec, planned, cases=cases.ids(), segments=not pretrains)
     if report is not None:
         metadata = metadata.with_weights(report.to_dict())

@@ -19,7 +19,7 @@ from medseg.runtime.values import leaves
 
 FOLD = "split.fold"
 """Key in which the runs of a cross-validation differ."""
-_OF_THE_RUN = ("seed", "run_dir", "ckpt_path", "logger", "cache_dir")
+_OF_THE_RUN = ("seed", "run_dir", "ckpt_path", "logger", "cache_dir", "engine")
 """Keys that may differ between runs of one arm."""
 
 

@@ -15,7 +15,7 @@ from medseg.hydra_app.conf import conf_dir
 from medseg.runtime.values import leaves
 from medseg.training.stored_config import read_config
 
-_OWN = ("rerun", "run_dir", "cache_dir", "trust")
+_OWN = ("rerun", "run_dir", "cache_dir", "trust", "engine")
 """Keys of the command itself, which are not those of the earlier run."""
 _DIRECTIVES = ("_target_", "_partial_", "_recursive_", "_convert_")
 
@@ -42,12 +42,12 @@ def configuration(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     run_dir = Path("runs") / str(stored.get("name", "rerun")) / Path(str(cfg.run_dir)).name
     keys = {word.partition("=")[0] for word in overrides}
     repeated.run_dir = str(cfg.run_dir) if "run_dir" in keys else str(run_dir)
-    repeated.cache_dir, repeated.trust = cfg.cache_dir, cfg.trust
+    repeated.cache_dir, repeated.trust, repeated.engine = cfg.cache_dir, cfg.trust, cfg.engine
     repeated.rerun = repeated.ckpt_path = repeated.sweep = None
     OmegaConf.set_struct(repeated, True)
     for word in overrides:
         key, _, value = word.partition("=")
-        if key in _OWN:
+        if key.partition(".")[0] in _OWN:
             continue
         if key not in dict(leaves(stored, empty=True)) or "/" in key:
             raise InputError(
