@@ -14,6 +14,7 @@ ALLOWED = {
     "errors": set(),
     "geometry": {"errors"},
     "runtime": {"errors"},
+    "engine": {"_version", "errors", "runtime"},
     "hydra_app": {"errors", "runtime"},
     "labels": {"errors", "runtime"},
     "formats": {"errors", "geometry", "labels", "runtime"},
@@ -29,12 +30,14 @@ ALLOWED = {
     "transforms": {"errors", "geometry", "labels", "sample"},
     "weights": {"errors", "runtime", "sample", "sensors"},
     "callbacks": {"errors", "geometry", "loggers", "methods", "runtime", "sample", "viz"},
-    "data": {"errors", "formats", "geometry", "labels", "runtime", "sample", "sensors"},
+    "data": {"engine", "errors", "formats", "geometry", "labels", "runtime", "sample", "sensors"},
     "models": {"errors", "sample", "sensors", "weights"},
     "evaluation": {
         "_version",
         "data",
+        "engine",
         "errors",
+        "factory",
         "formats",
         "geometry",
         "hydra_app",
@@ -65,6 +68,7 @@ ALLOWED = {
         "checkpoint",
         "data",
         "doctor",
+        "engine",
         "errors",
         "finetuning",
         "hydra_app",
@@ -84,6 +88,7 @@ ALLOWED = {
         "_version",
         "checkpoint",
         "data",
+        "engine",
         "errors",
         "factory",
         "formats",
@@ -234,9 +239,9 @@ def test_commands_do_not_import_torch_before_they_run(module: str) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
-def test_trackers_are_imported_where_they_are_used_only(path: Path) -> None:
-    """A training with logger=csv imports none of them, and works without the optional ones."""
-    optional = {"wandb", "tensorboard", "mlflow"}
+def test_optional_libraries_are_imported_where_they_are_used_only(path: Path) -> None:
+    """A training with logger=csv, and engine=local, import none of them."""
+    optional = {"wandb", "tensorboard", "mlflow", "dask", "distributed", "dask_jobqueue"}
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -95,28 +95,26 @@ def _read_labels(path: Path, expected: Grid | None = None) -> _Raster:
     return _Raster(cells[0], has_value, source.grid, source is not opened)
 
 
-def table_from_values(cases: Mapping[str, EvaluationPair], ignore: int | None, *, background: bool) -> LabelTable:
-    """A table of the values that stand in the files, each a class of its own, ``class_<value>``.
+def table_from_values(values: Collection[int], ignore: int | None, *, background: bool) -> LabelTable:
+    """A table of raw values, each a class of its own, ``class_<value>``.
 
     Args:
-        cases: Cases whose predictions and labels are read.
+        values: Of the files.
         ignore: A value that does not count.
-        background: Whether 0 is the background.
-
-    Raises:
-        InputError: Values that are not integral, or too many to be classes; shapes.
+        background: Whether 0 is the background, there or not.
     """
-    values: set[int] = {0} if background else set()
-    for files in cases.values():
-        values |= _values_of(files.prediction) | _values_of(files.label)
     names = {0: "background"} if background else {}
-    declared = {names.get(value, f"class_{value}"): value for value in sorted(values) if value != ignore}
+    declared = {names.get(value, f"class_{value}"): value for value in sorted({*values, *names}) if value != ignore}
     declared |= {} if ignore is None else {"ignore": ignore}
     return LabelTable.declare(declared, background="background" if background else None)
 
 
-def _values_of(path: Path) -> set[int]:
-    """The raw values of a label file."""
+def values_of(path: Path) -> set[int]:
+    """The raw values of a label file.
+
+    Raises:
+        InputError: Values that are not integral, or too many to be classes; shapes.
+    """
     if formats.suffix(path) in formats.VECTORS:
         raise InputError(
             f"{path}: the labels are shapes, so name their classes: 'names={{ignore: 0, water: 1, reed: 2}}' "

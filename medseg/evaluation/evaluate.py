@@ -8,15 +8,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from medseg.errors import InputError, rename_keys
+from medseg.errors import InputError
 from medseg.runtime.console import show
 from medseg.runtime.verbosity import quiet_libraries
 
 _LOG = logging.getLogger(__name__)
-
-
-_ADD_IN_TRAINING = "add them to data.labels, or to its ignore list"
-_ADD_HERE = "add them to names: as a class of their own, to the background (background: [0, 5]), or as ignore: 5"
 
 
 @quiet_libraries()
@@ -27,32 +23,33 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         The content of ``metrics.json``.
 
     Raises:
-        InputError: A folder was not given; or files without a partner, on other grids, or with values outside the
-            table.
+        InputError: A folder was not given; or files without a partner; or, after the others were scored, files that
+            can't be read, on other grids or with values outside the table.
     """
     _check_given(cfg)
     from medseg.evaluation.cells import RasteriseOptions
     from medseg.evaluation.folders import evaluate_folders
     from medseg.evaluation.label_table import label_table
     from medseg.evaluation.options import EvaluationOptions
+    from medseg.factory.engine import build_engine
     from medseg.metrics.registry import setting_keys
 
     output, table = Path(cfg.output), label_table(cfg)
     metrics: Any = None if cfg.metrics is None else OmegaConf.to_container(cfg.metrics, resolve=True)
-    with rename_keys((_ADD_IN_TRAINING, _ADD_HERE), ("data.labels", "names")):
-        options = EvaluationOptions(
-            images=None if cfg.images is None else Path(cfg.images),
-            valid=None if cfg.valid is None else Path(cfg.valid),
-            ignore=cfg.ignore,
-            background=cfg.background is not None,
-            scores=cfg.scores,
-            metrics=metrics,
-            settings={key: cfg[key] for key in setting_keys() if key in cfg},
-            missing=cfg.missing,
-            grid_tolerance=cfg.grid_tolerance,
-            shapes=RasteriseOptions(cfg.attribute, cfg.layer, cfg.all_touched),
-        )
-        result = evaluate_folders(Path(cfg.predictions), Path(cfg.labels), output, table, options)
+    options = EvaluationOptions(
+        images=None if cfg.images is None else Path(cfg.images),
+        valid=None if cfg.valid is None else Path(cfg.valid),
+        ignore=cfg.ignore,
+        background=cfg.background is not None,
+        scores=cfg.scores,
+        metrics=metrics,
+        settings={key: cfg[key] for key in setting_keys() if key in cfg},
+        missing=cfg.missing,
+        grid_tolerance=cfg.grid_tolerance,
+        shapes=RasteriseOptions(cfg.attribute, cfg.layer, cfg.all_touched),
+    )
+    folders = Path(cfg.predictions), Path(cfg.labels), output
+    result = evaluate_folders(*folders, table, options, build_engine(cfg.engine))
     show(_LOG, f"Written: {output}/metrics.json, {output}/cases.csv, {output}/report.html")
     if table is None:
         show(_LOG, "Classes are called after their values: 'names={background: 0, liver: 1, ignore: 255}' names yours")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -15,6 +15,8 @@ import numpy as np
 from medseg import formats
 from medseg._version import __version__
 from medseg.data.case import first_five
+from medseg.engine.engine import Engine
+from medseg.engine.local import LocalEngine
 from medseg.errors import InputError
 from medseg.evaluation.cells import (
     CasePair,
@@ -24,6 +26,8 @@ from medseg.evaluation.cells import (
 )
 from medseg.evaluation.options import EvaluationOptions
 from medseg.evaluation.pairs import EvaluationPair, add_companions, match_files
+from medseg.evaluation.score_case import CaseResult, ScoreCase
+from medseg.evaluation.scoring import Scoring
 from medseg.formats.reoriented import on_axes_of
 from medseg.geometry.tolerance import GRID_TOLERANCE
 from medseg.labels import IGNORE, LabelTable
@@ -34,7 +38,6 @@ from medseg.metrics.summary import primary_metric
 from medseg.report.html import write_report
 from medseg.report.means import means_table
 from medseg.runtime.console import show
-from medseg.runtime.progress import watched
 from medseg.viz.false_colour import Named
 from medseg.viz.figures import overlay_figure, to_png
 
@@ -48,11 +51,12 @@ def evaluate_folders(
     output: Path,
     table: LabelTable | None = None,
     options: EvaluationOptions = DEFAULT_OPTIONS,
+    engine: Engine | None = None,
 ) -> dict[str, Any]:
     """Score every prediction against the label file of the same name.
 
     Writes ``metrics.json``, ``cases.csv`` and ``report.html`` into ``output``, and prints the means.
-    All three are written or none, after every case could be scored.
+    All three are written or none, of every case that could be scored; ``failed`` in them names the others.
 
     Cells without a label (nodata of the label file) are ignored. Labelled cells without a prediction
     (nodata of the prediction) are not counted, but their share is stated and warned of. A value that
@@ -65,33 +69,41 @@ def evaluate_folders(
         table: Meaning of the values. If None, every value found in either folder is a class of its own,
             ``class_<value>``.
         options: How the files are matched, read, scored and drawn.
+        engine: Works on the cases; None does it in this process.
 
     Returns:
         The content of ``metrics.json``.
 
     Raises:
-        InputError: Unpaired files, unequal grids, values outside the table, or no cases.
+        InputError: Unpaired files, or no cases; or, at the end, cases with unequal grids, values outside the table or
+            files that can't be read.
     """
     matched, left_out = match_files(predictions, labels, options.missing)
     cases = add_companions(matched, options.valid, options.images)
-    table = _label_table(cases, table, options)
-    flat = not any(formats.suffix(files.label) in formats.suffixes("volume") for files in cases.values())
-    preset = options.preset(flat=flat)
-    scores = _case_scores(table, options.score_settings(preset))
+    with engine or LocalEngine() as workers:
+        scoring = Scoring(cases, workers, output / "metrics.json")
+        table = _label_table(scoring, table, options)
+        flat = _is_flat(cases)
+        preset = options.preset(flat=flat)
+        settings = options.score_settings(preset)
+        scores = _case_scores(table, settings)
+        results = scoring.scores(ScoreCase(table, settings, options.grid_tolerance, options.shapes), scores)
+    _report_grids(results, options.grid_tolerance)
+    result = scores.result() | ({"failed": scoring.failed} if scoring.failed else {})
+    result["policy"] |= _unscored(results if flat else None)
     read = partial(read_pair, table=table, tolerance=options.grid_tolerance, shapes=options.shapes)
-    unpredicted = _score_cases(cases, read, scores, options.grid_tolerance)
-    result = scores.result()
-    result["policy"] |= _unscored(unpredicted if flat else None)
     worst = _worst(result, options.figures, scores.metrics)
     figures = [(case, _draw(cases[case], read(cases[case]), table, options.grid_tolerance)) for case in worst]
     facts = {
         "predictions": str(predictions), "labels": str(labels), "field of view": str(options.valid or "none"),
-        "cases": len(cases), "left out": left_out or "none", "scores": preset, **_facts_of_table(table),
-        "medseg": __version__, "written": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "cases": len(results), "left out": left_out or "none", "failed": scoring.failed or "none", "scores": preset,
+        **_facts_of_table(table), "medseg": __version__,
+        "written": datetime.now().astimezone().isoformat(timespec="seconds"),
     }  # fmt: skip
-    files = {case: _paths(pair) for case, pair in cases.items()}
+    files = {case: _paths(cases[case]) for case in results}
     _write_report(output / "report.html", result, figures, facts, files, scores.metrics)
     show(_LOG, means_table(result))
+    scoring.report()
     return result
 
 
@@ -118,12 +130,15 @@ def _write_report(
     )
 
 
-def _label_table(
-    cases: Mapping[str, EvaluationPair], table: LabelTable | None, options: EvaluationOptions
-) -> LabelTable:
+def _is_flat(cases: Mapping[str, EvaluationPair]) -> bool:
+    """Whether no label file is a volume."""
+    return not any(formats.suffix(files.label) in formats.suffixes("volume") for files in cases.values())
+
+
+def _label_table(scoring: Scoring, table: LabelTable | None, options: EvaluationOptions) -> LabelTable:
     """The given table with one more ignored value, or one of the values of the files."""
     if table is None:
-        return table_from_values(cases, options.ignore, background=options.background)
+        return table_from_values(scoring.values(), options.ignore, background=options.background)
     if options.ignore is None or options.ignore in table.ignore_values:
         return table
     return replace(table, ignore_values=(*table.ignore_values, options.ignore))
@@ -138,38 +153,14 @@ def _case_scores(table: LabelTable, settings: Mapping[str, Any]) -> CaseScores:
     return case_scores
 
 
-def _score_cases(
-    cases: Mapping[str, EvaluationPair],
-    read: Callable[[EvaluationPair], CasePair],
-    case_scores: CaseScores,
-    tolerance: float,
-) -> dict[str, tuple[int, int]]:
-    """Score every case, and report files on other grids.
-
-    Returns:
-        Labelled cells without a prediction, and labelled cells, of each case.
-    """
-    unpredicted: dict[str, tuple[int, int]] = {}
-    reordered: list[str] = []
-    displaced: list[str] = []
-    for case, files in watched(cases.items(), "evaluating", so_far=case_scores.glance):
-        pair = read(files)
-        reordered += [str(path) for path in pair.reordered]
-        displaced += [case] if pair.offset > GRID_TOLERANCE else []
-        case_scores.add(case, pair.pred, pair.label, pair.valid, spacing=pair.grid.spacing, unit=pair.grid.unit)
-        unpredicted[case] = (pair.unpredicted, pair.labelled)
-    _report_grids(reordered, displaced, tolerance)
-    return unpredicted
-
-
-def _unscored(unpredicted: Mapping[str, tuple[int, int]] | None) -> dict[str, str]:
-    """What ``policy`` says of metrics that need probabilities, and of cells without a prediction if these are given."""
+def _unscored(results: Mapping[str, CaseResult] | None) -> dict[str, str]:
+    """What ``policy`` says of metrics that need probabilities, and of cells without a prediction if cases are given."""
     stated = {
         name: f"not there: label files hold no probabilities; a training computes it with metric.{name}=true"
         for name, cls in builtin().items()
         if cls.needs_prob
     }
-    return stated if unpredicted is None else stated | {"unpredicted": _unpredicted(unpredicted)}
+    return stated if results is None else stated | {"unpredicted": _unpredicted(results)}
 
 
 def _facts_of_table(table: LabelTable) -> dict[str, Any]:
@@ -184,8 +175,10 @@ def _facts_of_table(table: LabelTable) -> dict[str, Any]:
     }
 
 
-def _report_grids(reordered: Sequence[str], displaced: Sequence[str], tolerance: float) -> None:
+def _report_grids(results: Mapping[str, CaseResult], tolerance: float) -> None:
     """Report files whose grids are not those of their labels."""
+    reordered = [path for result in results.values() for path in result.reordered]
+    displaced = [case for case, result in results.items() if result.offset > GRID_TOLERANCE]
     if reordered:
         _LOG.info(
             "%d file(s) have their axes in another order than the label of the case; reordered: %s",
@@ -202,14 +195,15 @@ def _report_grids(reordered: Sequence[str], displaced: Sequence[str], tolerance:
         )
 
 
-def _unpredicted(cases: Mapping[str, tuple[int, int]]) -> str:
+def _unpredicted(results: Mapping[str, CaseResult]) -> str:
     """How many labelled cells have no prediction; warns if there are any."""
-    absent, labelled = (sum(counts) for counts in zip(*cases.values(), strict=True))
+    absent = sum(result.unpredicted for result in results.values())
+    labelled = sum(result.labelled for result in results.values())
     if not absent:
         return "every labelled cell has a prediction"
-    lacking = [case for case, (cells, _) in cases.items() if cells]
+    lacking = [case for case, result in results.items() if result.unpredicted]
     message = (
-        f"{100 * absent / labelled:.2g} % of the labelled cells, in {len(lacking)} of {len(cases)} cases, have no "
+        f"{100 * absent / labelled:.2g} % of the labelled cells, in {len(lacking)} of {len(results)} cases, have no "
         "prediction and are not counted"
     )
     _LOG.warning("%s: %s", message, ", ".join(lacking[:5]))

@@ -10,6 +10,7 @@ from medseg.errors import InputError
 from medseg.evaluation.folders import evaluate_folders
 from medseg.evaluation.options import EvaluationOptions
 from medseg.labels import LabelTable
+from tests.engine.reversed import Reversed
 
 AFFINE = np.diag([1.0, 2.0, 3.0, 1.0])
 TABLE = LabelTable.declare({"background": 0, "organ": 1, "lesion": 2})
@@ -112,7 +113,44 @@ def test_shifted_grid(folders, shift, passes):
     else:
         with pytest.raises(InputError, match=r"p2.nii.gz: its grid is 0.06 voxels off \(tolerance 0.01 voxels\)"):
             evaluate(folders)
-        assert not (folders / "out").exists()
+        stored = json.loads((folders / "out/metrics.json").read_text(encoding="utf-8"))
+        assert list(stored["failed"]) == ["p2"]
+        assert {row["case"] for row in stored["cases"]} == {"p1"}
+
+
+@pytest.mark.parametrize("table", [None, TABLE])
+def test_cases_that_fail_do_not_stop_the_others(folders, table, capsys):
+    save(folders / "predictions" / "p2.nii.gz", cube()[:9])
+    path = folders / "predictions" / "p3.nii.gz"
+    path.write_bytes((folders / "predictions" / "p1.nii.gz").read_bytes()[:60])
+    save(folders / "labels" / "p3.nii.gz", cube())
+    message = r"2 of 3 cases could not be scored and are listed above; the other 1 of 3 cases are in .*metrics\.json"
+    with pytest.raises(InputError, match=message):
+        evaluate(folders, table)
+    lines = sorted(line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
+    assert "p2.nii.gz: its grid has shape (9, 8, 8), the label (10, 8, 8)" in lines[0]
+    assert "p3.nii.gz" in lines[1]
+    stored = json.loads((folders / "out/metrics.json").read_text(encoding="utf-8"))
+    assert sorted(stored["failed"]) == ["p2", "p3"]
+    assert {row["case"] for row in stored["cases"]} == {"p1"}
+    assert "(9, 8, 8)" in (folders / "out/report.html").read_text(encoding="utf-8")
+    (folders / "predictions" / "p1.nii.gz").write_bytes(b"")
+    (folders / "out/metrics.json").unlink()
+    with pytest.raises(InputError, match="3 of 3 cases could not be scored"):
+        evaluate(folders, table)
+    assert not (folders / "out/metrics.json").exists(), "nothing is written where nothing was scored"
+
+
+def test_workers_score_what_this_process_scores(folders):
+    for number in range(3, 8):
+        save(folders / "labels" / f"p{number}.nii.gz", cube())
+        save(folders / "predictions" / f"p{number}.nii.gz", cube(number - 2))
+    here = evaluate(folders, TABLE)
+    options = EvaluationOptions(figures=0, settings={"resamples": 50})
+    where = (folders / "predictions", folders / "labels", folders / "there")
+    assert evaluate_folders(*where, TABLE, options, Reversed()) == here
+    names = ("cases.csv", "metrics.json")
+    assert [(folders / "out" / n).read_bytes() for n in names] == [(folders / "there" / n).read_bytes() for n in names]
 
 
 def test_other_shape(folders):

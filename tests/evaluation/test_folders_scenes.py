@@ -191,7 +191,8 @@ def test_prediction_elsewhere_is_refused(scenes, settings, told):
     save(scenes / "predictions" / "s1.tif", PREDS["s1"], **settings)
     with pytest.raises(InputError, match=told):
         evaluate(scenes)
-    assert not (scenes / "out").exists()
+    stored = json.loads((scenes / "out/metrics.json").read_text(encoding="utf-8"))
+    assert list(stored["failed"]) == ["s1"]
 
 
 def test_masks_of_colours_are_refused(tmp_path):

@@ -38,7 +38,8 @@ def test_every_group_and_every_option_is_listed() -> None:
 
 def test_other_commands_have_the_groups_that_they_take() -> None:
     assert options.groups("plan", [CONF]) == GROUPS
-    assert options.groups("predict", [CONF]) == []
+    assert [group.name for group in options.groups("predict", [CONF])] == ["engine"]
+    assert options.groups("export", [CONF]) == []
 
 
 def test_listing_of_a_group_has_those_within_it(capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,8 +53,8 @@ def test_listing_of_a_group_has_those_within_it(capsys: pytest.CaptureFixture[st
         match=r"--options modle: no such group of choices; expected one of: split, .*, data, .*, model, model/enc",
     ):
         options.show("train", "modle", [CONF])
-    with pytest.raises(InputError, match=r"medseg-predict has none"):
-        options.show("predict", None, [CONF])
+    with pytest.raises(InputError, match=r"medseg-export has none"):
+        options.show("export", None, [CONF])
 
 
 def test_listing_folds_to_the_width() -> None:
