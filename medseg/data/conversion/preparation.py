@@ -17,7 +17,9 @@ from pathlib import Path
 
 from rich.progress import track
 
+from medseg.engine.failures import report_failures
 from medseg.errors import InputError
+from medseg.runtime import disk
 from medseg.runtime.atomic import write_whole
 
 MANIFEST = "manifest.sha256"
@@ -99,18 +101,31 @@ class Preparation:
             How many cases were written; the others were there already, with the right checksums.
 
         Raises:
-            InputError: The folder holds another preparation, or something else; or a case can't be read or written.
+            InputError: The folder holds another preparation, or something else; or cases can't be read or written, and
+                the others are written.
         """
         self._begin()
         sound = self._sound()
         left = [one for one in work if not all(path in sound for path in one.files)]
         done = {path: sound[path] for one in work if one not in left for path in one.files}
         self._rewrite(done)
-        for one in track(left, f"preparing {self.name}", disable=not sys.stderr.isatty()):
-            self._write(one)
+        failed = self._write_all(left)
         listed = self._manifest()
-        self._rewrite({path: listed[path] for one in work for path in one.files})
+        self._rewrite({path: listed[path] for one in work for path in one.files if path in listed})
+        report_failures(failed, len(work), what="prepared", rest=f"are in {self.target}")
         return len(left)
+
+    def _write_all(self, work: Sequence[Work]) -> dict[str, str]:
+        """Write cases; the reason of each that can't be read or written."""
+        failed: dict[str, str] = {}
+        for one in track(work, f"preparing {self.name}", disable=not sys.stderr.isatty()):
+            try:
+                self._write(one)
+            except InputError as error:
+                if disk.full(error):
+                    raise
+                failed[one.case] = str(error)
+        return failed
 
     def _sound(self) -> dict[str, str]:
         """Digest of each file of the manifest that is there and has it."""

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import subprocess
 from pathlib import Path
@@ -92,10 +93,26 @@ def test_other_folders_are_left_alone(tmp_path: Path) -> None:
     assert not (tmp_path / "b").exists()
 
 
-def test_an_unreadable_source_is_one_line_and_leaves_what_is_done(tmp_path: Path) -> None:
+def test_an_unreadable_source_does_not_stop_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def write(draft: Path) -> None:
         (tmp_path / "gone").read_bytes()
 
-    with pytest.raises(InputError, match=r"set, c9: .*No such file.*; fix or fetch its files anew"):
-        Preparation(tmp_path / "out", "set").fill([entry(0), Work("c9", ("c9.bin",), write)])
-    assert set(content(tmp_path / "out")) == {MANIFEST, SETTINGS, *entry(0).files}
+    bad = [Work(f"c{number}", (f"c{number}.bin",), write) for number in (8, 9)]
+    folder = Preparation(tmp_path / "out", "set")
+    with pytest.raises(InputError, match=r"set, c9: .*No such file.*; fix or .* anew \(the other 2 of 3 cases are in"):
+        folder.fill([entry(0), bad[1], entry(1)])
+    assert set(content(tmp_path / "out")) == {MANIFEST, SETTINGS, *entry(0).files, *entry(1).files}
+    with pytest.raises(InputError, match="2 of 4 cases could not be prepared and are listed above"):
+        folder.fill([entry(0), *bad, entry(1)])
+    lines = capsys.readouterr().err.splitlines()
+    assert [line[:20] for line in lines] == ["error: c8: set, c8: ", "error: c9: set, c9: "]
+    assert folder.fill([entry(0), entry(1)]) == 0, "what was written counts"
+
+
+def test_a_full_disk_ends_a_preparation(tmp_path: Path) -> None:
+    def write(draft: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(InputError, match="No space left on device"):
+        Preparation(tmp_path / "out", "set").fill([Work("c9", ("c9.bin",), write), entry(0)])
+    assert set(content(tmp_path / "out")) == {MANIFEST, SETTINGS}
