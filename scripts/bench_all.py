@@ -20,6 +20,7 @@ SHORT = {
     "bench_cases": "--scenes 30",
     "bench_checkpoint": "2",
     "bench_doctor": "--sets hippocampus --cases 3 --output /dev/null",
+    "bench_engine": "--cases 6 --side 24",
     "bench_evaluation": "--size 700 --window 256",
     "bench_ensemble": "--phantom 2",
     "bench_export": "--phantom 2 --most 1",

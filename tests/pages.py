@@ -41,6 +41,7 @@ KINDS = {
     "make": r"make [a-z-]+( [A-Z]+=\S+)*",
     "pip": r"pip install ",
     "wandb": r"wandb (sync|sweep)",
+    "dask": r"dask (scheduler|worker) ",
 }
 """How commands of each kind begin; without further words where the pattern ends without a space."""
 

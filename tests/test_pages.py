@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,7 @@ def dated(cache: Path) -> Path:
 
 ELSEWHERE = {
     r"medseg-train( -m)? experiment=\w+ data\.root=DIR( weights=\S+| seed=\S+)*": "test_conf.py steps each experiment",
+    r"medseg-train experiment=\w+ data\.root=DIR engine\S+": "test_datamodule.py prepares by engines",
     r"medseg-train sweep=optuna .*": "test_sweep.py runs searches",
     r"medseg-train trainer=ddp .*": "test_processes.py trains in several processes",
 }
@@ -217,8 +219,9 @@ def test_script_takes_its_arguments(text: str, tmp_path: Path, monkeypatch: pyte
 
 
 bench_all = script("bench_all")
-DATA = {"bench_hippocampus": "hippocampus", "bench_loader": "hippocampus", "burned_area": "s2_burned_area_california",
-        "burned_area_few": "s2_burned_area_california", "dubai": "aerial_dubai"}  # fmt: skip
+DATA = {"bench_engine": "hippocampus", "bench_hippocampus": "hippocampus", "bench_loader": "hippocampus",
+        "burned_area": "s2_burned_area_california", "burned_area_few": "s2_burned_area_california",
+        "dubai": "aerial_dubai"}  # fmt: skip
 """Set in whose folder a script or an experiment of it looks, under the real data."""
 
 
@@ -247,6 +250,12 @@ def test_shell_script_is_sound(text: str) -> None:
     path = ROOT / shlex.split(text)[1]
     subprocess.run(["bash", "-n", path], check=True)
     assert not [w for w in shlex.split(text)[2:] if w != "…" and "=" not in w]
+
+
+@pytest.mark.parametrize("text", shown("dask"))
+def test_dask_takes_the_words(text: str) -> None:
+    _, name, *words = shlex.split(text)
+    import_module(f"distributed.cli.dask_{name}").main.make_context(name, words)
 
 
 @pytest.mark.parametrize("text", shown("make"))
