@@ -4,8 +4,9 @@ Pure functions of numbers, for two and three dimensions and any order of axes. E
 its reasons, which the plan file shows next to the numbers.
 
 The rules are those of nnU-Net (Isensee et al., Nature Methods 2021, as released in version 2.8).
-Differences: axes are never transposed, two dimensions are not a volume of depth one, an axis is not
-shrunk below ``MIN_EDGE`` cells, and a budget that no patch satisfies is an error instead of a loop.
+Differences: axes are never transposed, two dimensions are not a volume of depth one, an axis of one cell
+has kernels of 1 wherever it stands, an axis is not shrunk below ``MIN_EDGE`` cells, and a budget that no
+patch satisfies is an error instead of a loop.
 """
 
 from __future__ import annotations
@@ -125,37 +126,50 @@ def topology(spacing: Sequence[float], patch: Sequence[int]) -> Topology:
     Each step halves the axes that still have ``2 * MIN_EDGE`` cells and whose current spacing is less
     than twice the finest such; a last axis on its own is halved only from ``3 * MIN_EDGE`` cells. A
     kernel is 1 on an axis until its spacing has come within twice the finest, and 3 from then on, so
-    that kernels and pooling cover about the same distance on every axis.
+    that kernels and pooling cover about the same distance on every axis. An axis of one cell, as that of slices stored
+    as volumes, is no distance: its kernels are 1, and its spacing does not count.
 
     Example:
         >>> topology((5.0, 1.0), (16, 64)).strides
         ((1, 1), (1, 2), (1, 2), (2, 2), (2, 2))
+        >>> topology((1.0, 1.0, 1.0), (8, 8, 1)).kernels
+        ((3, 3, 1), (3, 3, 1))
     """
+    flat = [cells == 1 < max(patch) for cells in patch]
     now, size = [float(s) for s in spacing], [int(p) for p in patch]
     kernel, kernels, strides = [1] * len(size), [], [(1,) * len(size)]
     while halved := _halved_axes(now, size):
-        kernel = _wider(kernel, now)
+        kernel = _wider(kernel, now, flat)
         kernels.append(tuple(kernel))
         strides.append(tuple(2 if axis in halved else 1 for axis in range(len(size))))
         now = [s * f for s, f in zip(now, strides[-1], strict=True)]
         size = [ceil(n / f) for n, f in zip(size, strides[-1], strict=True)]
-    kernels.append((3,) * len(size))
+    kernels.append(tuple(1 if one else 3 for one in flat))
     divisor = [prod(f) for f in zip(*strides, strict=True)]
     padded = tuple(ceil(p / d) * d for p, d in zip(patch, divisor, strict=True))
     stages = f"{len(strides)} stages halve the patch by {divisor}, which leaves {size} cells at the coarsest"
-    return Topology(tuple(kernels), tuple(strides), padded, (stages, *_thick_axes(kernels[0], spacing)))
+    return Topology(tuple(kernels), tuple(strides), padded, (stages, *_narrow_axes(kernels[0], spacing, flat)))
 
 
-def _wider(kernel: Sequence[int], spacing: Sequence[float]) -> list[int]:
-    """The kernel of the next stage: 3 from where an axis comes within twice the finest spacing."""
-    return [3 if k == 3 or s / min(spacing) < 2 else 1 for k, s in zip(kernel, spacing, strict=True)]
+def _wider(kernel: Sequence[int], spacing: Sequence[float], flat: Sequence[bool]) -> list[int]:
+    """The kernel of the next stage: 3 from where an axis comes within twice the finest spacing; 1 on flat axes."""
+    finest = _finest(spacing, flat)
+    axes = zip(kernel, spacing, flat, strict=True)
+    return [3 if not one and (k == 3 or s / finest < 2) else 1 for k, s, one in axes]
 
 
-def _thick_axes(kernel: Sequence[int], spacing: Sequence[float]) -> Iterator[str]:
+def _finest(spacing: Sequence[float], flat: Sequence[bool]) -> float:
+    """Smallest spacing of the axes that are not flat."""
+    return min(s for s, one in zip(spacing, flat, strict=True) if not one)
+
+
+def _narrow_axes(kernel: Sequence[int], spacing: Sequence[float], flat: Sequence[bool]) -> Iterator[str]:
     """Why the first kernels do not span an axis, of each that they do not."""
     for axis, cells in enumerate(kernel):
-        if cells == 1:
-            ratio = spacing[axis] / min(spacing)
+        if flat[axis]:
+            yield f"axis {axis} has one cell: no kernel spans it"
+        elif cells == 1:
+            ratio = spacing[axis] / _finest(spacing, flat)
             yield f"axis {axis} is {ratio:.3g} times coarser than the finest: the first kernels do not span it"
 
 
@@ -180,6 +194,7 @@ def patch_and_batch(
     The patch starts out cubic in world units with ``START_VOLUME`` cells, clipped to the median shape,
     and loses cells on the axis that covers most of the median shape (the last of equals) until
     ``budget.must_fit`` cases fit. The batch holds at most ``budget.coverage`` of all cells, at least 2.
+    Slices that are stored as volumes start from a square.
 
     Args:
         spacing: Target spacing.
@@ -193,8 +208,9 @@ def patch_and_batch(
         InputError: Not even the smallest patch fits.
     """
     cost = cost or UNetCost()
-    budget = budget or Budget.for_memory(len(spacing), residual=cost.residual)
-    edge = (START_VOLUME[len(spacing)] * prod(spacing)) ** (1 / len(spacing))
+    extended = _extended(spacing, median_shape)
+    budget = budget or Budget.for_memory(len(extended), residual=cost.residual)
+    edge = (START_VOLUME[len(extended)] * prod(extended)) ** (1 / len(extended))
     start = tuple(ceil(min(round(edge / s), m)) for s, m in zip(spacing, median_shape, strict=True))
     stages = topology(spacing, start)
     outputs = convolution_outputs(stages.patch, stages.strides, out_channels, cost)
@@ -214,6 +230,12 @@ def patch_and_batch(
         + ("; never fewer than 2" if batch > min(fitting, cap) else ""),
     )
     return PatchPlan(stages.patch, batch, stages, outputs, reasons)
+
+
+def _extended(spacing: Sequence[float], median_shape: Sequence[float]) -> Sequence[float]:
+    """Spacing of the two axes along which slices that are stored as volumes extend; of other data that of all axes."""
+    longer = [s for s, cells in zip(spacing, median_shape, strict=True) if cells > 1]
+    return longer if len(longer) == 2 else spacing
 
 
 def low_resolution(

@@ -15,10 +15,10 @@ Planes = tuple[tuple[int, int], ...]
 def coarse_axis(patch_shape: Sequence[int], spacing: Sequence[float], threshold: float = 3.0) -> int | None:
     """The axis of a 3D patch along which nothing should be interpolated, if there is one.
 
-    It is the axis whose cells lie more than ``threshold`` times as far apart as the nearest ones of
-    another axis; or else, among equally spaced cells, the one that has less than 1 / ``threshold`` as
-    many cells as the longest axis (a slab, that turned out of its plane would leave the patch). nnU-Net
-    asks only for the second, and only of the first axis.
+    It is the axis of one cell, if there is one; else the axis whose cells lie more than ``threshold``
+    times as far apart as the nearest ones of another axis; or else, among equally spaced cells, the one
+    that has less than 1 / ``threshold`` as many cells as the longest axis (a slab, that turned out of
+    its plane would leave the patch). nnU-Net asks only for the last, and only of the first axis.
 
     Example:
         >>> coarse_axis((20, 160, 160), (5.0, 0.8, 0.8)), coarse_axis((40, 56, 40), (1.0, 1.0, 1.0))
@@ -26,6 +26,8 @@ def coarse_axis(patch_shape: Sequence[int], spacing: Sequence[float], threshold:
     """
     if len(patch_shape) < 3:
         return None
+    if 1 in patch_shape and max(patch_shape) > threshold:
+        return [*patch_shape].index(1)
     if max(spacing) > threshold * min(spacing):
         return int(np.argmax(spacing))
     if max(patch_shape) > threshold * min(patch_shape):

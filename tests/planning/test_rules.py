@@ -201,3 +201,19 @@ def test_the_patch_of_a_cascade_is_planned_anew_for_each_spacing():
     low = low_resolution((1.0, 1.0, 1.0), (64, 64, 64), (190, 190, 190), patch_at)
     assert low is None, "at 1.03^3 the larger patch holds a quarter, and the case has 1.3 times fewer cells"
     assert seen == [pytest.approx((1.03**n,) * 3) for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (0, 2, 1)])
+def test_slices_that_are_stored_as_volumes_are_planned_in_two_dimensions(order):
+    """Whatever the axis of one cell and its spacing, patch, strides and kernels are those of two dimensions."""
+
+    def arranged(values):
+        return tuple(values[axis] for axis in order)
+
+    for thickness in (0.1, 1.0, 30.0):
+        flat = patch_and_batch(arranged((0.7, 0.8, thickness)), arranged((700, 900, 1)), 50 * 700 * 900, out_channels=2)
+        plane = patch_and_batch((0.7, 0.8), (700, 900), 50 * 700 * 900, out_channels=2)
+        assert flat.patch == arranged((*plane.patch, 1))
+        assert flat.topology.strides == tuple(arranged((*s, 1)) for s in plane.topology.strides)
+        assert flat.topology.kernels == tuple(arranged((*k, 1)) for k in plane.topology.kernels)
+        assert f"axis {order.index(2)} has one cell: no kernel spans it" in flat.topology.reasons

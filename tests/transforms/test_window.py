@@ -16,6 +16,8 @@ from medseg.transforms.window import coarse_axis, rotation_matrix, rotation_plan
         ((64, 22, 64), (1, 1, 1), None),
         ((64, 64, 64), (3.0, 1, 1), None),  # 3 is not more than 3
         ((100, 10), (1, 1), None),
+        ((64, 48, 1), (4.0, 1.0, 1.0), 2),  # a slice, whatever its spacing
+        ((1, 64, 48), (0.1, 1.0, 1.0), 0),
     ],
 )
 def test_coarse_axis(patch_shape, spacing, axis):
