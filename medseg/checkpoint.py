@@ -21,7 +21,7 @@ from medseg.planning.plan import Plan
 from medseg.runtime import integrity, moved
 from medseg.runtime.atomic import atomic_file
 from medseg.runtime.provenance import provenance
-from medseg.runtime.values import mapped, shown, truth, whole
+from medseg.runtime.values import mapped, number, shown, truth, whole
 from medseg.sample import DataSpec
 
 FORMAT = 3
@@ -64,6 +64,7 @@ class RunMetadata:
         provenance: Code, libraries, machine; under ``data`` the cases of each part, under ``weights`` the report on
             those that the network began with, if there were any.
         segments: Whether its network segments; False after pretraining.
+        calibration: ``inference.calibration.calibrated`` of its network; None before the end of a training.
     """
 
     config: Mapping[str, Any]
@@ -71,6 +72,12 @@ class RunMetadata:
     plan: Plan
     provenance: Mapping[str, Any]
     segments: bool = True
+    calibration: Mapping[str, Any] | None = None
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by for probabilities; 1 where none was fitted."""
+        return 1.0 if self.calibration is None else float(self.calibration["temperature"])
 
     @classmethod
     def of_new_run(
@@ -112,7 +119,7 @@ class RunMetadata:
             "plan": self.plan.to_dict(),
             "segments": self.segments,
             "provenance": dict(self.provenance),
-        }
+        } | ({} if self.calibration is None else {"calibration": dict(self.calibration)})
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> RunMetadata:
@@ -128,7 +135,11 @@ class RunMetadata:
                 f"spec of {spec.ndim} and {len(spec.channels)}"
             )
         segments = truth(stored.get("segments", True), "medseg.segments")
-        return cls(stored["config"], spec, plan, stored["provenance"], segments)
+        calibration = stored.get("calibration")
+        if calibration is not None:
+            key = "medseg.calibration.temperature"
+            number(mapped(calibration, "medseg.calibration", ["temperature"])["temperature"], key, above=0)
+        return cls(stored["config"], spec, plan, stored["provenance"], segments, calibration)
 
 
 @dataclass(frozen=True)
@@ -184,8 +195,10 @@ class Checkpoint:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of what decides predictions: weights, configuration, channels, labels and plan, of both stages."""
+        """SHA-256 of what decides predictions: weights, configuration, channels, labels, plan, temperature, first stage."""
         parts = {key: self.stored[key] for key in ("config", "spec", "plan")}
+        if self.metadata.temperature != 1:
+            parts["temperature"] = self.metadata.temperature
         total = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode())
         for name, weights in sorted(self.network_state.items()):
             total.update(f"{name} {weights.dtype} {tuple(weights.shape)}".encode())
@@ -222,6 +235,14 @@ def read(path: Path | str) -> Checkpoint:
     needed = ["medseg", "state_dict", *([FIRST_STAGE] if FIRST_STAGE in loaded else [])]
     integrity.check(loaded, f"checkpoint={source}", needed)
     return Checkpoint.from_dict(loaded, source)
+
+
+def store_calibration(path: Path, calibration: Mapping[str, Any]) -> None:
+    """Add to a checkpoint what was fitted after its training; all else in it stays as it is."""
+    files = AtomicCheckpointIO()
+    loaded = files.load_checkpoint(path, map_location="cpu")
+    loaded["medseg"] = {**loaded["medseg"], "calibration": dict(calibration)}
+    files.save_checkpoint(loaded, path)
 
 
 @contextmanager

@@ -25,6 +25,29 @@ def test_contents_load_without_unpickling(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["best.ckpt"]
 
 
+def test_a_calibration_is_added_and_all_else_stays(tmp_path: Path) -> None:
+    path = tiny_checkpoint.write(tmp_path / "a.ckpt", tiny_checkpoint.contents() | {"optimizer_states": [{"m": 1}]})
+    before = checkpoint.read(path)
+    assert (before.metadata.temperature, before.metadata.calibration) == (1.0, None)
+    checkpoint.store_calibration(path, {"temperature": 1.0, "cases": 2})
+    assert checkpoint.read(path).digest == before.digest
+    checkpoint.store_calibration(path, {"temperature": 1.5, "cases": 2})
+    after = checkpoint.read(path)
+    assert after.metadata.temperature == 1.5
+    assert after.metadata.to_dict() == before.metadata.to_dict() | {"calibration": {"temperature": 1.5, "cases": 2}}
+    assert after.digest != before.digest, "it decides probabilities"
+    assert all(torch.equal(after.network_state[k], v) for k, v in before.network_state.items())
+    assert torch.load(path, weights_only=True)["optimizer_states"] == [{"m": 1}]
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, float("nan"), "1", None])
+def test_a_temperature_of_another_kind_is_refused(temperature: Any, tmp_path: Path) -> None:
+    path = tiny_checkpoint.write(tmp_path / "a.ckpt", tiny_checkpoint.contents())
+    checkpoint.store_calibration(path, {"temperature": temperature})
+    with pytest.raises(InputError, match=r"medseg.calibration.temperature=.*: expected a number above 0"):
+        checkpoint.read(path)
+
+
 def test_failed_save_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     writer = checkpoint.AtomicCheckpointIO()

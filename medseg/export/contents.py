@@ -14,7 +14,7 @@ import torch
 import yaml
 from omegaconf import DictConfig
 
-from medseg.checkpoint import AtomicCheckpointIO, Checkpoint
+from medseg.checkpoint import FIRST_STAGE, AtomicCheckpointIO, Checkpoint
 from medseg.errors import InputError
 from medseg.export import runner
 from medseg.export.bundle import metadata
@@ -157,11 +157,10 @@ def _write_checkpoints(folder: Path, sources: Sources, layout: Layout) -> None:
     """The checkpoints without the state of the optimiser, and the selection that makes the same predictor of them."""
     members = []
     for number, one in enumerate(sources.checkpoints, start=1):
-        state = {f"network.{name}": tensor for name, tensor in one.network_state.items()}
-        stored = {"state_dict": state, "medseg": dict(one.stored), "global_step": one.step}
+        held = one.to_dict()
         if one.first_stage is not None:
-            stored[checkpoint.FIRST_STAGE] = one.first_stage.to_dict()
-        AtomicCheckpointIO().save_checkpoint(stored, folder / layout.checkpoint(number))
+            held[FIRST_STAGE] = one.first_stage.to_dict()
+        AtomicCheckpointIO().save_checkpoint(held, folder / layout.checkpoint(number))
         members.append({"checkpoint": layout.checkpoint(number), "digest": one.digest})
     steps = [dict(step) for step in sources.postprocessing]
     selection = {"format": SELECTION_FORMAT, "members": members, "flips": None, "postprocessing": steps}

@@ -70,6 +70,7 @@ def describe(
             "grid_tolerance": reading.grid_tolerance,
         },
         "members": [_member(*parts) for parts in members],
+        "temperature": predictor.temperature,
         "ensemble": "mean of probabilities on the image's own grid",
         "decision": "regions above one half, later ones over earlier ones" if spec.labels.regions else "largest",
         "inverse": list(INVERSE),

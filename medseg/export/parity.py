@@ -60,7 +60,7 @@ def compare(
     for name, files in cases:
         sample = open_image(files, spec=predictor.spec, reading=predictor.layout.reading).read()
         began = time.perf_counter()
-        index, prob = predictor.arrays.index_and_prob(sample)
+        index, prob = predictor.arrays.index_and_prob(sample, predictor.temperature)
         between = time.perf_counter()
         own_index, own_prob = exported.index_and_prob(_runner_case(files, exported))
         ended = time.perf_counter()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from medseg.checkpoint import Checkpoint
+from medseg.checkpoint import FIRST_STAGE, Checkpoint
 
 _BEFORE = r"(?:^|(?<=[=\[{,:'\"])|(?<=[,:] ))"  # how a value begins in overrides of Hydra and in lists
 _PATH = re.compile(rf"{_BEFORE}(?:~?/(?!/)|[A-Za-z]:[\\/](?!/))[^,\]}}'\"]*")
@@ -25,8 +25,10 @@ def published(one: Checkpoint, *, flips: bool | None = None, overlap: float | No
     config["inference"] |= {key: value for key, value in settings.items() if value is not None}
     origin = _without_names(one.stored["provenance"])
     stored = {**one.stored, "config": config, "provenance": origin}
-    state = {f"network.{name}": tensor for name, tensor in one.network_state.items()}
-    return Checkpoint.from_dict({"state_dict": state, "medseg": stored, "global_step": one.step}, one.path)
+    held = one.to_dict() | {"medseg": stored}
+    if one.first_stage is not None:
+        held[FIRST_STAGE] = published(one.first_stage).to_dict()
+    return Checkpoint.from_dict(held, one.path)
 
 
 def without_paths(value: Any) -> Any:

@@ -705,11 +705,20 @@ class Member:
         regions: Of the labels, which overlap; empty where the outputs are classes.
         n_outputs: Number of outputs.
         network: The network.
+        temperature: What logits are divided by for probabilities.
     """
 
-    def __init__(self, settings: Settings, regions: Sequence[Settings], n_outputs: int, network: Network) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        regions: Sequence[Settings],
+        n_outputs: int,
+        network: Network,
+        temperature: float = 1.0,
+    ) -> None:
         self.settings, self.regions, self.n_outputs = settings, regions, n_outputs
         self.first: Member | None = None
+        self.temperature = np.float32(temperature)
         self.network = mirrored(network, settings["tiling"])
         self.spacing = settings["preprocessing"]["spacing"]
         self.rules = settings["preprocessing"]["normalisation"]
@@ -772,7 +781,8 @@ class Member:
             yield first, logits, strip.valid(first, first + logits.shape[1])
 
     def prob(self, logits: Array) -> Array:
-        """Softmax, or with regions the sigmoid, of logits ``[k, ...]``."""
+        """Softmax, or with regions the sigmoid, of logits ``[k, ...]`` at the temperature."""
+        logits = logits / self.temperature
         if self.regions:
             e = np.exp(-np.abs(logits))
             return np.where(logits >= 0, 1, e) / (1 + e)
@@ -821,9 +831,11 @@ class Predictor:
         self.regions: list[Settings] = self.labels["regions"]
         self.output_names = [output["name"] for output in self.regions or self.labels["classes"]]
         self.n_outputs = len(self.output_names)
+        temperature = self.settings.get("temperature", 1.0)
+        networks = [load_network(path.parent / entry["network"], threads) for entry in self.settings["members"]]
         self.members = [
-            Member(entry, self.regions, self.n_outputs, load_network(path.parent / entry["network"], threads))
-            for entry in self.settings["members"]
+            Member(entry, self.regions, self.n_outputs, network, temperature)
+            for entry, network in zip(self.settings["members"], networks)
         ]
         for member, entry in zip(self.members, self.settings["members"]):
             if before := entry.get("first_stage"):

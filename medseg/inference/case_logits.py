@@ -99,15 +99,16 @@ class CaseLogits:
                 on_slab(slab)
         return self.restored(index, 0).astype(np.int16)
 
-    def index_and_prob(self) -> tuple[Int[np.ndarray, " *s"], Float[np.ndarray, "k *s"]]:
+    def index_and_prob(self, temperature: float = 1.0) -> tuple[Int[np.ndarray, " *s"], Float[np.ndarray, "k *s"]]:
         """What ``index`` gives, and the probability of each class, or of each region; 4 k bytes a cell.
 
-        Cells outside the box are of the first class for certain, and of no region.
+        Cells outside the box are of the first class for certain, and of no region. Logits are divided by the
+        temperature for probabilities only.
         """
         prob = np.empty((self.labels.n_outputs, *self.box_shape), np.float32)
 
         def keep(slab: Slab) -> None:
-            prob[:, slab.rows] = prob_of(slab.logits, self.labels).cpu().numpy()
+            prob[:, slab.rows] = prob_of(slab.logits / temperature, self.labels).cpu().numpy()
 
         index, certain = self.index(keep), certain_background(self.labels).tolist()
         return index, np.stack([self.restored(p, o) for p, o in zip(prob, certain, strict=True)])

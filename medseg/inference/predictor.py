@@ -64,13 +64,16 @@ class CasePredictor(ABC, Generic[Prepare]):
         """Training index of each cell of the sample's own grid; 0 where it is not valid."""
         return self.finished(self.logits(sample).index(), sample.valid, sample.grid)
 
-    def index_and_prob(self, sample: Sample) -> tuple[Int[np.ndarray, " *s"], Float[np.ndarray, "k *s"]]:
+    def index_and_prob(
+        self, sample: Sample, temperature: float = 1.0
+    ) -> tuple[Int[np.ndarray, " *s"], Float[np.ndarray, "k *s"]]:
         """What ``index`` gives, and the probability of each class, or of each region, from the same pass.
 
         Cells that preprocessing crops away are of the first class for certain, and of no region. Post-processing
-        changes classes only. Takes 4 k bytes a cell.
+        changes classes only. Takes 4 k bytes a cell. The temperature of a training is that of its ``FilePredictor``:
+        scores and averages of networks are of probabilities without it.
         """
-        index, prob = self.logits(sample).index_and_prob()
+        index, prob = self.logits(sample).index_and_prob(temperature)
         return self.finished(index, sample.valid, sample.grid), prob
 
     def finished(

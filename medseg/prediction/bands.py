@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -61,14 +62,15 @@ def band_name(kind: str, label: str) -> str:
     return f"{kind}/{formats.stem(label)}{ending}"
 
 
-def probabilities(labels: LabelTable) -> Bands:
+def probabilities(labels: LabelTable, temperature: float = 1.0) -> Bands:
     """The probability of each class, or of each region."""
-    return Bands("probabilities", probability_bands, [r.name for r in labels.regions] or list(labels.names))
+    of = partial(probability_bands, temperature=temperature)
+    return Bands("probabilities", of, [r.name for r in labels.regions] or list(labels.names))
 
 
-def uncertainty(members: int) -> Bands:
+def uncertainty(members: int, temperature: float = 1.0) -> Bands:
     """Entropy, and the disagreement of several networks."""
-    return Bands("uncertainty", uncertainty_bands, uncertainty_names(members))
+    return Bands("uncertainty", partial(uncertainty_bands, temperature=temperature), uncertainty_names(members))
 
 
 @contextmanager

@@ -62,6 +62,7 @@ class FilePredictor:
         layout: How files are found, and read for the first member.
         digest: Digest of the checkpoint.
         step: Optimiser steps before the checkpoint.
+        temperature: What logits are divided by for probabilities and entropy in files; 1 for several networks.
         bands: Kinds of files that are written in addition to each label file.
         mosaic: Take the files of a case as tiles of one scene, not as its channels.
         series: SeriesInstanceUID to take from folders of DICOM slices that hold several series.
@@ -74,6 +75,7 @@ class FilePredictor:
         *,
         digest: str,
         step: int = 0,
+        temperature: float = 1.0,
         bands: Sequence[Bands] = (),
         mosaic: bool = False,
         series: str | None = None,
@@ -82,6 +84,7 @@ class FilePredictor:
         self.layout = layout
         self.digest = digest
         self.step = step
+        self.temperature = temperature
         self.bands = tuple(bands)
         self.labels = arrays.spec.labels
         self._mosaic = mosaic

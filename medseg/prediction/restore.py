@@ -77,13 +77,15 @@ def predictor(
     labels = members[0].spec.labels
     arrays: CasePredictor[Preprocess] = members[0] if len(members) == 1 else Ensemble(members)
     arrays.postprocess = PostProcess.from_list(choice.postprocessing, labels) if choice.postprocessing else None
-    bands = [bands_of_probabilities(labels)] if probabilities else []
-    bands += [bands_of_uncertainty(len(members))] if uncertainty else []
+    temperature = loaded[0].metadata.temperature if len(loaded) == 1 else 1.0
+    bands = [bands_of_probabilities(labels, temperature)] if probabilities else []
+    bands += [bands_of_uncertainty(len(members), temperature)] if uncertainty else []
     return FilePredictor(
         arrays,
         Layout(held[0].folders, reading[0], held[0].names),
         digest=_digest([one.digest for one in loaded], choice.postprocessing),
         step=loaded[0].step,
+        temperature=temperature,
         bands=bands,
         mosaic=mosaic,
         series=series,

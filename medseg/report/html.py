@@ -98,6 +98,7 @@ def write_report(
         *sections,
         ("Classes", _classes(result, titles)),
         ("Confusion", confusion_table(result)),
+        ("Calibration", _calibration(result.get("calibration"))),
         *_ranked(result, primary_metric(result, metrics), titles, files or {}),
         ("Figures", "".join(_figure(caption, png) for caption, png in figures)),
         ("Miss policy", _policy(result, titles, metrics)),
@@ -259,6 +260,20 @@ def _figure(caption: str, png: bytes) -> str:
         f"<figure><figcaption>{escape(caption)}</figcaption>"
         f'<img alt="{escape(caption)}: image, label and prediction" src="data:image/png;base64,{encoded}"></figure>'
     )
+
+
+def _calibration(scores: Mapping[str, Any] | None) -> str:
+    """What the temperature brings, where one was fitted."""
+    if not scores:
+        return ""
+    names = {"nll": "negative log-likelihood", "ece": "expected calibration error"}
+    rows = [[escape(text), *(show(scores[name][at]) for at in ("before", "after"))] for name, text in names.items()]
+    note = (
+        f'<p class="note">Of {scores["cells"]} cells of {scores["cases"]} validation cases. Probabilities are written '
+        f"at the temperature {show(scores['temperature'])}, which no label depends on. After: "
+        f"{escape(str(scores['after']))}.</p>"
+    )
+    return table(("score of probabilities", "before", "after"), rows) + note
 
 
 def _policy(result: Result, titles: Titles, metrics: Sequence[Metric]) -> str:

@@ -65,6 +65,8 @@ class Scored:
         fold = f"validation fold {cfg.split.fold}"
         cases, which = (test, split.TEST_SET) if test else (self.val, fold)
         scores, result, drawings = self._scored(cfg, cases, which, _DRAWN)
+        if self.metadata.calibration is not None:
+            result["calibration"] = dict(self.metadata.calibration)
         if self.fold:
             held, of_fold, _ = self._scored(cfg, self.val, fold, 0) if test else (scores, result, [])
             settings = {"fold": cfg.split.fold, "metric": OmegaConf.to_container(cfg.metric, resolve=True)}

@@ -18,8 +18,8 @@ _LOG = logging.getLogger(__name__)
 
 _NETWORK = ("model", "temporal", "finetuning")
 _FREE = re.compile(
-    r"(run_dir|cache_dir|ckpt_path|checkpoint_minutes|name|test|judged|weights|least_share|accept|rerun|trust|"
-    r"verify_files|engine|logger|hydra|sweep|experiment|"
+    r"(run_dir|cache_dir|ckpt_path|checkpoint_minutes|name|test|judged|temperature_scaling|weights|least_share|accept|"
+    r"rerun|trust|verify_files|engine|logger|hydra|sweep|experiment|"
     r"data\.(root|cache)|loader\.workers|callback\.(previews|progress|reconstructions)|plan\.(file|memory_gb)|"
     r"trainer\.(max_steps|max_epochs|max_time|accelerator|devices|num_nodes|strategy|log_every_n_steps))(\..*)?"
 )

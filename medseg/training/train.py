@@ -101,10 +101,12 @@ def _train(cfg: DictConfig, run_dir: Path, resumed: Path | None, callbacks: Sequ
 
 def _finish(cfg: DictConfig, run: Run, run_dir: Path, spent: float) -> None:
     """Write adapters and final scores, and print them with the seconds of training that were ``spent``."""
-    from medseg.training import artifacts, results
+    from medseg.training import artifacts, calibration, results
 
     artifacts.save_adapters(cfg, run, run_dir)
     segments = run.method.metadata.segments
+    if cfg.test and segments and cfg.temperature_scaling:
+        calibration.calibrate(cfg, run, run_dir)
     result = results.score_checkpoint(cfg, run, run_dir) if cfg.test and segments else None
     tracking.end(cfg, run, run_dir, result)
     results.print_results(run_dir, spent, segments=segments)

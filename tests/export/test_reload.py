@@ -13,7 +13,7 @@ import yaml
 import medseg
 from medseg import checkpoint, formats
 from medseg.errors import InputError
-from medseg.export import contents, networks
+from medseg.export import contents, networks, runner
 from medseg.export.export import export
 from medseg.export.public import published, without_paths
 from medseg.geometry.grid import PIXEL, Grid
@@ -151,6 +151,25 @@ def test_what_is_published_of_a_checkpoint_predicts_the_same(members: list[Path]
     one = checkpoint.read(members[0])
     same(published(one), members[0])
     assert published(published(one)).digest == published(one).digest
+
+
+def test_the_temperature_goes_with_an_export_of_one_network(members: list[Path], tmp_path: Path) -> None:
+    path = Path(shutil.copy(members[0], tmp_path / "calibrated.ckpt"))
+    checkpoint.store_calibration(path, {"temperature": 2.0})
+    target = exported(path, tmp_path / "out")
+    assert json.loads((target / "predictor.json").read_text())["temperature"] == 2.0
+    assert runner.Predictor(target).members[0].temperature == 2.0
+    assert restore.predictor(target).temperature == 2.0
+    assert restore.predictor([target, members[1]]).temperature == 1.0
+
+
+def test_a_first_stage_is_published_too(members: list[Path], tmp_path: Path) -> None:
+    held = private(tiny_checkpoint.contents())
+    path = tiny_checkpoint.write(tmp_path / "both.ckpt", held | {checkpoint.FIRST_STAGE: held | {"global_step": 3}})
+    one = published(checkpoint.read(path))
+    assert one.first_stage is not None
+    assert one.first_stage.step == 3
+    assert "smith_john" not in str(one.stored) + str(one.first_stage.stored)
 
 
 # Bad input

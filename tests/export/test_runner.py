@@ -180,11 +180,11 @@ def test_blended_rows_are_those_of_medseg(shape: tuple[int, ...], batch_size: in
 
 
 def both(
-    sample: Sample, table: LabelTable, prepare: Preprocess, tiling: Tiling
+    sample: Sample, table: LabelTable, prepare: Preprocess, tiling: Tiling, temperature: float = 1.0
 ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Index and probabilities of medseg and of the runner, with the same network."""
     spec = DataSpec((Channel("a"), Channel("b")), table, sample.grid.ndim)
-    ours = Predictor(Places(), prepare=prepare, tiling=tiling, spec=spec).index_and_prob(sample)
+    ours = Predictor(Places(), prepare=prepare, tiling=tiling, spec=spec).index_and_prob(sample, temperature)
     member = {
         "preprocessing": description._preprocessing(prepare),
         "tiling": description._tiling(tiling),
@@ -195,14 +195,14 @@ def both(
     own.settings = {"postprocessing": []}
     own.labels = json.loads(json.dumps(description._labels(table)))
     own.regions, own.n_outputs = own.labels["regions"], 3
-    own.members = [runner.Member(member, bool(own.regions), 3, by_numpy(Places()))]
+    own.members = [runner.Member(member, bool(own.regions), 3, by_numpy(Places()), temperature)]
     case = runner.Case(sample.image, sample.valid, own_grid(sample.grid))
     return ours, own.index_and_prob(case)
 
 
 @pytest.mark.parametrize("table", [TABLE, REGIONS], ids=["classes", "regions"])
-@pytest.mark.parametrize("masked", [False, True])
-def test_an_oblique_volume_is_that_of_medseg(table: LabelTable, masked: bool) -> None:
+@pytest.mark.parametrize(("masked", "temperature"), [(False, 1.0), (True, 2.5)])
+def test_an_oblique_volume_is_that_of_medseg(table: LabelTable, masked: bool, temperature: float) -> None:
     rng = np.random.default_rng(1)
     image = rng.normal(2, 1, (2, 12, 14, 7)).astype(np.float32)
     image[:, :3], image[:, :, -2:], image[:, 6, 6, 3] = 0, 0, 0
@@ -212,7 +212,7 @@ def test_an_oblique_volume_is_that_of_medseg(table: LabelTable, masked: bool) ->
     sample = Sample(image, None, valid, Grid(valid.shape, OBLIQUE), "c", "c")
     prepare = Preprocess((1.0, 1.5, 1.5), (Normalisation("zscore"), Normalisation("ct", 2, 1, 0, 4)), masked)
     tiling = Tiling((8, 6, 6), flip_axes=(0, 2), lateral_axis=0, swap=(0, 2, 1))
-    (index, prob), (own_index, own_prob) = both(sample, table, prepare, tiling)
+    (index, prob), (own_index, own_prob) = both(sample, table, prepare, tiling, temperature)
     np.testing.assert_allclose(own_prob, prob, atol=2e-5)
     ranked = np.sort(prob if table is TABLE else np.abs(prob - 0.5), axis=0)
     clear = ranked[-1] - ranked[-2] > 1e-4 if table is TABLE else ranked[0] > 1e-4

@@ -1,6 +1,7 @@
 """Several checkpoints predict files together; probabilities and uncertainty of every kind of image."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import rasterio
 import yaml
 
 import medseg
-from medseg import formats
+from medseg import checkpoint, formats
 from medseg.errors import InputError
 from medseg.formats.geotiff import unreferenced_unsaid
 from medseg.formats.nifti import write_bands
@@ -94,6 +95,24 @@ def test_a_scene_is_streamed_through_all_members(
     record = json.loads((tmp_path / "out/predictions.json").read_text())
     (entry,) = record["cases"].values()
     assert sorted(entry["outputs"]) == ["labels", "probabilities", "uncertainty"]
+
+
+def test_one_network_has_a_temperature_and_an_ensemble_none(members: list[Path], scene: Path, tmp_path: Path) -> None:
+    cold = Path(shutil.copy(members[0], tmp_path / "cold.ckpt"))
+    checkpoint.store_calibration(cold, {"temperature": 4.0})
+    for name, named in {"plain": members[0], "cold": cold, "both": [cold, members[1]], "warm": members}.items():
+        given = [str(one) for one in named] if isinstance(named, list) else str(named)
+        run(given, scene, tmp_path / name, probabilities=True, uncertainty=True)
+    labels = {name: formats.open(tmp_path / name / "scene.tif").read() for name in ("plain", "cold", "both", "warm")}
+    prob = {name: band(tmp_path / name / "probabilities/scene.tif")[0] for name in labels}
+    spread = {name: band(tmp_path / name / "uncertainty/scene.tif")[0][0].astype(int) for name in labels}
+    np.testing.assert_array_equal(labels["cold"], labels["plain"])
+    expected = (prob["plain"] / 254) ** 0.25
+    np.testing.assert_allclose(prob["cold"] / 254, expected / expected.sum(0), atol=0.15)
+    assert (spread["cold"] >= spread["plain"] - 1).all()
+    assert spread["cold"].mean() > spread["plain"].mean() + 5
+    np.testing.assert_array_equal(prob["both"], prob["warm"])
+    np.testing.assert_array_equal(labels["both"], labels["warm"])
 
 
 def test_images_that_do_not_stream_get_the_same_bands(members: list[Path], tmp_path: Path) -> None:

@@ -176,6 +176,17 @@ def test_facts_are_read_without_brackets(tmp_path):
     assert " ".join(told) == "git – packages torch 2.6, numpy 2.0 ids [1, 2]"
 
 
+def test_a_calibration_is_said_with_what_it_was_measured_on(tmp_path):
+    found = {"temperature": 1.25, "nll": {"before": 0.5, "after": 0.25}, "ece": {"before": 0.2, "after": 0.1}}
+    found |= {"cases": 4, "cells": 900, "after": "by halves"}
+    write_report(tmp_path / "report.html", result() | {"calibration": found})
+    text = " ".join(Page((tmp_path / "report.html").read_text()).text.split())
+    assert "negative log-likelihood 0.500 0.250 expected calibration error 0.200 0.100" in text
+    assert "Of 900 cells of 4 validation cases. Probabilities are written at the temperature 1.250" in text
+    write_report(tmp_path / "report.html", result())
+    assert "Calibration" not in (tmp_path / "report.html").read_text()
+
+
 def test_strip_places_dots_worked_by_hand():
     svg = strip_plot({"a": [("c0", 0.0), ("c1", 0.5), ("c2", 1.0)]}, label="dice")
     assert re.findall(r'cx="([\d.]+)"', svg) == ["12.0", "209.0", "406.0"]

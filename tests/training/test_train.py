@@ -57,7 +57,9 @@ def test_run_folder_holds_what_is_promised(run_dir: Path) -> None:
     assert promised <= {p.name for p in run_dir.iterdir()}
     assert {p.name for p in (run_dir / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     result = json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))
-    assert set(result) == {"summary", "classes", "policy", "cases", "confusion"}
+    assert set(result) == {"summary", "classes", "policy", "cases", "confusion", "calibration"}
+    assert result["calibration"] == checkpoint.read(run_dir / "checkpoints/best.ckpt").metadata.calibration
+    assert result["calibration"]["cases"] == 2, "of validation, not of the test"
     assert {"dice", "hd95_mm", "nsd", "volume_error_mm3"} <= set(result["summary"])
     assert set(result["classes"]) == {"liver", "stomach", "left kidney", "right kidney", "aorta"}
     assert len({row["case"] for row in result["cases"]}) == 2
