@@ -195,7 +195,10 @@ class Checkpoint:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of what decides predictions: weights, configuration, channels, labels, plan, temperature, first stage."""
+        """SHA-256 of what decides predictions, of both stages.
+
+        These are weights, configuration, channels, labels and plan, and a temperature other than 1.
+        """
         parts = {key: self.stored[key] for key in ("config", "spec", "plan")}
         if self.metadata.temperature != 1:
             parts["temperature"] = self.metadata.temperature
