@@ -195,7 +195,7 @@ def both(
     own.settings = {"postprocessing": []}
     own.labels = json.loads(json.dumps(description._labels(table)))
     own.regions, own.n_outputs = own.labels["regions"], 3
-    own.members = [runner.Member(member, bool(own.regions), 3, by_numpy(Places()), temperature)]
+    own.members = [runner.Member(member, own.regions, 3, by_numpy(Places()), temperature)]
     case = runner.Case(sample.image, sample.valid, own_grid(sample.grid))
     return ours, own.index_and_prob(case)
 
