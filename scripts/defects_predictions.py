@@ -59,7 +59,7 @@ TABLE = (
     ),
     Defect(
         "area-not-an-option", "polygons of another least area are written anew", "medseg/prediction/jobs.py",
-        'return {"polygons": {"min_area_m2": float(self.min_area_m2)}}', 'return {"polygons": {}}',
+        'return {"polygons": {**settings, ', 'return {"polygons": {',
         (f"{JOBS}::test_outputs_can_be_added_to_a_finished_folder",),
     ),
     Defect(

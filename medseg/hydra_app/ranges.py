@@ -76,6 +76,9 @@ LIMIT = Range(1, integer=True, also=(-1,))
 NUMBERS: Mapping[str, Range] = {
     "seed": SEED,
     "least_share": FRACTION,
+    "polygon_min_area_m2": NOT_NEGATIVE,
+    "polygon_min_cells": COUNT,
+    "polygon_simplify_m": NOT_NEGATIVE,
     "split.fold": Range(0, integer=True, also=("all",)),
     "split.n_folds": Range(2, integer=True),
     "split.seed": SEED,

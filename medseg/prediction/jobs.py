@@ -16,6 +16,7 @@ from medseg.engine.engine import Engine, Failure
 from medseg.engine.failures import report_failures
 from medseg.engine.local import LocalEngine
 from medseg.errors import InputError
+from medseg.formats.polygons import PolygonOptions
 from medseg.prediction.bands import BAND_KINDS, band_name
 from medseg.prediction.record import OTHER_CHECKPOINT, Finding, Record
 from medseg.prediction.writer import Task, Writer
@@ -32,29 +33,35 @@ class Request:
 
     Attributes:
         bands: Kinds of bands, such as ``probabilities``, a file each.
-        polygons: Of scenes, a file of polygons.
-        min_area_m2: Area below which polygons are left out.
+        polygons: Which polygons a file of them holds, of scenes; None for no such file.
     """
 
     bands: tuple[str, ...] = ()
-    polygons: bool = False
-    min_area_m2: float = 0
+    polygons: PolygonOptions | None = None
 
     @property
     def options(self) -> Mapping[str, Mapping[str, Any]]:
         """Settings that decide single kinds of outputs."""
-        return {"polygons": {"min_area_m2": float(self.min_area_m2)}}
+        if self.polygons is None:
+            return {}
+        settings = {name: float(value) for name, value in vars(self.polygons).items()}
+        return {"polygons": {**settings, "mean_probability": self.mean_probability}}
+
+    @property
+    def mean_probability(self) -> bool:
+        """Whether polygons have the mean probability of their class."""
+        return self.polygons is not None and "probabilities" in self.bands
 
     def outputs(self, label: str) -> dict[str, str]:
         """Path of each kind of output below the folder of the label files.
 
         Example:
-            >>> Request(polygons=True).outputs("scene.tif")
+            >>> Request(polygons=PolygonOptions()).outputs("scene.tif")
             {'labels': 'scene.tif', 'polygons': 'polygons/scene.gpkg'}
         """
         found = {"labels": label}
         found |= {kind: band_name(kind, label) for kind in self.bands}
-        if self.polygons:
+        if self.polygons is not None:
             found["polygons"] = f"polygons/{formats.stem(label)}.gpkg"
         return found
 
@@ -211,7 +218,7 @@ class _Batch:
         if "labels" not in kinds:  # it was entered with its label file
             return True
         kept = not self._overwrite and job.finding.valid.issuperset(kinds)
-        every = Request(BAND_KINDS, polygons=True).outputs(job.label).values()
+        every = Request(BAND_KINDS, PolygonOptions()).outputs(job.label).values()
         outputs = self._request.outputs(job.label)
         self._record.begin(outputs, job.case.images, every=every, kept=kinds if kept else ())
         if kept:

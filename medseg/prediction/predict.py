@@ -19,6 +19,7 @@ from medseg.runtime.verbosity import quiet_libraries
 
 if TYPE_CHECKING:
     from medseg.engine.engine import Engine
+    from medseg.formats.polygons import PolygonOptions
     from medseg.labels import LabelTable
     from medseg.prediction.jobs import Written
 
@@ -51,6 +52,7 @@ def predict(cfg: DictConfig) -> list[Path]:
 
 def _predict(cfg: DictConfig, sources: list[Path], target: Path, *, single: bool, engine: Engine) -> list[Path]:
     """Predict by the workers of an engine; ``single`` if ``target`` is a label file."""
+    from medseg.formats.polygons import DEFAULT_POLYGONS
     from medseg.prediction.jobs import Request, check_conflicts, find_jobs, run_jobs, warn_of_others
     from medseg.prediction.loading import load, origin_of
     from medseg.prediction.record import Record
@@ -63,7 +65,7 @@ def _predict(cfg: DictConfig, sources: list[Path], target: Path, *, single: bool
     cases = chosen_cases(cfg, sources, predictor.spec, layout)
     folder = target.parent if single else target
     labels = label_names(cases, target, single=single, seg=seg)
-    request = Request(tuple(bands.kind for bands in predictor.bands), cfg.polygons, cfg.polygon_min_area_m2)
+    request = Request(tuple(bands.kind for bands in predictor.bands), _polygons(cfg))
     check_labels(cases, labels, folder, georeferenced=bool(cfg.polygons or cfg.mosaic), seg=seg)
     by_folder = all(case.images[0].is_dir() for case in cases)
     origin = origin_of(cfg, maker, predictor, series=cfg.data.series if by_folder else None)
@@ -72,7 +74,8 @@ def _predict(cfg: DictConfig, sources: list[Path], target: Path, *, single: bool
     if not cfg.overwrite:
         check_conflicts(jobs, target)
     warn_of_others(jobs, record, request)
-    writer = Writer(predictor_of_worker, predictor.spec.labels, request.options["polygons"])
+    options = request.polygons or DEFAULT_POLYGONS
+    writer = Writer(predictor_of_worker, predictor.spec.labels, options, request.mean_probability)
     with _listed_for_review(folder, labels, predictor.spec.labels) if cfg.uncertainty else nullcontext():
         written = run_jobs(jobs, writer, record, request, overwrite=cfg.overwrite, engine=engine)
     after = "" if seg else evaluation_command(folder, predictor.spec.labels, layout.reading.attribute)
@@ -105,6 +108,15 @@ def _listed_for_review(folder: Path, names: list[str], labels: LabelTable) -> It
         _list_for_review(folder, names, labels)
         raise
     _list_for_review(folder, names, labels)
+
+
+def _polygons(cfg: DictConfig) -> PolygonOptions | None:
+    """Which polygons are written; None for none."""
+    from medseg.formats.polygons import PolygonOptions
+
+    if not cfg.polygons:
+        return None
+    return PolygonOptions(cfg.polygon_min_area_m2, cfg.polygon_min_cells, cfg.polygon_simplify_m)
 
 
 def _list_for_review(folder: Path, names: list[str], labels: LabelTable) -> None:

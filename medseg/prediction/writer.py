@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from medseg.data.conversion.preparation import digest_of
-from medseg.formats.polygons import polygons
+from medseg.formats.polygons import DEFAULT_POLYGONS, PolygonOptions, polygons
 from medseg.labels import LabelTable
+from medseg.prediction.bands import band_name
 from medseg.prediction.file_predictor import FilePredictor
 from medseg.prediction.record import identities
 
@@ -50,13 +51,15 @@ class Writer:
     Attributes:
         load: Gives the predictor of this process.
         labels: Meaning of the values of label files.
-        polygon_settings: Settings of polygons.
+        polygon_options: Which polygons are written.
+        mean_probability: Whether they have the mean probability of their class, of the file next to the label file.
         on_rows: Called with the rows that are done of a case and all its rows.
     """
 
     load: Callable[[], FilePredictor]
     labels: LabelTable
-    polygon_settings: Mapping[str, Any]
+    polygon_options: PolygonOptions = DEFAULT_POLYGONS
+    mean_probability: bool = False
     on_rows: Callable[[int, int], None] | None = None
 
     def __call__(self, task: Task) -> Made:
@@ -68,7 +71,8 @@ class Writer:
         images = identities(task.images)
         if "polygons" in task.outputs:
             task.outputs["polygons"].parent.mkdir(exist_ok=True)
-            polygons(task.label, task.outputs["polygons"], self.labels, **self.polygon_settings)
+            prob = task.label.parent / band_name("probabilities", task.label.name) if self.mean_probability else None
+            polygons(task.label, task.outputs["polygons"], self.labels, self.polygon_options, probabilities=prob)
         else:
             self.load().file(task.images, task.label, on_rows=self.on_rows)
         return Made(tuple(images), {kind: digest_of(path) for kind, path in task.outputs.items()})

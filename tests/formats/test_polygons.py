@@ -1,4 +1,6 @@
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyogrio
@@ -6,12 +8,17 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from pyproj import Geod
 from rasterio.features import rasterize
+from scipy.ndimage import gaussian_filter
 
 from medseg.errors import InputError
+from medseg.formats import outlines
 from medseg.formats.geotiff import unreferenced_unsaid
-from medseg.formats.polygons import equal_area, polygons
+from medseg.formats.polygons import PolygonOptions, equal_area, polygons
 from medseg.labels import LabelTable
 
 TABLE = LabelTable.declare({"background": 0, "field": 3, "pond": 7})
@@ -78,11 +85,11 @@ def test_without_a_background_every_class_is_outlined_but_nodata_never(tmp_path:
 def test_least_area_and_the_unit_of_the_crs(tmp_path: Path) -> None:
     raster = write(tmp_path / "label.tif", LABEL, "EPSG:2227")  # US survey feet
     square = (10 * 1200 / 3937) ** 2
-    assert polygons(raster, tmp_path / "label.gpkg", TABLE, min_area_m2=1.01 * square) == 1
+    assert polygons(raster, tmp_path / "label.gpkg", TABLE, PolygonOptions(min_area_m2=1.01 * square)) == 1
     _, rows, _ = read(tmp_path / "label.gpkg")
     assert rows[0][:2] == ("field", 3)
     assert rows[0][2] == pytest.approx(9 * square)
-    assert polygons(raster, tmp_path / "label.gpkg", TABLE, min_area_m2=10 * square) == 0
+    assert polygons(raster, tmp_path / "label.gpkg", TABLE, PolygonOptions(min_area_m2=10 * square)) == 0
     header, rows, _ = read(tmp_path / "label.gpkg")
     assert rows == []
     assert header["crs"] == "EPSG:2227"
@@ -112,7 +119,149 @@ def test_images_without_a_world(tmp_path: Path) -> None:
     assert header["fields"].tolist() == ["class", "value", "area"]
     assert sorted(area for _, _, area in rows) == [1, 1, 9]
     with pytest.raises(InputError, match="has no CRS, so no area in m2; drop min_area_m2=5"):
-        polygons(raster, tmp_path / "label.gpkg", TABLE, min_area_m2=5)
+        polygons(raster, tmp_path / "label.gpkg", TABLE, PolygonOptions(min_area_m2=5))
+
+
+def reference(raster: Path) -> tuple[dict[int, float], list[shapely.Polygon]]:
+    """What GDAL outlines of a whole raster, without background and nodata: area by value, and valid polygons."""
+    areas: dict[int, float] = {}
+    shapes = []
+    with rasterio.open(raster) as scene:
+        for outline, number in rasterio.features.shapes(scene.read(1), connectivity=4, transform=scene.transform):
+            if number not in (0, 255):
+                whole = shapely.make_valid(shapely.geometry.shape(outline))
+                areas[int(number)] = areas.get(int(number), 0) + whole.area
+                shapes.append(shapely.normalize(whole))
+    return areas, shapes
+
+
+def texts(shapes: Any) -> list[str]:
+    return sorted(shapely.to_wkt(shapely.normalize(shape)) for shape in shapes)
+
+
+MAPS = hnp.arrays(
+    np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.sampled_from([0, 3, 7, 255])
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(label=MAPS, rows=st.integers(1, 9))
+def test_bands_of_any_height_give_the_areas_that_gdal_outlines_at_once(label: np.ndarray, rows: int) -> None:
+    with tempfile.TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("medseg.formats.polygons._BAND", rows * label.shape[1])
+        raster = write(Path(place) / "label.tif", label, "EPSG:32611")
+        polygons(raster, Path(place) / "label.gpkg", TABLE)
+        _, attributes, shapes = read(Path(place) / "label.gpkg")
+        areas, expected = reference(raster)
+    assert all(shape.is_valid for shape in shapes)
+    assert texts(shapes) == texts(expected)
+    found: dict[int, float] = {}
+    for _, value, area in attributes:
+        found[value] = found.get(value, 0) + area
+    assert found == areas
+    assert all(row[2] == shape.area for row, shape in zip(attributes, shapes, strict=True))
+    pairs = [(shape, row[1]) for shape, row in zip(shapes, attributes, strict=True)]
+    drawn = rasterize(pairs, label.shape, transform=PLACE) if pairs else np.zeros_like(label)
+    np.testing.assert_array_equal(drawn, np.where(label == 255, 0, label))
+
+
+@settings(max_examples=30, deadline=None)
+@given(label=MAPS, rows=st.integers(1, 9), least=st.integers(0, 6))
+def test_small_areas_are_left_out_whatever_the_bands(label: np.ndarray, rows: int, least: int) -> None:
+    with tempfile.TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("medseg.formats.polygons._BAND", rows * label.shape[1])
+        raster = write(Path(place) / "label.tif", label, "EPSG:32611")
+        count = polygons(raster, Path(place) / "label.gpkg", TABLE, PolygonOptions(min_cells=least))
+        _, attributes, shapes = read(Path(place) / "label.gpkg")
+        expected = [shape for shape in reference(raster)[1] if shape.area >= 100 * least]
+    assert count == len(shapes)
+    assert texts(shapes) == texts(expected)
+    assert all(area >= 100 * least for _, _, area in attributes)
+
+
+def blobs(seed: int, shape: tuple[int, int] = (60, 70)) -> np.ndarray:
+    """A map of fields of several cells, without background."""
+    noise = gaussian_filter(np.random.default_rng(seed).normal(size=(3, *shape)), (0, 3, 3))
+    return np.array([0, 3, 7], np.uint8)[noise.argmax(axis=0)]
+
+
+@pytest.mark.parametrize("rows", [7, 20, 60])
+def test_simplified_neighbours_keep_their_common_borders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    monkeypatch.setattr("medseg.formats.polygons._BAND", rows * 70)
+    label = blobs(1)
+    raster = write(tmp_path / "label.tif", label, "EPSG:32611")
+    polygons(raster, tmp_path / "fine.gpkg", COVER)
+    polygons(raster, tmp_path / "label.gpkg", COVER, PolygonOptions(simplify_m=20))
+    _, fine, exact = read(tmp_path / "fine.gpkg")
+    _, attributes, shapes = read(tmp_path / "label.gpkg")
+    assert sorted(attributes) == sorted(fine), "areas are those of the cells"
+    assert all(shape.is_valid for shape in shapes)
+    assert sum(shape.area for shape in shapes) == pytest.approx(label.size * 100)
+    assert shapely.union_all(shapes).area == pytest.approx(label.size * 100), "neither gaps nor overlaps"
+    corners = [sum(len(shapely.get_coordinates(shape)) for shape in some) for some in (shapes, exact)]
+    assert corners[0] < 0.7 * corners[1]
+    pairs = [(shape, row[1]) for shape, row in zip(shapes, attributes, strict=True)]
+    drawn = rasterize(pairs, label.shape, transform=PLACE)
+    assert (drawn != label).mean() < 0.1
+
+
+def test_simplifying_leaves_background_and_small_areas_out(tmp_path: Path) -> None:
+    label = blobs(2)
+    label[20:40, 20:50] = 255
+    raster = write(tmp_path / "label.tif", label, "EPSG:32611")
+    options = PolygonOptions(simplify_m=15, min_area_m2=2000)
+    assert polygons(raster, tmp_path / "label.gpkg", TABLE, options) > 0
+    _, attributes, shapes = read(tmp_path / "label.gpkg")
+    assert {value for _, value, _ in attributes} == {3, 7}
+    assert min(area for _, _, area in attributes) >= 2000
+    hole = shapely.box(500_230, 4e6 - 370, 500_470, 4e6 - 230)
+    assert not any(shape.intersects(hole) for shape in shapes)
+
+
+def test_the_mean_probability_is_that_of_the_own_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medseg.formats.polygons._BAND", 6)
+    raster = write(tmp_path / "label.tif", LABEL, "EPSG:32611")
+    bands = np.zeros((3, *LABEL.shape), np.uint8)
+    bands[1] = 127
+    bands[1, 0] = 254
+    bands[2, 1, 1] = 254
+    with rasterio.open(raster) as scene:
+        profile = scene.profile | {"count": 3}
+    with rasterio.open(tmp_path / "prob.tif", "w", **profile) as target:
+        target.write(bands)
+    polygons(raster, tmp_path / "label.gpkg", TABLE, probabilities=tmp_path / "prob.tif")
+    header, _, _, (_, value, _, mean) = pyogrio.raw.read(tmp_path / "label.gpkg")
+    assert header["fields"].tolist() == ["class", "value", "area_m2", "mean_probability"]
+    by_value = sorted(zip(value.tolist(), mean.tolist(), strict=True))
+    assert by_value == [(3, pytest.approx((3 + 6 * 0.5) / 9)), (7, 0.0), (7, 1.0)]
+
+
+def test_lengths_in_metres_need_a_crs(tmp_path: Path) -> None:
+    raster = write(tmp_path / "label.tif", LABEL, None)
+    with pytest.raises(InputError, match="has no CRS, so no lengths in m; drop simplify_m=5"):
+        polygons(raster, tmp_path / "label.gpkg", TABLE, PolygonOptions(simplify_m=5))
+    assert polygons(raster, tmp_path / "label.gpkg", TABLE, PolygonOptions(min_cells=2)) == 1
+
+
+def test_memory_does_not_grow_with_the_rows_of_a_speckled_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Areas that are open at a time, in cells, as a measure that no other allocation disturbs."""
+    monkeypatch.setattr("medseg.formats.polygons._BAND", 10 * 50)
+    largest = {}
+    add = outlines._Merger.add
+    for rows in (100, 300):
+        seen: list[int] = []
+
+        def counted(merger: Any, band: Any, seen: list[int] = seen) -> Any:
+            yield from add(merger, band)
+            seen.append(sum(len(area.pieces) for area in merger._open.values()))
+
+        monkeypatch.setattr(outlines._Merger, "add", counted)
+        board = np.random.default_rng(0).choice(np.array([0, 3], np.uint8), (rows, 50))
+        polygons(write(tmp_path / "label.tif", board, "EPSG:32611"), tmp_path / "label.gpkg", TABLE)
+        largest[rows] = max(seen)
+    assert largest[300] <= 1.5 * largest[100]
 
 
 def test_many_polygons_are_written_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from medseg.data.case import Case
 from medseg.engine.engine import Engine
 from medseg.engine.local import LocalEngine
 from medseg.errors import InputError
+from medseg.formats.polygons import PolygonOptions
 from medseg.labels import LabelTable
 from medseg.prediction import writer as prediction_writer
 from medseg.prediction.file_predictor import FilePredictor
@@ -46,8 +47,8 @@ def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in NAMES:
         (tmp_path / f"{name}.tif").write_text(name)
 
-    def polygons(raster: Path, target: Path, labels: Any, *, min_area_m2: float) -> None:
-        target.write_text(f"{raster.read_text(encoding='utf-8')} over {min_area_m2:g}")
+    def polygons(raster: Path, target: Path, labels: Any, options: PolygonOptions, *, probabilities: Any) -> None:
+        target.write_text(f"{raster.read_text(encoding='utf-8')} over {options.min_area_m2:g}")
 
     monkeypatch.setattr(prediction_writer, "polygons", polygons)
     return tmp_path / "out"
@@ -69,7 +70,7 @@ def run(
     if not overwrite:
         check_conflicts(jobs, out)
     warn_of_others(jobs, record, request)
-    writer = Writer(lambda: fake, fake.spec.labels, request.options["polygons"])
+    writer = Writer(lambda: fake, fake.spec.labels, request.polygons or PolygonOptions())
     return run_jobs(jobs, writer, record, request, overwrite=overwrite, engine=engine or LocalEngine())
 
 
@@ -100,10 +101,10 @@ def test_a_prediction_killed_before_its_polygons_writes_them(out: Path, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(prediction_writer, "polygons", killed)
         with pytest.raises(KeyboardInterrupt):
-            run(out, Fake("a"), Request(polygons=True))
+            run(out, Fake("a"), Request(polygons=PolygonOptions()))
     assert texts(out) == {"a.tif": "a a"}
     again = Fake("a")
-    assert run(out, again, Request(polygons=True)) == Written(2, 1)
+    assert run(out, again, Request(polygons=PolygonOptions())) == Written(2, 1)
     assert again.asked == ["b", "c"], "labels that were finished are not predicted again"
     assert [name for name in texts(out) if "polygons" in name] == [f"polygons/{name}.gpkg" for name in NAMES]
 
@@ -111,15 +112,15 @@ def test_a_prediction_killed_before_its_polygons_writes_them(out: Path, monkeypa
 def test_outputs_can_be_added_to_a_finished_folder(out: Path) -> None:
     run(out, Fake("a"))
     fake = Fake("a")
-    assert run(out, fake, Request(polygons=True, min_area_m2=5)) == Written(0, 3)
+    assert run(out, fake, Request(polygons=PolygonOptions(5))) == Written(0, 3)
     assert texts(out)["polygons/b.gpkg"] == "a b over 5"
-    assert run(out, fake, Request(polygons=True, min_area_m2=7)) == Written(0, 3)
+    assert run(out, fake, Request(polygons=PolygonOptions(7))) == Written(0, 3)
     assert texts(out)["polygons/b.gpkg"] == "a b over 7"
     assert fake.asked == []
 
 
 def test_overwriting_leaves_no_polygons_of_the_old_labels(out: Path) -> None:
-    run(out, Fake("old"), Request(polygons=True))
+    run(out, Fake("old"), Request(polygons=PolygonOptions()))
     run(out, Fake("new"), overwrite=True)
     assert list(texts(out)) == ["a.tif", "b.tif", "c.tif"]
 

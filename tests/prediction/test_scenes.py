@@ -142,6 +142,16 @@ def test_a_killed_run_goes_on_to_the_same_map(scenes: Path, monkeypatch: pytest.
     assert sorted(p.name for p in path.parent.glob(".*")) == []
 
 
+def test_polygons_have_a_mean_probability_and_are_simplified(scenes: Path) -> None:
+    words = ["probabilities=true", "polygons=true", "polygon_min_cells=5", "polygon_simplify_m=20"]
+    predicted(scenes, "simple", *words, images="raw/images/case_2.tif")
+    table = pyogrio.read_dataframe(scenes / "simple/polygons/case_2.gpkg")
+    assert [*table] == ["class", "value", "area_m2", "mean_probability", "geometry"]
+    assert table.mean_probability.between(1 / 3, 1).all()
+    assert table.area_m2.min() >= 500
+    assert table.geometry.is_valid.all()
+
+
 def test_polygons_are_added_to_a_finished_map_and_small_ones_left_out(scenes: Path) -> None:
     (path,) = predicted(scenes, "added", images="raw/images/case_2.tif")
     whole, stamp = path.read_bytes(), path.stat().st_mtime_ns
