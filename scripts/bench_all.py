@@ -26,6 +26,7 @@ SHORT = {
     "bench_export": "--phantom 2 --most 1",
     "bench_hippocampus": "--minutes 0.05 --features 4 8 16",
     "bench_loader": "--rounds 1 --batches 2",
+    "bench_polygons": "--size 300 --min-cells 2",
     "bench_predict": "--classes 5 --shape 96,96,80 --window 32 --members 2",
     "bench_scene": "--size 900 --rows 700 --window 256",
     "bench_scenes": "--experiment burned_area --minutes 0.1 --seeds 0 --only classical ours",

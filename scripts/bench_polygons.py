@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -34,10 +35,13 @@ def write_map(path: Path, size: int, share: float) -> None:
 
 def outline(path: Path, settings: dict[str, float]) -> None:
     """Write the polygons."""
-    from medseg.formats.polygons import polygons
+    from medseg.formats.polygons import PolygonOptions, polygons
     from medseg.labels import LabelTable
 
-    polygons(path, path.with_suffix(".gpkg"), LabelTable.declare({"background": 0, "spot": 1}), **settings)
+    began = time.process_time()
+    table = LabelTable.declare({"background": 0, "spot": 1})
+    polygons(path, path.with_suffix(".gpkg"), table, PolygonOptions(**settings))
+    print(f"{time.process_time() - began:.0f} s of processor time")
 
 
 def main() -> None:
