@@ -27,7 +27,7 @@ def published(one: Checkpoint, *, flips: bool | None = None, overlap: float | No
     stored = {**one.stored, "config": config, "provenance": origin}
     held = one.to_dict() | {"medseg": stored}
     if one.first_stage is not None:
-        held[FIRST_STAGE] = published(one.first_stage).to_dict()
+        held[FIRST_STAGE] = published(one.first_stage, flips=flips, overlap=overlap).to_dict()
     return Checkpoint.from_dict(held, one.path)
 
 
