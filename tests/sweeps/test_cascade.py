@@ -170,8 +170,8 @@ def test_a_first_stage_that_does_not_fit_is_refused(
     capfd: pytest.CaptureFixture[str], words: list[str], message: str,
 ) -> None:  # fmt: skip
     place, _ = cascade
-    other = write_nnunet(tmp_path / "other") / "dataset.json"
-    other.write_text(other.read_text(encoding="utf-8").replace('"b"', '"c"'), encoding="utf-8")
+    other = write_nnunet(tmp_path / "other", n_cases=4) / "dataset.json"
+    other.write_text(other.read_text(encoding="utf-8").replace('"posterior"', '"tail"'), encoding="utf-8")
     words = [word.format(place=tmp_path) for word in words]
     argv = command(place, f"first_stage={place}/run/low_resolution", *words)
     argv[argv.index(f"run_dir={place}/run")] = f"run_dir={tmp_path}/other"
