@@ -140,12 +140,60 @@ def _vector(ending: str) -> list[Files]:
         boxes = np.array(
             [shapely.to_wkb(shapely.box(5e5 + i * 50, 4.9997e6, 5e5 + i * 50 + 40, 5e6)) for i in (0, 1, 2)]
         )
-        driver = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".shp": "ESRI Shapefile"}[ending]
+        driver = {".gpkg": "GPKG", ".geojson": "GeoJSON", ".shp": "ESRI Shapefile", ".fgb": "FlatGeobuf"}[ending]
         columns = [np.array([1, 2, 3]), np.array(["a", "b", "c"], dtype=object)]
         pyogrio.raw.write(
             folder / f"x{ending}", boxes, columns, ["value", "name"], driver=driver, geometry_type="Polygon",
             crs="EPSG:32633",
         )  # fmt: skip
+
+    return [_built(build)]
+
+
+def _geoparquet() -> list[Files]:
+    import geopandas as gpd
+    import shapely
+
+    boxes = [shapely.box(5e5 + i * 50, 4.9997e6, 5e5 + i * 50 + 40, 5e6) for i in (0, 1, 2)]
+    frame = gpd.GeoDataFrame({"value": [1, 2, 3]}, geometry=boxes, crs="EPSG:32633")
+    return [_built(lambda folder: frame.to_parquet(folder / "x.parquet", compression=None))]
+
+
+def _copied(ending: str, driver: str, **options: str) -> list[Files]:
+    """The GeoTIFF files as files of another driver; a VRT with the files that it names."""
+    import rasterio.shutil
+
+    def build(folder: Path, files: Files) -> None:
+        (folder / "x.tif").write_bytes(files["x.tif"])
+        rasterio.shutil.copy(folder / "x.tif", folder / f"x{ending}", driver=driver, **options)
+        if ending != ".vrt":
+            (folder / "x.tif").unlink()
+
+    return [_built(partial(build, files=files)) for files in _geotiff()]
+
+
+def _enhanced() -> list[Files]:
+    import pydicom
+    from pydicom.dataset import Dataset
+
+    def item(**tags: Any) -> Any:
+        made = Dataset()
+        for tag, value in tags.items():
+            setattr(made, tag, value)
+        return [made]
+
+    def build(folder: Path) -> None:
+        header = pydicom.dcmread(io.BytesIO(_dicom()[0]["0.dcm"]))
+        header.NumberOfFrames = 3
+        header.PixelData = header.PixelData * 3
+        orientation = item(ImageOrientationPatient=header.ImageOrientationPatient)
+        measures = item(PixelSpacing=header.PixelSpacing, SliceThickness=2.5)
+        header.SharedFunctionalGroupsSequence = item(
+            PlaneOrientationSequence=orientation, PixelMeasuresSequence=measures
+        )
+        positions = [item(ImagePositionPatient=[0, 0, 2.5 * k]) for k in range(3)]
+        header.PerFrameFunctionalGroupsSequence = [item(PlanePositionSequence=one)[0] for one in positions]
+        header.save_as(folder / "x.dcm")
 
     return [_built(build)]
 
@@ -292,11 +340,16 @@ FAMILIES: dict[str, Family] = {
     "nhdr": Family(partial(_itk, ".nhdr"), "x.nhdr", {".nhdr": "text"}, _read_volume),
     "mhd": Family(partial(_itk, ".mhd"), "x.mhd", {".mhd": "text"}, _read_volume),
     "dicom": Family(_dicom, "", _PLAIN, _read_volume),
+    "enhanced": Family(_enhanced, "", _PLAIN, _read_volume),
+    "jpeg2000": Family(partial(_copied, ".jp2", "JP2OpenJPEG"), "x.jp2", {".jp2": "bytes"}, _read_scene),
+    "vrt": Family(partial(_copied, ".vrt", "VRT"), "x.vrt", {".vrt": "text"}, _read_scene),
     "geotiff": Family(_geotiff, "x.tif", _PLAIN, _read_scene),
     "picture": Family(_picture, "x.*", _PLAIN, _read_scene),
     "geojson": Family(partial(_vector, ".geojson"), "x.geojson", {"": "json"}, _read_vector),
     "geopackage": Family(partial(_vector, ".gpkg"), "x.gpkg", _PLAIN, _read_vector),
     "shapefile": Family(partial(_vector, ".shp"), "x.shp", _PLAIN, _read_vector),
+    "flatgeobuf": Family(partial(_vector, ".fgb"), "x.fgb", _PLAIN, _read_vector),
+    "geoparquet": Family(_geoparquet, "x.parquet", _PLAIN, _read_vector),
     "safetensors": Family(_safetensors, "x.safetensors", _PLAIN, _read_weights),
     "weights": Family(partial(_torch, _tensors), "x.pt", _PLAIN, _read_weights),
     "checkpoint": Family(partial(_torch, _checkpoint, forms=[True]), "x.pt", _PLAIN, _read_checkpoint),

@@ -19,6 +19,7 @@ from medseg.geometry.grid import PIXEL, Grid
 from medseg.hydra_app.compose import compose
 from medseg.labels import LabelTable
 from medseg.metrics.score import WHOLE_CASE
+from tests.formats.test_vector import save_shapes
 
 UTM = CRS.from_epsg(32633).to_wkt()
 COVER = LabelTable.declare({"land": 0, "road": 1, "water": 2, "ignore": 255}, background=None)
@@ -297,16 +298,16 @@ def outlined(path: Path, attribute: str | None) -> Path:
     kinds = ["road" if LABELS["s1"][i, j] == 1 else "water" for i, j in cells]
     frame = gpd.GeoDataFrame({attribute or "kind": kinds}, geometry=boxes, crs=UTM).to_crs(4326)
     path.parent.mkdir(parents=True, exist_ok=True)
-    frame.to_file(path, engine="pyogrio")
+    save_shapes(frame, path)
     return path
 
 
-@pytest.mark.parametrize("name", ["habitats.gpkg", "labels/s1.gpkg"])
+@pytest.mark.parametrize("name", ["habitats.gpkg", "labels/s1.gpkg", "labels/s1.fgb", "habitats.parquet"])
 def test_shapes_are_labels_on_the_grid_of_the_prediction(name: str, tmp_path: Path) -> None:
     """What no shape covers is 0, here ignored."""
     save(tmp_path / "predictions/s1.tif", np.maximum(PREDS["s1"], 1))  # what is ignored is never predicted
     shapes = outlined(tmp_path / name, "class")
-    labels = shapes if name == "habitats.gpkg" else shapes.parent
+    labels = shapes if name.startswith("habitats") else shapes.parent
     given = [f"predictions={tmp_path}/predictions", f"labels={labels}", f"output={tmp_path}/out", "attribute=class"]
     result = command(compose("evaluate", [*given, "names={ignore: 0, road: 1, water: 2}"]))
     assert result["policy"]["unpredicted"] == "every labelled cell has a prediction"

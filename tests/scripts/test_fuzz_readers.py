@@ -24,7 +24,7 @@ def known(fuzz: ModuleType) -> list[str]:
 
 READERS = (
     "nifti", "nifti_gz", "nrrd", "mha", "nhdr", "mhd", "dicom", "geotiff", "picture", "geojson", "geopackage",
-    "shapefile", "safetensors", "nnunet", "decathlon",
+    "shapefile", "flatgeobuf", "geoparquet", "vrt", "jpeg2000", "enhanced", "safetensors", "nnunet", "decathlon",
 )  # fmt: skip
 N = 135
 
