@@ -169,7 +169,7 @@ def _copied(ending: str, driver: str, **options: str) -> list[Files]:
         if ending != ".vrt":
             (folder / "x.tif").unlink()
 
-    return [_built(partial(build, files=files)) for files in _geotiff()]
+    return [_built(partial(build, files=files)) for files in _geotiff()[::2]]  # of integers, as JPEG 2000 holds
 
 
 def _enhanced() -> list[Files]:

@@ -9,6 +9,7 @@ import pytest
 from medseg import checkpoint, formats
 from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
+from medseg.hydra_app.ranges import check_ranges
 from medseg.prediction.predict import predict
 from tests import tiny_checkpoint
 from tests.formats.test_dicom import OBLIQUE, place, save_slice
@@ -223,6 +224,14 @@ def test_commands_of_the_page(text: str, best: Path, tmp_path: Path) -> None:
     kept = [word for word in overrides_of(text) if not word.startswith(("checkpoint=", "input=", "output="))]
     ending = ".dcm" if "format=dicom_seg" in kept else ".nii.gz"
     assert run(best, tmp_path / "in", tmp_path / "out", *kept) == [f"p0{ending}", f"p1{ending}"]
+
+
+@pytest.mark.parametrize(
+    ("command", "word", "words"), [("predict", "onnx", "dicom_seg"), ("export", "dicom_seg", "onnx, ")]
+)
+def test_words_of_format_are_those_of_the_command(command: str, word: str, words: str) -> None:
+    with pytest.raises(InputError, match=rf"format={word}: expected one of {words}"):
+        check_ranges(compose(command, ["checkpoint=x", "output=y", f"format={word}"]), command)
 
 
 @pytest.mark.real
