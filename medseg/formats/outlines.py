@@ -163,13 +163,13 @@ class _Merger:
     def _finished(self, ended: list[_Open]) -> Areas:
         """Areas of several bands in one piece each."""
         cells, size = np.array([a.cells for a in ended], np.int64), np.array([a.size for a in ended], np.float64)
-        kept = self._keep(cells, size)
+        wanted = self._keep(cells, size)
         polygons = np.full(len(ended), None, object)
-        for place in np.flatnonzero(kept).tolist():
+        for place in np.flatnonzero(wanted).tolist():
             polygons[place] = joined(ended[place].pieces)
         codes = np.array([a.code for a in ended], np.int64)
         areas = Areas(polygons, codes, cells, size, np.array([a.score for a in ended], np.float64))
-        return _chosen(areas, kept)
+        return _chosen(areas, wanted)
 
 
 class _Groups:
