@@ -5,7 +5,7 @@ python scripts/bench_ensemble.py --phantom 30
 
 FOLDS is the folder of a cross-validation whose runs had a test set (``split.test_cases``, or that of the dataset). With
 ``--phantom``, two folds of so many steps are trained on the drawn volumes. Each run has scored the test cases at its
-end (``metrics.json``); here the networks of all folds predict them together, with ``--selection`` also those of a
+end (``metrics.json``); here these networks predict them together, with ``--selection`` also those of a
 selection with its mirrors and post-processing. A difference is the mean over test cases of the score (mean over
 classes) less that of the fold; its interval is Student's, over cases.
 """
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from omegaconf import OmegaConf
 
 from medseg import checkpoint
@@ -44,7 +45,13 @@ def by_case(rows: list[dict[str, Any]], metric: str) -> dict[str, float]:
     return {case: float(np.mean(v)) for case, v in values.items()}
 
 
-def scored(named: Path, metric: str, root: str | None) -> tuple[dict[str, float], float]:
+def judged(run: Path) -> Path:
+    """The checkpoint that a run scored at its end."""
+    name = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")).get("judged", "best")
+    return run / "checkpoints" / f"{name}.ckpt"
+
+
+def scored(named: Path | list[Path], metric: str, root: str | None) -> tuple[dict[str, float], float]:
     """Score of each test case by what ``checkpoint=named`` predicts, and the seconds that all took."""
     config: Any = OmegaConf.create(dict(checkpoint.read(find_checkpoints(named).paths[0]).metadata.config))
     if root is not None:
@@ -88,7 +95,7 @@ def main() -> None:
 
 def report(args: argparse.Namespace) -> None:
     """Predict the test cases, and print the table."""
-    together = {"ensemble": scored(args.folds, args.metric, args.root)}
+    together = {"ensemble": scored([judged(run) for run in runs_of(args.folds)], args.metric, args.root)}
     if args.selection:
         together["selection"] = scored(args.selection, args.metric, args.root)
     folds = {}
