@@ -760,8 +760,8 @@ class Member:
         if self.first is None:
             return case
         logits, place = self.first.logits(case)
-        found = np.where(case.valid, place(decided(logits, self.regions, 0.0), 0), 0)
-        return Case(np.concatenate([case.image, found[None].astype(np.float32)]), case.valid, case.grid)
+        classes = np.where(case.valid, place(decided(logits, self.regions, 0.0), 0), 0)
+        return Case(np.concatenate([case.image, classes[None].astype(np.float32)]), case.valid, case.grid)
 
     def _run(self, image: Array) -> Array:
         everywhere = np.ones(image.shape[1:], dtype=bool)

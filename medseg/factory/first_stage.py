@@ -66,18 +66,22 @@ class FirstStage:
             )
 
 
-def read_first_stage(cfg: DictConfig, source: Dataset) -> FirstStage | None:
+def read_first_stage(cfg: DictConfig, source: Dataset, *, pretrains: bool = False) -> FirstStage | None:
     """The first stage that ``cfg.first_stage`` names; None where there is none.
 
     Args:
         cfg: ``conf/train.yaml``, composed.
         source: The dataset.
+        pretrains: Whether the training reads no labels.
 
     Raises:
-        InputError: Data that no cascade takes, no network of this fold, or one of other channels or classes.
+        InputError: A pretraining, data that no cascade takes, no network of this fold, or one of other channels or
+            classes.
     """
     if not cfg.get("first_stage"):
         return None
+    if pretrains:
+        raise InputError(f"first_stage={cfg.first_stage}: is for the second stage of a cascade, not for pretraining")
     spec, folder = source.spec, Path(str(cfg.first_stage))
     if spec.ndim != 3 or spec.dates:
         raise InputError("first_stage: a cascade is for volumes, and the data are images; leave it out")

@@ -133,7 +133,7 @@ def _assembled(
     method_class: Any = method_of.func
     pretrains = issubclass(method_class, Pretraining)
     source = _checked_dataset(cfg, pretrains=pretrains)
-    first = None if pretrains else read_first_stage(cfg, source)
+    first = read_first_stage(cfg, source, pretrains=pretrains)
     inputs: Dataset = source if first is None else first.dataset
     spec = inputs.spec
     monitor = monitored(cfg, method_class, spec.labels)
@@ -147,12 +147,10 @@ def _assembled(
         planned=follows_plan(cfg.model),
         tuning=tuning,
     )
-    planned = build_plan(cfg, source, cases.planned, cases.val)
-    if first is not None:
-        planned, cases = first.plan(planned), _predicted(first, cases)
+    planned, cases = _of_stage(first, build_plan(cfg, source, cases.planned, cases.val), cases)
     net, planned = network_and_plan(cfg.model, planned, spec, cfg.get("temporal"), logits=logits, seed=cfg.seed)
-    if (warning := mirrors(cfg, planned, spec).warning) and made.is_global_zero and not pretrains:
-        _LOG.warning("%s", warning)
+    if made.is_global_zero and not pretrains:
+        _warn_of_mirrors(cfg, planned, spec)
     report = None if cfg.ckpt_path else begin(cfg, net, spec, planned.normalisation)
     if tuning is not None:
         tuning.attach(net)
@@ -178,10 +176,19 @@ def _assembled(
     return Run(source, planned, datamodule, method, made, report, monitor)
 
 
-def _predicted(first: FirstStage, cases: _Cases) -> _Cases:
-    """The cases with what the first stage of a cascade predicted."""
+def _of_stage(first: FirstStage | None, planned: Plan, cases: _Cases) -> tuple[Plan, _Cases]:
+    """Plan and cases of the second stage of a cascade, which sees what the first one predicted; or as they are."""
+    if first is None:
+        return planned, cases
     first.check_unseen(cases.val)
-    return cases._replace(train=first.dataset.predicted(cases.train), val=first.dataset.predicted(cases.val))
+    predicted = cases._replace(train=first.dataset.predicted(cases.train), val=first.dataset.predicted(cases.val))
+    return first.plan(planned), predicted
+
+
+def _warn_of_mirrors(cfg: DictConfig, planned: Plan, spec: DataSpec) -> None:
+    """Say if mirrors of the transforms are left out for the sides of classes."""
+    if warning := mirrors(cfg, planned, spec).warning:
+        _LOG.warning("%s", warning)
 
 
 def _checked_dataset(cfg: DictConfig, *, pretrains: bool) -> Dataset:

@@ -146,9 +146,14 @@ def topology(spacing: Sequence[float], patch: Sequence[int]) -> Topology:
         size = [ceil(n / f) for n, f in zip(size, strides[-1], strict=True)]
     kernels.append(tuple(1 if one else 3 for one in flat))
     divisor = [prod(f) for f in zip(*strides, strict=True)]
-    padded = tuple(ceil(p / d) * d for p, d in zip(patch, divisor, strict=True))
+    padded = _padded(patch, divisor)
     stages = f"{len(strides)} stages halve the patch by {divisor}, which leaves {size} cells at the coarsest"
     return Topology(tuple(kernels), tuple(strides), padded, (stages, *_narrow_axes(kernels[0], spacing, flat)))
+
+
+def _padded(patch: Sequence[int], divisor: Sequence[int]) -> tuple[int, ...]:
+    """The patch, rounded up to multiples."""
+    return tuple(ceil(p / d) * d for p, d in zip(patch, divisor, strict=True))
 
 
 def _wider(kernel: Sequence[int], spacing: Sequence[float], flat: Sequence[bool]) -> list[int]:

@@ -36,8 +36,7 @@ Command = Callable[[Callable[[DictConfig], object]], None]
 
 def wanted(words: Sequence[str]) -> bool:
     """Whether the words of a command ask for a cascade."""
-    values = [word.partition("=")[2].lower() for word in words if word.lstrip("+").startswith("cascade=")]
-    return bool(values) and values[-1] not in ("false", "null", "")
+    return _value(words, "cascade") not in ("false", "null", "")
 
 
 @dataclass
@@ -64,28 +63,32 @@ def run(words: Sequence[str], command: Command, train: Callable[[DictConfig], ob
         command: Runs the command of ``sys.argv`` with a task.
         train: The task of a training.
     """
-    flags = [word for word in words if word in _MULTIRUN]  # first, as Hydra takes no words after them but together
-    shared = flags + [word for word in words if word not in flags and not word.lstrip("+").startswith("cascade=")]
-    asked = next(word.partition("=")[2].lower() for word in reversed(words) if word.lstrip("+").startswith("cascade="))
-    course = _Course()
+    shared, course = _without(words, "cascade"), _Course()
     swept = {word for word, _ in _swept(shared)}
     single = [word for word in shared if word not in _MULTIRUN and word not in swept]
-
-    def look(cfg: DictConfig) -> None:
-        _look(cfg, words, asked, course)
-
-    _as_command(command, single, look)
+    _as_command(command, single, lambda cfg: _look(cfg, words, course))
     if course.spacing is None:
         _as_command(command, shared, train)
         return
     low, full = f"{course.folder}/{LOW}", f"{course.folder}/{FULL}"
-    own = [word for word in shared if word.lstrip("+").partition("=")[0] not in ("run_dir", "plan.spacing")]
     spacing = ",".join(f"{value:.6g}" for value in course.spacing)
-    _as_command(command, [*own, f"plan.spacing=[{spacing}]", f"run_dir={low}"], train)
+    coarse = [*_without(shared, "run_dir", "plan.spacing"), f"plan.spacing=[{spacing}]", f"run_dir={low}"]
+    _as_command(command, coarse, train)
     _as_command(command, single, lambda cfg: predict_unseen(Path(low), cfg))
-    rest = [word for word in shared if word.lstrip("+").partition("=")[0] != "run_dir"]
-    _as_command(command, [*rest, f"first_stage={low}", f"run_dir={full}"], train)
+    _as_command(command, [*_without(shared, "run_dir"), f"first_stage={low}", f"run_dir={full}"], train)
     show(_LOG, f"Next: medseg-select runs=[{low},{full}] output={course.folder}/selection")
+
+
+def _without(words: Sequence[str], *keys: str) -> list[str]:
+    """Words of a command but those that set certain keys; ``-m`` first, as Hydra takes no words before and after it."""
+    others = [word for word in words if word.lstrip("+").partition("=")[0] not in keys]
+    return sorted(others, key=lambda word: word not in _MULTIRUN)
+
+
+def _value(words: Sequence[str], key: str) -> str:
+    """What the words of a command set a key to; empty if nothing."""
+    pairs = [word.lstrip("+").partition("=") for word in words]
+    return next((value.lower() for name, _, value in reversed(pairs) if name == key), "")
 
 
 def _as_command(command: Command, words: Sequence[str], task: Callable[[DictConfig], object]) -> None:
@@ -93,7 +96,7 @@ def _as_command(command: Command, words: Sequence[str], task: Callable[[DictConf
     command(task)
 
 
-def _look(cfg: DictConfig, words: Sequence[str], asked: str, course: _Course) -> None:
+def _look(cfg: DictConfig, words: Sequence[str], course: _Course) -> None:
     """Decide, before any training, whether there are two stages, and where they lie.
 
     Raises:
@@ -102,6 +105,7 @@ def _look(cfg: DictConfig, words: Sequence[str], asked: str, course: _Course) ->
     from medseg.factory.dataset import build_dataset
     from medseg.factory.plan import build_plan, low_resolution
 
+    asked = _value(words, "cascade")
     if asked not in ("true", "auto"):
         raise InputError(f"cascade={asked}: choose true, false or auto")
     folds = _folds(words)
@@ -133,10 +137,10 @@ def _folds(words: Sequence[str]) -> list[str]:
     swept = [override for _, override in _swept(words)]
     keys = [str(override.key_or_group) for override in swept]
     if keys != [FOLD] or {*_MULTIRUN}.isdisjoint(words):
-        found = f"got a sweep over {', '.join(keys)}" if keys else "got no sweep"
+        got = f"got a sweep over {', '.join(keys)}" if keys else "got no sweep"
         raise InputError(
             "cascade: the second network learns from predictions of cases that the first has not seen, which takes all "
-            f"folds; {found}, expected -m {FOLD}=0,1,2,3,4"
+            f"folds; {got}, expected -m {FOLD}=0,1,2,3,4"
         )
     return [str(value) for value in swept[0].sweep_string_iterator()]
 
@@ -144,12 +148,12 @@ def _folds(words: Sequence[str]) -> list[str]:
 def _swept(words: Sequence[str]) -> list[tuple[str, Override]]:
     """Words of a command that sweep over values, with what they say."""
     parser = OverridesParser.create()
-    found = []
+    overrides = []
     for word in words:
         if "=" in word and not word.startswith("-"):
             with suppress(HydraException):  # a word that Hydra refuses with its own message
-                found.append((word, parser.parse_override(word)))
-    return [(word, override) for word, override in found if override.is_sweep_override()]
+                overrides.append((word, parser.parse_override(word)))
+    return [(word, override) for word, override in overrides if override.is_sweep_override()]
 
 
 def _check_all_predicted(cfg: DictConfig, source: Any, folds: Sequence[str]) -> list[Any]:
@@ -217,9 +221,9 @@ def _left(folder: Path, cases: Sequence[str], digest: str) -> list[str]:
     from medseg.data.datasets.second_stage import prediction_file
 
     record = folder / "networks.json"
-    known: dict[str, str] = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    networks: dict[str, str] = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
     for case in cases:
-        if known.get(case) != digest:
+        if networks.get(case) != digest:
             prediction_file(folder, case).unlink(missing_ok=True)
-    write_whole(record, json.dumps(known | dict.fromkeys(cases, digest), indent=1) + "\n")
+    write_whole(record, json.dumps(networks | dict.fromkeys(cases, digest), indent=1) + "\n")
     return [case for case in cases if not prediction_file(folder, case).is_file()]

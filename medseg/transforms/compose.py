@@ -65,12 +65,8 @@ class Compose:
         self._spatial = spatial
         self._class_channel = ClassChannel(classes) if classes else None
         self._first_stage = first_stage if classes else None
-        moving = [name for name, t in intensity.items() if isinstance(t, (CutMix, RandomRotate90)) and t.p]
-        if classes and moving:
-            raise InputError(
-                f"transform.{moving[0]}: moves cells of the image, and not those that the first stage of a cascade "
-                f"predicted; switch it off by transform.{moving[0]}=null"
-            )
+        if classes:
+            _check_still(intensity)
         self.patch_shape = spatial.patch_shape
         self.window_shape = spatial.window_shape
 
@@ -133,6 +129,16 @@ class Compose:
             {name: {key: value[i].tolist() for key, value in params.items()} for name, params in by_name.items()}
             for i in range(len(batch.key))
         ]
+
+
+def _check_still(intensity: Mapping[str, Any]) -> None:
+    """Raise on a transform after the spatial one that moves cells of the image without the class numbers."""
+    moving = [name for name, t in intensity.items() if isinstance(t, (CutMix, RandomRotate90)) and t.p]
+    if moving:
+        raise InputError(
+            f"transform.{moving[0]}: moves cells of the image, and not those that the first stage of a cascade "
+            f"predicted; switch it off by transform.{moving[0]}=null"
+        )
 
 
 def fold(batch: Batch) -> Batch:

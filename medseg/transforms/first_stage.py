@@ -67,12 +67,12 @@ class FirstStageErrors:
         changed, operation = rng.random() < self.p, rng.integers(1, len(_OPERATIONS) + 1)
         radius, classes = rng.integers(1, self.radius + 1), rng.random(count) < self.class_p
         removes, place = rng.random() < self.removal_p, rng.random(count)
-        chosen = rng.random(count) < self.class_p
+        of_classes = rng.random(count) < self.class_p
         return {
             "operation": np.asarray(operation * changed),
             "radius": np.asarray(radius),
             "classes": classes,
-            "removed": np.where(chosen & removes, place, -1.0),
+            "removed": np.where(of_classes & removes, place, -1.0),
         }
 
     def apply(self, numbers: Int[Tensor, "b *s"], params: Params) -> Int[Tensor, "b *s"]:
@@ -95,8 +95,8 @@ class FirstStageErrors:
         sizes = np.bincount(components.ravel())
         small = [c for c in range(1, len(sizes)) if sizes[c] < self.removal_below * mask.size]
         if small:
-            chosen = small[int(place * len(small))]
-            cells[torch.from_numpy(components == chosen).to(cells.device)] = 0
+            component = small[int(place * len(small))]
+            cells[torch.from_numpy(components == component).to(cells.device)] = 0
 
 
 def dilated(mask: Bool[Tensor, " *s"], radius: int) -> Bool[Tensor, " *s"]:

@@ -43,13 +43,13 @@ class SecondStageDataset(Dataset):
         Raises:
             InputError: Some have none.
         """
-        found = [replace(case, first_stage=prediction_file(self.predictions, case.id)) for case in cases]
-        if missing := [case.id for case in found if case.first_stage and not case.first_stage.is_file()]:
+        with_files = [replace(case, first_stage=prediction_file(self.predictions, case.id)) for case in cases]
+        if missing := [case.id for case in with_files if case.first_stage and not case.first_stage.is_file()]:
             raise InputError(
                 f"first_stage: {len(missing)} cases have no prediction in {self.predictions} ({first_five(missing)}); "
                 "medseg-train -m cascade=true split.fold=0,1,2,3,4 predicts each by the network that did not see it"
             )
-        return found
+        return with_files
 
 
 def prediction_file(folder: Path, case: str) -> Path:
