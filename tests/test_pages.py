@@ -58,8 +58,11 @@ def options_of(overrides: list[str]) -> tuple[dict[str, str], str | None]:
 
 
 def without_places(overrides: list[str]) -> list[str]:
-    """Without what names files of the user's, which the drawn ones bring; NAME is an experiment."""
-    places = ("data.root=", "plan.file=", "run_dir=", "output=")
+    """Without what names files of the user's, which the drawn ones bring; NAME is an experiment.
+
+    A cascade is two commands in one, which ``tests/sweeps/test_cascade.py`` runs; here its words train one network.
+    """
+    places = ("data.root=", "plan.file=", "run_dir=", "output=", "cascade=")
     return [w.replace("=NAME", "=hippocampus") for w in overrides if not w.startswith(places)]
 
 

@@ -122,7 +122,7 @@ def ece(prob: Float[Tensor, " m"], right: Float[Tensor, " m"], bins: int = _BINS
         Guo et al., On calibration of modern neural networks, 2017.
 
     Example:
-        >>> ece(torch.tensor([0.9, 0.9, 0.9, 0.9]), torch.tensor([1.0, 1.0, 1.0, 0.0]))
+        >>> round(ece(torch.tensor([0.9, 0.9, 0.9, 0.9]), torch.tensor([1.0, 1.0, 1.0, 0.0])), 6)
         0.15
     """
     number = (prob.double() * bins).long().clamp(max=bins - 1)

@@ -134,14 +134,10 @@ def _require_account() -> None:
     """
     import wandb
 
+    remedy = "Set WANDB_API_KEY, or leave the run offline and send it later by wandb sync"
     try:
         logged_in = wandb.login()
     except wandb.Error as error:
-        raise InputError(
-            f"logger.wandb.offline=false: {error} Set WANDB_API_KEY, or leave the run offline and send it later "
-            "by wandb sync"
-        ) from error
-    if not logged_in:
-        raise InputError(
-            "logger.wandb.offline=false: no account is logged in; run wandb login, or leave the run offline"
-        )
+        raise InputError(f"logger.wandb.offline=false: {error} {remedy}") from error
+    if not logged_in:  # where W&B was set up offline earlier in this process
+        raise InputError(f"logger.wandb.offline=false: No account is logged in. {remedy}")

@@ -114,7 +114,7 @@ def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_online_without_an_account_is_one_line(nobody: Path) -> None:
-    with pytest.raises(InputError, match=r"^logger.wandb.offline=false: No API key.* wandb sync$"):
+    with pytest.raises(InputError, match=r"^logger.wandb.offline=false: No (API key|account).* wandb sync$"):
         WandbRun(save_dir=str(nobody), offline=False)
     WandbRun(save_dir=str(nobody), offline=True)
     assert not (nobody / "wandb").exists(), "half-written"
