@@ -59,7 +59,7 @@ class VolumesDataset(Dataset):
         regions_class_order: Sequence[int] | None = None,
         merge: bool = False,
         pairs: Sequence[Sequence[str]] | None = None,
-        codes: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
+        codes: Mapping[str, Mapping[str, Sequence[str | int]]] | None = None,
         name: str | None = None,
         groups: str | None = None,
         nonfinite: Nonfinite = "error",
