@@ -35,8 +35,8 @@ def without_paths(value: Any) -> Any:
     """Plain data in which absolute paths are cut down to their last part.
 
     Example:
-        >>> without_paths(["data.root=/home/me/data", "weights=hf-hub:owner/name", {"formula": "(N - R) / (N + R)"}])
-        ['data.root=data', 'weights=hf-hub:owner/name', {'formula': '(N - R) / (N + R)'}]
+        >>> without_paths(["data.root=/data/patients", "weights=hf-hub:owner/name", {"formula": "(N - R) / (N + R)"}])
+        ['data.root=patients', 'weights=hf-hub:owner/name', {'formula': '(N - R) / (N + R)'}]
     """
     if isinstance(value, Mapping):
         return {key: without_paths(item) for key, item in value.items()}
