@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from torch import Tensor
 
 from medseg._version import __version__
@@ -30,27 +29,6 @@ FORMAT = 3
 
 FIRST_STAGE = "first_stage"
 """Key of the checkpoint of the first network, in that of the second network of a cascade."""
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes next to the target and renames, so that a kill leaves the old checkpoint or the new one."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Save tensors and plain values, with checksums; anything else would not load again."""
-        target = Path(path)
-        summed = integrity.add(checkpoint) if "medseg" in checkpoint else checkpoint
-        with atomic_file(target) as draft:
-            super().save_checkpoint(summed, draft, storage_options)
-
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Load under ``weights_only=True``, whatever was asked.
-
-        Raises:
-            InputError: It has changed since it was written.
-        """
-        loaded: dict[str, Any] = super().load_checkpoint(path, map_location, weights_only=True)
-        integrity.check(loaded, f"checkpoint={path}")
-        return loaded
 
 
 @dataclass(frozen=True)
@@ -240,12 +218,27 @@ def read(path: Path | str) -> Checkpoint:
     return Checkpoint.from_dict(loaded, source)
 
 
+def save(held: Mapping[str, Any], path: Path | str) -> None:
+    """Write tensors and plain values with checksums; a kill leaves the old file or the new one."""
+    with atomic_file(Path(path)) as draft:
+        torch.save(integrity.add(held) if "medseg" in held else dict(held), draft)
+
+
+def load(path: Path | str, map_location: Any = "cpu") -> dict[str, Any]:
+    """All that a checkpoint holds, in memory; nothing in it is executed.
+
+    Raises:
+        InputError: It has changed since it was written.
+    """
+    held: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+    integrity.check(held, f"checkpoint={path}")
+    return held
+
+
 def store_calibration(path: Path, calibration: Mapping[str, Any]) -> None:
     """Add to a checkpoint what was fitted after its training; all else in it stays as it is."""
-    files = AtomicCheckpointIO()
-    loaded = files.load_checkpoint(path, map_location="cpu")
-    loaded["medseg"] = {**loaded["medseg"], "calibration": dict(calibration)}
-    files.save_checkpoint(loaded, path)
+    held = load(path)
+    save({**held, "medseg": {**held["medseg"], "calibration": dict(calibration)}}, path)
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def main(megabytes: int) -> None:
     metadata = checkpoint.RunMetadata.of_new_run({}, spec, plan, cases={})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "best.ckpt"
-        checkpoint.AtomicCheckpointIO().save_checkpoint({"state_dict": state, "medseg": metadata.to_dict()}, path)
+        checkpoint.save({"state_dict": state, "medseg": metadata.to_dict()}, path)
 
         def plain() -> dict[str, Any]:
             return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]

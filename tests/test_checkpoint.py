@@ -14,9 +14,7 @@ def test_contents_load_without_unpickling(tmp_path: Path) -> None:
     metadata = tiny_checkpoint.metadata({"a": [1, None]}).with_weights({"source": "w.pt"})
     path = tmp_path / "best.ckpt"
     state = {"network.weight": torch.ones(2), "loss.x": torch.zeros(1)}
-    checkpoint.AtomicCheckpointIO().save_checkpoint(
-        {"state_dict": state, "global_step": 7, "medseg": metadata.to_dict()}, path
-    )
+    checkpoint.save({"state_dict": state, "global_step": 7, "medseg": metadata.to_dict()}, path)
     loaded = checkpoint.read(path)
     assert loaded.metadata == metadata
     assert loaded.metadata.config == {"a": [1, None]}
@@ -50,10 +48,9 @@ def test_a_temperature_of_another_kind_is_refused(temperature: Any, tmp_path: Pa
 
 def test_failed_save_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
-    writer = checkpoint.AtomicCheckpointIO()
-    writer.save_checkpoint({"step": 1}, path)
+    checkpoint.save({"step": 1}, path)
     with pytest.raises((AttributeError, pickle.PicklingError, TypeError)):
-        writer.save_checkpoint({"step": 2, "bad": lambda: None}, path)
+        checkpoint.save({"step": 2, "bad": lambda: None}, path)
     assert torch.load(path, weights_only=True) == {"step": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
 
@@ -89,15 +86,15 @@ def test_a_cascade_is_one_file_and_its_digest_covers_both_networks(tmp_path: Pat
     parts = tiny_checkpoint.contents()
     torch.save(parts, tmp_path / "first.ckpt")
     first = checkpoint.read(tmp_path / "first.ckpt")
-    path, writer = tmp_path / "second.ckpt", checkpoint.AtomicCheckpointIO()
-    writer.save_checkpoint(parts | {"first_stage": first.to_dict()}, path)
+    path = tmp_path / "second.ckpt"
+    checkpoint.save(parts | {"first_stage": first.to_dict()}, path)
     held = checkpoint.read(path)
     assert held.first_stage is not None
     assert held.first_stage.digest == first.digest
     assert held.digest != first.digest
     changed = {k: v + 1 for k, v in parts["state_dict"].items()}
     other = first.to_dict() | {"state_dict": changed}
-    writer.save_checkpoint(parts | {"first_stage": other}, path)
+    checkpoint.save(parts | {"first_stage": other}, path)
     assert checkpoint.read(path).digest != held.digest
 
 

@@ -238,6 +238,13 @@ def test_commands_do_not_import_torch_before_they_run(module: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_prediction_does_not_import_lightning() -> None:
+    """Which takes 270 MB and four seconds of the start of each worker, and is for training only."""
+    code = "import sys, medseg.prediction.predict, medseg.prediction.checkpoints; print('lightning' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
 def test_optional_libraries_are_imported_where_they_are_used_only(path: Path) -> None:
     """A training with logger=csv, and engine=local, import none of them."""

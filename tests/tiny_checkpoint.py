@@ -79,5 +79,5 @@ def write(path: Path, held: dict[str, Any], change: Callable[[dict[str, Any]], A
     """Write a copy of ``contents``, changed, with checksums that fit."""
     held = copy.deepcopy(held)
     change(held)
-    checkpoint.AtomicCheckpointIO().save_checkpoint(held, path)
+    checkpoint.save(held, path)
     return path

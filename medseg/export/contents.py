@@ -14,7 +14,7 @@ import torch
 import yaml
 from omegaconf import DictConfig
 
-from medseg.checkpoint import FIRST_STAGE, AtomicCheckpointIO, Checkpoint
+from medseg.checkpoint import FIRST_STAGE, Checkpoint, save
 from medseg.errors import InputError
 from medseg.export import runner
 from medseg.export.bundle import metadata
@@ -160,7 +160,7 @@ def _write_checkpoints(folder: Path, sources: Sources, layout: Layout) -> None:
         held = one.to_dict()
         if one.first_stage is not None:
             held[FIRST_STAGE] = one.first_stage.to_dict()
-        AtomicCheckpointIO().save_checkpoint(held, folder / layout.checkpoint(number))
+        save(held, folder / layout.checkpoint(number))
         members.append({"checkpoint": layout.checkpoint(number), "digest": one.digest})
     steps = [dict(step) for step in sources.postprocessing]
     selection = {"format": SELECTION_FORMAT, "members": members, "flips": None, "postprocessing": steps}

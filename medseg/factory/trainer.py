@@ -12,11 +12,11 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
-from medseg import checkpoint
 from medseg.callbacks.early_stopping import EarlyStop
 from medseg.callbacks.finite import FiniteCheck
 from medseg.callbacks.resumable import Resumable
 from medseg.errors import InputError
+from medseg.factory.checkpoint_io import AtomicCheckpointIO
 from medseg.factory.instantiate import instantiate
 from medseg.labels import LabelTable
 from medseg.loggers.csv_file import MetricsFile
@@ -119,7 +119,7 @@ def trainer(
             precision=precision,
             callbacks=[*callbacks, best, last, within],  # after the averaging of weights, which they are to save
             logger=list(watching),
-            plugins=[checkpoint.AtomicCheckpointIO()],
+            plugins=[AtomicCheckpointIO()],
             default_root_dir=str(run_dir),
             use_distributed_sampler=False,
             enable_model_summary=False,

@@ -53,7 +53,7 @@ def whole(cache: Path) -> Path:
 
 
 def state(run_dir: Path, name: str = "last") -> dict[str, Any]:
-    loaded = checkpoint.AtomicCheckpointIO().load_checkpoint(run_dir / f"checkpoints/{name}.ckpt")
+    loaded = checkpoint.load(run_dir / f"checkpoints/{name}.ckpt")
     optimizer = loaded["optimizer_states"][0]["state"]
     moments = {f"{i} {k}": v for i, slots in optimizer.items() for k, v in slots.items()}
     return (

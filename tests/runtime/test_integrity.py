@@ -48,15 +48,14 @@ def test_no_flipped_bit_changes_a_network_in_silence(held: dict[str, Any], tmp_p
 def test_the_state_of_an_optimiser_is_checked_when_a_training_goes_on(held: dict[str, Any], tmp_path: Path) -> None:
     moments = {"state": {0: {"exp_avg": torch.zeros(1000)}}}
     path = tiny_checkpoint.write(tmp_path / "last.ckpt", held, lambda own: own.update(optimizer_states=[moments]))
-    io = checkpoint.AtomicCheckpointIO()
-    assert io.load_checkpoint(path)["optimizer_states"][0]["state"][0]["exp_avg"].shape == (1000,)
+    assert checkpoint.load(path)["optimizer_states"][0]["state"][0]["exp_avg"].shape == (1000,)
     zeros = path.read_bytes().index(bytes(4000))
     changed = bytearray(path.read_bytes())
     changed[zeros + 2000] ^= 1
     path.write_bytes(changed)
     checkpoint.read(path)  # which predicts without it
     with pytest.raises(InputError, match=r"last\.ckpt: damaged since it was written \(optimizer_states differs"):
-        io.load_checkpoint(path)
+        checkpoint.load(path)
 
 
 def test_checkpoints_from_before_there_were_checksums_load(held: dict[str, Any], tmp_path: Path) -> None:

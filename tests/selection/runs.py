@@ -48,9 +48,7 @@ def write_run(
     (folder / "checkpoints").mkdir(parents=True)
     OmegaConf.save(config, folder / "config.yaml")
     state = {f"network.{key}": value for key, value in net.state_dict().items()}
-    checkpoint.AtomicCheckpointIO().save_checkpoint(
-        {"state_dict": state, "medseg": metadata.to_dict()}, folder / "checkpoints/best.ckpt"
-    )
+    checkpoint.save({"state_dict": state, "medseg": metadata.to_dict()}, folder / "checkpoints/best.ckpt")
     return folder
 
 
