@@ -69,12 +69,12 @@ TABLE = (
     ),
     Defect(
         "checksum-of-an-optimiser", "a bit that flips in an optimiser's state is noticed", "medseg/checkpoint.py",
-        '        integrity.check(loaded, f"checkpoint={path}")\n', "",
+        '    integrity.check(held, f"checkpoint={path}")\n', "",
         ("tests/runtime/test_integrity.py::test_the_state_of_an_optimiser_is_checked_when_a_training_goes_on",),
     ),
     Defect(
         "checksum-not-written", "a checkpoint holds its checksums", "medseg/checkpoint.py",
-        'integrity.add(checkpoint) if "medseg" in checkpoint else checkpoint', "checkpoint",
+        'integrity.add(held) if "medseg" in held else dict(held)', "held",
         ("tests/runtime/test_integrity.py", "tests/test_checkpoint.py"),
     ),
     Defect(
