@@ -86,6 +86,16 @@ TABLE = (
         ("tests/weights/test_check_inputs.py::test_another_unit_is_told_beyond_three_times",),
     ),
     Defect(
+        "order-although-shapes-differ", "tensors are taken in order if all shapes agree", "medseg/weights/order.py",
+        "    return ours == theirs\n", "    return len(ours) == len(theirs)\n",
+        ("tests/weights/test_order.py::test_any_doubt_is_refused",),
+    ),
+    Defect(
+        "order-without-warning", "tensors taken in order are warned of", "medseg/weights/coverage.py",
+        "        warnings = [*warnings, WARNING]\n", "        pass\n",
+        ("tests/weights/test_order.py::test_equal_shapes_in_the_same_order_are_taken_and_reported",),
+    ),
+    Defect(
         "neighbours-swapped", "channels are interpolated by wavelength", "medseg/weights/channels.py",
         "return _Part({i: 1 - share, j: share}, words)", "return _Part({i: share, j: 1 - share}, words)",
         (f"{CHANNELS}::test_wavelength_is_linear_between_neighbours",),

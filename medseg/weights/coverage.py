@@ -12,6 +12,7 @@ from medseg.errors import InputError
 from medseg.weights.check_inputs import preparation
 from medseg.weights.fit import Fitted, Rules, shape_of
 from medseg.weights.names import Match
+from medseg.weights.order import WARNING
 from medseg.weights.pretrained import Pretrained
 from medseg.weights.report import How, Report, Row, percent, some
 
@@ -49,6 +50,8 @@ def report(loading: Loading, warnings: Sequence[str]) -> Report:
     wrong = [f"{name} ({shapes})" for name, shapes in loading.misfits.items()]
     if wrong:
         warnings = [*warnings, f"of another shape in the file, left as initialised: {some(wrong)}"]
+    if loading.pairs.by_order:
+        warnings = [*warnings, WARNING]
     return Report(
         source=loading.found.source,
         rows=tuple(rows),
@@ -125,5 +128,5 @@ def refuse_nothing(own: Mapping[str, Tensor], found: Pretrained, by_name: Match,
         return InputError(f"{start}: names agree, but shapes do not, such as {name} {shapes}; {way}")
     return InputError(
         f"{start}: none of its {len(found.state)} names ({some(list(found.state))}) is one of the encoder's "
-        f"{len(names)} ({some(names)}), whatever they begin with; {way}"
+        f"{len(names)} ({some(names)}), whatever they begin with, nor are its shapes the encoder's in order; {way}"
     )

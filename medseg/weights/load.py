@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from medseg.errors import InputError
 from medseg.sample import Channel
-from medseg.weights import essential, frames
+from medseg.weights import essential, frames, order
 from medseg.weights import inflate as inflating
 from medseg.weights.channels import UNNAMED
 from medseg.weights.check_inputs import compare, trained_channels
@@ -37,15 +38,17 @@ def load(
     inflate: inflating.How = "centre",
     stem_layout: Literal["first", "last"] = "first",
     left_out: Callable[[str], bool] = lambda name: False,
+    upstream: order.Shapes = MappingProxyType({}),
     generator: torch.Generator | None = None,
 ) -> Report:
     """Copy into a module what a file has for it, adapted where channels, grids or axes differ.
 
-    Names need not begin alike; see ``names.match``. A parameter of another shape is adapted if it is the stem
-    (``channels.adapt``), a position (``positions``) or a kernel of images in a network of volumes
-    (``inflate.inflate``), and else stays as it was initialised, which a warning tells. Buffers that follow from a
-    window or grid stay the module's own where shapes differ. **Nothing is changed unless all is accepted**, and
-    nothing of a module on the meta device, which is only compared with the file.
+    Names need not begin alike; see ``names.match``. If none fits, equal shapes in the same order do, with a warning;
+    see ``order.in_order``. A parameter of another shape is adapted if it is the stem (``channels.adapt``), a position
+    (``positions``) or a kernel of images in a network of volumes (``inflate.inflate``), and else stays as it was
+    initialised, with a warning. Buffers that follow from a window or grid stay the module's own where shapes differ.
+    **Nothing is changed unless all is accepted**, and nothing of a module on the meta device, which is only compared
+    with the file.
 
     Args:
         module: Initialised; parameters and buffers are changed in place, in their own dtype and device.
@@ -61,6 +64,7 @@ def load(
         stem_layout: Whether the patches of a linear stem hold their channels first or last.
         left_out: Whether the network of the file has a tensor of this name (of the module) that the module leaves
             out on purpose.
+        upstream: Shapes of all tensors of the module's network by name, in order, if the module leaves some out.
         generator: For random kernels; None for torch's own.
 
     Returns:
@@ -73,7 +77,7 @@ def load(
     found = options.describe(found)
     own, grids = _Own.of(module), grids or Grids()
     stems = _stems(module, own, stem)
-    pairs = _match(own, found, stems)
+    pairs = _match(own, found, stems, upstream)
     found, notes = _still(own, found, pairs, stems, options.frames)
     trained, guess = _trained(own, found, pairs, stems, channels)
     axes = _axes(own, found, pairs, stems, grids)
@@ -174,8 +178,8 @@ class _Own:
         return {name: first for names, first in firsts for name in names}
 
 
-def _match(own: _Own, found: Pretrained, stems: frozenset[str]) -> Match:
-    """Names of the module beside those of the file.
+def _match(own: _Own, found: Pretrained, stems: frozenset[str], upstream: order.Shapes) -> Match:
+    """Names of the module and their partners in the file: by name, else by order.
 
     Raises:
         InputError: No parameter has a partner of its shape.
@@ -188,6 +192,9 @@ def _match(own: _Own, found: Pretrained, stems: frozenset[str]) -> Match:
         return plausible(name, own.tensors[name].shape, shapes[partner], stems)
 
     pairs = match(numbers, list(shapes), fits, extra=buffers)
+    if not pairs.covered:
+        network = upstream or {name: t.shape for name, t in own.tensors.items()}
+        pairs = order.in_order(own.tensors, numbers, network, shapes, stems) or pairs
     if pairs.covered:
         return pairs
     raise refuse_nothing(own.tensors, found, match(numbers, list(shapes), lambda *_: True), list(numbers))

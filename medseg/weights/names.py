@@ -26,6 +26,7 @@ class Match:
         add: What names of the module begin with instead, ``model.``.
         dotted: Whether ``stages_0.`` and ``stages.0.`` had to count as the same.
         ties: Other beginnings in the file that would have fitted as well.
+        by_order: Whether no name fits, and equal shapes in the same order are taken instead.
     """
 
     pairs: Mapping[str, str]
@@ -34,10 +35,11 @@ class Match:
     add: str = ""
     dotted: bool = False
     ties: tuple[str, ...] = ()
+    by_order: bool = False
 
     def told(self) -> str:
         """In words; empty if the names are the same."""
-        words = []
+        words = ["no name fits: taken in order, by equal shapes"] if self.by_order else []
         if self.strip and self.add:
             words.append(f"names {self.strip}* of the file are {self.add}* here")
         elif self.strip or self.add:

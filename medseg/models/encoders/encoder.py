@@ -140,6 +140,11 @@ class Encoder(nn.Module, ABC):
         block = _BLOCK.search(name)
         return self.full_depth is not None and block is not None and int(block[1]) < self.full_depth
 
+    @property
+    def upstream(self) -> Mapping[str, Sequence[int]]:
+        """Shapes of all tensors of the upstream's network by name, in its order, where the encoder leaves some out."""
+        return {}
+
     def initialise(self, statistics: Mapping[str, Sequence[float]] | None = None) -> Report | None:
         """Load the weights of the settings, and report every tensor.
 
@@ -163,6 +168,7 @@ class Encoder(nn.Module, ABC):
             statistics=statistics,
             grids=self.grids,
             left_out=self.left_out,
+            upstream=self.upstream,
         )
 
 

@@ -15,7 +15,7 @@ from medseg.errors import InputError
 from medseg.models.axes import check_axes
 from medseg.models.encoders.encoder import Encoder
 from medseg.models.network import ModelSpec
-from medseg.models.timm import hub, probe
+from medseg.models.timm import efficientnet, hub, probe
 from medseg.weights.positions import Grids
 from medseg.weights.pretrained import Pretrained
 
@@ -73,7 +73,7 @@ class Timm(Encoder):
         self.name, self._settings = name, dict(build.settings)
         self.net, self._selection = probe.create(name, spec.in_channels, build.settings, build.selection)
         self._stem = build.stem
-        self._whole: frozenset[str] = frozenset()  # names of the network with all its layers, once weights are read
+        self._whole: dict[str, torch.Size] = {}  # tensors of the network with all its layers, once weights are read
 
     @property
     def indices(self) -> tuple[int, ...]:
@@ -106,6 +106,11 @@ class Timm(Encoder):
         """Layers behind the last feature."""
         return name in self._whole
 
+    @property
+    def upstream(self) -> Mapping[str, Sequence[int]]:
+        """Shapes of timm's network with all its layers, once weights are read."""
+        return self._whole
+
     def fetch(self, source: str) -> Pretrained:
         """Weights by the words of ``model.encoder.weights``; ``pretrained`` are timm's own.
 
@@ -118,14 +123,14 @@ class Timm(Encoder):
         """The tensors of a file under timm's names.
 
         The file may be one of timm (a full classifier, or its ``features_only`` form), or one of the authors
-        of the network, as far as timm can read it. Shapes stay as in the file, but for the tables of relative
-        positions that timm fits to the windows.
+        of the network, as far as timm can read it, or one of an EfficientNet as ``efficientnet.renamed`` reads it.
+        Shapes stay as in the file, but for the tables of relative positions that timm fits to the windows.
         """
         with torch.device("meta"):  # whole, as timm's conversions ask for parts that are left out here
             whole = timm.create_model(self.name, pretrained=False, in_chans=len(self.channels), **self._settings)
-        flat = {key.replace(".", "_", 1): key for key in whole.state_dict()}
-        self._whole = frozenset(flat.values())
-        state = {flat.get(key, key): tensor for key, tensor in state.items()}
+        self._whole = {key: tensor.shape for key, tensor in whole.state_dict().items()}
+        flat = {key.replace(".", "_", 1): key for key in self._whole}
+        state = {flat.get(key, key): tensor for key, tensor in efficientnet.renamed(state).items()}
         module = sys.modules[type(whole).__module__]
         convert = getattr(module, "checkpoint_filter_fn", None) or getattr(module, "_filter_fn", None)
         if convert is None:
