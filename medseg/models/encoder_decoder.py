@@ -96,15 +96,19 @@ class EncoderDecoder(Network):
         """Load the encoder's weights, as asked; see ``Encoder.initialise``."""
         return self.encoder.initialise(statistics)
 
-    def encode(self, image: Float[Tensor, "b c *s"]) -> list[Tensor]:
+    def encode(self, image: Float[Tensor, "b c *s"], **context: Tensor | None) -> list[Tensor]:
         """The features of the encoder.
+
+        Args:
+            image: See ``Network``.
+            context: ``present`` and ``days`` of time series, for an encoder that takes them.
 
         Raises:
             InputError: See ``check``; or, in training, a layer is to normalise a batch of one value.
         """
         self.check(image)
         with refuse_lone_cell(f"encoder {type(self.encoder).__name__}", image.shape[2:]):
-            return self.encoder(image)
+            return self.encoder(image, **context)
 
     def decode(
         self, features: Sequence[Tensor], image: Float[Tensor, "b c *s"]

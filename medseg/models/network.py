@@ -30,6 +30,7 @@ class ModelSpec:
             ignore it.
         strides: Planned stride at the entrance of each stage. Networks of fixed topology ignore it.
         channels: Names and wavelengths of the image channels, for networks that use them; empty if unknown.
+        dates: Dates whose channels follow one another in ``in_channels``; 1 but with ``temporal=native``.
     """
 
     in_channels: int
@@ -39,6 +40,7 @@ class ModelSpec:
     kernels: tuple[tuple[int, ...], ...]
     strides: tuple[tuple[int, ...], ...]
     channels: tuple[Channel, ...] = ()
+    dates: int = 1
 
     @property
     def ndim(self) -> int:

@@ -60,6 +60,8 @@ class Encoder(nn.Module, ABC):
         divisor: Cells of the image must be a multiple of this on each axis.
         fixed_shape: The only shape taken; None where shapes are free.
         ndims: Numbers of spatial axes that it is built for.
+        takes_dates: Whether it takes the channels of several dates as they are (``spec.dates``), with ``present``
+            and ``days`` of ``SeriesNetwork`` as further arguments of ``forward``; see ``temporal.native``.
         full_depth: Blocks of the upstream's plain transformer, of which fewer may be built; None for other networks.
 
     Args:
@@ -73,6 +75,7 @@ class Encoder(nn.Module, ABC):
     """
 
     ndims: ClassVar[tuple[int, ...]] = (2, 3)
+    takes_dates: ClassVar[bool] = False
 
     def __init__(
         self,

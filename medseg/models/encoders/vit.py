@@ -154,15 +154,25 @@ def sine_positions(width: int, rows: Float[Tensor, " h"], columns: Float[Tensor,
     References:
         He et al., Masked Autoencoders Are Scalable Vision Learners, 2021.
     """
-    rate = 10000 ** -(torch.arange(width // 4, dtype=rows.dtype, device=rows.device) / (width / 4))
-
-    def along(places: Tensor) -> Tensor:
-        angles = torch.outer(places, rate)
-        return torch.cat((angles.sin(), angles.cos()), dim=1)
-
-    by_row = along(rows)[:, None].expand(-1, len(columns), -1)
-    by_column = along(columns)[None].expand(len(rows), -1, -1)
+    by_row = sines(width // 2, rows)[:, None].expand(-1, len(columns), -1)
+    by_column = sines(width // 2, columns)[None].expand(len(rows), -1, -1)
     return torch.cat((by_column, by_row), dim=2).flatten(0, 1)
+
+
+def sines(width: int, places: Float[Tensor, "*n"]) -> Float[Tensor, "*n d"]:
+    r"""Embedding of numbers: sines and then cosines of :math:`p / 10000^{i / (d / 2)}`.
+
+    Args:
+        width: Numbers in an embedding, d; a multiple of 2.
+        places: The numbers, p.
+
+    Example:
+        >>> sines(4, torch.tensor([0.0, 1.0]))[0].tolist()
+        [0.0, 0.0, 1.0, 1.0]
+    """
+    rate = 10000 ** -(torch.arange(width // 2, dtype=places.dtype, device=places.device) / (width / 2))
+    angles = places[..., None] * rate
+    return torch.cat((angles.sin(), angles.cos()), dim=-1)
 
 
 def fill_with_sines(positions: nn.Parameter) -> None:

@@ -1,6 +1,6 @@
 """What the tests of encoders of satellite images share."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +109,28 @@ def keeps_its_promises(encoder: Encoder, shape: Sequence[int]) -> None:
     with torch.no_grad():
         changed = [encoder(image.index_fill(1, torch.tensor(c), 0.0))[-1] for c in range(image.shape[1])]
     assert not any(torch.allclose(given[-1], other) for other in changed)  # every channel matters
+
+
+def drawn(shapes: Mapping[str, Sequence[int]], seed: int = 7) -> dict[str, Tensor]:
+    """Random tensors of a checkpoint, by its names and shapes."""
+    generator = torch.Generator().manual_seed(seed)
+    return {name: 0.1 * torch.randn(tuple(shape), generator=generator) for name, shape in shapes.items()}
+
+
+def of_blocks(prefix: str, depth: int, width: int, hidden: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the blocks of timm's vision transformer."""
+    each = {
+        "norm1.weight": (width,), "norm1.bias": (width,), "attn.qkv.weight": (3 * width, width),
+        "attn.qkv.bias": (3 * width,), "attn.proj.weight": (width, width), "attn.proj.bias": (width,),
+        "norm2.weight": (width,), "norm2.bias": (width,), "mlp.fc1.weight": (hidden, width), "mlp.fc1.bias": (hidden,),
+        "mlp.fc2.weight": (width, hidden), "mlp.fc2.bias": (width,),
+    }  # fmt: skip
+    return {f"{prefix}{i}.{name}": shape for i in range(depth) for name, shape in each.items()}
+
+
+def builds_on_meta(option: str, about: ModelSpec, shape: Sequence[int], **settings: Any) -> Encoder:
+    """An encoder in its real size, without memory; its features are as declared."""
+    with torch.device("meta"):
+        encoder = build(option, about, **settings)
+    check_features(encoder, len(encoder.channels), shape)
+    return encoder

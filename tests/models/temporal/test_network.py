@@ -22,7 +22,9 @@ from medseg.models.temporal.pooling_network import Pooled
 from medseg.models.unet import UNet
 
 CONF = Path(__file__).parents[3] / "conf" / "temporal"
-OPTIONS = sorted(path.stem for path in CONF.glob("*.yaml"))
+ALL = sorted(path.stem for path in CONF.glob("*.yaml"))
+NATIVE = "native"  # takes encoders of time series only
+OPTIONS = [option for option in ALL if option != NATIVE]
 T, C, K = 4, 2, 3
 SHAPE = (32, 64)
 FACTS = ModelSpec(C, K, SHAPE, (1.0, 1.0), ((3, 3),) * 3, ((1, 1), (2, 2), (2, 2)))
@@ -62,24 +64,32 @@ def tokens(spec: ModelSpec) -> Network:  # of one stride, without a grid
     return instantiate(compose("train", chosen).model)(spec)
 
 
+def prithvi(spec: ModelSpec) -> Network:  # sees all dates itself
+    small = ["size=v2_300_tl", "embed_dim=32", "depth=4", "num_heads=2"]
+    chosen = ["model=encoder_decoder", "model/encoder=prithvi", *(f"model.encoder.{s}" for s in small)]
+    return instantiate(compose("train", chosen).model)(spec)
+
+
 INNER: dict[str, Callable[[ModelSpec], Network]] = {
     f.__name__: f for f in (unet, smp, fpn, dpt, segmenter, tokens, segresnet)
 }
+PAIRS = [*((option, inner) for option in OPTIONS for inner in INNER), (NATIVE, "prithvi")]
+MAKES = INNER | {"prithvi": prithvi}
 
 
 def build(option: str, make: Callable[[ModelSpec], Network], *, fresh: bool = False) -> SeriesNetwork:
     torch.manual_seed(0)
     network = instantiate(OmegaConf.load(CONF / f"{option}.yaml"))(FACTS, make, dates=T)
-    if option != "stack" and not fresh:  # concat begins as a mean, and attention without a word of when
+    if hasattr(network, "pool") and not fresh:  # concat begins as a mean, and attention without a word of when
         for parameter in network.pool.parameters():
             nn.init.normal_(parameter, std=0.5)
     return network.eval()
 
 
-@pytest.fixture(scope="module", params=[(o, i) for o in OPTIONS for i in INNER], ids=lambda p: "-".join(p))
+@pytest.fixture(scope="module", params=PAIRS, ids=lambda p: "-".join(p))
 def network(request: pytest.FixtureRequest) -> SeriesNetwork:
     option, inner = request.param
-    return build(option, INNER[inner])
+    return build(option, MAKES[inner])
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
@@ -235,7 +245,7 @@ def test_training_reaches_every_parameter(network: SeriesNetwork) -> None:
 def test_state_makes_another_network_equal(network: SeriesNetwork, request: pytest.FixtureRequest) -> None:
     option, inner = request.node.callspec.params["network"]
     torch.manual_seed(5)
-    other = instantiate(OmegaConf.load(CONF / f"{option}.yaml"))(FACTS, INNER[inner], dates=T).eval()
+    other = instantiate(OmegaConf.load(CONF / f"{option}.yaml"))(FACTS, MAKES[inner], dates=T).eval()
     given = series()
     assert not torch.equal(logits_of(other, **given), logits_of(network, **given))
     other.load_state_dict(network.state_dict())
@@ -251,9 +261,9 @@ def test_wrong_channels_axes_and_slots_are_refused(network: SeriesNetwork) -> No
         network(drawn(1, T, C, 32, 63))
 
 
-@pytest.mark.parametrize("option", ["stack", "concat"])
-def test_fixed_slots_are_told(option: str) -> None:
-    network = build(option, unet)
+@pytest.mark.parametrize("option, inner", [("stack", "unet"), ("concat", "unet"), (NATIVE, "prithvi")])
+def test_fixed_slots_are_told(option: str, inner: str) -> None:
+    network = build(option, MAKES[inner])
     with pytest.raises(InputError, match="got 3 dates, the network was built for 4"):
         network(drawn(1, 3, C, *SHAPE))
 
@@ -293,6 +303,18 @@ def test_attention_tells_when_it_was_what_it_shows() -> None:
     close(found.flatten(2), groups + told)
 
 
+@pytest.mark.parametrize("inner, name", [("segmenter", "Timm"), ("unet", "UNet")])
+def test_native_refuses_networks_of_single_images(inner: str, name: str) -> None:
+    with pytest.raises(InputError, match=f"temporal=native: {name} takes single images; choose temporal=stack"):
+        build(NATIVE, INNER[inner])
+
+
+def test_native_tells_days_apart() -> None:
+    network, given = build(NATIVE, prithvi), series()
+    later = given | {"days": given["days"] + 100}
+    assert not torch.allclose(logits_of(network, **later), logits_of(network, **given))
+
+
 @pytest.mark.parametrize("settings", [{"heads": 0}, {"key_width": 0}])
 def test_attention_refuses_no_heads(settings: dict[str, int]) -> None:
     with pytest.raises(InputError, match="expected 1 or more"):
@@ -322,7 +344,7 @@ def test_volumes_too(option: str) -> None:
     assert logits_of(network, image=drawn(1, T, C, 8, 8, 16)).shape == (1, K, 8, 8, 16)
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("option", ALL)
 def test_yaml_begins_with_one_line_about_itself(option: str) -> None:
     first, second = (CONF / f"{option}.yaml").read_text(encoding="utf-8").splitlines()[:2]
     assert first.startswith("# Time series: ")

@@ -1,0 +1,1 @@
+"""Encoders of satellite images by their published descriptions, one family a file."""

@@ -1,0 +1,31 @@
+"""Days since 1970-01-01 as year and day of the year, in tensors."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+_ERA_DAYS = 146097
+"""Of 400 years, after which the Gregorian calendar repeats."""
+_SHIFT = 719468
+"""Days from 0000-03-01 to 1970-01-01: years are counted from March, so that a leap day is the last of one."""
+
+
+def year_and_day(days: Int[Tensor, "*n"]) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n"]]:
+    """Year and day of the year, from 1, of days since 1970-01-01.
+
+    Example:
+        >>> [int(part) for part in year_and_day(torch.tensor(19782))]  # 2024-02-29
+        [2024, 60]
+    """
+    shifted = days.long() + _SHIFT
+    era = torch.div(shifted, _ERA_DAYS, rounding_mode="floor")
+    of_era = shifted - era * _ERA_DAYS
+    year_of_era = (of_era - of_era // 1460 + of_era // 36524 - of_era // (_ERA_DAYS - 1)) // 365
+    from_march = of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    january = from_march >= 306  # days of January and February close the year that began in March
+    year = year_of_era + era * 400 + january
+    leap = ((year % 4 == 0) & (year % 100 != 0)) | (year % 400 == 0)
+    day = torch.where(january, from_march - 305, from_march + 60 + leap)
+    return year.float(), day.float()

@@ -1,0 +1,153 @@
+"""Compares features of encoders of satellite images with those of the authors' own networks, and prints a table.
+
+Each upstream network is built small, with random tensors; its state is written to a file as the authors' are, loaded by
+``model.encoder.weights``, and both networks see the same images. It needs terratorch (Prithvi, TerraMind) and claymodel
+(Clay), which medseg does without; a family whose package is not installed is left out, with a line that says so.
+
+Usage: python scripts/check_upstream.py [FAMILY ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from hydra.utils import instantiate
+from torch import Tensor, nn
+
+from medseg.hydra_app.compose import compose
+from medseg.models.encoders.encoder import Encoder
+from medseg.models.network import ModelSpec
+from medseg.sensors.bands import bands_of
+
+
+class Row(NamedTuple):
+    """One comparison."""
+
+    family: str
+    size: str
+    compared: str
+    bands: str
+    shape: str
+    difference: float
+    typical: float
+
+
+def spec(names: Sequence[str], shape: Sequence[int], dates: int = 1) -> ModelSpec:
+    """Data with these bands of Sentinel-2 or others, on cells of 10 m."""
+    channels = tuple(channel for name in names for channel in bands_of([name], "sentinel-2")) * dates
+    return ModelSpec(len(channels), 3, tuple(shape), (10.0, 10.0), (), (), channels, dates)
+
+
+def build(option: str, about: ModelSpec, settings: Mapping[str, Any], state: Mapping[str, Tensor]) -> Encoder:
+    """The encoder with the tensors of an upstream network, loaded from a file."""
+    cfg = compose("train", ["model=encoder_decoder", f"model/encoder={option}"]).model.encoder
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "upstream.pt"
+        torch.save(dict(state), path)
+        for key, value in {**settings, "weights": str(path)}.items():
+            cfg[key] = value
+        encoder: Encoder = instantiate(cfg, _convert_="all")(about)
+        report = encoder.initialise()
+    if report is None or report.share < 1:
+        raise SystemExit(f"{option}: {'' if report is None else report.table()}")
+    return encoder.eval()
+
+
+def drawn(net: nn.Module) -> nn.Module:
+    """The network, in evaluation, with no parameter left at a zero or one that would hide it."""
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return net.eval()
+
+
+def noise(*shape: int) -> Tensor:
+    """The images that both networks see."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
+
+
+def compare(
+    labels: tuple[str, str, str, str], shape: Sequence[int], given: Sequence[Tensor], expected: Sequence[Tensor]
+) -> Row:
+    """The largest difference of all features, next to the typical size of a value."""
+    pairs = list(zip(given, expected, strict=True))
+    largest = max(float((one - other).abs().max()) for one, other in pairs)
+    typical = float(torch.cat([other.flatten() for _, other in pairs]).std())
+    return Row(*labels, "x".join(map(str, shape)), largest, typical)
+
+
+def prithvi() -> Iterator[Row]:
+    """Both versions, one date and three, without and with dates and places, against terratorch's ``PrithviMAE``."""
+    from terratorch.models.backbones.prithvi_mae import PrithviMAE
+
+    bands, day, place = ("B2", "B3", "B4", "B8A", "B11", "B12"), 19782, (11.5, 48.0)
+    small = {"embed_dim": 64, "depth": 4, "num_heads": 4}
+    for size, dates in (
+        ("v1_100", 1),
+        ("v2_300", 1),
+        ("v2_300", 3),
+        ("v2_300_tl", 1),
+        ("v2_300_tl", 3),
+        ("v2_600_tl", 3),
+    ):
+        patch, timed = (14 if "600" in size else 16), size.endswith("_tl")
+        torch.manual_seed(0)
+        upstream: Any = drawn(
+            PrithviMAE(
+                num_frames=dates,
+                patch_size=(1, patch, patch),
+                decoder_embed_dim=32,
+                decoder_depth=1,
+                coords_encoding=["time", "location"] if timed else [],
+                coords_scale_learn=timed,
+                **small,
+            )
+        )
+        state = upstream.state_dict()
+        if size == "v1_100":
+            state = {name.removeprefix("encoder.").removeprefix("decoder."): tensor for name, tensor in state.items()}
+        for shape in ((224, 224), (4 * patch, 10 * patch)):
+            settings: dict[str, Any] = {"size": size, **small}
+            if timed:
+                settings |= {"place": list(place), "day": day if dates == 1 else None}
+            encoder: Any = build("prithvi", spec(bands, shape, dates), settings, state)
+            image = noise(2, dates, 6, *shape)
+            days = torch.tensor([[day, day + 100, day + 400][:dates]] * 2)
+            when = torch.tensor([[[2024.0, 60], [2024.0, 160], [2025.0, 94]][:dates]] * 2)
+            where = torch.tensor([[place[1], place[0]]] * 2)
+            with torch.no_grad():
+                given = encoder(image.flatten(1, 2), days=days if dates > 1 else None)
+                features = upstream.forward_features(image.transpose(1, 2), *((when, where) if timed else (None, None)))
+            if dates > 1:  # dates side by side, without the class token
+                features = [f[:, 1:].unflatten(1, (dates, -1)).transpose(1, 2).flatten(2) for f in features]
+            compared = f"4 blocks, {dates} date{'s' * (dates > 1)}{', day and place' * timed}"
+            yield compare(("prithvi", size, compared, "6 of HLS"), shape, given, features)
+
+
+FAMILIES: Mapping[str, Callable[[], Iterator[Row]]] = {"prithvi": prithvi}
+
+
+def main() -> None:
+    """Print the table of the named families, or of all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("families", nargs="*", choices=[*FAMILIES, []], help="of which; all if none is named")
+    names = parser.parse_args().families or FAMILIES
+    print("| family | size | what was compared | bands | image | largest difference | standard deviation of a value |")
+    print("|---|---|---|---|---|---|---|")
+    for name in names:
+        try:
+            for r in FAMILIES[name]():
+                words = (r.family, r.size, r.compared, r.bands, r.shape, f"{r.difference:.1e}", f"{r.typical:.2f}")
+                print(f"| {' | '.join(words)} |", flush=True)
+        except ModuleNotFoundError as error:
+            print(f"| {name} | | not compared: {error.name} is not installed | | | | |")
+
+
+if __name__ == "__main__":
+    main()
