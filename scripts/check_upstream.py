@@ -3,6 +3,7 @@
 Each upstream network is built small, with random tensors; its state is written to a file as the authors' are, loaded by
 ``model.encoder.weights``, and both networks see the same images. It needs terratorch (Prithvi, TerraMind) and claymodel
 (Clay), which medseg does without; a family whose package is not installed is left out, with a line that says so.
+Further families are files of scripts/upstream, each with a function ``rows``.
 
 Usage: python scripts/check_upstream.py [FAMILY ...]
 """
@@ -10,8 +11,10 @@ Usage: python scripts/check_upstream.py [FAMILY ...]
 from __future__ import annotations
 
 import argparse
+import importlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +25,7 @@ from torch import Tensor, nn
 from medseg.hydra_app.compose import compose
 from medseg.models.encoders.encoder import Encoder
 from medseg.models.network import ModelSpec
+from medseg.sample import Channel
 from medseg.sensors.bands import bands_of
 
 
@@ -40,7 +44,12 @@ class Row(NamedTuple):
 def spec(names: Sequence[str], shape: Sequence[int], dates: int = 1) -> ModelSpec:
     """Data with these bands of Sentinel-2 or others, on cells of 10 m."""
     channels = tuple(channel for name in names for channel in bands_of([name], "sentinel-2")) * dates
-    return ModelSpec(len(channels), 3, tuple(shape), (10.0, 10.0), (), (), channels, dates)
+    return of_channels(channels, shape, dates)
+
+
+def of_channels(channels: Sequence[Channel], shape: Sequence[int], dates: int = 1) -> ModelSpec:
+    """Data with these channels, on cells of 10 m."""
+    return ModelSpec(len(channels), 3, tuple(shape), (10.0, 10.0), (), (), tuple(channels), dates)
 
 
 def build(option: str, about: ModelSpec, settings: Mapping[str, Any], state: Mapping[str, Tensor]) -> Encoder:
@@ -130,7 +139,16 @@ def prithvi() -> Iterator[Row]:
             yield compare(("prithvi", size, compared, "6 of HLS"), shape, given, features)
 
 
-FAMILIES: Mapping[str, Callable[[], Iterator[Row]]] = {"prithvi": prithvi}
+def _in_file(name: str) -> Iterator[Row]:
+    """The comparisons of a file of scripts/upstream."""
+    rows: Iterator[Row] = importlib.import_module(f"upstream.{name}").rows()
+    yield from rows
+
+
+FAMILIES: Mapping[str, Callable[[], Iterator[Row]]] = {
+    "prithvi": prithvi,
+    **{f.stem: partial(_in_file, f.stem) for f in sorted((Path(__file__).parent / "upstream").glob("*.py"))},
+}
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from medseg.sample import Channel
 from medseg.sensors.colours import COLOUR_WORDS, MSI_COLOURS
+from medseg.sensors.radar import polarisation
 from medseg.sensors.wavelengths import CAMERA, MSI
 
 _ALIKE = 0.06
@@ -50,8 +51,8 @@ def colour(channel: Channel) -> str | None:
 def partners(trained: Sequence[Channel], wanted: Sequence[Channel]) -> list[int | None]:
     """Place in ``trained`` of the channel that each of ``wanted`` is, by name; None where there is none.
 
-    The same name, spelt as it may be, comes before the same colour (``B04`` is ``red``). Names do not count
-    where both wavelengths are known and differ by more than 6 %.
+    The same name, spelt as it may be (``VV_dB`` is ``VV``), comes before the same colour (``B04`` is ``red``). Names
+    do not count where both wavelengths are known and differ by more than 6 %.
 
     Example:
         >>> partners([Channel("R"), Channel("G"), Channel("B")], [Channel("B02"), Channel("B08"), Channel("B04")])
@@ -60,7 +61,7 @@ def partners(trained: Sequence[Channel], wanted: Sequence[Channel]) -> list[int 
     found: list[int | None] = []
     for channel in wanted:
         agreeing = [i for i, other in enumerate(trained) if _agree(channel, other)]
-        same = [i for i in agreeing if plain(trained[i].name) == plain(channel.name)]
+        same = [i for i in agreeing if _code(trained[i].name) == _code(channel.name)]
         seen = colour(channel)
         alike = [i for i in agreeing if seen is not None and colour(trained[i]) == seen]
         found.append(next(iter(same + alike), None))
@@ -89,6 +90,11 @@ def of_sentinel2(name: str) -> Channel:
     """
     code = plain(name)
     return Channel(name, wavelength_nm=MSI[code] if code in MSI_COLOURS else None)
+
+
+def _code(name: str) -> str:
+    """A name as ``plain`` has it; of radar the polarisation, whatever the unit."""
+    return polarisation(name) or plain(name)
 
 
 def _agree(one: Channel, other: Channel) -> bool:

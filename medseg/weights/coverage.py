@@ -9,6 +9,7 @@ from math import floor
 from torch import Tensor
 
 from medseg.errors import InputError
+from medseg.sample import Channel
 from medseg.weights.check_inputs import preparation
 from medseg.weights.fit import Fitted, Rules, shape_of
 from medseg.weights.names import Match
@@ -83,13 +84,26 @@ def _how(loading: Loading, name: str) -> How:
 
 
 def _origins(loading: Loading) -> tuple[tuple[str, str], ...]:
-    """Where each channel is from, in the first of the stems."""
+    """Where each channel is from, in the first of the stems; or in its own, where stems take different ones."""
     rules = loading.rules
     if not rules.stems:
         return ()
+    if rules.inputs:
+        return tuple(
+            (c.name, origin)
+            for name, own in rules.inputs.items()
+            for c, origin in zip(own.wanted, _origins_of(loading, name) or _nowhere(own.wanted), strict=True)
+        )
     told = next((f.origins for name, f in loading.fitted.items() if name in rules.stems), None)
-    nowhere = ("random: the file has no such kernel",) * len(rules.wanted)
-    return tuple((c.name, origin) for c, origin in zip(rules.wanted, told or nowhere, strict=True))
+    return tuple((c.name, origin) for c, origin in zip(rules.wanted, told or _nowhere(rules.wanted), strict=True))
+
+
+def _origins_of(loading: Loading, stem: str) -> tuple[str, ...]:
+    return loading.fitted[stem].origins if stem in loading.fitted else ()
+
+
+def _nowhere(wanted: Sequence[Channel]) -> tuple[str, ...]:
+    return ("random: the file has no such kernel",) * len(wanted)
 
 
 def refuse_little(done: Report, pairs: Match, misfits: Mapping[str, str], least_share: float) -> InputError:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Literal
 
@@ -12,6 +12,19 @@ from torch import Tensor
 
 from medseg.sample import Channel
 from medseg.weights import channels, inflate, positions
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Channels that one of several stems takes, where they differ from stem to stem.
+
+    Attributes:
+        trained: Of the weights, in the order of the kernel.
+        wanted: Of the data, in the order of the module's.
+    """
+
+    trained: tuple[Channel, ...]
+    wanted: tuple[Channel, ...]
 
 
 @dataclass(frozen=True)
@@ -28,6 +41,7 @@ class Rules:
         inflate: See ``inflate.inflate``.
         stem_layout: Of a linear stem, which takes flattened patches: whether their channels come first, each
             with all its cells, or last.
+        inputs: Channels by stem, where stems take different ones; empty where ``trained`` and ``wanted`` hold for all.
         generator: For random kernels.
     """
 
@@ -39,7 +53,13 @@ class Rules:
     axes: tuple[int, int] = (2, 2)
     inflate: inflate.How = "centre"
     stem_layout: Literal["first", "last"] = "first"
+    inputs: Mapping[str, Inputs] = field(default_factory=dict)
     generator: torch.Generator | None = None
+
+    def of(self, stem: str) -> Rules:
+        """The rules with the channels of one stem."""
+        own = self.inputs.get(stem)
+        return self if own is None else replace(self, trained=own.trained, wanted=own.wanted, inputs={})
 
 
 @dataclass(frozen=True)
@@ -77,7 +97,7 @@ def fit(name: str, own: Tensor, tensor: Tensor, rules: Rules) -> Fitted | None:
         InputError: See ``channels.adapt``.
     """
     if name in rules.stems:
-        return _fit_stem(own, tensor, rules)
+        return _fit_stem(own, tensor, rules.of(name))
     moved = _replaced(name, own, tensor, rules)
     if moved is not None:
         return Fitted(*moved)
@@ -133,6 +153,8 @@ def _fit_stem(own: Tensor, tensor: Tensor, rules: Rules) -> Fitted | None:
     if placed is None:
         return None
     kernel, note = placed
+    if kernel.shape[1] != len(rules.trained):
+        return None
     mixed, origins = channels.adapt(kernel, rules.trained, rules.wanted, rules.strategy, generator=rules.generator)
     copied = [f"copied from {c.name}" for c in rules.trained] == list(origins)
     notes = [note, "" if copied else f"{len(rules.trained)} channels -> {len(rules.wanted)}"]

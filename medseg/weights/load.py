@@ -18,7 +18,7 @@ from medseg.weights import inflate as inflating
 from medseg.weights.channels import UNNAMED
 from medseg.weights.check_inputs import compare, trained_channels
 from medseg.weights.coverage import Loading, refuse_little, refuse_nothing, report
-from medseg.weights.fit import Fitted, Rules, fit, plausible, shape_of
+from medseg.weights.fit import Fitted, Inputs, Rules, fit, plausible, shape_of
 from medseg.weights.names import Match, match
 from medseg.weights.options import WeightOptions
 from medseg.weights.positions import COMPUTED, Grids, known
@@ -37,6 +37,7 @@ def load(
     grids: Grids | None = None,
     inflate: inflating.How = "centre",
     stem_layout: Literal["first", "last"] = "first",
+    inputs: Mapping[str, Inputs] | None = None,
     left_out: Callable[[str], bool] = lambda name: False,
     upstream: order.Shapes = MappingProxyType({}),
     generator: torch.Generator | None = None,
@@ -62,6 +63,7 @@ def load(
             it says so, as timm's and MONAI's do; what nobody tells is taken to be square.
         inflate: How kernels of images become kernels of volumes.
         stem_layout: Whether the patches of a linear stem hold their channels first or last.
+        inputs: Channels by stem, where stems take different ones, each once; None where all take all of ``channels``.
         left_out: Whether the network of the file has a tensor of this name (of the module) that the module leaves
             out on purpose.
         upstream: Shapes of all tensors of the module's network by name, in order, if the module leaves some out.
@@ -79,9 +81,11 @@ def load(
     stems = _stems(module, own, stem)
     pairs = _match(own, found, stems, upstream)
     found, notes = _still(own, found, pairs, stems, options.frames)
-    trained, guess = _trained(own, found, pairs, stems, channels)
+    trained, guess = ((), "") if inputs else _trained(own, found, pairs, stems, channels)
     axes = _axes(own, found, pairs, stems, grids)
-    rules = Rules(stems, trained, tuple(channels), options.adapt, grids, axes, inflate, stem_layout, generator)
+    rules = Rules(
+        stems, trained, tuple(channels), options.adapt, grids, axes, inflate, stem_layout, inputs or {}, generator
+    )
     fitted, misfits = _fit_all(module, own, found, pairs, rules, notes)
     fresh = {name: _finished(name, f, own, found, pairs) for name, f in fitted.items()}
     loading = Loading(own.tensors, own.aliases(fitted), found, pairs, fitted, misfits, rules)

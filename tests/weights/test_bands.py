@@ -12,14 +12,17 @@ def channels(*names):
 @pytest.mark.parametrize(
     "one, other",
     [("B04", "B4"), ("B4", "red"), ("R", "RED"), ("b02", "Blue"), ("SWIR_1", "B11"), ("SWIR16", "swir1"),
-     ("NIR_NARROW", "B8A"), ("nir", "B08"), ("t1w", "T1w"), ("SR_B4", "B4"), ("Coastal", "B01")],
+     ("NIR_NARROW", "B8A"), ("nir", "B08"), ("t1w", "T1w"), ("SR_B4", "B4"), ("Coastal", "B01"),
+     ("VV_dB", "vv"), ("VH-linear", "VH_dB")],
 )  # fmt: skip
 def test_spellings_of_one_band(one, other):
     assert partners(channels(one), channels(other)) == [0]
     assert partners(channels(other), channels(one)) == [0]
 
 
-@pytest.mark.parametrize("one, other", [("B8", "B8A"), ("B1", "B11"), ("T1", "T2"), ("R", "G"), ("NIR", "RE1")])
+@pytest.mark.parametrize(
+    "one, other", [("B8", "B8A"), ("VV_dB", "VH_dB"), ("B1", "B11"), ("T1", "T2"), ("R", "G"), ("NIR", "RE1")]
+)
 def test_different_bands(one, other):
     assert partners(channels(one), channels(other)) == [None]
 

@@ -11,6 +11,7 @@ from torch import nn
 from medseg.errors import InputError
 from medseg.sample import Channel
 from medseg.weights import load as loading
+from medseg.weights.fit import Inputs
 from medseg.weights.options import WeightOptions
 from medseg.weights.positions import Grids
 from medseg.weights.pretrained import Pretrained, read
@@ -326,3 +327,39 @@ def test_networks_of_timm(tmp_path, name, stem, settings):
     report = load(net, read(tmp_path / "dino.pth"), stem=stem, channels=wanted)
     assert report.share == 1
     assert len(report.table().splitlines()) <= 25
+
+
+class Two(nn.Module):
+    """Two stems, each of channels of its own."""
+
+    def __init__(self, first, second):
+        super().__init__()
+        self.optical, self.radar = nn.Conv2d(first, 4, 2), nn.Conv2d(second, 4, 2)
+
+
+def inputs_of(first, second):
+    bands, radar = tuple(Channel(n) for n in ("R", "G", "B")), (Channel("VV"), Channel("VH"))
+    return {"optical.weight": Inputs(bands, first), "radar.weight": Inputs(radar, second)}
+
+
+def test_stems_may_take_different_channels():
+    trained, net = Two(3, 2), Two(1, 3)
+    first, second = (Channel("G"),), (Channel("VH"), Channel("VV"), Channel("HH"))
+    report = load(
+        net,
+        found_in(trained),
+        stem=["optical.weight", "radar.weight"],
+        channels=(*first, *second),
+        inputs=inputs_of(first, second),
+    )
+    assert torch.allclose(net.optical.weight, trained.optical.weight[:, [1]] * 3)
+    assert torch.allclose(net.radar.weight[:, :2], trained.radar.weight[:, [1, 0]] * 2 / 3)
+    assert [name for name, _ in report.channels] == ["G", "VH", "VV", "HH"]
+    assert report.channels[0][1] == "copied from G, times 3"
+
+
+def test_a_stem_of_another_number_of_channels_than_its_own_is_refused():
+    net, wrong = Two(3, 2), found_in(Two(3, 4))
+    own = (Channel("R"), Channel("G"), Channel("B")), (Channel("VV"), Channel("VH"))
+    with pytest.raises(InputError, match=r"radar.weight: the kernel that takes the image would stay random"):
+        load(net, wrong, stem=list(inputs_of(*own)), channels=own[0] + own[1], inputs=inputs_of(*own), least_share=0)

@@ -1,0 +1,83 @@
+"""The encoding of OlmoEarth and Galileo: a quarter of each token's numbers for group, date, month and place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import tau
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from medseg.errors import InputError
+
+REFERENCE_M = 10.0
+"""Cells in metres for which a place's coordinate is its number of patches times the cells of a patch."""
+
+
+class Months(nn.Module):
+    """Sine and cosine of each month of the year, each repeated over half of the numbers; fixed, kept as in the files.
+
+    Args:
+        width: Numbers of an encoding.
+    """
+
+    weight: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        angles = torch.arange(12.0)[:, None] * (tau / 12)
+        self.register_buffer("weight", torch.cat([f.expand(-1, width // 2) for f in (angles.sin(), angles.cos())], 1))
+
+
+def check_month(month: int) -> int:
+    """The month, from 0.
+
+    Raises:
+        InputError: It is none.
+    """
+    if not 1 <= month <= 12:
+        raise InputError(f"model.encoder.month={month}: expected a month from 1 to 12")
+    return month - 1
+
+
+def slow_sines(places: Float[Tensor, " n"], width: int) -> Float[Tensor, "n w"]:
+    r"""Sines, then cosines, of :math:`p / 10000^{i / (2 w)}`, with i from 0 to w / 2 - 1.
+
+    These frequencies span a quarter of the usual range; the weights were trained with them.
+    """
+    rate = 10000 ** -(torch.arange(width // 2, dtype=torch.float32, device=places.device) / (2 * width))
+    angles = torch.outer(places, rate)
+    return torch.cat((angles.sin(), angles.cos()), dim=1)
+
+
+def of_places(grid: Sequence[int], steps: Sequence[float], width: int, device: torch.device) -> Float[Tensor, "n w"]:
+    """Encoding of the places of a grid in row-major order: half of the numbers say the column, half the row.
+
+    Args:
+        grid: Rows and columns.
+        steps: Distance of neighbours on each axis.
+        width: Numbers of an encoding.
+        device: Where it is needed.
+    """
+    rows, columns = (torch.arange(n, dtype=torch.float32, device=device) * s for n, s in zip(grid, steps, strict=True))
+    by_row, by_column = slow_sines(rows, width // 2), slow_sines(columns, width // 2)
+    halves = by_column[None].expand(len(rows), -1, -1), by_row[:, None].expand(-1, len(columns), -1)
+    return torch.cat(halves, dim=2).flatten(0, 1)
+
+
+def encoding(
+    by_group: Float[Tensor, "g q"], month: Float[Tensor, " q"], by_place: Float[Tensor, "n q"], *, slots: bool = True
+) -> Float[Tensor, "g n d"]:
+    """What is added to the token of each group at each place, of one date.
+
+    Args:
+        by_group: Learned.
+        month: Encoding of the date's month.
+        by_place: Encoding of the places; zeros where attention knows them by other means.
+        slots: Whether the number of the date in its series, which is 0, is encoded.
+    """
+    groups, places, quarter = len(by_group), len(by_place), by_place.shape[1]
+    date = slow_sines(torch.zeros(1, device=by_place.device), quarter) * float(slots)
+    parts = (by_group[:, None], date[None], month[None, None], by_place[None])
+    return torch.cat([part.expand(groups, places, quarter) for part in parts], dim=2)
