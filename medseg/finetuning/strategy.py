@@ -72,7 +72,10 @@ class Tuning(ABC):
             InputError: The network has no place for it.
         """
         if self.keeps:
-            part_of(network).requires_grad_(False)
+            part = part_of(network)
+            part.requires_grad_(False)
+            for fresh in getattr(part, "fresh", ()):
+                fresh.requires_grad_(True)
         self.change(network)
 
     @abstractmethod
@@ -84,17 +87,15 @@ class Tuning(ABC):
 
         Weight decay spares biases and normalisation, which have one axis.
         """
-        part = part_of(network)
-        inside = {id(p): name for name, p in part.named_parameters()}
-        depth = depths(inside.values())
-        deepest = max(depth.values(), default=0)
+        above = _layers_above(part_of(network))
+        deepest = max(above.values(), default=0)
         by_rate: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
         for parameter in (p for p in network.parameters() if p.requires_grad):
             factor, starts = 1.0, 0.0
-            if id(parameter) in inside and part is not network:
-                above = deepest - depth[inside[id(parameter)]]
-                factor = self.encoder_lr_scale * self.layer_decay**above
-                starts = self.head_warmup + self.gradual_unfreeze * above / max(deepest, 1)
+            if id(parameter) in above and part_of(network) is not network:
+                after = above[id(parameter)]
+                factor = self.encoder_lr_scale * self.layer_decay**after
+                starts = self.head_warmup + self.gradual_unfreeze * after / max(deepest, 1)
             by_rate.setdefault((factor, starts, parameter.ndim > 1), []).append(parameter)
         return [
             {"params": params, "factor": factor, "starts": starts} | ({} if decayed else {"weight_decay": 0.0})
@@ -115,6 +116,21 @@ def part_of(network: nn.Module) -> nn.Module:
     """The part that is tuned with care: the encoder that declares features, or the network itself."""
     encoder = getattr(network, "encoder", None)
     return encoder if isinstance(encoder, nn.Module) and hasattr(encoder, "features") else network
+
+
+def _layers_above(part: nn.Module) -> dict[int, int]:
+    """Layers that come after that of each parameter, by its ``id``; of encoders next to each other, in its own.
+
+    What an encoder has that is fresh is left out.
+    """
+    fresh = {id(p) for module in getattr(part, "fresh", ()) for p in module.parameters()}
+    above: dict[int, int] = {}
+    for encoder in getattr(part, "parallel", (part,)):
+        inside = {name: p for name, p in encoder.named_parameters() if id(p) not in fresh}
+        depth = depths(inside)
+        deepest = max(depth.values(), default=0)
+        above |= {id(p): deepest - depth[name] for name, p in inside.items()}
+    return above
 
 
 def need_encoder(network: nn.Module, way: str) -> Any:

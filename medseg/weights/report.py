@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import floor
 from typing import Any, Literal, get_args
 
@@ -45,6 +45,7 @@ class Report:
         prefix: How names of the file became names of the encoder, in words; empty if they are the same.
         normalisation: How the images were prepared that the weights were trained on, in words; empty if unknown.
         digest: SHA-256 of the file of the weights; empty if they are from elsewhere.
+        branches: Of several encoders that are joined, the account of each by its name; what else stands here is of all.
     """
 
     source: str
@@ -54,6 +55,7 @@ class Report:
     prefix: str = ""
     normalisation: str = ""
     digest: str = ""
+    branches: tuple[tuple[str, Report], ...] = ()
 
     @property
     def share(self) -> float:
@@ -88,6 +90,8 @@ class Report:
             adapted          1      64  stem.weight: channels
             unexpected       1       2  head.bias
         """
+        if self.branches:
+            return "\n".join(f"branch {name}: {report.table(full)}" for name, report in self.branches)
         lines = [
             f"weights of {self.source}: {percent(self.share)} of {_amount(self._parameters)} parameters"
             + (f"; {self.prefix}" if self.prefix else "")
@@ -102,13 +106,19 @@ class Report:
 
     def to_dict(self) -> dict[str, object]:
         """JSON-able form, with the share; ``from_dict`` is its inverse."""
-        stored = asdict(self)
-        return stored | {
-            "share": self.share,
-            "rows": list(stored["rows"]),
-            "channels": [list(pair) for pair in self.channels],
-            "warnings": list(self.warnings),
-        }
+        stored = asdict(replace(self, branches=()))
+        del stored["branches"]
+        of_branches = {"branches": [[name, one.to_dict()] for name, one in self.branches]} if self.branches else {}
+        return (
+            stored
+            | of_branches
+            | {
+                "share": self.share,
+                "rows": list(stored["rows"]),
+                "channels": [list(pair) for pair in self.channels],
+                "warnings": list(self.warnings),
+            }
+        )
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Report:
@@ -121,7 +131,28 @@ class Report:
             prefix=stored["prefix"],
             normalisation=stored["normalisation"],
             digest=stored.get("digest", ""),
+            branches=tuple((name, cls.from_dict(one)) for name, one in stored.get("branches", [])),
         )
+
+
+def joined(reports: Mapping[str, Report]) -> Report:
+    """One account of several encoders, by the names of their branches.
+
+    Example:
+        >>> one = Report("net.pt", (Row("stem.weight", "copied", 64),), warnings=("other units",))
+        >>> both = joined({"optical": one, "radar": one})
+        >>> both.source, [row.name for row in both.rows], both.warnings[0]
+        ('optical: net.pt, radar: net.pt', ['optical.stem.weight', 'radar.stem.weight'], 'optical: other units')
+    """
+    branches = tuple(reports.items())
+    return Report(
+        source=", ".join(f"{name}: {report.source}" for name, report in branches),
+        rows=tuple(replace(row, name=f"{name}.{row.name}") for name, report in branches for row in report.rows),
+        channels=tuple((f"{name}: {c}", origin) for name, report in branches for c, origin in report.channels),
+        warnings=tuple(f"{name}: {warning}" for name, report in branches for warning in report.warnings),
+        digest=" ".join(filter(None, (report.digest for _, report in branches))),
+        branches=branches,
+    )
 
 
 def percent(share: float) -> str:

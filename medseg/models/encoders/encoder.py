@@ -119,6 +119,16 @@ class Encoder(nn.Module, ABC):
         return None
 
     @property
+    def parallel(self) -> tuple[nn.Module, ...]:
+        """Parts of which none comes after another, each with depths of its own: the branches, where there are some."""
+        return (self,)
+
+    @property
+    def fresh(self) -> tuple[nn.Module, ...]:
+        """Parts that no weights are published of, which learn as the decoder does, also where the rest is frozen."""
+        return ()
+
+    @property
     def settled(self) -> Mapping[str, object]:
         """Settings that construction found elsewhere; see ``Network.settled``."""
         return {}
