@@ -108,8 +108,7 @@ class OlmoEarth(GroupedViT):
         super().__init__(spec, groups, width=shape.embed_dim, depth=shape.depth, patch=patch, prefix=0, **settings)
         self.size, self.version, self.patch = size, version, patch
         self.month = quarters.check_month(month)
-        cells = tuple(spec.spacing) if cell_m is None else (cell_m, cell_m)
-        self.steps = tuple(patch * cell / quarters.REFERENCE_M for cell in cells)
+        self.steps = quarters.steps(spec.spacing, cell_m, patch)
         counts = {name: len(places) for name, places in self.places.items()}
         self.net: Any = _Net(shape._replace(depth=self.depths[-1] + 1), counts, version, 12 if size == "nano" else 64)
 

@@ -41,6 +41,18 @@ def check_month(month: int) -> int:
     return month - 1
 
 
+def steps(spacing: Sequence[float], cell_m: float | None, patch: int) -> tuple[float, ...]:
+    """Distance of neighbouring patches on each axis, in units of ``REFERENCE_M``.
+
+    Args:
+        spacing: Of the data.
+        cell_m: Size of a cell that is set instead.
+        patch: Cells of a patch.
+    """
+    cells = tuple(spacing) if cell_m is None else (cell_m, cell_m)
+    return tuple(patch * cell / REFERENCE_M for cell in cells)
+
+
 def slow_sines(places: Float[Tensor, " n"], width: int) -> Float[Tensor, "n w"]:
     r"""Sines, then cosines, of :math:`p / 10000^{i / (2 w)}`, with i from 0 to w / 2 - 1.
 
