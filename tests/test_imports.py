@@ -48,7 +48,7 @@ ALLOWED = {
         "viz",
     },
     "finetuning": {"errors", "models", "runtime"},
-    "planning": {"data", "errors", "labels", "runtime", "sample"},
+    "planning": {"data", "errors", "labels", "runtime", "sample", "weights"},
     "checkpoint": {"_version", "errors", "planning", "runtime", "sample"},
     "doctor": {
         "data",

@@ -62,7 +62,7 @@ def without_places(overrides: list[str]) -> list[str]:
 
     A cascade is two commands in one, which ``tests/sweeps/test_cascade.py`` runs; here its words train one network.
     """
-    places = ("data.root=", "plan.file=", "run_dir=", "output=", "cascade=")
+    places = ("data.root=", "plan.file=", "run_dir=", "output=", "cascade=", "weights=nnUNet_results/")
     return [w.replace("=NAME", "=hippocampus") for w in overrides if not w.startswith(places)]
 
 
@@ -92,6 +92,7 @@ def dated(cache: Path) -> Path:
 ELSEWHERE = {
     r"medseg-train( -m)? experiment=\w+ data\.root=DIR( weights=\S+| seed=\S+)*": "test_conf.py steps each experiment",
     r"medseg-train experiment=\w+ data\.root=DIR engine\S+": "test_datamodule.py prepares by engines",
+    r"medseg-train data=nnunet .*=nnUNet_results/.*": "test_from_nnunet.py goes on from nnU-Net's files",
     r"medseg-train sweep=optuna .*": "test_sweep.py runs searches",
     r"medseg-train trainer=ddp .*": "test_processes.py trains in several processes",
 }

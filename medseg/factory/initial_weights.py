@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from math import nan
-from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
@@ -14,7 +13,8 @@ from medseg.data.preprocessing.normalise import Normalisation
 from medseg.errors import InputError, rename_keys
 from medseg.finetuning.strategy import Tuning
 from medseg.models.network import Network
-from medseg.planning.plan import Plan, read_plan
+from medseg.planning.nnunet import plan_at
+from medseg.planning.plan import Plan
 from medseg.sample import DataSpec
 from medseg.weights.load import load
 from medseg.weights.options import WeightOptions
@@ -114,8 +114,8 @@ def begin(cfg: DictConfig, net: Network, spec: DataSpec, rules: Sequence[Normali
     with _of_all():
         return load(
             net,
-            read(str(cfg.weights)),
-            stem=None,
+            net.adopt(read(str(cfg.weights))),
+            stem=net.stem_kernel,
             channels=spec.inputs,
             options=WeightOptions(least_share=cfg.least_share, accept=list(cfg.accept)),
             statistics=known,
@@ -138,7 +138,7 @@ def _of_all() -> AbstractContextManager[None]:
 
 def _patch(cfg: DictConfig, ndim: int) -> tuple[int, ...]:
     if cfg.plan.file is not None:
-        return read_plan(Path(cfg.plan.file)).patch
+        return plan_at(str(cfg.plan.file), ndim).patch
     return tuple(cfg.plan.patch or (_PATCH[ndim],) * ndim)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 import hydra.utils
@@ -22,7 +21,8 @@ from medseg.factory.network import follows_plan
 from medseg.factory.schemes import with_schemes
 from medseg.planning.cost import UNetCost
 from medseg.planning.fingerprint import fingerprint
-from medseg.planning.plan import Plan, Wishes, cascade_spacing, make_plan, memory_warning, read_plan
+from medseg.planning.nnunet import plan_at
+from medseg.planning.plan import Plan, Wishes, cascade_spacing, make_plan, memory_warning
 from medseg.sample import DataSpec
 
 _LOG = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def _plan_of_file(cfg: DictConfig, spec: DataSpec) -> Plan:
     wishes = [f.name for f in fields(Wishes) if f.name != "memory_gb" and cfg.plan[f.name] is not None]
     if wishes:
         raise InputError(f"plan.file and plan.{wishes[0]} are both set; edit the value in the file instead")
-    read = _fitting(read_plan(Path(cfg.plan.file)), spec, cfg.plan.file)
+    read = _fitting(plan_at(str(cfg.plan.file), spec.ndim), spec, cfg.plan.file)
     return with_schemes(read, f"plan.file={cfg.plan.file}", trust.names(cfg.get("trust") or ()))
 
 

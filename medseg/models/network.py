@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from medseg.errors import InputError
 from medseg.sample import Channel
+from medseg.weights.pretrained import Pretrained
 from medseg.weights.report import Report
 
 
@@ -95,6 +96,19 @@ class Network(nn.Module, ABC):
         Raises:
             InputError: See ``check``.
         """
+
+    @property
+    def stem_kernel(self) -> str | None:
+        """Name of the kernel ``[o, c, *k]`` that takes the image; None where weights of other channels do not fit."""
+        return None
+
+    def adopt(self, found: Pretrained) -> Pretrained:
+        """Weights of all of the network under its own names; networks that other packages have too change this.
+
+        Raises:
+            InputError: They are of this kind of network, but of another shape.
+        """
+        return found
 
     def initialise(self, statistics: Mapping[str, Sequence[float]] | None = None) -> Report | None:
         """Load pretrained weights, if the settings name any; once, when a training begins.

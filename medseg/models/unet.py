@@ -11,6 +11,9 @@ from torch import Tensor, cat, nn
 from medseg.errors import InputError
 from medseg.models.layers import CONV, CONV_TRANSPOSED, NORMS, ConvBlock, ResidualBlock, init_he, stack
 from medseg.models.network import ModelSpec, Network
+from medseg.weights.nnunet_names import unet_of
+from medseg.weights.pretrained import Pretrained
+from medseg.weights.unet_geometry import UNetGeometry
 
 _MAX_FEATURES = {2: 512, 3: 320}
 """Default upper bound of the channels, by the number of spatial axes."""
@@ -64,6 +67,7 @@ class UNet(Network):
         features = [min(base_features * 2**i, most) for i in range(len(spec.strides))]
         ones = (1,) * spec.ndim
         self.deep_supervision = deep_supervision
+        self.geometry = _geometry(spec, features, encoder_blocks, decoder_blocks, residual=residual)
         self.stem: nn.Module = nn.Identity()
         block: type[ConvBlock] | type[ResidualBlock] = ConvBlock
         in_features = spec.in_channels
@@ -87,6 +91,15 @@ class UNet(Network):
         supervised = coarse_to_fine if deep_supervision else [0]
         self.heads = nn.ModuleList(CONV[spec.ndim](features[i], spec.out_channels, 1) for i in supervised)
         init_he(self)
+
+    @property
+    def stem_kernel(self) -> str:
+        """The first convolution."""
+        return "stem.0.weight" if self.geometry.residual else "encoder.0.0.0.weight"
+
+    def adopt(self, found: Pretrained) -> Pretrained:
+        """Weights of nnU-Net under the names of this network; see ``weights.nnunet_names.unet_of``."""
+        return unet_of(found, self.geometry, len(self.divisor), heads=len(self.heads))
 
     def forward(self, image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *s"] | list[Tensor]:
         """Logits; a list from fine to coarse in training under deep supervision."""
@@ -128,6 +141,21 @@ def _check_settings(
         )
     if norm not in NORMS:
         raise InputError(f"model.norm={norm}: expected one of {', '.join(NORMS)}")
+
+
+def _geometry(
+    spec: ModelSpec,
+    features: Sequence[int],
+    encoder_blocks: Sequence[int],
+    decoder_blocks: Sequence[int],
+    *,
+    residual: bool,
+) -> UNetGeometry:
+    """The shape that weights of other packages are compared with."""
+    stages = range(len(features))
+    encoder = tuple(_nth(encoder_blocks, i) for i in stages)
+    decoder = tuple(_nth(decoder_blocks, i) for i in stages[:-1])
+    return UNetGeometry(residual, tuple(features), tuple(spec.kernels), tuple(spec.strides), encoder, decoder)
 
 
 def _nth(numbers: Sequence[int], i: int) -> int:

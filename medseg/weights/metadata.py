@@ -8,7 +8,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from medseg.errors import InputError
+from medseg.runtime.values import mapped
 from medseg.sample import Channel
+from medseg.weights.nnunet_plans import plans_of
 from medseg.weights.resolve import NAMES
 
 SIDECARS = ("preprocessor_config.json", "config.json")
@@ -26,10 +29,11 @@ class Images:
     std: tuple[float, ...] = ()
     scale: float | None = None
     normalisation: str = ""
+    order: tuple[int, ...] = ()
 
 
 def images_of(content: Mapping[str, object], file: Path) -> Images:
-    """What is told of the images: in a checkpoint of medseg, or beside a file of Hugging Face.
+    """What is told of the images: in a checkpoint of medseg or nnU-Net, or beside a file of Hugging Face.
 
     Args:
         content: Of the file.
@@ -37,6 +41,8 @@ def images_of(content: Mapping[str, object], file: Path) -> Images:
     """
     if isinstance(stored := content.get("medseg"), Mapping):
         return _of_medseg(stored)
+    if isinstance(stored := content.get("init_args"), Mapping):
+        return _of_nnunet(stored)
     if file.name in NAMES:
         for sidecar in SIDECARS:
             told = _of_sidecar(file.with_name(sidecar))
@@ -72,6 +78,21 @@ def _statistics(
     if not set(schemes) <= {"ct", "standard"} or not all("mean" in rule and "std" in rule for rule in rules):
         return None
     return tuple(float(rule["mean"]) for rule in rules), tuple(float(rule["std"]) for rule in rules)
+
+
+def _of_nnunet(stored: Mapping[str, Any]) -> Images:
+    """From the plans and the dataset in a checkpoint; nothing if they are of another form."""
+    try:
+        plans = plans_of(stored["plans"], stored["configuration"])
+        declared = mapped(stored["dataset_json"], "dataset_json")
+        named = mapped(declared.get("channel_names", declared.get("modality")), "channel_names")
+    except (InputError, KeyError, TypeError):
+        return Images()
+    channels = tuple(Channel(str(named[key])) for key in sorted(named, key=lambda key: (len(key), key)))
+    if set(plans.schemes) == {"ct"} and len(plans.schemes) == len(channels):
+        mean, std = (tuple(held[key] for held in plans.statistics) for key in ("mean", "std"))
+        return Images(channels, mean, std, 1.0, order=plans.order)
+    return Images(channels, normalisation=f"normalisation {', '.join(plans.schemes)}", order=plans.order)
 
 
 def _of_sidecar(file: Path) -> Images | None:

@@ -36,6 +36,8 @@ class Pretrained:
         normalisation: How images were prepared, in words, where mean, std and scale do not say it all.
         digest: SHA-256 of the file, or of its parts one after another; empty where they are from elsewhere.
         stated: Whether the user says what the channels are, by ``model.encoder.trained_on``.
+        order: For right, anterior and superior: the axis of the kernels; empty where they are in this order, or where
+            nothing says so. See ``NnunetPlans.order``.
     """
 
     state: Mapping[str, Tensor]
@@ -47,6 +49,7 @@ class Pretrained:
     normalisation: str = ""
     digest: str = ""
     stated: bool = False
+    order: tuple[int, ...] = ()
 
     def with_state(self, state: Mapping[str, Tensor]) -> Pretrained:
         """The same of other tensors."""
@@ -59,7 +62,7 @@ def read(source: str | Path) -> Pretrained:
     Taken are files of torch and Lightning (with ``weights_only=True``, always), of safetensors, in parts by an
     index, folders of Hugging Face, runs and exports of medseg. Which of the mappings in a checkpoint holds the weights
     is found (``nested.weights_in``); ``FILE::teacher`` says it instead. A checkpoint of medseg tells its channels,
-    mean and std, as do the files beside those of Hugging Face.
+    mean and std, as do nnU-Net's and the files beside those of Hugging Face.
 
     Args:
         source: A path, or ``hf-hub:owner/name[@revision][/file]``; either with ``::part`` if wanted.

@@ -18,6 +18,8 @@ NAMES = (
 )
 """How weights are called in folders of Hugging Face, the safer first."""
 _OURS = ("checkpoints/best.ckpt", "best.ckpt")
+_NNUNET = "checkpoint_final.pth"
+"""Of a fold of nnU-Net; a folder of a trained model has one for each fold."""
 _ENDINGS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".tar")
 INDEX = ".index.json"
 
@@ -32,14 +34,31 @@ def file_at(path: Path) -> Path:
         return path
     if not path.is_dir():
         raise _missing(path)
-    for name in (*NAMES, *_OURS):
+    for name in (*NAMES, *_OURS, _NNUNET):
         if (path / name).is_file():
             return path / name
+    if (fold := _fold(path)) is not None:
+        return fold
     found = sorted(p.name for p in path.iterdir() if p.is_file() and p.suffix in _ENDINGS)
     if len(found) == 1:
         return path / found[0]
     told = f"holds {some(found, 5)}: name the one that is meant" if found else f"holds none of {', '.join(NAMES[::2])}"
     raise InputError(f"model.encoder.weights={path}: this folder {told}")
+
+
+def _fold(path: Path) -> Path | None:
+    """The checkpoint of the only fold in the folder of a trained model of nnU-Net; None if it is no such folder.
+
+    Raises:
+        InputError: It holds several folds.
+    """
+    folds = sorted(path.glob(f"fold_*/{_NNUNET}"))
+    if len(folds) > 1:
+        raise InputError(
+            f"model.encoder.weights={path}: holds {len(folds)} folds of nnU-Net: name the one that is meant, such as "
+            f"{folds[0]}"
+        )
+    return folds[0] if folds else None
 
 
 def listed(index: Path) -> list[str]:
