@@ -34,6 +34,7 @@ class Channel:
         classes: Names of the classes 1, 2 and so on of a channel that holds class numbers, 0 for none of them; empty
             for a quantity. Such a channel is resampled and turned as a label, no intensity change touches it, and the
             network sees an indicator of each class.
+        groups: Image groups that it is read from, one or, of a formula, several; empty where images have no groups.
     """
 
     name: str
@@ -41,6 +42,17 @@ class Channel:
     wavelength_nm: float | None = None
     formula: str = ""
     classes: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+
+    @property
+    def band(self) -> str:
+        """Name within its image group, by which sensors, radar and weights know it.
+
+        Example:
+            >>> Channel("pre.B4", groups=("pre",)).band, Channel("B4").band
+            ('B4', 'B4')
+        """
+        return self.name.removeprefix(f"{self.groups[0]}.") if len(self.groups) == 1 else self.name
 
     @property
     def inputs(self) -> tuple[Channel, ...]:
@@ -49,8 +61,8 @@ class Channel:
 
     def to_dict(self) -> dict[str, object]:
         """JSON-able form."""
-        stored = {**vars(self), "classes": list(self.classes)}
-        return stored if self.classes else {key: value for key, value in stored.items() if key != "classes"}
+        stored = {**vars(self), "classes": list(self.classes), "groups": list(self.groups)}
+        return {key: value for key, value in stored.items() if value != []}
 
 
 @dataclass(frozen=True)
@@ -112,8 +124,13 @@ def _channel_of(stored: object) -> Channel:
         unit=text(held.get("unit", ""), f"{key}.unit"),
         wavelength_nm=None if wave is None else number(wave, f"{key}.wavelength_nm", above=0, most=1e12),
         formula=text(held.get("formula", ""), f"{key}.formula"),
-        classes=tuple(text(name, f"{key}.classes") for name in listed(held.get("classes", []), f"{key}.classes")),
+        classes=_texts(held.get("classes", []), f"{key}.classes"),
+        groups=_texts(held.get("groups", []), f"{key}.groups"),
     )
+
+
+def _texts(stored: object, key: str) -> tuple[str, ...]:
+    return tuple(text(name, key) for name in listed(stored, key))
 
 
 @dataclass

@@ -5,6 +5,7 @@ ones in the same layout, and budgets by a step.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -27,6 +28,7 @@ from medseg.hydra_app.compose import compose
 from tests.pages import COMMANDS, PROJECT, ROOT, jobs, kind_of, overrides_of, shown
 from tests.prepared import script
 from tests.test_conf import GROUPS, chosen_by, take_a_step, tiny_data
+from tests.tiny import write_planar
 
 
 @pytest.mark.parametrize("text", [pytest.param(c.text, id=c.text[:70]) for c in COMMANDS])
@@ -86,6 +88,15 @@ def dated(cache: Path) -> Path:
     return cache / "dated"
 
 
+def grouped(cache: Path, job: list[str]) -> Path:
+    """A cache in which the files of ``data=rasters`` lie in the image groups of a command."""
+    folder = cache / f"grouped_{hashlib.sha256(str(job).encode()).hexdigest()[:8]}"
+    root = f"data.root={folder}/raw"
+    write_planar(folder / "raw", compose("train", [*job, root]), n_cases=6, shape=(40, 56))
+    (folder / "rasters-None.json").write_text(json.dumps([root]))
+    return folder
+
+
 # Trainings
 
 
@@ -125,6 +136,7 @@ def test_training_takes_a_step(text: str, cache: Path, tmp_path: Path) -> None:
         own = ["plan.patch=null", "plan.batch_size=null", f"plan.file={tmp_path}/plan.yaml"]
         write_plan(compose("plan", [*job, *tiny, f"output={tmp_path}/plan.yaml"]))
     files = dated(cache) if "data.dates={}" in words else cache
+    files = grouped(cache, job) if any(w.startswith("data.images={") for w in words) else files
     take_a_step(files, tmp_path / "run", job, chosen=chosen, experiment=experiment, own=own)
 
 

@@ -76,8 +76,8 @@ def write_planar(root: Path, cfg: DictConfig, *, n_cases: int = 3, shape: Sequen
     values = [v if isinstance(v, int) else v[0] for name, v in data.labels.items() if name != "ignore"]
     grid = Grid(tuple(shape), np.eye(3), PIXEL) if data.kind == "images" else utm_grid(shape)
     ending, mask_ending = (".png", ".png") if data.kind == "images" else (".tif", ".tif")
-    folders = [data.images] if isinstance(data.images, str) else list(data.images)
-    for folder in (*folders, data.masks, *([data.valid] if data.valid else [])):
+    of_folder = _bands_by_folder(data.images, bands)
+    for folder in (*of_folder, data.masks, *([data.valid] if data.valid else [])):
         (root / folder).mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(names):
         stripe = np.arange(shape[1]) * len(values) // shape[1]
@@ -85,9 +85,10 @@ def write_planar(root: Path, cfg: DictConfig, *, n_cases: int = 3, shape: Sequen
         rng = np.random.default_rng(number)
         image = 20 + 40 * stripe + rng.normal(0, 5, (len(bands), *shape))
         cells = image.clip(0, 255).astype(np.uint8 if data.kind == "images" else np.float32)
-        for folder, part in zip(folders, np.array_split(np.arange(len(bands)), len(folders)), strict=True):
-            told = [bands[i] for i in part] if data.kind == "rasters" else ()
-            formats.write_image(root / folder / f"{name}{ending}", cells[part], grid, names=told)
+        for folder, own in of_folder.items():
+            names_in_file = [band.rpartition(".")[2] for band in own] if data.kind == "rasters" else ()
+            own_cells = cells[[bands.index(band) for band in own]]
+            formats.write_image(root / folder / f"{name}{ending}", own_cells, grid, names=names_in_file)
         formats.write(
             root / data.masks / f"{name}{mask_ending}", label.astype(np.int16 if min(values) < 0 else np.uint8), grid
         )
@@ -96,3 +97,11 @@ def write_planar(root: Path, cfg: DictConfig, *, n_cases: int = 3, shape: Sequen
                 root / data.valid / f"{name}.png", np.ones(shape, np.uint8), Grid(tuple(shape), np.eye(3), PIXEL)
             )
     return root
+
+
+def _bands_by_folder(images: object, bands: Sequence[str]) -> dict[str, list[str]]:
+    """Bands of each folder of images: those of its image group, or equal parts of all."""
+    if OmegaConf.is_dict(images):
+        return {folder: [b for b in bands if b.partition(".")[0] == group] for group, folder in images.items()}
+    folders = [images] if isinstance(images, str) else list(images)
+    return {f: part.tolist() for f, part in zip(folders, np.array_split(np.array(bands), len(folders)), strict=True)}

@@ -27,6 +27,7 @@ class Case:
         days: Dates of a time series in days since 1970-01-01, increasing; else empty.
         in_file: Each file holds every date, its bands one date after another, instead of one date.
         first_stage: Label file that the first network of a cascade predicted; None without a cascade.
+        image_groups: Image group of each file, of a time series of each file of a date; empty where they have none.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Case:
     days: tuple[int, ...] = ()
     in_file: bool = False
     first_stage: Path | None = None
+    image_groups: tuple[str, ...] = ()
 
     @property
     def files(self) -> list[Path]:

@@ -44,7 +44,7 @@ class Dataset(ABC):
     @property
     def normalisation(self) -> tuple[str, ...]:
         """Normalisation scheme of each channel."""
-        return tuple(normalisation_scheme(c.name) for c in self.spec.channels)
+        return tuple(normalisation_scheme(c.band) for c in self.spec.channels)
 
     def open(self, case: Case) -> CaseReader:
         """Open one case with the settings of this dataset, to read it whole or in windows."""

@@ -14,10 +14,11 @@ from jaxtyping import Bool, Shaped
 from medseg import formats
 from medseg.data.case import Case
 from medseg.data.dataset import Dataset
-from medseg.data.layout.dates import shown
+from medseg.data.layout.image_groups import names_within
 from medseg.data.preprocessing.windows import tiles
 from medseg.data.reading.open_case import CaseReader
 from medseg.data.reading.options import ReadOptions
+from medseg.doctor.bands import bands_wanted, named_bands
 from medseg.doctor.contents import ChannelFacts, ChannelTally, LabelFacts, LabelTally, countable, parts_of
 from medseg.doctor.headers import Header, headers_of
 from medseg.doctor.samples import SampleSource
@@ -30,7 +31,6 @@ from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
 from medseg.labels import IGNORE, LabelTable
 from medseg.sample import DataSpec
-from medseg.sensors.formula import Formula
 
 _DAMAGE = (InputError, OSError, ValueError, EOFError)
 
@@ -103,17 +103,11 @@ class Survey:
         return [facts for facts in self.cases if facts.grid is not None]
 
 
-def bands_wanted(spec: DataSpec) -> list[str]:
-    """Names of the bands that the channels are, or are computed from."""
-    names = [c.name for c in spec.channels if not c.formula]
-    names += [name for c in spec.channels if c.formula for name in Formula.parse(c.formula).names]
-    return list(dict.fromkeys(names))
-
-
 def case_headers(dataset: Dataset, case: Case, *, test: bool) -> CaseFacts:
     """Facts of a case from its headers alone."""
     reading = dataset.reading
-    n_bands = len(reading.bands) or len(bands_wanted(dataset.spec))
+    named = [name for group in case.image_groups for name in names_within(reading.bands, group, reading.image_groups)]
+    n_bands = len(named or reading.bands) or len(bands_wanted(dataset.spec))
     refusal, opened = "", None
     try:
         opened = dataset.open(case)
@@ -172,7 +166,7 @@ def _channels(
     facts: CaseFacts, spec: DataSpec, reading: ReadOptions, thumbnail: ThumbnailTally | None
 ) -> tuple[ChannelFacts, ...]:
     sources = [h.source for h in facts.headers if h.role == "image" and h.source is not None]
-    named = _named_bands(sources, facts.case, spec, reading)
+    named = named_bands(sources, facts.case, spec, reading)
     tallies = {key: ChannelTally(name, int(np.prod(sources[key[0]].grid.shape))) for key, name in named.items()}
     for number, source in enumerate(sources):
         own = {channel: tally for (index, channel), tally in tallies.items() if index == number}
@@ -204,34 +198,6 @@ def _read(
         return cells, valid
     tagged = np.asarray((cells != reading.nodata).any(axis=0))
     return cells, tagged if valid is None else valid & tagged
-
-
-def _named_bands(
-    sources: Sequence[Source], case: Case, spec: DataSpec, reading: ReadOptions
-) -> dict[tuple[int, int], str]:
-    """Names of the bands that are looked at, by (file, channel): those that the dataset uses, or else all."""
-    wanted = bands_wanted(spec)
-    places = [(number, channel) for number, source in enumerate(sources) for channel in range(source.n_channels)]
-    days = case.days or (None,)
-    each = len(places) // len(days)
-    names = _names_of_a_date(sources, wanted, reading, each)
-    used = set(wanted) & set(names) or set(names)
-    dated = [(name, name if day is None else _on(name, day, case)) for day in days for name in names]
-    return {place: title for place, (name, title) in zip(places, dated, strict=False) if name in used}
-
-
-def _on(name: str, day: int, case: Case) -> str:
-    """A band of one date."""
-    return f"{name} of {day if case.in_file else shown(day)}"
-
-
-def _names_of_a_date(sources: Sequence[Source], wanted: Sequence[str], reading: ReadOptions, each: int) -> list[str]:
-    """Names of the ``each`` bands of a date: of the options or the files, else of the dataset, else numbers."""
-    stated = [source.names[channel] for source in sources if source.names for channel in range(source.n_channels)]
-    names = list(reading.bands) or stated[:each]
-    if len(names) == each and not set(wanted).isdisjoint(names):
-        return names
-    return list(wanted) if each == len(wanted) else [f"channel {n}" for n in range(each)]
 
 
 def _label_source(facts: CaseFacts, spec: DataSpec, reading: ReadOptions) -> Source | None:

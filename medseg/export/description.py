@@ -10,8 +10,10 @@ import numpy as np
 
 from medseg._version import __version__
 from medseg.checkpoint import Checkpoint
+from medseg.data.layout.image_groups import names_within
 from medseg.data.preprocessing.normalise import Normalisation
 from medseg.data.preprocessing.preprocess import Preprocess
+from medseg.data.reading.options import ReadOptions
 from medseg.errors import InputError
 from medseg.export.runner import FORMAT
 from medseg.formats.sink import class_nodata
@@ -65,7 +67,9 @@ def describe(
         "labels": _labels(spec.labels),
         "reading": {
             "nonfinite": reading.nonfinite,
-            "bands": list(reading.bands),
+            "bands": _bands(reading),
+            "image_groups": list(reading.image_groups),
+            "folders": list(predictor.layout.folders),
             "nodata": reading.nodata,
             "grid_tolerance": reading.grid_tolerance,
         },
@@ -77,6 +81,13 @@ def describe(
         "postprocessing": [] if post is None else [_step(step, spec.labels) for step in post.steps],
         "provenance": _finite(checkpoints[0].metadata.provenance),
     }
+
+
+def _bands(reading: ReadOptions) -> list[str]:
+    """Names of the bands of all files, in order, with their image group in front."""
+    groups = reading.image_groups
+    named = [f"{group}.{name}" for group in groups for name in names_within(reading.bands, group, groups)]
+    return named if groups else list(reading.bands)
 
 
 def _channel(channel: Channel) -> dict[str, Any]:

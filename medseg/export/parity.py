@@ -13,6 +13,8 @@ from jaxtyping import Float
 from scipy import ndimage
 
 from medseg import formats
+from medseg.data.layout.image_groups import names_within
+from medseg.data.reading.options import ReadOptions
 from medseg.errors import InputError
 from medseg.export import runner
 from medseg.geometry.grid import Grid
@@ -117,18 +119,35 @@ def draw_case(folder: Path, predictor: FilePredictor, seed: int = 0) -> tuple[st
     stretch = 1.25 if first.prepare.spacing else 1.0
     shape = [int(np.ceil(1.5 * w / stretch)) for w in first.tiling.window]
     rules = {c.name: rule for c, rule in zip(spec.channels, first.prepare.rules, strict=False)}
-    names = _bands(spec)
-    cells = np.stack([_drawn(rng, shape, rules.get(name)) for name in names])
     if spec.ndim == 2:
         grid = _scene_grid(shape, spacing * stretch)
-        path = folder / "drawn.tif"
-        formats.write_image(path, cells, grid, names=list(predictor.layout.reading.bands) or names)
-        return "drawn", [path]
-    affine = np.diag([*(spacing * stretch * [-1, 1, -1]), 1.0])
-    paths = [folder / f"drawn_{number:04d}.nii.gz" for number in range(len(cells))]
-    for path, channel in zip(paths, cells, strict=True):
-        formats.write(path, channel, Grid(tuple(shape), affine))
+    else:
+        grid = Grid(tuple(shape), np.diag([*(spacing * stretch * [-1, 1, -1]), 1.0]))
+    paths = []
+    for number, (group, bands) in enumerate(_files(spec, predictor.layout.reading)):
+        names = [f"{group}.{band}" if group and band != group else band for band in bands]
+        cells = np.stack([_drawn(rng, shape, rules.get(name)) for name in names])
+        paths.append(_write(folder / f"drawn_{number:04d}", cells, grid, bands))
     return "drawn", paths
+
+
+def _write(path: Path, cells: Float[np.ndarray, "c *s"], grid: Grid, bands: Sequence[str]) -> Path:
+    """A scene with named bands, or a volume of one channel; the path with its ending."""
+    target = path.with_suffix(".tif" if grid.ndim == 2 else ".nii.gz")
+    if grid.ndim == 2:
+        formats.write_image(target, cells, grid, names=bands)
+    else:
+        formats.write(target, cells[0], grid)
+    return target
+
+
+def _files(spec: DataSpec, reading: ReadOptions) -> list[tuple[str, list[str]]]:
+    """Image group and bands of each file of a case; volumes have a file for each channel, or for each group."""
+    used, groups = _bands(spec), reading.image_groups
+    if groups:
+        own = [names_within(reading.bands, group, groups) or names_within(used, group, groups) for group in groups]
+        return list(zip(groups, own, strict=True))
+    return [("", list(reading.bands) or used)] if spec.ndim == 2 else [("", [name]) for name in used]
 
 
 def _bands(spec: DataSpec) -> list[str]:

@@ -1016,6 +1016,9 @@ def read_volume(files: Sequence[Path], settings: Settings) -> Case:
         images.append(np.moveaxis(cells.reshape(*grids[-1].shape, -1), -1, 0).astype(np.float32))
     image = np.concatenate(images) if len(images) > 1 else images[0]
     _check_channels(len(image), settings)
+    if groups := image_groups(settings):
+        owners = [c["name"].partition(".")[0] for c in settings["channels"]]
+        image = image[np.argsort(np.argsort([groups.index(owner) for owner in owners], kind="stable"))]
     off = max(grid.offset_from(grids[0]) for grid in grids)
     if off > settings["reading"]["grid_tolerance"]:
         raise Refusal(f"its channels lie on different grids, up to {off:.3g} voxels apart; resample them onto one")
@@ -1071,6 +1074,9 @@ class Scene:
         except self._rasterio.errors.RasterioError as error:
             raise Refusal(f"cannot be read ({' '.join(str(error).split())[:200]})") from error
         first = self._files[0]
+        groups = image_groups(settings)
+        if groups and len(groups) != len(files):
+            raise Refusal(f"got {len(files)} files, expected one for each image group: {', '.join(groups)}")
         if any(file.shape != first.shape for file in self._files):
             raise Refusal(f"its files have the shapes {[file.shape for file in self._files]}, expected one")
         self.crs, self.transform = first.crs, first.transform
@@ -1103,7 +1109,7 @@ class Scene:
 
     def _band_names(self, bands: Sequence[tuple[Any, int]], needed: Sequence[str]) -> list[str]:
         """Name of each band: of the settings, of the files, or by position those of the channels."""
-        described = [str(file.descriptions[band - 1] or "").strip() for file, band in bands]
+        described = [self._described(file, band, needed) for file, band in bands]
         distinct = described if len(set(described) - {""}) == len(described) else []
         names = list(self._reading["bands"]) or distinct
         if len(names) == len(bands) and (self._programs or set(needed) & set(names)):
@@ -1111,6 +1117,16 @@ class Scene:
         if self._programs or len(bands) != len(self._channels):
             raise Refusal(f"got {len(bands)} bands {described}, expected {needed}")
         return self._channels
+
+    def _described(self, file: Any, band: int, needed: Sequence[str]) -> str:
+        """Name of a band in its file; with image groups that of the group in front, without a name by position."""
+        name, groups = str(file.descriptions[band - 1] or "").strip(), image_groups(self._settings)
+        if not groups:
+            return name
+        group = groups[self._files.index(file)]
+        own = [title for title in needed if title.partition(".")[0] == group]
+        by_position = own[band - 1] if file.count == len(own) else ""
+        return by_position if not name or own == [group] else f"{group}.{name}"
 
     @property
     def _channels(self) -> list[str]:
@@ -1290,11 +1306,30 @@ def find_cases(inputs: Sequence[Path], settings: Settings) -> list[tuple[str, li
         if not path.is_dir() and ending(path) not in endings:
             raise Refusal(f"{path}: is no image of the kinds {', '.join(endings)}")
     if inputs[0].is_dir():
-        return list(_groups(inputs[0], endings, settings).items())
+        cases = _of_image_groups if image_groups(settings) else _groups
+        return list(cases(inputs[0], endings, settings).items())
     name, channel = _case(inputs[0], settings)
     if len(inputs) > 1 or channel is None:
         return [(name, list(inputs))]
     return [(name, _groups(inputs[0].parent, endings, settings)[name])]
+
+
+def image_groups(settings: Settings) -> list[str]:
+    """Names of the image groups, of which a case has a file each; empty where images have none."""
+    return list(settings["reading"].get("image_groups", ()))
+
+
+def _of_image_groups(folder: Path, endings: Sequence[str], settings: Settings) -> dict[str, list[Path]]:
+    """Files of each case in the sub-folders of the image groups, in the order of these."""
+    for names in (settings["reading"]["folders"], image_groups(settings)):
+        parts = [folder / name for name in names]
+        if all(part.is_dir() for part in parts):
+            by_name = [_groups(part, endings, settings) for part in parts]
+            lacking = sorted(set().union(*by_name) - set(by_name[0]).intersection(*by_name))
+            if lacking:
+                raise Refusal(f"{folder}: {', '.join(lacking)} not in each of {', '.join(names)}")
+            return {name: [path for files in by_name for path in files[name]] for name in by_name[0]}
+    raise Refusal(f"{folder}: expected the sub-folders {', '.join(settings['reading']['folders'])}")
 
 
 def _groups(folder: Path, endings: Sequence[str], settings: Settings) -> dict[str, list[Path]]:

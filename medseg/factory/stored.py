@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as registry
 
 from medseg.checkpoint import RunMetadata
+from medseg.data.layout.image_groups import folders_of, group_names
 from medseg.data.layout.patterns import FilePatterns
 from medseg.data.reading.options import ReadOptions
 from medseg.errors import InputError
@@ -47,7 +48,8 @@ class Held:
         data: ``cfg.data`` of the training, of which ``ReadOptions.from_config`` takes its fields.
         spec: Channels, labels, axes.
         plan: Patch, spacing, normalisation.
-        folders: Sub-folders that images came from; empty where the dataset names none.
+        folders: Sub-folders of images, those of image groups as ``ReadOptions.image_groups`` has them; empty where the
+            dataset names none.
         names: Patterns that found the files instead of folders; None where there were none.
     """
 
@@ -72,14 +74,13 @@ class Held:
         parts = {key: config[key] for key in _PARTS if config.get(key) is not None}
         data = mapped(config["data"], "data")
         _check_reading(data)
-        images, patterns = data.get("images") or (), data.get("names")
-        folders = (images,) if isinstance(images, str) else listed(images, "data.images")
+        patterns = data.get("names")
         return cls(
             OmegaConf.create({**parts, **_windows(config, spec.ndim)}),
             data,
             spec,
             plan,
-            tuple(text(folder, "data.images") for folder in folders),
+            _folders(data),
             _file_names(patterns) if patterns else None,
         )
 
@@ -170,6 +171,15 @@ def _turning(transform: Mapping[str, object], key: str) -> dict[str, object] | N
         if isinstance(value, (int, float)) and not isinstance(value, bool)
     }
     return {"_target_": text(found.get("_target_", ""), f"transform.{key}._target_"), **numbers}
+
+
+def _folders(data: Mapping[str, object]) -> tuple[str, ...]:
+    """Sub-folders of images."""
+    images: Any = data.get("images") or ()
+    if isinstance(images, Mapping):
+        return tuple(folders_of(images, group_names(images, data.get("reference")), "images"))
+    folders = (images,) if isinstance(images, str) else listed(images, "data.images")
+    return tuple(text(folder, "data.images") for folder in folders)
 
 
 def _check_reading(data: Mapping[str, object]) -> None:

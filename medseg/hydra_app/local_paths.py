@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -27,9 +28,16 @@ def check_local(cfg: DictConfig) -> None:
     """
     for key in _KEYS:
         value = OmegaConf.select(cfg, key, throw_on_missing=False)
-        for path in value if OmegaConf.is_list(value) else [value]:
+        for path in _paths(value):
             if isinstance(path, str) and _REMOTE.match(path):
                 raise InputError(
                     f"{key}={path}: remote and virtual paths are not read; download the files, or mount the storage, "
                     "and give the local path"
                 )
+
+
+def _paths(value: Any) -> list[Any]:
+    """The paths of a setting: itself, those of a list, or those of image groups."""
+    if OmegaConf.is_dict(value):
+        return list(value.values())
+    return list(value) if OmegaConf.is_list(value) else [value]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from medseg.geometry.grid import Grid
 from medseg.inference.predictor import CasePredictor
 from medseg.inference.rows import Slab
 from medseg.prediction.bands import Bands, collected
+from medseg.prediction.image_groups import check_groups
 from medseg.prediction.scenes import postprocess_scene, stream_scene, streams, write_like
 from medseg.sample import DataSpec
 
@@ -34,7 +36,8 @@ class Layout:
     """How files of images are found and read.
 
     Attributes:
-        folders: Sub-folders that the training's images came from; empty where the dataset names none.
+        folders: Sub-folders that the training's images are from, those of image groups in the order of
+            ``reading.image_groups``; empty where the dataset names none.
         reading: How files are read.
         names: Patterns that found the training's files instead of folders; None where there were none.
     """
@@ -108,7 +111,7 @@ class FilePredictor:
 
     def file(
         self,
-        source: Path | str | Sequence[Path | str],
+        source: Path | str | Sequence[Path | str] | Mapping[str, Path | str],
         target: Path | str,
         *,
         on_rows: Callable[[int, int], None] | None = None,
@@ -116,24 +119,60 @@ class FilePredictor:
         """Predict one case from its file (or files, one a channel or a date) into ``target``, on the very same grid.
 
         Args:
-            source: The file or files.
+            source: The file or files; where the training had image groups, by their names.
             target: Label file to write; ``.dcm`` is a DICOM segmentation object, for folders of DICOM slices.
             on_rows: Called with the rows that are done and all rows, each time some are done.
+
+        Raises:
+            InputError: The files are not what the training had.
         """
+        groups: tuple[str, ...] = ()
+        if isinstance(source, Mapping):
+            check_groups(list(source), self.layout.reading, str(target))
+            groups = tuple(group for group in self.layout.reading.image_groups if group in source)
+            source = [source[group] for group in groups]
         several = [source] if isinstance(source, (str, Path)) else list(source)
-        files, target = [Path(s) for s in several], Path(target)
+        return self.case([Path(path) for path in several], Path(target), groups=groups, on_rows=on_rows)
+
+    def case(
+        self,
+        files: Sequence[Path],
+        target: Path,
+        *,
+        groups: Sequence[str] = (),
+        on_rows: Callable[[int, int], None] | None = None,
+    ) -> Path:
+        """Predict one case, as ``file`` does, from files whose image groups are known.
+
+        Args:
+            files: The files.
+            target: Label file to write.
+            groups: Image group of each, of a time series of each of a date; empty: those of the training, in order.
+            on_rows: As for ``file``.
+        """
+        open_case = partial(
+            open_image,
+            files,
+            spec=self.spec,
+            reading=self.layout.reading,
+            mosaic=self._mosaic,
+            series=self._series,
+            groups=groups,
+        )
         if all(streams(target, member.prepare) for member in self.arrays.members):
-            self._stream(files, target, on_rows)
+            self._stream(open_case, files, target, on_rows)
         else:
-            self._write_whole(files, target, on_rows)
+            self._write_whole(open_case(), files, target, on_rows)
         return target
 
-    def _open(self, files: Sequence[Path]) -> CaseReader:
-        reading = self.layout.reading
-        return open_image(files, spec=self.spec, reading=reading, mosaic=self._mosaic, series=self._series)
-
-    def _stream(self, files: Sequence[Path], target: Path, on_rows: Callable[[int, int], None] | None) -> None:
-        opened = [self._open(files) for _ in self.arrays.members]
+    def _stream(
+        self,
+        open_case: Callable[[], CaseReader],
+        files: Sequence[Path],
+        target: Path,
+        on_rows: Callable[[int, int], None] | None,
+    ) -> None:
+        opened = [open_case() for _ in self.arrays.members]
         total = opened[0].grid.shape[0]
         stream_scene(
             self.arrays,
@@ -147,10 +186,12 @@ class FilePredictor:
         if self.arrays.postprocess is not None:
             postprocess_scene(self.arrays, target)
 
-    def _write_whole(self, files: Sequence[Path], target: Path, on_rows: Callable[[int, int], None] | None) -> None:
+    def _write_whole(
+        self, opened: CaseReader, files: Sequence[Path], target: Path, on_rows: Callable[[int, int], None] | None
+    ) -> None:
         """Predict a case in one piece; its raw image is in memory until it is prepared only."""
         write = self._writer(files, target)
-        sample = replace(self._open(files).read(), label=None)
+        sample = replace(opened.read(), label=None)
         valid, grid = None if sample.valid.all() else sample.valid, sample.grid
         logits = self.arrays.logits(sample, in_place=True)
         del sample
@@ -183,12 +224,24 @@ class FilePredictor:
 
 
 def open_image(
-    files: Sequence[Path], *, spec: DataSpec, reading: ReadOptions, mosaic: bool = False, series: str | None = None
+    files: Sequence[Path],
+    *,
+    spec: DataSpec,
+    reading: ReadOptions,
+    mosaic: bool = False,
+    series: str | None = None,
+    groups: Sequence[str] = (),
 ) -> CaseReader:
     """The files of one new image, with the settings of the training; with ``mosaic``, tiles of one scene.
 
-    Of a time series, the files of each date in any order; or with ``reading.dates.in_file`` files of all dates.
+    Of a time series, the files of each date in any order; or with ``reading.dates.in_file`` files of all dates. With
+    image groups, a file of each of ``groups``, or else of each group of the training, in its order.
+
+    Raises:
+        InputError: Another number of files than of image groups, or no dates where the network takes time series.
     """
+    groups = tuple(groups) or reading.image_groups
+    _check_number(files, groups, dated=spec.dates > 0)
     sources: list[Source] | None = [Mosaic([formats.open(path) for path in files])] if mosaic else None
     if formats.is_dicom(files[0]):
         from medseg.formats import dicom
@@ -196,7 +249,7 @@ def open_image(
         sources = [dicom.open_files(files)]
     elif series is not None:
         sources = [formats.open(path, series=series) for path in files]
-    case = Case(formats.stem(files[0]), tuple(files), None, "")
+    case = Case(formats.stem(files[0]), tuple(files), None, "", image_groups=groups)
     if spec.dates:
         if reading.dates is None:
             raise InputError(
@@ -205,3 +258,11 @@ def open_image(
             )
         case = dated(case, reading.dates)
     return CaseReader(case, spec, reading, sources=sources)
+
+
+def _check_number(files: Sequence[Path], groups: Sequence[str], *, dated: bool) -> None:
+    """Raise on another number of files than of image groups, on each date if there are dates."""
+    if groups and (len(files) % len(groups) or (len(files) != len(groups) and not dated)):
+        raise InputError(
+            f"{files[0]}: got {len(files)} file(s), expected one for each image group: {', '.join(groups)}"
+        )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from medseg.errors import InputError
+from medseg.prediction.image_groups import group_cases, group_folders
 
 if TYPE_CHECKING:
     from medseg.data.case import Case
@@ -17,21 +18,43 @@ if TYPE_CHECKING:
     from medseg.sample import DataSpec
 
 
-def check_input(sources: Sequence[Path]) -> None:
-    """Raise if an input is missing, or a file is one of several."""
+def check_input(sources: Sequence[Path], names: Sequence[str] = ()) -> None:
+    """Raise if an input is missing, or a file is one of several.
+
+    Args:
+        sources: The paths that were given.
+        names: Names of their image groups, of which one case may have a file each.
+    """
     absent = [str(source) for source in sources if not source.exists()]
     if absent or not sources:
         raise InputError(f"input={', '.join(absent) or '[]'}: no such file or folder")
     files = [str(source) for source in sources if source.is_file()]
-    if files and len(sources) > 1:
+    if files and len(sources) > 1 and not (names and len(files) == len(sources)):
         raise InputError(
             f"input: got the file {files[0]} in a list, expected folders, each with some of the bands of every case; "
             "give one file by itself, or put the files of a case under one name into folders"
         )
 
 
-def chosen_cases(cfg: DictConfig, sources: list[Path], spec: DataSpec, layout: Layout) -> list[Case]:
-    """The cases of the input, found as the training found its own; with ``mosaic``, one."""
+def chosen_cases(
+    cfg: DictConfig, sources: list[Path], spec: DataSpec, layout: Layout, names: Sequence[str] = ()
+) -> list[Case]:
+    """The cases of the input, found as the training found its own; with ``mosaic``, one.
+
+    Args:
+        cfg: Configuration of the command.
+        sources: The paths that were given.
+        spec: Channels and labels of the training.
+        layout: How the training found and read its files.
+        names: Names of the image groups of the paths; empty where they have none.
+    """
+    if names or layout.reading.image_groups:
+        return _in_groups(cfg.mosaic, group_folders(sources, names, layout.folders, layout.reading), spec, layout)
+    return _without_groups(cfg, sources, spec, layout)
+
+
+def _without_groups(cfg: DictConfig, sources: list[Path], spec: DataSpec, layout: Layout) -> list[Case]:
+    """The cases of images without image groups."""
     from medseg.data.case import Case
 
     if spec.ndim == 2 and sources[0].is_dir():
@@ -44,6 +67,14 @@ def chosen_cases(cfg: DictConfig, sources: list[Path], spec: DataSpec, layout: L
     if not cfg.mosaic:
         return cases
     return [Case(cfg.mosaic, tuple(path for case in cases for path in case.images), None, cfg.mosaic)]
+
+
+def _in_groups(mosaic: object, sources: Mapping[str, Path], spec: DataSpec, layout: Layout) -> list[Case]:
+    """The cases of a folder, or of a file, for each image group."""
+    if mosaic:
+        raise InputError(f"mosaic={mosaic} joins tiles of images without groups; leave it out")
+    dates = layout.reading.dates if spec.dates else None
+    return group_cases(sources, layout.reading, ndim=spec.ndim, dates=dates)
 
 
 def _text(value: object) -> str | None:

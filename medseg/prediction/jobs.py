@@ -209,7 +209,8 @@ class _Batch:
                 continue
             if to_write:
                 folder, outputs = self._record.folder, self._request.outputs(job.label)
-                task = Task(job.case.images, folder / job.label, {kind: folder / outputs[kind] for kind in kinds})
+                paths = {kind: folder / outputs[kind] for kind in kinds}
+                task = Task(job.case.images, folder / job.label, paths, job.case.image_groups)
                 self._jobs[task.label] = job
                 yield task
 

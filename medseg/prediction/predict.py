@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from medseg.errors import InputError
+from medseg.prediction.image_groups import named_sources
 from medseg.prediction.inputs import check_input, chosen_cases
 from medseg.runtime.console import show
 from medseg.runtime.verbosity import quiet_libraries
@@ -38,8 +39,8 @@ def predict(cfg: DictConfig) -> list[Path]:
             that this command would not write. Other images are predicted before a bad one is reported.
     """
     target = Path(cfg.output)
-    sources = [Path(cfg.input)] if isinstance(cfg.input, str) else [Path(folder) for folder in cfg.input]
-    check_input(sources)
+    sources, groups = named_sources(cfg.input)
+    check_input(sources, groups)
     _check_format(cfg)
     from medseg.prediction.targets import names_label_file
 
@@ -47,11 +48,13 @@ def predict(cfg: DictConfig) -> list[Path]:
     from medseg.factory.engine import build_engine
 
     with build_engine(cfg.engine) as engine:
-        return _predict(cfg, sources, target, single=single, engine=engine)
+        return _predict(cfg, sources, target, single=single, engine=engine, groups=groups)
 
 
-def _predict(cfg: DictConfig, sources: list[Path], target: Path, *, single: bool, engine: Engine) -> list[Path]:
-    """Predict by the workers of an engine; ``single`` if ``target`` is a label file."""
+def _predict(
+    cfg: DictConfig, sources: list[Path], target: Path, *, single: bool, engine: Engine, groups: tuple[str, ...]
+) -> list[Path]:
+    """Predict by the workers of an engine; ``single`` if ``target`` is a label file, ``groups`` as the input says."""
     from medseg.formats.polygons import DEFAULT_POLYGONS
     from medseg.prediction.jobs import Request, check_conflicts, find_jobs, run_jobs, warn_of_others
     from medseg.prediction.loading import load, origin_of
@@ -62,7 +65,7 @@ def _predict(cfg: DictConfig, sources: list[Path], target: Path, *, single: bool
     seg = cfg.format == "dicom_seg"
     predictor, maker, predictor_of_worker = load(cfg, engine)
     layout = predictor.layout
-    cases = chosen_cases(cfg, sources, predictor.spec, layout)
+    cases = chosen_cases(cfg, sources, predictor.spec, layout, groups)
     folder = target.parent if single else target
     labels = label_names(cases, target, single=single, seg=seg)
     request = Request(tuple(bands.kind for bands in predictor.bands), _polygons(cfg))

@@ -29,7 +29,7 @@ def names_label_file(target: Path, sources: Sequence[Path], mosaic: str | None, 
             raise InputError(f"output={target} is a file; give a folder, in which each case gets a file of its name")
         return False
     series = sources[0].is_dir() and not any(p.is_dir() or formats.find_format(p) for p in sources[0].iterdir())
-    if mosaic or len(sources) > 1 or not (sources[0].is_file() or series):
+    if mosaic or not (all(source.is_file() for source in sources) or (series and len(sources) == 1)):
         raise InputError(
             f"output={target} names a file, and input={sources[0]} is a folder; give a folder, in which each case gets "
             "a file of its name, or one image file as input"

@@ -24,11 +24,13 @@ class Task:
         label: Its label file.
         outputs: Path of each kind that is to be written: ``labels`` with what is written together with them, or
             ``polygons`` of a label file that is there.
+        groups: Image groups of the files; empty where they have none.
     """
 
     images: tuple[Path, ...]
     label: Path
     outputs: Mapping[str, Path]
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,5 +76,5 @@ class Writer:
             prob = task.label.parent / band_name("probabilities", task.label.name) if self.mean_probability else None
             polygons(task.label, task.outputs["polygons"], self.labels, self.polygon_options, probabilities=prob)
         else:
-            self.load().file(task.images, task.label, on_rows=self.on_rows)
+            self.load().case(task.images, task.label, groups=task.groups, on_rows=self.on_rows)
         return Made(tuple(images), {kind: digest_of(path) for kind, path in task.outputs.items()})

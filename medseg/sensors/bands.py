@@ -95,7 +95,7 @@ def role_of(channel: Channel) -> str | None:
         >>> role_of(Channel("B8", wavelength_nm=832.8)), role_of(Channel("B5", wavelength_nm=704.1))
         ('NIR', None)
     """
-    if channel.wavelength_nm is None or channel.formula or channel.name.upper().startswith("TCI"):
+    if channel.wavelength_nm is None or channel.formula or channel.band.upper().startswith("TCI"):
         return None
     return next((role for role, (_, low, high) in RANGES.items() if low <= channel.wavelength_nm <= high), None)
 

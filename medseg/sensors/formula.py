@@ -58,8 +58,8 @@ class Formula:
     """Arithmetic on bands: ``+ - * / **``, unary minus, parentheses, numbers, and the functions ``sqrt``,
     ``log``, ``exp``, ``abs``, ``minimum``, ``maximum`` and ``clip(value, low, high)``.
 
-    A band whose name is no identifier stands in quotes: ``('SR-B5' - '8A') / 2``. The text is parsed, never
-    run as code.
+    A band whose name is no identifier stands in quotes: ``('SR-B5' - '8A') / 2``; that of an image group has the
+    group in front, ``pre.B8``. The text is parsed, never run as code.
 
     Attributes:
         text: As written.
@@ -157,7 +157,8 @@ def _in_terms(index: str, words: Mapping[str, str]) -> str:
 
 
 def _quoted(band: str) -> str:
-    return band if band.isidentifier() and not keyword.iskeyword(band) else repr(band)
+    plain = all(part.isidentifier() and not keyword.iskeyword(part) for part in band.split(".", 1))
+    return band if plain else repr(band)
 
 
 def _program(text: str) -> list[_Step]:
@@ -203,6 +204,8 @@ def _steps(node: ast.expr, line: str) -> list[_Step]:
             return [*_steps(operand, line), (np.negative, 1)]
         case ast.Name(id=name) | ast.Constant(value=str(name)):
             return [name]
+        case ast.Attribute(value=ast.Name(id=group), attr=band):
+            return [f"{group}.{band}"]
         case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
             if abs(number) > _LARGEST:
                 raise _refusal(node, line, f"a number up to {_LARGEST:g}")

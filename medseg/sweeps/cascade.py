@@ -212,7 +212,8 @@ def predict_unseen(folder: Path, cfg: DictConfig) -> Path:
             continue
         predictor = restore.predictor(network, device=device_of(cfg.trainer.accelerator), trust=cfg.trust)
         for name in watched(left, f"predicting unseen cases of {run_dir.name}"):
-            predictor.file(list(cases[name].images), prediction_file(target, name))
+            case = cases[name]
+            predictor.case(case.images, prediction_file(target, name), groups=case.image_groups)
     return target
 
 

@@ -173,7 +173,8 @@ def _find(channels: Sequence[Any], colour: str) -> int | None:
 
 
 def _letters(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+    """Letters and digits of a band's name, without the image group in front."""
+    return re.sub(r"[^a-z0-9]", "", name.rpartition(".")[2].lower())
 
 
 def _polarised(name: str, polarisation: str) -> bool:

@@ -39,7 +39,7 @@ def colour(channel: Channel) -> str | None:
         >>> colour(Channel("B04")), colour(Channel("R")), colour(Channel("B4", wavelength_nm=835.0))
         ('red', 'red', None)
     """
-    bare = plain(channel.name)
+    bare = plain(channel.band)
     if bare in _COLOURS:
         return _COLOURS[bare]
     if bare not in MSI_COLOURS:
@@ -61,7 +61,7 @@ def partners(trained: Sequence[Channel], wanted: Sequence[Channel]) -> list[int 
     found: list[int | None] = []
     for channel in wanted:
         agreeing = [i for i, other in enumerate(trained) if _agree(channel, other)]
-        same = [i for i in agreeing if _code(trained[i].name) == _code(channel.name)]
+        same = [i for i in agreeing if _code(trained[i].band) == _code(channel.band)]
         seen = colour(channel)
         alike = [i for i in agreeing if seen is not None and colour(trained[i]) == seen]
         found.append(next(iter(same + alike), None))

@@ -98,7 +98,7 @@ def test_it_travels_to_loader_processes() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("B8 + B4.real", r"'B4.real' at character 6 is not allowed, expected bands, numbers"),
+        ("B8 + pre.B4.real", r"'pre.B4.real' at character 6 is not allowed, expected bands, numbers"),
         ("__import__('os')", r"'__import__' at character 1 is not allowed, expected one of the functions sqrt, log"),
         ("B1 + where(B2, 1, 0)", r"'where' at character 6"),
         ("B1.sum()", r"'B1.sum\(\)' at character 1"),

@@ -11,7 +11,9 @@ from typing import Any
 from medseg import formats
 from medseg.data.case import Case
 from medseg.data.dataset import Dataset, unlabelled_table
+from medseg.data.datasets.channels import Sensor, declared_channels
 from medseg.data.layout.dates import DateLayout
+from medseg.data.layout.image_groups import Folders, folders_of, group_names
 from medseg.data.layout.pairing import by_stem
 from medseg.data.layout.patterns import FilePatterns
 from medseg.data.reading.options import ReadOptions
@@ -19,16 +21,15 @@ from medseg.data.splits.groups import grouped
 from medseg.errors import InputError
 from medseg.labels import LabelTable
 from medseg.labels.declared import by_name
-from medseg.sample import Channel, DataSpec
-from medseg.sensors.bands import bands_of
-from medseg.sensors.formula import Formula, index_formula
+from medseg.sample import DataSpec
 
 
 class RastersDataset(Dataset):
     """Images and masks of the same name in two folders: ``images/scene.tif`` with ``masks/scene.png``.
 
     Masks may be rasters (palette PNG as indices) or vectors, a file a scene or one for all of them
-    (``masks: labels.gpkg``). Bands may be spread over several folders (``images: [s1, s2]``). With
+    (``masks: labels.gpkg``). Bands may be spread over several folders (``images: [s1, s2]``), also with names, which
+    stand in front of the names of their bands (``images: {pre: before, post: after}``, ``pre.B4``). With
     ``reading.dates`` cases are time series: an image for each date, and one mask.
 
     Args:
@@ -39,16 +40,17 @@ class RastersDataset(Dataset):
             masks are then not read.
         reading: Options of reading.
         kind: ``rasters`` (GeoTIFF) or ``images`` (PNG, JPEG, TIFF).
-        images: Sub-folder of the images, or several.
+        images: Sub-folder of the images, or several, also by names of image groups.
         masks: Sub-folder of the masks, or one file of vectors; None for images to pretrain on.
         valid: Sub-folder of validity masks (fields of view), 0 where cells do not count.
-        test_images: Sub-folder of images for the test set, or several.
+        reference: Image group whose grid is that of a case; None for the first.
+        test_images: Sub-folder of images for the test set, or several, as ``images``.
         test_masks: Sub-folder of their masks.
         test_valid: Sub-folder of their validity masks.
         names: Patterns for the files instead of the sub-folders, see ``FilePatterns``; several for images whose
             bands lie in several files.
-        sensor: Whose bands the channels are, for wavelengths: ``sentinel2`` and so on.
-        wavelengths_nm: By channel name, where the table of sensors does not know it.
+        sensor: Whose bands the channels are, for wavelengths: ``sentinel2`` and so on; or by image group.
+        wavelengths_nm: By name of channel or band, where the table of sensors does not know it.
         background: Name of the class that is not scored. None: the class named ``background``, or else
             every class is scored. False: every class is scored.
         pairs: (left, right) class names that a mirror across the body exchanges, see ``LabelTable.declare``.
@@ -69,14 +71,15 @@ class RastersDataset(Dataset):
         *,
         reading: ReadOptions,
         kind: str = "rasters",
-        images: str | Sequence[str] = "images",
+        images: Folders = "images",
+        reference: str | None = None,
         masks: str | None = "masks",
         valid: str | None = None,
-        test_images: str | Sequence[str] | None = None,
+        test_images: Folders | None = None,
         test_masks: str | None = None,
         test_valid: str | None = None,
         names: Mapping[str, str | Sequence[str] | None] | None = None,
-        sensor: str | None = None,
+        sensor: Sensor = None,
         wavelengths_nm: Mapping[str, float] | None = None,
         background: str | bool | None = None,
         pairs: Sequence[Sequence[str]] | None = None,
@@ -88,16 +91,22 @@ class RastersDataset(Dataset):
         self._endings = _endings_of(kind)
         self.root = Path(root)
         self.name = name or self.root.name
-        self.reading = reading
+        groups_of_images = group_names(images, reference)
+        self.reading = reading = replace(reading, image_groups=groups_of_images)
         self.groups = groups
         self.names = FilePatterns.from_config(names) if names else None
         if self.names and reading.dates:
             raise InputError("got both data.names and data.dates; names find one image a case, dates several; drop one")
+        if self.names and groups_of_images:
+            raise InputError("got both data.names and image groups in data.images; drop one")
         if labels is None:
             masks = test_masks = None
             self.names = self.names and replace(self.names, label=None, test_label=None)
         self._check_valid(valid)
-        self._folders = {"train": (images, masks, valid), "test": (test_images, test_masks, test_valid)}
+        self._folders = {
+            "train": (folders_of(images, groups_of_images, "images"), masks, valid),
+            "test": (folders_of(test_images, groups_of_images, "test_images"), test_masks, test_valid),
+        }
         self._normalisation = normalisation
         table = unlabelled_table() if labels is None else declared_labels(labels, background, colours, pairs)
         self._spec = DataSpec(declared_channels(channels, sensor, wavelengths_nm or {}, reading), table, ndim=2)
@@ -147,14 +156,14 @@ class RastersDataset(Dataset):
         images, masks, valid = self._folders[part]
         if masks:
             self._check_masks(masks, "test_masks" if part == "test" else "masks")
-        folders = [images] if isinstance(images, str) else list(images or ())
         return by_stem(
-            [self.root / folder for folder in folders],
+            [self.root / folder for folder in images],
             self.root / masks if masks else None,
             endings=self._endings,
             label_endings=(*formats.suffixes("scene", "image"), *formats.VECTORS),
             valid=self.root / valid if valid else None,
             dates=self.reading.dates,
+            groups=self.reading.image_groups,
         )
 
     def _check_masks(self, masks: str, key: str) -> None:
@@ -193,43 +202,3 @@ def declared_labels(
     return LabelTable.declare(
         labels, merge=True, pairs=pairs, colours=colours, background=str(background) if background else None
     )
-
-
-def declared_channels(
-    channels: Sequence[str | Mapping[str, str]],
-    sensor: str | None,
-    wavelengths_nm: Mapping[str, float],
-    reading: ReadOptions,
-) -> tuple[Channel, ...]:
-    """Channels of the configuration, with the wavelengths of their bands.
-
-    Raises:
-        InputError: No channel, one that is named twice, or a formula that is not valid.
-    """
-    entries = [(c, "") if isinstance(c, str) else next(iter(dict(c).items())) for c in channels]
-    names = [name for name, _ in entries]
-    _check_names(names, wavelengths_nm)
-    of_names = bands_of(names, sensor)
-    bands = bands_of(list(reading.bands), sensor) if reading.bands else of_names
-    channels_declared = []
-    for (name, own_formula), channel in zip(entries, of_names, strict=True):
-        is_band = name in reading.bands
-        formula = own_formula or ("" if is_band else index_formula(name, bands) or "")
-        if formula:
-            Formula.parse(formula)
-            channel = Channel(name, formula=formula)
-        nm: Any = wavelengths_nm.get(name, channel.wavelength_nm)
-        channels_declared.append(replace(channel, wavelength_nm=nm))
-    return tuple(channels_declared)
-
-
-def _check_names(names: Sequence[str], wavelengths_nm: Mapping[str, float]) -> None:
-    """Raise without channels, on a channel that is named twice, and on wavelengths of no channel."""
-    if not names:
-        raise InputError("data.channels is empty; name each band that the network sees, such as [B4, B3, B2]")
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise InputError(f"data.channels={names}: got {repeated} more than once; leave each there once")
-    unknown = sorted(set(wavelengths_nm) - set(names))
-    if unknown:
-        raise InputError(f"data.wavelengths_nm names {unknown}, channels are {names}")

@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from medseg import formats
 from medseg.data.dataset import Case, Dataset, named_channels, unlabelled_table
-from medseg.data.layout.pairing import pair
+from medseg.data.layout.image_groups import folders_of, group_names, group_of
+from medseg.data.layout.pairing import by_stem, pair
 from medseg.data.layout.patterns import FilePatterns
 from medseg.data.reading.options import Nonfinite, ReadOptions
 from medseg.data.splits.groups import grouped
 from medseg.errors import InputError
 from medseg.geometry.tolerance import GRID_TOLERANCE
 from medseg.labels import LabelTable
-from medseg.sample import DataSpec
+from medseg.sample import Channel, DataSpec
 
 
 class VolumesDataset(Dataset):
@@ -22,16 +24,18 @@ class VolumesDataset(Dataset):
 
     Names pair up as ``pairing.pair`` describes: ``images/case.nrrd`` (or ``case_0000.nii.gz``,
     ``case_0001.nii.gz`` for two channels, or a folder ``images/case``) with ``labels/case.nii.gz``. ``names``
-    describes any other layout.
+    describes any other layout. Several folders of images have names (``images: {t1: T1w, t2: T2w}``), and hold a file
+    of each case, ``T1w/case.nii.gz``; a channel is called after its folder, or ``t1.NAME``.
 
     Args:
         root: Folder of the sub-folders.
         channels: Name of each channel; ``CT`` decides its normalisation, see ``normalisation_scheme``.
         labels: Class name to raw value or values, as ``LabelTable.declare`` takes it; None for images alone, whose
             labels are then not read.
-        images: Sub-folder of the images.
+        images: Sub-folder of the images; or one for each image group, by name.
         label_folder: Sub-folder of the labels; None for images to pretrain on.
-        test_images: Sub-folder of images without labels, for prediction after training.
+        reference: Image group whose grid is that of a case; None for the first.
+        test_images: Sub-folder of images without labels, for prediction after training; as ``images``.
         names: Patterns for the files instead of the sub-folders, see ``FilePatterns``; an image pattern a channel.
         regions_class_order: Raw value painted by each region, where ``labels`` declares regions.
         merge: Take several raw values of a name as one class, not as a region.
@@ -52,9 +56,10 @@ class VolumesDataset(Dataset):
         channels: Sequence[str],
         labels: Mapping[object, object] | Sequence[str] | None,
         *,
-        images: str = "images",
+        images: str | Mapping[str, object] = "images",
+        reference: str | None = None,
         label_folder: str | None = "labels",
-        test_images: str | None = None,
+        test_images: str | Mapping[str, object] | None = None,
         names: Mapping[str, str | Sequence[str] | None] | None = None,
         regions_class_order: Sequence[int] | None = None,
         merge: bool = False,
@@ -69,19 +74,24 @@ class VolumesDataset(Dataset):
             raise InputError("data.channels is empty; name each channel, such as data.channels=[CT]")
         self.root = Path(root)
         self.name = name or self.root.name
-        self.images, self.label_folder, self.test_images = images, label_folder, test_images
+        self.label_folder = label_folder
+        image_groups = group_names(images, reference)
+        self._images = folders_of(images, image_groups, "images")
+        self._test_images = folders_of(test_images, image_groups, "test_images")
         self.names = FilePatterns.from_config(names) if names else None
+        if self.names and image_groups:
+            raise InputError("got both data.names and image groups in data.images; drop one")
         if labels is None:
             self.label_folder = None
             self.names = self.names and replace(self.names, label=None, test_label=None)
         self.groups = groups
-        self.reading = ReadOptions(nonfinite=nonfinite, grid_tolerance=grid_tolerance)
+        self.reading = ReadOptions(nonfinite=nonfinite, grid_tolerance=grid_tolerance, image_groups=image_groups)
         table = (
             unlabelled_table()
             if labels is None
             else LabelTable.declare(labels, regions_class_order=regions_class_order, merge=merge, pairs=pairs)
         ).with_codes(codes)
-        self._spec = DataSpec(channels=named_channels(list(channels)), labels=table, ndim=3)
+        self._spec = DataSpec(channels=_in_groups(named_channels(list(channels)), image_groups), labels=table, ndim=3)
 
     @property
     def spec(self) -> DataSpec:
@@ -93,13 +103,33 @@ class VolumesDataset(Dataset):
         if self.names:
             return grouped(self.names.cases(self.root), self.groups)
         labels = self.root / self.label_folder if self.label_folder else None
-        return grouped(self._pair(self.images, labels), self.groups)
+        return grouped(self._pair(self._images, labels), self.groups)
 
     def test_cases(self) -> list[Case]:
         """Images of the test folder, without labels; empty where none is named. Or what the names tell."""
         if self.names:
             return self.names.cases(self.root, test=True)
-        return self._pair(self.test_images, None) if self.test_images else []
+        return self._pair(self._test_images, None) if self._test_images else []
 
-    def _pair(self, images: str, labels: Path | None) -> list[Case]:
-        return pair(self.root / images, labels, len(self.spec.channels), folders=True)
+    def _pair(self, images: Sequence[str], labels: Path | None) -> list[Case]:
+        folders, groups = [self.root / folder for folder in images], self.reading.image_groups
+        if not groups:
+            return pair(folders[0], labels, len(self.spec.channels), folders=True)
+        endings = formats.suffixes("volume")
+        return by_stem(folders, labels, endings=endings, label_endings=endings, groups=groups)
+
+
+def _in_groups(channels: Sequence[Channel], groups: Sequence[str]) -> tuple[Channel, ...]:
+    """The channels with their image groups.
+
+    Raises:
+        InputError: A channel of none of the groups.
+    """
+    without = [channel.name for channel in channels if groups and not group_of(channel.name, groups)]
+    if without:
+        raise InputError(
+            f"data.channels: {', '.join(without)} without an image group, expected the name of one, {', '.join(groups)}"
+        )
+    return tuple(
+        replace(channel, groups=(group_of(channel.name, groups),)) if groups else channel for channel in channels
+    )

@@ -116,6 +116,7 @@ def by_stem(
     label_endings: Sequence[str],
     valid: Path | None = None,
     dates: DateLayout | None = None,
+    groups: Sequence[str] = (),
 ) -> list[Case]:
     """Cases of folders in which the files of a case have the same stem.
 
@@ -127,6 +128,7 @@ def by_stem(
         valid: Folder of validity masks (fields of view), GeoTIFF, PNG or JPEG; None for none.
         dates: Layout of the dates of time series; with it a case has an image for each date, also in sub-folders
             of the folders of images.
+        groups: Name of the image group of each folder of images; empty where they have none.
 
     Returns:
         Cases sorted by id, each its own group.
@@ -145,6 +147,7 @@ def by_stem(
     label_of = siblings["label"].files if "label" in siblings else dict.fromkeys(names, labels)
     valid_of = siblings["valid"].files if "valid" in siblings else {}
     cases = [_case_of_days(name, by_folder, label_of.get(name), valid_of.get(name)) for name in names]
+    cases = [replace(case, image_groups=tuple(groups)) for case in cases]
     return cases if day_layout is not None else [_without_days(case, dates) for case in cases]
 
 

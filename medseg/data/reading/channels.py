@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
+from medseg.data.layout.image_groups import group_of, names_in_file, names_within
 from medseg.data.reading.options import ReadOptions
 from medseg.errors import InputError
 from medseg.formats.source import Source
@@ -47,6 +48,7 @@ class ChannelReader:
         spec: Channels that the dataset declares.
         reading: Options of reading.
         part: (number, count) of the date to read, where each file holds the bands of several dates in a row.
+        groups: Image group of each source; empty where they have none.
 
     Raises:
         InputError: Missing bands, or another number of them than declared.
@@ -61,8 +63,10 @@ class ChannelReader:
         reading: ReadOptions,
         *,
         part: tuple[int, int] = (0, 1),
+        groups: Sequence[str] = (),
     ) -> None:
         self.where, self.spec, self.reading = where, spec, reading
+        self._groups = tuple(groups)
         self.files = ", ".join(map(str, files))
         self._formulas = {c.name: Formula.parse(c.formula) for c in spec.channels if c.formula}
         bands = self._find([(source, self._part(source, *part)) for source in sources])
@@ -84,9 +88,8 @@ class ChannelReader:
     def _find(self, files: Sequence[tuple[Source, range]]) -> dict[str, _Band]:
         """The band of each channel, and of each name in a formula."""
         bands = [_Band(source, channel) for source, channels in files for channel in channels]
-        own = [source.names[channel] for source, channels in files if source.names for channel in channels]
-        names = self._band_names(own, len(bands))
         required = self._required()
+        names = self._names(files, required)
         self._check_unique(names, required)
         missing = [name for name in required if name not in names]
         if missing:
@@ -94,11 +97,42 @@ class ChannelReader:
         by_name = dict(zip(names, bands, strict=True))
         return {name: by_name[name] for name in required}
 
+    def _names(self, files: Sequence[tuple[Source, range]], required: Sequence[str]) -> list[str]:
+        """Name of each band of the files, with its image group in front if it has one."""
+        if self._groups:
+            pairs = zip(self._groups, files, strict=True)
+            return [name for group, file in pairs for name in self._names_in_group(group, *file, required)]
+        own = [source.names[channel] for source, channels in files if source.names for channel in channels]
+        return self._band_names(own, sum(len(channels) for _, channels in files))
+
     def _required(self) -> list[str]:
         """Names of the bands that are channels or occur in a formula."""
         names = [c.name for c in self.spec.channels if not c.formula]
         names += [name for formula in self._formulas.values() for name in formula.names]
         return list(dict.fromkeys(names))
+
+    def _names_in_group(self, group: str, source: Source, channels: range, required: Sequence[str]) -> list[str]:
+        """Names of the bands of an image group: of the options or the file, or by position those of the channels.
+
+        Raises:
+            InputError: A number of bands other than that of the names or the channels.
+        """
+        declared = names_within(self.reading.bands, group, self.reading.image_groups)
+        names = declared or [source.names[channel] for channel in channels if source.names]
+        if declared and len(names) != len(channels):
+            raise InputError(
+                f"{self.where}: {len(channels)} band(s) in {source.path}, expected {len(names)} as data.bands names: "
+                f"{names}; fix the file or the names"
+            )
+        titles = names_in_file(group, names, len(channels), required, by_position=not self._formulas)
+        if titles is not None:
+            return titles
+        own = [name for name in required if group_of(name, self.reading.image_groups) == group]
+        hint = "" if self.spec.ndim == 3 else f", or name them, in order, by data.bands=[{group}.NAME, ...]"
+        raise InputError(
+            f"{self.where}: {len(channels)} channel(s) without names in {source.path}, expected {len(own)} {own}; fix "
+            f"the file or the channel names{hint}"
+        )
 
     def _band_names(self, own: Sequence[str], n_bands: int) -> list[str]:
         """The name of each band: of the options, of the files, or by position those of the channels.

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from medseg import formats
 from medseg.data.case import Case
+from medseg.data.layout.image_groups import names_within
 from medseg.data.reading.channels import ChannelReader
 from medseg.data.reading.on_grid import OnGrid
 from medseg.data.reading.options import ReadOptions
@@ -149,10 +150,11 @@ class CaseReader:
         """A reader of the channels of each date, or of the image without dates."""
         where, days = f"case {self.case.id}", len(self.case.days)
         on_grid = [(paths, [self._on_grid(source, "linear") for source in part]) for paths, part in files]
+        settings: Any = {"spec": self._of_files, "reading": self.reading, "groups": self.case.image_groups}
         if self.case.in_file:
             ((paths, part),) = on_grid
-            return [ChannelReader(where, paths, part, self._of_files, self.reading, part=(i, days)) for i in dates]
-        return [ChannelReader(where, paths, part, self._of_files, self.reading) for paths, part in on_grid]
+            return [ChannelReader(where, paths, part, part=(i, days), **settings) for i in dates]
+        return [ChannelReader(where, paths, part, **settings) for paths, part in on_grid]
 
     def _dates_read(self) -> list[int]:
         """Numbers of the dates that are read; that of the only one where there is no time axis."""
@@ -178,12 +180,20 @@ class CaseReader:
         else:
             each = len(case.images) // len(case.days)
             groups = [case.images[i * each : (i + 1) * each] for i in dates]
-        n_bands = self._n_bands()
-        return [(paths, _open_files(paths, n_bands)) for paths in groups]
+        return [(paths, self._open_files(paths)) for paths in groups]
 
-    def _n_bands(self) -> int:
-        """Number of bands that the files of an image should hold."""
-        n = len(self.reading.bands) or sum(1 for c in self._of_files.channels if not c.formula)
+    def _open_files(self, paths: tuple[Path, ...]) -> list[Source]:
+        """The files of an image, those of an image group each by itself."""
+        if not self.case.image_groups:
+            return _open_files(paths, self._n_bands())
+        groups = zip(self.case.image_groups, paths, strict=True)
+        return [_open_files((path,), self._n_bands(group))[0] for group, path in groups]
+
+    def _n_bands(self, group: str = "") -> int:
+        """Number of bands that the files of an image, or of an image group, should hold."""
+        bands = names_within(self.reading.bands, group, self.reading.image_groups) if group else self.reading.bands
+        of_group = (group,) if group else ()
+        n = len(bands) or sum(1 for c in self._of_files.channels if not c.formula and c.groups == of_group)
         return n * len(self.case.days) if self.case.in_file else n
 
     def _open_label(self, path: Path, opened: Source | None) -> Source:

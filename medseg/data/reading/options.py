@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from medseg.data.layout.dates import DateLayout
+from medseg.data.layout.image_groups import group_names
 from medseg.errors import InputError
 from medseg.formats.colours import Colours, colours_by_name
 from medseg.geometry.tolerance import GRID_TOLERANCE, checked_tolerance
@@ -20,6 +21,8 @@ _PARSE: dict[str, Callable[[Any], Any]] = {
     "dates": DateLayout.from_config,
 }
 """How the value of a key of the configuration becomes that of an option."""
+_LATER = ("dates", "image_groups")
+"""Options that were added after keys of caches were made."""
 _CHOICES = {"nonfinite": ("error", "mask"), "other_grid": ("error", "align"), "other_crs": ("error", "warp")}
 
 
@@ -47,6 +50,8 @@ class ReadOptions:
             bands that are read have this value.
         mask_colours: RGB of each class name, or several, for labels that show classes as colours.
         dates: Layout of the dates of time series in files; None where there is no time axis.
+        image_groups: Names of the image groups, of which a case has a file each, in their order; the first has the
+            grid of the case. Empty where folders of images have no names.
     """
 
     nonfinite: Nonfinite = "error"
@@ -60,6 +65,7 @@ class ReadOptions:
     nodata: float | None = None
     mask_colours: Colours = ()
     dates: DateLayout | None = None
+    image_groups: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         checked_tolerance(self.grid_tolerance, "data.grid_tolerance")
@@ -67,6 +73,8 @@ class ReadOptions:
     @classmethod
     def from_config(cls, **settings: Any) -> ReadOptions:
         """Options from the keys of ``conf/data`` that have the same names; others are ignored.
+
+        The image groups are those of ``images``, the one of ``reference`` first.
 
         Raises:
             InputError: An unknown choice.
@@ -78,9 +86,9 @@ class ReadOptions:
         for name, choices in _CHOICES.items():
             if options.get(name, choices[0]) not in choices:
                 raise InputError(f"data.{name}={options[name]}: choose {' or '.join(choices)}")
+        options["image_groups"] = group_names(settings.get("images"), settings.get("reference"))
         return cls(**options)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able form, part of the cache key; omits ``dates`` when unset, so that earlier keys stay valid."""
-        stored = asdict(self)
-        return stored if self.dates else {name: value for name, value in stored.items() if name != "dates"}
+        """JSON-able form, part of the cache key; omits later options when unset, so that earlier keys stay valid."""
+        return {name: value for name, value in asdict(self).items() if value or name not in _LATER}

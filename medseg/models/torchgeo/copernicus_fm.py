@@ -150,7 +150,7 @@ def _usual_bandwidth(channel: Channel) -> float:
     """Of radar, or of the band of Sentinel-2 next to the wavelength, in nm."""
     low, high = _OPTICAL_NM
     at = channel.wavelength_nm
-    if at is None and polarisation(channel.name):
+    if at is None and polarisation(channel.band):
         return RADAR_BANDWIDTH_NM
     if at is not None and low <= at <= high:
         return float(min(MSI_SPECIFIED.values(), key=lambda band: abs(band[0] - at))[1])

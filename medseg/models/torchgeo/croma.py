@@ -181,7 +181,7 @@ def split(channels: Sequence[Channel]) -> dict[str, tuple[int, ...]]:
         >>> split([Channel("B2"), Channel("VV"), Channel("B3")])
         {'radar': (1,), 'optical': (0, 2)}
     """
-    radar = tuple(i for i, channel in enumerate(channels) if polarisation(channel.name))
+    radar = tuple(i for i, channel in enumerate(channels) if polarisation(channel.band))
     optical = tuple(i for i in range(len(channels)) if i not in radar)
     return {name: places for name, places in (("radar", radar), ("optical", optical)) if places}
 

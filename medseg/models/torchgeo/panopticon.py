@@ -68,7 +68,7 @@ class Panopticon(TorchgeoViT):
         waves = torch.tensor(wavelengths_nm(self.channels, "panopticon", radar_nm=0.0)).floor()  # whole nm, as trained
         self.sines: list[list[float]] = get_1d_sincos_pos_embed_from_grid_torch(attn_dim, waves).tolist()
         self.net = _build(self.shape, attn_dim)
-        if not any(polarisation(c.name) for c in self.channels):
+        if not any(polarisation(c.band) for c in self.channels):
             self.net.patch_embed.chnfus.chnemb = nn.Identity()  # of radar: nothing would train it
 
     def embed(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
@@ -88,7 +88,7 @@ class Panopticon(TorchgeoViT):
         gather = self.net.patch_embed.chnfus
         rows = []
         for channel, sines in zip(self.channels, self.sines, strict=True):
-            waves = polarisation(channel.name)
+            waves = polarisation(channel.band)
             if channel.wavelength_nm is None and waves:
                 sent, received = (_WAVES[wave] for wave in waves)
                 learned = gather.chnemb

@@ -30,7 +30,7 @@ def wavelengths_nm(channels: Sequence[Channel], family: str, *, radar_nm: float)
         >>> wavelengths_nm([Channel("B2", wavelength_nm=492.7), Channel("VV")], "dofa", radar_nm=5405.0)
         (492.7, 5405.0)
     """
-    unknown = [c.name for c in channels if c.wavelength_nm is None and not polarisation(c.name)]
+    unknown = [c.name for c in channels if c.wavelength_nm is None and not polarisation(c.band)]
     if unknown:
         raise InputError(
             f"encoder {family} reads the wavelength of every channel, but {', '.join(unknown)} has none; name the "

@@ -10,7 +10,8 @@ from pathlib import Path
 from medseg import formats
 from medseg.data.case import Case
 from medseg.data.dataset import Dataset
-from medseg.data.datasets.rasters import declared_channels, declared_labels
+from medseg.data.datasets.channels import declared_channels
+from medseg.data.datasets.rasters import declared_labels
 from medseg.data.datasets.torchgeo.attributes import band_names, class_values, colour_by_value
 from medseg.data.datasets.torchgeo.listed_files import Pair, completed, listed_pairs
 from medseg.data.datasets.torchgeo.recipe import Recipe

@@ -1,0 +1,103 @@
+"""Inputs with image groups: which folder, or which file, holds which group of a case."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medseg.errors import InputError
+
+if TYPE_CHECKING:
+    from medseg.data.case import Case
+    from medseg.data.layout.dates import DateLayout
+    from medseg.data.reading.options import ReadOptions
+
+
+def named_sources(given: Any) -> tuple[list[Path], tuple[str, ...]]:
+    """Paths of ``input``, and the names of their image groups if it gives some."""
+    if isinstance(given, str):
+        return [Path(given)], ()
+    if isinstance(given, Mapping):
+        return [Path(path) for path in given.values()], tuple(map(str, given))
+    return [Path(path) for path in given], ()
+
+
+def group_cases(
+    sources: Mapping[str, Path], reading: ReadOptions, *, ndim: int, dates: DateLayout | None = None
+) -> list[Case]:
+    """Cases of a folder, or of a file, for each image group.
+
+    Args:
+        sources: Folder or file by name of the group.
+        reading: Options of the training, with its groups.
+        ndim: Number of spatial axes.
+        dates: Layout of the dates of time series; None without a time axis.
+
+    Raises:
+        InputError: Other groups than those of the training, or files that are no cases.
+    """
+    from medseg import formats
+    from medseg.data.case import Case
+    from medseg.data.layout.pairing import by_stem
+
+    check_groups(list(sources), reading, f"input={_shown(sources)}")
+    ordered = {group: sources[group] for group in reading.image_groups if group in sources}
+    paths, groups = tuple(ordered.values()), tuple(ordered)
+    if all(path.is_file() for path in paths):
+        if dates is not None:
+            raise InputError(f"input={_shown(sources)}: got files, expected folders, as the network takes time series")
+        name = formats.stem(paths[0])
+        return [Case(name, paths, None, name, image_groups=groups)]
+    endings = formats.suffixes("volume") if ndim == 3 else formats.suffixes("scene", "image")
+    return by_stem(paths, None, endings=endings, label_endings=(), dates=dates, groups=groups)
+
+
+def group_folders(
+    sources: Sequence[Path], names: Sequence[str], folders: Sequence[str], reading: ReadOptions
+) -> dict[str, Path]:
+    """The path of each image group that is there.
+
+    Args:
+        sources: Paths that were given.
+        names: Names of their groups; empty for one folder that holds a sub-folder for each group.
+        folders: Sub-folders of the groups in the training.
+        reading: Options of the training, with its groups.
+
+    Raises:
+        InputError: No group is named, and no folder is one of them.
+    """
+    if names:
+        return dict(zip(names, sources, strict=True))
+    for own in (folders, reading.image_groups):
+        within = {g: sources[0] / name for g, name in zip(reading.image_groups, own, strict=True)}
+        if len(sources) == 1 and any(path.is_dir() for path in within.values()):
+            return {group: path for group, path in within.items() if path.is_dir()}
+    example = ", ".join(f"{group}: FOLDER" for group in reading.image_groups)
+    raise InputError(
+        f"input={', '.join(map(str, sources))}: expected a folder or file for each image group, 'input={{{example}}}', "
+        f"or one folder that holds {', '.join(folders)}"
+    )
+
+
+def check_groups(names: Sequence[str], reading: ReadOptions, where: str) -> None:
+    """Raise on names that are not the image groups of the training, or lack some of them.
+
+    Args:
+        names: Image groups that are there.
+        reading: Options of the training, with its groups.
+        where: Beginning of the message.
+
+    Raises:
+        InputError: There are other groups, or fewer.
+    """
+    groups = reading.image_groups
+    unknown = [name for name in names if name not in groups]
+    lacking = [name for name in groups if name not in names]
+    if unknown or lacking:
+        expected = f"those of the training: {', '.join(groups)}" if groups else "none, as the training had none"
+        raise InputError(f"{where}: got the image groups {', '.join(names) or 'none'}, expected {expected}")
+
+
+def _shown(sources: Mapping[str, Path]) -> str:
+    return f"{{{', '.join(f'{name}: {path}' for name, path in sources.items())}}}"

@@ -1,0 +1,170 @@
+"""Prediction with image groups: a folder or a file for each, by name."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import medseg
+from medseg import formats
+from medseg.doctor.examine import examine
+from medseg.errors import InputError
+from medseg.export import runner
+from medseg.export.export import export
+from medseg.factory.dataset import build_dataset
+from medseg.hydra_app.compose import compose
+from medseg.prediction.predict import predict
+from medseg.training.train import train
+from tests.tiny import SMALL, draw, save, utm_grid
+
+TINY = (
+    "data=rasters", "data.images={pre: before, post: after}", "data.sensor=sentinel2",
+    "data.channels=[post.B4, pre.B8, {dB8: 'pre.B8 - post.B8'}]", "data.labels={background: 0, burned: 1}",
+    "logger=csv", "trainer.steps_per_epoch=2", "plan.patch=[32,32]", "plan.batch_size=2", "model=unet",
+    "model.base_features=4", "trainer.max_steps=2", "trainer.accelerator=cpu", "trainer.precision=32-true",
+    "callback={}", "transform=scene", "metric=overlap", "split.n_folds=3", "test=false",
+)  # fmt: skip
+GRID = utm_grid((32, 32))
+NAMES = ["a.tif", "b.tif", "c.tif"]
+
+
+def write_scenes(root: Path) -> None:
+    for number, name in enumerate(NAMES):
+        rng = np.random.default_rng(number)
+        label = (rng.random(GRID.shape) < 0.3).astype(np.uint8)
+        for folder, factor in (("before", 1), ("after", 1 - 0.8 * label)):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            image = (rng.normal(100, 3, (2, *GRID.shape)) * factor).astype(np.float32)
+            formats.write_image(root / folder / name, image, GRID, names=["B4", "B8"])
+        (root / "masks").mkdir(exist_ok=True)
+        formats.write(root / "masks" / name, label, GRID)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("groups")
+    write_scenes(folder / "raw")
+    train(compose("train", [*TINY, f"data.root={folder}/raw", f"cache_dir={folder}/cache", f"run_dir={folder}/run"]))
+    return folder
+
+
+def predicted(run: Path, source: str, output: Path, *overrides: str) -> list[np.ndarray]:
+    given = [f"checkpoint={run}/run/checkpoints/last.ckpt", f"input={source}", f"output={output}", "device=cpu"]
+    return [formats.open(path).read()[0] for path in predict(compose("predict", [*given, *overrides]))]
+
+
+@pytest.fixture(scope="module")
+def expected(run: Path, tmp_path_factory: pytest.TempPathFactory) -> list[np.ndarray]:
+    predictor, out = medseg.load(run / "run/checkpoints/last.ckpt", device="cpu"), tmp_path_factory.mktemp("expected")
+    raw = run / "raw"
+    made = [predictor.file({"post": raw / "after" / n, "pre": raw / "before" / n}, out / n) for n in NAMES]
+    maps = [formats.open(path).read()[0] for path in made]
+    assert len({cells.tobytes() for cells in maps}) > 1
+    return maps
+
+
+@pytest.mark.parametrize("source", ["{{post: {raw}/after, pre: {raw}/before}}", "{raw}"])
+def test_folders_by_name_and_the_folder_of_the_training(
+    source: str, run: Path, expected: list[np.ndarray], tmp_path: Path
+) -> None:
+    np.testing.assert_array_equal(predicted(run, source.format(raw=run / "raw"), tmp_path / "maps"), expected)
+
+
+def test_folders_called_after_the_groups(run: Path, expected: list[np.ndarray], tmp_path: Path) -> None:
+    for folder, group in (("before", "pre"), ("after", "post")):
+        (tmp_path / "new" / group).parent.mkdir(exist_ok=True)
+        (tmp_path / "new" / group).symlink_to(run / "raw" / folder)
+    np.testing.assert_array_equal(predicted(run, f"{tmp_path}/new", tmp_path / "maps"), expected)
+
+
+@pytest.mark.parametrize("target", ["maps", "one.tif"])
+def test_a_file_for_each_group_is_one_case(target: str, run: Path, expected: list[np.ndarray], tmp_path: Path) -> None:
+    source = f"{{pre: {run}/raw/before/b.tif, post: {run}/raw/after/b.tif}}"
+    (found,) = predicted(run, source, tmp_path / target)
+    np.testing.assert_array_equal(found, expected[1])
+    assert (tmp_path / ("maps/b.tif" if target == "maps" else target)).is_file()
+
+
+WRONG = {
+    "one file": ("{raw}/before/a.tif", r"expected a folder or file for each image group, 'input=\{pre: FOLDER, "),
+    "two folders without names": ("[{raw}/before,{raw}/after]", r"'input=\{pre: FOLDER, post: FOLDER\}', or one"),
+    "one group": ("{{pre: {raw}/before}}", r"got the image groups pre, expected those of the training: pre, post"),
+    "another group": (
+        "{{pre: {raw}/before, now: {raw}/after}}", r"got the image groups pre, now, expected those of the training"
+    ),
+    "a file and a folder": ("{{pre: {raw}/before/a.tif, post: {raw}/after}}", r"got the file .*a\.tif in a list"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_other_groups_are_refused_in_one_line(name: str, run: Path, tmp_path: Path) -> None:
+    source, message = WRONG[name]
+    with pytest.raises(InputError, match=message) as error:
+        predicted(run, source.format(raw=run / "raw"), tmp_path / "maps")
+    assert len(str(error.value).splitlines()) == 1
+    assert not list(tmp_path.glob("maps/*.tif"))
+
+
+def test_files_by_name_have_to_be_those_of_the_training(run: Path, tmp_path: Path) -> None:
+    predictor = medseg.load(run / "run/checkpoints/last.ckpt", device="cpu")
+    file = run / "raw/before/a.tif"
+    with pytest.raises(InputError, match=r"got the image groups pre, expected those of the training: pre, post"):
+        predictor.file({"pre": file}, tmp_path / "a.tif")
+    with pytest.raises(InputError, match=r"got 1 file\(s\), expected one for each image group: pre, post"):
+        predictor.file(file, tmp_path / "a.tif")
+    with pytest.raises(InputError, match=r"mosaic=area joins tiles of images without groups; leave it out"):
+        predicted(run, f"{run}/raw", tmp_path / "maps", "mosaic=area")
+
+
+def test_the_exported_runner_reads_the_same_bands(run: Path, expected: list[np.ndarray], tmp_path: Path) -> None:
+    words = [f"checkpoint={run}/run/checkpoints/last.ckpt", f"output={tmp_path}/out"]
+    export(compose("export", words))
+    exported = runner.Predictor(tmp_path / "out")
+    cases = runner.find_cases([run / "raw"], exported.settings)
+    assert [name for name, _ in cases] == ["a", "b", "c"]
+    for (name, files), cells in zip(cases, expected, strict=True):
+        target = exported.file(files, tmp_path / f"{name}.tif")
+        np.testing.assert_array_equal(formats.open(target).read()[0], cells)
+    with pytest.raises(runner.Refusal, match="got 1 files, expected one for each image group: pre, post"):
+        exported.file([run / "raw/before/a.tif"], tmp_path / "a.tif")
+
+
+def test_the_doctor_names_bands_with_their_group(run: Path) -> None:
+    cfg = compose("check", [*(w for w in TINY if w.startswith("data")), f"data.root={run}/raw"])
+    survey = examine(build_dataset(cfg))[0]
+    for facts in survey.cases:
+        assert [c.name for c in facts.channels] == ["pre.B8", "post.B4", "post.B8"]
+        assert facts.channels[0].minimum > 80 > facts.channels[2].minimum
+
+
+def volumes(root: Path) -> list[str]:
+    for folder in ("T1w", "T2w", "labels"):
+        (root / folder).mkdir(parents=True)
+    for number in range(3):
+        image, label = draw(number)
+        for folder, cells in (("T1w", image), ("T2w", -image), ("labels", label)):
+            save(root / folder / f"c{number}.nii.gz", cells)
+    return [
+        "data=volumes", "data.images={t1: T1w, t2: T2w}", "data.channels=[t2,t1]", f"data.root={root}",
+        "data.labels={background: 0, anterior: 1, posterior: 2}",
+    ]  # fmt: skip
+
+
+def test_volumes_of_several_folders_train_predict_and_are_exported(tmp_path: Path) -> None:
+    own, small = volumes(tmp_path / "raw"), [w for w in SMALL if w != "data=nnunet"]
+    places = [f"cache_dir={tmp_path}/cache", f"run_dir={tmp_path}/run", "test=false", "split.n_folds=3"]
+    train(compose("train", [*small, *own, *places]))
+    found = predicted(tmp_path, f"{{t2: {tmp_path}/raw/T2w, t1: {tmp_path}/raw/T1w}}", tmp_path / "maps")
+    export(compose("export", [f"checkpoint={tmp_path}/run/checkpoints/last.ckpt", f"output={tmp_path}/out"]))
+    exported = runner.Predictor(tmp_path / "out")
+    for (name, files), cells in zip(runner.find_cases([tmp_path / "raw"], exported.settings), found, strict=True):
+        own_cells = formats.open(exported.file(files, tmp_path / f"{name}.nii.gz")).read()[0]
+        np.testing.assert_array_equal(own_cells, cells)
+
+
+def test_remote_folders_of_groups_are_refused(run: Path) -> None:
+    from medseg.hydra_app.local_paths import check_local
+
+    cfg = compose("train", [*TINY, "data.images={pre: before, post: 's3://x'}", f"data.root={run}"])
+    with pytest.raises(InputError, match=r"data\.images=s3://x: remote and virtual paths are not read"):
+        check_local(cfg)
