@@ -94,8 +94,8 @@ def of_groups(groups: Sequence[Group], names: Sequence[str]) -> Group:
 
 def _nearest(trained: Sequence[Channel], channel: Channel) -> int | None:
     """The band of the nearest wavelength, or any of radar; None if there is none that is similar."""
-    if polarisation(channel.name):
-        return next((i for i, other in enumerate(trained) if polarisation(other.name)), None)
+    if polarisation(channel.band):
+        return next((i for i, other in enumerate(trained) if polarisation(other.band)), None)
     nm = channel.wavelength_nm
     if nm is None:
         return None
