@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -119,7 +120,8 @@ class GroupedViT(PlainViT):
 
     def finish(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b m d"]:
         """A feature: tokens normalised by the last layer, then their mean over the groups of each place."""
-        return self.pooled(self.net.norm(tokens).unflatten(1, (len(self.places), -1)))
+        ahead, placed = self.net.norm(tokens).tensor_split([self.features[0].prefix], dim=1)
+        return torch.cat((ahead, self.pooled(placed.unflatten(1, (len(self.places), -1)))), dim=1)
 
     def pooled(self, tokens: Float[Tensor, "b g n d"]) -> Float[Tensor, "b n d"]:
         """Mean over the groups."""

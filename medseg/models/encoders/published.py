@@ -60,7 +60,8 @@ class Published:
         """The name on the hub of the weights of a size."""
         if size in self.files:
             return self.files[size]
+        others = f"choose model.encoder.size={' or '.join(self.files)}, or " if self.files else ""
         raise InputError(
-            f"model.encoder.weights=pretrained: none are published of size {size}; choose model.encoder.size="
-            f"{' or '.join(self.files)}, or give a file, model.encoder.weights=FILE"
+            f"model.encoder.weights=pretrained: none are published of size {size}; {others}give a file, "
+            "model.encoder.weights=FILE"
         )
