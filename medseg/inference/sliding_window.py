@@ -209,6 +209,7 @@ def slabs(
     batches = window_batches(shape, window=window, overlap=overlap, batch_size=batch_size, first=first)
     blend = _Blend(shape, window, first, n_outputs)
     for boxes in batches:
+        yield from blend.take(boxes[0].start[0])  # before there are logits of this batch, which may be as large
         images = [read(box) for box in boxes]
         there = [image for image in images if image is not None]
         logits = iter(network(_stacked(there)).float()) if there else iter(())
