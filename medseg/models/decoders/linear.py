@@ -22,19 +22,22 @@ class Linear(Decoder):
         spec: Data and plan.
         features: Features that the encoder declares.
         level: Index of the feature; -1 is the last. ``all`` interpolates all to the first, which is the finest,
-            and concatenates their channels.
+            and concatenates their channels: the sum of a linear map of each. None takes all of a pyramid, whose last
+            feature is too coarse for outlines, and the last of features of one resolution.
 
     Raises:
         InputError: No such feature.
 
     References:
         Oquab et al., DINOv2, 2023 (its linear evaluation of segmentation: the last feature, or the last
-        four of one resolution).
+        four of one resolution). torchgeo-bench, 2026 (a linear map of each level, added up).
     """
 
-    def __init__(self, spec: ModelSpec, features: Sequence[Feature], *, level: int | str = -1) -> None:
+    def __init__(self, spec: ModelSpec, features: Sequence[Feature], *, level: int | str | None = None) -> None:
         super().__init__(spec, features, layout="grids")
         n = len(features)
+        if level is None:
+            level = "all" if len({feature.stride for feature in features}) > 1 else -1
         if level != "all" and (isinstance(level, str) or not -n <= level < n):
             raise InputError(
                 f"model.decoder.level={level}: the encoder has {n} features; expected {-n} to {n - 1} or all"

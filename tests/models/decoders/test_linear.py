@@ -44,6 +44,12 @@ def test_tokens_are_read_in_row_major_order_without_those_that_have_no_place():
     torch.testing.assert_close(found[:, :, 1, 1], expected[:, :, 0, 0])
 
 
+def test_all_of_a_pyramid_and_the_last_of_one_resolution_are_read_unless_it_is_said():
+    same = [Feature(3, (8, 8), tokens=True)] * 3
+    assert list(Linear(spec((16, 24)), PYRAMID).levels) == [0, 1]
+    assert list(Linear(spec((16, 24)), same).levels) == [-1]
+
+
 @pytest.mark.parametrize("level", [2, -3, "every"])
 def test_level_that_is_not_there_is_refused(level):
     with pytest.raises(InputError, match=rf"model.decoder.level={level}: the encoder has 2 features; expected -2 to 1"):
@@ -51,7 +57,7 @@ def test_level_that_is_not_there_is_refused(level):
 
 
 def test_a_single_cell_is_not_normalised_over_a_batch_of_one():
-    decoder = Linear(spec((8, 8)), PYRAMID).train()
+    decoder = Linear(spec((8, 8)), PYRAMID, level=-1).train()
     with pytest.raises(
         InputError, match=r"decoder Linear: got a batch of 1 image of shape \(8, 8\) .* plan.batch_size=2$"
     ):
