@@ -3,7 +3,7 @@
 Each upstream network is built small, with random tensors; its state is written to a file as the authors' are, loaded by
 ``model.encoder.weights``, and both networks see the same images. It needs terratorch (Prithvi, TerraMind) and claymodel
 (Clay), which medseg does without; a family whose package is not installed is left out, with a line that says so.
-Further families are files of scripts/upstream, each with a function ``rows``.
+A family is a file of scripts/upstream with a function ``rows``.
 
 Usage: python scripts/check_upstream.py [FAMILY ...]
 """
@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import torch
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from medseg.hydra_app.compose import compose
@@ -59,7 +60,7 @@ def build(option: str, about: ModelSpec, settings: Mapping[str, Any], state: Map
         path = Path(folder) / "upstream.pt"
         torch.save(dict(state), path)
         for key, value in {**settings, "weights": str(path)}.items():
-            cfg[key] = value
+            OmegaConf.update(cfg, key, value, force_add=True)
         encoder: Encoder = instantiate(cfg, _convert_="all")(about)
         report = encoder.initialise()
     if report is None or report.share < 1:
@@ -91,54 +92,6 @@ def compare(
     return Row(*labels, "x".join(map(str, shape)), largest, typical)
 
 
-def prithvi() -> Iterator[Row]:
-    """Both versions, one date and three, without and with dates and places, against terratorch's ``PrithviMAE``."""
-    from terratorch.models.backbones.prithvi_mae import PrithviMAE
-
-    bands, day, place = ("B2", "B3", "B4", "B8A", "B11", "B12"), 19782, (11.5, 48.0)
-    small = {"embed_dim": 64, "depth": 4, "num_heads": 4}
-    for size, dates in (
-        ("v1_100", 1),
-        ("v2_300", 1),
-        ("v2_300", 3),
-        ("v2_300_tl", 1),
-        ("v2_300_tl", 3),
-        ("v2_600_tl", 3),
-    ):
-        patch, timed = (14 if "600" in size else 16), size.endswith("_tl")
-        torch.manual_seed(0)
-        upstream: Any = drawn(
-            PrithviMAE(
-                num_frames=dates,
-                patch_size=(1, patch, patch),
-                decoder_embed_dim=32,
-                decoder_depth=1,
-                coords_encoding=["time", "location"] if timed else [],
-                coords_scale_learn=timed,
-                **small,
-            )
-        )
-        state = upstream.state_dict()
-        if size == "v1_100":
-            state = {name.removeprefix("encoder.").removeprefix("decoder."): tensor for name, tensor in state.items()}
-        for shape in ((224, 224), (4 * patch, 10 * patch)):
-            settings: dict[str, Any] = {"size": size, **small}
-            if timed:
-                settings |= {"place": list(place), "day": day if dates == 1 else None}
-            encoder: Any = build("prithvi", spec(bands, shape, dates), settings, state)
-            image = noise(2, dates, 6, *shape)
-            days = torch.tensor([[day, day + 100, day + 400][:dates]] * 2)
-            when = torch.tensor([[[2024.0, 60], [2024.0, 160], [2025.0, 94]][:dates]] * 2)
-            where = torch.tensor([[place[1], place[0]]] * 2)
-            with torch.no_grad():
-                given = encoder(image.flatten(1, 2), days=days if dates > 1 else None)
-                features = upstream.forward_features(image.transpose(1, 2), *((when, where) if timed else (None, None)))
-            if dates > 1:  # dates side by side, without the class token
-                features = [f[:, 1:].unflatten(1, (dates, -1)).transpose(1, 2).flatten(2) for f in features]
-            compared = f"4 blocks, {dates} date{'s' * (dates > 1)}{', day and place' * timed}"
-            yield compare(("prithvi", size, compared, "6 of HLS"), shape, given, features)
-
-
 def _in_file(name: str) -> Iterator[Row]:
     """The comparisons of a file of scripts/upstream."""
     rows: Iterator[Row] = importlib.import_module(f"upstream.{name}").rows()
@@ -146,8 +99,7 @@ def _in_file(name: str) -> Iterator[Row]:
 
 
 FAMILIES: Mapping[str, Callable[[], Iterator[Row]]] = {
-    "prithvi": prithvi,
-    **{f.stem: partial(_in_file, f.stem) for f in sorted((Path(__file__).parent / "upstream").glob("*.py"))},
+    file.stem: partial(_in_file, file.stem) for file in sorted((Path(__file__).parent / "upstream").glob("*.py"))
 }
 
 

@@ -1,0 +1,1 @@
+"""Backbones of terratorch's registry as encoders."""
