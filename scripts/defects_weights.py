@@ -91,6 +91,16 @@ TABLE = (
         ("tests/weights/test_order.py::test_any_doubt_is_refused",),
     ),
     Defect(
+        "onnx-reads-other-folders", "tensors of ONNX lie in its own folder", "medseg/weights/onnx_file.py",
+        "if Path(location).name != location or ", "if ",
+        ("tests/weights/test_onnx_file.py::test_nothing_is_read_outside_of_the_folder",),
+    ),
+    Defect(
+        "onnx-linear-not-transposed", "linear layers of ONNX are transposed", "medseg/weights/onnx_file.py",
+        "linear = {weight: tensor.T for", "linear = {weight: tensor for",
+        ("tests/weights/test_onnx_file.py::test_weights_of_linear_layers_get_their_names_and_axes_back",),
+    ),
+    Defect(
         "order-without-warning", "tensors taken in order are warned of", "medseg/weights/coverage.py",
         "        warnings = [*warnings, WARNING]\n", "        pass\n",
         ("tests/weights/test_order.py::test_equal_shapes_in_the_same_order_are_taken_and_reported",),

@@ -130,6 +130,7 @@ def _of_inputs(rules: Sequence[Normalisation], spec: DataSpec) -> list[Normalisa
 def _of_all() -> AbstractContextManager[None]:
     """Around loading all of a network, of which messages shall not tell as of an encoder."""
     return rename_keys(
+        (", or set model.encoder.adapt=random to train it anew", ""),  # all of a network has no such key
         ("or choose that model.encoder", "or choose that model"),
         ("model.encoder.", ""),
         ("the encoder", "the network"),

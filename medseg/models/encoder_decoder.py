@@ -92,6 +92,15 @@ class EncoderDecoder(Network):
         """What the encoder found elsewhere; see ``Network.settled``."""
         return {"encoder": self.encoder.settled} if self.encoder.settled else {}
 
+    @property
+    def stem_kernel(self) -> str | tuple[str, ...] | None:
+        """The encoder's."""
+        stem, trunk = self.encoder.stem, self.encoder.trunk
+        prefix = next((name for name, module in self.named_modules() if module is trunk), None)
+        if stem is None or prefix is None:
+            return None
+        return tuple(f"{prefix}.{name}" for name in ([stem] if isinstance(stem, str) else stem))
+
     def initialise(self, statistics: Mapping[str, Sequence[float]] | None = None) -> Report | None:
         """Load the encoder's weights, as asked; see ``Encoder.initialise``."""
         return self.encoder.initialise(statistics)

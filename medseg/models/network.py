@@ -98,7 +98,7 @@ class Network(nn.Module, ABC):
         """
 
     @property
-    def stem_kernel(self) -> str | None:
+    def stem_kernel(self) -> str | tuple[str, ...] | None:
         """Name of the kernel ``[o, c, *k]`` that takes the image; None where weights of other channels do not fit."""
         return None
 

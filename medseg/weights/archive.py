@@ -17,6 +17,7 @@ import torch
 
 from medseg.errors import InputError
 from medseg.runtime import integrity
+from medseg.weights import onnx_file
 
 _HARMLESS: list[Any] = [
     argparse.Namespace,
@@ -34,7 +35,7 @@ _SAFE = "convert it with safetensors.torch.save_file(state_dict, 'weights.safete
 
 
 def open_file(path: Path) -> Mapping[str, object]:
-    """What a file of torch, of safetensors or of Lightning holds, on the CPU; by content, not by ending.
+    """What a file of torch, of safetensors, of Lightning or of ONNX holds, on the CPU; by content, but for ONNX.
 
     Args:
         path: An existing file.
@@ -50,6 +51,8 @@ def open_file(path: Path) -> Mapping[str, object]:
                 f"model.encoder.weights={path}: can't be read as safetensors ({_line(error)}); it is cut short or of "
                 "another kind: fetch it again"
             ) from error
+    if onnx_file.is_onnx(path):
+        return onnx_file.tensors(path)
     _refuse_programs(path)
     try:
         with torch.serialization.safe_globals(_HARMLESS), warnings.catch_warnings():

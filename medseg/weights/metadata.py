@@ -11,13 +11,16 @@ from typing import Any
 from medseg.errors import InputError
 from medseg.runtime.values import mapped
 from medseg.sample import Channel
+from medseg.weights.bands import of_sentinel2
 from medseg.weights.nnunet_plans import plans_of
+from medseg.weights.onnx_file import is_onnx
 from medseg.weights.resolve import NAMES
 
 SIDECARS = ("preprocessor_config.json", "config.json")
 """Files of Hugging Face that tell how images were prepared: of transformers, and of timm."""
 _COLOURS = (Channel("R"), Channel("G"), Channel("B"))
 _PHOTOGRAPH = 255.0
+_PAIR = ("mean", "std")
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Images:
 
 
 def images_of(content: Mapping[str, object], file: Path) -> Images:
-    """What is told of the images: in a checkpoint of medseg or nnU-Net, or beside a file of Hugging Face.
+    """What is said of the images: in a checkpoint of medseg or nnU-Net, or next to a file of Hugging Face or ONNX.
 
     Args:
         content: Of the file.
@@ -43,6 +46,8 @@ def images_of(content: Mapping[str, object], file: Path) -> Images:
         return _of_medseg(stored)
     if isinstance(stored := content.get("init_args"), Mapping):
         return _of_nnunet(stored)
+    if is_onnx(file):
+        return _of_statistics(file.with_suffix(".json"))
     if file.name in NAMES:
         for sidecar in SIDECARS:
             told = _of_sidecar(file.with_name(sidecar))
@@ -100,13 +105,32 @@ def _of_sidecar(file: Path) -> Images | None:
     stored = _json_object(file)
     timm = stored.get("pretrained_cfg")
     stated = timm if isinstance(timm, dict) else stored
-    mean, std = (_numbers(stated.get(k) or stated.get(f"image_{k}")) for k in ("mean", "std"))
+    mean, std = (_numbers(stated.get(k) or stated.get(f"image_{k}")) for k in _PAIR)
     if not mean or len(mean) != len(std):
         return None
     factor = stored.get("rescale_factor", 1 / _PHOTOGRAPH)
     scale = 1 / factor if isinstance(factor, float) and factor > 0 else _PHOTOGRAPH
     channels = _COLOURS if len(mean) == len(_COLOURS) else ()
     return Images(channels, mean, std, scale)
+
+
+def _of_statistics(file: Path) -> Images:
+    """From JSON next to a file of ONNX, with ``band_names`` and mean and std of each, in the unit of the images.
+
+    Both stand at the top, or as ``data.dataset_statistics`` with ``img: [means, stds]``.
+    """
+    stored = _json_object(file)
+    data = stored.get("data")
+    nested = data.get("dataset_statistics") if isinstance(data, dict) else None
+    statistics = nested if isinstance(nested, dict) else stored
+    names, pair = statistics.get("band_names"), statistics.get("img")
+    mean, std = (
+        _numbers(v) for v in (pair if isinstance(pair, list) and len(pair) == 2 else map(statistics.get, _PAIR))
+    )
+    channels = tuple(of_sentinel2(name) for name in names if isinstance(name, str)) if isinstance(names, list) else ()
+    if not channels or len(channels) != len(mean) or len(mean) != len(std):
+        return Images(channels)
+    return Images(channels, mean, std, 1.0)
 
 
 def _json_object(file: Path) -> dict[str, object]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from medseg.errors import rename_keys
 from medseg.sample import Channel
-from medseg.weights import hub
+from medseg.weights import hub, onnx_file
 from medseg.weights.archive import open_file
 from medseg.weights.exported import is_archive, unpacked
 from medseg.weights.metadata import images_of
@@ -60,9 +60,9 @@ def read(source: str | Path) -> Pretrained:
     """Weights from a file, a folder or the hub of Hugging Face; nothing in them is ever executed.
 
     Taken are files of torch and Lightning (with ``weights_only=True``, always), of safetensors, in parts by an
-    index, folders of Hugging Face, runs and exports of medseg. Which of the mappings in a checkpoint holds the weights
-    is found (``nested.weights_in``); ``FILE::teacher`` says it instead. A checkpoint of medseg tells its channels,
-    mean and std, as do nnU-Net's and the files beside those of Hugging Face.
+    index, of ONNX, folders of Hugging Face, runs and exports of medseg. Which of the mappings in a checkpoint holds the
+    weights is found (``nested.weights_in``); ``FILE::teacher`` says it instead. A checkpoint of medseg tells its
+    channels, mean and std, as do nnU-Net's and the files next to those of Hugging Face and ONNX.
 
     Args:
         source: A path, or ``hf-hub:owner/name[@revision][/file]``; either with ``::part`` if wanted.
@@ -79,6 +79,7 @@ def read(source: str | Path) -> Pretrained:
         files = parts_of(file) if file.name.endswith(INDEX) else [file]
         for path in files:
             content |= open_file(path)
+        files += onnx_file.data_files(file) if onnx_file.is_onnx(file) else []
         state = weights_in(content, place, part)
         refuse_adapters(state, place)
         return Pretrained(state, str(source), **vars(images_of(content, file)), digest=_digest(files))

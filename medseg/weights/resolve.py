@@ -20,7 +20,7 @@ NAMES = (
 _OURS = ("checkpoints/best.ckpt", "best.ckpt")
 _NNUNET = "checkpoint_final.pth"
 """Of a fold of nnU-Net; a folder of a trained model has one for each fold."""
-_ENDINGS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".tar")
+_ENDINGS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".tar", ".onnx")
 INDEX = ".index.json"
 
 

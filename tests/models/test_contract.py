@@ -105,6 +105,12 @@ def test_yaml_begins_with_one_line_about_itself(name):
     assert re.match(rf"# \S.{{10,110}}\n{parts_named}_target_", (CONF / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
+def test_the_kernel_that_takes_the_image_is_one_of_its_tensors(network):
+    stem, tensors = network.stem_kernel or (), network.state_dict()
+    for name in [stem] if isinstance(stem, str) else stem:
+        assert tensors[name].shape[1] == network.in_channels
+
+
 def test_evaluation_gives_one_tensor_of_logits(image, logits):
     assert logits.shape == (1, K, *image.shape[2:])
     assert logits.isfinite().all()

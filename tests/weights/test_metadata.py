@@ -79,3 +79,36 @@ def test_the_configuration_of_timm(tmp_path):
 def test_sidecars_of_another_form_tell_nothing(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     assert images_of({}, tmp_path / "model.safetensors") == Images()
+
+
+BANDS = {"band_names": ["blue", "B8", "swir16"]}
+PUBLISHED = (Channel("blue"), Channel("B8", wavelength_nm=832.8), Channel("swir16"))
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        BANDS | {"mean": [0.1, 0.2, 0.3], "std": [1, 2, 3]},
+        {"data": {"in_channels": 3, "dataset_statistics": BANDS | {"img": [[0.1, 0.2, 0.3], [1, 2, 3]]}}},
+    ],
+)
+def test_json_next_to_a_file_of_onnx(tmp_path, stored):
+    (tmp_path / "net.json").write_text(json.dumps(stored))
+    images = images_of({}, tmp_path / "net.onnx")
+    assert images == Images(PUBLISHED, (0.1, 0.2, 0.3), (1.0, 2.0, 3.0), 1.0)
+
+
+@pytest.mark.parametrize(
+    "stored, channels",
+    [
+        (BANDS, PUBLISHED),
+        (BANDS | {"mean": [1.0], "std": [1.0]}, PUBLISHED),
+        ({"band_names": "RGB", "data": [], "mean": None}, ()),
+        ({"data": {"dataset_statistics": {"band_names": [1, 2], "img": [[1], [1], [1]]}}}, ()),
+        ([], ()),
+    ],
+)
+def test_json_of_onnx_that_says_less(tmp_path, stored, channels):
+    (tmp_path / "net.json").write_text(json.dumps(stored))
+    assert images_of({}, tmp_path / "net.onnx") == Images(channels)
+    assert images_of({}, tmp_path / "other.onnx") == Images()

@@ -95,6 +95,12 @@ class Smp(Network):
         self._least, used = self._find_least(spec.in_channels)
         drop_idle(net, used)
 
+    @property
+    def stem_kernel(self) -> str | None:
+        """The first convolution of the encoder."""
+        named = self.net.encoder.named_modules(prefix="net.encoder")
+        return next((f"{name}.weight" for name, module in named if isinstance(module, nn.Conv2d)), None)
+
     def nearest(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The smallest shape that the network takes and that holds ``shape``."""
         return super().nearest([max(pair) for pair in zip(shape, self._least, strict=True)])
