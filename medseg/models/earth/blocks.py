@@ -1,4 +1,4 @@
-"""The transformer block of OlmoEarth and Galileo: separate queries, keys and values; rotations if there are some."""
+"""Transformer blocks with separate queries, keys and values, and with rotations if there are some."""
 
 from __future__ import annotations
 
@@ -57,11 +57,12 @@ class Block(nn.Module):
         width: Numbers in a token.
         heads: Of attention.
         axes: See ``Attention``.
+        eps: Of the normalisation.
     """
 
-    def __init__(self, width: int, heads: int, axes: int = 0) -> None:
+    def __init__(self, width: int, heads: int, axes: int = 0, *, eps: float = 1e-5) -> None:
         super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.norm1, self.norm2 = nn.LayerNorm(width, eps), nn.LayerNorm(width, eps)
         self.attn, self.mlp = Attention(width, heads, axes), Mlp(width)
 
     def forward(

@@ -62,12 +62,12 @@ def assign(groups: Sequence[Group], channels: Sequence[Channel], family: str) ->
     trained = list(chain.from_iterable(g.channels for g in groups))
     owners = [g.name for g in groups for _ in g.channels]
     places: dict[str, tuple[int, ...]] = {g.name: () for g in groups}
-    for place, band in enumerate(_bands(trained, channels, family)):
+    for place, band in enumerate(bands_like(trained, channels, family)):
         places[owners[band]] += (place,)
     return {name: own for name, own in places.items() if own}
 
 
-def _bands(trained: Sequence[Channel], channels: Sequence[Channel], family: str) -> list[int]:
+def bands_like(trained: Sequence[Channel], channels: Sequence[Channel], family: str) -> list[int]:
     """Place in ``trained`` of the band that each channel is, or is most like.
 
     Raises:
