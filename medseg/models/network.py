@@ -99,7 +99,7 @@ class Network(nn.Module, ABC):
 
     @property
     def stem_kernel(self) -> str | tuple[str, ...] | None:
-        """Name of the kernel ``[o, c, *k]`` that takes the image; None where weights of other channels do not fit."""
+        """Names of the kernels ``[o, c, *k]`` that take the image; None where weights of other channels do not fit."""
         return None
 
     def adopt(self, found: Pretrained) -> Pretrained:
