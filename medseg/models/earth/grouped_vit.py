@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -49,6 +49,10 @@ class GroupedViT(PlainViT):
 
     family: ClassVar[str]
     """Its name in ``conf/model/encoder``."""
+    preparation: ClassVar[str] = PREPARATION
+    """How images were prepared for the weights, in words; empty where mean and std say it all."""
+    stem_layout: ClassVar[Literal["first", "last"]] = "first"
+    """Whether flattened patches hold their channels first or last, where kernels are linear."""
     net: Any
     size: str
 
@@ -84,7 +88,7 @@ class GroupedViT(PlainViT):
     def fetch(self, source: str) -> Pretrained:
         """A file, or what is published; see ``Published``."""
         seen = of_groups(self.groups, list(self.places))
-        about = Published(self.files, seen.channels, seen.mean, seen.std, scale=1.0, normalisation=PREPARATION)
+        about = Published(self.files, seen.channels, seen.mean, seen.std, scale=1.0, normalisation=self.preparation)
         return about.fetch(source, self.size)
 
     def initialise(self, statistics: Mapping[str, Sequence[float]] | None = None) -> Report | None:
@@ -99,6 +103,7 @@ class GroupedViT(PlainViT):
             channels=self.channels,
             options=self.loading,
             statistics=statistics,
+            stem_layout=self.stem_layout,
             inputs=self._inputs(found),
             left_out=self.left_out,
         )

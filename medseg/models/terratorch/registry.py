@@ -87,15 +87,15 @@ def band(channel: Channel) -> str:
         >>> band(Channel("SR_B5", wavelength_nm=864.7))
         'NIR_NARROW'
     """
-    if waves := polarisation(channel.name):
+    if waves := polarisation(channel.band):
         return "".join(waves)
-    nm, code = channel.wavelength_nm, plain(channel.name)
+    nm, code = channel.wavelength_nm, plain(channel.band)
     seen = colour(channel)
     if seen is None and nm is not None:
         code = min(MSI, key=lambda other: abs(MSI[other] - nm))
         if abs(MSI[code] - nm) > _ALIKE * nm:
-            return channel.name
+            return channel.band
         seen = MSI_COLOURS.get(code)
     if seen is None:
-        return _ATMOSPHERE.get(code, channel.name)
+        return _ATMOSPHERE.get(code, channel.band)
     return _NAMES.get(seen, seen.upper().replace(" ", "_"))
