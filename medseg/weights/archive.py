@@ -17,7 +17,7 @@ import torch
 
 from medseg.errors import InputError
 from medseg.runtime import integrity
-from medseg.weights import onnx_file
+from medseg.weights import onnx_file, torchscript
 
 _HARMLESS: list[Any] = [
     argparse.Namespace,
@@ -35,13 +35,13 @@ _SAFE = "convert it with safetensors.torch.save_file(state_dict, 'weights.safete
 
 
 def open_file(path: Path) -> Mapping[str, object]:
-    """What a file of torch, of safetensors, of Lightning or of ONNX holds, on the CPU; by content, but for ONNX.
+    """What a file of torch, TorchScript, safetensors, Lightning or ONNX holds, on the CPU; by content, but for ONNX.
 
     Args:
         path: An existing file.
 
     Raises:
-        InputError: It holds pickled code or a program, is cut short, or is another kind of file.
+        InputError: It holds pickled code, is cut short, or is another kind of file.
     """
     if path.suffix == ".safetensors" or _looks_safe(path):
         try:
@@ -53,7 +53,8 @@ def open_file(path: Path) -> Mapping[str, object]:
             ) from error
     if onnx_file.is_onnx(path):
         return onnx_file.tensors(path)
-    _refuse_programs(path)
+    if _is_program(path):
+        return torchscript.tensors(path)
     try:
         with torch.serialization.safe_globals(_HARMLESS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickles that are refused anyway
@@ -83,20 +84,19 @@ def _begins(path: Path, length: int) -> bytes:
         return file.read(length)
 
 
-def _refuse_programs(path: Path) -> None:
-    """Refuse TorchScript, whose weights come with a program."""
+def _is_program(path: Path) -> bool:
+    """Whether it is TorchScript, whose weights come with a program.
+
+    Raises:
+        InputError: A damaged zip file.
+    """
     try:
         if not zipfile.is_zipfile(path):
-            return
+            return False
         with zipfile.ZipFile(path) as archive:
-            names = [name.split("/", 1)[-1] for name in archive.namelist()]
+            return torchscript.is_program(archive.namelist())
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:  # ValueError: names not in UTF-8
         raise _unreadable(path, error) from error
-    if "constants.pkl" in names and any(name.startswith("code/") for name in names):
-        raise InputError(
-            f"model.encoder.weights={path}: is a program of TorchScript, which medseg never executes; where you trust "
-            "it, save torch.jit.load(file).state_dict() with safetensors.torch.save_file"
-        )
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:

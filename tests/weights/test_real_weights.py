@@ -1,5 +1,6 @@
 """Published weights that lie in Python packages: all of them load, and the networks say what their authors' do."""
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,33 @@ def test_csmask_as_an_encoder_of_timm(clouds: Path) -> None:
     assert report is not None
     assert report.share == 1.0
     assert report.named("random") == []
+
+
+@pytest.mark.parametrize("published_file", published.DEEPBET, ids=lambda pair: Path(pair[1]).stem)
+def test_deepbet_gives_the_very_tensors_that_its_program_has(published_file: tuple[str, str]) -> None:
+    path = packaged(*published_file)
+    state = read(path).state
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = torch.jit.load(path).state_dict()
+    assert list(state) == list(theirs)
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in state.items())
+    assert sum(tensor.numel() for tensor in state.values()) == 2_126_258
+
+
+def test_deepbet_finds_the_brain_in_a_network_of_ones_own() -> None:
+    net, report = published.brain(packaged(*published.DEEPBET[0]))
+    assert report.share == 1.0
+    assert report.named("random", "unexpected") == []
+    sample = published.head()
+    if sample is None:
+        pytest.skip("nilearn, of the extra published, is not installed")
+    assert published.brain_dice(net, *sample) > 0.93  # 0.948 was measured
+
+
+def test_deepbet_goes_to_two_channels() -> None:
+    path = packaged(*published.DEEPBET[0])
+    net, report = published.brain(path, channels=2)
+    assert report.share == 1.0
+    kernel = net.state_dict()["init.0.weight"]
+    torch.testing.assert_close(kernel.sum(1), read(path).state["init.0.weight"].sum(1))
