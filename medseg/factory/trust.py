@@ -12,6 +12,7 @@ from medseg.errors import InputError
 from medseg.finetuning.strategy import Tuning
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Encoder
+from medseg.models.encoders.fusion import Fusion
 from medseg.models.network import Network
 from medseg.models.temporal.network import SeriesNetwork
 from medseg.models.temporal.pools import Pool
@@ -19,7 +20,7 @@ from medseg.runtime.values import shown
 
 PARTS: Mapping[str, type] = {"model": Network, "finetuning": Tuning, "temporal": SeriesNetwork}
 """Parts of a configuration from which a stored network is built, and what each has to name."""
-_KINDS = (Network, Encoder, Decoder, Pool, Tuning)
+_KINDS = (Network, Encoder, Decoder, Fusion, Pool, Tuning)
 _ROOMS = ("medseg.models.", "medseg.finetuning.")
 _DIRECTIVES: Mapping[str, tuple[object, ...]] = {
     "_partial_": (True, False),

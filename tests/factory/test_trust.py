@@ -213,6 +213,12 @@ def test_every_part_of_a_network_is_trusted(path: Path) -> None:
     trust.check({"model": {"_target_": "medseg.models.encoder_decoder.EncoderDecoder", "part": named(path)}}, path.stem)
 
 
+@pytest.mark.parametrize("path", options("model/fusion"), ids=lambda p: p.stem)
+def test_every_fusion_is_trusted(path: Path) -> None:
+    encoder = {"_target_": "medseg.models.encoders.joined.Joined", "fusion": named(path)}
+    trust.check({"model": {"_target_": "medseg.models.encoder_decoder.EncoderDecoder", "encoder": encoder}}, path.stem)
+
+
 def named(path: Path) -> dict[str, Any]:
     option: Any = OmegaConf.to_container(OmegaConf.load(path))
     option.pop("defaults", None)
