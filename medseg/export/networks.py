@@ -48,8 +48,13 @@ def traced(network: nn.Module, channels: int, window: Sequence[int], where: str)
         where: The checkpoint, for messages.
 
     Raises:
-        InputError: Python code that can't be traced.
+        InputError: A network with a margin; Python code that can't be traced.
     """
+    if any(getattr(network, "margin", ())):
+        raise InputError(
+            f"{where}: its network sees more than it gives logits of (model.encoder.context), for which "
+            "exported windows have no margin; export a network without context"
+        )
     batch = Dim("batch", min=1, max=1024)
     image = torch.zeros(2, channels, *window)  # of one, the batch would become a constant
     with _quiet(), torch.no_grad():

@@ -56,6 +56,11 @@ class Box:
         stop = tuple(min(max(b, 0), s) for b, s in zip(self.stop, shape, strict=True))
         return Box(start, stop)
 
+    def grown(self, cells: Sequence[int]) -> Box:
+        """The box with so many cells more on either side of each axis."""
+        sides = list(zip(self.start, self.stop, cells, strict=True))
+        return Box(tuple(a - n for a, _, n in sides), tuple(b + n for _, b, n in sides))
+
     def shift(self, offset: Sequence[int]) -> Box:
         """The box moved by ``offset`` cells."""
         return Box.at(tuple(a + o for a, o in zip(self.start, offset, strict=True)), self.shape)

@@ -33,7 +33,7 @@ def flipped(
         return network
     subsets = list(chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1)))
 
-    def averaged(image: Float[Tensor, "b c *w"]) -> Float[Tensor, "b k *w"]:
+    def averaged(image: Float[Tensor, "b c *w"]) -> Float[Tensor, "b k *v"]:
         mirrored = []
         for subset in subsets:
             dims = [axis + 2 for axis in subset]

@@ -17,7 +17,7 @@ from medseg.errors import InputError
 from medseg.geometry.box import Box
 
 Network = Callable[[Tensor], Tensor]
-"""Maps ``[b, c, *w]`` to ``[b, k, *w]`` of the same spatial shape."""
+"""Maps ``[b, c, *w]`` to ``[b, k, *w]`` of the same spatial shape, or one that is smaller by a margin."""
 
 Read = Callable[[Box], Tensor | None]
 """Image ``[c, *w]`` of a window; None where the window holds nothing to predict."""
@@ -181,6 +181,7 @@ def slabs(
     batch_size: int = 1,
     first: int = 0,
     n_outputs: int | None = None,
+    margin: Sequence[int] = (),
 ) -> Iterator[tuple[int, Float[Tensor, "k r *rest"]]]:
     """Blended logits of an image in slabs of rows (cells along axis 0), each as soon as no window can change it.
 
@@ -193,12 +194,14 @@ def slabs(
             gave weight to have logits of 0. So None must be said only of windows without a cell that counts.
         shape: Of the image.
         network: Called with ``[n, c, *window]``, n up to ``batch_size``.
-        window: Cells of a window on each axis.
+        window: Cells of a window on each axis, of which there are logits.
         overlap: Least share of a window that its neighbour covers too, in [0, 1).
         batch_size: Windows per call.
         first: Row to begin with. What is given from there on equals a whole run's to the last bit: the
             same windows in the same batches are summed in the same order. Earlier windows do not run.
         n_outputs: Number of logits, k; needed if ``read`` may give None.
+        margin: Cells on either side of each axis of a window that the network gives no logits of. ``read`` is called
+            with windows that are larger by it, and overhang the image at its border.
 
     Yields:
         First row, and the logits of a few whole rows from there on, without gaps.
@@ -208,9 +211,10 @@ def slabs(
     """
     batches = window_batches(shape, window=window, overlap=overlap, batch_size=batch_size, first=first)
     blend = _Blend(shape, window, first, n_outputs)
+    margin = margin or (0,) * len(window)
     for boxes in batches:
         yield from blend.take(boxes[0].start[0])  # before there are logits of this batch, which may be as large
-        images = [read(box) for box in boxes]
+        images = [read(box.grown(margin)) for box in boxes]
         there = [image for image in images if image is not None]
         logits = iter(network(_stacked(there)).float()) if there else iter(())
         for box, image in zip(boxes, images, strict=True):
@@ -232,6 +236,7 @@ def sliding_window(
     window: Sequence[int],
     overlap: float = 0.5,
     batch_size: int = 1,
+    margin: Sequence[int] = (),
 ) -> Float[Tensor, "k *s"]:
     """Logits of a whole image from overlapping windows, blended with Gaussian weights.
 
@@ -244,14 +249,16 @@ def sliding_window(
         window: Cells of a window on each axis.
         overlap: Least share of a window that its neighbour covers too, in [0, 1).
         batch_size: Windows per call.
+        margin: See ``slabs``.
 
     Raises:
         InputError: Window and image differ in their number of axes, or overlap is out of range.
     """
     space = tuple(image.shape[1:])
     tiles: dict[str, Any] = {"window": window, "overlap": overlap, "batch_size": batch_size}
+    tiles["margin"] = margin
     whole: Tensor | None = None
-    for row, logits in slabs(windows_of(image, window), space, network, **tiles):
+    for row, logits in slabs(windows_of(image, window, margin), space, network, **tiles):
         if whole is None:
             whole = logits.new_empty((len(logits), *space))
         whole[:, row : row + logits.shape[1]] = logits
@@ -260,11 +267,12 @@ def sliding_window(
     return whole
 
 
-def windows_of(image: Float[Tensor, "c *s"], window: Sequence[int]) -> Read:
-    """Windows of an image in memory, of 0 outside."""
+def windows_of(image: Float[Tensor, "c *s"], window: Sequence[int], margin: Sequence[int] = ()) -> Read:
+    """Windows of an image in memory, of 0 outside; see ``slabs``."""
+    margin = margin or (0,) * len(window)
     missing = [max(w - s, 0) for s, w in zip(image.shape[1:], window, strict=False)]
-    before = [m // 2 for m in missing]
-    if any(missing):
-        sides = [n for m, b in zip(reversed(missing), reversed(before), strict=True) for n in (b, m - b)]
-        image = F.pad(image, sides)
+    before = [m // 2 + b for m, b in zip(missing, margin, strict=True)]
+    after = [m - m // 2 + b for m, b in zip(missing, margin, strict=True)]
+    if any(before) or any(after):
+        image = F.pad(image, [n for pair in zip(reversed(before), reversed(after), strict=True) for n in pair])
     return lambda box: image[(slice(None), *box.shift(before).slices)]

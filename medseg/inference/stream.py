@@ -142,13 +142,13 @@ def _scene_rows(
 ) -> tuple[Strip, Rows]:
     """The rows of a scene that are read for one network, and its logits of them."""
     read, tiling, network = member
-    tiles: dict[str, Any] = {"window": tiling.window, "overlap": tiling.overlap, "batch_size": tiling.batch_size}
-    tiles["first"] = first
+    tiles = tiling.tiles(network) | {"first": first}
+    margin = tiles.pop("margin")
     device = next(network.parameters(), torch.empty(0)).device
-    boxes = [box for batch in window_batches(shape, **tiles) for box in batch]
+    boxes = [box.grown(margin) for batch in window_batches(shape, **tiles) for box in batch]
     run = opened.enter_context(tiling.running(network, device))
     strip = opened.enter_context(Strip(read, shape, boxes))
-    rows = slabs(strip.window, shape, lambda n: run(n.to(device)), n_outputs=labels.n_outputs, **tiles)
+    rows = slabs(strip.window, shape, lambda n: run(n.to(device)), n_outputs=labels.n_outputs, margin=margin, **tiles)
     return strip, (Slab(row, logits) for row, logits in rows)
 
 

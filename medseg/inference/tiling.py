@@ -24,7 +24,7 @@ class Tiling:
     """How whole images pass through a network.
 
     Attributes:
-        window: Cells of a window on each axis.
+        window: Cells of a window on each axis, as the network takes it.
         overlap: Least share of a window that its neighbour covers too.
         batch_size: Windows per call.
         flip_axes: Axes mirrored at test time.
@@ -54,12 +54,13 @@ class Tiling:
         run = self.called(network, image.device)
         moved = image.movedim(axis + 1, 1)
 
-        def along(batch: Float[Tensor, "b c *w"]) -> Float[Tensor, "b k *w"]:
+        def along(batch: Float[Tensor, "b c *w"]) -> Float[Tensor, "b k *v"]:
             return run(batch.movedim(2, axis + 2)).movedim(axis + 2, 2)
 
-        window = axis_first(self.window, axis)
-        tiles: dict[str, Any] = {"window": window, "overlap": self.overlap, "batch_size": self.batch_size}
-        rows = slabs(windows_of(moved, window), tuple(moved.shape[1:]), along if axis else run, **tiles)
+        tiles = self.tiles(network, axis)
+        rows = slabs(
+            windows_of(moved, tiles["window"], tiles["margin"]), tuple(moved.shape[1:]), along if axis else run, **tiles
+        )
         return (Slab(row, logits) for row, logits in rows)
 
     def row_axis(self, shape: Sequence[int], n_outputs: int) -> int:
@@ -83,7 +84,7 @@ class Tiling:
         sides: Any = {"lateral_axis": self.lateral_axis, "swap": self.swap, "mirror_classes": self.mirror_classes}
         mirrored = flipped(network, self.flip_axes, **sides)
 
-        def call(batch: Float[Tensor, "b c *w"]) -> Float[Tensor, "b k *w"]:
+        def call(batch: Float[Tensor, "b c *w"]) -> Float[Tensor, "b k *v"]:
             with torch.no_grad(), torch.autocast(device.type, dtype=half, enabled=half is not None):
                 return mirrored(batch)
 
@@ -102,4 +103,20 @@ class Tiling:
     def logits(self, image: Float[Tensor, "c *s"], network: nn.Module) -> Float[Tensor, "k *s"]:
         """Logits of a whole preprocessed image in memory; ``medseg.inference.stream`` has larger ones."""
         with self.running(network, image.device) as run:
-            return sliding_window(image, run, window=self.window, overlap=self.overlap, batch_size=self.batch_size)
+            return sliding_window(image, run, **self.tiles(network))
+
+    def tiles(self, network: nn.Module, axis: int = 0) -> dict[str, Any]:
+        """Arguments of ``slabs`` for a network; windows are without the margin that it gives no logits of.
+
+        Args:
+            network: See ``models.network.Network``.
+            axis: Of the image, which comes first.
+        """
+        margin = tuple(getattr(network, "margin", ())) or (0,) * len(self.window)
+        window = tuple(w - 2 * m for w, m in zip(self.window, margin, strict=True))
+        return {
+            "window": axis_first(window, axis),
+            "margin": axis_first(margin, axis),
+            "overlap": self.overlap,
+            "batch_size": self.batch_size,
+        }

@@ -47,6 +47,9 @@ class Pretraining(Method, ABC):
         network: What is trained.
         patch: Cells of a patch on each axis.
         shared: What every ``Method`` takes.
+
+    Raises:
+        InputError: A network with a margin.
     """
 
     monitor = ("val/loss", "min")
@@ -54,6 +57,11 @@ class Pretraining(Method, ABC):
 
     def __init__(self, network: nn.Module, *, patch: Sequence[int], **shared: Any) -> None:
         super().__init__(network, **shared)
+        if any(getattr(network, "margin", ())):
+            raise InputError(
+                "method: pretraining reconstructs whole patches, and the network sees more than it gives features of "
+                "(model.encoder.context); pretrain the encoder of one branch, without context"
+            )
         self.patch = tuple(patch)
         self.reconstruction: Reconstruction | None = None
         self._held_out: dict[str, list[float]] = {}

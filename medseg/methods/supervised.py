@@ -83,9 +83,17 @@ class Supervised(Method):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch of augmented patches."""
-        loss, parts = self.loss(self.network(batch.image, **batch.context), batch.label, batch.valid)
+        logits = self.network(batch.image, **batch.context)
+        inside = self._inside(batch)
+        loss, parts = self.loss(logits, batch.label[inside], batch.valid[inside])
         self.log_losses({"loss": loss, **parts}, len(batch.image))
         return loss
+
+    def _inside(self, batch: Batch) -> tuple[slice, ...]:
+        """The cells of a batch that the network gives logits of: all but its margin."""
+        space = batch.label.shape[1:]
+        margin = getattr(self.network, "margin", ()) or (0,) * len(space)
+        return (slice(None), *(slice(m, n - m) for m, n in zip(margin, space, strict=True)))
 
     def on_validation_epoch_start(self) -> None:
         """Forget the counts of the last round."""

@@ -11,6 +11,7 @@ from medseg.errors import InputError
 from medseg.models.decoders.blocks import resize
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Encoder, check_features
+from medseg.models.encoders.views import without_border
 from medseg.models.network import ModelSpec, Network, refuse_lone_cell
 from medseg.models.unused import drop_idle, trace
 from medseg.weights.report import Report
@@ -37,7 +38,7 @@ class EncoderDecoder(Network):
     ) -> None:
         built = encoder(spec)
         super().__init__(spec.in_channels, built.divisor, fixed_shape=built.fixed_shape)
-        self.encoder = built
+        self.encoder, self.margin = built, built.margin
         shape = self._shape(spec.patch_shape)
         check_features(built, spec.in_channels, shape)
         self.decoder = decoder(spec, built.features)
@@ -70,7 +71,7 @@ class EncoderDecoder(Network):
         """
         image = (2, spec.in_channels, *shape)  # of two, which batch normalisation takes where one cell is left
         logits, used = trace(self, image)
-        expected = (2, spec.out_channels, *shape)
+        expected = (2, spec.out_channels, *(n - 2 * m for n, m in zip(shape, self.margin, strict=True)))
         if logits != expected:
             name = type(self.decoder).__name__
             raise InputError(f"decoder {name}: got logits of shape {logits}, expected {expected}")
@@ -131,6 +132,6 @@ class EncoderDecoder(Network):
             return [resize(logits[0], image.shape[2:]), *logits[1:]]
         return resize(logits, image.shape[2:])
 
-    def forward(self, image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *s"] | list[Tensor]:
-        """Logits of each cell."""
-        return self.decode(self.encode(image), image)
+    def forward(self, image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *t"] | list[Tensor]:
+        """Logits of each cell further from the border than ``margin``."""
+        return self.decode(self.encode(image), without_border(image, self.margin))

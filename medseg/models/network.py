@@ -60,6 +60,7 @@ class Network(nn.Module, ABC):
         divisor: Divisor of the image's shape, on each axis.
         min_cells: Cells that must remain at the coarsest stage (2 for networks that normalise each
             case over its cells, which a single cell does not permit).
+        margin: Cells on either side of each axis of the image that have no logits; 0 of most networks.
         fixed_shape: The only shape accepted, for networks with learned positions; else None.
         follows_plan: Whether it is built from the kernels and strides of the plan; every other network is built once
             before there is a plan, without them, to reject wrong settings before data is read.
@@ -76,6 +77,7 @@ class Network(nn.Module, ABC):
         self.in_channels = in_channels
         self.divisor = tuple(divisor)
         self.min_cells = min_cells
+        self.margin = (0,) * len(self.divisor)
         self.fixed_shape = None if fixed_shape is None else tuple(fixed_shape)
 
     @property
@@ -87,8 +89,8 @@ class Network(nn.Module, ABC):
         return {}
 
     @abstractmethod
-    def forward(self, image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *s"] | list[Tensor]:
-        """Logits of each cell.
+    def forward(self, image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *t"] | list[Tensor]:
+        """Logits of each cell further from the border than ``margin``.
 
         In training, networks with deep supervision return a list of logits from fine to coarse: the
         first has the resolution of the image, the others that of their stage.

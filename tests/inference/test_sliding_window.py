@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional
 
 from medseg.errors import InputError
 from medseg.inference.sliding_window import gaussian_weight, sliding_window, window_starts
@@ -78,3 +79,21 @@ def test_bad_settings_are_refused() -> None:
         sliding_window(torch.zeros(1, 8, 8), lambda patch: patch, window=(4,))
     with pytest.raises(InputError, match=r"inference.overlap=1.0 is out of range"):
         sliding_window(torch.zeros(1, 8), lambda patch: patch, window=(4,), overlap=1.0)
+
+
+@given(st.lists(st.integers(1, 13), min_size=1, max_size=3), st.integers(2, 6), st.sampled_from([0.0, 0.25, 0.5]))
+def test_a_network_with_a_margin_sees_beyond_each_window_and_zeros_beyond_the_image(
+    shape: list[int], edge: int, overlap: float
+) -> None:
+    """A mean over neighbours within the margin is that of the whole image with zeros around it."""
+    image = torch.randn(1, *shape, generator=torch.Generator().manual_seed(sum(shape)))
+    pool = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}[len(shape)]
+    margin = [1 + axis % 2 for axis in range(len(shape))]
+    kernel = [2 * m + 1 for m in margin]
+
+    def mean(batch: torch.Tensor) -> torch.Tensor:
+        return pool(batch, kernel, stride=1)
+
+    around = functional.pad(image, [n for m in reversed(margin) for n in (m, m)])
+    found = sliding_window(image, mean, window=[edge] * len(shape), overlap=overlap, margin=margin)
+    torch.testing.assert_close(found, mean(around[None])[0], rtol=1e-5, atol=1e-6)

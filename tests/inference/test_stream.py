@@ -252,3 +252,29 @@ def test_reading_happens_in_a_thread_of_its_own_and_its_error_comes_through() ->
     assert threading.current_thread().name not in threads
     assert not any(thread.name in threads for thread in threading.enumerate())
     assert 0 < sink.rows_done < 20
+
+
+class Mean(nn.Module):
+    """The mean over the neighbours within its margin, and its negative."""
+
+    margin = (2, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        mean = nn.functional.avg_pool2d(image[:, :1], (5, 3), stride=1)
+        return torch.cat([mean, -mean, mean - 0.1], dim=1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "window", "batch"), [((23, 17), (12, 8), 1), ((23, 17), (12, 8), 5), ((4, 5), (12, 8), 2)]
+)
+@pytest.mark.parametrize("stop", [0, 7])
+def test_a_network_with_a_margin_streams_as_in_memory_wherever_a_run_goes_on(
+    shape: tuple[int, int], window: tuple[int, int], batch: int, stop: int
+) -> None:
+    image, valid = scene(shape, holes=False)
+    tiling = Tiling(window, batch_size=batch)
+    sink = Rows(shape)
+    expected = TABLE.to_saved(decide(tiling.logits(torch.from_numpy(image), Mean()), TABLE).numpy())
+    sink.kept = expected[None, :stop].astype(np.uint8)
+    stream([SceneNetwork(reader(image, valid), tiling, Mean())], shape, TABLE, sink)
+    assert np.array_equal(sink.kept[0], expected)

@@ -68,6 +68,28 @@ def net(*, norm: bool = True) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), *middle, nn.ReLU(), nn.Conv2d(8, 3, 3, padding=1))
 
 
+class Cropped(nn.Module):
+    """A network without logits of its border."""
+
+    margin = (3, 2)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = net()
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits: Tensor = self.inner(image)[:, :, 3:-3, 2:-2]
+        return logits
+
+
+def test_a_margin_without_logits_does_not_train() -> None:
+    given, method = scene(), supervised(Cropped())
+    inside = (slice(None), slice(3, 13), slice(2, 14))
+    expected, _ = method.loss(method.network(given.image), given.label[inside], given.valid[inside])
+    method.log_losses = lambda *_: None  # type: ignore[method-assign]
+    assert torch.equal(method.training_step(given, 0), expected)
+
+
 def trainer(*callbacks: Callback, **limits: Any) -> Trainer:
     silent = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     return Trainer(

@@ -69,12 +69,14 @@ def _place(branch: str, names: Sequence[str], channel: str) -> int:
 
 
 def check_names(
-    branches: Mapping[str, object],
-    channels: Mapping[str, Sequence[str]],
-    resolution: Mapping[str, int],
-    shared: Mapping[str, str],
+    branches: Mapping[str, object], settings: Mapping[str, Mapping[str, object]], shared: Mapping[str, str]
 ) -> None:
     """Raise where there is no branch, or a setting is of none.
+
+    Args:
+        branches: With encoders of their own.
+        settings: By key, for each branch.
+        shared: Branches without encoders, and those whose they use.
 
     Raises:
         InputError: Says which.
@@ -87,9 +89,9 @@ def check_names(
                 f"model.encoder.shared={{{name}: {other}}}: expected a branch without an encoder, and one of "
                 f"{', '.join(branches)} whose encoder it uses"
             )
-    _check_known("channels", channels, [*branches, *shared])
-    _check_known("resolution", resolution, [*branches, *shared])
-    for name, value in resolution.items():
+    for key, values in settings.items():
+        _check_known(key, values, [*branches, *shared])
+    for name, value in settings["resolution"].items():
         if not isinstance(value, int) or value < 1:
             raise InputError(f"model.encoder.resolution.{name}={value}: expected a whole number of cells, 1 or more")
 

@@ -90,6 +90,7 @@ class Encoder(nn.Module, ABC):
         self.features = tuple(features)
         self.divisor = tuple(divisor)
         self.fixed_shape = None if fixed_shape is None else tuple(fixed_shape)
+        self.margin = (0,) * len(self.divisor)
         self.channels: tuple[Channel, ...] = spec.channels or tuple(
             Channel(f"channel{i}") for i in range(spec.in_channels)
         )
@@ -203,7 +204,8 @@ def check_features(encoder: Encoder, in_channels: int, shape: Sequence[int]) -> 
     if len(outputs) != len(encoder.features):
         raise InputError(f"{name}: got {len(outputs)} features, {len(encoder.features)} are declared")
     for i, (feature, tensor) in enumerate(zip(encoder.features, outputs, strict=True)):
-        grid = tuple(int(s // d) for s, d in zip(shape, feature.stride, strict=True))
+        inside = [s - 2 * m for s, m in zip(shape, encoder.margin, strict=True)]
+        grid = tuple(int(s // d) for s, d in zip(inside, feature.stride, strict=True))
         expected = (1, feature.channels, *grid)
         if feature.tokens:
             expected = (1, feature.prefix + prod(grid), feature.channels)

@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from math import lcm, log2, prod
+from math import log2, prod
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
-from medseg.errors import InputError, rename_keys
+from medseg.errors import rename_keys
 from medseg.models.decoders.blocks import resize
 from medseg.models.decoders.neck import to_grid
 from medseg.models.encoders.branches import KEY, check_names, check_shared, places_of
 from medseg.models.encoders.encoder import Encoder, Feature
 from medseg.models.encoders.fusion import Fusion
+from medseg.models.encoders.views import View, check_aligned, divisor_of, fixed_shape_of, views_of, without_border
 from medseg.models.layers import CONV, CellNorm
 from medseg.models.network import ModelSpec
 from medseg.weights.report import Report, joined
-
-_AVERAGE = {2: functional.avg_pool2d, 3: functional.avg_pool3d}
 
 
 class Joined(Encoder):
@@ -43,6 +41,9 @@ class Joined(Encoder):
             with its own and a dot, such as ``pre.B4``, which its encoder knows as ``B4``.
         resolution: Cells of the image along a cell of the branch's input, which is averaged; 1 without an entry. So an
             encoder of bands of 20 m computes on their own grid, where the image has cells of 10 m.
+        context: How many times as much along each axis a branch sees as the first one, in cells so many times as large;
+            1 without an entry. The network then has no logits of a border of the image (``margin``): a patch of 256
+            cells with a context of 2 trains on the 128 in its centre, and windows of images overlap by the border.
         shared: Branches without an encoder of their own, and the branch whose encoder they use; its weights learn from
             both.
         fusion: Makes the fusion of a level from width, number of branches and number of axes.
@@ -64,22 +65,25 @@ class Joined(Encoder):
         fusion: Callable[[int, int, int], Fusion],
         channels: Mapping[str, Sequence[str]] | None = None,
         resolution: Mapping[str, int] | None = None,
+        context: Mapping[str, int] | None = None,
         shared: Mapping[str, str] | None = None,
     ) -> None:
-        channels, resolution, shared = channels or {}, resolution or {}, shared or {}
-        check_names(branches, channels, resolution, shared)
-        strides = {name: resolution.get(name, 1) for name in [*branches, *shared]}
-        places = places_of(list(strides), spec, channels)
-        check_shared(shared, places, strides)
-        encoders = {name: _made(name, make, spec, places[name], strides[name]) for name, make in branches.items()}
-        used = {name: encoders[shared.get(name, name)] for name in strides}
-        scaled = {name: [_scaled(f, strides[name]) for f in encoder.features] for name, encoder in used.items()}
-        first, *others = strides
-        super().__init__(spec, scaled[first], _divisor(used, strides), fixed_shape=_fixed_shape(used, strides))
-        self.places, self.strides, self.shared = places, strides, dict(shared)
+        channels, resolution, context, shared = channels or {}, resolution or {}, context or {}, shared or {}
+        check_names(branches, {"channels": channels, "resolution": resolution, "context": context}, shared)
+        views = views_of([*branches, *shared], spec.patch_shape, resolution, context)
+        places = places_of(list(views), spec, channels)
+        check_shared(shared, places, {name: view.stride for name, view in views.items()})
+        encoders = {name: _made(name, make, spec, places[name], views[name]) for name, make in branches.items()}
+        used = {name: encoders[shared.get(name, name)] for name in views}
+        scaled = {name: [views[name].scaled(f) for f in encoder.features] for name, encoder in used.items()}
+        first, *others = views
+        check_aligned(views, scaled[first], spec.patch_shape)
+        super().__init__(spec, scaled[first], divisor_of(used, views), fixed_shape=fixed_shape_of(used, views))
+        self.margin = views[first].cut
+        self.places, self.views, self.shared = places, views, dict(shared)
         self.branches = nn.ModuleDict(encoders)
-        self.align = nn.ModuleDict({name: _Aligned(scaled[first], scaled[name]) for name in others})
-        self.fusions = nn.ModuleList(fusion(f.channels, len(strides), spec.ndim) for f in scaled[first])
+        self.align = nn.ModuleDict({name: _Aligned(scaled[first], scaled[name], self._border(name)) for name in others})
+        self.fusions = nn.ModuleList(fusion(f.channels, len(views), spec.ndim) for f in scaled[first])
 
     @property
     def trunk(self) -> nn.Module:
@@ -121,21 +125,23 @@ class Joined(Encoder):
         grids: list[list[Tensor]] = []
         present: list[Tensor] = []
         for name, places in self.places.items():
-            own = image[:, list(places)]
+            own = self.views[name](image[:, list(places)])
             present.append((own != 0).flatten(1).any(1))
             given = self._grids(name, own)
             grids.append(self.align[name](given, [grid.shape[2:] for grid in grids[0]]) if grids else given)
         there = torch.stack(present, dim=1).to(image.dtype)
         return [fusion(level, there) for fusion, level in zip(self.fusions, zip(*grids, strict=True), strict=True)]
 
+    def _border(self, name: str) -> tuple[int, ...]:
+        """Cells of the image that a branch sees beyond the first one, on either side of each axis."""
+        return tuple(a - b for a, b in zip(self.margin, self.views[name].cut, strict=True))
+
     def _encoders(self) -> dict[str, Encoder]:
         return {name: encoder for name, encoder in self.branches.items() if isinstance(encoder, Encoder)}
 
     def _grids(self, name: str, image: Float[Tensor, "b c *s"]) -> list[Tensor]:
         """Features of a branch on their grids."""
-        encoder, stride = self._encoders()[self.shared.get(name, name)], self.strides[name]
-        if stride > 1:
-            image = _AVERAGE[image.ndim - 2](image, stride)
+        encoder = self._encoders()[self.shared.get(name, name)]
         return [
             to_grid(output, feature, image.shape[2:])
             for output, feature in zip(encoder(image), encoder.features, strict=True)
@@ -147,11 +153,13 @@ class _Aligned(nn.Module):
 
     Args:
         wanted: Features of the first branch.
-        given: Features of this branch.
+        given: Features of this branch, in cells of the image too.
+        border: Cells of the image that this branch sees beyond the first one, on either side of each axis.
     """
 
-    def __init__(self, wanted: Sequence[Feature], given: Sequence[Feature]) -> None:
+    def __init__(self, wanted: Sequence[Feature], given: Sequence[Feature], border: Sequence[int]) -> None:
         super().__init__()
+        self.borders = [[int(b // s) for b, s in zip(border, feature.stride, strict=True)] for feature in wanted]
         self.sources = _sources(wanted, given)
         ndim = len(wanted[0].stride)
         self.project = nn.ModuleList(
@@ -161,8 +169,11 @@ class _Aligned(nn.Module):
 
     def forward(self, grids: Sequence[Tensor], shapes: Sequence[Sequence[int]]) -> list[Tensor]:
         """A grid for each of the first branch, of the ``shapes`` of those."""
-        pairs = zip(self.project, self.sources, shapes, strict=True)
-        return [resize(project(grids[i]), shape) for project, i, shape in pairs]
+        aligned = []
+        for project, i, shape, border in zip(self.project, self.sources, shapes, self.borders, strict=True):
+            whole = [n + 2 * b for n, b in zip(shape, border, strict=True)]
+            aligned.append(without_border(resize(project(grids[i]), whole), border))
+        return aligned
 
 
 def _sources(wanted: Sequence[Feature], given: Sequence[Feature]) -> list[int]:
@@ -186,52 +197,24 @@ def _log_size(feature: Feature) -> float:
     return log2(prod(feature.stride))
 
 
-def _scaled(feature: Feature, stride: int) -> Feature:
-    """As a grid, and in cells of the image, of which a cell of the branch's input has ``stride``."""
-    return Feature(feature.channels, tuple(s * stride for s in feature.stride))
-
-
 def _made(
-    name: str, make: Callable[[ModelSpec], Encoder], spec: ModelSpec, places: Sequence[int], stride: int
+    name: str, make: Callable[[ModelSpec], Encoder], spec: ModelSpec, places: Sequence[int], view: View
 ) -> Encoder:
     """The encoder of a branch, whose messages name its settings."""
     with _renamed(name):
-        return make(_spec_of(name, spec, places, stride))
+        return make(_spec_of(name, spec, places, view))
 
 
-def _spec_of(name: str, spec: ModelSpec, places: Sequence[int], stride: int) -> ModelSpec:
+def _spec_of(name: str, spec: ModelSpec, places: Sequence[int], view: View) -> ModelSpec:
     """What the encoder of a branch is built for."""
     channels = [spec.channels[i] for i in places] if spec.channels else []
     return replace(
         spec,
         in_channels=len(places),
-        patch_shape=tuple(-(-n // stride) for n in spec.patch_shape),
-        spacing=tuple(s * stride for s in spec.spacing),
+        patch_shape=view.shape(spec.patch_shape),
+        spacing=tuple(s * view.stride for s in spec.spacing),
         channels=tuple(replace(channel, name=channel.name.removeprefix(f"{name}.")) for channel in channels),
     )
-
-
-def _divisor(encoders: Mapping[str, Encoder], strides: Mapping[str, int]) -> tuple[int, ...]:
-    """The least divisor of image shapes that suits every branch."""
-    scaled = [[d * strides[name] for d in encoder.divisor] for name, encoder in encoders.items()]
-    return tuple(lcm(*axis) for axis in zip(*scaled, strict=True))
-
-
-def _fixed_shape(encoders: Mapping[str, Encoder], strides: Mapping[str, int]) -> tuple[int, ...] | None:
-    """The only shape of images that the branches take; None where shapes are free.
-
-    Raises:
-        InputError: Branches of different shapes.
-    """
-    shapes = {
-        name: tuple(n * strides[name] for n in encoder.fixed_shape)
-        for name, encoder in encoders.items()
-        if encoder.fixed_shape is not None
-    }
-    if len(set(shapes.values())) > 1:
-        taken = ", ".join(f"{name} images of {shape}" for name, shape in shapes.items())
-        raise InputError(f"model/encoder=joined: got branches that take {taken} only; expected the same shape of all")
-    return next(iter(shapes.values()), None)
 
 
 def _renamed(name: str) -> AbstractContextManager[None]:

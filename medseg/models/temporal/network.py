@@ -34,12 +34,20 @@ class SeriesNetwork(Network):
         inner: See above.
         in_channels: Channels of one date, c.
         dates: See above.
+
+    Raises:
+        InputError: An inner network with a margin.
     """
 
     runs_on_each_date: ClassVar[bool] = True
 
     def __init__(self, inner: Network, in_channels: int, dates: int) -> None:
         super().__init__(in_channels, inner.divisor, min_cells=inner.min_cells, fixed_shape=inner.fixed_shape)
+        if any(inner.margin):
+            raise InputError(
+                "model.encoder.context: branches that see more than the first one are for single dates, the data are "
+                "time series; leave it out"
+            )
         self.dates = dates
         self.inner = inner
 

@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 from hydra.utils import instantiate
+from torch.nn import functional
 
 from medseg.errors import InputError
 from medseg.finetuning.frozen import Frozen
@@ -100,6 +101,54 @@ def test_two_resolutions_meet_on_the_grids_of_the_first():
     encoder = joined(resolution={"radar": 2}, patch=(128, 192))
     check_features(encoder, 5, (128, 192))
     assert encoder.align["radar"].sources == [0, 0, 1, 2, 3], "features of stride 4, 8, 16, 32, 64"
+
+
+WIDE = {"near": RESNET, "far": RESNET}
+SAME = {"near": list(NAMES), "far": list(NAMES)}
+
+
+def test_a_branch_with_context_sees_more_in_larger_cells():
+    encoder = scrambled(joined(branches=WIDE, channels=SAME, context={"far": 2}, patch=(128, 256)))
+    assert encoder.margin == (32, 64)
+    image = noise(1, 5, 128, 256)
+    near = features(encoder.branches["near"], image[:, :, 32:-32, 64:-64])
+    far = features(encoder.branches["far"], functional.avg_pool2d(image, 2))
+    for level, (a, b, project) in enumerate(zip(near, far, encoder.align["far"].project, strict=True)):
+        source = far[encoder.align["far"].sources[level]]
+        with torch.no_grad():
+            whole = functional.interpolate(
+                project(source), (2 * a.shape[2], 2 * a.shape[3]), mode="bilinear", align_corners=False
+            )
+        inside = whole[:, :, a.shape[2] // 2 : -(a.shape[2] // 2), a.shape[3] // 2 : -(a.shape[3] // 2)]
+        assert torch.allclose(features(encoder, image)[level], a + inside, atol=1e-4)
+        assert b.shape[1] == a.shape[1]
+    check_features(encoder, 5, (128, 256))
+
+
+def test_context_meets_its_own_place():
+    """A mark in the centre of the image is in the centre of what the far branch gives."""
+    encoder = joined(branches=WIDE, channels=SAME, context={"far": 2}, patch=(256, 256)).eval()
+    image = torch.zeros(1, 5, 256, 256)
+    image[:, :, 120:136, 120:136] = 5.0
+    with torch.no_grad():
+        given = encoder.branches["far"](encoder.views["far"](image))
+        aligned = encoder.align["far"](given, [(128 // s, 128 // s) for s in (2, 4, 8, 16, 32)])
+    strength = (aligned[1] - aligned[1][..., :1, :1]).abs().sum(1)[0]
+    rows, columns = strength.sum(1), strength.sum(0)
+    for profile in (rows, columns):
+        centre = (profile * torch.arange(len(profile))).sum() / profile.sum()
+        assert abs(float(centre) - (len(profile) - 1) / 2) < 1
+
+
+def test_a_network_with_context_trains_and_gives_logits_of_the_centre():
+    net = EncoderDecoder(
+        spec((128, 128), CHANNELS),
+        encoder=partial(Joined, branches=WIDE, channels=SAME, context={"far": 2}, fusion=CrossAttention),
+        decoder=partial(UNet, base_features=4),
+    )
+    assert net.margin == (32, 32)
+    assert net.eval()(noise(2, 5, 128, 128)).shape == (2, 2, 64, 64)
+    assert net.train()(noise(2, 5, 128, 128))[0].shape == (2, 2, 64, 64)
 
 
 def test_a_shared_encoder_serves_both_dates():
@@ -215,6 +264,9 @@ def test_layers_count_within_their_branch():
         ({"channels": SPLIT | {"radar": []}}, r"channels\.radar=\[\]: expected a list of different channels"),
         ({"resolution": {"radar": 0}}, r"resolution\.radar=0: expected a whole number"),
         ({"resolution": {"swir": 2}}, r"resolution\.swir: there is no such branch"),
+        ({"context": {"optical": 2}}, r"context\.optical=2: .*1 of the first branch \(optical\)"),
+        ({"context": {"radar": 0}}, r"context\.radar=0: expected a whole number"),
+        ({"context": {"radar": 2}}, r"a patch of \(160, 160\) can't be divided .*set plan\.patch=\[256,256\]"),
         ({"shared": {"radar": "optical"}}, r"shared=\{radar: optical\}: expected a branch without an encoder"),
         (
             {"branches": {"optical": RESNET}, "shared": {"radar": "optical"}},
