@@ -148,7 +148,8 @@ class Sample:
         case: Case identifier.
         group: What splits may not tear apart (patient, site, scene).
         days: Of a time series, the date of each slot in days since 1970-01-01, 0 where there is none; else None.
-        present: Of a time series, False for channels of slots that the case lacks; else None, as none is lacking.
+        present: Of a time series ``[t, c]``, False for channels of slots that the case lacks; of an image ``[c]``,
+            False for channels that it lacks, whose cells are all 0, and None where it lacks none.
     """
 
     image: Float[np.ndarray, "..."]
@@ -158,7 +159,7 @@ class Sample:
     case: str
     group: str
     days: Int[np.ndarray, " t"] | None = None
-    present: Bool[np.ndarray, "t c"] | None = None
+    present: Bool[np.ndarray, "*lead"] | None = None
 
     def __post_init__(self) -> None:
         lead = self.image.shape[:1] if self.present is None else self.present.shape
@@ -168,7 +169,7 @@ class Sample:
     @property
     def planes(self) -> Float[np.ndarray, "n *s"]:
         """Every channel, of a time series date after date: one stack of finite images, 0 where there are no data."""
-        if self.present is None:
+        if self.days is None:
             return self.image
         planes = self.image.reshape(-1, *self.valid.shape)
         return np.where(np.isfinite(planes), planes, np.float32(0))
@@ -176,7 +177,14 @@ class Sample:
     @property
     def picture(self) -> Float[np.ndarray, "c *s"]:
         """What is shown of the image: of a time series one of its dates."""
-        return self.image if self.present is None else fullest_date(self.image)
+        return self.image if self.days is None else fullest_date(self.image)
+
+    @property
+    def has(self) -> Bool[np.ndarray, " c"]:
+        """Which channels the case has; of a time series on any date."""
+        if self.present is None:
+            return np.ones(len(self.image), dtype=bool)
+        return self.present if self.days is None else np.logical_or.reduce(self.present)
 
 
 @dataclass

@@ -138,6 +138,7 @@ class DataModule(LightningDataModule):
             "box": None if case.box is None else [case.box.start, case.box.stop],
             "masked": case.valid is not None,
             "cells": self.in_store,
+            **({"image_groups": list(case.image_groups)} if case.image_groups else {}),
         }
 
     def _folder(self, case: Case, digests: Digests) -> Path:

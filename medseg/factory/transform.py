@@ -15,6 +15,7 @@ from medseg.sample import DataSpec
 
 def build_transform(cfg: DictConfig, planned: Plan, spec: DataSpec) -> Any:
     """The augmentation of ``cfg.transform`` for this plan and data."""
+    channels = spec.of_files.channels
     allowed, settings = mirrors(cfg, planned, spec), copy.deepcopy(cfg.transform)
     if settings.get("mirror"):
         with open_dict(settings):
@@ -25,7 +26,8 @@ def build_transform(cfg: DictConfig, planned: Plan, spec: DataSpec) -> Any:
         spacing=planned.spacing,
         lateral_axis=allowed.lateral_axis,
         mirror_classes=spec.labels.mirror(),
-        wavelengths_nm=[c.wavelength_nm for c in spec.of_files.channels],
+        wavelengths_nm=[c.wavelength_nm for c in channels],
+        **({"groups": [list(c.groups) for c in channels]} if any(c.groups for c in channels) else {}),
         **({"dates": spec.dates} if spec.dates else {}),
         **({"classes": len(spec.channels[-1].classes)} if spec.channels[-1].classes else {}),
     )

@@ -103,7 +103,7 @@ class CaseFacts:
         spacing: Cell size, in the frame's unit.
         shape: Cells after cropping.
         kept: Fraction of cells that cropping kept.
-        cells: Intensities drawn from the case, ``[c, n]``.
+        cells: Intensities drawn from the case, ``[c, n]``; NaN in channels that it lacks.
         counts: Cells of each training index.
         constant: Numbers of the channels in which every cell has the same value.
         warnings: Warnings about its files.
@@ -137,9 +137,10 @@ def case_facts(sample: Sample, n_classes: int, *, draw: int, seed: int) -> CaseF
     if len(foreground):
         drawn = np.random.default_rng([seed, 2]).choice(foreground, size=draw)
         cells = np.stack([channel.ravel()[drawn] for channel in cut.image])
+        cells[~cut.has] = np.nan
     counts = np.bincount(label[(label >= 0) & cut.valid], minlength=n_classes)
     fraction = cut.valid.size / turned.valid.size
-    constant = tuple(i for i, channel in enumerate(sample.image) if channel.min() == channel.max())
+    constant = tuple(i for i in np.flatnonzero(sample.has).tolist() if np.ptp(sample.image[i]) == 0)
     return CaseFacts(
         sample.case, cut.grid.spacing, cut.grid.shape, fraction, cells, tuple(int(n) for n in counts), constant
     )
@@ -178,16 +179,18 @@ def scene_facts(opened: CaseReader, *, draw: int, seed: int) -> CaseFacts:
         files = ", ".join(map(str, opened.case.images))
         raise InputError(f"case {opened.case.id}: {files} has no valid cell, all is nodata; take it out of the dataset")
     drawn_cells = np.concatenate(cells, axis=1)
-    constant = tuple(int(i) for i in np.flatnonzero(low == high))
+    constant = tuple(int(i) for i in np.flatnonzero((low == high) & opened.present))
     return CaseFacts(
         opened.case.id, opened.grid.spacing, opened.shape, 1.0, drawn_cells, tuple(int(n) for n in counts), constant
     )
 
 
 def _drawn(sample: Sample, cells: npt.NDArray[np.int64]) -> Float[np.ndarray, "c n"]:
-    """Values of each channel in these cells; of a time series on every date that has data there."""
-    if sample.present is None:
-        return sample.image.reshape(len(sample.image), -1)[:, cells]
+    """Values of each channel in these cells, NaN where it is absent; of a time series on every date with data there."""
+    if sample.days is None:
+        drawn = sample.image.reshape(len(sample.image), -1)[:, cells]
+        drawn[~sample.has] = np.nan
+        return drawn
     values = sample.image.reshape(*sample.image.shape[:2], -1)[:, :, cells]
     channels = np.moveaxis(values, 1, 0).reshape(values.shape[1], -1)
     return channels[:, np.isfinite(channels).all(axis=0)]
@@ -227,6 +230,7 @@ def pool(facts: Sequence[CaseFacts], labels: LabelTable, *, labelled: bool = Tru
 
 
 def _intensity(cells: npt.NDArray[np.float64]) -> Intensity:
+    cells = cells[np.isfinite(cells)]
     low, high = np.percentile(cells, [0.5, 99.5])
     values = (cells.mean(), cells.std(), np.median(cells), cells.min(), cells.max(), low, high)
     return Intensity(*map(float, values))
@@ -284,6 +288,8 @@ def fingerprint(
         "boxes": boxes,
         "reading": source.reading.to_dict(),
     }
+    if source.reading.absent == "allow":
+        settings["image_groups"] = [list(case.image_groups) for case in cases]
     path = store / "fingerprints" / f"{content_key(files, settings, memory=digests.memory)[:16]}.json"
     if (cached := _cached(path)) is not None:
         return cached
@@ -295,10 +301,21 @@ def fingerprint(
         with problems.of(case.id):
             facts.append(_facts(source.open(case), -(-_pooled_cells(source.spec) // len(cases)), index))
     problems.check(len(cases))
+    _check_channels(facts, source.spec)
     pooled = pool(facts, source.spec.labels, labelled=any(case.label for case in cases))
     digests.save()
     write_whole(path, json.dumps(pooled.to_dict()))
     return pooled
+
+
+def _check_channels(facts: Sequence[CaseFacts], spec: DataSpec) -> None:
+    """Raise on channels that every case lacks."""
+    absent = [c.name for i, c in enumerate(spec.channels) if all(np.isnan(f.cells[i]).all() for f in facts)]
+    if absent and any(f.cells.size for f in facts):
+        raise InputError(
+            f"data.channels: {', '.join(absent)} absent in each of the {len(facts)} training cases, expected data in "
+            "one at least; leave the channels out, or choose another split"
+        )
 
 
 def _cached(path: Path) -> Fingerprint | None:

@@ -39,7 +39,7 @@ def group_cases(
     """
     from medseg import formats
     from medseg.data.case import Case
-    from medseg.data.layout.pairing import by_stem
+    from medseg.data.layout.same_names import by_stem
 
     check_groups(list(sources), reading, f"input={_shown(sources)}")
     ordered = {group: sources[group] for group in reading.image_groups if group in sources}
@@ -50,7 +50,8 @@ def group_cases(
         name = formats.stem(paths[0])
         return [Case(name, paths, None, name, image_groups=groups)]
     endings = formats.suffixes("volume") if ndim == 3 else formats.suffixes("scene", "image")
-    return by_stem(paths, None, endings=endings, label_endings=(), dates=dates, groups=groups)
+    absent = reading.absent == "allow"
+    return by_stem(paths, None, endings=endings, label_endings=(), dates=dates, groups=groups, absent=absent)
 
 
 def group_folders(
@@ -89,14 +90,15 @@ def check_groups(names: Sequence[str], reading: ReadOptions, where: str) -> None
         where: Beginning of the message.
 
     Raises:
-        InputError: There are other groups, or fewer.
+        InputError: There are other groups, or fewer and the training had all of them.
     """
     groups = reading.image_groups
-    unknown = [name for name in names if name not in groups]
-    lacking = [name for name in groups if name not in names]
+    unknown = set(names) - set(groups)
+    lacking = set(groups) - set(names) if reading.absent != "allow" or not names else set()
     if unknown or lacking:
         expected = f"those of the training: {', '.join(groups)}" if groups else "none, as the training had none"
-        raise InputError(f"{where}: got the image groups {', '.join(names) or 'none'}, expected {expected}")
+        hint = "" if unknown else "; the network has learned to do without none (data.absent=error)"
+        raise InputError(f"{where}: got the image groups {', '.join(names) or 'none'}, expected {expected}{hint}")
 
 
 def _shown(sources: Mapping[str, Path]) -> str:

@@ -146,7 +146,7 @@ def _planes(sources: Sequence[Path], dates: DateLayout | None) -> list[Case]:
     """Scenes and images of a file or of folders; empty if the file is something else."""
     from medseg import formats
     from medseg.data.case import Case
-    from medseg.data.layout.pairing import by_stem
+    from medseg.data.layout.same_names import by_stem
 
     source, endings = sources[0], formats.suffixes("scene", "image")
     if source.is_dir():

@@ -52,7 +52,7 @@ class ReducedImage:
         if self._cells is None:
             cells = [-(-n // self._step) for n in self._shape]
             self._cells = np.zeros((*window.image.shape[: -len(cells)], *cells), np.float32)
-            self._has_dates = window.present is not None
+            self._has_dates = window.days is not None
         bounds = zip(box.start, box.stop, strict=True)
         places: tuple[Any, ...] = (..., *[slice(-(-a // self._step), -(-b // self._step)) for a, b in bounds])
         shown: tuple[Any, ...] = (..., *[slice(-a % self._step, None, self._step) for a in box.start])

@@ -40,6 +40,7 @@ class Compose:
         classes: Number of classes whose numbers the last channel holds, as the second stage of a cascade sees them;
             0 without such a channel.
         first_stage: Changes of these numbers; None for none.
+        groups: Image groups of each channel; empty if images have none.
 
     Raises:
         InputError: Something that is not a Transform, or does not apply to such data.
@@ -53,8 +54,16 @@ class Compose:
         dates: int = 0,
         classes: int = 0,
         first_stage: FirstStageErrors | None = None,
+        groups: Sequence[Sequence[str]] = (),
     ) -> None:
-        spec = PatchSpec(spatial.patch_shape, spatial.spacing, spatial.coarse_axis, tuple(wavelengths_nm), dates)
+        spec = PatchSpec(
+            spatial.patch_shape,
+            spatial.spacing,
+            spatial.coarse_axis,
+            tuple(wavelengths_nm),
+            dates,
+            tuple(tuple(own) for own in groups),
+        )
         wrong = [name for name, t in intensity.items() if not (t is None or isinstance(t, Transform))]
         if wrong:
             raise InputError(f"transform: {wrong} are no transforms; give each a _target_, or null to switch it off")
@@ -182,6 +191,7 @@ def build_compose(
     anisotropy: float = 3.0,
     classes: int = 0,
     first_stage: FirstStageErrors | None = None,
+    groups: Sequence[Sequence[str]] = (),
     **intensity: object,
 ) -> Compose:
     """What ``conf/transform`` names: settings from yaml; the rest from plan, channels and label table.
@@ -201,6 +211,7 @@ def build_compose(
         anisotropy: Ratio from which an axis is coarse.
         classes: Number of classes whose numbers the last channel holds; 0 without such a channel.
         first_stage: Changes of these numbers; None for none.
+        groups: ``Channel.groups`` of each channel; empty if images have no groups.
         **intensity: Further transforms by name, in the order of application; None switches one off.
     """
     spatial = Spatial(
@@ -215,4 +226,4 @@ def build_compose(
         window_limit=window_limit,
         anisotropy=anisotropy,
     )
-    return Compose(spatial, intensity, wavelengths_nm, dates, classes, first_stage)
+    return Compose(spatial, intensity, wavelengths_nm, dates, classes, first_stage, groups)

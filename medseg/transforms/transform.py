@@ -29,6 +29,7 @@ class PatchSpec:
         wavelengths_nm: Centre wavelength of each channel in nanometres, None for one without (an index,
             radar); empty if unknown.
         dates: Number of dates of time series; 0 without a time axis.
+        groups: Image groups of each channel, of a formula several; empty if images have none.
     """
 
     patch_shape: tuple[int, ...]
@@ -36,6 +37,7 @@ class PatchSpec:
     coarse_axis: int | None
     wavelengths_nm: tuple[float | None, ...] = ()
     dates: int = 0
+    groups: tuple[tuple[str, ...], ...] = ()
 
 
 class Transform(ABC):

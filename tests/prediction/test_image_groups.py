@@ -1,9 +1,12 @@
 """Prediction with image groups: a folder or a file for each, by name."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import medseg
 from medseg import formats
@@ -12,6 +15,7 @@ from medseg.errors import InputError
 from medseg.export import runner
 from medseg.export.export import export
 from medseg.factory.dataset import build_dataset
+from medseg.geometry.grid import PIXEL, Grid
 from medseg.hydra_app.compose import compose
 from medseg.prediction.predict import predict
 from medseg.training.train import train
@@ -135,6 +139,71 @@ def test_the_doctor_names_bands_with_their_group(run: Path) -> None:
     for facts in survey.cases:
         assert [c.name for c in facts.channels] == ["pre.B8", "post.B4", "post.B8"]
         assert facts.channels[0].minimum > 80 > facts.channels[2].minimum
+
+
+@pytest.fixture(scope="module")
+def partial_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training in which one case lacks its image before, and another that after; groups are dropped, too."""
+    folder = tmp_path_factory.mktemp("partial")
+    write_scenes(folder / "raw")
+    (folder / "raw/before/b.tif").unlink()
+    (folder / "raw/after/c.tif").unlink()
+    own = ["data.absent=allow", "transform.group_drop.p=0.5", "split.fold=all", "test=true"]
+    places = [f"data.root={folder}/raw", f"cache_dir={folder}/cache", f"run_dir={folder}/run"]
+    train(compose("train", [*TINY, *own, *places]))
+    return folder
+
+
+def inputs_of(predictor: Any) -> list[torch.Tensor]:
+    """What the network of a predictor is given, window by window."""
+    seen: list[torch.Tensor] = []
+    predictor.network.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].detach().clone()))
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("name", "small"),
+    [("scene.tif", utm_grid((20, 50))), ("photo.png", Grid((20, 50), np.eye(3), PIXEL))],
+    ids=["streamed", "whole"],
+)
+def test_the_network_sees_0_where_a_group_is_absent(name: str, small: Grid, partial_run: Path, tmp_path: Path) -> None:
+    predictor = medseg.load(partial_run / "run/checkpoints/last.ckpt", device="cpu")
+    seen = inputs_of(predictor)
+    image = np.random.default_rng(0).normal(100, 3, (2, *small.shape)).astype(np.float32)
+    formats.write_image(tmp_path / "a.tif", image, small, names=["B4", "B8"])
+    predictor.file({"post": tmp_path / "a.tif"}, tmp_path / name)
+    assert len(seen) > 1
+    for window in seen:
+        assert (window[:, 1:] == 0).all()
+        assert window[:, 0].any()
+    seen.clear()
+    predictor.file({"pre": tmp_path / "a.tif"}, tmp_path / name)
+    assert all((window[:, [0, 2]] == 0).all() and window[:, 1].any() for window in seen)
+
+
+def test_cases_without_a_group_are_predicted_where_the_training_had_some(partial_run: Path, tmp_path: Path) -> None:
+    raw = partial_run / "raw"
+    whole = predicted(partial_run, f"{raw}", tmp_path / "maps")
+    assert [path.name for path in sorted((tmp_path / "maps").glob("*.tif"))] == ["a.tif", "b.tif", "c.tif"]
+    (single,) = predicted(partial_run, f"{{post: {raw}/after/b.tif}}", tmp_path / "b")
+    np.testing.assert_array_equal(single, whole[1])
+    cases = json.loads((partial_run / "run/metrics.json").read_text())["cases"]
+    assert {entry["case"] for entry in cases} <= {"a", "b", "c"}
+    with pytest.raises(InputError, match=r"got the image groups now, expected those of the training: pre, post$"):
+        predicted(partial_run, f"{{now: {raw}/after}}", tmp_path / "now")
+
+
+def test_the_training_without_absent_groups_says_why_it_refuses(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"the network has learned to do without none \(data\.absent=error\)"):
+        predicted(run, f"{{post: {run}/raw/after}}", tmp_path / "maps")
+
+
+def test_the_doctor_takes_a_case_without_a_group(partial_run: Path) -> None:
+    words = [*(w for w in TINY if w.startswith("data")), f"data.root={partial_run}/raw", "data.absent=allow"]
+    survey, findings = examine(build_dataset(compose("check", words)))
+    names = [[c.name for c in facts.channels] for facts in survey.cases]
+    assert names == [["pre.B8", "post.B4", "post.B8"], ["post.B4", "post.B8"], ["pre.B8"]]
+    assert not [finding for finding in findings if finding.severity == "error"]
 
 
 def volumes(root: Path) -> list[str]:

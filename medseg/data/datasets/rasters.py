@@ -14,9 +14,9 @@ from medseg.data.dataset import Dataset, unlabelled_table
 from medseg.data.datasets.channels import Sensor, declared_channels
 from medseg.data.layout.dates import DateLayout
 from medseg.data.layout.image_groups import Folders, folders_of, group_names
-from medseg.data.layout.pairing import by_stem
 from medseg.data.layout.patterns import FilePatterns
-from medseg.data.reading.options import ReadOptions
+from medseg.data.layout.same_names import by_stem
+from medseg.data.reading.options import ReadOptions, check_absent
 from medseg.data.splits.groups import grouped
 from medseg.errors import InputError
 from medseg.labels import LabelTable
@@ -93,6 +93,7 @@ class RastersDataset(Dataset):
         self.name = name or self.root.name
         groups_of_images = group_names(images, reference)
         self.reading = reading = replace(reading, image_groups=groups_of_images)
+        check_absent(reading)
         self.groups = groups
         self.names = FilePatterns.from_config(names) if names else None
         if self.names and reading.dates:
@@ -164,6 +165,7 @@ class RastersDataset(Dataset):
             valid=self.root / valid if valid else None,
             dates=self.reading.dates,
             groups=self.reading.image_groups,
+            absent=self.reading.absent == "allow",
         )
 
     def _check_masks(self, masks: str, key: str) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from medseg import formats
 from medseg.data.dataset import Case, Dataset, named_channels, unlabelled_table
 from medseg.data.layout.image_groups import folders_of, group_names, group_of
-from medseg.data.layout.pairing import by_stem, pair
+from medseg.data.layout.pairing import pair
 from medseg.data.layout.patterns import FilePatterns
-from medseg.data.reading.options import Nonfinite, ReadOptions
+from medseg.data.layout.same_names import by_stem
+from medseg.data.reading.options import Nonfinite, ReadOptions, check_absent
 from medseg.data.splits.groups import grouped
 from medseg.errors import InputError
 from medseg.geometry.tolerance import GRID_TOLERANCE
@@ -43,6 +45,7 @@ class VolumesDataset(Dataset):
         codes: Codes of classes in a terminology, for DICOM segmentations, see ``codes.codes_of``; None for none.
         name: The dataset's name; the folder's name by default.
         groups: Groups that splits keep together, see ``splits.groups.grouped``.
+        absent: What to do with a case that lacks files of image groups, see ``ReadOptions``.
         nonfinite: What to do with NaN voxels, see ``ReadOptions``.
         grid_tolerance: In voxels, see ``ReadOptions``.
 
@@ -67,6 +70,7 @@ class VolumesDataset(Dataset):
         codes: Mapping[str, Mapping[str, Sequence[str | int]]] | None = None,
         name: str | None = None,
         groups: str | None = None,
+        absent: Literal["error", "allow"] = "error",
         nonfinite: Nonfinite = "error",
         grid_tolerance: float = GRID_TOLERANCE,
     ) -> None:
@@ -85,7 +89,10 @@ class VolumesDataset(Dataset):
             self.label_folder = None
             self.names = self.names and replace(self.names, label=None, test_label=None)
         self.groups = groups
-        self.reading = ReadOptions(nonfinite=nonfinite, grid_tolerance=grid_tolerance, image_groups=image_groups)
+        self.reading = ReadOptions.from_config(
+            nonfinite=nonfinite, grid_tolerance=grid_tolerance, images=images, reference=reference, absent=absent
+        )
+        check_absent(self.reading)
         table = (
             unlabelled_table()
             if labels is None
@@ -116,7 +123,8 @@ class VolumesDataset(Dataset):
         if not groups:
             return pair(folders[0], labels, len(self.spec.channels), folders=True)
         endings = formats.suffixes("volume")
-        return by_stem(folders, labels, endings=endings, label_endings=endings, groups=groups)
+        absent = self.reading.absent == "allow"
+        return by_stem(folders, labels, endings=endings, label_endings=endings, groups=groups, absent=absent)
 
 
 def _in_groups(channels: Sequence[Channel], groups: Sequence[str]) -> tuple[Channel, ...]:

@@ -139,8 +139,9 @@ def normalise(
     rules: Sequence[Normalisation],
     stats: Sequence[ImageStats] | None = None,
     out: Float[np.ndarray, "c *s"] | None = None,
+    present: Bool[np.ndarray, " c"] | None = None,
 ) -> Float[np.ndarray, "c *s"]:
-    """Normalise each channel by its rule; cells that do not count become 0.
+    """Normalise each channel by its rule; cells that do not count, and channels that are absent, become 0.
 
     Args:
         image: Raw values.
@@ -148,6 +149,7 @@ def normalise(
         rules: One a channel.
         stats: Of the whole image of which this is a window, one a channel; None takes those of ``image``.
         out: float32 array for the result, which may be ``image`` itself; None makes one.
+        present: Which channels the case has; None for all.
     """
     whole = bool(counted.all())
     normal = np.empty(image.shape, dtype=np.float32) if out is None else out
@@ -156,6 +158,9 @@ def normalise(
         if not counted.any():
             return normal
     for number, (target, channel, rule) in enumerate(zip(normal, image, rules, strict=True)):
+        if present is not None and not present[number]:
+            target[...] = 0
+            continue
         if rule.scheme == "standard":  # as in every window that training reads from a scene's file: no copies
             where = True if whole else counted
             np.subtract(channel, np.float32(rule.mean), out=target, where=where)

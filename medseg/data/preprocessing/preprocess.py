@@ -139,8 +139,9 @@ class Preprocess:
         out: Float[np.ndarray, "..."] | None = None,
     ) -> Float[np.ndarray, "..."]:
         """Of a time series, every date by the same rules, and by statistics of all dates together."""
-        change = normalise if sample.present is None else normalise_dates
-        return change(sample.image, counted, self.rules, stats, out)
+        if sample.days is not None:
+            return normalise_dates(sample.image, counted, self.rules, stats, out)
+        return normalise(sample.image, counted, self.rules, stats, out, sample.present)
 
     def __call__(self, sample: Sample, *, in_place: bool = False) -> tuple[Sample, PreprocessTrace]:
         """The preprocessed sample, and what undoes it.

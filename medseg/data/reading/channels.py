@@ -50,8 +50,11 @@ class ChannelReader:
         part: (number, count) of the date to read, where each file holds the bands of several dates in a row.
         groups: Image group of each source; empty where they have none.
 
+    Attributes:
+        present: Which channels the case has: those of whose image groups it lacks none.
+
     Raises:
-        InputError: Missing bands, or another number of them than declared.
+        InputError: Missing bands, another number of them than declared, or no channel that the case has.
     """
 
     def __init__(
@@ -68,10 +71,11 @@ class ChannelReader:
         self.where, self.spec, self.reading = where, spec, reading
         self._groups = tuple(groups)
         self.files = ", ".join(map(str, files))
-        self._formulas = {c.name: Formula.parse(c.formula) for c in spec.channels if c.formula}
+        self.present = tuple(not groups or set(c.groups) <= set(groups) for c in spec.channels)
+        self._plain, self._formulas = self._needed()
         bands = self._find([(source, self._part(source, *part)) for source in sources])
         self._sources = _by_source(bands)
-        single = len(self._sources) == 1
+        single = len(self._sources) == 1 and all(self.present)
         self._in_order = single and not self._formulas  # then one array holds the channels in order
         self._integers = not self._formulas and all(source.dtype.kind in "iu" for source, _ in self._sources)
 
@@ -107,7 +111,7 @@ class ChannelReader:
 
     def _required(self) -> list[str]:
         """Names of the bands that are channels or occur in a formula."""
-        names = [c.name for c in self.spec.channels if not c.formula]
+        names = [*self._plain]
         names += [name for formula in self._formulas.values() for name in formula.names]
         return list(dict.fromkeys(names))
 
@@ -156,6 +160,21 @@ class ChannelReader:
                 f"fix the files or the channel names{_naming_hint(n_bands, self.spec.ndim)}"
             )
         return declared
+
+    def _needed(self) -> tuple[list[str], dict[str, Formula]]:
+        """The channels that the case has: names of bands, and formulas by name.
+
+        Raises:
+            InputError: It has none.
+        """
+        there = [c for c, present in zip(self.spec.channels, self.present, strict=True) if present]
+        if not there:
+            names = [c.name for c in self.spec.channels]
+            raise InputError(
+                f"{self.where}: its image groups {', '.join(self._groups)} have none of the channels {names}, expected "
+                "one at least; take the case out, or add its files of other groups"
+            )
+        return [c.name for c in there if not c.formula], {c.name: Formula.parse(c.formula) for c in there if c.formula}
 
     def _check_unique(self, names: Sequence[str], required: Sequence[str]) -> None:
         """Raise on required bands that the files have more than once."""
@@ -211,7 +230,10 @@ class ChannelReader:
     def _stack(self, cells: Mapping[str, Float[np.ndarray, " *s"]]) -> Float[np.ndarray, "c *s"]:
         """The channels in order, computed where they have a formula."""
         computed = {name: formula({n: cells[n] for n in formula.names}) for name, formula in self._formulas.items()}
-        return np.stack([computed[c.name] if c.formula else cells[c.name] for c in self.spec.channels])
+        values = {**cells, **computed}
+        nothing = np.zeros_like(next(iter(cells.values())))
+        channels = zip(self.spec.channels, self.present, strict=True)
+        return np.stack([values[c.name] if present else nothing for c, present in channels])
 
     def _clear_nonfinite(self, image: Float[np.ndarray, "c *s"], valid: Bool[np.ndarray, " *s"], window: Box) -> None:
         """Set NaN and infinite values to 0 and their cells to not valid, in place.

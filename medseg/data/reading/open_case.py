@@ -76,6 +76,7 @@ class CaseReader:
         self._whole = files[0][1][0].grid
         self._collect_warnings(source for _, part in files for source in part)
         self._check_shape()
+        self._note_reference()
         self._on_grid = OnGrid(case, self._whole, reading, self.notes, self.warnings)
         self.box = case.box or Box.whole(self._whole.shape)
         self.grid = self._whole if case.box is None else self._whole.crop(case.box)
@@ -107,12 +108,18 @@ class CaseReader:
             image[..., ~valid] = np.nan if self.days else 0
         if self._first_stage is not None:
             image = with_class_channel(image, self._read_label(self._first_stage, window))
+        present = None if self.present.all() else self.present
         label = None if self._label is None else self._read_label(self._label, window)
-        series: dict[str, Any] = {}
+        days = None
         if self.days:
             image, days, present = in_slots(image, self.days, self.spec.dates)
-            series = {"days": days, "present": present}
-        return Sample(image, label, valid, grid, self.case.id, self.case.group, **series)
+        return Sample(image, label, valid, grid, self.case.id, self.case.group, days, present)
+
+    @property
+    def present(self) -> Bool[np.ndarray, " c"]:
+        """Which channels the case has."""
+        further = len(self.spec.channels) - len(self._of_files.channels)
+        return np.array([*self._channels[0].present, *[True] * further])
 
     def read_label(self) -> Int[np.ndarray, " *s"]:
         """Training index of each cell, or ``IGNORE``; the image is not read.
@@ -145,6 +152,14 @@ class CaseReader:
             )
         if case.box is not None and case.box.clip(grid.shape) != case.box:
             raise InputError(f"case {case.id}: its box {case.box} is not inside the image {grid.shape}")
+
+    def _note_reference(self) -> None:
+        """Note where the case lacks the image group whose grid it should have."""
+        groups = self.case.image_groups
+        if groups and groups[0] != self.reading.image_groups[0]:
+            self.notes.append(
+                f"case {self.case.id}: has no file of {self.reading.image_groups[0]}; its grid is that of {groups[0]}"
+            )
 
     def _channel_readers(self, files: Sequence[_Opened], dates: Sequence[int]) -> list[ChannelReader]:
         """A reader of the channels of each date, or of the image without dates."""

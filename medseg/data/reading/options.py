@@ -21,9 +21,12 @@ _PARSE: dict[str, Callable[[Any], Any]] = {
     "dates": DateLayout.from_config,
 }
 """How the value of a key of the configuration becomes that of an option."""
-_LATER = ("dates", "image_groups")
-"""Options that were added after keys of caches were made."""
-_CHOICES = {"nonfinite": ("error", "mask"), "other_grid": ("error", "align"), "other_crs": ("error", "warp")}
+_LATER = {"dates": None, "image_groups": (), "absent": "error"}
+"""Usual values of options that were added after keys of caches were made."""
+_CHOICES = {
+    "nonfinite": ("error", "mask"), "other_grid": ("error", "align"), "other_crs": ("error", "warp"),
+    "absent": ("error", "allow"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class ReadOptions:
         dates: Layout of the dates of time series in files; None where there is no time axis.
         image_groups: Names of the image groups, of which a case has a file each, in their order; the first has the
             grid of the case. Empty where folders of images have no names.
+        absent: What to do with a case that lacks the files of some image groups: ``error``, or ``allow``, by which
+            their channels are 0 in the network's input.
     """
 
     nonfinite: Nonfinite = "error"
@@ -66,9 +71,12 @@ class ReadOptions:
     mask_colours: Colours = ()
     dates: DateLayout | None = None
     image_groups: tuple[str, ...] = ()
+    absent: Literal["error", "allow"] = "error"
 
     def __post_init__(self) -> None:
         checked_tolerance(self.grid_tolerance, "data.grid_tolerance")
+        if self.absent == "allow" and self.dates is not None:
+            raise InputError("data.absent=allow: got data.dates too, whose series have all image groups; drop one")
 
     @classmethod
     def from_config(cls, **settings: Any) -> ReadOptions:
@@ -91,4 +99,14 @@ class ReadOptions:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form, part of the cache key; omits later options when unset, so that earlier keys stay valid."""
-        return {name: value for name, value in asdict(self).items() if value or name not in _LATER}
+        stored = asdict(self)
+        return {name: value for name, value in stored.items() if name not in _LATER or value != _LATER[name]}
+
+
+def check_absent(reading: ReadOptions) -> None:
+    """Raise where cases may lack image groups and images have none."""
+    if reading.absent == "allow" and not reading.image_groups:
+        raise InputError(
+            "data.absent=allow: got images without groups, of which none may be absent; name them, as in "
+            "'data.images={s1: radar, s2: optical}'"
+        )

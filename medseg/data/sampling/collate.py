@@ -14,10 +14,10 @@ from medseg.labels import IGNORE
 from medseg.sample import Batch, Sample
 
 
-def _dates(samples: Sequence[Sample]) -> tuple[Bool[Tensor, "b t c"] | None, Int[Tensor, "b t"] | None]:
-    """Which dates of time series are there, and their days; None for images without a time axis."""
+def _dates(samples: Sequence[Sample]) -> tuple[Bool[Tensor, "b *lead"], Int[Tensor, "b t"] | None]:
+    """Which channels are there, of time series on each date; and the days of these, None without a time axis."""
     if samples[0].days is None:
-        return None, None
+        return torch.from_numpy(np.stack([s.has for s in samples])), None
     present = np.stack([s.present for s in samples if s.present is not None])
     days = np.stack([s.days for s in samples if s.days is not None])
     return torch.from_numpy(present), torch.from_numpy(days)
@@ -32,7 +32,7 @@ def collate_windows(windows: Sequence[Window]) -> Batch:
         image=image,
         label=torch.from_numpy(np.stack([_label(s) for s in samples])),
         valid=torch.from_numpy(np.stack([s.valid for s in samples])),
-        present=torch.ones(image.shape[:2], dtype=torch.bool) if present is None else present,
+        present=present,
         key=torch.tensor([w.key for w in windows], dtype=torch.int64),
         cases=tuple(s.case for s in samples),
         days=days,

@@ -2,9 +2,9 @@
 
 A case is a folder: ``image.b2nd`` ``[c, *s]`` (of a time series ``[t, c, *s]``) float32, ``label.b2nd`` ``[*s]``
 int16, ``valid.b2nd`` ``[*s]`` (only where some cell is invalid), ``cells.npz`` (cells by class, ``cell_index``) and
-``case.json`` (grid, trace, group, counts, days, checksums of the arrays). The folder's name ends in a key of the
-source files' content and of the preprocessing settings, and it appears by one rename: a case is there whole, or not
-at all. A case that is read from its files while training has the folder without the three arrays.
+``case.json`` (grid, trace, group, counts, days, absent channels, checksums of the arrays). The folder's name ends in a
+key of the source files' content and of the preprocessing settings, and it appears by one rename: a case is there whole,
+or not at all. A case that is read from its files while training has the folder without the three arrays.
 """
 
 from __future__ import annotations
@@ -195,6 +195,8 @@ class StoredCase:
             there = np.array([day is not None for day in days])
             series["present"] = np.repeat(there[:, None], self._image.shape[1], axis=1)
             series["days"] = np.array([day or 0 for day in days], dtype=np.int64)
+        elif (present := self.facts.get("present")) is not None:
+            series["present"] = np.array(present, dtype=bool)
         with _reading(self.folder):
             image, label = read_padded(self._image, box, 0), read_padded(self._label, box, IGNORE)
             valid = within(box, self.shape) if self._valid is None else read_padded(self._valid, box, 0).astype(bool)
@@ -254,7 +256,7 @@ def write_case(
             index.add(box, np.where(sample.valid, label, np.int16(IGNORE)), sample.valid)
             if file:
                 file.add(box, sample, label)
-            case, group, series = sample.case, sample.group, _days(sample)
+            case, group, series = sample.case, sample.group, _presence(sample)
         with naming(folder):
             np.savez(building / "cells.npz", **index.arrays())  # type: ignore[arg-type]
         metadata = {
@@ -273,10 +275,12 @@ def write_case(
     return StoredCase(folder)
 
 
-def _days(sample: Sample) -> dict[str, list[int | None]]:
-    """The dates of a time series, None for slots without one."""
-    if sample.days is None or sample.present is None:
+def _presence(sample: Sample) -> dict[str, Any]:
+    """The dates of a time series, None for slots without one; which channels an image has, if it lacks some."""
+    if sample.present is None:
         return {}
+    if sample.days is None:
+        return {"present": sample.present.tolist()}
     there = [bool(here.any()) for here in sample.present]
     return {"days": [int(day) if here else None for day, here in zip(sample.days, there, strict=True)]}
 

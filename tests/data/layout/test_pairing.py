@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from medseg.data.layout.dates import DateLayout
-from medseg.data.layout.pairing import by_stem, pair
+from medseg.data.layout.pairing import pair
 from medseg.data.layout.patterns import FilePatterns
+from medseg.data.layout.same_names import by_stem
 from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
 
