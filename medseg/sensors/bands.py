@@ -49,6 +49,13 @@ _SENSORS: dict[str, dict[str, float]] = {
 SENSORS = tuple(_SENSORS)
 """Sensors that ``bands_of`` knows."""
 
+PRODUCTS: Mapping[str, tuple[str, ...]] = {
+    "sentinel2_l1c": tuple(MSI),
+    "sentinel2_l2a": tuple(band for band in MSI if band != "B10"),
+    "sentinel1": ("VV", "VH"),
+}
+"""All bands of a product, in the order in which weights take them that are trained on all (SSL4EO-S12, DeCUR)."""
+
 _CODE = re.compile(r"((SR|ST)_)?B\d+[A-Z]?|TCI_[RGB]")
 
 

@@ -79,7 +79,7 @@ def load(
     found = options.describe(found)
     own, grids = _Own.of(module), grids or Grids()
     stems = _stems(module, own, stem)
-    pairs = _match(own, found, stems, upstream)
+    pairs = _match(own, found, stems, upstream, None if inputs else len(found.channels or channels))
     found, notes = _still(own, found, pairs, stems, options.frames)
     trained, guess = ((), "") if inputs else _trained(own, found, pairs, stems, channels)
     axes = _axes(own, found, pairs, stems, grids)
@@ -182,26 +182,39 @@ class _Own:
         return {name: first for names, first in firsts for name in names}
 
 
-def _match(own: _Own, found: Pretrained, stems: frozenset[str], upstream: order.Shapes) -> Match:
+def _match(own: _Own, found: Pretrained, stems: frozenset[str], upstream: order.Shapes, count: int | None) -> Match:
     """Names of the module and their partners in the file: by name, else by order.
 
     Raises:
         InputError: No parameter has a partner of its shape.
     """
     numbers = own.parameters
-    buffers = [name for name in own.tensors if name not in numbers]
     shapes = {name: t.shape for name, t in found.state.items()}
-
-    def fits(name: str, partner: str) -> bool:
-        return plausible(name, own.tensors[name].shape, shapes[partner], stems)
-
-    pairs = match(numbers, list(shapes), fits, extra=buffers)
+    pairs = _by_name(own, numbers, shapes, stems, count)
     if not pairs.covered:
         network = upstream or {name: t.shape for name, t in own.tensors.items()}
         pairs = order.in_order(own.tensors, numbers, network, shapes, stems) or pairs
     if pairs.covered:
         return pairs
     raise refuse_nothing(own.tensors, found, match(numbers, list(shapes), lambda *_: True), list(numbers))
+
+
+def _by_name(
+    own: _Own, numbers: Mapping[str, int], shapes: order.Shapes, stems: frozenset[str], count: int | None
+) -> Match:
+    """The best match of names; of several networks in a file, one comes first whose stem takes ``count`` channels."""
+    buffers = [name for name in own.tensors if name not in numbers]
+
+    def fits(name: str, partner: str) -> bool:
+        return plausible(name, own.tensors[name].shape, shapes[partner], stems)
+
+    def fits_exactly(name: str, partner: str) -> bool:
+        return fits(name, partner) and (name not in stems or shapes[partner][1] == count)
+
+    pairs = match(numbers, list(shapes), fits_exactly, extra=buffers)
+    if all(name in pairs.pairs and fits_exactly(name, pairs.pairs[name]) for name in stems):
+        return pairs
+    return match(numbers, list(shapes), fits, extra=buffers)
 
 
 def _trained(

@@ -8,6 +8,7 @@ from math import isfinite
 
 from medseg.errors import InputError
 from medseg.sample import Channel
+from medseg.sensors.bands import PRODUCTS
 from medseg.weights.bands import of_sentinel2
 from medseg.weights.channels import check_strategy
 from medseg.weights.essential import PARTS
@@ -23,7 +24,8 @@ class WeightOptions:
         adapt: How the channels of the weights become those of the data; see ``channels.adapt``.
         least_share: Least share of the parameters that the weights must cover, in [0, 1].
         trained_on: Channels that the weights were trained on, in the order of their first kernel: names (codes of
-            Sentinel-2 have its wavelengths), or a mapping of names to wavelengths in nm. None: as the file says.
+            Sentinel-2 have its wavelengths), a mapping of names to wavelengths in nm, or a name of ``PRODUCTS`` for
+            all of its bands. None: as the file says.
         mean: Of each of these channels, in the unit of the weights; None: as the file says.
         std: Likewise.
         scale: Raw values of sensor or file for 1 in the unit of the weights, such as 10,000; None: as the file says.
@@ -37,7 +39,7 @@ class WeightOptions:
     weights: str | None = None
     adapt: str = "auto"
     least_share: float = 0.9
-    trained_on: Sequence[str] | Mapping[str, float | None] | None = None
+    trained_on: str | Sequence[str] | Mapping[str, float | None] | None = None
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
     scale: float | None = None
@@ -51,9 +53,10 @@ class WeightOptions:
         unknown = [part for part in self.accept if part not in PARTS]
         if unknown or isinstance(self.accept, str):
             raise InputError(f"model.encoder.accept={self.accept}: expected a list with some of {', '.join(PARTS)}")
-        if isinstance(self.trained_on, str):
+        if isinstance(self.trained_on, str) and self.trained_on not in PRODUCTS:
             raise InputError(
-                f"model.encoder.trained_on={self.trained_on}: expected a list of channels, such as [B2,B3,B4]"
+                f"model.encoder.trained_on={self.trained_on}: expected a list of channels, such as [B2,B3,B4], or a "
+                f"product for all of its bands: {', '.join(PRODUCTS)}"
             )
         if self.frames is not None and self.frames < 1:
             raise InputError(f"model.encoder.frames={self.frames}: expected a number of frames, at least 1, or null")
@@ -70,15 +73,16 @@ class WeightOptions:
             self._check_one_each(key, values)
 
     def _check_one_each(self, key: str, values: Sequence[float]) -> None:
-        if values and self.trained_on is not None and len(values) != len(self.trained_on):
+        count = len(self.channels())
+        if values and self.trained_on is not None and len(values) != count:
             raise InputError(
-                f"model.encoder.{key} has {len(values)} values, model.encoder.trained_on has {len(self.trained_on)} "
-                "channels; give one value for each channel"
+                f"model.encoder.{key} has {len(values)} values, model.encoder.trained_on has {count} channels; give "
+                "one value for each channel"
             )
 
     def channels(self) -> tuple[Channel, ...]:
         """The channels of ``trained_on``; empty where it is None."""
-        named = self.trained_on
+        named = PRODUCTS[self.trained_on] if isinstance(self.trained_on, str) else self.trained_on
         if isinstance(named, Mapping):
             return tuple(Channel(name, wavelength_nm=None if nm is None else float(nm)) for name, nm in named.items())
         return tuple(of_sentinel2(str(name)) for name in named or ())

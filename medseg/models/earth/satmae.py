@@ -13,6 +13,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from medseg.errors import InputError
+from medseg.models.earth.fmow import STATISTICS
 from medseg.models.earth.grouped_vit import GroupedViT
 from medseg.models.earth.groups import group
 from medseg.models.encoders.vit import Size, fill_with_sines, sines, sized
@@ -22,14 +23,8 @@ from medseg.sensors.bands import bands_of
 SIZES = {"base": Size(768, 12, 12), "large": Size(1024, 24, 16)}
 PATCH, GRID = 8, 12
 """Cells of a patch, and places of the published positions, on each axis: of images of 96 cells."""
-_STATISTICS = {
-    "B2": (1184.38, 650.284), "B3": (1120.77, 712.125), "B4": (1136.26, 965.231), "B5": (1263.74, 948.982),
-    "B6": (1645.40, 1108.07), "B7": (1846.87, 1258.36), "B8": (1762.60, 1233.15), "B8A": (1972.62, 1364.39),
-    "B11": (1732.16, 1310.37), "B12": (1247.92, 1087.60),
-}  # fmt: skip
-"""Mean and std of fMoW-Sentinel (L1C, reflectance x 10,000)."""
 _BANDS = (("B2", "B3", "B4", "B8"), ("B5", "B6", "B7", "B8A"), ("B11", "B12"))
-GROUPS = tuple(group(str(i), bands_of(names, "sentinel-2"), _STATISTICS) for i, names in enumerate(_BANDS))
+GROUPS = tuple(group(str(i), bands_of(names, "sentinel-2"), STATISTICS) for i, names in enumerate(_BANDS))
 
 
 class SatMae(GroupedViT):

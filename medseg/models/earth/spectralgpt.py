@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medseg.models.earth.blocks import Block
+from medseg.models.earth.fmow import STATISTICS
 from medseg.models.earth.grouped_vit import GroupedViT
 from medseg.models.earth.groups import bands_like, group
 from medseg.models.encoders.vit import Size, sized
@@ -24,15 +25,10 @@ from medseg.weights.report import Report
 SIZES = {"base": Size(768, 12, 12), "large": Size(1024, 24, 16), "huge": Size(1280, 32, 16)}
 PATCH, CUBE, GRID = 8, 3, 12
 """Cells of a patch on each axis; bands of a token; places of the positions on each axis, of images of 96 cells."""
-_STATISTICS = {
-    "B1": (1370.19, 633.152), "B2": (1184.38, 650.284), "B3": (1120.77, 712.125), "B4": (1136.26, 965.231),
-    "B5": (1263.74, 948.982), "B6": (1645.40, 1108.07), "B7": (1846.87, 1258.36), "B8": (1762.60, 1233.15),
-    "B8A": (1972.62, 1364.39), "B9": (582.726, 472.380), "B11": (1732.16, 1310.37), "B12": (1247.92, 1087.60),
-}  # fmt: skip
-"""Mean and std of fMoW-Sentinel (L1C, reflectance x 10,000), without the band of cirrus."""
+_BANDS = tuple(band for band in STATISTICS if band != "B10")
 GROUPS = tuple(
-    group(str(i), bands_of(list(_STATISTICS)[CUBE * i : CUBE * (i + 1)], "sentinel-2"), _STATISTICS)
-    for i in range(len(_STATISTICS) // CUBE)
+    group(str(i), bands_of(_BANDS[CUBE * i : CUBE * (i + 1)], "sentinel-2"), STATISTICS)
+    for i in range(len(_BANDS) // CUBE)
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import timm
@@ -15,9 +16,10 @@ from medseg.errors import InputError
 from medseg.models.axes import check_axes
 from medseg.models.encoders.encoder import Encoder
 from medseg.models.network import ModelSpec
-from medseg.models.timm import efficientnet, hub, probe
+from medseg.models.timm import efficientnet, hub, probe, resnet
 from medseg.weights.positions import Grids
 from medseg.weights.pretrained import Pretrained
+from medseg.weights.report import Report
 
 _MISFITS = (KeyError, ValueError, RuntimeError, TypeError, AttributeError, IndexError)
 """What timm's renaming of a file raises when the file is not one that it knows."""
@@ -119,18 +121,30 @@ class Timm(Encoder):
         """
         return hub.fetch(self.name) if source == "pretrained" else super().fetch(source)
 
+    def initialise(self, statistics: Mapping[str, Sequence[float]] | None = None) -> Report | None:
+        """As of every encoder; warns of a layer before the first block that only the network of the file has."""
+        report = super().initialise(statistics)
+        if report is None or not any(name.endswith("norm_pre.weight") for name in report.named("unexpected")):
+            return report
+        line = (
+            f"the file normalises tokens before the first block, which {self.name} of timm does not: choose its "
+            "variant of CLIP, such as vit_base_patch32_clip_224"
+        )
+        return replace(report, warnings=(*report.warnings, line))
+
     def rename(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The tensors of a file under timm's names.
 
         The file may be one of timm (a full classifier, or its ``features_only`` form), or one of the authors
-        of the network, as far as timm can read it, or one of an EfficientNet as ``efficientnet.renamed`` reads it.
+        of the network, as far as timm can read it, or one of an EfficientNet or a ResNet as ``efficientnet.renamed``
+        and ``resnet.renamed`` read them.
         Shapes stay as in the file, but for the tables of relative positions that timm fits to the windows.
         """
         with torch.device("meta"):  # whole, as timm's conversions ask for parts that are left out here
             whole = timm.create_model(self.name, pretrained=False, in_chans=len(self.channels), **self._settings)
         self._whole = {key: tensor.shape for key, tensor in whole.state_dict().items()}
         flat = {key.replace(".", "_", 1): key for key in self._whole}
-        state = {flat.get(key, key): tensor for key, tensor in efficientnet.renamed(state).items()}
+        state = {flat.get(key, key): tensor for key, tensor in resnet.renamed(efficientnet.renamed(state)).items()}
         module = sys.modules[type(whole).__module__]
         convert = getattr(module, "checkpoint_filter_fn", None) or getattr(module, "_filter_fn", None)
         if convert is None:
