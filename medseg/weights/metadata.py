@@ -16,8 +16,10 @@ from medseg.weights.nnunet_plans import plans_of
 from medseg.weights.onnx_file import is_onnx
 from medseg.weights.resolve import NAMES
 
-SIDECARS = ("preprocessor_config.json", "config.json")
-"""Files of Hugging Face that tell how images were prepared: of transformers, and of timm."""
+SIDECARS = ("preprocessor_config.json", "config.json", "open_clip_config.json")
+"""Files of Hugging Face that say how images were prepared: of transformers, of timm, and of open_clip."""
+_WITHIN = ("pretrained_cfg", "preprocess_cfg")
+"""Keys under which timm and open_clip have it."""
 _COLOURS = (Channel("R"), Channel("G"), Channel("B"))
 _PHOTOGRAPH = 255.0
 _PAIR = ("mean", "std")
@@ -103,8 +105,8 @@ def _of_nnunet(stored: Mapping[str, Any]) -> Images:
 def _of_sidecar(file: Path) -> Images | None:
     """From a file of Hugging Face; None if it does not say how images are prepared."""
     stored = _json_object(file)
-    timm = stored.get("pretrained_cfg")
-    stated = timm if isinstance(timm, dict) else stored
+    within = next((held for key in _WITHIN if isinstance(held := stored.get(key), dict)), None)
+    stated: Mapping[str, object] = stored if within is None else within
     mean, std = (_numbers(stated.get(k) or stated.get(f"image_{k}")) for k in _PAIR)
     if not mean or len(mean) != len(std):
         return None

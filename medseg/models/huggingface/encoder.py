@@ -16,7 +16,7 @@ from medseg.models.axes import check_axes
 from medseg.models.encoders.encoder import Encoder, Feature
 from medseg.models.encoders.vit import choose
 from medseg.models.huggingface import config as hf_config
-from medseg.models.huggingface import hooks, state_names
+from medseg.models.huggingface import hooks, sam_names, state_names
 from medseg.models.huggingface.features import FAMILIES, Family, blocks, sam, sam2
 from medseg.models.huggingface.sizes import SIZES
 from medseg.models.network import ModelSpec
@@ -123,7 +123,8 @@ class Transformers(Encoder):
         pretrained = read(source)
         described = hf_config.saved(SIZES, source, self._described, "model.encoder")
         config = self.kind.prepare(hf_config.make(described, "model.encoder"))
-        return pretrained.with_state(state_names.current(pretrained.state, self.kind.source, config))
+        state = sam_names.renamed(pretrained.state)
+        return pretrained.with_state(state_names.current(state, self.kind.source, config))
 
     def forward(self, image: Float[Tensor, "b c *s"]) -> list[Tensor]:
         """The declared features."""

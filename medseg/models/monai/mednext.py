@@ -72,6 +72,11 @@ class MedNeXt(Network):
             blocks_up=blocks_up,
         )
 
+    @property
+    def stem_kernel(self) -> str:
+        """The first convolution."""
+        return "net.stem.weight"
+
     def forward(self, image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *s"] | list[Tensor]:
         """Logits; a list from fine to coarse in training under deep supervision."""
         self.check(image)

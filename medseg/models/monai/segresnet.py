@@ -58,6 +58,11 @@ class SegResNet(Network):
             blocks_up=tuple(blocks_up),
         )
 
+    @property
+    def stem_kernel(self) -> str:
+        """The first convolution."""
+        return "net.convInit.conv.weight"
+
     def forward(self, image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *s"]:
         """Logits of each cell."""
         self.check(image)

@@ -11,6 +11,9 @@ from torch import Tensor
 from medseg.errors import InputError
 from medseg.models.network import ModelSpec, Network
 
+_FIRST_BLOCK = tuple(f"net.encoder1.layer.conv{i}.conv.weight" for i in (1, 3))
+"""Kernels of the block that takes the image next to the transformer."""
+
 
 class SwinUNETR(Network):
     """Windowed self-attention over patches of 2 cells, merged four times; isotropic strides of 2.
@@ -62,6 +65,11 @@ class SwinUNETR(Network):
             use_checkpoint=use_checkpoint,
             spatial_dims=spec.ndim,
         )
+
+    @property
+    def stem_kernel(self) -> tuple[str, ...]:
+        """The embedding of the patches, and the convolutions of the block at full resolution."""
+        return ("net.swinViT.patch_embed.proj.weight", *_FIRST_BLOCK)
 
     def forward(self, image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *s"]:
         """Logits of each cell."""

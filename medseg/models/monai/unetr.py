@@ -11,6 +11,9 @@ from medseg.models.network import ModelSpec, Network
 
 _TOKEN = 16
 
+_FIRST_BLOCK = tuple(f"net.encoder1.layer.conv{i}.conv.weight" for i in (1, 3))
+"""Kernels of the block that takes the image next to the transformer."""
+
 
 class UNETR(Network):
     """Global self-attention over tokens of 16 cells, at learned positions: takes the patch shape only.
@@ -61,6 +64,11 @@ class UNETR(Network):
         )
         for block in self.net.vit.blocks:  # never reached without cross-attention; DDP refuses idle parameters
             block.norm_cross_attn = nn.Identity()
+
+    @property
+    def stem_kernel(self) -> tuple[str, ...]:
+        """The embedding of the patches, and the convolutions of the block at full resolution."""
+        return ("net.vit.patch_embedding.patch_embeddings.weight", *_FIRST_BLOCK)
 
     def forward(self, image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *s"]:
         """Logits of each cell."""
