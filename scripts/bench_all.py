@@ -30,6 +30,7 @@ SHORT = {
     "bench_predict": "--classes 5 --shape 96,96,80 --window 32 --members 2",
     "bench_scene": "--size 900 --rows 700 --window 256",
     "bench_scenes": "--experiment burned_area --minutes 0.1 --seeds 0 --only classical ours",
+    "bench_sensors": "--steps 2 --seeds 0 --sets drawn --ways stacked gate",
     "bench_store_checks": "--cases 2 --side 48 --patch 24 --epochs 1 --steps 4 --rounds 1",
     "bench_tuning": "--experiment burned_area --steps 2 --seeds 0 --ways frozen --encoders timm:test_resnet",
     "bench_windows": "--size 1000 --rounds 1 --windows 2",
