@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -171,17 +171,13 @@ class TerraMind(GroupedViT):
         planes = trained.unflatten(0, (GRID, GRID)).permute(2, 0, 1)[None]
         return functional.interpolate(planes, grid, mode="bicubic", align_corners=False).flatten(2).transpose(1, 2)
 
-    def forward(self, image: Float[Tensor, "b c *s"]) -> list[Tensor]:
-        """The declared features."""
-        tokens, features = self.embed(image), []
-        for depth, block in enumerate(self.net.encoder):
-            tokens = block(tokens)
-            if depth in self.depths:
-                last = depth + 1 == self.full_depth
-                features.append(self.merged(self.net.encoder_norm(tokens) if last else tokens))
-        return features
+    def layers(self, image: Float[Tensor, "b c h w"]) -> Iterable[Callable[[Tensor], Tensor]]:
+        """The blocks in order; the last normalisation belongs to the last of them."""
+        del image
+        *blocks, last = self.net.encoder
+        return [*blocks, nn.Sequential(last, self.net.encoder_norm)]
 
-    def merged(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b m e"]:
+    def finish(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b m e"]:
         """Tokens of all modalities at each place as one."""
         by_modality = tokens.unflatten(1, (len(self.places), -1))
         if self.merge == "concat":
