@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import date
 from typing import Any
 
 import torch
@@ -63,35 +64,47 @@ def _spelt(modality: str, name: str) -> str:
     return f"B{digits.zfill(2)}" if modality == "sentinel2_l2a" else name
 
 
-def _pooled(net: Any, values: dict[str, Tensor], patch: int) -> Tensor:
-    """What upstream gives for images in [0, 1], one date, cells of 10 m: the mean at each place."""
+def _pooled(net: Any, values: dict[str, Tensor], patch: int, dates: int) -> Tensor:
+    """What upstream gives for images in [0, 1], cells of 10 m: the mean at each place.
+
+    Dates are the 15th of July and of the months after it; upstream counts months from 0.
+    """
     fields = {}
     for modality, image in values.items():
-        fields[modality] = image.movedim(1, 3)[:, :, :, None]
+        fields[modality] = image.unflatten(1, (dates, -1)).permute(0, 3, 4, 1, 2)
         sets = net.tokenization_config.get_num_bandsets(modality)
         fields[f"{modality}_mask"] = torch.full((*fields[modality].shape[:-1], sets), MaskValue.ONLINE_ENCODER.value)
-    date = torch.tensor([[[15, 6, 2024]]]).expand(2, -1, -1)  # of July: months count from 0
+    when = torch.tensor([[[15, 6 + i, 2023] for i in range(dates)]]).expand(2, -1, -1)
     with torch.no_grad():
-        given = net(MaskedOlmoEarthSample(timestamps=date, **fields), patch_size=patch, fast_pass=True)
+        given = net(MaskedOlmoEarthSample(timestamps=when, **fields), patch_size=patch, fast_pass=True)
     return pool_spatially(given["tokens_and_masks"], PoolingType.MEAN).flatten(1, 2)
 
 
 def rows() -> Iterator[Row]:
-    """Each version, and each sensor."""
-    for version, size, modalities, patch, shape in _CASES:
-        net = _upstream(version, size)
-        channels = [c for modality in modalities for g in groups_of(modality, version) for c in g.channels]
-        state = {f"encoder.{name}": tensor for name, tensor in net.state_dict().items()}
-        settings = {"size": size, "version": version, "patch": patch}
-        encoder = build("olmoearth", of_channels(channels, shape), settings, state)
-        image = noise(2, len(channels), *shape)
-        with torch.no_grad():
-            found = encoder(image)[-1:]
-        expected = _pooled(net, _split(image / 4 + 0.5, modalities, version), patch)
-        labels = ("olmoearth", f"{version} {size}", f"last feature, patch of {patch}", " + ".join(modalities))
-        yield compare(labels, shape, found, [expected])
+    """Each version, and each sensor; and series of dates."""
+    for case in _CASES:
+        yield _row(*case)
+    for version in ("v1", "v1.1", "v1.2"):
+        yield _row(version, "nano", ("sentinel2_l2a", "sentinel1"), 4, (16, 24), dates=3)
 
 
-def _split(image: Tensor, modalities: Sequence[str], version: str) -> dict[str, Tensor]:
+def _row(version: str, size: str, modalities: Sequence[str], patch: int, shape: tuple[int, int], dates: int = 1) -> Row:
+    net = _upstream(version, size)
+    channels = [c for modality in modalities for g in groups_of(modality, version) for c in g.channels]
+    state = {f"encoder.{name}": tensor for name, tensor in net.state_dict().items()}
+    settings = {"size": size, "version": version, "patch": patch}
+    encoder: Any = build("olmoearth", of_channels(channels * dates, shape, dates), settings, state)
+    image = noise(2, len(channels) * dates, *shape)
+    days = torch.tensor([[date(2023, 7 + i, 15).toordinal() - date(1970, 1, 1).toordinal() for i in range(dates)]])
+    with torch.no_grad():
+        found = encoder(image, days=days.expand(2, -1))[-1:]
+    expected = _pooled(net, _split(image / 4 + 0.5, modalities, version, dates), patch, dates)
+    series = f", {dates} dates" if dates > 1 else ""
+    labels = ("olmoearth", f"{version} {size}", f"last feature, patch of {patch}{series}", " + ".join(modalities))
+    return compare(labels, shape, found, [expected])
+
+
+def _split(image: Tensor, modalities: Sequence[str], version: str, dates: int) -> dict[str, Tensor]:
     counts = [sum(len(g.channels) for g in groups_of(modality, version)) for modality in modalities]
-    return dict(zip(modalities, image.split(counts, dim=1), strict=True))
+    parts = image.unflatten(1, (dates, -1)).split(counts, dim=2)
+    return {modality: part.flatten(1, 2) for modality, part in zip(modalities, parts, strict=True)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -24,13 +24,24 @@ class Attention(nn.Module):
         if axes:
             self.rope_mixed_freqs = nn.Parameter(mixed_frequencies(axes, heads, width // heads))
 
-    def forward(self, tokens: Float[Tensor, "b n d"], places: Float[Tensor, "n a"] | None) -> Float[Tensor, "b n d"]:
-        """Attended tokens; ``places`` are their coordinates, where frequencies are learned."""
+    def forward(
+        self,
+        tokens: Float[Tensor, "b n d"],
+        places: Float[Tensor, "#b n a"] | None = None,
+        mask: Bool[Tensor, "#b 1 1 n"] | None = None,
+    ) -> Float[Tensor, "b n d"]:
+        """Attended tokens.
+
+        Args:
+            tokens: Before.
+            places: Their coordinates, where frequencies are learned.
+            mask: False for tokens that none attends to; None if there are none.
+        """
         q, k, v = (f(tokens).unflatten(2, (self.heads, -1)).transpose(1, 2) for f in (self.q, self.k, self.v))
         if places is not None:
-            angles = torch.einsum("na,ahd->hnd", places, self.rope_mixed_freqs.float())
+            angles = torch.einsum("bna,ahd->bhnd", places, self.rope_mixed_freqs.float())
             q, k = turned(q, angles), turned(k, angles)
-        return self.proj(functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.proj(functional.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2))
 
 
 class Mlp(nn.Module):
@@ -66,18 +77,21 @@ class Block(nn.Module):
         self.attn, self.mlp = Attention(width, heads, axes), Mlp(width)
 
     def forward(
-        self, tokens: Float[Tensor, "b n d"], places: Float[Tensor, "n a"] | None = None
+        self,
+        tokens: Float[Tensor, "b n d"],
+        places: Float[Tensor, "#b n a"] | None = None,
+        mask: Bool[Tensor, "#b 1 1 n"] | None = None,
     ) -> Float[Tensor, "b n d"]:
-        """Tokens after the block."""
-        tokens = tokens + self.attn(self.norm1(tokens), places)
+        """Tokens after the block; see ``Attention``."""
+        tokens = tokens + self.attn(self.norm1(tokens), places, mask)
         return tokens + self.mlp(self.norm2(tokens))
 
 
-def turned(vectors: Float[Tensor, "b h n d"], angles: Float[Tensor, "h n c"]) -> Float[Tensor, "b h n d"]:
+def turned(vectors: Float[Tensor, "b h n d"], angles: Float[Tensor, "#b h n c"]) -> Float[Tensor, "b h n d"]:
     """Neighbouring pairs of numbers, turned by their angles in the plane; d is 2 c.
 
     Example:
-        >>> turned(torch.tensor([[[[1.0, 0.0]]]]), torch.tensor([[[torch.pi / 2]]])).round().abs().tolist()
+        >>> turned(torch.tensor([[[[1.0, 0.0]]]]), torch.tensor([[[[torch.pi / 2]]]])).round().abs().tolist()
         [[[[0.0, 1.0]]]]
     """
     even, odd = vectors.unflatten(-1, (-1, 2)).unbind(-1)

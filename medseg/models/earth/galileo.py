@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
 from medseg.errors import InputError
 from medseg.models.earth import quarters
 from medseg.models.earth.blocks import Block
-from medseg.models.earth.grouped_vit import GroupedViT
+from medseg.models.earth.dated_vit import DatedViT, masked_mean
 from medseg.models.earth.groups import group
 from medseg.models.encoders.vit import Size, sized
 from medseg.models.network import ModelSpec
@@ -49,21 +49,21 @@ _RAW = "NDVI"
 """The group whose values the pretraining left as they are."""
 
 
-class Galileo(GroupedViT):
+class Galileo(DatedViT):
     """Galileo: any of Sentinel-1 (dB), Sentinel-2, ``NDVI``, ``elevation`` and ``slope``; 2D only.
 
     A token each for radar, visible, red edge, the two near infrared and short-wave infrared bands, the vegetation
     index and the terrain. Patches have 1 to 8 cells; for less than 8 the kernels are resampled (FlexiViT), as upstream
-    does. Places are encoded by their distance on the ground, so that any shape is taken. One date, of a month:
-    upstream's series of dates, weather, maps of land cover and location have no place here.
+    does. Places are encoded by their distance on the ground, so that any shape is taken. One date, or with
+    ``temporal=native`` a series. Upstream's weather, maps of land cover and location have no place here.
 
-    A feature is the mean over the tokens of a place, normalised by the last layer.
+    A feature is the mean over the tokens of a place, of all dates, normalised by the last layer.
 
     Args:
         spec: Data and plan.
         size: ``nano``, ``tiny`` or ``base``, all published.
         patch: Cells of a patch on each axis.
-        month: Of all images, from 1 to 12.
+        month: Of single images, from 1 to 12.
         cell_m: Cells on the ground, in metres; None for the spacing of the data.
         embed_dim: Numbers in a token instead of the size's; a multiple of 16.
         depth: Blocks, likewise.
@@ -96,9 +96,9 @@ class Galileo(GroupedViT):
         if not 1 <= patch <= BASE:
             raise InputError(f"model.encoder.patch={patch}: expected 1 to {BASE} cells")
         shape = sized(SIZES, size, embed_dim, depth, num_heads)
-        super().__init__(spec, GROUPS, width=shape.embed_dim, depth=shape.depth, patch=patch, prefix=0, **settings)
-        self.size, self.month = size, quarters.check_month(month)
-        self.steps = quarters.steps(spec.spacing, cell_m, patch)
+        size_of = {"width": shape.embed_dim, "depth": shape.depth}
+        super().__init__(spec, GROUPS, patch=patch, month=month, cell_m=cell_m, **size_of, **settings)
+        self.size = size
         counts = {name: len(places) for name, places in self.places.items()}
         self.net: Any = _Net(shape._replace(depth=self.depths[-1] + 1), counts)
         self.register_buffer("resample", resampling(patch), persistent=False)
@@ -117,10 +117,9 @@ class Galileo(GroupedViT):
         """Without the positions of dates, which were computed; some files have one more part in each name."""
         return {key.replace(".backbone", ""): t for key, t in state.items() if not key.endswith("pos_embed")}
 
-    def embed(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b m d"]:
-        """Tokens of all places of the first group, then of the next."""
-        tokens = torch.stack([self._patches(image, name) for name in self.places], dim=1)
-        return (tokens + self._encoding(self.grid(image), image.device)).flatten(1, 2)
+    def patches(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b g n d"]:
+        """Tokens of each group at each place of single images."""
+        return torch.stack([self._patches(image, name) for name in self.places], dim=1)
 
     def _patches(self, image: Float[Tensor, "b c h w"], name: str) -> Float[Tensor, "b n d"]:
         """Tokens of one group, by its kernel in the size of the patch."""
@@ -134,17 +133,27 @@ class Galileo(GroupedViT):
         kernel = (layer.weight.flatten(2) @ self.resample.to(layer.weight)).unflatten(2, (patch, patch))
         return functional.conv2d(values, kernel, layer.bias, stride=patch).flatten(2).transpose(1, 2)
 
-    def _encoding(self, grid: Sequence[int], device: torch.device) -> Float[Tensor, "g n d"]:
-        """Of group, month and place; what is the same on all dates has neither number of date nor month."""
+    def encoding(self, grid: Sequence[int], months: Int[Tensor, "b t"]) -> Float[Tensor, "b t g n d"]:
+        """Of group, date, month and place; what is the same on all dates has neither number of date nor month."""
         net = self.net
-        month = net.month_embed.weight[self.month]
-        by_place = quarters.of_places(grid, self.steps, len(month), device)
+        by_month = net.month_embed.weight[months]
+        by_place = quarters.of_places(grid, self.steps, by_month.shape[-1], months.device)
         dated = [net.s_t_channel_embed[i] for i, name in enumerate(_OF_DATES) if name in self.places]
         placed = [net.sp_channel_embed[i] for i, name in enumerate(_OF_PLACES) if name in self.places]
-        parts = [quarters.encoding(torch.stack(dated), month, by_place)] if dated else []
+        parts = [quarters.encoding(torch.stack(dated), by_month, by_place)] if dated else []
         if placed:
-            parts.append(quarters.encoding(torch.stack(placed), torch.zeros_like(month), by_place, slots=False))
-        return torch.cat(parts)
+            never = torch.zeros_like(by_month)
+            parts.append(quarters.encoding(torch.stack(placed), never, by_place, slots=False))
+        return torch.cat(parts, dim=2)
+
+    def visible(self, present: Bool[Tensor, "b t"]) -> Bool[Tensor, "b t g"]:
+        """Which tokens of a place are there; those of terrain of the first date that is there only."""
+        first = present & (present.cumsum(1) == 1)
+        return torch.stack([present if name in _OF_DATES else first for name in self.places], dim=2)
+
+    def mean_of_dates(self, tokens: Float[Tensor, "b t g n d"], seen: Bool[Tensor, "b t g"]) -> Float[Tensor, "b n d"]:
+        """Mean over all tokens of a place."""
+        return masked_mean(tokens.flatten(1, 2), seen.flatten(1))
 
 
 class _Net(nn.Module):

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
 from medseg.errors import InputError
 from medseg.models.earth import quarters
 from medseg.models.earth.blocks import Block
-from medseg.models.earth.grouped_vit import GroupedViT
+from medseg.models.earth.dated_vit import DatedViT, masked_mean
 from medseg.models.earth.groups import Group, group
 from medseg.models.encoders.vit import Size, sized
 from medseg.models.network import ModelSpec
@@ -34,6 +33,8 @@ PUBLISHED = {
 """Sizes of which there are weights, by version."""
 BASE = 8
 """Cells of a patch for which kernels are trained; images are enlarged for smaller patches."""
+_DAY_2000, _MONTH_DAYS = 10957, 30
+"""Days from 1970 to 2000; days in the unit of the coordinates of dates."""
 
 _SENTINEL2 = {
     "B2": (1188.94, 1859.19), "B3": (1407.77, 1727.74), "B4": (1513.06, 1740.78), "B8": (2755.48, 1612.26),
@@ -54,15 +55,15 @@ _OPTICAL = {
 _RADAR = "sentinel1"
 
 
-class OlmoEarth(GroupedViT):
+class OlmoEarth(DatedViT):
     """OlmoEarth: Sentinel-2 (L2A) or Landsat 8 and 9 (L1), Sentinel-1 (dB), or optical and radar together; 2D only.
 
     Version 1 has tokens of 10, 20 and 60 m of Sentinel-2 and of 15 and 30 m of Landsat, the later ones a token of
     each sensor. Patches have 1 to 8 cells; for less than 8 the image is enlarged, as upstream does. Places are
     encoded by their distance on the ground, so that any shape is taken; cells of 10 m are what the weights know.
-    One date, of a month: upstream's series of dates and its maps (elevation, land cover, ...) have no place here.
+    One date, or with ``temporal=native`` a series. Upstream's maps (elevation, land cover, ...) have no place here.
 
-    A feature is the mean over the tokens of a sensor, then over the sensors, normalised by the last layer.
+    A feature is the mean over dates and the tokens of a sensor, then over the sensors, normalised by the last layer.
 
     Args:
         spec: Data and plan.
@@ -70,7 +71,7 @@ class OlmoEarth(GroupedViT):
         version: ``v1``, ``v1.1`` or ``v1.2``.
         sensor: Of the optical bands: ``sentinel2_l2a`` or ``landsat``; None for the one that has more of them.
         patch: Cells of a patch on each axis.
-        month: Of all images, from 1 to 12.
+        month: Of single images, from 1 to 12.
         cell_m: Cells on the ground, in metres; None for the spacing of the data.
         embed_dim: Numbers in a token instead of the size's; a multiple of 8.
         depth: Blocks, likewise.
@@ -105,10 +106,9 @@ class OlmoEarth(GroupedViT):
         shape = sized(SIZES, size, embed_dim, depth, num_heads)
         optical = sensor or _likely(spec.channels)
         groups = groups_of(optical, version) + groups_of(_RADAR, version)
-        super().__init__(spec, groups, width=shape.embed_dim, depth=shape.depth, patch=patch, prefix=0, **settings)
+        size_of = {"width": shape.embed_dim, "depth": shape.depth}
+        super().__init__(spec, groups, patch=patch, month=month, cell_m=cell_m, **size_of, **settings)
         self.size, self.version, self.patch = size, version, patch
-        self.month = quarters.check_month(month)
-        self.steps = quarters.steps(spec.spacing, cell_m, patch)
         counts = {name: len(places) for name, places in self.places.items()}
         self.net: Any = _Net(shape._replace(depth=self.depths[-1] + 1), counts, version, 12 if size == "nano" else 64)
 
@@ -125,42 +125,41 @@ class OlmoEarth(GroupedViT):
         start = f"hf-hub:allenai/OlmoEarth-{self.version.replace('.', '_')}"
         return {size: f"{start}-{size.capitalize()}/weights.pth" for size in PUBLISHED[self.version]}
 
-    def embed(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b m d"]:
-        """Tokens of all places of the first group, then of the next."""
-        values, grid = self.prepared(image), self.grid(image)
+    def patches(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b g n d"]:
+        """Tokens of each group at each place of single images."""
+        values = self.prepared(image)
         if self.patch != BASE:
-            size = tuple(n * BASE for n in grid)
+            size = tuple(n * BASE for n in self.grid(image))
             values = functional.interpolate(values.float(), size, mode="bicubic", antialias=True)
         embeddings = self.net.patch_embeddings.per_modality_embeddings
         tokens = [embeddings[_modality(name)][name](self.of_group(values, name)) for name in self.places]
-        return (torch.stack(tokens, dim=1) + self._encoding(grid, image.device)).flatten(1, 2)
+        return torch.stack(tokens, dim=1)
 
-    def _encoding(self, grid: Sequence[int], device: torch.device) -> Float[Tensor, "g n d"]:
-        """Of group, month and place; version 1.2 knows places by turning tokens instead."""
+    def encoding(self, grid: Sequence[int], months: Int[Tensor, "b t"]) -> Float[Tensor, "b t g n d"]:
+        """Of group, date, month and place; version 1.2 knows dates and places by turning tokens instead."""
         added = self.net.composite_encodings
         learned = [added.per_modality_channel_embeddings[_modality(name)][_number(name)] for name in self.places]
-        month = added.month_embed.weight[self.month]
-        by_place = quarters.of_places(grid, self.steps, len(month), device)
+        by_month = added.month_embed.weight[months]
+        by_place = quarters.of_places(grid, self.steps, by_month.shape[-1], months.device)
         absolute = self.version != "v1.2"
-        return quarters.encoding(torch.stack(learned), month, by_place * float(absolute), slots=absolute)
+        return quarters.encoding(torch.stack(learned), by_month, by_place * float(absolute), slots=absolute)
 
-    def layers(self, image: Float[Tensor, "b c h w"]) -> Iterable[Callable[[Tensor], Tensor]]:
-        """The blocks; those of version 1.2 turn tokens by their place, and not by their date, as there is one only."""
-        blocks: Iterable[Any] = super().layers(image)
+    def coordinates(self, grid: Sequence[int], days: Int[Tensor, "b t"] | None) -> Tensor | None:
+        """Of version 1.2: months since 2000, row and column of each token."""
         if self.version != "v1.2":
-            return blocks
-        rows, columns = (
-            torch.arange(n, dtype=torch.float32, device=image.device) * step
-            for n, step in zip(self.grid(image), self.steps, strict=True)
-        )
-        places = functional.pad(torch.cartesian_prod(rows, columns), (1, 0)).repeat(len(self.places), 1)
-        return [partial(block, places=places) for block in blocks]
+            return None
+        device = self.net.norm.weight.device
+        rows, columns = (torch.arange(float(n), device=device) * s for n, s in zip(grid, self.steps, strict=True))
+        places = torch.cartesian_prod(rows, columns).repeat(self.dates * len(self.places), 1)
+        since = torch.zeros((1, self.dates), device=device) if days is None else (days - _DAY_2000) / _MONTH_DAYS
+        by_token = since.repeat_interleave(len(places) // self.dates, dim=1)
+        return torch.cat((by_token[:, :, None], places.expand(len(by_token), -1, -1)), dim=2)
 
-    def pooled(self, tokens: Float[Tensor, "b g n d"]) -> Float[Tensor, "b n d"]:
-        """Mean over the tokens of each sensor, then over the sensors."""
+    def mean_of_dates(self, tokens: Float[Tensor, "b t g n d"], seen: Bool[Tensor, "b t g"]) -> Float[Tensor, "b n d"]:
+        """Mean over dates and the tokens of each sensor, then over the sensors."""
         sensors = [_modality(name) for name in self.places]
-        means = [tokens[:, [i for i, s in enumerate(sensors) if s == one]].mean(1) for one in dict.fromkeys(sensors)]
-        return torch.stack(means).mean(0)
+        own = [[i for i, s in enumerate(sensors) if s == one] for one in dict.fromkeys(sensors)]
+        return torch.stack([masked_mean(tokens[:, :, i].flatten(1, 2), seen[:, :, i].flatten(1)) for i in own]).mean(0)
 
 
 class _Net(nn.Module):

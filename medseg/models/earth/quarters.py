@@ -79,17 +79,26 @@ def of_places(grid: Sequence[int], steps: Sequence[float], width: int, device: t
 
 
 def encoding(
-    by_group: Float[Tensor, "g q"], month: Float[Tensor, " q"], by_place: Float[Tensor, "n q"], *, slots: bool = True
-) -> Float[Tensor, "g n d"]:
-    """What is added to the token of each group at each place, of one date.
+    by_group: Float[Tensor, "g q"],
+    by_month: Float[Tensor, "b t q"],
+    by_place: Float[Tensor, "n q"],
+    *,
+    slots: bool = True,
+) -> Float[Tensor, "b t g n d"]:
+    """What is added to the token of each date and group at each place.
 
     Args:
         by_group: Learned.
-        month: Encoding of the date's month.
+        by_month: Encoding of the month of each date.
         by_place: Encoding of the places; zeros where attention knows them by other means.
-        slots: Whether the number of the date in its series, which is 0, is encoded.
+        slots: Whether the number of the date in its series is encoded.
     """
-    groups, places, quarter = len(by_group), len(by_place), by_place.shape[1]
-    date = slow_sines(torch.zeros(1, device=by_place.device), quarter) * float(slots)
-    parts = (by_group[:, None], date[None], month[None, None], by_place[None])
-    return torch.cat([part.expand(groups, places, quarter) for part in parts], dim=2)
+    batch, dates, quarter = by_month.shape
+    by_slot = slow_sines(torch.arange(float(dates), device=by_place.device), quarter) * float(slots)
+    parts = (
+        by_group[None, None, :, None],
+        by_slot[None, :, None, None],
+        by_month[:, :, None, None],
+        by_place[None, None, None],
+    )
+    return torch.cat([part.expand(batch, dates, len(by_group), len(by_place), quarter) for part in parts], dim=-1)

@@ -119,9 +119,11 @@ def test_b10_which_weights_do_not_know_is_made_from_its_neighbours(checkpoint):
 
 def test_feature_is_the_mean_over_tokens_of_a_sensor_then_over_sensors():
     encoder = s.build("olmoearth", s.spec((*L2A, "VV", "VH"), (16, 16)), **SMALL)
-    tokens = torch.randn(2, 4, 3, 32)
-    expected = (tokens[:, :3].mean(1) + tokens[:, 3]) / 2
-    torch.testing.assert_close(encoder.pooled(tokens), expected)
+    tokens = torch.randn(2, 2, 4, 3, 32)
+    seen = torch.tensor([[True, True], [False, True]])[:, :, None].expand(-1, -1, 4)
+    both = (tokens[0, :, :3].mean((0, 1)) + tokens[0, :, 3].mean(0)) / 2
+    second = (tokens[1, 1, :3].mean(0) + tokens[1, 1, 3]) / 2
+    torch.testing.assert_close(encoder.mean_of_dates(tokens, seen), torch.stack((both, second)))
 
 
 @pytest.mark.parametrize("patch", [1, 4, 8])

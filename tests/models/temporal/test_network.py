@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from medseg.models.temporal.attention import Attention, day_encoding
 from medseg.models.temporal.network import SeriesNetwork
 from medseg.models.temporal.pooling_network import Pooled
 from medseg.models.unet import UNet
+from medseg.sensors.bands import bands_of
 
 CONF = Path(__file__).parents[3] / "conf" / "temporal"
 ALL = sorted(path.stem for path in CONF.glob("*.yaml"))
@@ -70,11 +72,18 @@ def prithvi(spec: ModelSpec) -> Network:  # sees all dates itself
     return instantiate(compose("train", chosen).model)(spec)
 
 
+def galileo(spec: ModelSpec) -> Network:  # the same, as one image of features
+    small = ["embed_dim=32", "depth=4", "num_heads=2"]
+    chosen = ["model=encoder_decoder", "model/encoder=galileo", *(f"model.encoder.{s}" for s in small)]
+    named = bands_of(["B4", "B8"], "sentinel-2") * spec.dates
+    return instantiate(compose("train", chosen).model)(replace(spec, channels=named))
+
+
 INNER: dict[str, Callable[[ModelSpec], Network]] = {
     f.__name__: f for f in (unet, smp, fpn, dpt, segmenter, tokens, segresnet)
 }
-PAIRS = [*((option, inner) for option in OPTIONS for inner in INNER), (NATIVE, "prithvi")]
-MAKES = INNER | {"prithvi": prithvi}
+PAIRS = [*((option, inner) for option in OPTIONS for inner in INNER), (NATIVE, "prithvi"), (NATIVE, "galileo")]
+MAKES = INNER | {"prithvi": prithvi, "galileo": galileo}
 
 
 def build(option: str, make: Callable[[ModelSpec], Network], *, fresh: bool = False) -> SeriesNetwork:
