@@ -25,6 +25,7 @@ from medseg.errors import InputError
 from medseg.factory.dataset import build_dataset
 from medseg.hydra_app import app
 from medseg.hydra_app.compose import compose
+from tests.data.datasets.test_embeddings import scenes
 from tests.pages import COMMANDS, PROJECT, ROOT, jobs, kind_of, overrides_of, shown
 from tests.prepared import script
 from tests.test_conf import GROUPS, chosen_by, take_a_step, tiny_data
@@ -97,6 +98,14 @@ def grouped(cache: Path, job: list[str]) -> Path:
     return folder
 
 
+def of_embeddings(cache: Path) -> Path:
+    """A cache in which the files of ``data=rasters`` are embeddings of AlphaEarth."""
+    folder = cache / "embeddings"
+    scenes(folder / "raw", 64, scaled=False, names="abcdef")
+    (folder / "rasters-None.json").write_text(json.dumps([f"data.root={folder}/raw"]))
+    return folder
+
+
 # Trainings
 
 
@@ -137,6 +146,7 @@ def test_training_takes_a_step(text: str, cache: Path, tmp_path: Path) -> None:
         write_plan(compose("plan", [*job, *tiny, f"output={tmp_path}/plan.yaml"]))
     files = dated(cache) if "data.dates={}" in words else cache
     files = grouped(cache, job) if any(w.startswith("data.images={") for w in words) else files
+    files = of_embeddings(cache) if "data.embeddings=alphaearth" in words else files
     take_a_step(files, tmp_path / "run", job, chosen=chosen, experiment=experiment, own=own)
 
 

@@ -28,6 +28,7 @@ class Case:
         in_file: Each file holds every date, its bands one date after another, instead of one date.
         first_stage: Label file that the first network of a cascade predicted; None without a cascade.
         image_groups: Image group of each file, of a time series of each file of a date; empty where they have none.
+        further: Files that the images need to be read, such as scales of embeddings.
     """
 
     id: str
@@ -40,11 +41,12 @@ class Case:
     in_file: bool = False
     first_stage: Path | None = None
     image_groups: tuple[str, ...] = ()
+    further: tuple[Path, ...] = ()
 
     @property
     def files(self) -> list[Path]:
         """Every file of the dataset that the case is read from; a prediction is none of them."""
-        return [*self.images, *(path for path in (self.label, self.valid) if path)]
+        return [*self.images, *(path for path in (self.label, self.valid) if path), *self.further]
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from medseg.doctor.samples import SampleSource
 from medseg.doctor.thumbnail import Thumbnail, ThumbnailTally
 from medseg.errors import InputError
 from medseg.formats.colours import ColourMask
+from medseg.formats.embeddings import embedded
 from medseg.formats.source import Source
 from medseg.formats.vector import rasterised
 from medseg.geometry.box import Box
@@ -166,6 +167,8 @@ def _channels(
     facts: CaseFacts, spec: DataSpec, reading: ReadOptions, thumbnail: ThumbnailTally | None
 ) -> tuple[ChannelFacts, ...]:
     sources = [h.source for h in facts.headers if h.role == "image" and h.source is not None]
+    groups = facts.case.image_groups * max(1, len(facts.case.days)) or [""] * len(sources)
+    sources = [embedded(source, reading.embedding_of(group)) for source, group in zip(sources, groups)]
     named = named_bands(sources, facts.case, spec, reading)
     tallies = {key: ChannelTally(name, int(np.prod(sources[key[0]].grid.shape))) for key, name in named.items()}
     for number, source in enumerate(sources):

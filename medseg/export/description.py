@@ -58,6 +58,11 @@ def describe(
             f"checkpoint={checkpoints[0].path}: its network takes time series, expected one for single images; the "
             "exported runner reads no dates, so predict with medseg-predict"
         )
+    if reading.embeddings:
+        raise InputError(
+            f"checkpoint={checkpoints[0].path}: its images are embeddings (data.embeddings), expected bands; the "
+            "exported runner does not read them, so predict with medseg-predict"
+        )
     members = zip(predictor.arrays.members, checkpoints, networks, first_stages, strict=True)
     return {
         "format": FORMAT,

@@ -185,7 +185,7 @@ def _folders(data: Mapping[str, object]) -> tuple[str, ...]:
 def _check_reading(data: Mapping[str, object]) -> None:
     """Hold the fields of ``ReadOptions`` to their kinds, which ``ReadOptions.from_config`` takes for granted."""
     given = {key: value for key, value in data.items() if value is not None}
-    for key in ("nonfinite", "other_grid", "other_crs", "attribute", "layer"):
+    for key in ("nonfinite", "other_grid", "other_crs", "attribute", "layer", "absent", "reference"):
         text(given.get(key, ""), f"data.{key}")
     for key in ("grid_tolerance", "nodata"):
         number(given.get(key, 0), f"data.{key}", finite=key != "nodata")
@@ -194,6 +194,9 @@ def _check_reading(data: Mapping[str, object]) -> None:
         text(band, "data.bands")
     for name, colours in mapped(given.get("mask_colours", {}), "data.mask_colours").items():
         _check_colours(colours, f"data.mask_colours.{shown(name)}")
+    kinds = given.get("embeddings", "")
+    for kind in mapped(kinds, "data.embeddings").values() if isinstance(kinds, Mapping) else [kinds]:
+        text(kind, "data.embeddings")
     _check_dates(mapped(given.get("dates", {}), "data.dates"))
     ReadOptions.from_config(**data)
 

@@ -50,8 +50,8 @@ def group_cases(
         name = formats.stem(paths[0])
         return [Case(name, paths, None, name, image_groups=groups)]
     endings = formats.suffixes("volume") if ndim == 3 else formats.suffixes("scene", "image")
-    absent = reading.absent == "allow"
-    return by_stem(paths, None, endings=endings, label_endings=(), dates=dates, groups=groups, absent=absent)
+    layout: Any = {"dates": dates, "groups": groups, "absent": reading.absent == "allow", "without": reading.no_images}
+    return by_stem(paths, None, endings=endings, label_endings=(), **layout)
 
 
 def group_folders(

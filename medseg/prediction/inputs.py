@@ -63,7 +63,9 @@ def _without_groups(cfg: DictConfig, sources: list[Path], spec: DataSpec, layout
         _check_mosaic(cfg.mosaic, sources, spec)
     dates = layout.reading.dates if spec.dates else None
     named = layout.names.images_in(sources[0]) if layout.names and sources[0].is_dir() and len(sources) == 1 else []
-    cases = named or find_cases(sources, len(spec.channels), spec.ndim, dates, series=_text(cfg.data.series))
+    cases = named or find_cases(
+        sources, len(spec.channels), spec.ndim, dates, series=_text(cfg.data.series), without=layout.reading.no_images
+    )
     if not cfg.mosaic:
         return cases
     return [Case(cfg.mosaic, tuple(path for case in cases for path in case.images), None, cfg.mosaic)]
@@ -125,13 +127,15 @@ def find_cases(
     dates: DateLayout | None = None,
     *,
     series: str | None = None,
+    without: str = "",
 ) -> list[Case]:
     """The cases of a folder of images, of one image file (with its sibling channels), or of folders of DICOM series.
 
     Several folders hold some of the bands of every case each, in files of one name, as ``RastersDataset``
-    takes them; of time series the files of each date. ``series`` chooses among DICOM series, see ``series_cases``.
+    takes them; of time series the files of each date. ``series`` chooses among DICOM series, see ``series_cases``;
+    files of scenes whose stems end with ``without`` are none.
     """
-    if ndim == 2 and (planes := _planes(sources, dates)):
+    if ndim == 2 and (planes := _planes(sources, dates, without)):
         return planes
     source = sources[0]
     if len(sources) > 1:
@@ -142,7 +146,7 @@ def find_cases(
     return _of_file(source, n_channels, ndim) if source.is_file() else _of_folder(source, n_channels, series)
 
 
-def _planes(sources: Sequence[Path], dates: DateLayout | None) -> list[Case]:
+def _planes(sources: Sequence[Path], dates: DateLayout | None, without: str) -> list[Case]:
     """Scenes and images of a file or of folders; empty if the file is something else."""
     from medseg import formats
     from medseg.data.case import Case
@@ -150,7 +154,7 @@ def _planes(sources: Sequence[Path], dates: DateLayout | None) -> list[Case]:
 
     source, endings = sources[0], formats.suffixes("scene", "image")
     if source.is_dir():
-        return by_stem(sources, None, endings=endings, label_endings=(), dates=dates)
+        return by_stem(sources, None, endings=endings, label_endings=(), dates=dates, without=without)
     name = formats.stem(source)
     return [Case(name, (source,), None, name)] if formats.suffix(source) in endings else []
 

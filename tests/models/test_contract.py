@@ -193,6 +193,9 @@ def test_bfloat16_stays_close(network, image, logits):
 
 def test_wrong_shape_names_one_that_fits(network, image):
     wrong = image[..., :-1]
+    if set(network.divisor) == {1}:  # takes any shape
+        assert network(wrong).shape[2:] == wrong.shape[2:]
+        return
     with pytest.raises(InputError, match=re.escape(str(tuple(wrong.shape[2:])))) as caught:
         network(wrong)
     remedy = [int(n) for n in re.search(r"pad to \(([\d, ]+)\)", str(caught.value)).group(1).split(",")]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Any
 
+from medseg.data.case import first_five
 from medseg.data.layout.image_groups import group_of, groups_of, names_within
 from medseg.data.reading.options import ReadOptions
 from medseg.errors import InputError
+from medseg.formats.embeddings import band_names
 from medseg.sample import Channel
 from medseg.sensors.bands import bands_of
 from medseg.sensors.formula import Formula, index_formula
@@ -25,6 +28,7 @@ def declared_channels(
 ) -> tuple[Channel, ...]:
     """Channels of the configuration, with the wavelengths of their bands.
 
+    A name with ``*`` stands for all bands of ``data.bands``, or of the kind of embeddings, that fit it, in their order.
     With image groups the name of a channel is that of a band with its group in front, ``pre.B4``; the sensor knows it
     by the name within the group.
 
@@ -37,7 +41,11 @@ def declared_channels(
     Raises:
         InputError: No channel, one that is named twice or without its image group, or a formula that is not valid.
     """
-    entries = [(c, "") if isinstance(c, str) else next(iter(dict(c).items())) for c in channels]
+    entries = [
+        entry
+        for c in channels
+        for entry in ([(name, "") for name in _expanded(c, reading)] if isinstance(c, str) else dict(c).items())
+    ]
     names = [name for name, _ in entries]
     _check_names(names)
     groups = reading.image_groups
@@ -58,6 +66,32 @@ def declared_channels(
         declared.append(replace(channel, wavelength_nm=nm))
     _check_wavelengths(wavelengths_nm, declared)
     return tuple(declared)
+
+
+def _expanded(name: str, reading: ReadOptions) -> list[str]:
+    """The bands that a name with ``*`` stands for; any other name alone.
+
+    Raises:
+        InputError: No band fits, or their names are not known before files are read.
+    """
+    if "*" not in name:
+        return [name]
+    named = [band for group in reading.image_groups or ("",) for band in _bands_in(group, reading)]
+    fitting = [band for band in named if fnmatchcase(band, name)]
+    if not fitting:
+        raise InputError(
+            f"data.channels: no band fits {name}, expected one of {first_five(named) or 'data.bands, which is empty'}; "
+            "name the bands one by one, or those of the files by data.bands"
+        )
+    return fitting
+
+
+def _bands_in(group: str, reading: ReadOptions) -> list[str]:
+    """Names of the bands of an image group, or of images without groups, as far as the options tell."""
+    own = names_within(reading.bands, group, reading.image_groups) if group else list(reading.bands)
+    kind = reading.embedding_of(group)
+    own = own or list(band_names(kind) if kind else ())
+    return [f"{group}.{band}" if group else band for band in own]
 
 
 def _in_groups(names: Sequence[str], sensor: Sensor, groups: Sequence[str]) -> dict[str, Channel]:

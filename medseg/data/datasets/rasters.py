@@ -16,7 +16,7 @@ from medseg.data.layout.dates import DateLayout
 from medseg.data.layout.image_groups import Folders, folders_of, group_names
 from medseg.data.layout.patterns import FilePatterns
 from medseg.data.layout.same_names import by_stem
-from medseg.data.reading.options import ReadOptions, check_absent
+from medseg.data.reading.options import ReadOptions, check_groups, with_scales
 from medseg.data.splits.groups import grouped
 from medseg.errors import InputError
 from medseg.labels import LabelTable
@@ -93,7 +93,7 @@ class RastersDataset(Dataset):
         self.name = name or self.root.name
         groups_of_images = group_names(images, reference)
         self.reading = reading = replace(reading, image_groups=groups_of_images)
-        check_absent(reading)
+        check_groups(reading)
         self.groups = groups
         self.names = FilePatterns.from_config(names) if names else None
         if self.names and reading.dates:
@@ -157,7 +157,7 @@ class RastersDataset(Dataset):
         images, masks, valid = self._folders[part]
         if masks:
             self._check_masks(masks, "test_masks" if part == "test" else "masks")
-        return by_stem(
+        cases = by_stem(
             [self.root / folder for folder in images],
             self.root / masks if masks else None,
             endings=self._endings,
@@ -166,7 +166,9 @@ class RastersDataset(Dataset):
             dates=self.reading.dates,
             groups=self.reading.image_groups,
             absent=self.reading.absent == "allow",
+            without=self.reading.no_images,
         )
+        return [with_scales(case, self.reading) for case in cases]
 
     def _check_masks(self, masks: str, key: str) -> None:
         """Raise on masks that do not exist, with a file of vectors as a hint."""

@@ -13,7 +13,7 @@ from medseg.data.layout.image_groups import folders_of, group_names, group_of
 from medseg.data.layout.pairing import pair
 from medseg.data.layout.patterns import FilePatterns
 from medseg.data.layout.same_names import by_stem
-from medseg.data.reading.options import Nonfinite, ReadOptions, check_absent
+from medseg.data.reading.options import Nonfinite, ReadOptions, check_groups
 from medseg.data.splits.groups import grouped
 from medseg.errors import InputError
 from medseg.geometry.tolerance import GRID_TOLERANCE
@@ -92,7 +92,7 @@ class VolumesDataset(Dataset):
         self.reading = ReadOptions.from_config(
             nonfinite=nonfinite, grid_tolerance=grid_tolerance, images=images, reference=reference, absent=absent
         )
-        check_absent(self.reading)
+        check_groups(self.reading)
         table = (
             unlabelled_table()
             if labels is None

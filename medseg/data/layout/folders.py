@@ -14,9 +14,24 @@ from medseg.formats.companions import companions
 
 
 def files_of(
-    folder: Path, endings: Sequence[str], *, what: str = "image", folders: bool = False, deep: bool = False
+    folder: Path,
+    endings: Sequence[str],
+    *,
+    what: str = "image",
+    folders: bool = False,
+    deep: bool = False,
+    without: str = "",
 ) -> list[tuple[Path, str]]:
-    """Image files of ``folder`` (with ``deep``, also of its sub-folders) with their stems, sorted; at least one."""
+    """Image files of ``folder`` with their stems, sorted; at least one.
+
+    Args:
+        folder: The folder.
+        endings: Suffixes of the files.
+        what: Kind of the files, for messages.
+        folders: Whether each folder in it is a file, too.
+        deep: Whether its sub-folders are searched.
+        without: End of the stems of files to leave out; empty for none.
+    """
     if not folder.is_dir():
         raise InputError(
             f"{folder}: no such folder; check data.root and the names of its sub-folders{_nearest(folder)}"
@@ -25,6 +40,7 @@ def files_of(
     suffixes = {*endings, ""} if folders else {*endings}
     visible = _without_indices([path for path in entries if _is_visible(path, folders=folders)])
     files = [(path, formats.stem(path)) for path in visible if formats.suffix(path) in suffixes]
+    files = [(path, name) for path, name in files if not (without and name.endswith(without))]
     if not files:
         raise _no_files(folder, len(entries), endings, what, folders=folders)
     return files
@@ -57,10 +73,10 @@ def _is_visible(path: Path, *, folders: bool) -> bool:
     return not path.name.startswith(".") and (path.is_file() or folders)
 
 
-def files_by_stem(folder: Path, endings: Sequence[str], what: str) -> dict[str, Path]:
-    """Files of a folder by stem."""
+def files_by_stem(folder: Path, endings: Sequence[str], what: str, *, without: str = "") -> dict[str, Path]:
+    """Files of a folder by stem; arguments as for ``files_of``."""
     by_id = defaultdict(list)
-    for path, stem in files_of(folder, endings, what=what):
+    for path, stem in files_of(folder, endings, what=what, without=without):
         by_id[stem].append(path)
     repeated = [" and ".join(p.name for p in paths) for paths in by_id.values() if len(paths) > 1]
     refuse(repeated, f"case(s) with more than one {what} in {folder}", "keep one file a case")

@@ -28,6 +28,7 @@ def by_stem(
     dates: DateLayout | None = None,
     groups: Sequence[str] = (),
     absent: bool = False,
+    without: str = "",
 ) -> list[Case]:
     """Cases of folders in which the files of a case have the same stem.
 
@@ -41,6 +42,7 @@ def by_stem(
             of the folders of images.
         groups: Name of the image group of each folder of images; empty where they have none.
         absent: Whether a case may lack the files of some groups.
+        without: End of the stems of files of images that are none; empty where there are none of these.
 
     Returns:
         Cases sorted by id, each its own group.
@@ -50,7 +52,7 @@ def by_stem(
             files, an image without a date, or a group without a file of any case.
     """
     day_layout = _of_file_names(dates)
-    by_folder = [_by_day(folder, endings, day_layout) for folder in images]
+    by_folder = [_by_day(folder, endings, day_layout, without) for folder in images]
     siblings = _siblings(labels, label_endings, valid)
     of_images = [_union(images, by_folder)] if absent else list(map(_Folder, images, by_folder))
     folders = [*of_images, *siblings.values()]
@@ -158,13 +160,13 @@ def _check_days(
             )
 
 
-def _by_day(folder: Path, endings: Sequence[str], dates: DateLayout | None) -> dict[str, dict[int, Path]]:
+def _by_day(folder: Path, endings: Sequence[str], dates: DateLayout | None, without: str) -> dict[str, dict[int, Path]]:
     """Image files of each case by day; of one day, 0, where names have no dates."""
     if dates is None:
-        return {name: {0: path} for name, path in files_by_stem(folder, endings, "image").items()}
+        return {name: {0: path} for name, path in files_by_stem(folder, endings, "image", without=without).items()}
     by_day: dict[str, dict[int, list[Path]]] = defaultdict(lambda: defaultdict(list))
     undated = []
-    for path, _ in files_of(folder, endings, deep=True):
+    for path, _ in files_of(folder, endings, deep=True, without=without):
         below = path.relative_to(folder).as_posix()
         match = dates.find(below)
         if match is None:

@@ -17,6 +17,7 @@ from medseg.data.reading.on_grid import OnGrid
 from medseg.data.reading.options import ReadOptions
 from medseg.errors import InputError
 from medseg.formats.colours import ColourMask
+from medseg.formats.embeddings import embedded
 from medseg.formats.source import Source
 from medseg.formats.vector import rasterised
 from medseg.geometry.box import Box
@@ -199,10 +200,11 @@ class CaseReader:
 
     def _open_files(self, paths: tuple[Path, ...]) -> list[Source]:
         """The files of an image, those of an image group each by itself."""
+        kind = self.reading.embedding_of
         if not self.case.image_groups:
-            return _open_files(paths, self._n_bands())
+            return [embedded(source, kind()) for source in _open_files(paths, self._n_bands())]
         groups = zip(self.case.image_groups, paths, strict=True)
-        return [_open_files((path,), self._n_bands(group))[0] for group, path in groups]
+        return [embedded(_open_files((path,), self._n_bands(group))[0], kind(group)) for group, path in groups]
 
     def _n_bands(self, group: str = "") -> int:
         """Number of bands that the files of an image, or of an image group, should hold."""

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
+from medseg.data.case import Case
 from medseg.data.layout.dates import DateLayout
 from medseg.data.layout.image_groups import group_names
 from medseg.errors import InputError
 from medseg.formats.colours import Colours, colours_by_name
+from medseg.formats.embeddings import KINDS, SCALES, TESSERA, scales_path
 from medseg.geometry.tolerance import GRID_TOLERANCE, checked_tolerance
 
 Nonfinite = Literal["error", "mask"]
 """What to do with NaN and infinite cells: raise, or mark them as not valid."""
 
+
+def _embeddings_of(value: str | Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Kind of embeddings by image group, those of ``data.embeddings``; without a group for all images."""
+    kinds = {"": value} if isinstance(value, str) else dict(value)
+    for kind in kinds.values():
+        if kind not in KINDS:
+            raise InputError(f"data.embeddings={value}: choose {' or '.join(KINDS)}")
+    return tuple(sorted(kinds.items()))
+
+
 _PARSE: dict[str, Callable[[Any], Any]] = {
     "bands": tuple,
     "mask_colours": colours_by_name,
     "dates": DateLayout.from_config,
+    "embeddings": _embeddings_of,
 }
 """How the value of a key of the configuration becomes that of an option."""
-_LATER = {"dates": None, "image_groups": (), "absent": "error"}
+_LATER = {"dates": None, "image_groups": (), "absent": "error", "embeddings": ()}
 """Usual values of options that were added after keys of caches were made."""
 _CHOICES = {
     "nonfinite": ("error", "mask"), "other_grid": ("error", "align"), "other_crs": ("error", "warp"),
@@ -57,6 +70,7 @@ class ReadOptions:
             grid of the case. Empty where folders of images have no names.
         absent: What to do with a case that lacks the files of some image groups: ``error``, or ``allow``, by which
             their channels are 0 in the network's input.
+        embeddings: Image groups whose files hold embeddings, with their kind; of images without groups that of "".
     """
 
     nonfinite: Nonfinite = "error"
@@ -72,6 +86,7 @@ class ReadOptions:
     dates: DateLayout | None = None
     image_groups: tuple[str, ...] = ()
     absent: Literal["error", "allow"] = "error"
+    embeddings: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         checked_tolerance(self.grid_tolerance, "data.grid_tolerance")
@@ -97,16 +112,38 @@ class ReadOptions:
         options["image_groups"] = group_names(settings.get("images"), settings.get("reference"))
         return cls(**options)
 
+    @property
+    def no_images(self) -> str:
+        """End of the stems of files in folders of images that are none."""
+        return SCALES if TESSERA in dict(self.embeddings).values() else ""
+
+    def embedding_of(self, group: str = "") -> str:
+        """Kind of embeddings that the files of an image group hold; empty for other images."""
+        kinds = dict(self.embeddings)
+        return kinds.get(group, kinds.get("", ""))
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form, part of the cache key; omits later options when unset, so that earlier keys stay valid."""
         stored = asdict(self)
         return {name: value for name, value in stored.items() if name not in _LATER or value != _LATER[name]}
 
 
-def check_absent(reading: ReadOptions) -> None:
-    """Raise where cases may lack image groups and images have none."""
+def check_groups(reading: ReadOptions) -> None:
+    """Raise where cases may lack image groups and images have none, and on embeddings of a group that is none."""
+    unknown = [group for group, _ in reading.embeddings if group and group not in reading.image_groups]
+    if unknown:
+        groups = list(reading.image_groups)
+        raise InputError(f"data.embeddings names {unknown}, the image groups of data.images are {groups}")
     if reading.absent == "allow" and not reading.image_groups:
         raise InputError(
             "data.absent=allow: got images without groups, of which none may be absent; name them, as in "
             "'data.images={s1: radar, s2: optical}'"
         )
+
+
+def with_scales(case: Case, reading: ReadOptions) -> Case:
+    """The case with the files of scales that its embeddings have."""
+    groups = case.image_groups * max(1, len(case.days)) if not case.in_file else case.image_groups
+    kinds = [reading.embedding_of(group) for group in groups or [""] * len(case.images)]
+    files = [scales_path(path) for path, kind in zip(case.images, kinds) if kind == TESSERA]
+    return replace(case, further=tuple(path for path in files if path.is_file()))
