@@ -27,7 +27,6 @@ from medseg.errors import InputError
 from medseg.formats.colours import ColourMask
 from medseg.formats.embeddings import embedded
 from medseg.formats.source import Source
-from medseg.formats.vector import rasterised
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
 from medseg.labels import IGNORE, LabelTable
@@ -210,6 +209,8 @@ def _label_source(facts: CaseFacts, spec: DataSpec, reading: ReadOptions) -> Sou
         return None
     source = header.source
     if source is None and facts.grid is not None and formats.suffix(header.path) in formats.VECTORS:
+        from medseg.formats.vector import rasterised  # here, as it imports pandas, which few files need
+
         values = {c.name: c.values[0] for c in spec.labels.classes}
         return rasterised(
             header.path, facts.grid, attribute=reading.attribute, layer=reading.layer, values=values,

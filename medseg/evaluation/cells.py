@@ -15,7 +15,6 @@ from medseg import formats
 from medseg.errors import InputError
 from medseg.evaluation.pairs import EvaluationPair
 from medseg.formats.reoriented import on_axes_of
-from medseg.formats.vector import rasterised
 from medseg.geometry.grid import PIXEL, RAS_MM, Grid
 from medseg.geometry.tolerance import way_out
 from medseg.labels import IGNORE, LabelTable, nearly_integral
@@ -142,6 +141,8 @@ def read_pair(
         InputError: Other grids, or values outside the table.
     """
     if formats.suffix(files.label) in formats.VECTORS:
+        from medseg.formats.vector import rasterised  # here, as it imports pandas, which few files need
+
         pred = _read_labels(files.prediction)
         values = {c.name: c.values[0] for c in table.classes}
         burned = rasterised(files.label, pred.grid, values=values, **vars(shapes)).read()[0]

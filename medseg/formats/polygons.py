@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyogrio
 import rasterio
 import shapely
 from affine import Affine
@@ -225,6 +224,8 @@ def _write(
     path: Path, layer: str, crs: Any, columns: Mapping[str, Shaped[np.ndarray, " n"]], shapes: npt.NDArray[np.object_]
 ) -> None:
     """Add polygons to the layer, which is made first."""
+    import pyogrio  # here, as it imports pandas, which predictions without polygons do not need
+
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "'crs' was not provided", UserWarning)  # ordinary for images
         pyogrio.raw.write(

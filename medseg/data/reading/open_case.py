@@ -19,7 +19,6 @@ from medseg.errors import InputError
 from medseg.formats.colours import ColourMask
 from medseg.formats.embeddings import embedded
 from medseg.formats.source import Source
-from medseg.formats.vector import rasterised
 from medseg.geometry.box import Box
 from medseg.labels import IGNORE, LabelTable, nearly_integral
 from medseg.sample import DataSpec, Sample, evenly_spaced, in_slots, with_class_channel
@@ -216,6 +215,8 @@ class CaseReader:
     def _open_label(self, path: Path, opened: Source | None) -> Source:
         """The label file on the grid of the image, with a channel of class values."""
         if opened is None and formats.suffix(path) in formats.VECTORS:
+            from medseg.formats.vector import rasterised  # here, as it imports pandas, which few files need
+
             values = {c.name: c.values[0] for c in self.spec.labels.classes}
             attribute, layer, all_touched = self.reading.attribute, self.reading.layer, self.reading.all_touched
             return rasterised(
