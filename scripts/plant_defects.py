@@ -28,6 +28,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 import defects_claims
 import defects_data
+import defects_earth
 import defects_judging
 import defects_predictions
 import defects_selecting
@@ -43,6 +44,7 @@ DEFECTS: tuple[Defect, ...] = (
     *defects_data.TABLE,
     *defects_predictions.TABLE,
     *defects_weights.TABLE,
+    *defects_earth.TABLE,
     *defects_judging.TABLE,
 )
 LEAST = 0.95

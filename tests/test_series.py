@@ -87,6 +87,16 @@ def test_a_checkpoint_knows_its_slots(run: Path) -> None:
     assert stored["config"]["temporal"]["pool"]["heads"] == 4
 
 
+def test_an_encoder_of_time_series_predicts_from_its_checkpoint(run: Path, images: Path, tmp_path: Path) -> None:
+    small = ("size=v2_300_tl", "embed_dim=16", "depth=2", "num_heads=2")
+    chosen = ("model=encoder_decoder", "model/encoder=prithvi", "model/decoder=linear", "temporal=native")
+    sizes = (f"model.encoder.{setting}" for setting in small)
+    few = ("trainer.max_steps=1", "trainer.steps_per_epoch=1", "test=false", f"run_dir={tmp_path}/run")
+    train(configured(run, *chosen, *sizes, *few))
+    (path,) = predicted(tmp_path, images, tmp_path / "maps")
+    assert cells(path).shape == (48, 56)
+
+
 @pytest.mark.parametrize("series", ["stack", "concat", "attention"])
 def test_one_batch_is_learned_by_heart(series: str, tmp_path: Path, run: Path) -> None:
     few = ("trainer.steps_per_epoch=2", "plan.batch_size=2", f"temporal={series}")

@@ -72,9 +72,8 @@ def build(name: str, channels: Sequence[Channel], settings: Mapping[str, object]
     if isinstance(vars(net).get("forward"), FunctionType) and hasattr(net, "forward_features"):
         if "out_indices" in settings:
             raise InputError(f"model.encoder.settings.out_indices: of {name}, set model.encoder.indices instead")
-        vars(net)["forward"] = (
-            net.forward_features
-        )  # a function bound to this very network: a copy would run the original
+        # the patched function is bound to this very network: a copy would run the original
+        vars(net)["forward"] = net.forward_features
     return net
 
 
