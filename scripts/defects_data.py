@@ -5,6 +5,7 @@ from defects import Defect
 HOSTILE, HEADER = "tests/formats/test_hostile.py", "tests/formats/test_itk_header.py"
 SCENES, VOLUMES = "tests/data/reading/test_open_case_scenes.py", "tests/data/reading/test_open_case_volumes.py"
 TRUST = "tests/factory/test_trust.py"
+ABSENT = "tests/data/datasets/test_absent_groups.py"
 
 # fmt: off
 TABLE = (
@@ -223,6 +224,25 @@ TABLE = (
         "absent-dates-in-the-mean", "absent dates are not seen", "medseg/models/temporal/pools.py",
         "return feature.sum(1) / _widened(present, feature).sum(1).clamp(min=1)", "return feature.mean(1)",
         ("tests/models/temporal/test_network.py::test_a_single_date_among_missing_ones_is_the_network_without_time",),
+    ),
+    Defect(
+        "absent-channels-normalised", "channels that a case lacks are 0 in the network's input",
+        "medseg/data/preprocessing/normalise.py", "            target[...] = 0\n            continue\n",
+        "            pass\n", (f"{ABSENT}::test_absent_channels_are_0_in_the_store_and_in_every_window",),
+    ),
+    Defect(
+        "absent-channels-counted", "statistics leave channels out that a case lacks", "medseg/planning/fingerprint.py",
+        "        drawn[~sample.has] = np.nan\n", "", (f"{ABSENT}::test_statistics_leave_absent_channels_out",),
+    ),
+    Defect(
+        "formulas-outlive-their-groups", "a formula of several groups goes with each", "medseg/transforms/groups.py",
+        "stays = ~(gone[:, None] & needs).any(2)", "stays = ~(gone[:, None] | ~needs).all(2)",
+        ("tests/transforms/test_groups.py::test_a_group_goes_with_all_that_is_read_from_it",),
+    ),
+    Defect(
+        "embeddings-without-sign", "embeddings keep their sign", "medseg/formats/embeddings.py",
+        "return share * np.abs(share)", "return share * share",
+        ("tests/formats/test_embeddings.py::test_alphaearth_by_hand",),
     ),
 )
 # fmt: on

@@ -15,6 +15,7 @@ from medseg.data.preprocessing.normalise import Normalisation
 from medseg.data.preprocessing.preprocess import Preprocess
 from medseg.data.reading.options import ReadOptions
 from medseg.errors import InputError
+from medseg.export.public import without_paths
 from medseg.export.runner import FORMAT
 from medseg.formats.sink import class_nodata
 from medseg.geometry.resample import ANISOTROPIC
@@ -74,7 +75,7 @@ def describe(
             "nonfinite": reading.nonfinite,
             "bands": _bands(reading),
             "image_groups": list(reading.image_groups),
-            "folders": list(predictor.layout.folders),
+            "folders": without_paths(list(predictor.layout.folders)),
             "nodata": reading.nodata,
             "grid_tolerance": reading.grid_tolerance,
         },

@@ -84,7 +84,12 @@ class CasePredictor(ABC, Generic[Prepare]):
         return index if self.postprocess is None else self.postprocess(index, grid, self.spec.labels, valid)
 
     def __call__(
-        self, image: Shaped[np.ndarray, "..."], grid: Grid, days: Sequence[int] | None = None
+        self,
+        image: Shaped[np.ndarray, "..."],
+        grid: Grid,
+        days: Sequence[int] | None = None,
+        *,
+        absent: bool = False,
     ) -> Shaped[np.ndarray, " *s"]:
         """Label array ``[*s]`` of saved values for an image ``[c, *s]`` (or ``[*s]``) of raw values.
 
@@ -97,6 +102,7 @@ class CasePredictor(ABC, Generic[Prepare]):
             grid: Of its cells.
             days: Of a time series, its dates in days since 1970-01-01; None numbers them, as training did where
                 it knew no days.
+            absent: Whether a channel that is NaN everywhere is absent, as the network has learned to do without.
 
         Raises:
             InputError: The image does not fit its grid, or has other channels than the training had.
@@ -113,11 +119,11 @@ class CasePredictor(ABC, Generic[Prepare]):
             raise InputError(
                 f"got an image with {image.shape[series]} channels, the network takes {len(names)}: {names}"
             )
-        finite = np.isfinite(image).all(axis=int(series))
         if series:
+            finite = np.isfinite(image).all(axis=1)
             sample = self._series(image, finite, grid, range(len(image)) if days is None else days)
         else:
-            sample = Sample(np.where(finite, image, 0).astype(np.float32), None, finite, grid, "array", "array")
+            sample = _of_array(image, grid, absent=absent)
         return self.spec.labels.to_saved(self.index(sample))
 
     def _series(
@@ -130,6 +136,16 @@ class CasePredictor(ABC, Generic[Prepare]):
         slots, slot_days, present = in_slots(cells, [days[i] for i in kept], self.spec.dates)
         valid: Bool[np.ndarray, " *s"] = np.logical_or.reduce(known[kept])
         return Sample(slots, None, valid, grid, "array", "array", slot_days, present)
+
+
+def _of_array(image: Shaped[np.ndarray, "c *s"], grid: Grid, *, absent: bool) -> Sample:
+    """An image as a case; with ``absent`` without the channels that are NaN everywhere, unless all are."""
+    there = ~np.isnan(image).reshape(len(image), -1).all(axis=1) if absent else np.ones(len(image), dtype=bool)
+    there = there if there.any() else ~there
+    finite: Bool[np.ndarray, " *s"] = np.isfinite(image[there]).all(axis=0)
+    known = finite & there.reshape(-1, *[1] * grid.ndim)
+    present = None if there.all() else there
+    return Sample(np.where(known, image, 0).astype(np.float32), None, finite, grid, "array", "array", None, present)
 
 
 class Predictor(CasePredictor[Prepare]):

@@ -106,8 +106,11 @@ class FilePredictor:
     def __call__(
         self, image: Shaped[np.ndarray, "..."], grid: Grid, days: Sequence[int] | None = None
     ) -> Shaped[np.ndarray, " *s"]:
-        """Label array of saved values for an image of raw values; see ``Predictor.__call__``."""
-        return self.arrays(image, grid, days)
+        """Label array of saved values for an image of raw values; see ``Predictor.__call__``.
+
+        After a training with ``data.absent=allow`` a channel that is NaN everywhere is absent.
+        """
+        return self.arrays(image, grid, days, absent=self.layout.reading.absent == "allow")
 
     def file(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,14 +130,26 @@ def _predictor(cfg: DictConfig) -> FilePredictor:
     return predictor
 
 
-def origin_of(cfg: DictConfig, maker: Maker, predictor: FilePredictor, *, series: object) -> Origin:
-    """What decides the labels besides the images; ``series`` is chosen among those in each folder that is an image."""
+def origin_of(
+    cfg: DictConfig, maker: Maker, predictor: FilePredictor, *, series: object, groups: Sequence[str] = ()
+) -> Origin:
+    """What decides the labels besides the images.
+
+    Args:
+        cfg: Configuration of the command.
+        maker: What makes the label files.
+        predictor: That of this process.
+        series: Chosen among those in each folder that is an image.
+        groups: Image groups that the input names; those that are absent in every case decide labels.
+    """
+    some = groups and set(groups) != set(predictor.layout.reading.image_groups)
     tilings = maker.tilings
     settings = {
         **(tilings[0] if len(tilings) == 1 else {"members": tilings}),
         "data": predictor.layout.reading.to_dict(),
         "mosaic": cfg.mosaic,
         "series": series,
+        **({"image_groups": sorted(groups)} if some else {}),
         **({} if cfg.codes is None else {"codes": _plain(cfg.codes)}),
     }
     named = _named(cfg.checkpoint)

@@ -71,7 +71,7 @@ def _predict(
     request = Request(tuple(bands.kind for bands in predictor.bands), _polygons(cfg))
     check_labels(cases, labels, folder, georeferenced=bool(cfg.polygons or cfg.mosaic), seg=seg)
     by_folder = all(case.images[0].is_dir() for case in cases)
-    origin = origin_of(cfg, maker, predictor, series=cfg.data.series if by_folder else None)
+    origin = origin_of(cfg, maker, predictor, series=cfg.data.series if by_folder else None, groups=groups)
     record = Record(folder, origin)
     jobs = find_jobs(cases, labels, record, request)
     if not cfg.overwrite:

@@ -181,6 +181,30 @@ def test_the_network_sees_0_where_a_group_is_absent(name: str, small: Grid, part
     assert all((window[:, [0, 2]] == 0).all() and window[:, 1].any() for window in seen)
 
 
+def test_an_array_lacks_channels_that_are_nan_everywhere(partial_run: Path, run: Path, tmp_path: Path) -> None:
+    predictor = medseg.load(partial_run / "run/checkpoints/last.ckpt", device="cpu")
+    source = formats.open(partial_run / "raw/after/b.tif")
+    image = np.full((3, *GRID.shape), np.nan, np.float32)
+    image[0] = source.read()[0]
+    target = predictor.file({"post": source.path}, tmp_path / "b.tif")
+    np.testing.assert_array_equal(predictor(image, GRID), formats.open(target).read()[0])
+    seen = inputs_of(predictor)
+    predictor(np.full_like(image, np.nan), GRID)
+    assert all((window == 0).all() for window in seen)
+    other = medseg.load(run / "run/checkpoints/last.ckpt", device="cpu")
+    seen = inputs_of(other)
+    assert (other(image, GRID) == 0).all()
+    assert all((window == 0).all() for window in seen)
+
+
+def test_files_of_another_group_are_other_images(partial_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/a.tif").write_bytes((partial_run / "raw/after/a.tif").read_bytes())
+    predicted(partial_run, f"{{post: {tmp_path}/new}}", tmp_path / "maps")
+    with pytest.raises(InputError, match="1 of 1 label files are there already and can't be kept: 1 made with other"):
+        predicted(partial_run, f"{{pre: {tmp_path}/new}}", tmp_path / "maps")
+
+
 def test_cases_without_a_group_are_predicted_where_the_training_had_some(partial_run: Path, tmp_path: Path) -> None:
     raw = partial_run / "raw"
     whole = predicted(partial_run, f"{raw}", tmp_path / "maps")
