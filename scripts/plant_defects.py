@@ -30,6 +30,7 @@ import defects_claims
 import defects_data
 import defects_earth
 import defects_judging
+import defects_medical
 import defects_predictions
 import defects_selecting
 import defects_training
@@ -45,6 +46,7 @@ DEFECTS: tuple[Defect, ...] = (
     *defects_predictions.TABLE,
     *defects_weights.TABLE,
     *defects_earth.TABLE,
+    *defects_medical.TABLE,
     *defects_judging.TABLE,
 )
 LEAST = 0.95

@@ -1,6 +1,7 @@
-"""Networks of volumes of MONAI and of STU-Net's authors, with the weights of SuPreM, VISTA3D and STU-Net.
+"""Networks of volumes of MONAI and of the authors of SuPreM, VISTA3D and STU-Net.
 
-STUNET is a folder with ``STUNet.py`` of github.com/uni-medical/STU-Net; without it, STU-Net is left out.
+SUPREM is a folder with a ``unet3d.py`` of github.com/MrGiovanni/SuPreM, STUNET one with ``STUNet.py`` of
+github.com/uni-medical/STU-Net; without them, their U-Nets are left out.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ _SHAPE = (64, 32, 96)
 def rows() -> Iterator[Row]:
     """Whole networks by their logits, encoders by their features."""
     yield from _monai()
+    yield from _genesis()
     yield from _stunet()
 
 
@@ -107,10 +109,27 @@ def _monai() -> Iterator[Row]:
         yield compare(("VISTA3D", "SegResNetDS2", "5 features", "CT"), _SHAPE, given, upstream.encoder(image))
 
 
+def _module(variable: str, name: str) -> Any:
+    """A file of the folder that an environment variable names, as a module."""
+    file = Path(os.environ.get(variable, ".")) / name
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    if spec is None or spec.loader is None or not file.is_file():
+        raise ModuleNotFoundError(f"no {variable}/{name}", name=f"{name} in {variable}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _genesis() -> Iterator[Row]:
+    module, image = _module("SUPREM", "unet3d.py"), noise(1, 1, *_SHAPE)
+    torch.manual_seed(0)
+    net: Any = drawn(module.UNet3D(4))
+    own = whole("genesis_unet", {"net": _wrapped(net), "epoch": 2100})
+    with torch.no_grad():
+        yield compare(("SuPreM", "U-Net", "logits", "CT"), _SHAPE, [own(image)], [net(image)])
+
+
 def _stunet() -> Iterator[Row]:
-    file = Path(os.environ.get("STUNET", ".")) / "STUNet.py"
-    if not file.is_file():
-        raise ModuleNotFoundError("no STUNET/STUNet.py", name="STUNet.py in STUNET")
     for name, members in (  # of nnU-Net v1, of which the file takes a base class and an initialisation
         ("nnunet", {}),
         ("nnunet.network_architecture", {}),
@@ -119,11 +138,7 @@ def _stunet() -> Iterator[Row]:
     ):
         sys.modules[name] = ModuleType(name)
         vars(sys.modules[name]).update(members)
-    spec = importlib.util.spec_from_file_location("stunet_upstream", file)
-    if spec is None or spec.loader is None:
-        raise ModuleNotFoundError("no STUNET/STUNet.py", name="STUNet.py in STUNET")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = _module("STUNET", "STUNet.py")
     pools = [[2, 2, 2], [2, 2, 2], [2, 2, 2], [1, 2, 1], [1, 1, 1]]
     for size, depth in (("base", 1), ("large", 2)):
         torch.manual_seed(0)
