@@ -241,7 +241,7 @@ def test_commands_do_not_import_torch_before_they_run(module: str) -> None:
 def test_prediction_imports_neither_lightning_nor_pandas() -> None:
     """Which take 270 and 100 MB and five seconds of the start of each worker; nothing of them is needed there."""
     loaded = "[m for m in ('lightning', 'pandas') if m in sys.modules]"
-    code = f"import sys, medseg.prediction.predict, medseg.prediction.checkpoints; print({loaded})"
+    code = f"import sys, medseg.prediction.jobs, medseg.prediction.checkpoints; print({loaded})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
