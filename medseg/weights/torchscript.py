@@ -27,7 +27,7 @@ _STORAGES = {
 }  # fmt: skip
 _MOST_DESCRIPTION = 256 << 20
 """Bytes of a description; that of a network with a thousand modules has 100 kB."""
-_MOST_TENSORS = 1 << 20
+_MOST_PARTS = 1 << 17
 _VALUES: Mapping[str, object] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _ARGUMENTS = {"BINUNICODE", "BINUNICODE8", "SHORT_BINUNICODE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"}
 """Opcodes whose argument is the value."""
@@ -205,19 +205,25 @@ def _named(root: object, archive: zipfile.ZipFile) -> Iterator[tuple[str, Tensor
         raise ValueError("written on a machine with another order of bytes")
     storages: dict[tuple[str, torch.dtype], Tensor] = {}
     for count, (name, tensor) in enumerate(_walk(root, "", ())):
-        if count >= _MOST_TENSORS:
-            raise ValueError(f"more than {_MOST_TENSORS} tensors")
+        if count >= _MOST_PARTS:
+            raise ValueError(f"more than {_MOST_PARTS} modules and tensors")
+        if tensor is None:
+            continue
         place = tensor.key, tensor.dtype
         if place not in storages:
             storages[place] = _storage(archive, *place)
         yield name, _view(storages[place], tensor)
 
 
-def _walk(value: object, name: str, parents: tuple[int, ...]) -> Iterator[tuple[str, _Strided]]:
-    """Tensors below a module by their names; a module that contains itself ends there."""
+def _walk(value: object, name: str, parents: tuple[int, ...]) -> Iterator[tuple[str, _Strided | None]]:
+    """Names of modules, with None, and tensors with theirs; a module that contains itself ends there.
+
+    Modules count too: a small file can name a module twice in one that is twice in another, and so on.
+    """
     if isinstance(value, _Strided):
         yield name, value
     elif isinstance(value, _Module) and id(value) not in parents:
+        yield name, None
         for key, part in value.attributes.items():
             yield from _walk(part, f"{name}.{key}" if name else str(key), (*parents, id(value)))
 

@@ -111,6 +111,14 @@ def test_a_module_that_contains_itself_ends(tmp_path: Path) -> None:
     refused(rewritten(tmp_path / "a.pt", described(of_itself)), "that have names")
 
 
+def test_a_small_file_with_more_modules_than_any_network_is_refused(tmp_path: Path) -> None:
+    saved(tmp_path / "a.pt")
+    module = b"c__torch__\nNet\n)\x81q%c}(X\x01\x00\x00\x00ah%cX\x01\x00\x00\x00bh%cub"
+    twice = b"".join(module % (i, i - 1, i - 1) for i in range(1, 41))
+    innermost = b"\x80\x02c__torch__\nNet\n)\x81q\x00"
+    refused(rewritten(tmp_path / "a.pt", described(innermost + twice + b".")), "more than 131072 modules and tensors")
+
+
 @pytest.mark.parametrize("kept", [0, 3])
 def test_storages_that_are_too_short(tmp_path: Path, kept: int) -> None:
     saved(tmp_path / "a.pt")
