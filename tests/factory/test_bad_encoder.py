@@ -150,7 +150,9 @@ def test_weights_of_another_network(refuse: Refuse) -> None:
         (SCENES, of("transformers", "model.encoder.weights=DIR/hub"), "this folder has no config.json, which tells "
          "the architecture; add it, or say model.encoder.family and model.encoder.size"),
         *((SCENES, of(family, "model.encoder.size=bass"), "size=bass: expected one of ")
-          for family in ("dofa", "panopticon", "scalemae", "croma", "copernicus_fm")),
+          for family in ("dofa", "panopticon", "scalemae", "croma", "copernicus_fm", "olmoearth", "galileo", "satmae",
+                         "spectralgpt")),
+        (SCENES, of("olmoearth", "data.channels=[B2,B3]", "model.encoder.patch=9"), "patch=9: expected 1 to 8 cells"),
         (SCENES, ("model=smp_unet", "model.encoder=resnet35"), "is no encoder of smp; the nearest are resnet"),
         (SCENES, ("model=smp_unet", "model.encoder=tu-resnet5O"), "no network of timm; the nearest are tu-resnet50"),
         (VOLUMES, ("model=smp_unet",), "the data has 3; choose a network for volumes: model=mednext, residual_unet, "),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -41,6 +41,8 @@ class DatedViT(GroupedViT):
     """
 
     takes_dates = True
+    static: ClassVar[Collection[str]] = ()
+    """Groups that are the same on all dates."""
 
     def __init__(
         self,
@@ -70,9 +72,18 @@ class DatedViT(GroupedViT):
         """Coordinates of the tokens by which blocks turn them; None where they do not."""
         return None
 
-    def visible(self, present: Bool[Tensor, "b t"]) -> Bool[Tensor, "b t g"]:
-        """Which tokens of a place are there."""
-        return present[:, :, None].expand(-1, -1, len(self.places))
+    def visible(self, image: Float[Tensor, "b tc h w"], present: Bool[Tensor, "b t"] | None) -> Bool[Tensor, "b t g"]:
+        """Which tokens of a place are there; those of static groups of the first date that is there only."""
+        if present is None:
+            present = torch.ones((len(image), self.dates), dtype=torch.bool, device=image.device)
+        first = present & (present.cumsum(1) == 1)
+        return torch.stack([first if name in self.static else present for name in self.places], dim=2)
+
+    def days_of(self, image: Float[Tensor, "b tc h w"], days: Int[Tensor, "b t"] | None) -> Int[Tensor, "b t"] | None:
+        """Days of the dates; the numbers of the slots of a series without days, None of single images without one."""
+        if days is None and self.dates > 1:
+            return torch.arange(self.dates, device=image.device).expand(len(image), -1)
+        return days
 
     def embed(self, image: Float[Tensor, "b tc h w"], days: Int[Tensor, "b t"] | None = None) -> Float[Tensor, "b m d"]:
         """Tokens of all places of the first group of the first date, then of the next group, then of the next date."""
@@ -93,13 +104,9 @@ class DatedViT(GroupedViT):
             present: False for missing dates; None if none is.
             days: See ``SeriesNetwork``; None numbers the slots of a series.
         """
-        if days is None and self.dates > 1:
-            days = torch.arange(self.dates, device=image.device).expand(len(image), -1)
+        days = self.days_of(image, days)
         tokens, places = self.embed(image, days), self.coordinates(self.grid(image), days)
-        there = (
-            torch.ones((len(image), self.dates), dtype=torch.bool, device=image.device) if present is None else present
-        )
-        seen = self.visible(there)
+        seen = self.visible(image, present)
         count = tokens.shape[1] // (self.dates * len(self.places))
         single = present is None and self.dates == 1
         mask = None if single else seen.flatten(1).repeat_interleave(count, dim=1)[:, None, None]
@@ -111,9 +118,9 @@ class DatedViT(GroupedViT):
                 features.append(self.mean_of_dates(by_date, seen))
         return features
 
-    @abstractmethod
     def mean_of_dates(self, tokens: Float[Tensor, "b t g n d"], seen: Bool[Tensor, "b t g"]) -> Float[Tensor, "b n d"]:
-        """A feature, of the tokens that are there."""
+        """A feature: the mean over the tokens of a place that are there."""
+        return masked_mean(tokens.flatten(1, 2), seen.flatten(1))
 
 
 def masked_mean(tokens: Float[Tensor, "b k n d"], seen: Bool[Tensor, "b k"]) -> Float[Tensor, "b n d"]:

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
 from medseg.errors import InputError
 from medseg.models.earth import quarters
 from medseg.models.earth.blocks import Block
-from medseg.models.earth.dated_vit import DatedViT, masked_mean
+from medseg.models.earth.dated_vit import DatedViT
 from medseg.models.earth.groups import group
 from medseg.models.encoders.vit import Size, sized
 from medseg.models.network import ModelSpec
@@ -79,6 +79,7 @@ class Galileo(DatedViT):
     """
 
     family = "galileo"
+    static = _OF_PLACES
 
     def __init__(
         self,
@@ -145,15 +146,6 @@ class Galileo(DatedViT):
             never = torch.zeros_like(by_month)
             parts.append(quarters.encoding(torch.stack(placed), never, by_place, slots=False))
         return torch.cat(parts, dim=2)
-
-    def visible(self, present: Bool[Tensor, "b t"]) -> Bool[Tensor, "b t g"]:
-        """Which tokens of a place are there; those of terrain of the first date that is there only."""
-        first = present & (present.cumsum(1) == 1)
-        return torch.stack([present if name in _OF_DATES else first for name in self.places], dim=2)
-
-    def mean_of_dates(self, tokens: Float[Tensor, "b t g n d"], seen: Bool[Tensor, "b t g"]) -> Float[Tensor, "b n d"]:
-        """Mean over all tokens of a place."""
-        return masked_mean(tokens.flatten(1, 2), seen.flatten(1))
 
 
 class _Net(nn.Module):
