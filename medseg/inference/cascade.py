@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -44,4 +45,5 @@ class CascadedPredictor(Predictor[Prepare]):
     def prepared(self, sample: Sample, *, in_place: bool = False) -> tuple[Sample, Placement]:
         """The second network's view of a sample, and where its cells lie; the first predictor runs before."""
         image = with_class_channel(sample.image, self.first.index(sample))
-        return super().prepared(replace(sample, image=image), in_place=True)
+        present = None if sample.present is None else np.append(sample.present, True)
+        return super().prepared(replace(sample, image=image, present=present), in_place=True)

@@ -106,3 +106,21 @@ def test_arrays_are_predicted_without_the_further_channel() -> None:
     predictor = second(Copies(), first())
     labels = predictor(sample.image, sample.grid)
     assert set(np.unique(labels).tolist()) == {0, 4, 300}
+
+
+def test_a_channel_that_the_case_lacks_is_0_in_both_networks() -> None:
+    sample = case()
+    image = np.concatenate([np.zeros_like(sample.image), sample.image])
+    lacking = Sample(image, None, sample.valid, sample.grid, "a", "a", present=np.array([False, True]))
+    rules = (Normalisation("standard", mean=3), Normalisation("zscore"))
+    both = DataSpec((Channel("t1"), Channel("t2")), TABLE, 3)
+    low, high = Layer(2, 0), Layer(4, 1)
+    before = Predictor(low, prepare=Preprocess((2.0, 2.0, 2.0), rules), tiling=Tiling((6, 6, 6)), spec=both)
+    high.register_forward_pre_hook(ClassIndicators(3, 2))
+    prepare = Preprocess((1.0, 1.5, 2.0), (*rules, Normalisation(CLASSES)))
+    predictor = CascadedPredictor(high, first=before, prepare=prepare, tiling=Tiling((8, 8, 8)), spec=both)
+    predictor.index(lacking)
+    for network in (low, high):
+        assert network.seen
+        assert all((seen[:, 0] == 0).all() and seen[:, 1].any() for seen in network.seen)
+    assert any(seen[:, 2:].any() for seen in high.seen)

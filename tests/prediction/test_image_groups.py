@@ -255,6 +255,40 @@ def test_volumes_of_several_folders_train_predict_and_are_exported(tmp_path: Pat
         np.testing.assert_array_equal(own_cells, cells)
 
 
+def test_volumes_may_lack_a_group(tmp_path: Path) -> None:
+    own, small = volumes(tmp_path / "raw"), [w for w in SMALL if w not in ("data=nnunet", "transform=light")]
+    (tmp_path / "raw/T2w/c1.nii.gz").unlink()
+    places = [f"cache_dir={tmp_path}/cache", f"run_dir={tmp_path}/run", "test=false", "split.fold=all"]
+    train(
+        compose("train", [*small, *own, *places, "data.absent=allow", "transform=nnunet", "transform.group_drop.p=0.5"])
+    )
+    found = predicted(tmp_path, f"{{t1: {tmp_path}/raw/T1w}}", tmp_path / "maps")
+    assert [cells.shape for cells in found] == [(20, 20, 20)] * 3
+    predictor = medseg.load(tmp_path / "run/checkpoints/last.ckpt", device="cpu")
+    seen = inputs_of(predictor)
+    predictor.file({"t2": tmp_path / "raw/T2w/c0.nii.gz"}, tmp_path / "c0.nii.gz")
+    assert all((window[:, 1] == 0).all() and window[:, 0].any() for window in seen)
+
+
+def test_a_series_is_predicted_from_the_folders_of_its_groups(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in "abc":
+        for folder, day in (("s1", 1), ("s1", 2), ("s2", 1), ("s2", 2)):
+            (tmp_path / "raw" / folder).mkdir(parents=True, exist_ok=True)
+            image = rng.normal(100, 3, (1, *GRID.shape)).astype(np.float32)
+            formats.write_image(tmp_path / f"raw/{folder}/{name}_2020010{day}.tif", image, GRID, names=["V"])
+        (tmp_path / "raw/masks").mkdir(exist_ok=True)
+        formats.write(tmp_path / f"raw/masks/{name}.tif", (rng.random(GRID.shape) < 0.5).astype(np.uint8), GRID)
+    shared = [w for w in TINY if not w.startswith(("data.images", "data.channels", "data.sensor"))]
+    own = ["data.images={s1: s1, s2: s2}", "data.channels=[s2.V,s1.V]", "data.dates={}", f"data.root={tmp_path}/raw"]
+    train(compose("train", [*shared, *own, f"cache_dir={tmp_path}/cache", f"run_dir={tmp_path}/run"]))
+    found = predicted(tmp_path, f"{{s2: {tmp_path}/raw/s2, s1: {tmp_path}/raw/s1}}", tmp_path / "maps")
+    predictor = medseg.load(tmp_path / "run/checkpoints/last.ckpt", device="cpu")
+    files = [tmp_path / f"raw/{folder}/a_2020010{day}.tif" for day in (1, 2) for folder in ("s1", "s2")]
+    target = predictor.file(files, tmp_path / "a.tif")
+    np.testing.assert_array_equal(formats.open(target).read()[0], found[0])
+
+
 def test_remote_folders_of_groups_are_refused(run: Path) -> None:
     from medseg.hydra_app.local_paths import check_local
 
