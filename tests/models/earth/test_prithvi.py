@@ -129,6 +129,13 @@ def of_dates(dates, shape=(32, 48)):
     return replace(one, in_channels=6 * dates, channels=one.channels * dates, dates=dates)
 
 
+def test_statistics_are_those_of_one_date(timed):
+    encoder = s.build("prithvi", of_dates(3), size="v2_300_tl", weights=str(timed), **SMALL)
+    report = encoder.initialise({"mean": [1000.0] * 6, "std": [2000.0] * 6})
+    assert len(report.channels) == 6
+    assert report.warnings == ()
+
+
 def test_dates_have_features_of_their_own_and_attend_to_each_other(timed):
     encoder = s.build("prithvi", of_dates(3), size="v2_300_tl", weights=str(timed), **SMALL)
     assert encoder.initialise().share == 1
