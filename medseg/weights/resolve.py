@@ -34,11 +34,9 @@ def file_at(path: Path) -> Path:
         return path
     if not path.is_dir():
         raise _missing(path)
-    for name in (*NAMES, *_OURS, _NNUNET):
-        if (path / name).is_file():
-            return path / name
-    if (fold := _fold(path)) is not None:
-        return fold
+    named = next((path / name for name in (*NAMES, *_OURS, _NNUNET) if (path / name).is_file()), None) or _fold(path)
+    if named is not None:
+        return named
     found = sorted(p.name for p in path.iterdir() if p.is_file() and p.suffix in _ENDINGS)
     if len(found) == 1:
         return path / found[0]
