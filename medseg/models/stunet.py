@@ -69,11 +69,9 @@ class STUNet(Network):
         blocks: int | None = None,
         deep_supervision: bool = True,
     ) -> None:
-        if size not in SIZES:
-            raise InputError(f"model.size={size}: expected one of {', '.join(SIZES)}")
         strides = _strides(spec)
         super().__init__(spec.in_channels, [prod(axis) for axis in zip(*strides, strict=True)], min_cells=2)
-        base, depth = features or SIZES[size].features, blocks or SIZES[size].blocks
+        base, depth = _chosen(size, features, blocks)
         widths = [base * min(2**i, _WIDEST) for i in range(_STAGES)]
         fine, ones, conv = widths[-2::-1], (1,) * spec.ndim, CONV[spec.ndim]
         self.deep_supervision = deep_supervision
@@ -129,6 +127,13 @@ class STUNet(Network):
             if str(i) in self.seg_outputs and (self.training or i == len(self.upsample_layers) - 1):
                 levels.append(self.seg_outputs[str(i)](feature))
         return levels[::-1] if self.training and self.deep_supervision else levels[-1]
+
+
+def _chosen(size: str, features: int | None, blocks: int | None) -> _Size:
+    """A size, with what is set apart from it."""
+    if size not in SIZES:
+        raise InputError(f"model.size={size}: expected one of {', '.join(SIZES)}")
+    return _Size(features or SIZES[size].features, blocks or SIZES[size].blocks)
 
 
 def _strides(spec: ModelSpec) -> list[tuple[int, ...]]:

@@ -102,11 +102,15 @@ def _of_nnunet(stored: Mapping[str, Any]) -> Images:
     return Images(channels, normalisation=f"normalisation {', '.join(plans.schemes)}", order=plans.order)
 
 
+def _stated(stored: dict[str, object]) -> dict[str, object]:
+    """The part of a file of Hugging Face that says how images were prepared."""
+    return next((held for key in _WITHIN if isinstance(held := stored.get(key), dict)), stored)
+
+
 def _of_sidecar(file: Path) -> Images | None:
     """From a file of Hugging Face; None if it does not say how images are prepared."""
     stored = _json_object(file)
-    within = next((held for key in _WITHIN if isinstance(held := stored.get(key), dict)), None)
-    stated: Mapping[str, object] = stored if within is None else within
+    stated = _stated(stored)
     mean, std = (_numbers(stated.get(k) or stated.get(f"image_{k}")) for k in _PAIR)
     if not mean or len(mean) != len(std):
         return None

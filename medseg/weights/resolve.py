@@ -34,14 +34,18 @@ def file_at(path: Path) -> Path:
         return path
     if not path.is_dir():
         raise _missing(path)
-    named = next((path / name for name in (*NAMES, *_OURS, _NNUNET) if (path / name).is_file()), None) or _fold(path)
-    if named is not None:
+    if (named := _named(path) or _fold(path)) is not None:
         return named
     found = sorted(p.name for p in path.iterdir() if p.is_file() and p.suffix in _ENDINGS)
     if len(found) == 1:
         return path / found[0]
     told = f"holds {some(found, 5)}: name the one that is meant" if found else f"holds none of {', '.join(NAMES[::2])}"
     raise InputError(f"model.encoder.weights={path}: this folder {told}")
+
+
+def _named(path: Path) -> Path | None:
+    """The file in a folder whose name says that it is the one."""
+    return next((path / name for name in (*NAMES, *_OURS, _NNUNET) if (path / name).is_file()), None)
 
 
 def _fold(path: Path) -> Path | None:
