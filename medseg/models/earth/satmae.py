@@ -35,7 +35,7 @@ class SatMae(GroupedViT):
 
     A feature is the class token and the mean over the groups of each place, normalised by the last layer. SatMAE of
     red, green and blue is a plain transformer, which ``model/encoder=timm model.encoder.name=vit_large_patch16_224``
-    takes.
+    takes; that of dates is ``satmae_temporal``.
 
     Args:
         spec: Data and plan.
