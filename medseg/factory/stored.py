@@ -177,6 +177,7 @@ def _folders(data: Mapping[str, object]) -> tuple[str, ...]:
     """Sub-folders of images."""
     images: Any = data.get("images") or ()
     if isinstance(images, Mapping):
+        text(data.get("reference") or "", "data.reference")
         return tuple(folders_of(images, group_names(images, data.get("reference")), "images"))
     folders = (images,) if isinstance(images, str) else listed(images, "data.images")
     return tuple(text(folder, "data.images") for folder in folders)
@@ -185,7 +186,7 @@ def _folders(data: Mapping[str, object]) -> tuple[str, ...]:
 def _check_reading(data: Mapping[str, object]) -> None:
     """Hold the fields of ``ReadOptions`` to their kinds, which ``ReadOptions.from_config`` takes for granted."""
     given = {key: value for key, value in data.items() if value is not None}
-    for key in ("nonfinite", "other_grid", "other_crs", "attribute", "layer", "absent", "reference"):
+    for key in ("nonfinite", "other_grid", "other_crs", "attribute", "layer", "absent"):
         text(given.get(key, ""), f"data.{key}")
     for key in ("grid_tolerance", "nodata"):
         number(given.get(key, 0), f"data.{key}", finite=key != "nodata")

@@ -109,7 +109,8 @@ class ReadOptions:
         for name, choices in _CHOICES.items():
             if options.get(name, choices[0]) not in choices:
                 raise InputError(f"data.{name}={options[name]}: choose {' or '.join(choices)}")
-        options["image_groups"] = group_names(settings.get("images"), settings.get("reference"))
+        if isinstance(settings.get("images"), Mapping):
+            options["image_groups"] = group_names(settings["images"], settings.get("reference"))
         return cls(**options)
 
     @property

@@ -194,3 +194,7 @@ def test_names_with_groups_compute_what_names_without_do(text: str) -> None:
     plain = Formula.parse(text.replace(".", "_"))
     expected = plain({name.replace(".", "_"): value for name, value in bands.items()})
     np.testing.assert_array_equal(Formula.parse(text)(bands), expected)
+
+
+def test_settings_of_other_datasets_with_these_names_are_theirs() -> None:
+    assert ReadOptions.from_config(images="scans", reference=5).image_groups == ()
