@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -67,6 +67,11 @@ class PlainViT(Encoder):
     def embed(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
         """Tokens as the first block takes them: those without a place, then the grid's in row-major order."""
 
+    def layers(self, image: Float[Tensor, "b c h w"]) -> Iterable[Callable[[Tensor], Tensor]]:
+        """The blocks in order, each from tokens to tokens; for families whose blocks take more than tokens."""
+        del image
+        return self.trunk.get_submodule("blocks").children()
+
     def finish(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """A feature from the tokens after a block: as they are, unless the weights come with a last normalisation."""
         return tokens
@@ -75,7 +80,7 @@ class PlainViT(Encoder):
         """The declared features."""
         tokens = self.embed(image)
         features = []
-        for depth, block in enumerate(self.trunk.get_submodule("blocks").children()):
+        for depth, block in enumerate(self.layers(image)):
             tokens = block(tokens)
             if depth in self.depths:
                 features.append(self.finish(tokens))
