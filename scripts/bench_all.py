@@ -28,6 +28,7 @@ SHORT = {
     "bench_loader": "--rounds 1 --batches 2",
     "bench_polygons": "--size 300 --min-cells 2",
     "bench_predict": "--classes 5 --shape 96,96,80 --window 32 --members 2",
+    "bench_published": "--sets burned_area --steps 2 --seeds 0",
     "bench_scene": "--size 900 --rows 700 --window 256",
     "bench_scenes": "--experiment burned_area --minutes 0.1 --seeds 0 --only classical ours",
     "bench_sensors": "--steps 2 --seeds 0 --sets drawn --ways stacked gate",
@@ -41,6 +42,7 @@ FOLDERS = {
     "bench_doctor": ".",
     "bench_hippocampus": "hippocampus",
     "bench_loader": "hippocampus",
+    "bench_published": ".",
     "bench_scenes": "s2_burned_area_california",
     "bench_tuning": "s2_burned_area_california",
 }
