@@ -7,7 +7,7 @@ PROCESSES ?= $(shell n=$$(env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 2); t
 export OMP_NUM_THREADS ?= 1
 export WANDB_SILENT ?= true
 
-.PHONY: help demo test test-all lint format docs wheel bench pages clean
+.PHONY: help demo test test-all nightly lint format docs wheel bench pages clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -24,7 +24,10 @@ test: $(VENV)/.ready  ## all fast tests and doctests
 	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist worksteal
 
 test-all: $(VENV)/.ready  ## the slow ones too
-	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist worksteal -m 'not gpu'
+	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist worksteal -m 'not gpu and not nightly'
+
+nightly: $(VENV)/.ready  ## all networks of timm and the slow tests of encoders, for a machine that is idle at night
+	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist worksteal -m '(slow or nightly) and not gpu' tests/models
 
 $(VENV)/.docs: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs]'

@@ -75,14 +75,14 @@ class Transformers(Encoder):
         spec: ModelSpec,
         *,
         family: str = "auto",
-        size: str = "auto",
+        size: str | int = "auto",
         config: Mapping[str, object] | None = None,
         indices: Sequence[int] | None = None,
         weights: str | None = None,
         **loading: Any,
     ) -> None:
         check_axes("an encoder of transformers", self.ndims, spec)
-        described = hf_config.describe(SIZES, hf_config.Request("model.encoder", family, size, config, weights))
+        described = hf_config.describe(SIZES, hf_config.Request("model.encoder", family, str(size), config, weights))
         name: str = described["model_type"]
         kind = FAMILIES[name]
         positions = _indices(hf_config.make(described, "model.encoder"), kind, indices)

@@ -121,7 +121,7 @@ SIZES: Sizes = {
         name: size | {"decoder_hidden_size": 256 if name in ("b0", "b1") else 768} for name, size in _MIX.items()
     },
     "pvt_v2": {name: size | ({"mlp_ratios": [4, 4, 4, 4]} if name == "b5" else {}) for name, size in _MIX.items()},
-    "focalnet": {"tiny": {}},
+    "focalnet": {"tiny": {"hidden_sizes": [192, 384, 768, 768]}},  # its default is a tuple, which it adds to a list
     "resnet": {
         "18": {"hidden_sizes": [64, 128, 256, 512], "depths": [2, 2, 2, 2], "layer_type": "basic"},
         "34": {"hidden_sizes": [64, 128, 256, 512], "depths": [3, 4, 6, 3], "layer_type": "basic"},
