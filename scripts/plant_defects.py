@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import defects_claims
 import defects_data
 import defects_earth
+import defects_groups
 import defects_judging
 import defects_medical
 import defects_predictions
@@ -46,6 +47,7 @@ DEFECTS: tuple[Defect, ...] = (
     *defects_predictions.TABLE,
     *defects_weights.TABLE,
     *defects_earth.TABLE,
+    *defects_groups.TABLE,
     *defects_medical.TABLE,
     *defects_judging.TABLE,
 )
