@@ -41,7 +41,7 @@ class Native(SeriesNetwork):
             name = type(seeing).__name__
             raise InputError(
                 f"temporal=native: {name} takes single images; choose temporal=stack, mean, max, concat or attention, "
-                "or model=encoder_decoder model/encoder=prithvi"
+                "or model=encoder_decoder with an encoder of time series, such as model/encoder=prithvi"
             )
         super().__init__(inner, spec.in_channels, dates)
 
