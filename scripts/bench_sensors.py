@@ -7,8 +7,9 @@ other half; ``height`` are colours with a height, without which roofs look like 
 is the chip of Sen1Floods11 that has Sentinel-2 (DIR, its folder), the left half to train and the right to validate.
 Ways: ``one`` trains on each sensor alone; ``stacked`` gives all channels to one encoder; the others are fusions of
 ``model/encoder=joined``. All have the same steps, patches, decoder and ``test_resnet`` of timm, so that joined encoders
-have twice the parameters. Scores are mean IoU of the validation scenes, whole or with a sensor set to 0; with several
-seeds also the difference to the better single sensor, paired by seed, with Student's interval.
+have twice the parameters. In training one of two sensors is left out of half of the patches. Scores are mean IoU of the
+validation scenes, whole or with a sensor set to 0; with several seeds also the difference to the better single sensor,
+paired by seed, with Student's interval.
 """
 
 from __future__ import annotations
@@ -134,6 +135,8 @@ def words_of(kind: str, way: str, sensors: list[str]) -> list[str]:
         "plan.batch_size=8", "optimizer.lr=2e-3", "judged=last", "logger=csv", "callback.previews=null",
         "trainer.steps_per_epoch=50",
     ]  # fmt: skip
+    if len(groups) > 1:
+        words += ["transform.group_drop.p=0.5"]  # then one of the two
     if way in ("one", "stacked"):
         return [*words, "model/encoder=timm", "model.encoder.name=test_resnet"]
     words += ["model/encoder=joined", f"model/fusion@model.encoder.fusion={way}"]
