@@ -25,7 +25,7 @@ ALLOWED = {
     "inference": {"errors", "geometry", "labels", "runtime", "sample"},
     "loggers": {"errors", "runtime", "viz"},
     "methods": {"checkpoint", "errors", "labels", "losses", "sample"},
-    "report": {"metrics", "runtime"},
+    "report": {"errors", "metrics", "runtime"},
     "sensors": {"errors", "sample"},
     "transforms": {"errors", "geometry", "labels", "sample"},
     "weights": {"errors", "runtime", "sample", "sensors"},

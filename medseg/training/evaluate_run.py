@@ -19,7 +19,7 @@ from medseg.training.stored_config import read_config
 from medseg.training.sweep_job import was_fold
 
 _LOG = logging.getLogger(__name__)
-_OWN = ("run", "checkpoint", "output", "overwrite", "data", "device", "trust", "hydra")
+_OWN = ("run", "checkpoint", "output", "overwrite", "benchmark", "data", "device", "trust", "hydra")
 """Keys of the command that hold for a run; the others are for label files."""
 _WRITTEN = ("metrics.json", "cases.csv", "report.html")
 
@@ -67,7 +67,18 @@ def evaluate_run(cfg: DictConfig) -> dict[str, Any]:
         result, _ = scored.write(config, output, folder.resolve().name)
     show(_LOG, score_line(result))
     show(_LOG, f"Written: {', '.join(str(output / name) for name in _WRITTEN)}")
+    if cfg.benchmark is not None:
+        _add_to_benchmark(Path(cfg.benchmark), config, result, loaded.metadata.provenance["data"])
     return result
+
+
+def _add_to_benchmark(path: Path, config: DictConfig, result: dict[str, Any], cases: Any) -> None:
+    """Add the row of the run to a table of torchgeo-bench's columns."""
+    from medseg.report.benchmark_table import append, row
+
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    append(path, row(plain, result, cases))
+    show(_LOG, f"One row added to {path}")
 
 
 def stored_configuration(folder: Path, cfg: DictConfig) -> DictConfig:

@@ -1,5 +1,6 @@
 """The final scores of a training, made again from its folder."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from omegaconf import OmegaConf
 
 from medseg import checkpoint
 from medseg.cli.evaluate import start
@@ -130,3 +132,22 @@ def test_a_fold_is_known_by_what_its_sweep_left(words: object, expected: bool, t
     assert was_fold(tmp_path / "0") is expected
     (tmp_path / "0/validation.json").touch()
     assert was_fold(tmp_path / "0")
+
+
+def test_a_run_without_mean_iou_makes_no_row_of_a_benchmark(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no mean IoU, which the table has; train with metric=scene"):
+        again(run, "overwrite=true", f"benchmark={tmp_path}/results.csv")
+    assert not (tmp_path / "results.csv").exists()
+
+
+def test_a_run_adds_its_row_to_a_benchmark(trained: Path, run: Path, tmp_path: Path) -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    config["metric"] = OmegaConf.to_container(compose("train", [*SMALL, "metric=scene"]).metric)
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    for _ in range(2):
+        again(run, "overwrite=true", f"benchmark={tmp_path}/results.csv")
+    with (tmp_path / "results.csv").open(encoding="utf-8") as file:
+        first, second = csv.DictReader(file)
+    assert first == second
+    assert float(first["metric_value"]) >= 0
+    assert first["n_val"] == "2"
