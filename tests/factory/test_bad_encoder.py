@@ -155,7 +155,7 @@ def test_weights_of_another_network(refuse: Refuse) -> None:
         (SCENES, of("olmoearth", "data.channels=[B2,B3]", "model.encoder.patch=9"), "patch=9: expected 1 to 8 cells"),
         (SCENES, ("model=smp_unet", "model.encoder=resnet35"), "is no encoder of smp; the nearest are resnet"),
         (SCENES, ("model=smp_unet", "model.encoder=tu-resnet5O"), "no network of timm; the nearest are tu-resnet50"),
-        (VOLUMES, ("model=smp_unet",), "the data has 3; choose a network for volumes: model=mednext, residual_unet, "),
+        (VOLUMES, ("model=smp_unet",), "the data has 3; choose a network for volumes: model=genesis_unet, mednext, "),
         (SCENES, ("model=hf_segformer", "model.size=b9"), "size=b9: expected a size of segformer, b0, b1"),
         (SCENES, of("dofaa"), "model/encoder=dofaa is no option; did you mean dofa?"),
         (SCENES, (*TINY, "model/decoder=unett"), "model/decoder=unett is no option; did you mean unet"),
