@@ -209,7 +209,7 @@ def _by_name(
         return plausible(name, own.tensors[name].shape, shapes[partner], stems)
 
     def fits_exactly(name: str, partner: str) -> bool:
-        return fits(name, partner) and (name not in stems or shapes[partner][1] == count)
+        return fits(name, partner) and (name not in stems or list(shapes[partner][1:2]) == [count])
 
     pairs = match(numbers, list(shapes), fits_exactly, extra=buffers)
     if all(name in pairs.pairs and fits_exactly(name, pairs.pairs[name]) for name in stems):
