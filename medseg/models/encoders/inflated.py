@@ -84,6 +84,11 @@ class Inflated(SliceWise):
         """Grids of the inner encoder, with the new axis."""
         return replace(self.inner.grids or Grids(), new_axis=self.axis)
 
+    @property
+    def upstream(self) -> Mapping[str, Sequence[int]]:
+        """Shapes of the inner encoder's network of images."""
+        return self.inner.upstream
+
     def initialise(self, statistics: Mapping[str, Sequence[float]] | None = None) -> Report | None:
         """Load the weights of the inner encoder; see ``Encoder.initialise``."""
         with rename_keys(OF):

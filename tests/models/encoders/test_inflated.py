@@ -166,3 +166,18 @@ def test_bad_input():
         Inflated(spec(), of=within, depth_kernel=2)
     with pytest.raises(InputError, match=r"depth_kernel=1 nothing reaches .* model/encoder=sliced"):
         Inflated(spec(), of=within, depth_kernel=1)
+
+
+def test_tensors_of_other_names_are_taken_in_order_as_in_the_inner_encoder(tmp_path):
+    net = upstream()
+    torch.save({f"tensor{i}": t for i, t in enumerate(net.state_dict().values())}, tmp_path / "numbered.pt")
+    by_name, by_order = (
+        Inflated(spec(), of=partial(Timm, name=NAME, weights=file))
+        for file in (saved(tmp_path, net), str(tmp_path / "numbered.pt"))
+    )
+    by_name.initialise()
+    report = by_order.initialise()
+    assert report.share == 1
+    assert any(warning.startswith("no name of the file fits") for warning in report.warnings)
+    own = by_order.trunk.state_dict()
+    assert all(torch.equal(tensor, own[name]) for name, tensor in by_name.trunk.state_dict().items())
