@@ -97,7 +97,7 @@ def _row(
     image = noise(2, len(names) * dates, *shape)
     days = torch.tensor([[date(2023, 7 + i, 1).toordinal() - date(1970, 1, 1).toordinal() for i in range(dates)]])
     with torch.no_grad():
-        found = encoder(image, days=days.expand(2, -1))[-1]
+        ours = encoder(image, days=days.expand(2, -1))[-1]
     values = (image / 4 + 0.5).unflatten(1, (dates, -1))
     if "NDVI" in names:
         place = names.index("NDVI")
@@ -105,4 +105,4 @@ def _row(
     expected = _mean(net, source, values.flatten(1, 2), names, groups, patch, dates)
     series = f", {dates} dates" if dates > 1 else ""
     labels = ("galileo", size, f"{what}last feature, patch of {patch}{series}", " + ".join(groups))
-    return compare(labels, shape, [found], [expected])
+    return compare(labels, shape, [ours], [expected])

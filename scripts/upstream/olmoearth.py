@@ -97,11 +97,11 @@ def _row(version: str, size: str, modalities: Sequence[str], patch: int, shape: 
     image = noise(2, len(channels) * dates, *shape)
     days = torch.tensor([[date(2023, 7 + i, 15).toordinal() - date(1970, 1, 1).toordinal() for i in range(dates)]])
     with torch.no_grad():
-        found = encoder(image, days=days.expand(2, -1))[-1:]
+        ours = encoder(image, days=days.expand(2, -1))[-1:]
     expected = _pooled(net, _split(image / 4 + 0.5, modalities, version, dates), patch, dates)
     series = f", {dates} dates" if dates > 1 else ""
     labels = ("olmoearth", f"{version} {size}", f"last feature, patch of {patch}{series}", " + ".join(modalities))
-    return compare(labels, shape, found, [expected])
+    return compare(labels, shape, ours, [expected])
 
 
 def _split(image: Tensor, modalities: Sequence[str], version: str, dates: int) -> dict[str, Tensor]:

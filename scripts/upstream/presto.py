@@ -69,8 +69,8 @@ def rows() -> Iterator[Row]:
         image = noise(2, len(seen.channels) * dates, *_SHAPE)
         days = torch.tensor([[date(2023, 7 + i, 1).toordinal() - date(1970, 1, 1).toordinal() for i in range(dates)]])
         with torch.no_grad():
-            found = encoder(image, days=days.expand(2, -1))[-1]
+            ours = encoder(image, days=days.expand(2, -1))[-1]
         what = f"last feature, {dates} date{'s' * (dates > 1)}{', place' * (place is not None)}"
         names = [g.name for g in GROUPS if g.name in groups]
         expected = _pooled(net, source.BANDS_GROUPS_IDX, image, names, dates, place)
-        yield compare(("presto", "base", what, " + ".join(names)), _SHAPE, [found], [expected])
+        yield compare(("presto", "base", what, " + ".join(names)), _SHAPE, [ours], [expected])

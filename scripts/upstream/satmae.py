@@ -62,14 +62,14 @@ def _temporal() -> Iterator[Row]:
             [[date(2015 + i, 3 * i + 2, 1).toordinal() - date(1970, 1, 1).toordinal() for i in range(3)]]
         )
         stamps = torch.tensor([[[13 + i, 3 * i + 1, 10] for i in range(3)]]).expand(2, -1, -1)
-        given: list[torch.Tensor] = []
-        net.norm.register_forward_hook(lambda _, __, out, kept=given: kept.append(out))
+        outputs: list[torch.Tensor] = []
+        net.norm.register_forward_hook(lambda _, __, out, into=outputs: into.append(out))
         with torch.no_grad():
-            found = encoder(image, days=days.expand(2, -1))[-1]
+            ours = encoder(image, days=days.expand(2, -1))[-1]
             net.forward_features(image.unflatten(1, (3, 3)), stamps)
-        ahead, placed = given[0].tensor_split([1], dim=1)
+        ahead, placed = outputs[0].tensor_split([1], dim=1)
         expected = torch.cat((ahead, placed.unflatten(1, (3, -1)).mean(1)), dim=1)
-        yield compare(("satmae", "temporal base", "last feature, 3 dates", "R G B"), (side, side), [found], [expected])
+        yield compare(("satmae", "temporal base", "last feature, 3 dates", "R G B"), (side, side), [ours], [expected])
 
 
 def _multispectral() -> Iterator[Row]:
@@ -88,11 +88,11 @@ def _multispectral() -> Iterator[Row]:
         state = {"model": net.state_dict(), "epoch": 199}
         encoder = build("satmae", of_channels(seen.channels, (96, 96)), {"size": size}, state)
         image = noise(2, 10, 96, 96)
-        given: list[torch.Tensor] = []
-        net.norm.register_forward_hook(lambda _, __, out, kept=given: kept.append(out))
+        outputs: list[torch.Tensor] = []
+        net.norm.register_forward_hook(lambda _, __, out, into=outputs: into.append(out))
         with torch.no_grad():
-            found = encoder(image)[-1]
+            ours = encoder(image)[-1]
             net.forward_features((image / 4 + 0.5)[:, order])
-        ahead, placed = given[0].tensor_split([1], dim=1)
+        ahead, placed = outputs[0].tensor_split([1], dim=1)
         expected = torch.cat((ahead, placed.unflatten(1, (3, -1)).mean(1)), dim=1)
-        yield compare(("satmae", size, "last feature", "10 of Sentinel-2"), (96, 96), [found], [expected])
+        yield compare(("satmae", size, "last feature", "10 of Sentinel-2"), (96, 96), [ours], [expected])

@@ -51,10 +51,10 @@ def rows() -> Iterator[Row]:
             "spectralgpt", of_channels(seen.channels, (96, 96)), {"size": size}, {"model": net.state_dict()}
         )
         image = noise(2, 12, 96, 96)
-        given: list[torch.Tensor] = []
-        net.blocks[-1].register_forward_hook(lambda _, __, out, kept=given: kept.append(out))
+        outputs: list[torch.Tensor] = []
+        net.blocks[-1].register_forward_hook(lambda _, __, out, into=outputs: into.append(out))
         with torch.no_grad():
-            found = encoder(image)[-1]
+            ours = encoder(image)[-1]
             net(image / 4 + 0.5)
-            expected = net.norm(given[0]).unflatten(1, (4, -1)).mean(1)
-        yield compare(("spectralgpt", size, "last feature", "12 of Sentinel-2"), (96, 96), [found], [expected])
+            expected = net.norm(outputs[0]).unflatten(1, (4, -1)).mean(1)
+        yield compare(("spectralgpt", size, "last feature", "12 of Sentinel-2"), (96, 96), [ours], [expected])

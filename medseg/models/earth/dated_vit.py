@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from medseg.errors import InputError
 from medseg.models.earth import quarters
 from medseg.models.earth.dates import month_of
 from medseg.models.earth.grouped_vit import GroupedViT
@@ -37,7 +38,7 @@ class DatedViT(GroupedViT):
         settings: See ``PlainViT``.
 
     Raises:
-        InputError: See ``GroupedViT``; a month that is none.
+        InputError: See ``GroupedViT``; a month that is none; a width that the parts of the encoding can't share.
     """
 
     takes_dates = True
@@ -54,6 +55,8 @@ class DatedViT(GroupedViT):
         cell_m: float | None,
         **settings: Any,
     ) -> None:
+        if settings["width"] % 16:
+            raise InputError(f"model.encoder.embed_dim={settings['width']}: expected a multiple of 16")
         count = spec.in_channels // spec.dates
         of_one = replace(spec, in_channels=count, channels=spec.channels[:count])
         super().__init__(of_one, groups, patch=patch, prefix=0, **settings)

@@ -95,25 +95,25 @@ class GroupedViT(PlainViT):
         """As of every encoder; each group's kernel has channels of its own."""
         if self.loading.weights is None:
             return None
-        found = self.loading.describe(self.fetch(str(self.loading.weights)))
+        file = self.loading.describe(self.fetch(str(self.loading.weights)))
         return load.load(
             self.trunk,
-            found.with_state(self.rename(found.state)),
+            file.with_state(self.rename(file.state)),
             stem=self.stem,
             channels=self.channels,
             options=self.loading,
             statistics=statistics,
             stem_layout=self.stem_layout,
-            inputs=self._inputs(found),
+            inputs=self._inputs(file),
             left_out=self.left_out,
         )
 
-    def _inputs(self, found: Pretrained) -> dict[str, Inputs]:
+    def _inputs(self, file: Pretrained) -> dict[str, Inputs]:
         """Channels of each kernel, of the weights and of the data."""
-        trained = assign(self.groups, found.channels, self.family)
+        trained = assign(self.groups, file.channels, self.family)
         return {
             name: Inputs(
-                tuple(found.channels[i] for i in trained.get(group, ())),
+                tuple(file.channels[i] for i in trained.get(group, ())),
                 tuple(self.channels[i] for i in self.places[group]),
             )
             for group, name in self.stems.items()

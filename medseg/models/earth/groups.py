@@ -25,7 +25,7 @@ class Group:
         name: Of the upstream.
         channels: Bands in the order of the published kernel, with wavelengths where they have some.
         mean: Of each band in the images of the pretraining, in raw values.
-        std: Likewise.
+        std: Standard deviation of each band in them.
     """
 
     name: str

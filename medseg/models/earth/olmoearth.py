@@ -73,9 +73,9 @@ class OlmoEarth(DatedViT):
         patch: Cells of a patch on each axis.
         month: Of single images, from 1 to 12.
         cell_m: Cells on the ground, in metres; None for the spacing of the data.
-        embed_dim: Numbers in a token instead of the size's; a multiple of 8.
-        depth: Blocks, likewise.
-        num_heads: Heads of attention, likewise.
+        embed_dim: Numbers in a token instead of the size's; a multiple of 16.
+        depth: Blocks instead of the size's.
+        num_heads: Heads of attention instead of the size's.
         settings: See ``PlainViT``; for ``weights``, ``pretrained`` are those of the hub.
 
     Raises:

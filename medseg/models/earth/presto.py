@@ -61,9 +61,9 @@ class Presto(DatedViT):
         size: ``base``, the only one.
         month: Of single images, from 1 to 12.
         place: Longitude and latitude of all images, in degrees; None for no token of the place.
-        embed_dim: Numbers in a token instead of the size's; a multiple of 8.
-        depth: Blocks, likewise.
-        num_heads: Heads of attention, likewise.
+        embed_dim: Numbers in a token instead of the size's; a multiple of 16.
+        depth: Blocks instead of the size's.
+        num_heads: Heads of attention instead of the size's.
         indices: Blocks after which features are taken; None for the last.
         loading: See ``Encoder``.
 
@@ -91,8 +91,8 @@ class Presto(DatedViT):
         **loading: Any,
     ) -> None:
         shape = sized(SIZES, size, embed_dim, depth, num_heads)
-        chosen = [shape.depth - 1] if indices is None else indices
-        size_of = {"width": shape.embed_dim, "depth": shape.depth, "indices": chosen}
+        blocks = [shape.depth - 1] if indices is None else indices
+        size_of = {"width": shape.embed_dim, "depth": shape.depth, "indices": blocks}
         super().__init__(spec, GROUPS, patch=1, month=month, cell_m=None, **size_of, **loading)
         self.features = tuple(Feature(shape.embed_dim, (1, 1)) for _ in self.depths)
         self.size, self.place = size, None if place is None else _on_sphere(place)

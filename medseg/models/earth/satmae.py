@@ -41,8 +41,8 @@ class SatMae(GroupedViT):
         spec: Data and plan.
         size: ``base`` or ``large``; both are published as files (``pretrain-vit-base-e199.pth``).
         embed_dim: Numbers in a token instead of the size's; a multiple of 8.
-        depth: Blocks, likewise.
-        num_heads: Heads of attention, likewise.
+        depth: Blocks instead of the size's.
+        num_heads: Heads of attention instead of the size's.
         settings: See ``PlainViT``.
 
     Raises:

@@ -47,8 +47,8 @@ class SatMaeTemporal(PlainViT):
         day: Of single images: days since 1970-01-01; None if unknown, which nothing says then.
         hour: Of all images, from 0 to 23.
         embed_dim: Numbers in a token instead of the size's; a multiple of 16.
-        depth: Blocks, likewise.
-        num_heads: Heads of attention, likewise.
+        depth: Blocks instead of the size's.
+        num_heads: Heads of attention instead of the size's.
         settings: See ``PlainViT``.
 
     Raises:

@@ -46,8 +46,8 @@ class SpectralGpt(GroupedViT):
         spec: Data and plan.
         size: ``base``, ``large`` or ``huge``; all are published as files (``SpectralGPT.pth``).
         embed_dim: Numbers in a token instead of the size's.
-        depth: Blocks, likewise.
-        num_heads: Heads of attention, likewise.
+        depth: Blocks instead of the size's.
+        num_heads: Heads of attention instead of the size's.
         settings: See ``PlainViT``.
 
     Raises:

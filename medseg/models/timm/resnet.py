@@ -27,7 +27,7 @@ def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         >>> list(renamed({name: torch.ones(1) for name in names}))
         ['encoder_q.conv1.weight', 'encoder_q.layer1.0.conv1.weight', 'heads_q.0.0.weight']
     """
-    prefixes = [found["prefix"] for name in state if (found := _FIRST.match(name))]
+    prefixes = [match["prefix"] for name in state if (match := _FIRST.match(name))]
     return {_renamed(name, prefixes): tensor for name, tensor in state.items()}
 
 

@@ -158,6 +158,7 @@ def test_published_weights_are_asked_for_by_size(monkeypatch, checkpoint):
     "data, settings, words",
     [
         (s.volume(), {}, "takes images of 2 spatial axes"),
+        (s.spec(), {"embed_dim": 40}, "embed_dim=40: expected a multiple of 16"),
         (about("B2", "DEM"), {}, "encoder galileo has no kind of token for DEM; it takes VV, VH, .* slope, bands of"),
         (replace(about("B2"), channels=(Channel("ST_B10", wavelength_nm=10895.0),)), {}, "no kind of token for ST_B10"),
         (about("B2"), {"size": "large"}, "size=large: expected one of nano, tiny, base"),

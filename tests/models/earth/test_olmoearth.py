@@ -204,6 +204,7 @@ def test_a_kernel_of_other_bands_is_refused(state, tmp_path):
     "about, settings, words",
     [
         (s.volume(), {}, "takes images of 2 spatial axes"),
+        (s.spec(), {"embed_dim": 40}, "embed_dim=40: expected a multiple of 16"),
         (s.spec(("B2", "DEM")), {}, r"encoder olmoearth has no kind of token for DEM; it takes B2, B3, .* leave the"),
         (s.spec(), {"size": "giant"}, "size=giant: expected one of nano, tiny, small, base, large"),
         (s.spec(), {"version": "v2"}, "version=v2: expected one of v1, v1.1, v1.2"),

@@ -112,6 +112,7 @@ def test_its_size_builds_on_the_meta_device():
     "about, settings, words",
     [
         (s.volume(), {}, "takes images of 2 spatial axes"),
+        (s.spec(), {"embed_dim": 40}, "embed_dim=40: expected a multiple of 16"),
         (s.spec(("B2", "DEM")), {}, "encoder presto has no kind of token for DEM; it takes VV, VH, "),
         (s.spec(), {"size": "large"}, "size=large: expected one of base"),
         (s.spec(), {"month": 13}, "month=13: expected a month from 1 to 12"),
