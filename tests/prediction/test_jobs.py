@@ -33,13 +33,14 @@ class Fake(FilePredictor):
     def spec(self) -> DataSpec:
         return DataSpec((Channel("B4"),), LabelTable.declare({"background": 0, "road": 1}), 2)
 
-    def file(self, source: Any, target: Any, *, on_rows: Any = None) -> Path:
+    def case(self, files: Sequence[Path], target: Path, *, groups: Sequence[str] = (), on_rows: Any = None) -> Path:
+        assert groups == ()
         self.asked.append(target.stem)
         if target.stem in self.damaged:
-            raise InputError(f"{source[0]}: can't be read")
+            raise InputError(f"{files[0]}: can't be read")
         on_rows(1, 2)
         target.write_text(f"{self.checkpoint} {target.stem}")
-        return Path(target)
+        return target
 
 
 @pytest.fixture
