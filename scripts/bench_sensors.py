@@ -139,7 +139,7 @@ def words_of(kind: str, way: str, sensors: list[str]) -> list[str]:
         words += ["transform.group_drop.p=0.5"]  # then one of the two
     if way in ("one", "stacked"):
         return [*words, "model/encoder=timm", "model.encoder.name=test_resnet"]
-    words += ["model/encoder=joined", f"model/fusion@model.encoder.fusion={way}"]
+    words += ["model/encoder=joined", f"model/encoder/fusion={way}"]
     for name in groups:
         at = f"model.encoder.branches.{name}"
         words += [f"+model/encoder@{at}=timm", f"{at}.name=test_resnet"]

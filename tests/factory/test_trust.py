@@ -213,7 +213,7 @@ def test_every_part_of_a_network_is_trusted(path: Path) -> None:
     trust.check({"model": {"_target_": "medseg.models.encoder_decoder.EncoderDecoder", "part": named(path)}}, path.stem)
 
 
-@pytest.mark.parametrize("path", options("model/fusion"), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", options("model/encoder/fusion"), ids=lambda p: p.stem)
 def test_every_fusion_is_trusted(path: Path) -> None:
     encoder = {"_target_": "medseg.models.encoders.joined.Joined", "fusion": named(path)}
     trust.check({"model": {"_target_": "medseg.models.encoder_decoder.EncoderDecoder", "encoder": encoder}}, path.stem)

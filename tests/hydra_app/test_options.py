@@ -45,7 +45,7 @@ def test_other_commands_have_the_groups_that_they_take() -> None:
 def test_listing_of_a_group_has_those_within_it(capsys: pytest.CaptureFixture[str]) -> None:
     options.show("train", "model", [CONF])
     shown = capsys.readouterr().out
-    assert re.findall(r"(?m)^(\S+): ", shown) == ["model", "model/encoder", "model/decoder"]
+    assert re.findall(r"(?m)^(\S+): ", shown) == ["model", "model/encoder", "model/encoder/fusion", "model/decoder"]
     assert "\n  unet               Plain U-Net whose stages" in shown
     assert "\x1b" not in shown
     with pytest.raises(

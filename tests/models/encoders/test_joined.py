@@ -286,7 +286,7 @@ def test_by_options():
             "data=phantom_scenes", "model=encoder_decoder", "model/encoder=joined", "model/decoder=unet",
             "+model/encoder@model.encoder.branches.optical=timm", "model.encoder.branches.optical.name=test_resnet",
             "+model/encoder@model.encoder.branches.radar=timm", "model.encoder.branches.radar.name=test_vit",
-            "model.encoder.channels={optical: [B2,B3,B4,B8], radar: [VV]}", "model/fusion@model.encoder.fusion=gate",
+            "model.encoder.channels={optical: [B2,B3,B4,B8], radar: [VV]}", "model/encoder/fusion=gate",
         ],
     )  # fmt: skip
     net = instantiate(cfg.model, _convert_="all")(spec((160, 160), CHANNELS)).eval()
