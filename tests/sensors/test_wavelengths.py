@@ -31,8 +31,15 @@ def is_light(entry: ast.AST) -> bool:
 
 
 def tables(tree: ast.AST) -> Iterator[int]:
-    """Lines of dicts, and of lists of tuples, of three or more entries that are all wavelengths."""
+    """Lines of dicts, and of lists of tuples, of three or more entries that are all wavelengths.
+
+    Means and deviations of reflectances, under the name ``STATISTICS``, only look like them.
+    """
+    statistics = [n for n in ast.walk(tree) if isinstance(n, ast.AnnAssign) and ast.unparse(n.target) == "STATISTICS"]
+    apart = {id(part) for assigned in statistics for part in ast.walk(assigned)}
     for node in ast.walk(tree):
+        if id(node) in apart:
+            continue
         if isinstance(node, ast.Dict):
             entries: list[ast.expr] = node.values
         elif isinstance(node, (ast.Tuple, ast.List)) and not any(isinstance(e, ast.Constant) for e in node.elts):
