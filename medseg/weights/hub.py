@@ -48,9 +48,21 @@ def fetch(name: str) -> Path:
     if found is None:
         expected = file or ", ".join(NAMES[:3])
         raise InputError(f"model.encoder.weights={name}: that repository has no {expected}; name its file after it")
-    for part in (*(listed(found) if found.name.endswith(INDEX) else ()), *SIDECARS):
+    for part in listed(found) if found.name.endswith(INDEX) else ():
         _download(repository, part)
+    for part in SIDECARS:
+        if not _offline_without(repository, part):
+            _download(repository, part)
     return found
+
+
+def _offline_without(repository: _Repository, file: str) -> bool:
+    """Whether the hub is switched off, and a file is not in the cache, perhaps as there is none."""
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    cached = huggingface_hub.try_to_load_from_cache(repository.path, file, revision=repository.revision)
+    return constants.HF_HUB_OFFLINE and cached is None
 
 
 def snapshot(name: str) -> Path:

@@ -13,7 +13,7 @@ import rasterio
 import rasterio.shutil
 
 from medseg import formats
-from medseg.data.layout.pairing import by_stem
+from medseg.data.layout.same_names import by_stem
 from medseg.errors import InputError
 from medseg.formats.companions import companions
 from medseg.geometry.box import Box

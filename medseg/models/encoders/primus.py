@@ -145,8 +145,8 @@ def rotations(grid: Sequence[int], width: int) -> Float[Tensor, "n d"]:
         width: Numbers of a head; a multiple of two for each axis.
 
     Example:
-        >>> rotations((1, 1, 2), 6)[1].round(decimals=2).tolist()
-        [0.0, 0.0, 0.0, 0.0, 0.84, 0.84, 1.0, 1.0, 1.0, 1.0, 0.54, 0.54]
+        >>> [f"{value:.2f}" for value in rotations((1, 1, 2), 6)[1, 4:8].tolist()]
+        ['0.84', '0.84', '1.00', '1.00']
     """
     pairs = width // (2 * len(grid))
     rates = 10000.0 ** -(torch.arange(pairs) / pairs)
