@@ -71,7 +71,8 @@ def cases() -> Iterator[Any]:
         for settings in sizes(option) if available(option) else [{}]:
             for ndim in ndims_of("model/encoder", option) if option != "torchgeo" else (2,):  # a function, not a class
                 words = [str(value) for value in settings.values()]
-                yield pytest.param(option, settings, ndim, id="-".join([option, *words, f"{ndim}d"]))
+                at_night = [pytest.mark.nightly] if option == "timm" else []  # which tests/models/timm builds as well
+                yield pytest.param(option, settings, ndim, id="-".join([option, *words, f"{ndim}d"]), marks=at_night)
 
 
 def available(option: str) -> bool:
