@@ -118,6 +118,19 @@ def test_cross_attention_by_its_formula():
 
 
 @torch.no_grad()
+def test_cross_attention_does_not_look_at_a_missing_branch():
+    fusion, (a, b, c) = made(partial(CrossAttention, heads=1), 3), grids(3)
+    query = fusion.query(fusion.norms[0](a)).flatten(2)
+    key, value = fusion.keys[0](fusion.norms[1](b)).chunk(2, 1)
+    weights = (torch.einsum("bdq,bdk->bqk", query, key.flatten(2)) / 8**0.5).softmax(-1)
+    expected = a + fusion.out(torch.einsum("bqk,bdk->bdq", weights, value.flatten(2)).reshape(a.shape))
+    present = torch.tensor([[1.0, 1.0, 0.0]] * 2)
+    assert torch.allclose(fusion([a, b, c], present), expected, atol=1e-5)
+    nobody = torch.tensor([[1.0, 0.0, 0.0]] * 2)
+    assert torch.equal(fusion([a, b, c], nobody), a)
+
+
+@torch.no_grad()
 def test_cross_attention_averages_what_it_attends_to():
     fine, coarse = made(partial(CrossAttention, grid=3), 2), made(CrossAttention, 2)
     a, b = noise(1, 8, 6, 6), noise(1, 8, 6, 6, seed=1)

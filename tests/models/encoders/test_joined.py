@@ -195,6 +195,14 @@ def test_each_branch_loads_and_reports_its_own_weights(tmp_path):
     assert Report.from_dict(report.to_dict()) == report
 
 
+def test_statistics_are_those_of_the_channels_of_a_branch(tmp_path, monkeypatch):
+    encoder, given = joined(), {}
+    for name, inner in encoder.branches.items():
+        monkeypatch.setattr(inner, "initialise", lambda statistics, name=name: given.update({name: statistics}))
+    encoder.initialise({"mean": [0.0, 1.0, 2.0, 3.0, 4.0]})
+    assert given == {"optical": {"mean": [3.0, 2.0, 1.0, 4.0]}, "radar": {"mean": [0.0]}}
+
+
 def test_a_branch_without_weights_stays_random_and_is_not_reported(tmp_path):
     torch.save(timm.create_model("test_resnet", in_chans=3, pretrained=False).state_dict(), tmp_path / "net.pt")
     encoder = joined(branches={"optical": partial(RESNET, weights=str(tmp_path / "net.pt")), "radar": RESNET})
