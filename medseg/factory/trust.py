@@ -28,7 +28,10 @@ _DIRECTIVES: Mapping[str, tuple[object, ...]] = {
     "_convert_": ("none", "partial", "object", "all"),
 }
 """Hydra's words beside ``_target_``, with the values that do no more than build; ``_args_`` is none of them."""
-_FILES = ("checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
+_FILES = (
+    "checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir",  # of timm
+    "ckpt_path", "ckpt_data", "metadata_path",  # of terratorch
+)  # fmt: skip
 """Settings of timm that make it read or download a file when a network is built."""
 _MOST_NODES, _MOST_LEVELS = 100_000, 50
 _MADE_FROM = "only medseg's own networks are built from a stored configuration, so that a file can't run code"

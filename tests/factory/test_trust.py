@@ -178,7 +178,7 @@ def test_interpolations_are_not_resolved(held: dict[str, Any], place: Path, at: 
     assert os.environ.get("HOME", "no home") not in line.replace(str(place), "")
 
 
-@pytest.mark.parametrize("key", ["checkpoint_path", "pretrained_cfg", "pretrained"])
+@pytest.mark.parametrize("key", ["checkpoint_path", "pretrained_cfg", "pretrained", "ckpt_path", "ckpt_data"])
 def test_settings_may_not_name_files_to_load(held: dict[str, Any], place: Path, key: str) -> None:
     line = refusal(held, place, "model.settings", {key: str(place / "evil.pt")})
     assert f"model.settings.{key}" in line

@@ -22,6 +22,8 @@ _ELSEWHERE = {"terramind": "terramind", "timm_": "timm"}
 """Families with an encoder of their own here, by what their names begin with."""
 _NAMES = {"coastal": "COASTAL_AEROSOL", "nir": "NIR_BROAD"}
 _ATMOSPHERE = {"B9": "WATER_VAPOR", "B10": "CIRRUS"}
+_WEIGHTS = ("ckpt_path", "ckpt_data", "pretrained", "weights")
+"""Settings by which terratorch loads weights itself."""
 _ALIKE = 0.06
 """Relative difference of wavelengths up to which bands are the same; see ``weights.bands``."""
 
@@ -56,8 +58,14 @@ def build(name: str, channels: Sequence[Channel], settings: Mapping[str, object]
         further: Arguments of ours, such as ``pretrained``.
 
     Raises:
-        InputError: Settings that the constructor does not take; see ``constructor``.
+        InputError: Settings that load weights, or that the constructor does not take; see ``constructor``.
     """
+    for key in _WEIGHTS:
+        if settings.get(key):
+            raise InputError(
+                f"model.encoder.settings.{key}: terratorch would load weights that nothing accounts for; set "
+                f"model.encoder.weights=FILE or pretrained instead"
+            )
     made = constructor(name)
     asked = inspect.signature(made).parameters
     takes: dict[str, Any] = {key: [band(c) for c in channels] for key in ("bands", "model_bands") if key in asked}

@@ -193,6 +193,7 @@ def test_without_bands_of_the_weights_those_of_the_data_are_taken():
         (s.spec(), {"name": "timm_resnet18"}, "choose model/encoder=timm"),
         (s.spec(), {"settings": {"width": 3}}, r"can't be built with model.encoder.settings=\{'width': 3\}: .*width"),
         (s.spec(), {"settings": {"out_indices": [1]}}, "can't be built"),
+        (s.spec(), {"settings": {"ckpt_path": "a.pt"}}, r"settings\.ckpt_path: .*set model\.encoder\.weights=FILE"),
         (s.spec(), {"name": "vector"}, r"output 0 is \[1, 4\] for an image of 224 x 224, expected a grid"),
         (s.spec(), {"name": "values"}, "gives no features for an image of 224 x 224 without values"),
         (s.spec(), {"indices": [7]}, "each from 0 to 5"),
