@@ -27,7 +27,7 @@ LEAST_WEIGHT = 1e-3
 SIGMA = 1 / 8
 """Standard deviation of the weights, as a share of the window."""
 _LARGE_SUMS = 2**28  # values; float32 sums of more take more than 1 GiB
-_TERM_VALUES = 2**24  # weighted logits at a time, 64 MiB
+_TERM_VALUES = 2**20  # weighted logits at a time; sums of float16 take three times their memory
 _SLAB_VALUES = 2**20  # logits of a slab, so that what is done with them stays in the processor's cache
 
 
