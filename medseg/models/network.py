@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, prod
 from typing import ClassVar
 
@@ -47,6 +47,12 @@ class ModelSpec:
     def ndim(self) -> int:
         """Number of spatial axes."""
         return len(self.patch_shape)
+
+    @property
+    def of_one_date(self) -> ModelSpec:
+        """The same of the images of a single date."""
+        count = self.in_channels // self.dates
+        return replace(self, in_channels=count, channels=self.channels[:count], dates=1)
 
 
 class Network(nn.Module, ABC):

@@ -92,24 +92,51 @@ def _scores(result: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def check(path: Path, metrics: Sequence[object]) -> None:
+    """Refuse what would make no row, before a run is scored.
+
+    Args:
+        path: Of the table.
+        metrics: Of the run.
+
+    Raises:
+        InputError: No mean IoU among the metrics, or a table of other columns.
+    """
+    if "miou" not in metrics:
+        raise InputError("benchmark: the run has no mean IoU, which the table has; train with metric=scene")
+    _check_header(path, _header(_content(path)), ("dataset", "method", "metric_value"))
+
+
 def append(path: Path, added: Mapping[str, Any]) -> None:
     """Add a row to a table, or make the table; a kill leaves the old one.
 
     Raises:
         InputError: The file has other columns.
     """
-    before = path.read_text(encoding="utf-8") if path.exists() else ""
-    header = tuple(next(csv.reader(io.StringIO(before)), COLUMNS))
-    if missing := [name for name in added if name not in header]:
-        raise InputError(
-            f"benchmark={path}: its columns lack {missing[0]}; expected those of torchgeo-bench: name a new file"
-        )
+    before = _content(path)
+    header = _header(before)
+    _check_header(path, header, list(added))
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, header, lineterminator="\n")
     if not before:
         writer.writeheader()
     writer.writerow(dict(added))
     write_whole(path, before + ("" if before.endswith("\n") or not before else "\n") + text.getvalue())
+
+
+def _content(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def _header(content: str) -> tuple[str, ...]:
+    return tuple(next(csv.reader(io.StringIO(content)), COLUMNS))
+
+
+def _check_header(path: Path, header: Sequence[str], needed: Sequence[str]) -> None:
+    if missing := [name for name in needed if name not in header]:
+        raise InputError(
+            f"benchmark={path}: its columns lack {missing[0]}; expected those of torchgeo-bench: name a new file"
+        )
 
 
 def _method(config: Mapping[str, Any]) -> str:

@@ -47,6 +47,10 @@ def evaluate_run(cfg: DictConfig) -> dict[str, Any]:
     output = folder if cfg.output is None else Path(cfg.output)
     fold = was_fold(folder)
     _check_output(output, overwrite=cfg.overwrite, fold=fold)
+    if cfg.benchmark is not None:
+        from medseg.report import benchmark_table
+
+        benchmark_table.check(Path(cfg.benchmark), config.metric.metrics)
     which = cfg.checkpoint or config.get("judged") or "best"
     file = _checkpoint(folder, which)
     from medseg import checkpoint

@@ -135,9 +135,11 @@ def test_a_fold_is_known_by_what_its_sweep_left(words: object, expected: bool, t
 
 
 def test_a_run_without_mean_iou_makes_no_row_of_a_benchmark(run: Path, tmp_path: Path) -> None:
+    (run / "report.html").write_text("as it was")
     with pytest.raises(InputError, match="no mean IoU, which the table has; train with metric=scene"):
         again(run, "overwrite=true", f"benchmark={tmp_path}/results.csv")
     assert not (tmp_path / "results.csv").exists()
+    assert (run / "report.html").read_text() == "as it was", "nothing was scored"
 
 
 def test_a_run_adds_its_row_to_a_benchmark(trained: Path, run: Path, tmp_path: Path) -> None:

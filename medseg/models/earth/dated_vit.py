@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -57,9 +56,7 @@ class DatedViT(GroupedViT):
     ) -> None:
         if settings["width"] % 16:
             raise InputError(f"model.encoder.embed_dim={settings['width']}: expected a multiple of 16")
-        count = spec.in_channels // spec.dates
-        of_one = replace(spec, in_channels=count, channels=spec.channels[:count])
-        super().__init__(of_one, groups, patch=patch, prefix=0, **settings)
+        super().__init__(spec.of_one_date, groups, patch=patch, prefix=0, **settings)
         self.dates, self.month = spec.dates, quarters.check_month(month)
         self.steps = quarters.steps(spec.spacing, cell_m, patch)
 

@@ -1,10 +1,11 @@
-"""Days since 1970-01-01 as year and day of the year, in tensors."""
+"""Dates of a series for transformers: year, month and day of the year in tensors, and which tokens are there."""
 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 _ERA_DAYS = 146097
 """Of 400 years, after which the Gregorian calendar repeats."""
@@ -36,6 +37,21 @@ def month_of(days: Int[Tensor, "*n"]) -> Int[Tensor, "*n"]:
     """
     since = (5 * _since_march(days)[1] + 2) // 153  # months of 31, 30, 31, 30, 31 days, twice and then some
     return torch.where(since >= 10, since - 9, since + 3)
+
+
+def token_mask(present: Bool[Tensor, "b t"], tokens: int) -> Bool[Tensor, "b 1 1 n"]:
+    """Which tokens others attend to: a first one that belongs to no date, then those of date after date.
+
+    Args:
+        present: False for missing dates.
+        tokens: How many there are, the first one included.
+
+    Example:
+        >>> token_mask(torch.tensor([[True, False]]), 5).tolist()
+        [[[[True, True, True, False, False]]]]
+    """
+    of_dates = present.repeat_interleave((tokens - 1) // present.shape[1], dim=1)
+    return functional.pad(of_dates, (1, 0), value=True)[:, None, None]
 
 
 def _since_march(days: Int[Tensor, "*n"]) -> tuple[Int[Tensor, "*n"], Int[Tensor, "*n"]]:

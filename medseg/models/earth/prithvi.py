@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medseg.errors import InputError
-from medseg.models.earth.dates import year_and_day
+from medseg.models.earth.dates import token_mask, year_and_day
 from medseg.models.encoders.published import Published
 from medseg.models.encoders.vit import PlainViT, Size, sine_positions, sines, sized
 from medseg.models.network import ModelSpec
@@ -101,9 +100,9 @@ class Prithvi(PlainViT):
     ) -> None:
         chosen = sized(SIZES, size, embed_dim, depth, num_heads)
         _check(size, chosen, spec.dates, day, place)
-        count = spec.in_channels // spec.dates
+        of_one = spec.of_one_date
         super().__init__(
-            replace(spec, in_channels=count, channels=spec.channels[:count]),
+            of_one,
             name="prithvi",
             width=chosen.embed_dim * spec.dates,
             depth=chosen.depth,
@@ -115,7 +114,9 @@ class Prithvi(PlainViT):
         self.size, self.dates, self.day = size, spec.dates, day
         self.place = None if place is None else (float(place[0]), float(place[1]))
         last = self.depths[-1] + 1
-        self.net: Any = _Net(chosen._replace(depth=last), self.divisor[0], count, normalised=last == chosen.depth)
+        self.net: Any = _Net(
+            chosen._replace(depth=last), self.divisor[0], of_one.in_channels, normalised=last == chosen.depth
+        )
         if size.endswith("_tl"):
             self.net.temporal_embed_enc = _Scale(trained=spec.dates > 1 or day is not None)
             self.net.location_embed_enc = _Scale(trained=place is not None)
@@ -152,10 +153,7 @@ class Prithvi(PlainViT):
             days: See ``SeriesNetwork``.
         """
         tokens = self.embed(image, days)
-        mask = None
-        if present is not None:
-            patches = present.repeat_interleave((tokens.shape[1] - 1) // self.dates, dim=1)
-            mask = functional.pad(patches, (1, 0), value=True)[:, None, None]
+        mask = None if present is None else token_mask(present, tokens.shape[1])
         features = []
         for depth, block in enumerate(self.net.blocks):
             tokens = block(tokens, attn_mask=mask)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from medseg.errors import InputError
 from medseg.models.earth.dated_vit import masked_mean
-from medseg.models.earth.dates import month_of, year_and_day
+from medseg.models.earth.dates import month_of, token_mask, year_and_day
 from medseg.models.encoders.published import Published
 from medseg.models.encoders.vit import PlainViT, Size, fill_with_sines, sines, sized
 from medseg.models.network import ModelSpec
@@ -74,12 +73,11 @@ class SatMaeTemporal(PlainViT):
     ) -> None:
         shape = sized(SIZES, size, embed_dim, depth, num_heads)
         _check(shape, day, hour, spec.dates)
-        count = spec.in_channels // spec.dates
-        of_one = replace(spec, in_channels=count, channels=spec.channels[:count])
+        of_one = spec.of_one_date
         size_of: dict[str, Any] = {"width": shape.embed_dim, "depth": shape.depth}
         super().__init__(of_one, name="satmae_temporal", patch=PATCH, **size_of, **settings)
         self.size, self.dates, self.day, self.hour = size, spec.dates, day, hour
-        self.net: Any = _Net(shape._replace(depth=self.depths[-1] + 1), count)
+        self.net: Any = _Net(shape._replace(depth=self.depths[-1] + 1), of_one.in_channels)
 
     @property
     def trunk(self) -> nn.Module:
@@ -109,11 +107,9 @@ class SatMaeTemporal(PlainViT):
             days: See ``SeriesNetwork``; None numbers the slots of a series.
         """
         tokens = self.embed(image, days)
-        seen = torch.ones((len(image), self.dates), dtype=torch.bool, device=image.device)
-        mask = None
-        if present is not None:
-            seen, count = present, (tokens.shape[1] - 1) // self.dates
-            mask = nn.functional.pad(seen.repeat_interleave(count, dim=1), (1, 0), value=True)[:, None, None]
+        mask = None if present is None else token_mask(present, tokens.shape[1])
+        every = torch.ones((len(image), self.dates), dtype=torch.bool, device=image.device)
+        seen = every if present is None else present
         features = []
         for depth, block in enumerate(self.net.blocks):
             tokens = block(tokens, attn_mask=mask)

@@ -37,7 +37,7 @@ def joined(fusion=Sum, data=CHANNELS, patch=(160, 160), **settings) -> Joined:
     return Joined(spec(patch, data), **given)
 
 
-def close(one, two):
+def assert_close(one, two):
     assert len(one) == len(two)
     for a, b in zip(one, two, strict=True):
         assert torch.allclose(a, b, atol=1e-5)
@@ -46,7 +46,7 @@ def close(one, two):
 def test_a_branch_alone_is_its_encoder():
     encoder = scrambled(joined(branches={"optical": RESNET}, channels={"optical": list(NAMES)}))
     image = noise(2, 5, 64, 96)
-    close(features(encoder, image), features(encoder.branches["optical"], image))
+    assert_close(features(encoder, image), features(encoder.branches["optical"], image))
 
 
 def test_a_plain_transformer_gives_grids():
@@ -54,7 +54,7 @@ def test_a_plain_transformer_gives_grids():
     image = noise(1, 5, 160, 160)
     inner = encoder.branches["optical"]
     tokens = [t[:, f.prefix :] for t, f in zip(features(inner, image), inner.features, strict=True)]
-    close([grid.flatten(2).transpose(1, 2) for grid in features(encoder, image)], tokens)
+    assert_close([grid.flatten(2).transpose(1, 2) for grid in features(encoder, image)], tokens)
 
 
 def test_sum_by_hand():
@@ -64,7 +64,7 @@ def test_sum_by_hand():
     second = features(encoder.branches["radar"], image[:, :1])
     with torch.no_grad():
         second = [layer(x) for layer, x in zip(encoder.align["radar"].project, second, strict=True)]
-    close(features(encoder, image), [a + b for a, b in zip(first, second, strict=True)])
+    assert_close(features(encoder, image), [a + b for a, b in zip(first, second, strict=True)])
 
 
 @FUSIONS
@@ -84,7 +84,7 @@ def test_a_missing_branch_has_no_influence(fusion, branch):
         for parameter in encoder.branches[branch].parameters():
             parameter.mul_(1.5)
     after = features(encoder, image)
-    close([f[1] for f in before], [f[1] for f in after])
+    assert_close([f[1] for f in before], [f[1] for f in after])
     assert not torch.allclose(before[-1][0], after[-1][0])
 
 
@@ -92,7 +92,7 @@ def test_a_coarser_branch_sees_the_mean_of_cells():
     encoder = scrambled(joined(branches={"radar": RESNET}, channels={"radar": list(NAMES)}, resolution={"radar": 2}))
     small = noise(1, 5, 64, 32)
     image = small.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    close(features(encoder, image), features(encoder.branches["radar"], small))
+    assert_close(features(encoder, image), features(encoder.branches["radar"], small))
     assert [f.stride[0] for f in encoder.features] == [2 * f.stride[0] for f in encoder.branches["radar"].features]
     assert encoder.divisor == (64, 64)
 
@@ -160,7 +160,7 @@ def test_a_shared_encoder_serves_both_dates():
     one, two = (features(encoder.branches["pre"], image[:, places]) for places in ([0, 1], [2, 3]))
     with torch.no_grad():
         two = [layer(x) for layer, x in zip(encoder.align["post"].project, two, strict=True)]
-    close(features(encoder, image), [a + b for a, b in zip(one, two, strict=True)])
+    assert_close(features(encoder, image), [a + b for a, b in zip(one, two, strict=True)])
 
 
 def test_channels_of_a_group_need_no_list():
