@@ -28,7 +28,8 @@ HEAD = """# Configuration keys
 
 Every key of the package's configuration, with its value and what it means: first those of the commands, then those of
 each option that can be [chosen](options.md). On the command line, `key=value` overrides a value; the keys of a group
-begin with its name, as in `trainer.max_steps=100`. `python scripts/write_keys.py` writes this page from `conf/`.
+begin with its name, as in `trainer.max_steps=100`; those of `loss/term` are written in
+full. `python scripts/write_keys.py` writes this page from `conf/`.
 """
 _LINE = re.compile(r"(?P<indent> *)(?P<key>\w+):(?: +(?P<rest>.*))?$")
 _HIDDEN = ("defaults", "hydra")
@@ -80,8 +81,23 @@ def _is_listed(key: Key) -> bool:
     return not last.startswith("_") and bool(key.comment or own)
 
 
+def package(text: str) -> str:
+    r"""What stands before the keys of a file that names its place in the configuration; empty for other files.
+
+    Example:
+        >>> package("# @package loss\\n# Soft Dice")
+        'loss.'
+    """
+    match = re.match(r"# @package (\w+)\n", text)
+    return f"{match[1]}." if match else ""
+
+
 def _table(path: Path) -> str:
-    rows = [f"| `{key.name}` | {_code(key.value)} | {_prose(key.comment)} |" for key in keys(path.read_text("utf-8"))]
+    before = package(path.read_text("utf-8"))
+    rows = [
+        f"| `{before}{key.name}` | {_code(key.value)} | {_prose(key.comment)} |"
+        for key in keys(path.read_text("utf-8"))
+    ]
     return "\n".join(["| key | value | meaning |", "|---|---|---|", *rows]) if rows else ""
 
 

@@ -24,7 +24,12 @@ from tests.volume_layouts import PUBLISHED_VOLUMES
 
 CONF = conf_dir()
 FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
-OPTIONS = [name for name in FILES if "/" in name and not name.startswith(("experiment/", "sweep/"))]  # test_sweep.py
+ELSEWHERE = (
+    "experiment/",
+    "sweep/",
+    "loss/term/",
+)  # experiments below, test_sweep.py; each term is in an option of loss
+OPTIONS = [name for name in FILES if "/" in name and not name.startswith(ELSEWHERE)]
 EXPERIMENTS = [name.partition("/")[2] for name in FILES if name.startswith("experiment/")]
 GROUPS = {key for entry in OmegaConf.load(CONF / "train.yaml").defaults if OmegaConf.is_dict(entry) for key in entry}
 # what options include, no options themselves

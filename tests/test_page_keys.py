@@ -20,7 +20,8 @@ RETIRED = ("docs/reference/commands.md", "docs/benchmarks/index.md")
 
 def keys_of(path: Path, prefix: str = "") -> set[str]:
     """Every key of a file, those too that only hold others."""
-    names = [prefix + key.name for key in write_keys.keys(path.read_text(encoding="utf-8"), every=True)]
+    text = path.read_text(encoding="utf-8")
+    names = [(write_keys.package(text) or prefix) + key.name for key in write_keys.keys(text, every=True)]
     return {name[: place.start()] for name in names for place in re.finditer(r"\.|$", name)}
 
 

@@ -95,11 +95,22 @@ def _options(group: str) -> dict[str, dict[str, object]]:
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    """Values of an option, and of those in its folder that it includes; ``_ANY`` for what it interpolates."""
+    """Values of an option, and of those that it includes; ``_ANY`` for what it interpolates."""
     content: Any = OmegaConf.to_container(OmegaConf.load(path))
     settings: dict[str, Any] = {}
-    for name in content.pop("defaults", []):
-        if isinstance(name, str) and (included := path.with_name(f"{name}.yaml")).is_file():
+    for entry in content.pop("defaults", []):
+        for included in _included(path, entry):
             settings |= _settings(included)
     own = dict(leaves(content, empty=True))
     return settings | {key: _ANY if isinstance(value, str) and "${" in value else value for key, value in own.items()}
+
+
+def _included(path: Path, entry: Any) -> list[Path]:
+    """Files of an entry of a defaults list whose keys are those of the option itself.
+
+    One of its folder, or a list of a group within its own, as of the terms of a loss.
+    """
+    if isinstance(entry, str):
+        return [file for file in (path.with_name(f"{entry}.yaml"),) if file.is_file()]
+    lists = {group: names for group, names in entry.items() if isinstance(names, list)}
+    return [path.parent / group / f"{name}.yaml" for group, names in lists.items() for name in names]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from medseg.errors import InputError
 
-_CHOICE = re.compile(r"^\s*- (?P<group>[a-z]\w*): (?P<default>\w+)(?:\s+# (?P<summary>.+))?$")
+_CHOICE = re.compile(r"^\s*- (?P<group>[a-z]\w*): (?P<default>\w+|\[[\w, ]+\])(?:\s+# (?P<summary>.+))?$")
 SHARED = "_defaults"
 """Ending of files that options include, which are no options themselves."""
 
@@ -21,7 +21,7 @@ class Group:
 
     Attributes:
         name: As on the command line, such as ``model/encoder``.
-        default: The default option; ``null`` for none.
+        default: The default option, or options in brackets where several go together; ``null`` for none.
         summary: Description of the group, in a line.
         options: Name to description.
     """
@@ -44,11 +44,16 @@ def described(path: Path) -> str:
 def groups(command: str, folders: Sequence[Path]) -> list[Group]:
     """Groups of a command in the order of its defaults list, each followed by the groups within it.
 
+    A group within several options has the default of the first that has one, the default option before others.
+
     Args:
         command: Such as ``train``.
         folders: That of the package, and those of the user (``--config-dir``), whose options come on top.
     """
-    return list(_groups(folders[0] / f"{command}.yaml", "", folders))
+    by_name: dict[str, Group] = {}
+    for group in _groups(folders[0] / f"{command}.yaml", "", folders):
+        by_name.setdefault(group.name, group)
+    return list(by_name.values())
 
 
 def _groups(path: Path, above: str, folders: Sequence[Path]) -> Iterator[Group]:
@@ -60,7 +65,7 @@ def _groups(path: Path, above: str, folders: Sequence[Path]) -> Iterator[Group]:
             files = {p.stem: p for folder in folders for p in sorted((folder / name).glob("*.yaml"))}
             options = {stem: described(p) for stem, p in files.items() if not stem.endswith(SHARED)}
             yield Group(name, match["default"], match["summary"] or "", options)
-            for option in files.values():
+            for option in sorted(files.values(), key=lambda p: p.stem != match["default"]):
                 yield from _groups(option, f"{name}/", folders)
 
 

@@ -1,4 +1,5 @@
 import math
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -6,9 +7,9 @@ import torch
 from hydra.utils import instantiate
 from hypothesis import given
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 
 from medseg.errors import InputError
+from medseg.hydra_app.compose import compose
 from medseg.labels import IGNORE, LabelTable
 from medseg.losses.cross_entropy import CrossEntropyLoss, cross_entropy
 from medseg.losses.deep_supervision import coarsen, level_weights
@@ -21,8 +22,13 @@ REGIONS = LabelTable.declare({"background": 0, "whole": [1, 2], "core": 2}, regi
 OPTIONS = sorted(p.stem for p in CONF.glob("*.yaml"))
 
 
+@cache
+def settings(*words):
+    return compose("train", words).loss
+
+
 def build(option, table):
-    return instantiate(OmegaConf.load(CONF / f"{option}.yaml"))(labels=table)
+    return instantiate(settings(f"loss={option}"))(labels=table)
 
 
 def batch(table, shape=(2, 4, 6), seed=0):
@@ -41,6 +47,19 @@ def value_and_gradient(loss, logits, label, valid):
 
 def test_there_are_options():
     assert set(OPTIONS) >= {"dice_ce", "dice", "ce", "focal", "foreground", "lovasz", "lovasz_ce"}
+
+
+def test_every_term_is_that_of_an_option():
+    terms = {path.stem for path in (CONF / "term").glob("*.yaml")}
+    assert {name for option in OPTIONS for name in settings(f"loss={option}").terms} == terms
+
+
+def test_terms_are_composed_by_name_and_weight():
+    words = ("loss/term=[dice,cross_entropy,focal]", "loss.weights.focal=0.5")
+    loss = instantiate(settings(*words))(labels=CLASSES)
+    assert loss.weights == {"dice": 1.0, "cross_entropy": 1.0, "focal": 0.5}
+    total, parts = loss(*batch(CLASSES))
+    assert total.item() == pytest.approx((parts["dice"] + parts["cross_entropy"] + parts["focal"] / 2).item())
 
 
 @pytest.mark.parametrize("table", [CLASSES, REGIONS], ids=["classes", "regions"])
