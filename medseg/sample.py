@@ -150,6 +150,8 @@ class Sample:
         days: Of a time series, the date of each slot in days since 1970-01-01, 0 where there is none; else None.
         present: Of a time series ``[t, c]``, False for channels of slots that the case lacks; of an image ``[c]``,
             False for channels that it lacks, whose cells are all 0, and None where it lacks none.
+        annotated: Which outputs of the network (classes, or regions where the table has some) the label annotates, see
+            ``labels.annotated``; None for all.
     """
 
     image: Float[np.ndarray, "..."]
@@ -160,6 +162,7 @@ class Sample:
     group: str
     days: Int[np.ndarray, " t"] | None = None
     present: Bool[np.ndarray, "*lead"] | None = None
+    annotated: Bool[np.ndarray, " k"] | None = None
 
     def __post_init__(self) -> None:
         lead = self.image.shape[:1] if self.present is None else self.present.shape
@@ -201,6 +204,8 @@ class Batch:
             the patch is a function of its key.
         cases: Case identifier of each patch.
         days: Of time series, the date of each slot in days since 1970-01-01, 0 where it is missing; else None.
+        annotated: Which outputs of the network the label of each patch annotates; None where every case of the
+            dataset annotates all of them.
     """
 
     image: Float[Tensor, "b *more"]
@@ -210,6 +215,7 @@ class Batch:
     key: Int[Tensor, "b 3"]
     cases: tuple[str, ...]
     days: Int[Tensor, "b t"] | None = None
+    annotated: Bool[Tensor, "b k"] | None = None
 
     def __post_init__(self) -> None:
         shape, axes = (*self.present.shape, *self.valid.shape[1:]), 2 if self.days is None else 3

@@ -29,6 +29,7 @@ class Case:
         first_stage: Label file that the first network of a cascade predicted; None without a cascade.
         image_groups: Image group of each file, of a time series of each file of a date; empty where they have none.
         further: Files that the images need to be read, such as scales of embeddings.
+        annotated: Names of the classes or regions that the label annotates; None for all, see ``data.annotated``.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Case:
     first_stage: Path | None = None
     image_groups: tuple[str, ...] = ()
     further: tuple[Path, ...] = ()
+    annotated: frozenset[str] | None = None
 
     @property
     def files(self) -> list[Path]:

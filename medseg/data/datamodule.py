@@ -139,6 +139,7 @@ class DataModule(LightningDataModule):
             "masked": case.valid is not None,
             "cells": self.in_store,
             **({"image_groups": list(case.image_groups)} if case.image_groups else {}),
+            **({} if case.annotated is None else {"annotated": sorted(case.annotated)}),
         }
 
     def _folder(self, case: Case, digests: Digests) -> Path:

@@ -11,6 +11,7 @@ from medseg.factory.instantiate import instantiate
 from medseg.factory.mirrors import mirrors
 from medseg.planning.plan import Plan
 from medseg.sample import DataSpec
+from medseg.transforms.mirrors import Mirrors
 
 
 def build_transform(cfg: DictConfig, planned: Plan, spec: DataSpec) -> Any:
@@ -26,8 +27,14 @@ def build_transform(cfg: DictConfig, planned: Plan, spec: DataSpec) -> Any:
         spacing=planned.spacing,
         lateral_axis=allowed.lateral_axis,
         mirror_classes=spec.labels.mirror(),
+        **({"mirror_outputs": list(spec.labels.mirror_outputs())} if _exchanges_regions(allowed, spec) else {}),
         wavelengths_nm=[c.wavelength_nm for c in channels],
         **({"groups": [list(c.groups) for c in channels]} if any(c.groups for c in channels) else {}),
         **({"dates": spec.dates} if spec.dates else {}),
         **({"classes": len(spec.channels[-1].classes)} if spec.channels[-1].classes else {}),
     )
+
+
+def _exchanges_regions(allowed: Mirrors, spec: DataSpec) -> bool:
+    """Whether a mirror across the body exchanges regions; those without a mirror image are not mirrored."""
+    return bool(spec.labels.regions and spec.labels.pairs) and allowed.lateral_axis in allowed.axes

@@ -181,6 +181,7 @@ def build_compose(
     spacing: Sequence[float],
     lateral_axis: int | None = None,
     mirror_classes: Sequence[int] | None = None,
+    mirror_outputs: Sequence[int] | None = None,
     wavelengths_nm: Sequence[float | None] = (),
     dates: int = 0,
     rotation: Rotation | None = None,
@@ -201,6 +202,7 @@ def build_compose(
         spacing: Spacing of its cells, along each array axis.
         lateral_axis: Array axis across the body, if any.
         mirror_classes: ``LabelTable.mirror()``; None where no class has a side.
+        mirror_outputs: ``LabelTable.mirror_outputs()`` of regions; None for classes.
         wavelengths_nm: ``Channel.wavelength_nm`` of each channel; empty if unknown.
         dates: Number of dates of time series; 0 without a time axis.
         rotation: Settings of rotations; None for none.
@@ -223,6 +225,7 @@ def build_compose(
         mirror=mirror or Mirror(p=0),
         lateral_axis=lateral_axis,
         mirror_classes=None if mirror_classes is None else tuple(mirror_classes),
+        mirror_outputs=None if mirror_outputs is None else tuple(mirror_outputs),
         window_limit=window_limit,
         anisotropy=anisotropy,
     )

@@ -20,7 +20,8 @@ class CutMix(Transform):
     """Replace a box of a sample by the same box of another sample of the batch: image, label and validity.
 
     Labels are those of the cells, so nothing is blended, and the loss needs to know nothing. A channel is
-    present only if both samples have it. Samples are taken from the input batch: a pasted box is not pasted again.
+    present, and a class annotated, only if both samples have it. Samples are taken from the input batch: a pasted
+    box is not pasted again.
 
     This is the one transform whose result depends on the neighbours in the batch. Its parameters are
     still a function of the key alone, and the result one of the batch: a resumed run, which makes the
@@ -69,6 +70,7 @@ class CutMix(Transform):
         if b == 1 or not len(rows):
             return batch
         image, label, valid, present = (t.clone() for t in (batch.image, batch.label, batch.valid, batch.present))
+        annotated = None if batch.annotated is None else batch.annotated.clone()
         for i in rows:
             j = int(i + 1 + np.floor(params["partner"][i] * (b - 1))) % b
             pasted = pasted_box(batch.valid.shape[1:], float(params["share"][i]), params["place"][i])
@@ -76,7 +78,9 @@ class CutMix(Transform):
             for whole, source in ((image, batch.image), (label, batch.label), (valid, batch.valid)):
                 whole[i][box] = source[j][box]
             present[i] &= batch.present[j]
-        return replace(batch, image=image, label=label, valid=valid, present=present)
+            if annotated is not None and batch.annotated is not None:
+                annotated[i] &= batch.annotated[j]
+        return replace(batch, image=image, label=label, valid=valid, present=present, annotated=annotated)
 
 
 def pasted_box(patch_shape: Sequence[int], share: float, place: Float[np.ndarray, " d"]) -> Box:

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from medseg.errors import InputError
@@ -130,6 +130,8 @@ class Spatial(Transform):
         mirror: Settings of flips; ``p=0`` for none.
         lateral_axis: Array axis across the body, if any.
         mirror_classes: Mirror image of each class (``LabelTable.mirror``).
+        mirror_outputs: Mirror image of each output of the network where these are regions
+            (``LabelTable.mirror_outputs``), by which the annotated ones are exchanged; None: that of classes.
         window_limit: Cap on the window, per axis and as a multiple of the patch (``window.window_shape``).
         anisotropy: Ratio from which an axis is coarse.
 
@@ -145,6 +147,7 @@ class Spatial(Transform):
     mirror: Mirror = field(default_factory=Mirror)
     lateral_axis: int | None = None
     mirror_classes: tuple[int, ...] | None = None
+    mirror_outputs: tuple[int, ...] | None = None
     window_limit: float = 1.5
     anisotropy: float = 3.0
 
@@ -239,7 +242,8 @@ class Spatial(Transform):
             axes = [int(a) - len(window) for a in np.flatnonzero(params["flip"][i])]
             image[i], label[i], valid[i] = image[i].flip(axes), label[i].flip(axes), valid[i].flip(axes)
         self.exchange_sides(label, params["flip"])
-        return replace(batch, image=image, label=label, valid=valid)
+        annotated = self._exchanged(batch.annotated, params["flip"])
+        return replace(batch, image=image, label=label, valid=valid, annotated=annotated)
 
     def _check_window(self, window: tuple[int, ...]) -> None:
         """Raise on windows that are smaller than the patch."""
@@ -256,6 +260,16 @@ class Spatial(Transform):
             return
         for i in np.flatnonzero(flip[:, self.lateral_axis]):
             label[i] = exchange(label[i], classes)
+
+    def _exchanged(
+        self, annotated: Bool[Tensor, "b k"] | None, flip: npt.NDArray[np.bool_]
+    ) -> Bool[Tensor, "b k"] | None:
+        """Annotated outputs of each sample: of those that are flipped across the body, their mirror images."""
+        order = self.mirror_outputs or self.mirror_classes
+        if annotated is None or self.lateral_axis is None or order is None:
+            return annotated
+        across = torch.from_numpy(flip[:, self.lateral_axis]).to(annotated.device)
+        return torch.where(across[:, None], annotated[:, list(order)], annotated)
 
     @staticmethod
     def _interpolates(params: Params) -> npt.NDArray[np.bool_]:

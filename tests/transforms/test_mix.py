@@ -89,3 +89,10 @@ def test_settings_are_checked():
         CutMix(low=0.6)
     with pytest.raises(InputError, match=r"transform\.cutmix: got p=1\.5"):
         CutMix(high=1.5)
+
+
+def test_a_mixture_annotates_what_both_samples_do(make_batch):
+    batch = replace(make_batch((4, 8), b=2), annotated=torch.tensor([[True, True, False], [True, False, True]]))
+    mixed = CutMix().apply(batch, params([0.25, 0.0], [[0.5, 0.5]] * 2, [0.0, 0.0]))
+    assert mixed.annotated.tolist() == [[True, False, False], [True, False, True]]
+    assert batch.annotated.tolist() == [[True, True, False], [True, False, True]]

@@ -264,3 +264,15 @@ def test_all_spatial_changes_are_one_interpolation(make_batch):
     assert known.mean() > 0.8
     oracle = map_coordinates(noise, place, order=1)
     np.testing.assert_allclose(warped.image[0, 0].numpy()[known], oracle[known], atol=2e-4)
+
+
+@pytest.mark.parametrize(("outputs", "expected"), [(None, [True, True, False, True]), ((1, 0), [False, True])])
+def test_a_mirror_across_the_body_exchanges_what_a_case_annotates(make_batch, outputs, expected):
+    # two patches of a case that annotates the right class (2) and a midline structure (3), one of them mirrored
+    own = [True, False, True, True] if outputs is None else [True, False]
+    batch = replace(make_batch((4, 8), b=2), annotated=torch.tensor([own, own]))
+    sides = {"lateral_axis": 1, "mirror_classes": (0, 2, 1, 3), "mirror_outputs": outputs}
+    spatial = Spatial((4, 8), (1.0, 1.0), **OFF, **sides)
+    drawn = params(2, 2, flip=[[False, True], [True, False]])
+    assert spatial.apply(batch, drawn).annotated.tolist() == [expected, own]
+    assert Spatial((4, 8), (1.0, 1.0), **OFF).apply(batch, drawn).annotated.tolist() == [own, own]

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from medseg import formats
+from medseg.data.annotated import Annotated, with_annotated
 from medseg.data.dataset import Case, Dataset, refuse
-from medseg.data.datasets.nnunet import declared_spec, read_declaration
+from medseg.data.datasets.nnunet import annotated_by, declared_spec, read_declaration
 from medseg.data.reading.options import Nonfinite, ReadOptions
 from medseg.data.splits.groups import grouped
 from medseg.errors import InputError
@@ -29,6 +30,8 @@ class MsdDataset(Dataset):
         name: The dataset's name; the folder's name by default.
         pairs: (left, right) class names that a mirror across the body exchanges, see ``LabelTable.declare``.
         groups: Groups that splits keep together, see ``splits.groups.grouped``.
+        annotated: Classes that cases annotate, where not all annotate every class; see ``data.annotated``.
+            None takes ``annotated_classes`` of ``dataset.json``, if it has that key.
         nonfinite: What to do with NaN voxels, see ``ReadOptions``.
         grid_tolerance: In voxels, see ``ReadOptions``.
 
@@ -46,6 +49,7 @@ class MsdDataset(Dataset):
         name: str | None = None,
         pairs: Sequence[Sequence[str]] | None = None,
         groups: str | None = None,
+        annotated: Annotated = None,
         nonfinite: Nonfinite = "error",
         grid_tolerance: float = GRID_TOLERANCE,
     ) -> None:
@@ -56,6 +60,7 @@ class MsdDataset(Dataset):
         self._path = self.root / "dataset.json"
         self._declared = read_declaration(self._path, ["modality", "labels", "training"])
         self._spec = declared_spec(self._declared, self._path, pairs)
+        self._annotated = annotated_by(annotated, self._declared, self._path)
 
     @property
     def spec(self) -> DataSpec:
@@ -71,7 +76,8 @@ class MsdDataset(Dataset):
             raise InputError(f'{self._path}: "training" must list {{"image": file, "label": file}}; fix the file')
         if not entries:
             raise InputError(f'{self._path}: "training" is an empty list; there is nothing to train on')
-        return grouped(self._cases(entries), self.groups)
+        cases = grouped(self._cases(entries), self.groups)
+        return with_annotated(cases, **self._annotated, labels=self.spec.labels, further=self.test_cases)
 
     def test_cases(self) -> list[Case]:
         """The ``test`` list, without labels; may be empty."""

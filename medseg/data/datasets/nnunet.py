@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg import formats
+from medseg.data.annotated import JSON_KEY, Annotated, with_annotated
 from medseg.data.dataset import Case, Dataset, named_channels
 from medseg.data.layout.pairing import pair
 from medseg.data.reading.options import Nonfinite, ReadOptions
@@ -32,6 +33,8 @@ class NnunetDataset(Dataset):
         name: The dataset's name; the folder's name by default.
         pairs: (left, right) class names that a mirror across the body exchanges, see ``LabelTable.declare``.
         groups: Groups that splits keep together, see ``splits.groups.grouped``.
+        annotated: Classes that cases annotate, where not all annotate every class; see ``data.annotated``.
+            None takes ``annotated_classes`` of ``dataset.json``, if it has that key.
         nonfinite: What to do with NaN voxels, see ``ReadOptions``.
         grid_tolerance: In voxels, see ``ReadOptions``.
 
@@ -46,6 +49,7 @@ class NnunetDataset(Dataset):
         name: str | None = None,
         pairs: Sequence[Sequence[str]] | None = None,
         groups: str | None = None,
+        annotated: Annotated = None,
         nonfinite: Nonfinite = "error",
         grid_tolerance: float = GRID_TOLERANCE,
     ) -> None:
@@ -64,6 +68,7 @@ class NnunetDataset(Dataset):
                 "convert the files"
             )
         self._spec = declared_spec(declared, path, pairs)
+        self._annotated = annotated_by(annotated, declared, path)
 
     @property
     def spec(self) -> DataSpec:
@@ -72,10 +77,14 @@ class NnunetDataset(Dataset):
 
     def cases(self) -> list[Case]:
         """Pairs of imagesTr and labelsTr."""
-        return grouped(self._pair("imagesTr", "labelsTr"), self.groups)
+        cases = grouped(self._pair("imagesTr", "labelsTr"), self.groups)
+        return with_annotated(cases, **self._annotated, labels=self.spec.labels, further=self._tests)
 
     def test_cases(self) -> list[Case]:
         """Cases of imagesTs, with labelsTs where there is such a folder; empty without imagesTs."""
+        return with_annotated(self._tests(), **self._annotated, labels=self.spec.labels)
+
+    def _tests(self) -> list[Case]:
         if not (self.root / "imagesTs").is_dir():
             return []
         return self._pair("imagesTs", "labelsTs" if (self.root / "labelsTs").is_dir() else None)
@@ -140,6 +149,19 @@ def declared_spec(declared: Mapping[str, Any], path: Path, pairs: Sequence[Seque
     table = table.with_codes(declared.get("codes"), f"{path}: codes")
     channels = named_channels([str(names[str(i)]) for i in range(len(names))])
     return DataSpec(channels=channels, labels=table, ndim=3)
+
+
+def annotated_by(annotated: Annotated, declared: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Arguments of ``with_annotated``: the setting, else that of a ``dataset.json``.
+
+    Args:
+        annotated: The setting.
+        declared: Content of the file.
+        path: The file, named in errors.
+    """
+    if annotated is not None or JSON_KEY not in declared:
+        return {"annotated": annotated}
+    return {"annotated": declared[JSON_KEY], "key": f"{path}: {JSON_KEY}"}
 
 
 def _values(labels: object, path: Path) -> dict[str, int | list[int]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg import formats
+from medseg.data.annotated import Annotated, with_annotated
 from medseg.data.case import Case
 from medseg.data.dataset import Dataset, unlabelled_table
 from medseg.data.datasets.channels import Sensor, declared_channels
@@ -58,6 +59,7 @@ class RastersDataset(Dataset):
         normalisation: Scheme of every channel, see ``Normalisation``.
         name: The dataset's name; the folder's name by default.
         groups: Groups that splits keep together, see ``splits.groups.grouped``.
+        annotated: Classes that cases annotate, where not all annotate every class; see ``data.annotated``.
 
     Raises:
         InputError: No channel, a formula that can't be read, or an unsound label table.
@@ -87,6 +89,7 @@ class RastersDataset(Dataset):
         normalisation: str = "standard",
         name: str | None = None,
         groups: str | None = None,
+        annotated: Annotated = None,
     ) -> None:
         self._endings = _endings_of(kind)
         self.root = Path(root)
@@ -94,7 +97,7 @@ class RastersDataset(Dataset):
         groups_of_images = group_names(images, reference)
         self.reading = reading = replace(reading, image_groups=groups_of_images)
         check_groups(reading)
-        self.groups = groups
+        self.groups, self.annotated = groups, annotated
         self.names = FilePatterns.from_config(names) if names else None
         if self.names and reading.dates:
             raise InputError("got both data.names and data.dates; names find one image a case, dates several; drop one")
@@ -135,7 +138,7 @@ class RastersDataset(Dataset):
         """Number of dates that a case has at most."""
         if dates.slots or dates.in_file:
             return dates.slots or dates.in_file or 0
-        return max(len(case.days) for case in [*self._pair("train"), *self.test_cases()])
+        return max(len(case.days) for case in [*self._pair("train"), *self._tests()])
 
     @property
     def normalisation(self) -> tuple[str, ...]:
@@ -144,10 +147,14 @@ class RastersDataset(Dataset):
 
     def cases(self) -> list[Case]:
         """Images with their masks."""
-        return grouped(self._pair("train"), self.groups)
+        cases = grouped(self._pair("train"), self.groups)
+        return with_annotated(cases, self.annotated, self._spec.labels, further=self._tests)
 
     def test_cases(self) -> list[Case]:
         """Images of the test folder, with masks where there are some; empty where no folder is named."""
+        return with_annotated(self._tests(), self.annotated, self._spec.labels)
+
+    def _tests(self) -> list[Case]:
         return self._pair("test") if self.names or self._folders["test"][0] else []
 
     def _pair(self, part: str) -> list[Case]:

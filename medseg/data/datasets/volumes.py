@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from medseg import formats
+from medseg.data.annotated import Annotated, with_annotated
 from medseg.data.dataset import Case, Dataset, named_channels, unlabelled_table
 from medseg.data.layout.image_groups import folders_of, group_names, group_of
 from medseg.data.layout.pairing import pair
@@ -45,6 +46,7 @@ class VolumesDataset(Dataset):
         codes: Codes of classes in a terminology, for DICOM segmentations, see ``codes.codes_of``; None for none.
         name: The dataset's name; the folder's name by default.
         groups: Groups that splits keep together, see ``splits.groups.grouped``.
+        annotated: Classes that cases annotate, where not all annotate every class; see ``data.annotated``.
         absent: What to do with a case that lacks files of image groups, see ``ReadOptions``.
         nonfinite: What to do with NaN voxels, see ``ReadOptions``.
         grid_tolerance: In voxels, see ``ReadOptions``.
@@ -70,6 +72,7 @@ class VolumesDataset(Dataset):
         codes: Mapping[str, Mapping[str, Sequence[str | int]]] | None = None,
         name: str | None = None,
         groups: str | None = None,
+        annotated: Annotated = None,
         absent: Literal["error", "allow"] = "error",
         nonfinite: Nonfinite = "error",
         grid_tolerance: float = GRID_TOLERANCE,
@@ -88,7 +91,7 @@ class VolumesDataset(Dataset):
         if labels is None:
             self.label_folder = None
             self.names = self.names and replace(self.names, label=None, test_label=None)
-        self.groups = groups
+        self.groups, self.annotated = groups, annotated
         self.reading = ReadOptions.from_config(
             nonfinite=nonfinite, grid_tolerance=grid_tolerance, images=images, reference=reference, absent=absent
         )
@@ -107,13 +110,19 @@ class VolumesDataset(Dataset):
 
     def cases(self) -> list[Case]:
         """Pairs of the image folder and the label folder, or what the names tell."""
+        cases = grouped(self._labelled(), self.groups)
+        return with_annotated(cases, self.annotated, self.spec.labels, further=self._tests)
+
+    def _labelled(self) -> list[Case]:
         if self.names:
-            return grouped(self.names.cases(self.root), self.groups)
-        labels = self.root / self.label_folder if self.label_folder else None
-        return grouped(self._pair(self._images, labels), self.groups)
+            return self.names.cases(self.root)
+        return self._pair(self._images, self.root / self.label_folder if self.label_folder else None)
 
     def test_cases(self) -> list[Case]:
         """Images of the test folder, without labels; empty where none is named. Or what the names tell."""
+        return with_annotated(self._tests(), self.annotated, self.spec.labels)
+
+    def _tests(self) -> list[Case]:
         if self.names:
             return self.names.cases(self.root, test=True)
         return self._pair(self._test_images, None) if self._test_images else []

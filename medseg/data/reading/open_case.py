@@ -21,6 +21,7 @@ from medseg.formats.embeddings import embedded
 from medseg.formats.source import Source
 from medseg.geometry.box import Box
 from medseg.labels import IGNORE, LabelTable, nearly_integral
+from medseg.labels.annotated import annotated_outputs, check_label
 from medseg.sample import DataSpec, Sample, evenly_spaced, in_slots, with_class_channel
 
 _ROUNDED = "label values are not quite integers and were rounded"
@@ -109,17 +110,23 @@ class CaseReader:
         if self._first_stage is not None:
             image = with_class_channel(image, self._read_label(self._first_stage, window))
         present = None if self.present.all() else self.present
-        label = None if self._label is None else self._read_label(self._label, window)
+        label = None if self._label is None else self._checked_label(self._label, window)
         days = None
         if self.days:
             image, days, present = in_slots(image, self.days, self.spec.dates)
-        return Sample(image, label, valid, grid, self.case.id, self.case.group, days, present)
+        return Sample(image, label, valid, grid, self.case.id, self.case.group, days, present, self.annotated)
 
     @property
     def present(self) -> Bool[np.ndarray, " c"]:
         """Which channels the case has."""
         further = len(self.spec.channels) - len(self._of_files.channels)
         return np.array([*self._channels[0].present, *[True] * further])
+
+    @property
+    def annotated(self) -> Bool[np.ndarray, " k"] | None:
+        """Which outputs of a network the label annotates; None for all."""
+        names = self.case.annotated
+        return None if names is None else annotated_outputs(self.spec.labels, names)
 
     def read_label(self) -> Int[np.ndarray, " *s"]:
         """Training index of each cell, or ``IGNORE``; the image is not read.
@@ -129,7 +136,7 @@ class CaseReader:
         """
         if self._label is None:
             raise InputError(f"case {self.case.id}: has no label; give it one")
-        return self._read_label(self._label, self.box)
+        return self._checked_label(self._label, self.box)
 
     def _read_series(self, window: Box) -> tuple[Float[np.ndarray, "n c *s"], Bool[np.ndarray, " *s"]]:
         """Every date that is read, NaN where it has no data, and where any date has data."""
@@ -250,6 +257,13 @@ class CaseReader:
         for source in sources:
             sheared = [_SHEARED] if source.grid.sheared else []
             self.warnings += [text for text in (*source.warnings, *sheared) if text not in self.warnings]
+
+    def _checked_label(self, label: Source, window: Box) -> Int[np.ndarray, " *s"]:
+        """Training indices of the label, which may hold annotated classes only."""
+        index = self._read_label(label, window)
+        if self.case.annotated is not None:
+            check_label(index, self.spec.labels, self.case.annotated, str(label.path))
+        return index
 
     def _read_label(self, label: Source, window: Box) -> Int[np.ndarray, " *s"]:
         """Training indices, ``IGNORE`` where the file has none."""

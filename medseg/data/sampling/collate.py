@@ -36,7 +36,17 @@ def collate_windows(windows: Sequence[Window]) -> Batch:
         key=torch.tensor([w.key for w in windows], dtype=torch.int64),
         cases=tuple(s.case for s in samples),
         days=days,
+        annotated=_annotated(samples),
     )
+
+
+def _annotated(samples: Sequence[Sample]) -> Bool[Tensor, "b k"] | None:
+    """Which outputs each sample annotates; None where all annotate all of them."""
+    partial = next((s.annotated for s in samples if s.annotated is not None), None)
+    if partial is None:
+        return None
+    rows = [np.ones_like(partial) if s.annotated is None else s.annotated for s in samples]
+    return torch.from_numpy(np.stack(rows))
 
 
 def collate_case(samples: Sequence[Sample]) -> Batch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise, product
 from math import prod
 from typing import Any
@@ -63,6 +63,8 @@ class PatchDataset(Dataset[Window]):
         self.seed = seed
         self.sampling = sampling
         self.case_sampler = sampling.case_sampler(self.cases, seed)
+        partial = next((case.annotated for case in self.cases if case.annotated is not None), None)
+        self._all_annotated = None if partial is None else np.ones_like(partial)
 
     def place(self, step: int, sample: int) -> tuple[PreparedCase, Box]:
         """The case and the patch (not the window) of a place in the training."""
@@ -75,7 +77,10 @@ class PatchDataset(Dataset[Window]):
     def __getitem__(self, index: tuple[int, int]) -> Window:
         step, sample = index
         case, box = self.place(step, sample)
-        return Window(case.read(widen(box, self.window)), (self.seed, step, sample))
+        window = case.read(widen(box, self.window))
+        if window.annotated is None:  # of every rank alike, also where a batch has complete cases alone
+            window = replace(window, annotated=self._all_annotated)
+        return Window(window, (self.seed, step, sample))
 
 
 class StepSampler(Sampler[list[tuple[int, int]]]):

@@ -50,6 +50,11 @@ class PreparedCase(Protocol):
         """Number of valid cells."""
         ...
 
+    @property
+    def annotated(self) -> npt.NDArray[np.bool_] | None:
+        """Which outputs of a network its label annotates; None for all."""
+        ...
+
     def valid_share(self, box: Box) -> float:
         """Share of valid cells in a box."""
         ...

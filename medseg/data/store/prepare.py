@@ -40,5 +40,7 @@ class PrepareCase:
         case, folder = work
         reader = self.open(case)
         windows, grid, trace = prepared_windows(reader, self.preprocess, self.patch)
-        write_case(folder, windows, grid, trace, self.targets, self.patch, arrays=self.arrays)
+        names = case.annotated
+        targets = [target for target in self.targets if names is None or target[0] in names]
+        write_case(folder, windows, grid, trace, targets, self.patch, arrays=self.arrays)
         return reader.notes

@@ -136,6 +136,12 @@ class StoredCase:
         return dict(self.facts["counts"])
 
     @cached_property
+    def annotated(self) -> npt.NDArray[np.bool_] | None:
+        """Which outputs of a network the label annotates; None for all."""
+        stored = self.facts.get("annotated")
+        return None if stored is None else np.array(stored, dtype=bool)
+
+    @cached_property
     def _index(self) -> dict[str, Shaped[np.ndarray, "..."]]:
         path = self.folder / "cells.npz"
         # opened here, as numpy leaves a file open that is no archive
@@ -197,6 +203,8 @@ class StoredCase:
             series["days"] = np.array([day or 0 for day in days], dtype=np.int64)
         elif (present := self.facts.get("present")) is not None:
             series["present"] = np.array(present, dtype=bool)
+        if (annotated := self.annotated) is not None:
+            series["annotated"] = annotated
         with _reading(self.folder):
             image, label = read_padded(self._image, box, 0), read_padded(self._label, box, IGNORE)
             valid = within(box, self.shape) if self._valid is None else read_padded(self._valid, box, 0).astype(bool)
@@ -256,7 +264,7 @@ def write_case(
             index.add(box, np.where(sample.valid, label, np.int16(IGNORE)), sample.valid)
             if file:
                 file.add(box, sample, label)
-            case, group, series = sample.case, sample.group, _presence(sample)
+            case, group, series = sample.case, sample.group, _presence(sample) | _annotation(sample)
         with naming(folder):
             np.savez(building / "cells.npz", **index.arrays())  # type: ignore[arg-type]
         metadata = {
@@ -273,6 +281,11 @@ def write_case(
         metadata["crc32"] = _checksum(metadata)
         (building / "case.json").write_text(json.dumps(metadata))
     return StoredCase(folder)
+
+
+def _annotation(sample: Sample) -> dict[str, Any]:
+    """Which outputs the label annotates, if not all."""
+    return {} if sample.annotated is None else {"annotated": sample.annotated.tolist()}
 
 
 def _presence(sample: Sample) -> dict[str, Any]:

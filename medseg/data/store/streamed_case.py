@@ -61,6 +61,11 @@ class StreamedCase:
         return self.index.counts
 
     @property
+    def annotated(self) -> npt.NDArray[np.bool_] | None:
+        """Which outputs of a network the label annotates; None for all."""
+        return self.index.annotated
+
+    @property
     def cells(self) -> dict[str, npt.NDArray[np.int32]]:
         """Cells ``[n, d]`` by class or region."""
         return self.index.cells

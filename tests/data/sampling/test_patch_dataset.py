@@ -24,6 +24,7 @@ class Scene:
     shape: tuple[int, ...]
     group: str
     invalid: int = 0
+    annotated: np.ndarray | None = None
 
     @cached_property
     def valid(self) -> np.ndarray:

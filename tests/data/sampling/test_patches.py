@@ -20,6 +20,7 @@ class Drawn:
     group: str = ""
     valid: np.ndarray = field(default_factory=lambda: np.ones((8, 8), dtype=bool))
     asked: list[Box] = field(default_factory=list)
+    annotated: np.ndarray | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
