@@ -75,6 +75,7 @@ ALLOWED = {
         "inference",
         "labels",
         "loggers",
+        "losses",
         "methods",
         "metrics",
         "models",

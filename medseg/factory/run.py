@@ -27,6 +27,7 @@ from medseg.factory.engine import build_engine
 from medseg.factory.first_stage import FirstStage, read_first_stage
 from medseg.factory.initial_weights import begin, rehearse
 from medseg.factory.instantiate import instantiate
+from medseg.factory.loss import build_loss
 from medseg.factory.mirrors import mirrors
 from medseg.factory.network import follows_plan, network, network_and_plan
 from medseg.factory.plan import build_plan
@@ -41,6 +42,7 @@ from medseg.inference.predictor import Tiling
 from medseg.methods.method import Method
 from medseg.methods.pretraining import Pretraining
 from medseg.metrics import overlap, validation
+from medseg.models.network import Network
 from medseg.planning.plan import Plan
 from medseg.runtime import distributed
 from medseg.runtime.cpu import keep_large_blocks
@@ -143,7 +145,7 @@ def _assembled(
     rehearse(
         cfg,
         spec,
-        lambda sketch: network(cfg.model, sketch, spec, cfg.get("temporal"), logits=logits),
+        partial(_tried, cfg, spec, logits),
         planned=follows_plan(cfg.model),
         tuning=tuning,
     )
@@ -161,7 +163,7 @@ def _assembled(
     metadata = RunMetadata.of_new_run(_plain(cfg, precision), spec, planned, cases=cases.ids(), segments=not pretrains)
     if report is not None:
         metadata = metadata.with_weights(report.to_dict())
-    further = {} if pretrains else _supervision(cfg, spec, tiling) | {"tuning": tuning}
+    further = {} if pretrains else _supervision(cfg, spec, tiling, net) | {"tuning": tuning}
     method = method_of(
         patch=planned.patch,
         network=net,
@@ -207,7 +209,22 @@ def _without_labels(cases: Sequence[Case]) -> list[Case]:
     return [replace(case, label=None) for case in cases]
 
 
-def _supervision(cfg: DictConfig, spec: DataSpec, tiling: Tiling) -> dict[str, Any]:
+def _tried(cfg: DictConfig, spec: DataSpec, logits: int | None, sketch: Plan) -> Network:
+    """A network for a plan; one that learns from labels fits its loss.
+
+    Args:
+        cfg: ``conf/train.yaml``, composed.
+        spec: Of the data.
+        logits: Number of its outputs in pretraining, else None.
+        sketch: The plan.
+    """
+    net = network(cfg.model, sketch, spec, cfg.get("temporal"), logits=logits)
+    if logits is None:
+        build_loss(cfg, spec, net)
+    return net
+
+
+def _supervision(cfg: DictConfig, spec: DataSpec, tiling: Tiling, net: Network) -> dict[str, Any]:
     """What a method that learns from labels takes: its loss, and how whole cases are predicted and scored."""
 
     def logits_of(image: Tensor, trained: nn.Module, **context: Tensor) -> Tensor:
@@ -216,7 +233,7 @@ def _supervision(cfg: DictConfig, spec: DataSpec, tiling: Tiling) -> dict[str, A
         return tiling.logits(image, trained)
 
     return {
-        "loss": instantiate(cfg.loss)(labels=spec.labels),
+        "loss": build_loss(cfg, spec, net),
         "logits": logits_of,
         "decide": partial(decide, labels=spec.labels),
         "judge": partial(overlap.confusion_matrix, labels=spec.labels),

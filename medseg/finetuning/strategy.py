@@ -103,8 +103,8 @@ class Tuning(ABC):
         ]
 
     def factor(self, group: Mapping[str, Any], progress: float) -> float:
-        """0 until the group starts to learn, then 1."""
-        return float(progress >= group["starts"])
+        """0 until the group starts to learn, then 1; 1 of groups outside of the network."""
+        return float(progress >= group.get("starts", 0.0))
 
     def settle(self, network: nn.Module) -> None:
         """A frozen part stays in evaluation mode: its normalisation and dropout are those of its own training."""

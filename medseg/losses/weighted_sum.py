@@ -1,6 +1,8 @@
 """WeightedSum: the loss that a method calls, a sum of named terms over one or several resolutions."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -9,9 +11,7 @@ from torch import Tensor, nn
 from medseg.errors import InputError
 from medseg.labels import LabelTable
 from medseg.losses.deep_supervision import coarsen, level_weights
-
-Term = Callable[..., nn.Module]
-"""Builds a term from ``labels``; the module maps (logits, label, valid) to a scalar."""
+from medseg.losses.term import Build, FeatureShape, HasHead, arguments, check_needs, needs, sees_finest_only
 
 
 class WeightedSum(nn.Module):
@@ -32,7 +32,7 @@ class WeightedSum(nn.Module):
     """
 
     def __init__(
-        self, labels: LabelTable, terms: Mapping[str, Term], weights: Mapping[str, float] | None = None
+        self, labels: LabelTable, terms: Mapping[str, Build], weights: Mapping[str, float] | None = None
     ) -> None:
         """Build the terms.
 
@@ -54,11 +54,32 @@ class WeightedSum(nn.Module):
         self.terms = nn.ModuleDict({name: build(labels=labels) for name, build in terms.items()})
         self.weights = {name: float(by_name.get(name, 1.0)) for name in terms}
 
+    def attach(self, outputs: Sequence[str], features: Sequence[FeatureShape] | None) -> None:
+        """Let terms with heads build them, once, before the training.
+
+        Args:
+            outputs: Names of what the network returns in training besides logits.
+            features: What its encoder declares, fine to coarse; None of a network without a declared encoder.
+
+        Raises:
+            InputError: A term needs what the network does not give.
+        """
+        for name, term in self.terms.items():
+            check_needs(name, term, outputs, features=features is not None)
+            if features is not None and isinstance(term, HasHead):
+                term.attach(features)
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether any term reads features of the encoder."""
+        return any("features" in needs(term) for term in self.terms.values())
+
     def forward(
         self,
         logits: Float[Tensor, "b k *s"] | Sequence[Float[Tensor, "b k ..."]],
         label: Int[Tensor, "b *s"],
         valid: Bool[Tensor, "b *s"],
+        further: Mapping[str, Any] = MappingProxyType({}),
     ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
         """Loss of a batch.
 
@@ -66,21 +87,39 @@ class WeightedSum(nn.Module):
             logits: Logits of the label's shape; or a list from fine to coarse, of which the first has it.
             label: Training index of each cell, or ``IGNORE``.
             valid: False where a cell does not count.
+            further: What terms may ask for by name, see ``medseg.losses.term.needs``.
 
         Returns:
             The total, and the unweighted value of each term (mean over levels with
-            ``level_weights``, detached): the total is the sum of weight times value.
+            ``level_weights``, detached): the total is the sum of weight times value. Outside of training a term
+            that needs what only training has is left out.
+
+        Raises:
+            InputError: In training, something that a term needs is not there.
         """
         levels = [logits] if isinstance(logits, Tensor) else list(logits)
-        values = {name: torch.zeros((), device=label.device) for name in self.terms}
-        for level, share in zip(levels, level_weights(len(levels)), strict=True):
+        keywords = self._keywords(further)
+        values = {name: torch.zeros((), device=label.device) for name in keywords}
+        for place, share in enumerate(level_weights(len(levels))):
+            level = levels[place]
             if share == 0:
                 # A sum over no cells: 0, but the level's head gets a (zero) gradient, without which
                 # distributed training stops over unused parameters.
                 values = {name: value + level[:0].float().sum() for name, value in values.items()}
                 continue
-            at_label, at_valid = coarsen(label, level.shape[2:]), coarsen(valid, level.shape[2:])
-            for name, term in self.terms.items():
-                values[name] = values[name] + share * term(level, at_label, at_valid)
+            cells = coarsen(label, level.shape[2:]), coarsen(valid, level.shape[2:])
+            for name, part in self._shares(keywords, place, share).items():
+                values[name] = values[name] + part * self.terms[name](level, *cells, **keywords[name])
         parts = [self.weights[name] * value for name, value in values.items()]
-        return sum(parts[1:], parts[0]), {name: value.detach() for name, value in values.items()}
+        total = sum(parts[1:], parts[0]) if parts else torch.zeros((), device=label.device)
+        return total, {name: value.detach() for name, value in values.items()}
+
+    def _keywords(self, further: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Keyword arguments of the terms that have what they need."""
+        wanted = {name: arguments(name, term, further) for name, term in self.terms.items()}
+        return {name: needed for name, needed in wanted.items() if needed is not None}
+
+    def _shares(self, names: Iterable[str], place: int, share: float) -> dict[str, float]:
+        """Weight of a level in each term that sees it."""
+        finest = {name: sees_finest_only(self.terms[name]) for name in names}
+        return {name: 1.0 if only else share for name, only in finest.items() if place == 0 or not only}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -61,6 +61,7 @@ class Method(LightningModule, ABC):
             whether ``min`` or ``max`` is best.
         job_type: Kind of run, by which loggers group: ``train`` or ``pretrain``.
         first_stage: Where the network is the second one of a cascade, what the checkpoint holds of the first.
+        progress: Share of the budget that was spent at the beginning of the step, in [0, 1].
 
     Args:
         network: What is trained.
@@ -94,6 +95,7 @@ class Method(LightningModule, ABC):
         self.steps_per_epoch = steps_per_epoch
         self.metadata = metadata
         self.tuning = tuning
+        self.progress = 0.0
         self._make_optimizer = optimizer
         self._losses: list[Tensor] = []
 
@@ -108,17 +110,27 @@ class Method(LightningModule, ABC):
 
     def configure_optimizers(self) -> Optimizer:
         """The optimiser of every parameter of the method that learns."""
-        groups = decay_groups(self) if self.tuning is None else self.tuning.groups(self.network)
+        groups = (
+            decay_groups(self.parameters())
+            if self.tuning is None
+            else [*self.tuning.groups(self.network), *self._heads()]
+        )
         optimizer = self._make_optimizer(groups)
         for group in optimizer.param_groups:
             group["base_lr"] = group["lr"] * group.get("factor", 1.0)
         return optimizer
+
+    def _heads(self) -> list[dict[str, object]]:
+        """Groups of the parameters that learn outside of the network, such as heads of loss terms."""
+        of_network = {id(p) for p in self.network.parameters()}
+        return decay_groups([p for p in self.parameters() if id(p) not in of_network])
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set the learning rate of this step, and seed what is random inside the network."""
         done = progress(self.trainer, self.steps_per_epoch)
         if self.trainer.world_size > 1 and timers(self.trainer):  # each process has a clock of its own
             done = self.trainer.strategy.broadcast(done)
+        self.progress = done
         factor = self.schedule(done)
         for optimizer in self.trainer.optimizers:
             for group in optimizer.param_groups:
@@ -188,11 +200,11 @@ def gathered(by_case: dict[str, Any]) -> dict[str, Any]:
     return {case: found for part in reversed(parts) for case, found in part.items()}
 
 
-def decay_groups(module: nn.Module) -> list[dict[str, object]]:
+def decay_groups(parameters: Iterable[nn.Parameter]) -> list[dict[str, object]]:
     """Groups of the parameters that learn; weight decay spares biases and normalisation, which have one axis."""
-    learning = [p for p in module.parameters() if p.requires_grad]
-    groups: list[dict[str, object]] = [{"params": [p for p in learning if p.ndim > 1]}]
-    spared = [p for p in learning if p.ndim <= 1]
+    learning = [p for p in parameters if p.requires_grad]
+    decayed, spared = [p for p in learning if p.ndim > 1], [p for p in learning if p.ndim <= 1]
+    groups: list[dict[str, object]] = [{"params": decayed}] if decayed or not spared else []
     if spared:
         groups.append({"params": spared, "weight_decay": 0.0})
-    return groups
+    return groups if learning else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import fsum, nan
 from typing import Any
 
@@ -11,12 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from medseg.labels import IGNORE, LabelTable
+from medseg.losses.weighted_sum import WeightedSum
 from medseg.methods.method import Method, gathered
+from medseg.methods.outputs import encoder_features, split_outputs
 from medseg.methods.val_patches import fixed_patches
 from medseg.sample import Batch
 
-Loss = Callable[[Any, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
-"""(logits or list of logits fine to coarse, label, valid) -> (loss, its parts by name)."""
+Loss = Callable[..., tuple[Tensor, dict[str, Tensor]]]
+"""(logits or list of logits fine to coarse, label, valid) -> (loss, its parts by name).
+
+A ``WeightedSum`` gets as a fourth argument what its terms may ask for by name, see ``medseg.losses.term.needs``.
+"""
 Judge = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """(pred, label, valid) of a whole case -> counts, such as a confusion matrix."""
 Summarise = Callable[[Sequence[np.ndarray]], dict[str, float]]
@@ -31,8 +36,8 @@ class Supervised(Method):
     the mean over cases, of a large one the mean over its tiles; cases without a counted cell are left out.
 
     Args:
-        network: Maps ``[b, c, *s]`` to logits ``[b, k, *s]``, or in training to a list of them; of time series
-            also told ``Batch.context``.
+        network: Maps ``[b, c, *s]`` to logits ``[b, k, *s]``, or in training to a list of them, or to a mapping
+            of ``logits`` and other outputs by name; of time series it also takes ``Batch.context``.
         loss: Called with logits, label and valid.
         logits: Maps (image ``[c, *s]``, network) to logits ``[k, *s]``, for whole cases; likewise.
         decide: Maps such logits to training indices ``[*s]``.
@@ -83,11 +88,26 @@ class Supervised(Method):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch of augmented patches."""
-        logits = self.network(batch.image, **batch.context)
-        inside = self._inside(batch)
-        loss, parts = self.loss(logits, batch.label[inside], batch.valid[inside])
+        loss, parts = self.supervised_loss(batch)
         self.log_losses({"loss": loss, **parts}, len(batch.image))
         return loss
+
+    def supervised_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of labelled patches, and its parts by name."""
+        wanted = isinstance(self.loss, WeightedSum) and self.loss.reads_features
+        with encoder_features(self.network, wanted=wanted) as features:
+            logits, named = split_outputs(self.network(batch.image, **batch.context))
+        inside = self._inside(batch)
+        further = {**named, **features, "image": batch.image[(slice(None), *inside)]}
+        return self._loss(logits, batch.label[inside], batch.valid[inside], further)
+
+    def _loss(
+        self, logits: Any, label: Tensor, valid: Tensor, further: Mapping[str, Any]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, which gets what its terms may ask for if it has terms."""
+        if isinstance(self.loss, WeightedSum):
+            return self.loss(logits, label, valid, {**further, "progress": self.progress})
+        return self.loss(logits, label, valid)
 
     def _inside(self, batch: Batch) -> tuple[slice, ...]:
         """The cells of a batch that the network gives logits of: all but its margin."""
@@ -128,6 +148,6 @@ class Supervised(Method):
         if not any(counted[cut].any() for cut in cuts):
             return None
         places: list[Any] = [(..., *cut) for cut in cuts]
-        whole = (logits, batch.label[0], batch.valid[0])
-        parts = [torch.stack([cells[place] for place in places]) for cells in whole]
-        return float(self.loss(*parts)[0])
+        whole = (logits, batch.label[0], batch.valid[0], batch.image[0])
+        of_logits, of_label, of_valid, image = (torch.stack([cells[place] for place in places]) for cells in whole)
+        return float(self._loss(of_logits, of_label, of_valid, {"image": image})[0])

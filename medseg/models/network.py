@@ -71,10 +71,12 @@ class Network(nn.Module, ABC):
         follows_plan: Whether it is built from the kernels and strides of the plan; every other network is built once
             before there is a plan, without them, to reject wrong settings before data is read.
         ndims: Numbers of spatial axes that it is built for.
+        outputs: Names of what it returns in training besides logits, for losses that ask for it.
     """
 
     follows_plan: ClassVar[bool] = False
     ndims: ClassVar[tuple[int, ...]] = (2, 3)
+    outputs: tuple[str, ...] = ()
 
     def __init__(
         self, in_channels: int, divisor: Sequence[int], *, min_cells: int = 1, fixed_shape: Sequence[int] | None = None
@@ -95,11 +97,14 @@ class Network(nn.Module, ABC):
         return {}
 
     @abstractmethod
-    def forward(self, image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *t"] | list[Tensor]:
+    def forward(
+        self, image: Float[Tensor, "b c *s"]
+    ) -> Float[Tensor, "b k *t"] | list[Tensor] | dict[str, Tensor | list[Tensor]]:
         """Logits of each cell further from the border than ``margin``.
 
         In training, networks with deep supervision return a list of logits from fine to coarse: the
-        first has the resolution of the image, the others that of their stage.
+        first has the resolution of the image, the others that of their stage. In training, a network may instead
+        return a mapping of ``logits`` and of each name in ``outputs``; outside of it, logits alone.
 
         Raises:
             InputError: See ``check``.

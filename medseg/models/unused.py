@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import torch
@@ -17,12 +17,13 @@ def trace(net: nn.Module, shape: Sequence[int], *, training: bool = False) -> tu
     no random numbers kept.
 
     Args:
-        net: Maps one tensor to one tensor; in training to a list of them, perhaps.
+        net: Maps one tensor to one tensor; in training perhaps to a list of them, or to a mapping of ``logits`` and
+            other outputs.
         shape: Shape of the image, with batch and channels.
         training: Whether as in training, where some networks give logits besides; else as in evaluation.
 
     Returns:
-        Shape of the first logits, and names for all of them.
+        Shape of the first logits, and names for all outputs.
 
     Example:
         >>> net = nn.Sequential(nn.Conv1d(2, 3, 1), nn.BatchNorm1d(3, affine=False))
@@ -36,13 +37,21 @@ def trace(net: nn.Module, shape: Sequence[int], *, training: bool = False) -> tu
     try:
         with torch.enable_grad(), torch.random.fork_rng(devices=[]):
             image = torch.empty(tuple(shape), device="meta")
-            logits = functional_call(net.train(training), leaves | buffers, (image,))
+            returned = functional_call(net.train(training), leaves | buffers, (image,))
     finally:
         for module, mode in modes.items():
             module.training = mode
-    levels = logits if isinstance(logits, list) else [logits]
+    levels = _levels(returned)
     reached = _leaves([level.grad_fn for level in levels])
     return tuple(levels[0].shape), {name for name, leaf in leaves.items() if id(leaf) in reached}
+
+
+def _levels(returned: Any) -> list[torch.Tensor]:
+    """Every tensor that a network returned, its logits first."""
+    if not isinstance(returned, Mapping):
+        return returned if isinstance(returned, list) else [returned]
+    logits, others = returned["logits"], [returned[name] for name in returned if name != "logits"]
+    return [level for output in (logits, *others) for level in _levels(output)]
 
 
 def drop_idle(net: nn.Module, used: Set[str]) -> dict[str, nn.Module]:

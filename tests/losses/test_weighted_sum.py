@@ -7,6 +7,7 @@ import torch
 from hydra.utils import instantiate
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from medseg.errors import InputError
 from medseg.hydra_app.compose import compose
@@ -19,7 +20,6 @@ from medseg.losses.weighted_sum import WeightedSum
 CONF = Path(__file__).parents[2] / "conf" / "loss"
 CLASSES = LabelTable.declare({"background": 0, "a": 1, "b": 2})
 REGIONS = LabelTable.declare({"background": 0, "whole": [1, 2], "core": 2}, regions_class_order=[1, 2])
-OPTIONS = sorted(p.stem for p in CONF.glob("*.yaml"))
 
 
 @cache
@@ -29,6 +29,10 @@ def settings(*words):
 
 def build(option, table):
     return instantiate(settings(f"loss={option}"))(labels=table)
+
+
+ALL = sorted(p.stem for p in CONF.glob("*.yaml"))
+OPTIONS = [name for name in ALL if not build(name, CLASSES).reads_features]  # the others: tests of their own
 
 
 def batch(table, shape=(2, 4, 6), seed=0):
@@ -167,3 +171,70 @@ def test_wrong_settings_are_refused():
         WeightedSum(CLASSES, {"dice": DiceLoss}, {"dise": 1.0})
     with pytest.raises(InputError, match=r"-1\.0"):
         WeightedSum(CLASSES, {"dice": DiceLoss}, {"dice": -1.0})
+
+
+class Asking(nn.Module):
+    """A term that records what it gets."""
+
+    def __init__(self, labels, needs=(), finest=False):
+        super().__init__()
+        self.needs, self.finest, self.calls = needs, finest, []
+
+    def forward(self, logits, label, valid, **further):
+        self.calls.append((tuple(label.shape), further))
+        return logits.float().mean()
+
+
+def asking(**settings):
+    loss = WeightedSum(CLASSES, {"asking": lambda labels: Asking(labels, **settings)})
+    return loss, loss.terms["asking"]
+
+
+def test_a_term_gets_what_it_needs_and_nothing_else():
+    loss, term = asking(needs=("edges", "progress"))
+    loss(*batch(CLASSES), {"edges": 1, "progress": 0.5, "image": 2})
+    assert term.calls[0][1] == {"edges": 1, "progress": 0.5}
+
+
+def test_what_is_lacking_in_training_is_named():
+    loss, _ = asking(needs=("edges",))
+    with pytest.raises(
+        InputError, match=r"loss.terms.asking needs 'edges', the network and the method give \['image'\]"
+    ):
+        loss(*batch(CLASSES), {"image": 2})
+
+
+def test_a_term_of_training_is_left_out_of_validation():
+    loss, term = asking(needs=("edges",))
+    total, parts = loss.eval()(*batch(CLASSES))
+    assert total == 0
+    assert parts == {}
+    assert term.calls == []
+
+
+@pytest.mark.parametrize(("finest", "shapes"), [(True, [(2, 8, 8)]), (False, [(2, 8, 8), (2, 4, 4)])])
+def test_a_term_of_the_finest_level_sees_no_other(finest, shapes):
+    _, label, valid = batch(CLASSES, (2, 8, 8))
+    loss, term = asking(finest=finest)
+    levels = [torch.full((2, 3, n, n), float(n)) for n in (8, 4, 2)]
+    total, _ = loss(levels, label, valid)
+    assert [shape for shape, _ in term.calls] == shapes
+    assert total == (8.0 if finest else pytest.approx(8 * 2 / 3 + 4 / 3))
+
+
+@pytest.mark.parametrize(
+    ("needs", "message"),
+    [
+        (("edges",), r"needs the output 'edges' of the network, which gives \['masks'\] besides logits"),
+        (("features",), "reads features of the encoder, and the network declares none"),
+    ],
+)
+def test_what_the_network_does_not_give_is_refused_before_the_training(needs, message):
+    loss, _ = asking(needs=needs)
+    with pytest.raises(InputError, match=message):
+        loss.attach(["masks"], None)
+
+
+def test_needs_that_are_met_are_accepted():
+    loss, _ = asking(needs=("masks", "progress", "image"))
+    loss.attach(["masks"], None)

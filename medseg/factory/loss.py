@@ -1,0 +1,40 @@
+"""The loss of a training, its terms with their heads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import nn
+
+from medseg.factory.instantiate import instantiate
+from medseg.losses.weighted_sum import WeightedSum
+from medseg.models.encoders.encoder import Encoder, Feature
+from medseg.models.network import Network
+from medseg.sample import DataSpec
+
+
+def build_loss(cfg: DictConfig, spec: DataSpec, network: Network) -> Any:
+    """The loss for a network; heads of its terms are random by the seed of the training.
+
+    Args:
+        cfg: ``conf/train.yaml``, composed.
+        spec: Of the data.
+        network: What it will train.
+
+    Raises:
+        InputError: A term needs what the network does not give.
+    """
+    loss = instantiate(cfg.loss)(labels=spec.labels)
+    if isinstance(loss, WeightedSum):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(cfg.seed)
+            loss.attach(network.outputs, _features(network))
+    return loss
+
+
+def _features(network: nn.Module) -> tuple[Feature, ...] | None:
+    """What the encoder of a network declares; None without such an encoder, and where it sees more than the labels."""
+    encoder = getattr(network, "encoder", None)
+    return encoder.features if isinstance(encoder, Encoder) and not any(encoder.margin) else None
