@@ -17,7 +17,7 @@ from medseg.hydra_app.compose import compose
 from medseg.hydra_app.conf import conf_dir
 from medseg.training.train import train
 from tests.image_layouts import PUBLISHED_IMAGES
-from tests.small import small
+from tests.small import FOLDER, small
 from tests.tiny import LABELS, write_nnunet, write_planar
 from tests.torchgeo_layouts import TORCHGEO
 from tests.volume_layouts import PUBLISHED_VOLUMES
@@ -28,8 +28,10 @@ ELSEWHERE = (
     "experiment/",
     "sweep/",
     "loss/term/",
-)  # experiments below, test_sweep.py; each term is in an option of loss
-OPTIONS = [name for name in FILES if "/" in name and not name.startswith(ELSEWHERE)]
+)  # experiments below, test_sweep.py; each term is in an option of loss, or has a file in tests/conf
+OPTIONS = [
+    name for name in FILES if "/" in name and (not name.startswith(ELSEWHERE) or (FOLDER / f"{name}.yaml").is_file())
+]
 EXPERIMENTS = [name.partition("/")[2] for name in FILES if name.startswith("experiment/")]
 GROUPS = {key for entry in OmegaConf.load(CONF / "train.yaml").defaults if OmegaConf.is_dict(entry) for key in entry}
 # what options include, no options themselves
@@ -160,7 +162,7 @@ def test_option_takes_a_training_step(name: str, cache: Path, tmp_path: Path, mo
         pytest.importorskip(package)
         warnings.simplefilter("ignore", DeprecationWarning)  # of MLflow's database, within this test
     chosen = {"data": "nnunet", "model": "unet", "logger": "csv", "metric": "overlap", "transform": "light"}
-    chosen |= {group: option}
+    chosen |= {group: f"[cross_entropy,{option}]" if group == "loss/term" else option}
     if group.startswith("model/"):
         chosen |= {"model": "encoder_decoder", "data": "phantom_scenes" if 2 in ndims_of(group, option) else "nnunet"}
         chosen = {"model/encoder": "timm", "model/decoder": "linear"} | chosen
