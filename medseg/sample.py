@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from medseg.errors import InputError
+from medseg.facts import WORD, CaseFacts, Fact
 from medseg.geometry.grid import Grid
 from medseg.labels import LabelTable
 from medseg.runtime.values import listed, mapped, number, text, whole
@@ -74,12 +75,16 @@ class DataSpec:
         labels: Meaning of the label values.
         ndim: Number of spatial axes, 2 or 3.
         dates: Slots of a time series, t: the dates that a case has at most. 0 where there is no time axis.
+        facts: Facts of each case, such as age and sex, with values and statistics of the training cases.
+        case_label: What the class of a case means, where cases have classes; else None.
     """
 
     channels: tuple[Channel, ...]
     labels: LabelTable
     ndim: int
     dates: int = 0
+    facts: tuple[Fact, ...] = ()
+    case_label: Fact | None = None
 
     @property
     def inputs(self) -> tuple[Channel, ...]:
@@ -91,10 +96,22 @@ class DataSpec:
         """The same without channels of class numbers, which no image file holds."""
         return replace(self, channels=tuple(channel for channel in self.channels if not channel.classes))
 
+    @property
+    def every_fact(self) -> tuple[Fact, ...]:
+        """The facts, and last the class of a case where it has one."""
+        return (*self.facts, *([self.case_label] if self.case_label else []))
+
+    @property
+    def of_cells(self) -> DataSpec:
+        """The same without facts of cases, on which no prepared cell depends."""
+        return replace(self, facts=(), case_label=None)
+
     def to_dict(self) -> dict[str, object]:
-        """JSON-able form; ``from_dict`` is its inverse."""
+        """JSON-able form; ``from_dict`` is its inverse. What is absent has no key, so that earlier keys stay valid."""
         stored = {"channels": [c.to_dict() for c in self.channels], "labels": self.labels.to_dict(), "ndim": self.ndim}
-        return stored | ({"dates": self.dates} if self.dates else {})  # what was stored without time keeps its key
+        stored |= {"dates": self.dates} if self.dates else {}
+        stored |= {"facts": [fact.to_dict() for fact in self.facts]} if self.facts else {}
+        return stored | ({"case_label": self.case_label.to_dict()} if self.case_label else {})
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> DataSpec:
@@ -112,7 +129,18 @@ class DataSpec:
             labels=LabelTable.from_dict(mapped(held["labels"], "spec.labels")),
             ndim=whole(held["ndim"], "spec.ndim", 2, 3),
             dates=whole(held.get("dates", 0), "spec.dates", 0, _MOST_DATES),
+            facts=tuple(Fact.from_dict(one, "spec.facts") for one in listed(held.get("facts", []), "spec.facts")),
+            case_label=_case_label_of(held.get("case_label")),
         )
+
+
+def _case_label_of(stored: object) -> Fact | None:
+    if stored is None:
+        return None
+    label = Fact.from_dict(stored, "spec.case_label")
+    if label.kind != WORD or len(label.values) < 2:
+        raise InputError(f"spec.case_label={label.summary()}: expected two classes or more")
+    return label
 
 
 def _channel_of(stored: object) -> Channel:
@@ -152,6 +180,7 @@ class Sample:
             False for channels that it lacks, whose cells are all 0, and None where it lacks none.
         annotated: Which outputs of the network (classes, or regions where the table has some) the label annotates, see
             ``labels.annotated``; None for all.
+        facts: Facts of the case; None where cases have none.
     """
 
     image: Float[np.ndarray, "..."]
@@ -163,6 +192,7 @@ class Sample:
     days: Int[np.ndarray, " t"] | None = None
     present: Bool[np.ndarray, "*lead"] | None = None
     annotated: Bool[np.ndarray, " k"] | None = None
+    facts: CaseFacts | None = None
 
     def __post_init__(self) -> None:
         lead = self.image.shape[:1] if self.present is None else self.present.shape
@@ -206,6 +236,8 @@ class Batch:
         days: Of time series, the date of each slot in days since 1970-01-01, 0 where it is missing; else None.
         annotated: Which outputs of the network the label of each patch annotates; None where every case of the
             dataset annotates all of them.
+        facts: Encoded facts of each case (``Fact.encode``); None where cases have none.
+        case_label: Class of each case, ``facts.NO_CLASS`` where it is not known; None where cases have no classes.
     """
 
     image: Float[Tensor, "b *more"]
@@ -216,6 +248,8 @@ class Batch:
     cases: tuple[str, ...]
     days: Int[Tensor, "b t"] | None = None
     annotated: Bool[Tensor, "b k"] | None = None
+    facts: Float[Tensor, "b f"] | None = None
+    case_label: Int[Tensor, " b"] | None = None
 
     def __post_init__(self) -> None:
         shape, axes = (*self.present.shape, *self.valid.shape[1:]), 2 if self.days is None else 3
@@ -231,6 +265,12 @@ class Batch:
     def context(self) -> dict[str, Tensor]:
         """Further arguments of a network, ``network(image, **context)``: present and days of time series."""
         return {} if self.days is None else {"present": self.present, "days": self.days}
+
+    def context_for(self, network: object) -> dict[str, Tensor]:
+        """Further arguments of this network: ``context``, with facts of the cases if it declares that it takes them."""
+        if self.facts is None or not getattr(network, "takes_facts", False):
+            return self.context
+        return {**self.context, "facts": self.facts}
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Copy with all but the key on ``device``, which stays on the CPU."""

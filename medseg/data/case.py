@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medseg.errors import InputError
+from medseg.facts import CaseFacts
 from medseg.geometry.box import Box
 
 
@@ -30,6 +31,7 @@ class Case:
         image_groups: Image group of each file, of a time series of each file of a date; empty where they have none.
         further: Files that the images need to be read, such as scales of embeddings.
         annotated: Names of the classes or regions that the label annotates; None for all, see ``data.annotated``.
+        facts: What a table says about the case; None without a table.
     """
 
     id: str
@@ -44,6 +46,7 @@ class Case:
     image_groups: tuple[str, ...] = ()
     further: tuple[Path, ...] = ()
     annotated: frozenset[str] | None = None
+    facts: CaseFacts | None = None
 
     @property
     def files(self) -> list[Path]:

@@ -124,13 +124,13 @@ class DataModule(LightningDataModule):
         self.stored = {part: [self._found(case, digests) for case in cases] for part, cases in self.cases.items()}
 
     def _found(self, case: Case, digests: Digests) -> StoredCase | StreamedCase:
-        stored = StoredCase(self._folder(case, digests))
+        stored = StoredCase(self._folder(case, digests), case.facts)
         return stored if self.in_store else StreamedCase(stored, self.open(case), self.preprocess)
 
     def _settings(self, case: Case) -> dict[str, object]:
         return {
             "preprocess": self.preprocess.to_dict(),
-            "spec": self.spec.to_dict(),
+            "spec": self.spec.of_cells.to_dict(),
             "reading": self.reading,
             "chunks": list(self.patch),
             "group": case.group,

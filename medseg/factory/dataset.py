@@ -11,17 +11,20 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from medseg.data.dataset import Dataset, check_names
+from medseg.data.datasets.with_facts import WithFacts
+from medseg.data.layout.case_table import CaseTable
 from medseg.data.reading.options import ReadOptions
 from medseg.errors import InputError
 from medseg.factory.instantiate import instantiate
 from medseg.hydra_app.retired import replacement
 
-_OF_EVERY_DATASET = ("name", "lateral_axis")
+_OF_TABLE = ("table", "table_key", "facts", "case_label")
+_OF_EVERY_DATASET = ("name", "lateral_axis", *_OF_TABLE)
 """Keys of ``data`` that need not be arguments of the class."""
 
 
 def build_dataset(cfg: DictConfig) -> Dataset:
-    """The dataset of ``cfg.data``, whose keys are the arguments of its class.
+    """The dataset of ``cfg.data``, whose keys are the arguments of its class; with the facts of ``cfg.data.table``.
 
     Keys that are no arguments but fields of ``ReadOptions`` say how files are read: they are given to the class as
     ``reading``, or set after it where it takes no such argument.
@@ -33,7 +36,29 @@ def build_dataset(cfg: DictConfig) -> Dataset:
     _refuse_words(cfg.data)
     _check_lateral_axis(cfg.data)
     plain: Any = OmegaConf.to_container(cfg.data, resolve=True, throw_on_missing=True)
-    settings = {"_convert_": "all"} | plain
+    of_table = {key: plain.pop(key, None) for key in _OF_TABLE}
+    return _with_facts(_of_files({"_convert_": "all"} | plain), **of_table)
+
+
+def _with_facts(
+    source: Dataset, *, table: str | None, table_key: str | None, facts: Any, case_label: str | None
+) -> Dataset:
+    """The dataset with the facts of a table; itself without one.
+
+    Raises:
+        InputError: Keys of a table without one, or whatever ``WithFacts.declared`` refuses.
+    """
+    if table is None:
+        keys = {"table_key": table_key, "facts": facts, "case_label": case_label}
+        if unused := [f"data.{key}" for key, value in keys.items() if value is not None]:
+            raise InputError(f"{unused[0]}: names columns of data.table, which is null; add data.table=FILE.csv")
+        return source
+    rows = CaseTable.read(Path(table), key=table_key)
+    return WithFacts.declared(source, rows, facts, case_label)
+
+
+def _of_files(settings: dict[str, Any]) -> Dataset:
+    """The dataset of these settings."""
     taken = inspect.signature(instantiate(settings, _partial_=True).func).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in taken.values())
     apart = settings.keys() - taken.keys()

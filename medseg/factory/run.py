@@ -19,6 +19,7 @@ from medseg.checkpoint import RunMetadata
 from medseg.data.case import Case
 from medseg.data.datamodule import DataModule
 from medseg.data.dataset import Dataset
+from medseg.data.datasets.with_facts import WithFacts
 from medseg.engine.engine import Engine
 from medseg.errors import InputError
 from medseg.factory.datamodule import build_datamodule
@@ -128,6 +129,16 @@ def _cases(cfg: DictConfig, source: Dataset, *, pretrains: bool) -> _Cases:
     return _Cases(_without_labels(train), _without_labels(val), planned) if pretrains else _Cases(train, val, planned)
 
 
+def _fitted(source: Dataset, cases: _Cases) -> tuple[Dataset, _Cases]:
+    """Dataset and cases whose facts have the values and statistics of the training cases."""
+    if not isinstance(source, WithFacts):
+        return source, cases
+    fitted = source.fitted(cases.train)
+    for warning in fitted.warnings():
+        _LOG.warning("%s", warning)
+    return fitted, _Cases(*(fitted.updated(part) for part in cases))
+
+
 def _assembled(
     cfg: DictConfig, made: Trainer, method_of: partial[Any], device: str, precision: str, engine: Engine
 ) -> Run:
@@ -135,11 +146,11 @@ def _assembled(
     method_class: Any = method_of.func
     pretrains = issubclass(method_class, Pretraining)
     source = _checked_dataset(cfg, pretrains=pretrains)
+    source, cases = _fitted(source, _cases(cfg, source, pretrains=pretrains))
     first = read_first_stage(cfg, source, pretrains=pretrains)
     inputs: Dataset = source if first is None else first.dataset
     spec = inputs.spec
     monitor = monitored(cfg, method_class, spec.labels)
-    cases = _cases(cfg, source, pretrains=pretrains)
     logits = len(spec.channels) if pretrains else None
     tuning = None if pretrains else instantiate(cfg.finetuning)
     rehearse(

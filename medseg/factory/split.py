@@ -17,7 +17,7 @@ from medseg.data.splits.blocks import blocks, runs
 from medseg.data.splits.folds import USUAL, held_out, number_of_folds, split
 from medseg.data.splits.leakage import cells_digest, leaks
 from medseg.data.splits.split_file import Files
-from medseg.data.splits.strata import Strata, strata_of
+from medseg.data.splits.strata import Strata, strata_of, strata_of_fact
 from medseg.data.store.content_hash import content_key
 from medseg.errors import InputError
 
@@ -90,6 +90,9 @@ def _strata(settings: DictConfig, cases: Sequence[Case], source: Dataset) -> Str
         return None
     if _files(settings) is not None:
         raise InputError(f"split.stratify={stratify}: the folds are those of split.file; leave one of them out")
+    facts = {fact.name: fact for fact in source.spec.every_fact}
+    if stratify in facts:
+        return strata_of_fact(cases, facts[stratify])
     return strata_of(cases, str(stratify), source.spec.labels, lambda case: source.open(case).read_label())
 
 

@@ -282,7 +282,7 @@ def fingerprint(
     files = [path for case in cases for path in case.files]
     boxes = [None if case.box is None else [case.box.start, case.box.stop] for case in cases]
     settings = {
-        "spec": source.spec.to_dict(),
+        "spec": source.spec.of_cells.to_dict(),
         "drawn": CELLS_POOLED,
         "warnings": 1,  # raised with everything that is looked for
         "boxes": boxes,

@@ -146,7 +146,7 @@ def _cases(config: DictConfig, metadata: Any, folder: Path) -> tuple[Any, list[A
     from medseg.factory.split import labelled_halves
 
     source = build_dataset(config)
-    if source.spec.to_dict() != metadata.spec.of_files.to_dict():
+    if source.spec.of_cells.to_dict() != metadata.spec.of_files.of_cells.to_dict():
         raise InputError(
             f"run={folder}: the data have other channels or classes than those of the training; give its own by "
             "data.root=DIR"

@@ -70,6 +70,7 @@ def rows(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> Iterator
     dates = [f"on up to {spec.dates} dates"] if spec.dates else []
     yield "channels", " ".join([listed([c.name for c in spec.channels]), *dates])
     yield "labels", listed([*_valued(spec.labels)])
+    yield from _of_table(spec)
     if spec.labels.pairs and not spec.labels.one_sided:
         yield "sides", _sides(spec.labels)
     if cfg.get("first_stage"):
@@ -85,6 +86,14 @@ def rows(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> Iterator
     command = _resuming(overrides)
     fits = bool(overrides) and len(textwrap.wrap(f"after an interruption: {command}", _ROOM)) <= 2
     yield "next", f"after an interruption: {command if fits else 'the same command with ckpt_path=last'}"
+
+
+def _of_table(spec: Any) -> Iterator[tuple[str, str]]:
+    """Facts of cases and their class, where there are some."""
+    if spec.facts:
+        yield "facts", listed([fact.summary() for fact in spec.facts])
+    if spec.case_label:
+        yield "case label", shortened(spec.case_label.summary())
 
 
 def _sides(labels: LabelTable) -> str:

@@ -38,6 +38,7 @@ def training(n_classes: int = 3, *, channels: int = 1, run_dir: str = "runs/x/20
     )  # fmt: skip
     spec = SimpleNamespace(
         channels=[SimpleNamespace(name=f"band number {i}") for i in range(channels)], dates=0,
+        facts=(), case_label=None,
         labels=LabelTable.declare({f"a rather long name of an organ {i}": i for i in range(n_classes)}),
     )  # fmt: skip
     method = nn.Sequential(nn.Linear(1000, 1000, bias=False), nn.Linear(100, 100, bias=False))

@@ -114,7 +114,18 @@ class CaseReader:
         days = None
         if self.days:
             image, days, present = in_slots(image, self.days, self.spec.dates)
-        return Sample(image, label, valid, grid, self.case.id, self.case.group, days, present, self.annotated)
+        return Sample(
+            image,
+            label,
+            valid,
+            grid,
+            self.case.id,
+            self.case.group,
+            days=days,
+            present=present,
+            annotated=self.annotated,
+            facts=self.case.facts,
+        )
 
     @property
     def present(self) -> Bool[np.ndarray, " c"]:

@@ -23,6 +23,19 @@ def _dates(samples: Sequence[Sample]) -> tuple[Bool[Tensor, "b *lead"], Int[Tens
     return torch.from_numpy(present), torch.from_numpy(days)
 
 
+def _facts(samples: Sequence[Sample]) -> dict[str, Tensor]:
+    """Encoded facts and class of each case; nothing where cases have none."""
+    of_cases = [s.facts for s in samples if s.facts is not None]
+    if not of_cases:
+        return {}
+    stacked: dict[str, Tensor] = {}
+    if of_cases[0].facts:
+        stacked["facts"] = torch.from_numpy(np.stack([facts.encoded for facts in of_cases]))
+    if of_cases[0].label is not None:
+        stacked["case_label"] = torch.tensor([facts.label_index for facts in of_cases], dtype=torch.int64)
+    return stacked
+
+
 def collate_windows(windows: Sequence[Window]) -> Batch:
     """Stack windows of one shape; labels stay as small as they were stored."""
     samples = [w.sample for w in windows]
@@ -37,6 +50,7 @@ def collate_windows(windows: Sequence[Window]) -> Batch:
         cases=tuple(s.case for s in samples),
         days=days,
         annotated=_annotated(samples),
+        **_facts(samples),
     )
 
 

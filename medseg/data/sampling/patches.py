@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from medseg.facts import CaseFacts
 from medseg.geometry.box import Box
 from medseg.sample import Sample
 
@@ -28,6 +29,11 @@ class PreparedCase(Protocol):
     @property
     def group(self) -> str:
         """What splits may not tear apart."""
+        ...
+
+    @property
+    def facts(self) -> CaseFacts | None:
+        """What a table says about the case, such as its site, ``facts["site"]``; None without a table."""
         ...
 
     @property

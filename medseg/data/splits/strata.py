@@ -10,6 +10,7 @@ from jaxtyping import Int
 from medseg.data.case import Case
 from medseg.data.splits.groups import words_of
 from medseg.errors import InputError
+from medseg.facts import NUMBER, Fact
 from medseg.labels import LabelTable
 
 CLASSES, SIZE = "classes", "size"
@@ -49,6 +50,20 @@ def strata_of(
         raise InputError("split.stratify=size: the classes have no background; take classes, or null")
     counts = {case.id: _counts(label_of(case), labels.n_classes) for case in cases if case.label}
     return _classes_of(counts, labels) if stratify == CLASSES else _quartiles_of(counts)
+
+
+def strata_of_fact(cases: Sequence[Case], fact: Fact) -> dict[str, frozenset[str]]:
+    """The word or the tags of each case; cases without one belong to no stratum.
+
+    Raises:
+        InputError: The fact is a number.
+    """
+    if fact.kind == NUMBER:
+        raise InputError(
+            f"split.stratify={fact.name}: is a number, expected a word or tags; add a column of groups, such as young "
+            "and old, to the table"
+        )
+    return {case.id: frozenset(fact.parts(case.facts[fact.name])) for case in cases if case.facts is not None}
 
 
 def _classes_of(counts: Mapping[str, Int[np.ndarray, " k"]], labels: LabelTable) -> dict[str, frozenset[str]]:

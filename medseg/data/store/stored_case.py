@@ -28,6 +28,7 @@ from medseg.data.preprocessing.preprocess import PreprocessTrace
 from medseg.data.store.cell_index import CellIndex, valid_share
 from medseg.data.store.checked_array import CheckedArray, record_of
 from medseg.errors import InputError
+from medseg.facts import CaseFacts
 from medseg.geometry.box import Box, read_padded
 from medseg.geometry.grid import Grid
 from medseg.labels import IGNORE
@@ -84,12 +85,14 @@ class StoredCase:
 
     Attributes:
         folder: Folder of the case.
+        facts: What a table says about the case, which is not stored with its cells; None without a table.
     """
 
     folder: Path
+    facts: CaseFacts | None = None
 
     @cached_property
-    def facts(self) -> dict[str, Any]:
+    def stored(self) -> dict[str, Any]:
         """The content of ``case.json``."""
         with _reading(self.folder):
             stored: dict[str, Any] = json.loads((self.folder / "case.json").read_text(encoding="utf-8"))
@@ -100,20 +103,20 @@ class StoredCase:
     @property
     def case(self) -> str:
         """Case identifier."""
-        return str(self.facts["case"])
+        return str(self.stored["case"])
 
     @property
     def group(self) -> str:
         """What splits may not tear apart."""
-        return str(self.facts["group"])
+        return str(self.stored["group"])
 
     def __reduce__(self) -> tuple[object, ...]:
-        return StoredCase, (self.folder,)  # open arrays are not sent to another process
+        return StoredCase, (self.folder, self.facts)  # open arrays are not sent to another process
 
     @cached_property
     def grid(self) -> Grid:
         """Geometry of the whole case."""
-        return Grid.from_dict(self.facts["grid"])
+        return Grid.from_dict(self.stored["grid"])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -123,23 +126,23 @@ class StoredCase:
     @cached_property
     def trace(self) -> PreprocessTrace:
         """What preprocessing did to the case's geometry."""
-        return PreprocessTrace.from_dict(self.facts["trace"])
+        return PreprocessTrace.from_dict(self.stored["trace"])
 
     @property
     def n_valid(self) -> int:
         """Number of valid cells."""
-        return int(self.facts["n_valid"])
+        return int(self.stored["n_valid"])
 
     @property
     def counts(self) -> dict[str, int]:
         """Valid cells of each scored class or region; ``annotated`` ones too, where some are not."""
-        return dict(self.facts["counts"])
+        return dict(self.stored["counts"])
 
     @cached_property
     def annotated(self) -> npt.NDArray[np.bool_] | None:
         """Which outputs of a network the label annotates; None for all."""
-        stored = self.facts.get("annotated")
-        return None if stored is None else np.array(stored, dtype=bool)
+        flags = self.stored.get("annotated")
+        return None if flags is None else np.array(flags, dtype=bool)
 
     @cached_property
     def _index(self) -> dict[str, Shaped[np.ndarray, "..."]]:
@@ -167,11 +170,11 @@ class StoredCase:
 
     @cached_property
     def _valid(self) -> Any:
-        return self._opened("valid") if "valid" in self.facts["arrays"] else None
+        return self._opened("valid") if "valid" in self.stored["arrays"] else None
 
     def _opened(self, name: str) -> CheckedArray:
         with _reading(self.folder):
-            return CheckedArray(self.folder / f"{name}.b2nd", self.facts["arrays"][name])
+            return CheckedArray(self.folder / f"{name}.b2nd", self.stored["arrays"][name])
 
     def check(self, *, arrays: bool = True) -> None:
         """Read what is small, and open the arrays, whose cells are not decoded.
@@ -197,11 +200,11 @@ class StoredCase:
         """
         box = box or Box.whole(self.shape)
         series: dict[str, Any] = {}
-        if (days := self.facts.get("days")) is not None:
+        if (days := self.stored.get("days")) is not None:
             there = np.array([day is not None for day in days])
             series["present"] = np.repeat(there[:, None], self._image.shape[1], axis=1)
             series["days"] = np.array([day or 0 for day in days], dtype=np.int64)
-        elif (present := self.facts.get("present")) is not None:
+        elif (present := self.stored.get("present")) is not None:
             series["present"] = np.array(present, dtype=bool)
         if (annotated := self.annotated) is not None:
             series["annotated"] = annotated
@@ -215,6 +218,7 @@ class StoredCase:
             grid=self.grid if box == Box.whole(self.shape) else self.grid.crop(box),
             case=self.case,
             group=self.group,
+            facts=self.facts,
             **series,
         )
 

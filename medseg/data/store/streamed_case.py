@@ -10,6 +10,7 @@ import numpy.typing as npt
 from medseg.data.preprocessing.preprocess import Preprocess
 from medseg.data.reading.open_case import CaseReader
 from medseg.data.store.stored_case import StoredCase
+from medseg.facts import CaseFacts
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
 from medseg.labels import IGNORE
@@ -39,6 +40,11 @@ class StreamedCase:
     def group(self) -> str:
         """What splits may not tear apart."""
         return self.index.group
+
+    @property
+    def facts(self) -> CaseFacts | None:
+        """What a table says about the case; None without a table."""
+        return self.index.facts
 
     @property
     def grid(self) -> Grid:

@@ -11,6 +11,7 @@ from medseg.data.sampling.case_samplers import ByArea, ByCase, ByClass, ByGroup,
 from medseg.data.sampling.patch_dataset import PatchDataset, StepSampler
 from medseg.data.sampling.patches import draw_box, draw_case, is_forced
 from medseg.errors import InputError
+from medseg.facts import CaseFacts
 from medseg.geometry.box import Box, read_padded
 from medseg.geometry.grid import PIXEL, Grid
 from medseg.sample import Sample
@@ -25,6 +26,7 @@ class Scene:
     group: str
     invalid: int = 0
     annotated: np.ndarray | None = None
+    facts: CaseFacts | None = None
 
     @cached_property
     def valid(self) -> np.ndarray:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medseg.data.sampling.patches import TRIES, draw_box, draw_case, draw_valid_box, is_forced, widen
+from medseg.facts import CaseFacts
 from medseg.geometry.box import Box
 from medseg.sample import Sample
 
@@ -21,6 +22,7 @@ class Drawn:
     valid: np.ndarray = field(default_factory=lambda: np.ones((8, 8), dtype=bool))
     asked: list[Box] = field(default_factory=list)
     annotated: np.ndarray | None = None
+    facts: CaseFacts | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
