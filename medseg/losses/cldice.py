@@ -1,0 +1,136 @@
+"""Centreline Dice (clDice): overlap of soft skeletons with masks, for tubes and networks."""
+
+from functools import reduce
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medseg.errors import InputError
+from medseg.labels import LabelTable
+from medseg.losses.ranks import sum_over_ranks
+from medseg.losses.structures import structures_of
+from medseg.losses.targets import memberships
+
+
+def soft_skeleton(prob: Float[Tensor, "b n *s"], iterations: int) -> Float[Tensor, "b n *s"]:
+    r"""Skeleton by repeated erosion: what an opening removes, of the mask and of each of its erosions.
+
+    .. math:: S_0 = [E_0 - O(E_0)]_+, \quad S_i = S_{i-1} + [d_i - S_{i-1} d_i]_+, \quad d_i = [E_i - O(E_i)]_+
+
+    with E_i the mask after i erosions by a cross and O an opening: erosion by a cross, then dilation by a square or
+    cube. Beyond the edge of the array is neither: a tube that runs out of the image keeps its skeleton there. Of a
+    mask of zeros and ones the skeleton has zeros and ones, and may be broken.
+
+    Args:
+        prob: Values in [0, 1], in 1D to 3D.
+        iterations: Erosions; at least the largest radius of a tube, in cells.
+    """
+    eroded, skeleton = prob, _ridge(prob)
+    for _ in range(iterations):
+        eroded = _erode(eroded)
+        ridge = _ridge(eroded)
+        skeleton = skeleton + functional.relu(ridge - skeleton * ridge)
+    return skeleton
+
+
+def _ridge(image: Float[Tensor, "b n *s"]) -> Float[Tensor, "b n *s"]:
+    """What an opening removes."""
+    return functional.relu(image - _dilate(_erode(image)))
+
+
+def _erode(image: Float[Tensor, "b n *s"]) -> Float[Tensor, "b n *s"]:
+    """Least value among a cell and its face neighbours."""
+    ndim = image.ndim - 2
+    lines = (tuple(3 if other == axis else 1 for other in range(ndim)) for axis in range(ndim))
+    return -reduce(torch.maximum, (_largest(-image, line) for line in lines))
+
+
+def _dilate(image: Float[Tensor, "b n *s"]) -> Float[Tensor, "b n *s"]:
+    """Largest value among a cell and its neighbours, diagonals included."""
+    return _largest(image, (3,) * (image.ndim - 2))
+
+
+def _largest(image: Float[Tensor, "b n *s"], window: tuple[int, ...]) -> Float[Tensor, "b n *s"]:
+    pool = (functional.max_pool1d, functional.max_pool2d, functional.max_pool3d)[len(window) - 1]
+    result: Tensor = pool(image, window, stride=1, padding=tuple(size // 2 for size in window))
+    return result
+
+
+def cldice(
+    prob: Float[Tensor, "b n *s"],
+    target: Bool[Tensor, "b n *s"],
+    *,
+    iterations: int = 3,
+    smooth: float = 1.0,
+    gather: bool = False,
+) -> Float[Tensor, " n"]:
+    r"""Centreline Dice of each structure, over the cells of the batch.
+
+    .. math:: 2 T_p T_s / (T_p + T_s), \quad
+        T_p = \frac{\sum S_p g + \epsilon}{\sum S_p + \epsilon}, \quad
+        T_s = \frac{\sum S_g p + \epsilon}{\sum S_g + \epsilon}
+
+    with S_p and S_g the soft skeletons of the probability p and of the label g, and epsilon = ``smooth``. Cells that
+    do not count must be 0 in both. A structure without labelled cells scores by how small the skeleton of its
+    probability is, and 1 where it has none.
+
+    Args:
+        prob: Probability of each structure; 0 where a cell does not count.
+        target: True where a cell belongs to a structure; false where a cell does not count.
+        iterations: See ``soft_skeleton``.
+        smooth: Pseudo-count, in cells.
+        gather: Take the batch of all ranks, see ``sum_over_ranks``.
+
+    Returns:
+        Scores in [0, 1], 1 is perfect.
+
+    References:
+        Shit et al., clDice: a Novel Topology-Preserving Loss Function for Tubular Structure Segmentation, CVPR 2021.
+    """
+    mask = target.to(prob.dtype)
+    of_prob, of_mask = soft_skeleton(prob, iterations), soft_skeleton(mask, iterations)
+    cells = [axis for axis in range(prob.ndim) if axis != 1]
+    parts = torch.stack(
+        [(of_prob * mask).sum(cells), of_prob.sum(cells), (of_mask * prob).sum(cells), of_mask.sum(cells)]
+    )
+    hit, length, covered, labelled = sum_over_ranks(parts, gather=gather) + smooth
+    precision, recall = hit / length, covered / labelled
+    return 2 * precision * recall / (precision + recall)
+
+
+class ClDiceLoss(nn.Module):
+    """One minus the mean centreline Dice: softmax classes without the background, or sigmoid regions if there are any.
+
+    No loss on its own, as skeletons say nothing of widths: the authors give it half of the weight next to Dice. The
+    cells of all images are evaluated together; in training those of all ranks.
+
+    Attributes:
+        finest: Computed at full resolution only: a coarser grid has other skeletons.
+        labels: Meaning of the outputs.
+        iterations: Erosions; at least the largest radius of a tube, in cells.
+        smooth: Pseudo-count, in cells; positive.
+    """
+
+    finest: ClassVar[bool] = True
+    members: Tensor
+
+    def __init__(self, labels: LabelTable, *, iterations: float = 3, smooth: float = 1.0) -> None:
+        super().__init__()
+        if not (smooth > 0 and iterations >= 1 and iterations == int(iterations)):
+            raise InputError(
+                f"loss cldice: expected smooth > 0 and a whole number of iterations, at least 1, got {smooth} and "
+                f"{iterations}"
+            )
+        self.labels, self.iterations, self.smooth = labels, int(iterations), smooth
+        self.register_buffer("members", memberships(labels), persistent=False)
+
+    def forward(
+        self, logits: Float[Tensor, "b k *s"], label: Int[Tensor, "b *s"], valid: Bool[Tensor, "b *s"]
+    ) -> Float[Tensor, ""]:
+        """Loss in [0, 1]; ``label`` holds training indices or ``IGNORE``, also for regions."""
+        prob, target, _ = structures_of(logits, label, valid, labels=self.labels, members=self.members)
+        score = cldice(prob, target, iterations=self.iterations, smooth=self.smooth, gather=self.training)
+        return (1 - score).mean()

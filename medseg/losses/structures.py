@@ -1,0 +1,51 @@
+"""Structures of a batch: the probability and the labelled cells of each class or region that a loss scores."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from medseg.labels import LabelTable
+from medseg.losses.targets import blank_uncounted, counted_cells, target_of
+
+
+class Structures(NamedTuple):
+    """The structures of a batch, in the order of ``LabelTable.targets``.
+
+    Attributes:
+        prob: Probability of each structure, in float32; 0 where a cell does not count.
+        target: True where a cell belongs to a structure; false where a cell does not count.
+        counted: Whether each cell counts.
+    """
+
+    prob: Float[Tensor, "b n *s"]
+    target: Bool[Tensor, "b n *s"]
+    counted: Bool[Tensor, "b *s"]
+
+
+def structures_of(
+    logits: Float[Tensor, "b k *s"],
+    label: Int[Tensor, "b *s"],
+    valid: Bool[Tensor, "b *s"],
+    *,
+    labels: LabelTable,
+    members: Bool[Tensor, "k n"],
+) -> Structures:
+    """Regions, or the classes without the background (all classes of a table that has none).
+
+    Args:
+        logits: One score per class, or per region.
+        label: Training index of each cell, or ``IGNORE``, also for regions.
+        valid: False where a cell does not count.
+        labels: Meaning of the outputs.
+        members: Result of ``memberships`` for them, on the device of ``label``.
+    """
+    counted = counted_cells(label, valid)
+    blanked = blank_uncounted(logits, counted)
+    prob = blanked.sigmoid() if labels.regions else blanked.softmax(dim=1)
+    first = int(labels.background and not labels.regions)
+    target = target_of(label, members)[:, first:] & counted[:, None]
+    return Structures(torch.where(counted[:, None], prob[:, first:], 0.0), target, counted)

@@ -1,0 +1,1 @@
+"""Topology of masks: components, loops and cavities, and which of them two images share."""
