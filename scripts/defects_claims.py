@@ -35,12 +35,12 @@ TABLE = (
     Defect(
         "ignore-in-the-loss", "ignored cells do not count in a loss", "medseg/losses/targets.py",
         "return valid & (label != IGNORE)", "return valid",
-        ("tests/losses/test_weighted_sum.py::test_cells_that_do_not_count_change_nothing",),
+        ("tests/losses/test_invariants.py::test_a_margin_that_does_not_count_changes_nothing",),
     ),
     Defect(
         "dice-keeps-the-uncounted", "uncounted cells leave Dice's denominator", "medseg/losses/dice.py",
         "    prob = prob * counted[:, None]\n", "",
-        ("tests/losses/test_weighted_sum.py::test_cells_that_do_not_count_change_nothing",),
+        ("tests/losses/test_invariants.py::test_a_margin_that_does_not_count_changes_nothing",),
     ),
     Defect(
         "validity-in-the-scores", "invalid cells do not score", "medseg/metrics/structure.py",

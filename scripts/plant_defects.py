@@ -32,6 +32,7 @@ import defects_earth
 import defects_groups
 import defects_joined
 import defects_judging
+import defects_losses
 import defects_medical
 import defects_predictions
 import defects_selecting
@@ -52,6 +53,7 @@ DEFECTS: tuple[Defect, ...] = (
     *defects_joined.TABLE,
     *defects_medical.TABLE,
     *defects_judging.TABLE,
+    *defects_losses.TABLE,
 )
 LEAST = 0.95
 """Share of the defects that the tests have to notice."""

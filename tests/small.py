@@ -6,7 +6,8 @@ Its keys, all of which may be left out, as may the file:
 - ``overrides``: words that a training on tiny data needs besides the option;
 - ``options``: options of other groups that it goes with;
 - ``least_batch``: images in the smallest batch that it trains on (2 where one cell is normalised over the batch);
-- ``package``: package that it needs and medseg does without.
+- ``package``: package that it needs and medseg does without;
+- ``exempt``: of a term of a loss, the invariants (``tests/losses/test_invariants.py``) that it breaks, with the reason.
 """
 
 from pathlib import Path
@@ -17,7 +18,14 @@ import yaml
 from medseg.hydra_app.conf import conf_dir
 
 FOLDER = Path(__file__).parent / "conf"
-_DEFAULTS: dict[str, Any] = {"settings": {}, "overrides": [], "options": {}, "least_batch": 1, "package": None}
+_DEFAULTS: dict[str, Any] = {
+    "settings": {},
+    "overrides": [],
+    "options": {},
+    "least_batch": 1,
+    "package": None,
+    "exempt": {},
+}
 
 
 def small(group: str, option: str) -> dict[str, Any]:

@@ -89,9 +89,8 @@ def region_cell_cross_entropy(
     logits: Float[Tensor, "b r *s"], target: Bool[Tensor, "b r *s"], counted: Bool[Tensor, "b *s"]
 ) -> Float[Tensor, "b r *s"]:
     """Negative log-probability of being in, or outside, each region, as labelled; 0 in cells that do not count."""
-    each = functional.binary_cross_entropy_with_logits(
-        blank_uncounted(logits, counted), target.float(), reduction="none"
-    )
+    blanked = blank_uncounted(logits, counted)
+    each = functional.binary_cross_entropy_with_logits(blanked, target.to(blanked.dtype), reduction="none")
     return each * counted[:, None]
 
 

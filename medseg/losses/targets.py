@@ -16,13 +16,13 @@ def counted_cells(label: Int[Tensor, "b *s"], valid: Bool[Tensor, "b *s"]) -> Bo
 
 
 def blank_uncounted(logits: Float[Tensor, "b k *s"], counted: Bool[Tensor, "b *s"]) -> Float[Tensor, "b k *s"]:
-    """``logits`` in float32, zero in cells that do not count, where the gradient is zero too.
+    """``logits`` in float32 (or float64, if they are), zero in cells that do not count, where the gradient is zero too.
 
     This alone does not mask a loss: zero logits still have probability 1/k (or 1/2) each, so every
     loss leaves these cells out of its sums as well. It keeps infinities and NaN of such cells from
     reaching the result as ``0 * inf``, forward or backward.
     """
-    return torch.where(counted[:, None], logits.float(), 0.0)
+    return torch.where(counted[:, None], logits if logits.dtype == torch.float64 else logits.float(), 0.0)
 
 
 def memberships(labels: LabelTable) -> Bool[Tensor, "k n"]:

@@ -1,0 +1,76 @@
+"""Defects in losses: in formulas, in what they leave out, and in their masks."""
+
+from defects import Defect
+
+INVARIANTS = "tests/losses/test_invariants.py"
+
+# fmt: off
+TABLE = (
+    Defect(
+        "decisions-weigh-the-uncounted", "cells that do not count have no weight", "medseg/losses/decisions.py",
+        "(weight[outcome] * counted)[:, None]", "weight[outcome][:, None]",
+        (f"{INVARIANTS}::test_a_margin_that_does_not_count_changes_nothing",),
+    ),
+    Defect(
+        "regions-weigh-the-uncounted", "cells that do not count have no weight in a region",
+        "medseg/losses/decisions.py",
+        "* (logits.ndim - 2)) * counted[:, None]", "* (logits.ndim - 2)) * torch.ones_like(counted)[:, None]",
+        (f"{INVARIANTS}::test_a_margin_that_does_not_count_changes_nothing",),
+    ),
+    Defect(
+        "region-outcomes-exchanged", "a region is inside where its logit is positive", "medseg/losses/decisions.py",
+        "(functional.logsigmoid(-blanked), functional.logsigmoid(blanked))",
+        "(functional.logsigmoid(blanked), functional.logsigmoid(-blanked))",
+        ("tests/losses/test_noisy_labels.py::test_cross_entropy_is_the_limit",),
+    ),
+    Defect(
+        "gce-without-its-scale", "generalised cross-entropy tends to cross-entropy", "medseg/losses/noisy_labels.py",
+        "return -torch.expm1(q * labelled) / q", "return -torch.expm1(q * labelled)",
+        ("tests/losses/test_noisy_labels.py",),
+    ),
+    Defect(
+        "sce-reversed-twice", "the reverse cross-entropy presses probabilities of other classes",
+        "medseg/losses/noisy_labels.py", "+ beta * log_zero * torch.expm1(labelled)",
+        "- beta * log_zero * torch.expm1(labelled)", ("tests/losses/test_noisy_labels.py::test_worked_by_hand",),
+    ),
+    Defect(
+        "bootstrap-of-the-label", "hard bootstrapping trusts the likeliest class", "medseg/losses/noisy_labels.py",
+        "log_prob.amax(dim=2) if hard", "log_prob.amin(dim=2) if hard",
+        ("tests/losses/test_noisy_labels.py::test_worked_by_hand",),
+    ),
+    Defect(
+        "easiest-cells", "top-k takes the hardest cells", "medseg/losses/hard_cells.py",
+        "selected = (cost >= least)", "selected = (cost <= least)", ("tests/losses/test_hard_cells.py",),
+    ),
+    Defect(
+        "share-of-all-cells", "top-k takes its share of counted cells", "medseg/losses/hard_cells.py",
+        "(counted.sum() * share)", "(counted.numel() * share)",
+        (f"{INVARIANTS}::test_a_margin_that_does_not_count_changes_nothing",),
+    ),
+    Defect(
+        "ohem-takes-the-sure", "OHEM takes cells whose label is improbable", "medseg/losses/hard_cells.py",
+        "cost > -math.log(sure)", "cost < -math.log(sure)", ("tests/losses/test_hard_cells.py",),
+    ),
+    Defect(
+        "smoothing-over-classes-only", "smoothed labels sum to one", "medseg/losses/calibration.py",
+        "smoothing / target.shape[2]", "smoothing / target.shape[1]",
+        ("tests/losses/test_calibration.py::test_label_smoothing_equals_torch",),
+    ),
+    Defect(
+        "smoothing-by-the-ignored", "labels are smoothed by neighbours that count", "medseg/losses/calibration.py",
+        "weight = around(counted[:, None, None].to(target.dtype), side, axes=axes)",
+        "weight = around(torch.ones_like(counted)[:, None, None].to(target.dtype), side, axes=axes)",
+        ("tests/losses/test_calibration.py::test_spatial_smoothing_leaves_out_what_does_not_count",
+         f"{INVARIANTS}::test_a_margin_that_does_not_count_changes_nothing"),
+    ),
+    Defect(
+        "neighbours-along-the-axes-only", "neighbours touch by a corner too", "medseg/losses/calibration.py",
+        "functional.pad(cells + total,", "functional.pad(cells,",
+        ("tests/losses/test_calibration.py::test_sums_around_a_cell_equal_a_convolution",),
+    ),
+    Defect(
+        "nacl-shares-of-others-only", "NACL takes the share of a cell's own class too", "medseg/losses/calibration.py",
+        "(target + around(target, axes=axes)) /", "around(target, axes=axes) /",
+        ("tests/losses/test_calibration.py::test_nacl_worked_by_hand",),
+    ),
+)
