@@ -304,7 +304,10 @@ def evenly_spaced(dates: int, slots: int) -> list[int]:
 
 
 def in_slots(
-    image: Float[np.ndarray, "n c *s"], days: Sequence[int], slots: int
+    image: Float[np.ndarray, "n c *s"],
+    days: Sequence[int],
+    slots: int,
+    there: Bool[np.ndarray, "n c"] | None = None,
 ) -> tuple[Float[np.ndarray, "t c *s"], Int[np.ndarray, " t"], Bool[np.ndarray, "t c"]]:
     """Dates of a case in the slots of a time series: image, days and presence as a ``Sample`` has them.
 
@@ -312,10 +315,11 @@ def in_slots(
         image: Of at most ``slots`` dates, NaN where a date has no data.
         days: Of these dates, since 1970-01-01.
         slots: Dates that the result has; those at the end are missing.
+        there: Which channels each date has; None for all.
     """
     n, channels = image.shape[:2]
     present = np.zeros((slots, channels), dtype=bool)
-    present[:n] = True
+    present[:n] = True if there is None else there
     slot_days = np.zeros(slots, dtype=np.int64)
     slot_days[:n] = days
     if n == slots:

@@ -12,6 +12,9 @@ from medseg.errors import InputError
 from medseg.facts import CaseFacts
 from medseg.geometry.box import Box
 
+ABSENT_HINT = ", or train without some by data.absent=allow"
+"""End of messages about cases without some of their images."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -29,6 +32,7 @@ class Case:
         in_file: Each file holds every date, its bands one date after another, instead of one date.
         first_stage: Label file that the first network of a cascade predicted; None without a cascade.
         image_groups: Image group of each file, of a time series of each file of a date; empty where they have none.
+        absent: Of the files that a complete case has in their order, numbers of those that this one lacks.
         further: Files that the images need to be read, such as scales of embeddings.
         annotated: Names of the classes or regions that the label annotates; None for all, see ``data.annotated``.
         facts: What a table says about the case; None without a table.
@@ -44,6 +48,7 @@ class Case:
     in_file: bool = False
     first_stage: Path | None = None
     image_groups: tuple[str, ...] = ()
+    absent: tuple[int, ...] = ()
     further: tuple[Path, ...] = ()
     annotated: frozenset[str] | None = None
     facts: CaseFacts | None = None

@@ -140,6 +140,7 @@ class DataModule(LightningDataModule):
             "cells": self.in_store,
             **({"image_groups": list(case.image_groups)} if case.image_groups else {}),
             **({} if case.annotated is None else {"annotated": sorted(case.annotated)}),
+            **({"absent": list(case.absent)} if case.absent else {}),
         }
 
     def _folder(self, case: Case, digests: Digests) -> Path:

@@ -171,7 +171,7 @@ def scene_facts(opened: CaseReader, *, draw: int, seed: int) -> CaseFacts:
             drawn = rng.choice(inside, size=max(1, share * len(inside) // sample.valid.size))
             cells.append(_drawn(sample, drawn))
             values = np.moveaxis(sample.image, -3, 0)[..., sample.valid].reshape(len(low), -1)
-            low, high = np.fmin(low, np.nanmin(values, axis=1)), np.fmax(high, np.nanmax(values, axis=1))
+            low, high = np.fmin(low, np.fmin.reduce(values, axis=1)), np.fmax(high, np.fmax.reduce(values, axis=1))
         if sample.label is not None:
             counted = sample.label[(sample.label >= 0) & sample.valid]
             counts += np.bincount(counted, minlength=table.n_classes)
@@ -193,7 +193,7 @@ def _drawn(sample: Sample, cells: npt.NDArray[np.int64]) -> Float[np.ndarray, "c
         return drawn
     values = sample.image.reshape(*sample.image.shape[:2], -1)[:, :, cells]
     channels = np.moveaxis(values, 1, 0).reshape(values.shape[1], -1)
-    return channels[:, np.isfinite(channels).all(axis=0)]
+    return channels[:, np.isfinite(channels).any(axis=0)]
 
 
 def _without_foreground(facts: Sequence[CaseFacts], first: int) -> tuple[str, ...]:
@@ -280,16 +280,14 @@ def fingerprint(
     """
     digests = Digests(store / "digests.json")
     files = [path for case in cases for path in case.files]
-    boxes = [None if case.box is None else [case.box.start, case.box.stop] for case in cases]
     settings = {
         "spec": source.spec.of_cells.to_dict(),
         "drawn": CELLS_POOLED,
         "warnings": 1,  # raised with everything that is looked for
-        "boxes": boxes,
+        "boxes": [None if case.box is None else [case.box.start, case.box.stop] for case in cases],
         "reading": source.reading.to_dict(),
+        **_absences(source, cases),
     }
-    if source.reading.absent == "allow":
-        settings["image_groups"] = [list(case.image_groups) for case in cases]
     path = store / "fingerprints" / f"{content_key(files, settings, memory=digests.memory)[:16]}.json"
     if (cached := _cached(path)) is not None:
         return cached
@@ -306,6 +304,14 @@ def fingerprint(
     digests.save()
     write_whole(path, json.dumps(pooled.to_dict()))
     return pooled
+
+
+def _absences(source: Dataset, cases: Sequence[Case]) -> dict[str, object]:
+    """Part of the cache key: which files each case has, where it may lack some."""
+    if source.reading.absent != "allow":
+        return {}
+    groups = {"image_groups": [list(case.image_groups) for case in cases]}
+    return groups | ({"absent": [list(case.absent) for case in cases]} if any(case.absent for case in cases) else {})
 
 
 def _check_channels(facts: Sequence[CaseFacts], spec: DataSpec) -> None:

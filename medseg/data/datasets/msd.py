@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from medseg import formats
 from medseg.data.annotated import Annotated, with_annotated
@@ -23,7 +24,8 @@ class MsdDataset(Dataset):
     """One task of the decathlon, as its archive unpacks (``Task01_BrainTumour`` and so on).
 
     ``dataset.json`` lists ``training`` pairs and ``test`` images. The archives also hold files that
-    start with ``._``, which are no images and are passed over.
+    start with ``._``, which are no images and are passed over. An image may be a list of files instead, one for each
+    channel in order, with null for one that the case lacks.
 
     Args:
         root: The task's folder.
@@ -32,6 +34,7 @@ class MsdDataset(Dataset):
         groups: Groups that splits keep together, see ``splits.groups.grouped``.
         annotated: Classes that cases annotate, where not all annotate every class; see ``data.annotated``.
             None takes ``annotated_classes`` of ``dataset.json``, if it has that key.
+        absent: What to do with a case that lacks the files of some channels, see ``ReadOptions``.
         nonfinite: What to do with NaN voxels, see ``ReadOptions``.
         grid_tolerance: In voxels, see ``ReadOptions``.
 
@@ -50,13 +53,14 @@ class MsdDataset(Dataset):
         pairs: Sequence[Sequence[str]] | None = None,
         groups: str | None = None,
         annotated: Annotated = None,
+        absent: Literal["error", "allow"] = "error",
         nonfinite: Nonfinite = "error",
         grid_tolerance: float = GRID_TOLERANCE,
     ) -> None:
         self.root = Path(root)
         self.name = name or self.root.name
         self.groups = groups
-        self.reading = ReadOptions(nonfinite=nonfinite, grid_tolerance=grid_tolerance)
+        self.reading = ReadOptions.from_config(nonfinite=nonfinite, grid_tolerance=grid_tolerance, absent=absent)
         self._path = self.root / "dataset.json"
         self._declared = read_declaration(self._path, ["modality", "labels", "training"])
         self._spec = declared_spec(self._declared, self._path, pairs)
@@ -106,9 +110,29 @@ class MsdDataset(Dataset):
 
     def _case(self, entry: Mapping[str, object]) -> Case:
         """The case of an entry of a list."""
-        image = self._file(entry["image"])
         label = self._file(entry["label"]) if "label" in entry else None
+        if isinstance(entry["image"], list):
+            return self._case_of_files(entry["image"], label)
+        image = self._file(entry["image"])
         return Case(formats.stem(image), (image,), label, formats.stem(image))
+
+    def _case_of_files(self, listed: Sequence[object], label: Path | None) -> Case:
+        """The case of a list of files, one for each channel."""
+        there = tuple(self._file(name) for name in listed if name is not None)
+        absent = tuple(number for number, name in enumerate(listed) if name is None)
+        if len(listed) != len(self.spec.channels) or len(absent) > self._most_absent:
+            raise InputError(
+                f"{self._path}: lists {str(listed)[:200]} as an image, expected one file, or a file for each "
+                f"of the channels {[c.name for c in self.spec.channels]} (null for one that is missing, by "
+                "data.absent=allow)"
+            )
+        name = formats.stem(label) if label else re.sub(r"_\d{4}$", "", formats.stem(there[0]))
+        return Case(name, there, label, name, absent=absent)
+
+    @property
+    def _most_absent(self) -> int:
+        """Number of channels that a case may lack."""
+        return len(self.spec.channels) - 1 if self.reading.absent == "allow" else 0
 
     def _file(self, name: Any) -> Path:
         """Path of a listed file, which has to lie in the task's folder."""

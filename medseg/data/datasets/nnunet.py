@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from medseg import formats
 from medseg.data.annotated import JSON_KEY, Annotated, with_annotated
@@ -35,6 +35,7 @@ class NnunetDataset(Dataset):
         groups: Groups that splits keep together, see ``splits.groups.grouped``.
         annotated: Classes that cases annotate, where not all annotate every class; see ``data.annotated``.
             None takes ``annotated_classes`` of ``dataset.json``, if it has that key.
+        absent: What to do with a case that lacks the files of some channels, see ``ReadOptions``.
         nonfinite: What to do with NaN voxels, see ``ReadOptions``.
         grid_tolerance: In voxels, see ``ReadOptions``.
 
@@ -50,13 +51,14 @@ class NnunetDataset(Dataset):
         pairs: Sequence[Sequence[str]] | None = None,
         groups: str | None = None,
         annotated: Annotated = None,
+        absent: Literal["error", "allow"] = "error",
         nonfinite: Nonfinite = "error",
         grid_tolerance: float = GRID_TOLERANCE,
     ) -> None:
         self.root = Path(root)
         self.name = name or self.root.name
         self.groups = groups
-        self.reading = ReadOptions(nonfinite=nonfinite, grid_tolerance=grid_tolerance)
+        self.reading = ReadOptions.from_config(nonfinite=nonfinite, grid_tolerance=grid_tolerance, absent=absent)
         path = self.root / "dataset.json"
         declared = read_declaration(path, ["labels"])
         if "modality" not in declared:
@@ -95,6 +97,7 @@ class NnunetDataset(Dataset):
             self.root / labels if labels else None,
             len(self.spec.channels),
             endings=[self.file_ending],
+            absent=self.reading.absent == "allow",
         )
 
 

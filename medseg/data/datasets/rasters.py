@@ -160,7 +160,7 @@ class RastersDataset(Dataset):
     def _pair(self, part: str) -> list[Case]:
         """Cases of the training or of the test set, without groups."""
         if self.names:
-            return self.names.cases(self.root, test=part == "test")
+            return self.names.cases(self.root, test=part == "test", absent=self.reading.absent == "allow")
         images, masks, valid = self._folders[part]
         if masks:
             self._check_masks(masks, "test_masks" if part == "test" else "masks")

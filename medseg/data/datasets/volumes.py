@@ -47,7 +47,7 @@ class VolumesDataset(Dataset):
         name: The dataset's name; the folder's name by default.
         groups: Groups that splits keep together, see ``splits.groups.grouped``.
         annotated: Classes that cases annotate, where not all annotate every class; see ``data.annotated``.
-        absent: What to do with a case that lacks files of image groups, see ``ReadOptions``.
+        absent: What to do with a case that lacks the files of some channels, see ``ReadOptions``.
         nonfinite: What to do with NaN voxels, see ``ReadOptions``.
         grid_tolerance: In voxels, see ``ReadOptions``.
 
@@ -115,7 +115,7 @@ class VolumesDataset(Dataset):
 
     def _labelled(self) -> list[Case]:
         if self.names:
-            return self.names.cases(self.root)
+            return self.names.cases(self.root, absent=self._absent)
         return self._pair(self._images, self.root / self.label_folder if self.label_folder else None)
 
     def test_cases(self) -> list[Case]:
@@ -124,16 +124,20 @@ class VolumesDataset(Dataset):
 
     def _tests(self) -> list[Case]:
         if self.names:
-            return self.names.cases(self.root, test=True)
+            return self.names.cases(self.root, test=True, absent=self._absent)
         return self._pair(self._test_images, None) if self._test_images else []
 
     def _pair(self, images: Sequence[str], labels: Path | None) -> list[Case]:
         folders, groups = [self.root / folder for folder in images], self.reading.image_groups
         if not groups:
-            return pair(folders[0], labels, len(self.spec.channels), folders=True)
+            return pair(folders[0], labels, len(self.spec.channels), folders=True, absent=self._absent)
         endings = formats.suffixes("volume")
-        absent = self.reading.absent == "allow"
-        return by_stem(folders, labels, endings=endings, label_endings=endings, groups=groups, absent=absent)
+        return by_stem(folders, labels, endings=endings, label_endings=endings, groups=groups, absent=self._absent)
+
+    @property
+    def _absent(self) -> bool:
+        """Whether a case may lack the files of some channels."""
+        return self.reading.absent == "allow"
 
 
 def _in_groups(channels: Sequence[Channel], groups: Sequence[str]) -> tuple[Channel, ...]:

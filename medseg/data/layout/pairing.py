@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from medseg import formats
-from medseg.data.case import Case, refuse
+from medseg.data.case import ABSENT_HINT, Case, refuse
 from medseg.data.layout.folders import files_by_stem, files_of, renaming_hint
 
 _Files = dict[int | None, list[Path]]
@@ -22,6 +22,7 @@ def pair(
     *,
     endings: Sequence[str] | None = None,
     folders: bool = False,
+    absent: bool = False,
 ) -> list[Case]:
     r"""Cases of two folders, matched by name.
 
@@ -37,6 +38,7 @@ def pair(
         n_channels: Number of channels of each case.
         endings: Suffixes of the files to take, in lower case; None for those of volumes.
         folders: Whether each folder in ``image_dir`` is one image (a DICOM series).
+        absent: Whether a case may lack the files of some channels.
 
     Returns:
         Cases sorted by id, each its own group.
@@ -51,18 +53,20 @@ def pair(
     for path, stem in files_of(image_dir, endings, folders=folders):
         case_id, channel = _identify(stem, labels, n_channels)
         images[case_id][channel].append(path)
-    _check_channels(images, n_channels, image_dir)
-    complete = {name for name, files in images.items() if _complete(files, n_channels)}
+    _check_channels(images, n_channels, image_dir, absent=absent)
+    complete = {name for name, files in images.items() if absent or _complete(files, n_channels)}
     if labels is None or label_dir is None:
         _check_second_channel(images, n_channels, image_dir)
-        return [_case(name, images[name], None) for name in sorted(complete)]
+        return [_case(name, images[name], None, n_channels) for name in sorted(complete)]
     _check_labels(images, labels, n_channels, image_dir, label_dir)
-    return [_case(name, images[name], labels[name]) for name in sorted(complete & set(labels))]
+    return [_case(name, images[name], labels[name], n_channels) for name in sorted(complete & set(labels))]
 
 
-def _case(name: str, files: _Files, label: Path | None) -> Case:
+def _case(name: str, files: _Files, label: Path | None, n_channels: int) -> Case:
     """A case of its image files in the order of their channels."""
-    return Case(name, tuple(files[c][0] for c in sorted(files, key=lambda c: c or 0)), label, name)
+    there = sorted(files, key=lambda c: c or 0)
+    lacking = () if None in files else tuple(sorted({*range(n_channels)} - {*there}))
+    return Case(name, tuple(files[c][0] for c in there), label, name, absent=lacking)
 
 
 def _check_second_channel(images: Collection[str], n_channels: int, folder: Path) -> None:
@@ -119,7 +123,7 @@ def _complete(files: _Files, n_channels: int) -> bool:
     return None in files or {*range(n_channels)} == {*files}
 
 
-def _check_channels(images: dict[str, _Files], n_channels: int, folder: Path) -> None:
+def _check_channels(images: dict[str, _Files], n_channels: int, folder: Path, *, absent: bool) -> None:
     """Report channels with more than one file, channels that are not declared, and channels without a file."""
     repeated, extra, missing = [], [], []
     declared = set(range(n_channels))
@@ -127,7 +131,7 @@ def _check_channels(images: dict[str, _Files], n_channels: int, folder: Path) ->
         numbers = {c for c in files if c is not None}
         repeated += _repeated_files(name, files)
         extra += _channels(name, numbers - declared)
-        missing += [] if None in files else _channels(name, declared - numbers)
+        missing += [] if absent or None in files else _channels(name, declared - numbers)
     refuse(repeated, f"case(s) in {folder} with more than one file for a channel", "keep one of them")
     refuse(
         extra,
@@ -137,5 +141,5 @@ def _check_channels(images: dict[str, _Files], n_channels: int, folder: Path) ->
     refuse(
         missing,
         f"missing image(s) in {folder} of {n_channels} declared channels",
-        "add the files <case>_<channel, four digits>, or remove the case",
+        "add the files <case>_<channel, four digits>, remove the case" + ABSENT_HINT,
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from medseg.data.case import Case, refuse
+from medseg.data.case import ABSENT_HINT, Case, refuse
 from medseg.errors import InputError
 
 _Files = dict[str, Path]
@@ -59,8 +60,13 @@ class FilePatterns:
             raise InputError("data.names: image is missing; give the pattern of images, such as '(?P<case>.+)\\.tif'")
         return cls(**{key: _checked(key, value) for key, value in patterns.items()})
 
-    def cases(self, root: Path, *, test: bool = False) -> list[Case]:
+    def cases(self, root: Path, *, test: bool = False, absent: bool = False) -> list[Case]:
         """Cases of the files below ``root``, sorted by id, each its own group; those of the test set with ``test``.
+
+        Args:
+            root: Folder of the dataset.
+            test: Whether those of the test set are wanted.
+            absent: Whether a case may lack files of some patterns of images.
 
         Raises:
             InputError: No such folder, a pattern without a file, two files of a case for one pattern, or a case
@@ -72,23 +78,27 @@ class FilePatterns:
             return []
         paths, image_key = _below(root), f"{prefix}image"
         channels = [_matching(root, paths, pattern, image_key) for pattern in images]
-        siblings = self._siblings(root, paths, (f"{prefix}label", f"{prefix}valid"))
-        others = [*((image_key, files) for files in channels[1:]), *siblings.items()]
+        files_of_all = self._siblings(root, paths, (f"{prefix}label", f"{prefix}valid"))
+        labels, masks = files_of_all.get(f"{prefix}label", {}), files_of_all.get(f"{prefix}valid", {})
+        first = dict(ChainMap(*channels)) if absent else channels[0]
+        of_images = [] if absent else [(image_key, files) for files in channels[1:]]
+        others = [*of_images, *files_of_all.items()]
         for key, files in others:
-            _check_paired(root, channels[0], files, image_key, key)
-        labels, masks = siblings.get(f"{prefix}label", {}), siblings.get(f"{prefix}valid", {})
-        return [
-            Case(name, tuple(files[name] for files in channels), labels.get(name), name, valid=masks.get(name))
-            for name in sorted(set(channels[0]).intersection(*(files for _, files in others)))
-        ]
+            _check_paired(root, first, files, image_key, key)
+        names = sorted(set(first).intersection(*(files for _, files in others)))
+        return [_case(name, channels, labels.get(name), masks.get(name)) for name in names]
 
     def _siblings(self, root: Path, paths: Sequence[str], keys: Sequence[str]) -> dict[str, _Files]:
         """Files of each of these keys that has a pattern."""
         patterns: dict[str, str | None] = {key: getattr(self, key) for key in keys}
         return {key: _matching(root, paths, pattern, key) for key, pattern in patterns.items() if pattern}
 
-    def images_in(self, root: Path) -> list[Case]:
+    def images_in(self, root: Path, *, absent: bool = False) -> list[Case]:
         """Cases of new images in the layout of the training images or, without any, of the test images.
+
+        Args:
+            root: Folder of the images.
+            absent: Whether a case, or all of them, may lack files of some patterns.
 
         Returns:
             Cases without labels; empty where no file matches.
@@ -98,9 +108,25 @@ class FilePatterns:
         """
         paths = _below(root)
         for patterns in (self.image, self.test_image):
-            if any(_compiled(pattern, "image").fullmatch(path) for pattern in patterns for path in paths):
-                return FilePatterns(image=patterns).cases(root)
+            matching = [any(map(_compiled(pattern, "image").fullmatch, paths)) for pattern in patterns]
+            if any(matching):
+                numbers = [n for n, some in enumerate(matching) if some or not absent]
+                cases = FilePatterns(image=tuple(patterns[n] for n in numbers)).cases(root, absent=absent)
+                return [_renumbered(case, numbers, len(patterns)) for case in cases]
         return []
+
+
+def _case(name: str, channels: Sequence[_Files], label: Path | None, valid: Path | None) -> Case:
+    """A case of its files of some patterns of images."""
+    images = tuple(files[name] for files in channels if name in files)
+    absent = tuple(number for number, files in enumerate(channels) if name not in files)
+    return Case(name, images, label, name, valid=valid, absent=absent)
+
+
+def _renumbered(case: Case, numbers: Sequence[int], total: int) -> Case:
+    """The case of some patterns, by their numbers, as a case of all."""
+    there = {number for place, number in enumerate(numbers) if place not in case.absent}
+    return replace(case, absent=tuple(number for number in range(total) if number not in there))
 
 
 def _below(root: Path) -> list[str]:
@@ -144,7 +170,7 @@ def _check_paired(root: Path, images: _Files, others: _Files, image_key: str, ke
         refuse(
             names,
             f"case(s) in {root} have a file of data.names.{having} and none of data.names.{lacking}",
-            "add the files, or take the others out",
+            "add the files, or take the others out" + (ABSENT_HINT if key == image_key else ""),
         )
 
 

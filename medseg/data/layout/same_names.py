@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from medseg import formats
-from medseg.data.case import Case, refuse
+from medseg.data.case import ABSENT_HINT, Case, refuse
 from medseg.data.layout.dates import DateLayout, dated, shown
 from medseg.data.layout.folders import files_by_stem, files_of, renaming_hint
 from medseg.errors import InputError
@@ -41,7 +41,7 @@ def by_stem(
         dates: Layout of the dates of time series; with it a case has an image for each date, also in sub-folders
             of the folders of images.
         groups: Name of the image group of each folder of images; empty where they have none.
-        absent: Whether a case may lack the files of some groups.
+        absent: Whether a case may lack the files of some folders of images.
         without: End of the stems of files of images that are none; empty where there are none of these.
 
     Returns:
@@ -56,12 +56,11 @@ def by_stem(
     siblings = _siblings(labels, label_endings, valid)
     of_images = [_union(images, by_folder)] if absent else list(map(_Folder, images, by_folder))
     folders = [*of_images, *siblings.values()]
-    _check_names(folders, siblings.get("label"))
+    _check_names(folders, siblings.get("label"), len(of_images))
     names = sorted(set(of_images[0].files).intersection(*(folder.files for folder in folders)))
     if absent:
         _check_groups(names, images, by_folder)
-    else:
-        _check_days(names, images, by_folder)
+    _check_days(names, images, by_folder)
     label_of = _files_in(siblings, "label", dict.fromkeys(names, labels))
     valid_of = _files_in(siblings, "valid", {})
     cases = [_case_of_days(name, by_folder, groups, label_of.get(name), valid_of.get(name)) for name in names]
@@ -86,12 +85,13 @@ def _case_of_days(
     label: Path | None,
     valid: Path | None,
 ) -> Case:
-    """A case of its files in several folders, day by day; without those of image groups that it lacks."""
+    """A case of its files in several folders, day by day; without those that it lacks."""
     own = [files[name] for files in by_folder if name in files]
     days = tuple(sorted(own[0]))
     paths = tuple(files[day] for day in days for files in own)
     there = tuple(group for group, files in zip(groups, by_folder) if name in files)
-    return Case(name, paths, label, name, valid=valid, days=days, image_groups=there)
+    absent = () if groups else tuple(number for number, files in enumerate(by_folder) if name not in files)
+    return Case(name, paths, label, name, valid=valid, days=days, image_groups=there, absent=absent)
 
 
 class _Folder(NamedTuple):
@@ -121,28 +121,32 @@ def _siblings(labels: Path | None, label_endings: Sequence[str], valid: Path | N
     return siblings
 
 
-def _check_names(folders: Sequence[_Folder], labels: _Folder | None) -> None:
-    """Report files of the first folder without one of the same name in another, and the reverse."""
+def _check_names(folders: Sequence[_Folder], labels: _Folder | None, n_images: int) -> None:
+    """Report files of the first folder without one of the same name in another, and the reverse.
+
+    The first ``n_images`` folders are of images, ``labels`` is that of labels.
+    """
     first, *others = folders
-    for other in others:
+    for number, other in enumerate(others, 1):
         hint = renaming_hint(first.files, other.files, first.path, other.path) if other is labels else None
+        usual = "add the files, or move the others out of the folder" + (ABSENT_HINT if number < n_images else "")
         for having, lacking in ((first, other), (other, first)):
             refuse(
                 sorted(set(having.files) - set(lacking.files)),
                 f"file(s) of {having.path} without one of the same name in {lacking.path}",
-                hint or "add the files, or move the others out of the folder",
+                hint or usual,
             )
 
 
 def _check_groups(
     names: Sequence[str], images: Sequence[Path], by_folder: Sequence[Mapping[str, Mapping[int, Path]]]
 ) -> None:
-    """Raise on an image group that every case lacks."""
+    """Raise on a folder of images that every case lacks."""
     for folder, files in zip(images, by_folder, strict=True):
         if names and set(files).isdisjoint(names):
             raise InputError(
                 f"{folder}: has a file of none of the {len(names)} cases, expected one of some case at least; "
-                "rename its files after the cases, or take its group out of data.images and data.channels"
+                "rename its files after the cases, or take it out of data.images and its bands out of data.channels"
             )
 
 
@@ -151,13 +155,11 @@ def _check_days(
 ) -> None:
     """Raise on a case whose folders of images have files of different days."""
     for name in names:
-        first = by_folder[0][name]
-        other = next((i for i, files in enumerate(by_folder) if set(files[name]) != set(first)), None)
+        (folder, first), *others = [(path, files[name]) for path, files in zip(images, by_folder) if name in files]
+        other = next((pair for pair in others if set(pair[1]) != set(first)), None)
         if other is not None:
-            day = shown(min(set(first) ^ set(by_folder[other][name])))
-            raise InputError(
-                f"case {name}: only one of {images[0]} and {images[other]} has a file of {day}; add the other"
-            )
+            day = shown(min(set(first) ^ set(other[1])))
+            raise InputError(f"case {name}: only one of {folder} and {other[0]} has a file of {day}; add the other")
 
 
 def _by_day(folder: Path, endings: Sequence[str], dates: DateLayout | None, without: str) -> dict[str, dict[int, Path]]:

@@ -188,6 +188,7 @@ def normalise_dates(
     rules: Sequence[Normalisation],
     stats: Sequence[ImageStats] | None = None,
     out: Float[np.ndarray, "t c *s"] | None = None,
+    present: Bool[np.ndarray, "t c"] | None = None,
 ) -> Float[np.ndarray, "t c *s"]:
     """Normalise a time series, a channel alike on every date; cells without data on some date become 0 there.
 
@@ -197,28 +198,43 @@ def normalise_dates(
         rules: One a channel.
         stats: Likewise, over all dates of the whole series; None takes those of ``image``.
         out: As for ``normalise``.
+        present: Which channels each date has; None for all.
     """
     if stats is None and any(rule.per_image for rule in rules):
-        stats = [ImageStats.pooled([(len(v), ImageStats.of(v))] if len(v) else []) for v in by_channel(image, counted)]
-    known = np.isfinite(image).all(axis=1) & counted
+        values = by_channel(image, counted, present)
+        stats = [ImageStats.pooled([(len(v), ImageStats.of(v))] if len(v) else []) for v in values]
+    there = np.ones(image.shape[:2], dtype=bool) if present is None else present
     normal = np.empty(image.shape, dtype=np.float32) if out is None else out
-    for target, date, here in zip(normal, image, known, strict=True):
-        normalise(date, here, rules, stats, target)
+    for target, date, here, own in zip(normal, image, _known(image, counted, there), there, strict=True):
+        normalise(date, here, rules, stats, target, own)
     return normal
 
 
-def by_channel(image: Float[np.ndarray, "..."], counted: Bool[np.ndarray, " *s"]) -> Iterator[npt.NDArray[np.float32]]:
+def _known(
+    image: Float[np.ndarray, "t c *s"], counted: Bool[np.ndarray, " *s"], present: Bool[np.ndarray, "t c"]
+) -> Iterator[Bool[np.ndarray, " *s"]]:
+    """Date by date, the cells that count in which each channel of the date has data."""
+    for date, own in zip(image, present, strict=True):
+        yield np.isfinite(date[own]).all(axis=0) & counted & own.any()
+
+
+def by_channel(
+    image: Float[np.ndarray, "..."], counted: Bool[np.ndarray, " *s"], present: Bool[np.ndarray, "*lead"] | None = None
+) -> Iterator[npt.NDArray[np.float32]]:
     """Values of each channel in the cells that count; of a time series those of all dates that have data.
 
     Args:
         image: ``[c, *s]``, or ``[t, c, *s]`` with NaN where a date has no data.
         counted: See above.
+        present: Which channels there are, of a time series on each date; None for all.
     """
     if image.ndim == counted.ndim + 1:
         yield from (channel[counted] for channel in image)
         return
-    known = np.isfinite(image).all(axis=1) & counted
-    yield from (image[:, channel][known] for channel in range(image.shape[1]))
+    there = np.ones(image.shape[:2], dtype=bool) if present is None else present
+    known = np.stack(list(_known(image, counted, there)))
+    for number, own in enumerate(there.T):
+        yield image[own, number][known[own]]
 
 
 def _changed(

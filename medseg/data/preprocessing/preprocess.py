@@ -140,7 +140,7 @@ class Preprocess:
     ) -> Float[np.ndarray, "..."]:
         """Of a time series, every date by the same rules, and by statistics of all dates together."""
         if sample.days is not None:
-            return normalise_dates(sample.image, counted, self.rules, stats, out)
+            return normalise_dates(sample.image, counted, self.rules, stats, out, sample.present)
         return normalise(sample.image, counted, self.rules, stats, out, sample.present)
 
     def __call__(self, sample: Sample, *, in_place: bool = False) -> tuple[Sample, PreprocessTrace]:

@@ -34,8 +34,9 @@ def image_stats(reader: CaseReader, boxes: Sequence[Box]) -> list[ImageStats]:
     for box in boxes:
         sample = reader.read(box)
         if sample.valid.any():
-            for part, cells in zip(parts, by_channel(sample.image, sample.valid), strict=True):
-                part.append((len(cells), ImageStats.of(cells)))
+            for part, cells in zip(parts, by_channel(sample.image, sample.valid, sample.present), strict=True):
+                if len(cells):
+                    part.append((len(cells), ImageStats.of(cells)))
     return [ImageStats.pooled(part) for part in parts]
 
 

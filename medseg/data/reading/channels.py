@@ -49,9 +49,11 @@ class ChannelReader:
         reading: Options of reading.
         part: (number, count) of the date to read, where each file holds the bands of several dates in a row.
         groups: Image group of each source; empty where they have none.
+        absent: Numbers of the files that the case lacks, see ``Case.absent``.
 
     Attributes:
-        present: Which channels the case has: those of whose image groups it lacks none.
+        present: Which channels the case has: those of whose image groups it lacks none and, where the options allow
+            absent channels, of whose bands its files lack none.
 
     Raises:
         InputError: Missing bands, another number of them than declared, or no channel that the case has.
@@ -67,8 +69,10 @@ class ChannelReader:
         *,
         part: tuple[int, int] = (0, 1),
         groups: Sequence[str] = (),
+        absent: Sequence[int] = (),
     ) -> None:
         self.where, self.spec, self.reading = where, spec, reading
+        self._absent = frozenset(absent)
         self._groups = tuple(groups)
         self.files = ", ".join(map(str, files))
         self.present = tuple(not groups or set(c.groups) <= set(groups) for c in spec.channels)
@@ -97,9 +101,23 @@ class ChannelReader:
         self._check_unique(names, required)
         missing = [name for name in required if name not in names]
         if missing:
-            raise self._missing(missing, names)
+            self._leave_out(missing, names)
         by_name = dict(zip(names, bands, strict=True))
-        return {name: by_name[name] for name in required}
+        return {name: by_name[name] for name in self._required()}
+
+    def _leave_out(self, missing: Sequence[str], names: Sequence[str]) -> None:
+        """Take the channels of bands that the files lack for absent.
+
+        Raises:
+            InputError: The options do not allow absent channels, or none is left.
+        """
+        lost = set(missing)
+        lost |= {name for name, formula in self._formulas.items() if not lost.isdisjoint(formula.names)}
+        there = [c.name not in lost and here for c, here in zip(self.spec.channels, self.present, strict=True)]
+        if self.reading.absent != "allow" or not any(there):
+            raise self._missing(missing, names, some=any(there))
+        self.present = tuple(there)
+        self._plain, self._formulas = self._needed()
 
     def _names(self, files: Sequence[tuple[Source, range]], required: Sequence[str]) -> list[str]:
         """Name of each band of the files, with its image group in front if it has one."""
@@ -144,7 +162,7 @@ class ChannelReader:
         Raises:
             InputError: A number of bands other than that of the names or the channels.
         """
-        names = list(self.reading.bands) or list(own)
+        names = self._there(self.reading.bands, n_bands) or list(own)
         if self.reading.bands and len(names) != n_bands:
             raise InputError(
                 f"{self.where}: {n_bands} band(s) in {self.files}, expected {len(names)} as data.bands names: "
@@ -153,13 +171,18 @@ class ChannelReader:
         unrelated = not self._formulas and set(self._required()).isdisjoint(names)
         if len(names) == n_bands and not unrelated:
             return names
-        declared = [c.name for c in self.spec.channels]
+        declared = self._there([c.name for c in self.spec.channels], n_bands)
         if n_bands != len(declared) or self._formulas:
             raise InputError(
                 f"{self.where}: {n_bands} channel(s) in {self.files}, expected {len(declared)} {declared}; "
                 f"fix the files or the channel names{_naming_hint(n_bands, self.spec.ndim)}"
             )
         return declared
+
+    def _there(self, names: Sequence[str], n_bands: int) -> list[str]:
+        """Names of the bands of all files, without those that the case lacks where each has a file of its own."""
+        alone = n_bands + len(self._absent) == len(names)
+        return [name for number, name in enumerate(names) if not (alone and number in self._absent)]
 
     def _needed(self) -> tuple[list[str], dict[str, Formula]]:
         """The channels that the case has: names of bands, and formulas by name.
@@ -185,10 +208,12 @@ class ChannelReader:
                 "give each band once, or name the bands, in order, by data.bands"
             )
 
-    def _missing(self, missing: Sequence[str], names: Sequence[str]) -> InputError:
-        """The error of bands that the files lack, with a hint where one of them is an index."""
+    def _missing(self, missing: Sequence[str], names: Sequence[str], *, some: bool) -> InputError:
+        """The error of bands that the files lack, with a hint for an index, or where there are ``some`` channels."""
         index = next((name for name in missing if name.upper() in INDICES), None)
-        hint = "" if index is None else f"; the index {index} follows from data.sensor, or from a formula of yours"
+        hint = "; data.absent=allow takes cases without some channels" if some else ""
+        if index is not None:
+            hint = f"; the index {index} follows from data.sensor, or from a formula of yours"
         return InputError(
             f"{self.where}: no band {', '.join(missing)} in {self.files}, which has {names}; fix the file, "
             f"data.channels, or data.bands{hint}"

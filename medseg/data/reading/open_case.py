@@ -113,7 +113,8 @@ class CaseReader:
         label = None if self._label is None else self._checked_label(self._label, window)
         days = None
         if self.days:
-            image, days, present = in_slots(image, self.days, self.spec.dates)
+            on_dates = np.array([channels.present for channels in self._channels])
+            image, days, present = in_slots(image, self.days, self.spec.dates, on_dates)
         return Sample(
             image,
             label,
@@ -129,9 +130,10 @@ class CaseReader:
 
     @property
     def present(self) -> Bool[np.ndarray, " c"]:
-        """Which channels the case has."""
+        """Which channels the case has; of a time series on any date."""
         further = len(self.spec.channels) - len(self._of_files.channels)
-        return np.array([*self._channels[0].present, *[True] * further])
+        there = np.logical_or.reduce([channels.present for channels in self._channels])
+        return np.array([*there, *[True] * further])
 
     @property
     def annotated(self) -> Bool[np.ndarray, " k"] | None:
@@ -150,13 +152,14 @@ class CaseReader:
         return self._checked_label(self._label, self.box)
 
     def _read_series(self, window: Box) -> tuple[Float[np.ndarray, "n c *s"], Bool[np.ndarray, " *s"]]:
-        """Every date that is read, NaN where it has no data, and where any date has data."""
+        """Every date that is read, NaN where it has no data or lacks a channel, and where any date has data."""
         shape = (len(self._channels), len(self.spec.channels), *window.shape)
         image = np.full(shape, np.nan, dtype=np.float32)
         valid = np.zeros(window.shape, dtype=bool)
         for date, channels in zip(image, self._channels, strict=True):
             cells, has_data = channels.read(window)
             np.copyto(date, cells, where=has_data)
+            date[~np.array(channels.present)] = np.nan
             valid |= has_data
         return image, valid
 
@@ -183,7 +186,10 @@ class CaseReader:
         """A reader of the channels of each date, or of the image without dates."""
         where, days = f"case {self.case.id}", len(self.case.days)
         on_grid = [(paths, [self._on_grid(source, "linear") for source in part]) for paths, part in files]
-        settings: Any = {"spec": self._of_files, "reading": self.reading, "groups": self.case.image_groups}
+        settings: Any = {
+            "spec": self._of_files, "reading": self.reading, "groups": self.case.image_groups,
+            "absent": self.case.absent,
+        }  # fmt: skip
         if self.case.in_file:
             ((paths, part),) = on_grid
             return [ChannelReader(where, paths, part, part=(i, days), **settings) for i in dates]
@@ -228,6 +234,7 @@ class CaseReader:
         bands = names_within(self.reading.bands, group, self.reading.image_groups) if group else self.reading.bands
         of_group = (group,) if group else ()
         n = len(bands) or sum(1 for c in self._of_files.channels if not c.formula and c.groups == of_group)
+        n -= len(self.case.absent)
         return n * len(self.case.days) if self.case.in_file else n
 
     def _open_label(self, path: Path, opened: Source | None) -> Source:

@@ -68,8 +68,8 @@ class ReadOptions:
         dates: Layout of the dates of time series in files; None where there is no time axis.
         image_groups: Names of the image groups, of which a case has a file each, in their order; the first has the
             grid of the case. Empty where folders of images have no names.
-        absent: What to do with a case that lacks the files of some image groups: ``error``, or ``allow``, by which
-            their channels are 0 in the network's input.
+        absent: What to do with a case that lacks some channels, as a file, a band or an image group is missing:
+            ``error``, or ``allow``, by which they are 0 in the network's input.
         embeddings: Image groups whose files hold embeddings, with their kind; of images without groups that of "".
     """
 
@@ -90,8 +90,6 @@ class ReadOptions:
 
     def __post_init__(self) -> None:
         checked_tolerance(self.grid_tolerance, "data.grid_tolerance")
-        if self.absent == "allow" and self.dates is not None:
-            raise InputError("data.absent=allow: got data.dates too, whose series have all image groups; drop one")
 
     @classmethod
     def from_config(cls, **settings: Any) -> ReadOptions:
@@ -130,16 +128,11 @@ class ReadOptions:
 
 
 def check_groups(reading: ReadOptions) -> None:
-    """Raise where cases may lack image groups and images have none, and on embeddings of a group that is none."""
+    """Raise on embeddings of a group that is none."""
     unknown = [group for group, _ in reading.embeddings if group and group not in reading.image_groups]
     if unknown:
         groups = list(reading.image_groups)
         raise InputError(f"data.embeddings names {unknown}, the image groups of data.images are {groups}")
-    if reading.absent == "allow" and not reading.image_groups:
-        raise InputError(
-            "data.absent=allow: got images without groups, of which none may be absent; name them, as in "
-            "'data.images={s1: radar, s2: optical}'"
-        )
 
 
 def with_scales(case: Case, reading: ReadOptions) -> Case:

@@ -204,7 +204,7 @@ class StoredCase:
             there = np.array([day is not None for day in days])
             series["present"] = np.repeat(there[:, None], self._image.shape[1], axis=1)
             series["days"] = np.array([day or 0 for day in days], dtype=np.int64)
-        elif (present := self.stored.get("present")) is not None:
+        if (present := self.stored.get("present")) is not None:
             series["present"] = np.array(present, dtype=bool)
         if (annotated := self.annotated) is not None:
             series["annotated"] = annotated
@@ -299,7 +299,9 @@ def _presence(sample: Sample) -> dict[str, Any]:
     if sample.days is None:
         return {"present": sample.present.tolist()}
     there = [bool(here.any()) for here in sample.present]
-    return {"days": [int(day) if here else None for day, here in zip(sample.days, there, strict=True)]}
+    days = [int(day) if here else None for day, here in zip(sample.days, there, strict=True)]
+    partly = bool((sample.present.any(axis=1) & ~sample.present.all(axis=1)).any())
+    return {"days": days, **({"present": sample.present.tolist()} if partly else {})}
 
 
 class _Arrays:

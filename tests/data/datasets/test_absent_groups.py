@@ -153,19 +153,11 @@ def test_a_case_without_any_channel_is_refused(root: Path) -> None:
     [
         (["data.absent=error"], r"1 file\(s\) of .*radar without one of the same name in .*optical: c; add the files"),
         (["data.absent=some"], r"data\.absent=some: choose error or allow"),
-        (["data.dates={}"], r"data\.absent=allow: got data\.dates too"),
     ],
 )
 def test_what_else_is_refused(words: list[str], message: str, root: Path) -> None:
     with pytest.raises(InputError, match=message):
         dataset(root, *words).cases()
-
-
-@pytest.mark.parametrize("kind", ["rasters", "volumes"])
-def test_images_without_groups_have_none_that_may_be_absent(kind: str, root: Path) -> None:
-    words = [f"data={kind}", f"data.root={root}", "data.channels=[B4]", "data.labels={background: 0, flood: 1}"]
-    with pytest.raises(InputError, match=r"data\.absent=allow: got images without groups.*name them"):
-        build_dataset(compose("train", [*words, "data.images=optical", "data.absent=allow"]))
 
 
 def test_a_volume_is_resampled_and_turned_with_its_absent_channel_at_0(tmp_path: Path) -> None:
