@@ -43,7 +43,7 @@ TABLE = (
     ),
     Defect(
         "unpaired-images-passed-over", "images without a label are refused", "medseg/data/layout/patterns.py",
-        "            _check_paired(root, channels[0], files, image_key, key)\n", "            pass\n",
+        "            _check_paired(root, first, files, image_key, key)\n", "            pass\n",
         ("tests/data/layout/test_patterns.py::test_a_case_that_lacks_a_file_is_named",),
     ),
     Defect(
