@@ -21,7 +21,7 @@ ALLOWED = {
     "formats": {"errors", "geometry", "labels", "runtime"},
     "topology": {"errors"},
     "losses": {"errors", "labels", "topology"},
-    "metrics": {"errors", "labels", "runtime"},
+    "metrics": {"errors", "labels", "runtime", "topology"},
     "sample": {"errors", "facts", "geometry", "labels", "runtime"},
     "viz": {"geometry", "labels", "sensors"},
     "inference": {"errors", "geometry", "labels", "runtime", "sample"},

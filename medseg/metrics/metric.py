@@ -57,6 +57,9 @@ class Metric(ABC):
     def measure(self, measured: Any) -> float:
         """The value of one structure (``ClassMetric``), or of one case (``CaseMetric``)."""
 
+    def check(self) -> None:  # noqa: B027  what most metrics have nothing to say to
+        """Raise an InputError if the metric can't be measured here, such as without an optional package."""
+
     def key(self, unit: str, ndim: int) -> str:
         """Name in rows and files, with the unit where there is one, such as ``hd95_mm`` or ``volume_error_mm3``.
 

@@ -49,7 +49,7 @@ def resolve(entries: Sequence[Entry], settings: Mapping[str, object]) -> tuple[M
 
     Raises:
         InputError: No metric, an unknown name or key (the message has the nearest ones), a class that is no metric,
-            or two metrics of one name with different settings.
+            two metrics of one name with different settings, or a metric that can't be measured here.
     """
     if isinstance(entries, (str, Mapping)) or not isinstance(entries, Iterable):
         raise InputError(f"metrics: got {entries}, expected a list of names, such as [dice, hd95]")
@@ -63,6 +63,8 @@ def resolve(entries: Sequence[Entry], settings: Mapping[str, object]) -> tuple[M
             raise InputError(f"metrics: {metric.name} is listed twice with different settings; keep one of them")
     if not listed:
         raise InputError(f"metrics: got none, expected some of {', '.join(builtin())}")
+    for metric in listed.values():
+        metric.check()
     return tuple(listed.values())
 
 

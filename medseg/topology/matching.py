@@ -124,4 +124,7 @@ def compiled() -> ModuleType:
                 module = module_from_spec(spec)
                 loader.exec_module(module)
                 return module
-    raise InputError("Betti matching needs topolosses, not installed here; pip install 'medseg[topology]'")
+    raise InputError(
+        "Betti matching (loss betti_matching, metric betti_matching_error) needs topolosses, not installed here; pip "
+        "install 'medseg[topology]'"
+    )

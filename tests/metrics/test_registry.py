@@ -19,6 +19,7 @@ from medseg.metrics.dice import Dice
 from medseg.metrics.metric import CaseMetric, ClassMetric, Metric, Pooled, Unit
 from medseg.metrics.nsd import Nsd
 from medseg.metrics.registry import builtin, class_paths, resolve, setting_keys
+from tests.metric_lists import installed
 
 TABLE = LabelTable.declare({"background": 0, "a": 1})
 OWN = """
@@ -76,7 +77,8 @@ def test_every_metric_is_one_documented_object_in_a_file_of_its_own() -> None:
     for name, cls in builtin().items():
         metric = cls()
         assert isinstance(metric, (ClassMetric, CaseMetric)), name
-        assert metric == resolve([name], {})[0] == resolve([metric], {})[0]
+        if installed(name):
+            assert metric == resolve([name], {})[0] == resolve([metric], {})[0]
         assert cls.__doc__
         assert cls.title
         assert cls.description
