@@ -92,6 +92,7 @@ KEYS: Mapping[str, str] = {
     "method.normalise": "method.norm_pix_loss",
     "method.share": "method.mask_ratio",
     "method.width": "method.decoder_embed_dim",
+    "transform.band_drop": "transform.channel_drop",
 }
 """Old key of a group -> today's; where the group has a class of medseg."""
 DATA_KEYS: Mapping[str, str] = {

@@ -22,15 +22,15 @@ REFERENCE_NM = 550.0
 
 @dataclass(frozen=True)
 class ChannelDropout(Transform):
-    """Take bands away, as if the case lacked them: ``present`` becomes False and the image 0.
+    """Take channels away, as if the case lacked them: ``present`` becomes False and the image 0.
 
-    Bands that are absent already stay so, and at least one that is present stays. An index that was
+    Channels that are absent already stay so, and at least one that is present stays. An index that was
     computed from a dropped band keeps its values: it is a channel of its own, dropped on its own. Of a time
-    series a band goes on every date.
+    series a channel goes on every date.
 
     Attributes:
-        p: Probability, per sample; the number of bands is then uniform in [1, largest].
-        most: Largest number of bands to drop; below 1 as a share of those present (rounded, at least one).
+        p: Probability, per sample; the number of channels is then uniform in [1, largest].
+        most: Largest number of channels to drop; below 1 as a share of those present (rounded, at least one).
     """
 
     sees_dates: ClassVar[bool] = True
@@ -39,7 +39,7 @@ class ChannelDropout(Transform):
     most: float = 0.5
 
     def __post_init__(self) -> None:
-        check_drop("transform.band_drop", self.p, self.most, "bands")
+        check_drop("transform.channel_drop", self.p, self.most, "channels")
 
     def draw_one(self, rng: np.random.Generator, channels: int, space: tuple[int, ...]) -> Params:
         """``rank`` [c], in which bands go; ``share`` [] in (0, 1] of the largest number, 0 where not chosen."""

@@ -48,7 +48,7 @@ def everything(patch, spacing):
         turns=RandomRotate90(),
         gain=Gain(p=1),
         haze=Haze(p=1),
-        band_drop=ChannelDropout(p=0.2),
+        channel_drop=ChannelDropout(p=0.2),
     )
 
 
@@ -244,7 +244,7 @@ def test_labels_come_as_stored_and_leave_as_the_loss_needs_them(make_batch):
 
 
 def test_all_of_a_scene_with_bands_missing_and_samples_mixed(make_batch):
-    on = [f"transform.{name}.p=1" for name in ("rotation", "scale", "gain", "haze", "blur", "noise", "band_drop")]
+    on = [f"transform.{name}.p=1" for name in ("rotation", "scale", "gain", "haze", "blur", "noise", "channel_drop")]
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = hydra.compose(overrides=["+transform=scene", *on, "transform.cutmix.p=0.5"])
     settings = {"patch_shape": (16, 16), "spacing": (1.0, 0.8), "wavelengths_nm": (490.0, 842.0, 2190.0, None)}

@@ -207,5 +207,5 @@ class TestBandDrop:
 
     @pytest.mark.parametrize("most", [0, -1, 1.5, float("nan")])
     def test_settings_are_checked(self, most):
-        with pytest.raises(InputError, match=r"transform\.band_drop: got most=.*whole number of bands"):
+        with pytest.raises(InputError, match=r"transform\.channel_drop: got most=.*whole number of channels"):
             ChannelDropout(most=most)
