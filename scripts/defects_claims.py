@@ -38,7 +38,7 @@ TABLE = (
         ("tests/losses/test_invariants.py::test_a_margin_that_does_not_count_changes_nothing",),
     ),
     Defect(
-        "dice-keeps-the-uncounted", "uncounted cells leave Dice's denominator", "medseg/losses/dice.py",
+        "dice-keeps-the-uncounted", "uncounted cells leave Dice's denominator", "medseg/losses/overlap.py",
         "    prob = prob * counted[:, None]\n", "",
         ("tests/losses/test_invariants.py::test_a_margin_that_does_not_count_changes_nothing",),
     ),

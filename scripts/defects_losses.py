@@ -73,4 +73,39 @@ TABLE = (
         "(target + around(target, axes=axes)) /", "around(target, axes=axes) /",
         ("tests/losses/test_calibration.py::test_nacl_worked_by_hand",),
     ),
+    Defect(
+        "tversky-exchanged", "Tversky's larger weight is of missed cells", "medseg/losses/tversky.py",
+        "false_positives * (counts.predicted - counts.both) + false_negatives * (counts.labelled - counts.both)",
+        "false_negatives * (counts.predicted - counts.both) + false_positives * (counts.labelled - counts.both)",
+        ("tests/losses/test_overlap.py",),
+    ),
+    Defect(
+        "focal-tversky-without-focus", "focal Tversky raises what is lost to a power", "medseg/losses/tversky.py",
+        "(above_zero(1 - index) ** self.gamma)", "above_zero(1 - index)",
+        ("tests/losses/test_overlap.py::test_gamma_is_the_power_of_each_class",),
+    ),
+    Defect(
+        "power-of-zero", "a perfect class has a finite gradient in focal Tversky", "medseg/losses/tversky.py",
+        "(above_zero(1 - index) ** self.gamma)", "((1 - index) ** self.gamma)",
+        (f"{INVARIANTS}::test_nothing_counted_is_zero_with_zero_gradient",),
+    ),
+    Defect(
+        "absent-classes-weigh-most", "an absent class weighs as much as the rarest in generalised Dice",
+        "medseg/losses/generalised_dice.py", "rarest / cells, 1.0)", "rarest / cells, 1e6)",
+        ("tests/losses/test_overlap.py::test_generalised_dice_worked_by_hand",),
+    ),
+    Defect(
+        "mcc-of-absent-classes", "MCC leaves out classes without a correlation", "medseg/losses/matthews.py",
+        "(counts.labelled > 0) & (counts.labelled < counts.cells)", "(counts.labelled >= 0)",
+        ("tests/losses/test_overlap.py::test_mcc_leaves_out_classes_that_all_or_none_of_the_cells_have",),
+    ),
+    Defect(
+        "mcc-without-true-negatives", "MCC is a correlation", "medseg/losses/matthews.py",
+        "(both - predicted * labelled) /", "both /", ("tests/losses/test_overlap.py::test_mcc_worked_by_hand",),
+    ),
+    Defect(
+        "images-without-cells-count", "an image without counted cells leaves the mean", "medseg/losses/overlap.py",
+        "present = counts.cells[:, 0] > 0", "present = counts.cells[:, 0] >= 0",
+        ("tests/losses/test_dice.py::test_image_without_counted_cells_leaves_the_mean",),
+    ),
 )

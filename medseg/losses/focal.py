@@ -75,11 +75,13 @@ def region_focal(
 
 
 def unsureness(loss: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """One minus the probability whose negative logarithm is ``loss``.
+    """One minus the probability whose negative logarithm is ``loss``; see ``above_zero``."""
+    return above_zero(-torch.expm1(-loss))
 
-    Kept above the smallest normal number, where powers below 1 have a finite gradient still.
-    """
-    return (-torch.expm1(-loss)).clamp(min=torch.finfo(loss.dtype).tiny)
+
+def above_zero(values: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """Values kept above the smallest normal number, where powers below 1 have a finite gradient still."""
+    return values.clamp(min=torch.finfo(values.dtype).tiny)
 
 
 class FocalLoss(nn.Module):
