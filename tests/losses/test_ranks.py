@@ -64,11 +64,11 @@ def losses() -> dict[str, tuple[nn.Module, int]]:
 
 
 def cases() -> list[ParameterSet]:
-    """Names of the losses; those that say that they differ are expected to."""
+    """Names of the losses; those that say that they differ may."""
     parameters = []
     for name in losses():
         reason = small("loss/term", name.rpartition(" ")[2])["exempt"].get(NAME) if "images" not in name else None
-        marks = [pytest.mark.xfail(reason=reason, strict=True, raises=AssertionError)] if reason else []
+        marks = [pytest.mark.xfail(reason=reason, strict=False, raises=AssertionError)] if reason else []
         parameters.append(pytest.param(name, marks=marks))
     return parameters
 
