@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from medseg.errors import InputError, nearest
 from medseg.labels import LabelTable
+from medseg.losses.cross_entropy import ratio
 from medseg.losses.structures import structures_of
 from medseg.losses.targets import memberships
 from medseg.topology.matching import Features, compiled, match_features
@@ -57,8 +58,7 @@ class BettiMatchingLoss(nn.Module):
     """Mean Betti matching over images and structures: softmax classes without the background, or sigmoid regions.
 
     No loss on its own: it looks at a few cells of each image, so it goes with Dice and cross-entropy. The matching runs
-    on the CPU, about a second for 64^3 cells of one structure. In a training on several ranks each
-    takes the mean of its own patches, and gradients are averaged.
+    on the CPU, about a second for 64^3 cells of one structure. In training the mean is that of all ranks.
 
     Attributes:
         finest: Computed at full resolution only.
@@ -110,4 +110,5 @@ class BettiMatchingLoss(nn.Module):
             for image in range(len(prob))
             for place in self.structures
         ]
-        return torch.stack(costs).mean()
+        total, maps = torch.stack(costs).sum(), prob.new_tensor(float(len(costs)))
+        return ratio(total, maps, gather=self.training)

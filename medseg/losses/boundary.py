@@ -43,8 +43,8 @@ class BoundaryLoss(nn.Module):
     """Boundary loss of the structures: softmax classes without the background, or sigmoid regions if there are any.
 
     No loss on its own: with nothing predicted it is 0, next to which its gradient vanishes; it goes with Dice or
-    cross-entropy. Cells that do not count look like outside of every structure to the distance, and add nothing. A
-    structure that an image has nowhere or everywhere has no boundary there, and costs nothing.
+    cross-entropy. Cells that do not count are no boundary, and add nothing. A structure that an image has nowhere or
+    everywhere has no boundary there, and costs nothing.
 
     Attributes:
         needs: The progress of the training.
@@ -77,5 +77,5 @@ class BoundaryLoss(nn.Module):
         """Loss in the unit of ``spacing``, times the weight at this share of the training; it may be negative."""
         prob, target, counted = structures_of(logits, label, valid, labels=self.labels, members=self.members)
         weight = self.start + (1 - self.start) * progress
-        distance = signed_distance(target, self.spacing)
+        distance = signed_distance(target, counted, self.spacing)
         return weight * boundary(prob, distance, counted, gather=self.training)

@@ -15,42 +15,47 @@ from medseg.losses.structures import structures_of
 from medseg.losses.targets import memberships
 
 
-def soft_skeleton(prob: Float[Tensor, "b n *s"], iterations: int) -> Float[Tensor, "b n *s"]:
+def soft_skeleton(
+    prob: Float[Tensor, "b n *s"], counted: Bool[Tensor, "b *s"], iterations: int
+) -> Float[Tensor, "b n *s"]:
     r"""Skeleton by repeated erosion: what an opening removes, of the mask and of each of its erosions.
 
     .. math:: S_0 = [E_0 - O(E_0)]_+, \quad S_i = S_{i-1} + [d_i - S_{i-1} d_i]_+, \quad d_i = [E_i - O(E_i)]_+
 
     with E_i the mask after i erosions by a cross and O an opening: erosion by a cross, then dilation by a square or
-    cube. Beyond the edge of the array is neither: a tube that runs out of the image keeps its skeleton there. Of a
-    mask of zeros and ones the skeleton has zeros and ones, and may be broken.
+    cube. Cells that do not count, and those beyond the edge of the array, take no part: a tube that runs out of the
+    image keeps its skeleton there. Of a mask of zeros and ones the skeleton has zeros and ones, and may be broken.
 
     Args:
         prob: Values in [0, 1], in 1D to 3D.
+        counted: False where a cell does not count; the skeleton is 0 there.
         iterations: Erosions; at least the largest radius of a tube, in cells.
     """
-    eroded, skeleton = prob, _ridge(prob)
+    counts = counted[:, None]
+    eroded, skeleton = prob, _ridge(prob, counts)
     for _ in range(iterations):
-        eroded = _erode(eroded)
-        ridge = _ridge(eroded)
+        eroded = _erode(eroded, counts)
+        ridge = _ridge(eroded, counts)
         skeleton = skeleton + functional.relu(ridge - skeleton * ridge)
     return skeleton
 
 
-def _ridge(image: Float[Tensor, "b n *s"]) -> Float[Tensor, "b n *s"]:
+def _ridge(image: Float[Tensor, "b n *s"], counts: Bool[Tensor, "b 1 *s"]) -> Float[Tensor, "b n *s"]:
     """What an opening removes."""
-    return functional.relu(image - _dilate(_erode(image)))
+    return functional.relu(image - _dilate(_erode(image, counts), counts)) * counts
 
 
-def _erode(image: Float[Tensor, "b n *s"]) -> Float[Tensor, "b n *s"]:
+def _erode(image: Float[Tensor, "b n *s"], counts: Bool[Tensor, "b 1 *s"]) -> Float[Tensor, "b n *s"]:
     """Least value among a cell and its face neighbours."""
     ndim = image.ndim - 2
     lines = (tuple(3 if other == axis else 1 for other in range(ndim)) for axis in range(ndim))
-    return -reduce(torch.maximum, (_largest(-image, line) for line in lines))
+    negative = torch.where(counts, -image, -1.0)
+    return -reduce(torch.maximum, (_largest(negative, line) for line in lines))
 
 
-def _dilate(image: Float[Tensor, "b n *s"]) -> Float[Tensor, "b n *s"]:
+def _dilate(image: Float[Tensor, "b n *s"], counts: Bool[Tensor, "b 1 *s"]) -> Float[Tensor, "b n *s"]:
     """Largest value among a cell and its neighbours, diagonals included."""
-    return _largest(image, (3,) * (image.ndim - 2))
+    return _largest(torch.where(counts, image, 0.0), (3,) * (image.ndim - 2))
 
 
 def _largest(image: Float[Tensor, "b n *s"], window: tuple[int, ...]) -> Float[Tensor, "b n *s"]:
@@ -62,6 +67,7 @@ def _largest(image: Float[Tensor, "b n *s"], window: tuple[int, ...]) -> Float[T
 def cldice(
     prob: Float[Tensor, "b n *s"],
     target: Bool[Tensor, "b n *s"],
+    counted: Bool[Tensor, "b *s"],
     *,
     iterations: int = 3,
     smooth: float = 1.0,
@@ -80,6 +86,7 @@ def cldice(
     Args:
         prob: Probability of each structure; 0 where a cell does not count.
         target: True where a cell belongs to a structure; false where a cell does not count.
+        counted: False where a cell does not count.
         iterations: See ``soft_skeleton``.
         smooth: Pseudo-count, in cells.
         gather: Take the batch of all ranks, see ``sum_over_ranks``.
@@ -91,7 +98,7 @@ def cldice(
         Shit et al., clDice: a Novel Topology-Preserving Loss Function for Tubular Structure Segmentation, CVPR 2021.
     """
     mask = target.to(prob.dtype)
-    of_prob, of_mask = soft_skeleton(prob, iterations), soft_skeleton(mask, iterations)
+    of_prob, of_mask = (soft_skeleton(cells, counted, iterations) for cells in (prob, mask))
     cells = [axis for axis in range(prob.ndim) if axis != 1]
     parts = torch.stack(
         [(of_prob * mask).sum(cells), of_prob.sum(cells), (of_mask * prob).sum(cells), of_mask.sum(cells)]
@@ -131,6 +138,6 @@ class ClDiceLoss(nn.Module):
         self, logits: Float[Tensor, "b k *s"], label: Int[Tensor, "b *s"], valid: Bool[Tensor, "b *s"]
     ) -> Float[Tensor, ""]:
         """Loss in [0, 1]; ``label`` holds training indices or ``IGNORE``, also for regions."""
-        prob, target, _ = structures_of(logits, label, valid, labels=self.labels, members=self.members)
-        score = cldice(prob, target, iterations=self.iterations, smooth=self.smooth, gather=self.training)
+        prob, target, counted = structures_of(logits, label, valid, labels=self.labels, members=self.members)
+        score = cldice(prob, target, counted, iterations=self.iterations, smooth=self.smooth, gather=self.training)
         return (1 - score).mean()

@@ -12,7 +12,7 @@ from medseg.errors import InputError
 from medseg.labels import LabelTable
 from medseg.losses.cross_entropy import ratio
 from medseg.losses.structures import structures_of
-from medseg.losses.targets import blank_uncounted, memberships
+from medseg.losses.targets import blank_uncounted, counted_cells, memberships
 
 _LEAST = 1e-30
 """Smallest probability of which a logarithm is taken in float32."""
@@ -113,9 +113,9 @@ class ConnectivityLoss(nn.Module):
         self, logits: Float[Tensor, "b k *s"], label: Int[Tensor, "b *s"], valid: Bool[Tensor, "b *s"]
     ) -> Float[Tensor, ""]:
         """Loss in nats; ``label`` holds training indices or ``IGNORE``, also for regions."""
-        prob, target, counted = structures_of(logits, label, valid, labels=self.labels, members=self.members)
-        blanked = blank_uncounted(logits, counted)
-        rest = (-blanked).sigmoid() if self.labels.regions else one_minus(blanked.softmax(dim=1))
+        scores = blank_uncounted(logits, counted_cells(label, valid))
+        prob, target, counted = structures_of(scores, label, valid, labels=self.labels, members=self.members)
+        rest = (-scores).sigmoid() if self.labels.regions else one_minus(scores.softmax(dim=1))
         return connectivity(
             prob, rest[:, -prob.shape[1] :], target, counted, corners=self.corners, edges=self.edges,
             gather=self.training,

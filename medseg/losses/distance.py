@@ -13,37 +13,44 @@ from torch import Tensor
 from medseg.errors import InputError
 
 
-def signed_distance(mask: Bool[Tensor, "b n *s"], spacing: Sequence[float] | None = None) -> Float[Tensor, "b n *s"]:
-    """Distance of each cell to the nearest cell of the other kind: positive outside of the mask, negative inside.
+def signed_distance(
+    mask: Bool[Tensor, "b n *s"], counted: Bool[Tensor, "b *s"], spacing: Sequence[float] | None = None
+) -> Float[Tensor, "b n *s"]:
+    """Distance of each cell to the nearest counted cell of the other kind: positive outside of a mask, negative inside.
 
-    0 throughout a mask that is empty or full, which has no boundary: the edge of the array is none.
+    0 in cells that do not count, and throughout a mask that holds no counted cell, or all: it has no boundary, as the
+    edge of the array is none.
 
     Args:
         mask: Masks, in 2D or 3D.
+        counted: False where a cell does not count.
         spacing: Distance between cell centres along each axis; 1 if absent.
 
     Raises:
         InputError: There is a number of spacings other than that of axes.
 
     Example:
-        >>> signed_distance(torch.tensor([[[[False, True, True, False, False]]]])).tolist()
+        >>> mask = torch.tensor([[[[False, True, True, False, False]]]])
+        >>> signed_distance(mask, torch.ones(1, 1, 5, dtype=torch.bool)).tolist()
         [[[[1.0, -1.0, -1.0, 1.0, 2.0]]]]
     """
-    cells = mask.detach().cpu().numpy()
-    steps = tuple(map(float, spacing or (1.0,) * (cells.ndim - 2)))
-    if len(steps) != cells.ndim - 2:
-        raise InputError(f"spacing: got {len(steps)} numbers, expected one for each of {cells.ndim - 2} axes")
-    distance = np.zeros(cells.shape, dtype=np.float32)
-    for place in np.ndindex(cells.shape[:2]):
-        inside = np.ascontiguousarray(cells[place])
-        if inside.any() and not inside.all():
-            distance[place] = _distance_within(~inside, steps) - _distance_within(inside, steps)
+    ndim = mask.ndim - 2
+    steps = tuple(map(float, spacing or (1.0,) * ndim))
+    if len(steps) != ndim:
+        raise InputError(f"spacing: got {len(steps)} numbers, expected one for each of {ndim} axes")
+    inside = (mask & counted[:, None]).detach().cpu().numpy()
+    outside = (~mask & counted[:, None]).detach().cpu().numpy()
+    distance = np.zeros(inside.shape, dtype=np.float32)
+    for place in np.ndindex(inside.shape[:2]):
+        if inside[place].any() and outside[place].any():
+            to_inside, to_outside = (_distance_to(cells[place], steps) for cells in (inside, outside))
+            distance[place] = to_inside * outside[place] - to_outside * inside[place]
     return torch.from_numpy(distance).to(mask.device)
 
 
-def _distance_within(cells: Bool[np.ndarray, " *s"], steps: tuple[float, ...]) -> Float[np.ndarray, " *s"]:
-    """Distance of each of these cells to the nearest other one; 0 there."""
-    distance: np.ndarray = edt.edt(cells, anisotropy=steps, black_border=False, parallel=1)
+def _distance_to(cells: Bool[np.ndarray, " *s"], steps: tuple[float, ...]) -> Float[np.ndarray, " *s"]:
+    """Distance of each cell to the nearest one of these."""
+    distance: np.ndarray = edt.edt(np.ascontiguousarray(~cells), anisotropy=steps, black_border=False, parallel=1)
     return distance
 
 

@@ -43,15 +43,16 @@ def hausdorff_dt(
         Karimi and Salcudean, Reducing the Hausdorff Distance in Medical Image Segmentation with Convolutional Neural
         Networks, 2019; its loss by distance transform.
     """
-    distances = signed_distance(prob > 0.5, spacing).abs() ** alpha + signed_distance(target, spacing).abs() ** alpha
-    total = ((prob - target.float()) ** 2 * distances * counted[:, None]).sum()
+    masks = (prob > 0.5, target)
+    to_pred, to_label = (signed_distance(mask, counted, spacing).abs() ** alpha for mask in masks)
+    total = ((prob - target.float()) ** 2 * (to_pred + to_label) * counted[:, None]).sum()
     return ratio(total, counted.sum().float() * prob.shape[1], gather=gather)
 
 
 class HausdorffLoss(nn.Module):
     """Hausdorff loss of the structures: softmax classes without the background, or sigmoid regions if there are any.
 
-    Cells that do not count look like outside of every structure, and add nothing.
+    Cells that do not count are no boundary, and add nothing.
 
     Attributes:
         finest: Computed at full resolution only, as distances are expensive.

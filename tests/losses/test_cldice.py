@@ -13,7 +13,7 @@ LINE = mask("........", "........", "..####..", "........", "........")
 
 
 def test_skeleton_of_a_drawn_bar():
-    skeleton = soft_skeleton(BAR[:, None].float(), 2)[0, 0]
+    skeleton = soft_skeleton(BAR[:, None].float(), everywhere(BAR), 2)[0, 0]
     assert (skeleton * LINE[0] == LINE[0]).all()
     assert (skeleton * (1 - BAR[0]) == 0).all()
     assert skeleton.sum() < BAR.sum() / 2
@@ -34,7 +34,7 @@ def oracle(image, iterations):
 @pytest.mark.parametrize("shape", [(11, 9), (7, 8, 6)])
 def test_skeleton_equals_numpy_and_monai(shape):
     image = torch.rand(1, 1, *shape, generator=torch.Generator().manual_seed(0))
-    ours = soft_skeleton(image, 3)
+    ours = soft_skeleton(image, everywhere(image[:, 0]), 3)
     np.testing.assert_allclose(ours[0, 0].numpy(), oracle(image[0, 0].numpy(), 3), atol=1e-6)
     torch.testing.assert_close(ours, soft_skel(image, 3))
 
@@ -42,9 +42,9 @@ def test_skeleton_equals_numpy_and_monai(shape):
 def test_worked_by_hand():
     # A line of 6 cells of which 4 are predicted: all of the predicted skeleton is right, 4 of 6 cells are covered.
     line, part = mask("........", ".######.", "........"), mask("........", ".####...", "........")
-    score = cldice(part[:, None].float(), line[:, None].bool(), smooth=1e-9)
+    score = cldice(part[:, None].float(), line[:, None].bool(), everywhere(line), smooth=1e-9)
     assert score.item() == pytest.approx(2 * (4 / 6) / (1 + 4 / 6))
-    smoothed = cldice(part[:, None].float(), line[:, None].bool(), smooth=1.0)
+    smoothed = cldice(part[:, None].float(), line[:, None].bool(), everywhere(line), smooth=1.0)
     assert smoothed.item() == pytest.approx(2 * (5 / 7) / (1 + 5 / 7))
 
 

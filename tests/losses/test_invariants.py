@@ -79,6 +79,8 @@ def value_and_gradient(loss, logits, label, valid):
 def loss_and_batch(request):
     """A loss and a batch for it; the test may fail where the term is exempt from it."""
     term, kind = request.param
+    if package := small("loss/term", term)["package"]:
+        pytest.importorskip(package)
     reason = small("loss/term", term)["exempt"].get(request.function.__name__.removeprefix("test_"))
     if reason:
         request.applymarker(pytest.mark.xfail(reason=reason, strict=False, raises=AssertionError))
