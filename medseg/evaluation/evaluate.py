@@ -39,6 +39,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     options = EvaluationOptions(
         images=None if cfg.images is None else Path(cfg.images),
         valid=None if cfg.valid is None else Path(cfg.valid),
+        annotated=None if cfg.annotated is None else Path(cfg.annotated),
         ignore=cfg.ignore,
         background=cfg.background is not None,
         scores=cfg.scores,

@@ -25,7 +25,7 @@ from medseg.evaluation.cells import (
     table_from_values,
 )
 from medseg.evaluation.options import EvaluationOptions
-from medseg.evaluation.pairs import EvaluationPair, add_companions, match_files
+from medseg.evaluation.pairs import EvaluationPair, add_annotated, add_companions, match_files
 from medseg.evaluation.score_case import CaseResult, ScoreCase
 from medseg.evaluation.scoring import Scoring
 from medseg.formats.reoriented import on_axes_of
@@ -79,7 +79,7 @@ def evaluate_folders(
             files that can't be read.
     """
     matched, left_out = match_files(predictions, labels, options.missing)
-    cases = add_companions(matched, options.valid, options.images)
+    cases = add_annotated(add_companions(matched, options.valid, options.images), options.annotated)
     with engine or LocalEngine() as workers:
         scoring = Scoring(cases, workers, output / "metrics.json")
         table = _label_table(scoring, table, options)

@@ -26,6 +26,8 @@ class EvaluationOptions:
     Attributes:
         images: Folder of images to draw the figures on (``case`` or nnU-Net's ``case_0000``).
         valid: Folder of fields of view, named alike: cells where they are 0 do not count.
+        annotated: Table of the classes that each label annotates, where not all annotate every one; as
+            ``data.annotated``.
         ignore: One more raw value of the labels that does not count.
         background: Without a table, whether 0 is the background.
         scores: ``full`` (volumes: overlap and distances, means over cases), ``scene`` (overlap of the
@@ -44,6 +46,7 @@ class EvaluationOptions:
 
     images: Path | None = None
     valid: Path | None = None
+    annotated: Path | None = None
     ignore: int | None = None
     background: bool = True
     scores: str = "auto"

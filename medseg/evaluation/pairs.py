@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medseg import formats
+from medseg.data.annotated import of_table
 from medseg.errors import InputError
 
 _CHANNEL = "_0000"  # nnU-Net's name of the first channel
@@ -21,12 +22,14 @@ class EvaluationPair:
         label: Label file with raw values, or shapes.
         valid: Field of view, 0 where cells do not count; None if all do.
         image: To draw on; None for black.
+        annotated: Names of the classes or regions that the label annotates; None for all.
     """
 
     prediction: Path
     label: Path
     valid: Path | None = None
     image: Path | None = None
+    annotated: tuple[str, ...] | None = None
 
 
 def label_files(folder: Path, *, shapes: bool = False) -> dict[str, Path]:
@@ -91,6 +94,24 @@ def _orphans(predicted: Mapping[str, Path], labelled: Mapping[str, Path]) -> dic
         "predictions without label": sorted(set(predicted) - set(labelled)),
     }
     return {kind: names for kind, names in orphans.items() if names}
+
+
+def add_annotated(cases: Mapping[str, EvaluationPair], annotated: Path | None) -> dict[str, EvaluationPair]:
+    """The cases with the classes that their labels annotate.
+
+    Args:
+        cases: Prediction and label of each case.
+        annotated: Table of cases and classes, as ``data.annotated``; None where labels annotate all classes.
+
+    Raises:
+        InputError: A case that the table does not list.
+    """
+    if annotated is None:
+        return dict(cases)
+    listed = of_table(str(annotated), "annotated")
+    if absent := [case for case in cases if case not in listed]:
+        raise InputError(f"annotated={annotated}: no row of case {absent[0]}; add it, with the classes of its label")
+    return {case: replace(files, annotated=tuple(listed[case])) for case, files in cases.items()}
 
 
 def add_companions(

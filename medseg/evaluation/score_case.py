@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from jaxtyping import Bool
+
 from medseg.errors import rename_keys
-from medseg.evaluation.cells import RasteriseOptions, read_pair, values_of
+from medseg.evaluation.cells import CasePair, RasteriseOptions, read_pair, values_of
 from medseg.evaluation.pairs import EvaluationPair
 from medseg.labels import LabelTable
+from medseg.labels.annotated import annotated_names, annotated_outputs, check_label
 from medseg.metrics.accumulate import CaseScores
 
 Work = tuple[str, EvaluationPair]
@@ -73,7 +77,23 @@ class ScoreCase:
         with rename_keys((_ADD_IN_TRAINING, _ADD_HERE), ("data.labels", "names")):
             pair = read_pair(files, self.table, self.tolerance, self.shapes)
         scores = CaseScores(self.table, **self.settings)
-        scores.add(case, pair.pred, pair.label, pair.valid, spacing=pair.grid.spacing, unit=pair.grid.unit)
+        place: Any = {"spacing": pair.grid.spacing, "unit": pair.grid.unit}
+        scores.add(case, pair.pred, pair.label, pair.valid, annotated=self._annotated(case, files, pair), **place)
         return CaseResult(
             scores.stored(), tuple(map(str, pair.reordered)), pair.offset, pair.labelled, pair.unpredicted
         )
+
+    def _annotated(self, case: str, files: EvaluationPair, pair: CasePair) -> Bool[np.ndarray, " k"] | None:
+        """Which classes or regions the label annotates; None for all.
+
+        Raises:
+            InputError: A name that the table lacks, or a label with cells of another class.
+        """
+        if files.annotated is None:
+            return None
+        names = annotated_names(self.table, files.annotated, f"annotated: case {case}")
+        if names is None:
+            return None
+        with rename_keys(("data.annotated", "annotated")):
+            check_label(pair.label, self.table, names, str(files.label))
+        return annotated_outputs(self.table, names)

@@ -89,6 +89,7 @@ class CaseScores:
         spacing: Sequence[float],
         unit: str,
         prob: Float[np.ndarray, "k *s"] | None = None,
+        annotated: Bool[np.ndarray, " k"] | None = None,
     ) -> list[dict[str, Any]]:
         """Score one case, keep its rows and return them; for the arguments see ``CaseCells.from_arrays``.
 
@@ -99,7 +100,7 @@ class CaseScores:
             names = ", ".join(metric.name for metric in self.metrics if metric.needs_prob)
             raise ValueError(f"{case}: {names} needs probabilities, got none")
         cells = CaseCells.from_arrays(
-            case, pred, label, valid, spacing=spacing, unit=unit, labels=self.labels, prob=prob
+            case, pred, label, valid, spacing=spacing, unit=unit, labels=self.labels, prob=prob, annotated=annotated
         )
         rows, self.records[case] = score_case(cells, self.metrics, pooled=self.pooled)
         self._keys = {metric.name: metric.key(unit, cells.ndim) for metric in self.metrics}
@@ -113,6 +114,7 @@ class CaseScores:
         class.
         """
         result = aggregate(self.rows, policy=self._policy(), resamples=self.resamples, seed=self.seed)
+        result["classes"] = self._every_class(result["classes"]) if self.rows else {}
         records = list(self.records.values())
         for metric in self._pooling if records else ():
             summary, groups = pool(records, metric, resamples=self.resamples, seed=self.seed)
@@ -123,6 +125,12 @@ class CaseScores:
         k = self.labels.n_classes
         matrix = sum((record.confusion for record in records), np.zeros((k, k), dtype=np.int64))
         return result | {"confusion": {"classes": list(self.labels.titles), "matrix": matrix.tolist()}}
+
+    def _every_class(self, means: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """The means of each class in the order of the table; of one that no case annotates, none."""
+        keys = dict.fromkeys(key for by_metric in means.values() for key in by_metric)
+        none = {key: {"mean": None, "ci95": None, "cases": 0} for key in keys}
+        return {name: means.get(name, dict(none)) for name, _ in self.labels.targets}
 
     def glance(self) -> str:
         """The first metric of the cases so far, averaged over their rows: cheap, for a progress bar; empty at first."""

@@ -33,12 +33,15 @@ class MeanIou(CaseMetric, Pooled):
 
     def measure(self, measured: CaseCells) -> float:
         """In [0, 1]; NaN without a counted cell."""
-        return mean_iou(measured.confusion, groups_of(measured.labels))
+        groups = groups_of(measured.labels)
+        return mean_iou(measured.confusion, [own for i, own in enumerate(groups) if measured.annotates(i)])
 
     def parts(self, measured: CaseCells) -> Int[np.ndarray, "g 4"]:
-        """The counts of each class."""
+        """The counts of each class, 0 where the case does not annotate it."""
         groups = groups_of(measured.labels)
-        return np.array([overlap.counts(measured.confusion, members) for members in groups], dtype=np.int64)
+        counts = [overlap.counts(measured.confusion, members) for members in groups]
+        annotated = [[measured.annotates(i)] for i in range(len(groups))]
+        return np.array(counts, dtype=np.int64) * annotated
 
     def from_parts(self, parts: Real[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n"]:
         """IoU of each class."""

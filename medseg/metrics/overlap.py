@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from medseg.labels import IGNORE, LabelTable
+from medseg.labels.annotated import without_unknown
 from medseg.metrics.blocks import row_blocks
 
 
@@ -58,7 +59,11 @@ def counts(table: Int[np.ndarray, "k k"], members: Sequence[int]) -> Counts:
 
 
 def confusion_matrix(
-    pred: Int[np.ndarray, " *s"], label: Int[np.ndarray, " *s"], valid: Bool[np.ndarray, " *s"], labels: LabelTable
+    pred: Int[np.ndarray, " *s"],
+    label: Int[np.ndarray, " *s"],
+    valid: Bool[np.ndarray, " *s"],
+    labels: LabelTable,
+    annotated: Bool[np.ndarray, " o"] | None = None,
 ) -> Int[np.ndarray, "k k"]:
     """Confusion matrix of one case over its cells that are valid and not ``IGNORE``.
 
@@ -67,5 +72,10 @@ def confusion_matrix(
         label: Training index of each cell, or ``IGNORE``.
         valid: False where a cell does not count.
         labels: Label table of both.
+        annotated: Which classes (with regions, which regions) the label annotates; None for all. Cells of other
+            classes count as the background, see ``without_unknown``.
     """
+    if annotated is not None:
+        pred = without_unknown(pred, labels, annotated, predicted=True)
+        label = without_unknown(label, labels, annotated)
     return confusion(pred, label, valid & (label != IGNORE), labels.n_classes)

@@ -22,7 +22,8 @@ class CaseRecord:
 
     Attributes:
         confusion: Cells by labelled (row) and predicted (column) class.
-        parts: By metric, what it adds up, with a row for each structure or group; see ``Pooled.parts``.
+        parts: By metric, what it adds up, with a row for each structure or group; see ``Pooled.parts``. 0 for
+            structures that the case does not annotate.
     """
 
     confusion: Int[np.ndarray, "k k"]
@@ -32,7 +33,7 @@ class CaseRecord:
 def score_case(
     case: CaseCells, metrics: Sequence[Metric], *, pooled: bool = False
 ) -> tuple[list[dict[str, Any]], CaseRecord]:
-    """Scores of one case: a row for each of ``labels.targets``, and one for the case as a whole.
+    """Scores of one case: a row for each of ``labels.targets`` that it annotates, and one for the case as a whole.
 
     Args:
         case: The cells; ignored and invalid ones belong to no structure, predicted or labelled.
@@ -62,10 +63,12 @@ def _score_structures(
     summed = _pooling(metrics, pooled=pooled)
     parts: dict[str, list[np.ndarray]] = {metric.name: [] for metric in summed}
     for structure in case.structures():
-        values = {keys[metric.name]: metric.score(structure) for metric in metrics}
-        rows.append({"case": case.name, "class": structure.name} | values)
+        if structure.is_annotated:
+            values = {keys[metric.name]: metric.score(structure) for metric in metrics}
+            rows.append({"case": case.name, "class": structure.name} | values)
         for metric in summed:
-            parts[metric.name].append(metric.parts(structure))
+            numbers = metric.parts(structure)
+            parts[metric.name].append(numbers if structure.is_annotated else np.zeros_like(numbers))
     return rows, {name: np.stack(of_structures) for name, of_structures in parts.items()}
 
 

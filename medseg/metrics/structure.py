@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from medseg.labels import IGNORE, LabelTable
+from medseg.labels.annotated import without_unknown
 from medseg.metrics import boundary, overlap, roc, surface
 from medseg.metrics.blocks import row_blocks
 from medseg.metrics.overlap import Counts
@@ -33,6 +34,8 @@ class CaseCells:
         unit: Unit of the spacing: ``mm``, ``m`` or ``px``.
         labels: Meaning of the indices, and which structures are scored.
         prob: Probability of each class (with regions, of each region); None where there is none.
+        annotated: Which classes (with regions, which regions) the label annotates; None for all. The others are not
+            scored, and where the label has a background, predicted cells of them count as it.
     """
 
     name: str
@@ -43,6 +46,7 @@ class CaseCells:
     unit: str
     labels: LabelTable
     prob: Float[np.ndarray, "k *s"] | None = None
+    annotated: Bool[np.ndarray, " k"] | None = None
 
     @classmethod
     def from_arrays(
@@ -56,6 +60,7 @@ class CaseCells:
         unit: str,
         labels: LabelTable,
         prob: Float[np.ndarray, "k *s"] | None = None,
+        annotated: Bool[np.ndarray, " k"] | None = None,
     ) -> CaseCells:
         """Check the prediction and drop what does not count.
 
@@ -68,6 +73,7 @@ class CaseCells:
             unit: See the attributes.
             labels: See the attributes.
             prob: See the attributes.
+            annotated: See the attributes.
 
         Raises:
             ValueError: A predicted index outside [0, k), which is a defect of the caller.
@@ -75,8 +81,15 @@ class CaseCells:
         pred = np.where(valid, pred, 0)
         if pred.min(initial=0) < 0 or pred.max(initial=0) >= labels.n_classes:
             raise ValueError(f"{name}: predicted indices must lie in [0, {labels.n_classes}), got {np.unique(pred)}")
+        if annotated is not None:
+            label = without_unknown(np.where(valid, label, IGNORE), labels, annotated)
+            pred = without_unknown(pred, labels, annotated, predicted=True)
         counted = valid & (label != IGNORE)
-        return cls(name, pred, label, counted, tuple(spacing), unit, labels, prob)
+        return cls(name, pred, label, counted, tuple(spacing), unit, labels, prob, annotated)
+
+    def annotates(self, output: int) -> bool:
+        """Whether the label annotates an output of the network: a class, or of a table with regions a region."""
+        return self.annotated is None or bool(self.annotated[output])
 
     @cached_property
     def confusion(self) -> Int[np.ndarray, "k k"]:
@@ -116,6 +129,16 @@ class Structure:
     members: tuple[int, ...]
     position: int
     _shared: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def output(self) -> int:
+        """Which output of the network it is."""
+        return self.position if self.case.labels.regions else self.members[0]
+
+    @property
+    def is_annotated(self) -> bool:
+        """Whether the label says anything about it."""
+        return self.case.annotates(self.output)
 
     @cached_property
     def counts(self) -> Counts:
@@ -171,7 +194,7 @@ class Structure:
         case, total = self.case, np.zeros((2, roc.BINS), dtype=np.int64)
         if case.prob is None:
             raise ValueError(f"{case.name}: got no probabilities, which a metric needs")
-        prob = case.prob[self.position if case.labels.regions else self.members[0]]
+        prob = case.prob[self.output]
         for rows in row_blocks(prob.shape):
             inside = np.isin(case.label[rows], self.members)
             total += roc.score_histogram(prob[rows], inside, case.counted[rows])

@@ -6,19 +6,23 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from medseg.labels import LabelTable
 from medseg.metrics.dice import Dice
 from medseg.metrics.iou import Iou
-from medseg.metrics.miou import groups_of, mean_iou
+from medseg.metrics.miou import groups_of
 from medseg.metrics.overlap import Counts, counts
 
 _DICE, _IOU = Dice(), Iou()
 
 
 def validation_scores(
-    tables: Sequence[Int[np.ndarray, "k k"]], labels: LabelTable, *, pooled: bool
+    tables: Sequence[Int[np.ndarray, "k k"]],
+    labels: LabelTable,
+    *,
+    pooled: bool,
+    annotated: Sequence[Bool[np.ndarray, " o"] | None] = (),
 ) -> dict[str, float]:
     """Scores of a round of validation by the end of their key: ``dice``, ``dice/<class>`` and more.
 
@@ -28,19 +32,32 @@ def validation_scores(
         pooled: Count the cells of all cases together, as for scenes; then ``iou/<class>`` and ``miou``
             are added. If not, Dice is the mean over cases; a class that a case has neither in label nor
             in prediction is left out there.
+        annotated: Which classes (with regions, which regions) each case annotates, None for all; the others are not
+            scored for it. Empty if all cases annotate all.
 
     Returns:
         Dice is NaN for a class that no case has; their mean, ``dice``, leaves such out, and is 0 if no
         class is left.
     """
-    parts = [sum(tables[1:], tables[0])] if pooled and len(tables) else list(tables)
-    scores: dict[str, float] = {}
-    for name, members in labels.targets:
-        scores |= _class_scores(name, [counts(table, members) for table in parts], pooled=pooled)
+    own = annotated or [None] * len(tables)
+    by_output = [
+        [counts(table, members) for table, outputs in zip(tables, own, strict=True) if outputs is None or outputs[i]]
+        for i, members in enumerate(groups_of(labels))
+    ]
     if pooled:
-        scores["miou"] = mean_iou(parts[0], groups_of(labels)) if parts else math.nan
+        by_output = [[_total(counted)] if counted else [] for counted in by_output]
+    scores: dict[str, float] = {}
+    for (name, _), counted in zip(labels.targets, by_output[-len(labels.targets) :], strict=True):
+        scores |= _class_scores(name, counted, pooled=pooled)
+    if pooled:
+        scores["miou"] = _mean_of_defined([_IOU.value(n) for counted in by_output for n in counted])
     mean = _mean_of_defined([scores[f"dice/{name}"] for name, _ in labels.targets])
     return {"dice": 0.0 if math.isnan(mean) else mean} | scores
+
+
+def _total(counted: Sequence[Counts]) -> Counts:
+    """Cells of all cases together."""
+    return Counts(*map(sum, zip(*counted, strict=True)))
 
 
 def _class_scores(name: str, counted: Sequence[Counts], *, pooled: bool) -> dict[str, float]:

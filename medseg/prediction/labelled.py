@@ -41,6 +41,7 @@ class LabelledPrediction:
         valid: False where a cell does not count.
         grid: Of the cells.
         prob: Probability of each class, or of each region, in a temporary file without a name; None if not asked for.
+        annotated: Which of these the label annotates; None for all.
     """
 
     index: Int[np.ndarray, " *s"]
@@ -48,6 +49,7 @@ class LabelledPrediction:
     valid: Bool[np.ndarray, " *s"]
     grid: Grid
     prob: Float[np.ndarray, "k *s"] | None = None
+    annotated: Bool[np.ndarray, " k"] | None = None
 
 
 def predict_labelled(
@@ -72,7 +74,8 @@ def predict_labelled(
     """
     opened, table = open_case(case), predictor.spec.labels
     if not _streams(case, opened.grid, predictor):
-        return _in_one_piece(predictor, opened, on_window, prob=prob)
+        whole = _in_one_piece(predictor, opened, on_window, prob=prob)
+        return replace(whole, annotated=opened.annotated)
     held = _Held(opened.grid, table)
     probs = _in_file((table.n_outputs, *opened.grid.shape)) if prob else None
 
@@ -92,7 +95,7 @@ def predict_labelled(
             if probs is not None:
                 probs[:, slab.rows] = prob_of(slab.logits, table).cpu().numpy()
     index = predictor.finished(held.index, held.valid, held.grid)
-    return LabelledPrediction(index, held.label, held.valid, held.grid, probs)
+    return LabelledPrediction(index, held.label, held.valid, held.grid, probs, opened.annotated)
 
 
 def _streams(case: Case, grid: Grid, predictor: CasePredictor[Preprocess]) -> bool:

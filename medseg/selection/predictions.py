@@ -52,7 +52,8 @@ class Scorer:
     def __call__(self, index: Int[np.ndarray, " *s"], case: CaseData) -> dict[str, float]:
         """The value of each class, NaN where it has none."""
         scores = CaseScores(self.labels, metrics=[self.name])
-        rows = scores.add(case.name, index, case.label, case.valid, spacing=case.grid.spacing, unit=case.grid.unit)
+        place: Any = {"spacing": case.grid.spacing, "unit": case.grid.unit}
+        rows = scores.add(case.name, index, case.label, case.valid, annotated=case.annotated, **place)
         return {
             row["class"]: next(value for key, value in row.items() if key not in ("case", "class"))
             for row in rows
@@ -75,18 +76,20 @@ class CaseData:
         label: Training index of each cell, or ``IGNORE``.
         valid: False where a cell does not count.
         grid: Of the cells.
+        annotated: Which outputs of the networks the label annotates; None for all.
     """
 
     name: str
     label: Int[np.ndarray, " *s"]
     valid: Bool[np.ndarray, " *s"]
     grid: Grid
+    annotated: Bool[np.ndarray, " k"] | None = None
 
     @classmethod
     def of(cls, sample: Sample) -> CaseData:
         """Of a labelled case."""
         label: Any = sample.label
-        return cls(sample.case, label, sample.valid, sample.grid)
+        return cls(sample.case, label, sample.valid, sample.grid, sample.annotated)
 
 
 @dataclass

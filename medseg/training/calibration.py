@@ -60,7 +60,9 @@ def calibrate(cfg: DictConfig, run: Run, run_dir: Path) -> None:
 
 
 def _chosen(cases: Sequence[Case], dataset: Dataset, rng: np.random.Generator) -> list[Case]:
-    """Some of the cases, in their order, without very large ones."""
-    small = [case for case in cases if prod(dataset.open(case).grid.shape) * len(dataset.spec.channels) <= LARGEST_CASE]
+    """Some of the cases, in their order, without very large ones and those that do not annotate every class."""
+    complete = [case for case in cases if case.annotated is None]
+    channels = len(dataset.spec.channels)
+    small = [case for case in complete if prod(dataset.open(case).grid.shape) * channels <= LARGEST_CASE]
     picked = np.sort(rng.permutation(len(small))[:MOST_CASES])
     return [small[number] for number in picked]

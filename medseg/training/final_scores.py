@@ -146,6 +146,7 @@ def evaluate_predictor(
             spacing=grid.spacing,
             unit=grid.unit,
             prob=predicted.prob,
+            annotated=predicted.annotated,
         )
         if shows:
             drawings.append(draw(case, predicted, reduced, open_case, predictor.spec))

@@ -235,3 +235,28 @@ def test_command_and_python_have_one_default():
     assert EvaluationOptions().grid_tolerance == 0.01
     asked = ["predictions=a", "labels=b", "output=c"]
     assert compose("evaluate", asked).grid_tolerance == 0.01
+
+
+def test_classes_that_a_label_does_not_annotate_are_not_scored_for_its_case(folders):
+    # p1 annotates organs alone, and the prediction has a lesion where its label has background
+    lesion = np.where(np.indices((10, 8, 8))[0] == 8, 2, cube()).astype(np.uint8)
+    save(folders / "predictions" / "p1.nii.gz", lesion)
+    table = folders / "annotated.csv"
+    table.write_text("case,classes\np1,organ\np2,organ;lesion\n")
+    result = evaluate(folders, TABLE, annotated=table)
+    rows = {(row["case"], row["class"]): row["dice"] for row in result["cases"]}
+    assert rows == {("p1", "organ"): 1.0, ("p2", "organ"): pytest.approx(3 / 4), ("p2", "lesion"): None}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("case,classes\np1,organ\n", r"annotated.csv: no row of case p2; add it"),
+        ("case,classes\np1,liver\np2,organ\n", "annotated: case p1: annotates liver, expected names among"),
+        ("case,classes\np1,lesion\np2,organ\n", r"p1.nii.gz: has 64 cells of organ, .* add the class to annotated, or"),
+    ],
+)
+def test_a_table_of_annotated_classes_that_does_not_fit_is_one_line(folders, text, message):
+    (folders / "annotated.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        evaluate(folders, TABLE, annotated=folders / "annotated.csv")

@@ -23,7 +23,7 @@ class Cases:
 
 
 def cases(*names: str) -> list[Any]:
-    return [SimpleNamespace(id=name) for name in names]
+    return [SimpleNamespace(id=name, annotated=None if "part" not in name else frozenset({"a"})) for name in names]
 
 
 def chosen(*names: str, seed: int = 0) -> list[str]:
@@ -33,6 +33,10 @@ def chosen(*names: str, seed: int = 0) -> list[str]:
 def test_very_large_cases_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "LARGEST_CASE", 2 * 9 * 9)
     assert chosen("small", "huge", "medium") == ["small", "medium"]
+
+
+def test_cases_that_do_not_annotate_every_class_are_left_out() -> None:
+    assert chosen("small_part", "small", "medium_part", "medium") == ["small", "medium"]
 
 
 def test_of_many_cases_some_are_drawn_in_their_order() -> None:
