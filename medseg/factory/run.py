@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from medseg.checkpoint import RunMetadata
+from medseg.data.annotated import check_all_annotated
 from medseg.data.case import Case
 from medseg.data.datamodule import DataModule
 from medseg.data.dataset import Dataset
@@ -126,6 +127,8 @@ def _cases(cfg: DictConfig, source: Dataset, *, pretrains: bool) -> _Cases:
     """The cases of a run, by ``cfg.split``."""
     train, val = unlabelled(cfg.split, source) if pretrains else labelled_halves(cfg.split, source)
     planned = [case for case in train if case.label] or train
+    if not pretrains:
+        check_all_annotated(train, source.spec.labels)
     return _Cases(_without_labels(train), _without_labels(val), planned) if pretrains else _Cases(train, val, planned)
 
 

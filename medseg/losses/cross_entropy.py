@@ -1,6 +1,7 @@
 """Cross-entropy, of softmax classes and of sigmoid regions."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -59,6 +60,7 @@ def region_cross_entropy(
     counted: Bool[Tensor, "b *s"],
     *,
     weight: Float[Tensor, " r"] | None = None,
+    annotated: Bool[Tensor, "b r"] | None = None,
     gather: bool = False,
 ) -> Float[Tensor, ""]:
     r"""Mean binary cross-entropy over counted cells and regions, in nats.
@@ -72,9 +74,11 @@ def region_cross_entropy(
         target: True where a cell belongs to a region.
         counted: False where a cell is ignored or invalid.
         weight: Weight w of each region, not negative; 1 if absent.
+        annotated: Which regions count in each image; None for all.
         gather: Take the batch of all ranks, see ``sum_over_ranks``.
     """
-    return mean_of_regions(region_cell_cross_entropy(logits, target, counted), counted, weight, gather=gather)
+    loss = region_cell_cross_entropy(logits, target, counted)
+    return mean_of_regions(loss, counted, weight, annotated=annotated, gather=gather)
 
 
 def cell_cross_entropy(
@@ -99,12 +103,25 @@ def mean_of_regions(
     counted: Bool[Tensor, "b *s"],
     weight: Float[Tensor, " r"] | None,
     *,
+    annotated: Bool[Tensor, "b r"] | None = None,
     gather: bool = False,
 ) -> Float[Tensor, ""]:
-    """Weighted mean of what each cell costs in each region, 0 where it does not count; 0 if no cell counts."""
+    """Weighted mean of what each cell costs in each region, 0 where it does not count; 0 if no cell counts.
+
+    Regions that an image does not annotate cost nothing there, and do not count either.
+    """
     weight = loss.new_ones(loss.shape[1]) if weight is None else weight
     by_region = loss.sum([i for i in range(loss.ndim) if i != 1])
-    return ratio((by_region * weight).sum(), counted.float().sum() * weight.sum(), gather=gather)
+    return ratio((by_region * weight).sum(), region_cells(counted, weight, annotated), gather=gather)
+
+
+def region_cells(
+    counted: Bool[Tensor, "b *s"], weight: Float[Tensor, " r"], annotated: Bool[Tensor, "b r"] | None
+) -> Float[Tensor, ""]:
+    """Sum of the weights of the regions over counted cells, of regions that an image annotates."""
+    if annotated is None:
+        return counted.float().sum() * weight.sum()
+    return (counted.flatten(1).float().sum(dim=1) * (annotated * weight).sum(dim=1)).sum()
 
 
 def ratio(total: Float[Tensor, ""], cells: Float[Tensor, ""], *, gather: bool) -> Float[Tensor, ""]:
@@ -123,6 +140,7 @@ class CrossEntropyLoss(nn.Module):
         weight: Weight of each output; None if all are 1.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("annotated",)
     members: Tensor
     weight: Tensor | None
 
@@ -143,10 +161,14 @@ class CrossEntropyLoss(nn.Module):
         self.register_buffer("members", memberships(labels), persistent=False)
 
     def forward(
-        self, logits: Float[Tensor, "b k *s"], label: Int[Tensor, "b *s"], valid: Bool[Tensor, "b *s"]
+        self,
+        logits: Float[Tensor, "b k *s"],
+        label: Int[Tensor, "b *s"],
+        valid: Bool[Tensor, "b *s"],
+        annotated: Bool[Tensor, "b k"] | None = None,
     ) -> Float[Tensor, ""]:
         """Loss in nats; ``label`` holds training indices or ``IGNORE``, also for regions."""
         return classes_or_regions(
             cross_entropy, region_cross_entropy, logits, label, valid, labels=self.labels, members=self.members,
-            weight=self.weight, gather=self.training,
+            annotated=annotated, weight=self.weight, gather=self.training,
         )  # fmt: skip

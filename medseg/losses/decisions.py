@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -112,6 +113,7 @@ class DecisionLoss(nn.Module, ABC):
         weight: Weight of each output; None if all are 1.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("annotated",)
     members: Tensor
     weight: Tensor | None
 
@@ -145,8 +147,15 @@ class DecisionLoss(nn.Module, ABC):
         return decide_regions(logits, target, counted, weight=self.weight)
 
     def forward(
-        self, logits: Float[Tensor, "b k *s"], label: Int[Tensor, "b *s"], valid: Bool[Tensor, "b *s"]
+        self,
+        logits: Float[Tensor, "b k *s"],
+        label: Int[Tensor, "b *s"],
+        valid: Bool[Tensor, "b *s"],
+        annotated: Bool[Tensor, "b k"] | None = None,
     ) -> Float[Tensor, ""]:
         """Loss in nats; ``label`` holds training indices or ``IGNORE``, also for regions."""
         decisions = self.decisions(logits, label, valid)
+        if annotated is not None and self.labels.regions:
+            by_region = annotated.view(*annotated.shape, *[1] * (label.ndim - 1))
+            decisions = replace(decisions, weight=decisions.weight * by_region)
         return decisions.mean(self.cost(decisions), gather=self.training)

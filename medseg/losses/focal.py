@@ -1,6 +1,7 @@
 """Focal loss, of softmax classes and of sigmoid regions: cross-entropy that neglects what is sure already."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -58,6 +59,7 @@ def region_focal(
     *,
     gamma: float = 2.0,
     weight: Float[Tensor, " r"] | None = None,
+    annotated: Bool[Tensor, "b r"] | None = None,
     gather: bool = False,
 ) -> Float[Tensor, ""]:
     """Focal loss of binary decisions, mean over counted cells and regions; else as ``focal``.
@@ -68,10 +70,11 @@ def region_focal(
         counted: False where a cell is ignored or invalid.
         gamma: Strength of focusing, not negative.
         weight: Weight of each region, not negative; 1 if absent.
+        annotated: Which regions count in each image; None for all.
         gather: Take the batch of all ranks, see ``sum_over_ranks``.
     """
     loss = region_cell_cross_entropy(logits, target, counted)
-    return mean_of_regions(unsureness(loss) ** gamma * loss, counted, weight, gather=gather)
+    return mean_of_regions(unsureness(loss) ** gamma * loss, counted, weight, annotated=annotated, gather=gather)
 
 
 def unsureness(loss: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
@@ -95,6 +98,7 @@ class FocalLoss(nn.Module):
         weight: Weight of each output; None if all are 1.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("annotated",)
     members: Tensor
     weight: Tensor | None
 
@@ -120,10 +124,14 @@ class FocalLoss(nn.Module):
         self.register_buffer("members", memberships(labels), persistent=False)
 
     def forward(
-        self, logits: Float[Tensor, "b k *s"], label: Int[Tensor, "b *s"], valid: Bool[Tensor, "b *s"]
+        self,
+        logits: Float[Tensor, "b k *s"],
+        label: Int[Tensor, "b *s"],
+        valid: Bool[Tensor, "b *s"],
+        annotated: Bool[Tensor, "b k"] | None = None,
     ) -> Float[Tensor, ""]:
         """Loss in nats; ``label`` holds training indices or ``IGNORE``, also for regions."""
         return classes_or_regions(
-            focal, region_focal, logits, label, valid, labels=self.labels, members=self.members, gamma=self.gamma,
-            weight=self.weight, gather=self.training,
+            focal, region_focal, logits, label, valid, labels=self.labels, members=self.members,
+            annotated=annotated, gamma=self.gamma, weight=self.weight, gather=self.training,
         )  # fmt: skip

@@ -1,12 +1,14 @@
 """Foreground-aware loss: cross-entropy whose gradient goes to the cells that are hard, whatever their number."""
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from medseg.errors import InputError
 from medseg.labels import LabelTable
-from medseg.losses.cross_entropy import cell_cross_entropy, ratio, region_cell_cross_entropy
+from medseg.losses.cross_entropy import cell_cross_entropy, ratio, region_cell_cross_entropy, region_cells
 from medseg.losses.focal import unsureness
 from medseg.losses.ranks import largest_of_ranks, sum_over_ranks
 from medseg.losses.targets import classes_or_regions, counted_cells, memberships
@@ -60,6 +62,7 @@ def region_foreground_aware(
     *,
     gamma: float = 2.0,
     focus: float = 1.0,
+    annotated: Bool[Tensor, "b r"] | None = None,
     gather: bool = False,
 ) -> Float[Tensor, ""]:
     """Of binary decisions, mean over counted cells and regions; else as ``foreground_aware``.
@@ -70,10 +73,11 @@ def region_foreground_aware(
         counted: False where a cell is ignored or invalid.
         gamma: Strength of focusing, not negative.
         focus: Share of focusing, in [0, 1].
+        annotated: Which regions count in each image; None for all.
         gather: Take the batch of all ranks, see ``sum_over_ranks``.
     """
     loss = region_cell_cross_entropy(logits, target, counted)
-    cells = counted.sum().float() * logits.shape[1]
+    cells = region_cells(counted, logits.new_ones(logits.shape[1]).float(), annotated)
     return ratio(_focused_sum(loss, gamma, focus, gather=gather), cells, gather=gather)
 
 
@@ -98,6 +102,7 @@ class ForegroundLoss(nn.Module):
         focus: Share of focusing; the same throughout the training, so that a step depends on its batch alone.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("annotated",)
     members: Tensor
 
     def __init__(self, labels: LabelTable, *, gamma: float = 2.0, focus: float = 1.0) -> None:
@@ -108,10 +113,14 @@ class ForegroundLoss(nn.Module):
         self.register_buffer("members", memberships(labels), persistent=False)
 
     def forward(
-        self, logits: Float[Tensor, "b k *s"], label: Int[Tensor, "b *s"], valid: Bool[Tensor, "b *s"]
+        self,
+        logits: Float[Tensor, "b k *s"],
+        label: Int[Tensor, "b *s"],
+        valid: Bool[Tensor, "b *s"],
+        annotated: Bool[Tensor, "b k"] | None = None,
     ) -> Float[Tensor, ""]:
         """Loss in nats; ``label`` holds training indices or ``IGNORE``, also for regions."""
         return classes_or_regions(
             foreground_aware, region_foreground_aware, logits, label, valid, labels=self.labels, members=self.members,
-            gamma=self.gamma, focus=self.focus, gather=self.training,
+            annotated=annotated, gamma=self.gamma, focus=self.focus, gather=self.training,
         )  # fmt: skip

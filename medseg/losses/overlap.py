@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from medseg.errors import InputError
 from medseg.labels import LabelTable
+from medseg.losses.partial import annotated_mean, annotated_rows
 from medseg.losses.ranks import sum_over_ranks
 from medseg.losses.targets import blank_uncounted, counted_cells, memberships, or_one, target_of
 
@@ -24,16 +26,23 @@ class SoftCounts:
         predicted: Probability in all cells.
         labelled: Labelled cells.
         cells: Counted cells, the same for all classes.
+        annotated: Which classes or regions enter a mean; None for all.
     """
 
     both: Float[Tensor, "n k"]
     predicted: Float[Tensor, "n k"]
     labelled: Float[Tensor, "n k"]
     cells: Float[Tensor, "n k"]
+    annotated: Bool[Tensor, "n k"] | None = None
 
     def foreground(self) -> SoftCounts:
         """Without the first class."""
-        return SoftCounts(self.both[:, 1:], self.predicted[:, 1:], self.labelled[:, 1:], self.cells[:, 1:])
+        parts = (self.both, self.predicted, self.labelled, self.cells, self.annotated)
+        return SoftCounts(*(None if part is None else part[:, 1:] for part in parts))
+
+    def mean(self, values: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
+        """Mean of a value of each class over those that are annotated."""
+        return annotated_mean(values, self.annotated)
 
 
 def class_counts(
@@ -114,6 +123,7 @@ class OverlapLoss(nn.Module, ABC):
             background, of which every class counts.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("annotated",)
     members: Tensor
 
     def __init__(self, labels: LabelTable, name: str, *, smooth: float, batch: bool, background: bool) -> None:
@@ -140,16 +150,22 @@ class OverlapLoss(nn.Module, ABC):
         """Loss of each image, of the classes that count; finite without counted cells too."""
 
     def forward(
-        self, logits: Float[Tensor, "b k *s"], label: Int[Tensor, "b *s"], valid: Bool[Tensor, "b *s"]
+        self,
+        logits: Float[Tensor, "b k *s"],
+        label: Int[Tensor, "b *s"],
+        valid: Bool[Tensor, "b *s"],
+        annotated: Bool[Tensor, "b k"] | None = None,
     ) -> Float[Tensor, ""]:
         """Loss of a batch; ``label`` holds training indices or ``IGNORE``, also for regions."""
+        settings: Any = {"batch": self.batch, "gather": self.training}
+        counted = counted_cells(label, valid)
         if self.labels.regions:
-            target, counted = target_of(label, self.members), counted_cells(label, valid)
-            counts = region_counts(logits, target, counted, batch=self.batch, gather=self.training)
+            counts = region_counts(logits, target_of(label, self.members), counted, **settings)
         else:
-            counts = class_counts(logits, label, valid, batch=self.batch, gather=self.training)
-            if self.labels.background and not self.background:
-                counts = counts.foreground()
+            counts = class_counts(logits, label, valid, **settings)
+        counts = replace(counts, annotated=annotated_rows(annotated, counted, **settings))
+        if self.labels.background and not (self.labels.regions or self.background):
+            counts = counts.foreground()
         lost = self.cost(counts)
         present = counts.cells[:, 0] > 0
         if self.batch:  # one image, which is that of all ranks already

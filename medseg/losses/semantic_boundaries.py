@@ -103,7 +103,7 @@ class SemanticBoundaryLoss(nn.Module):
         further loss on a class-less boundary; its cells are those of the union, which the joined maps see already.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("features",)
+    needs: ClassVar[tuple[str, ...]] = ("features", "annotated")
     finest: ClassVar[bool] = True
     members: Tensor
 
@@ -146,10 +146,14 @@ class SemanticBoundaryLoss(nn.Module):
         valid: Bool[Tensor, "b *s"],
         *,
         features: Sequence[Tensor],
+        annotated: Bool[Tensor, "b o"] | None = None,
     ) -> Float[Tensor, ""]:
-        """Loss in nats; the logits of the segmentation are not used."""
+        """Loss in nats, of boundaries of annotated structures; the logits of the segmentation are not used."""
         del logits
         boundary, counted = boundary_cells(target_of(label, self.members), counted_cells(label, valid), self.radius)
+        if annotated is not None:
+            own = annotated[:, -len(self.members) :]
+            counted = counted & own.view(*own.shape, *[1] * (label.ndim - 1))
         with torch.autocast(label.device.type, enabled=False):
             scores = self.head(features, label.shape[1:])
         parts = [boundary_cross_entropy(one, boundary, counted, gather=self.training) for one in scores]

@@ -9,6 +9,9 @@ from torch import Tensor
 from medseg.errors import InputError
 from medseg.labels import IGNORE, LabelTable
 
+MOST_REGIONS = 10
+"""Regions of a table of which a partially annotated label may name some."""
+
 
 def counted_cells(label: Int[Tensor, "b *s"], valid: Bool[Tensor, "b *s"]) -> Bool[Tensor, "b *s"]:
     """True where a cell counts: it is valid and its class is known."""
@@ -28,11 +31,18 @@ def blank_uncounted(logits: Float[Tensor, "b k *s"], counted: Bool[Tensor, "b *s
 def memberships(labels: LabelTable) -> Bool[Tensor, "k n"]:
     """Which classes (columns, n) each output of the network (rows, k) stands for.
 
-    The region matrix of a table with regions, else the identity.
+    The region matrix of a table with regions, else the identity. After the classes, up to ``MOST_REGIONS`` regions have
+    a column for each set of regions: column ``n_classes`` + i is the set with the bits of i, which partially annotated
+    labels name (``losses.partial``).
     """
-    if labels.regions:
-        return torch.from_numpy(labels.region_matrix())
-    return torch.eye(labels.n_classes, dtype=torch.bool)
+    if not labels.regions:
+        return torch.eye(labels.n_classes, dtype=torch.bool)
+    members = torch.from_numpy(labels.region_matrix())
+    regions = len(members)
+    if regions > MOST_REGIONS:
+        return members
+    sets = torch.arange(2**regions) >> torch.arange(regions)[:, None]
+    return torch.cat([members, sets % 2 == 1], dim=1)
 
 
 def _is_weight(value: float | str) -> bool:
@@ -81,6 +91,7 @@ def classes_or_regions(
     *,
     labels: LabelTable,
     members: Bool[Tensor, "k n"],
+    annotated: Bool[Tensor, "b k"] | None = None,
     **settings: object,
 ) -> Tensor:
     """A loss of softmax classes, or that of sigmoid regions if the table has any.
@@ -93,10 +104,13 @@ def classes_or_regions(
         valid: False where a cell does not count.
         labels: Meaning of the outputs.
         members: Result of ``memberships`` for them, on the device of ``label``.
+        annotated: Which regions each image annotates, for a loss of regions that takes it; None for all.
         settings: Settings of both losses.
     """
     if not labels.regions:
         return of_classes(logits, label, valid, **settings)
+    if annotated is not None:
+        settings["annotated"] = annotated
     return of_regions(logits, target_of(label, members), counted_cells(label, valid), **settings)
 
 

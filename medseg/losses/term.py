@@ -11,7 +11,7 @@ from medseg.errors import InputError
 
 Build = Callable[..., nn.Module]
 """Builds a term from ``labels``; the module maps (logits, label, valid), and what it needs by name, to a scalar."""
-GIVEN = ("progress", "image")
+GIVEN = ("annotated", "progress", "image")
 """What a method gives to every term that asks for it, in training and in validation."""
 
 
@@ -52,12 +52,19 @@ class HasHead(Protocol):
 def needs(term: nn.Module) -> tuple[str, ...]:
     """Names of the keyword arguments that a term takes: its attribute ``needs``; none without it.
 
-    ``progress`` is the share of the budget that is spent, in [0, 1]; ``image`` the patches ``[b, c, *s]``;
-    ``features`` those of the encoder, fine to coarse, in training only; any other name is an output of the network
-    (``Network.outputs``), in training only.
+    ``annotated`` tells which outputs ``[b, k]`` each patch annotates, None if all cases annotate all of them: logits
+    and label are marginal already (``losses.partial``), and a mean over outputs leaves the others out
+    (``annotated_mean``). ``progress`` is the share of the budget that is spent, in [0, 1]; ``image`` the patches
+    ``[b, c, *s]``; ``features`` those of the encoder, fine to coarse, in training only; any other name is an output
+    of the network (``Network.outputs``), in training only.
     """
     names: tuple[str, ...] = getattr(term, "needs", ())
     return names
+
+
+def sees_merged(term: nn.Module) -> bool:
+    """Whether a term takes marginal logits of partially annotated patches: its attribute ``merged``, else true."""
+    return bool(getattr(term, "merged", True))
 
 
 def sees_finest_only(term: nn.Module) -> bool:

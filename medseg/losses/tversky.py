@@ -68,4 +68,4 @@ class TverskyLoss(OverlapLoss):
         index = tversky_index(
             counts, false_positives=self.false_positives, false_negatives=self.false_negatives, smooth=self.smooth
         )
-        return (above_zero(1 - index) ** self.gamma).mean(dim=1)
+        return counts.mean(above_zero(1 - index) ** self.gamma)

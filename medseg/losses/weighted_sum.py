@@ -11,7 +11,19 @@ from torch import Tensor, nn
 from medseg.errors import InputError
 from medseg.labels import LabelTable
 from medseg.losses.deep_supervision import coarsen, level_weights
-from medseg.losses.term import Build, FeatureShape, HasHead, arguments, check_needs, needs, sees_finest_only
+from medseg.losses.partial import marginal_label, marginal_logits
+from medseg.losses.term import (
+    Build,
+    FeatureShape,
+    HasHead,
+    arguments,
+    check_needs,
+    needs,
+    sees_finest_only,
+    sees_merged,
+)
+
+_PARTIAL = ("marginal", "ignore")
 
 
 class WeightedSum(nn.Module):
@@ -20,6 +32,7 @@ class WeightedSum(nn.Module):
     Attributes:
         terms: Loss modules by name.
         weights: Weight of each term.
+        partial: What the background of patches that do not annotate every class is.
 
     Example:
         >>> import torch
@@ -32,7 +45,11 @@ class WeightedSum(nn.Module):
     """
 
     def __init__(
-        self, labels: LabelTable, terms: Mapping[str, Build], weights: Mapping[str, float] | None = None
+        self,
+        labels: LabelTable,
+        terms: Mapping[str, Build],
+        weights: Mapping[str, float] | None = None,
+        partial: str = "marginal",
     ) -> None:
         """Build the terms.
 
@@ -40,9 +57,11 @@ class WeightedSum(nn.Module):
             labels: Decides between softmax classes and sigmoid regions, and how many.
             terms: By name, what builds each term from ``labels`` (in yaml: ``_partial_: true``).
             weights: By name; 1 for those not named.
+            partial: Of patches that do not annotate every class: ``marginal``, by which their background is any class
+                but the annotated ones; or ``ignore``, by which it does not count.
 
         Raises:
-            InputError: There are no terms, or a weight is negative or names no term.
+            InputError: There are no terms, a weight is negative or names no term, or no such ``partial``.
         """
         super().__init__()
         if not terms:
@@ -52,6 +71,9 @@ class WeightedSum(nn.Module):
         if wrong:
             raise InputError(f"loss: weights {wrong}: expected numbers >= 0 for terms among {list(terms)}")
         self.terms = nn.ModuleDict({name: build(labels=labels) for name, build in terms.items()})
+        if partial not in _PARTIAL:
+            raise InputError(f"loss.partial={partial}: choose {' or '.join(_PARTIAL)}")
+        self.labels, self.partial = labels, partial
         self.weights = {name: float(by_name.get(name, 1.0)) for name in terms}
 
     def attach(self, outputs: Sequence[str], features: Sequence[FeatureShape] | None) -> None:
@@ -98,7 +120,10 @@ class WeightedSum(nn.Module):
             InputError: In training, something that a term needs is not there.
         """
         levels = [logits] if isinstance(logits, Tensor) else list(logits)
-        keywords = self._keywords(further)
+        keywords = self._keywords({"annotated": None, **further})
+        annotated: Tensor | None = further.get("annotated")
+        if annotated is not None:
+            label = marginal_label(label, annotated, self.labels, ignore=self.partial == "ignore")
         values = {name: torch.zeros((), device=label.device) for name in keywords}
         for place, share in enumerate(level_weights(len(levels))):
             level = levels[place]
@@ -108,8 +133,11 @@ class WeightedSum(nn.Module):
                 values = {name: value + level[:0].float().sum() for name, value in values.items()}
                 continue
             cells = coarsen(label, level.shape[2:]), coarsen(valid, level.shape[2:])
+            merged = level if annotated is None else marginal_logits(level, *cells, annotated, self.labels)
             for name, part in self._shares(keywords, place, share).items():
-                values[name] = values[name] + part * self.terms[name](level, *cells, **keywords[name])
+                term = self.terms[name]
+                seen = merged if sees_merged(term) else level
+                values[name] = values[name] + part * term(seen, *cells, **keywords[name])
         parts = [self.weights[name] * value for name, value in values.items()]
         total = sum(parts[1:], parts[0]) if parts else torch.zeros((), device=label.device)
         return total, {name: value.detach() for name, value in values.items()}

@@ -22,10 +22,16 @@ Loss = Callable[..., tuple[Tensor, dict[str, Tensor]]]
 
 A ``WeightedSum`` gets as a fourth argument what its terms may ask for by name, see ``medseg.losses.term.needs``.
 """
-Judge = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-"""(pred, label, valid) of a whole case -> counts, such as a confusion matrix."""
-Summarise = Callable[[Sequence[np.ndarray]], dict[str, float]]
-"""Counts of all cases -> scores by the end of their key; ``dice`` is one of them."""
+Judge = Callable[..., np.ndarray]
+"""(pred, label, valid) of a whole case -> counts, such as a confusion matrix.
+
+Of a case that does not annotate every class, ``annotated=`` tells which outputs of the network it does.
+"""
+Summarise = Callable[..., dict[str, float]]
+"""Counts of all cases -> scores by the end of their key; ``dice`` is one of them.
+
+Where some case does not annotate every class, ``annotated=`` has what ``Judge`` got of each case, None for all.
+"""
 
 
 class Supervised(Method):
@@ -75,6 +81,7 @@ class Supervised(Method):
         self.patch = tuple(patch)
         self.val_patches = val_patches
         self._counts: dict[str, np.ndarray] = {}
+        self._annotated: dict[str, np.ndarray | None] = {}
         self._held_out: dict[str, list[float | None]] = {}
 
     @classmethod
@@ -98,7 +105,7 @@ class Supervised(Method):
         with encoder_features(self.network, wanted=wanted) as features:
             logits, named = split_outputs(self.network(batch.image, **batch.context))
         inside = self._inside(batch)
-        further = {**named, **features, "image": batch.image[(slice(None), *inside)]}
+        further = {**named, **features, "image": batch.image[(slice(None), *inside)], "annotated": batch.annotated}
         return self._loss(logits, batch.label[inside], batch.valid[inside], further)
 
     def _loss(
@@ -118,15 +125,17 @@ class Supervised(Method):
     def on_validation_epoch_start(self) -> None:
         """Forget the counts of the last round."""
         super().on_validation_epoch_start()
-        self._counts, self._held_out = {}, {}
+        self._counts, self._held_out, self._annotated = {}, {}, {}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count one whole case (or a tile of a large one), from overlapping windows."""
         context = {name: fact[0] for name, fact in batch.context.items()}
         logits = self.logits(batch.image[0], self.network, **context)
         label, valid = batch.label[0].cpu().numpy(), batch.valid[0].cpu().numpy()
-        counts = self.judge(self.decide(logits).cpu().numpy(), label, valid)
+        own = {} if batch.annotated is None else {"annotated": batch.annotated[0].cpu().numpy()}
+        counts = self.judge(self.decide(logits).cpu().numpy(), label, valid, **own)
         case = batch.cases[0]
+        self._annotated[case] = own.get("annotated")
         if self.val_patches:
             tiles = self._held_out.setdefault(case, [])
             tiles.append(self._loss_of(logits, batch, label, valid & (label != IGNORE), f"{case} {len(tiles)}"))
@@ -135,7 +144,10 @@ class Supervised(Method):
     def on_validation_epoch_end(self) -> None:
         """Log ``val/loss`` and the scores of all cases: ``val/dice``, ``val/dice/<class>`` and what else there is."""
         super().on_validation_epoch_end()
-        for name, score in self.summarise(list(gathered(self._counts).values())).items():
+        counts, annotated = gathered(self._counts), gathered(self._annotated)
+        own = [annotated[case] for case in counts]
+        partial = {"annotated": own} if any(outputs is not None for outputs in own) else {}
+        for name, score in self.summarise(list(counts.values()), **partial).items():
             self.log(f"val/{name}", score, prog_bar=name == "dice")
         if self.val_patches:
             tiles = [[loss for loss in of_case if loss is not None] for of_case in gathered(self._held_out).values()]
@@ -150,4 +162,5 @@ class Supervised(Method):
         places: list[Any] = [(..., *cut) for cut in cuts]
         whole = (logits, batch.label[0], batch.valid[0], batch.image[0])
         of_logits, of_label, of_valid, image = (torch.stack([cells[place] for place in places]) for cells in whole)
-        return float(self._loss(of_logits, of_label, of_valid, {"image": image})[0])
+        annotated = None if batch.annotated is None else batch.annotated.expand(len(places), -1)
+        return float(self._loss(of_logits, of_label, of_valid, {"image": image, "annotated": annotated})[0])
