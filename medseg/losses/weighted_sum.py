@@ -122,8 +122,7 @@ class WeightedSum(nn.Module):
         levels = [logits] if isinstance(logits, Tensor) else list(logits)
         keywords = self._keywords({"annotated": None, **further})
         annotated: Tensor | None = further.get("annotated")
-        if annotated is not None:
-            label = marginal_label(label, annotated, self.labels, ignore=self.partial == "ignore")
+        label = self._marginal_label(label, annotated)
         values = {name: torch.zeros((), device=label.device) for name in keywords}
         for place, share in enumerate(level_weights(len(levels))):
             level = levels[place]
@@ -133,14 +132,23 @@ class WeightedSum(nn.Module):
                 values = {name: value + level[:0].float().sum() for name, value in values.items()}
                 continue
             cells = coarsen(label, level.shape[2:]), coarsen(valid, level.shape[2:])
-            merged = level if annotated is None else marginal_logits(level, *cells, annotated, self.labels)
+            seen = {True: self._marginal_logits(level, *cells, annotated), False: level}
             for name, part in self._shares(keywords, place, share).items():
                 term = self.terms[name]
-                seen = merged if sees_merged(term) else level
-                values[name] = values[name] + part * term(seen, *cells, **keywords[name])
+                values[name] = values[name] + part * term(seen[sees_merged(term)], *cells, **keywords[name])
         parts = [self.weights[name] * value for name, value in values.items()]
         total = sum(parts[1:], parts[0]) if parts else torch.zeros((), device=label.device)
         return total, {name: value.detach() for name, value in values.items()}
+
+    def _marginal_label(self, label: Tensor, annotated: Tensor | None) -> Tensor:
+        """The label as terms take it, see ``marginal_label``; unchanged where every case annotates all classes."""
+        if annotated is None:
+            return label
+        return marginal_label(label, annotated, self.labels, ignore=self.partial == "ignore")
+
+    def _marginal_logits(self, level: Tensor, label: Tensor, valid: Tensor, annotated: Tensor | None) -> Tensor:
+        """Logits as terms take them, see ``marginal_logits``; unchanged where every case annotates all classes."""
+        return level if annotated is None else marginal_logits(level, label, valid, annotated, self.labels)
 
     def _keywords(self, further: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Keyword arguments of the terms that have what they need."""

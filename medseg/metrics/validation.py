@@ -39,13 +39,7 @@ def validation_scores(
         Dice is NaN for a class that no case has; their mean, ``dice``, leaves such out, and is 0 if no
         class is left.
     """
-    own = annotated or [None] * len(tables)
-    by_output = [
-        [counts(table, members) for table, outputs in zip(tables, own, strict=True) if outputs is None or outputs[i]]
-        for i, members in enumerate(groups_of(labels))
-    ]
-    if pooled:
-        by_output = [[_total(counted)] if counted else [] for counted in by_output]
+    by_output = _by_output(tables, annotated or [None] * len(tables), labels, pooled=pooled)
     scores: dict[str, float] = {}
     for (name, _), counted in zip(labels.targets, by_output[-len(labels.targets) :], strict=True):
         scores |= _class_scores(name, counted, pooled=pooled)
@@ -53,6 +47,22 @@ def validation_scores(
         scores["miou"] = _mean_of_defined([_IOU.value(n) for counted in by_output for n in counted])
     mean = _mean_of_defined([scores[f"dice/{name}"] for name, _ in labels.targets])
     return {"dice": 0.0 if math.isnan(mean) else mean} | scores
+
+
+def _by_output(
+    tables: Sequence[Int[np.ndarray, "k k"]],
+    annotated: Sequence[Bool[np.ndarray, " o"] | None],
+    labels: LabelTable,
+    *,
+    pooled: bool,
+) -> list[list[Counts]]:
+    """Counts of each output in the cases that annotate it; pooled, those of all these cases together."""
+    own = [np.ones(labels.n_outputs, dtype=bool) if outputs is None else outputs for outputs in annotated]
+    by_output = [
+        [counts(table, members) for table, outputs in zip(tables, own, strict=True) if outputs[i]]
+        for i, members in enumerate(groups_of(labels))
+    ]
+    return [[_total(counted)] if counted else [] for counted in by_output] if pooled else by_output
 
 
 def _total(counted: Sequence[Counts]) -> Counts:

@@ -172,7 +172,7 @@ def test_the_store_holds_it_with_cells_of_annotated_classes_alone(tmp_path):
     assert partial.read().annotated.tolist() == [True, True, False]
     assert set(partial.cells) == set(partial.counts) == {"anterior"}
     assert (complete.annotated, complete.read().annotated) == (None, None)
-    assert "annotated" not in complete.facts
+    assert "annotated" not in complete.stored
     assert set(complete.counts) == {"anterior", "posterior"}
 
 
