@@ -36,8 +36,9 @@ def settings():
     """Every term that an own option of loss may have: those that need no more than every method gives."""
     names = sorted(p.stem for p in (CONF / "term").glob("*.yaml"))
     terms = compose("train", [f"loss/term=[{','.join(names)}]"]).loss.terms
-    own = {name: set(getattr(get_class(term._target_), "needs", ())) for name, term in terms.items()}
-    return {name: term for name, term in terms.items() if own[name] <= set(GIVEN)}
+    classes = {name: get_class(term._target_) for name, term in terms.items()}
+    own = {name: set(getattr(cls, "needs", ())) for name, cls in classes.items() if getattr(cls, "merged", True)}
+    return {name: terms[name] for name, needed in own.items() if needed <= set(GIVEN)}
 
 
 def outputs(table):
@@ -68,9 +69,9 @@ def further(label):
     return {"progress": 0.5, "image": torch.ones(len(label), 1, *label.shape[1:])}
 
 
-def value_and_gradient(loss, logits, label, valid):
+def value_and_gradient(loss, logits, label, valid, annotated=None):
     logits = logits.clone().requires_grad_()
-    total, _ = loss(logits, label, valid, further(label))
+    total, _ = loss(logits, label, valid, further(label) | ({} if annotated is None else {"annotated": annotated}))
     total.backward()
     return total.detach(), logits.grad
 
@@ -199,6 +200,31 @@ def test_the_gradient_is_that_of_the_value(loss_and_batch):
     loss = loss.double()
     logits = logits.double().requires_grad_()
     assert torch.autograd.gradcheck(lambda x: loss(x, label, valid, further(label))[0], logits, raise_exception=False)
+
+
+def test_patches_that_annotate_everything_have_the_plain_loss(loss_and_batch):
+    loss, case, *_ = loss_and_batch
+    value, gradient = value_and_gradient(loss, *case)
+    every = torch.ones(case[0].shape[:2], dtype=torch.bool)
+    other_value, other_gradient = value_and_gradient(loss, *case, annotated=every)
+    torch.testing.assert_close(other_value, value, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(other_gradient, gradient, rtol=1e-5, atol=1e-8)
+
+
+def test_what_a_patch_does_not_annotate_is_not_pushed(loss_and_batch):
+    """The gradient of a region is exactly 0; that of merged classes is shared out by their probabilities."""
+    loss, (logits, label, valid), _, kind = loss_and_batch
+    annotated = torch.ones(logits.shape[:2], dtype=torch.bool)
+    annotated[:, -1] = False
+    value, gradient = value_and_gradient(loss, logits, label, valid, annotated)
+    assert value.isfinite()
+    assert gradient.abs().sum() > 0
+    if kind == "regions":
+        assert (gradient[:, -1] == 0).all()
+        return
+    merged = gradient[:, [0, -1]]
+    shared = logits[:, [0, -1]].softmax(1) * merged.sum(1, keepdim=True)
+    torch.testing.assert_close(merged, shared, rtol=1e-3, atol=1e-6 * float(gradient.abs().max()))
 
 
 def test_what_a_term_is_exempt_from_is_an_invariant():

@@ -12,7 +12,7 @@ from medseg.losses.exclusion import ExclusionLoss
 from medseg.losses.focal import FocalLoss
 from medseg.losses.foreground import ForegroundLoss
 from medseg.losses.lovasz import LovaszLoss
-from medseg.losses.partial import annotated_mean, marginal_label, marginal_logits
+from medseg.losses.partial import annotated_mean, annotated_rows, marginal_label, marginal_logits
 from medseg.losses.weighted_sum import WeightedSum
 
 TABLE = LabelTable.declare({"background": 0, "a": 1, "b": 2, "c": 3})
@@ -208,9 +208,10 @@ def test_means_over_outputs_by_hand() -> None:
     own = torch.tensor([[True, True, False], [True, False, False], [True, True, True]])
     counted = torch.tensor([[True], [True], [False]])  # the third image has no cell that counts
     values = torch.tensor([[1.0, 2.0, 6.0]])
-    assert annotated_mean(values, None, counted).tolist() == [3.0]
-    assert annotated_mean(values, own, counted).tolist() == [1.5]
-    assert annotated_mean(values.expand(3, -1), own, counted).tolist() == [1.5, 1.0, 3.0]
+    of_batch = annotated_rows(own, counted, batch=True)
+    assert annotated_mean(values, annotated_rows(None, counted, batch=True)).tolist() == [3.0]
+    assert annotated_mean(values, of_batch).tolist() == [1.5]
+    assert annotated_mean(values.expand(3, -1), annotated_rows(own, counted, batch=False)).tolist() == [1.5, 1.0, 3.0]
 
 
 def test_too_many_regions_are_refused() -> None:
