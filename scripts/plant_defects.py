@@ -34,6 +34,7 @@ import defects_joined
 import defects_judging
 import defects_losses
 import defects_medical
+import defects_partial
 import defects_predictions
 import defects_selecting
 import defects_training
@@ -46,6 +47,7 @@ DEFECTS: tuple[Defect, ...] = (
     *defects_training.TABLE,
     *defects_selecting.TABLE,
     *defects_data.TABLE,
+    *defects_partial.TABLE,
     *defects_predictions.TABLE,
     *defects_weights.TABLE,
     *defects_earth.TABLE,
