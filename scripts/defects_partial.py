@@ -1,4 +1,4 @@
-"""Defects in partial labels: what is merged, counted, scored, drawn and read of classes that a case does not annotate."""
+"""Defects in partial labels: what is merged, counted, scored and read of classes that a case does not annotate."""
 
 from defects import Defect
 
@@ -29,7 +29,7 @@ TABLE = (
     ),
     Defect(
         "unannotated-class-is-perfect", "Dice is a mean over annotated classes", "medseg/losses/dice.py",
-        "annotated_mean(1 - score, annotated, counted, gather=self.training)", "(1 - score).mean(dim=1)",
+        "counts.mean(1 - _score(counts, self.smooth))", "(1 - _score(counts, self.smooth)).mean(dim=1)",
         (f"{LOSS}::test_marginal_dice_is_that_of_annotated_classes_by_hand",),
     ),
     Defect(

@@ -126,7 +126,7 @@ def annotated_rows(
 
 
 def annotated_mean(values: Float[Tensor, "n k"], rows: Bool[Tensor, "n k"] | None) -> Float[Tensor, " n"]:
-    """Mean of each row over its annotated outputs (``annotated_rows``), 0 without any; of all where there are no rows."""
+    """Mean of each row over its annotated outputs (``annotated_rows``), 0 if none; of all where there are no rows."""
     if rows is None:
         return values.mean(dim=1)
     return (values * rows).sum(dim=1) / rows.sum(dim=1).clamp(min=1)
