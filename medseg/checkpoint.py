@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -64,7 +64,7 @@ class RunMetadata:
         spec: DataSpec,
         plan: Plan,
         *,
-        cases: Mapping[str, Sequence[str]],
+        cases: Mapping[str, Any],
         segments: bool = True,
     ) -> RunMetadata:
         """Metadata of a run that starts now, in this process.
@@ -73,7 +73,7 @@ class RunMetadata:
             config: Resolved configuration.
             spec: Channels, axes and the label table.
             plan: Patch, spacing, normalisation.
-            cases: Names of the cases of each part.
+            cases: Names of the cases of each part, of further streams by their names.
             segments: Whether its network segments.
         """
         origin = provenance(__version__, seed=config.get("seed")) | {"data": dict(cases)}

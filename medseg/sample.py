@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -238,6 +238,9 @@ class Batch:
             dataset annotates all of them.
         facts: Encoded facts of each case (``Fact.encode``); None where cases have none.
         case_label: Class of each case, ``facts.NO_CLASS`` where it is not known; None where cases have no classes.
+        stream: Name of the stream that the patches are drawn from; empty where a training has only one.
+        labelled: Whether the labels of this stream are read; if not, every label is ``IGNORE``.
+        strong: A second view of the same patches, more strongly augmented; None where there is none.
     """
 
     image: Float[Tensor, "b *more"]
@@ -250,6 +253,9 @@ class Batch:
     annotated: Bool[Tensor, "b k"] | None = None
     facts: Float[Tensor, "b f"] | None = None
     case_label: Int[Tensor, " b"] | None = None
+    stream: str = ""
+    labelled: bool = True
+    strong: StrongView | None = None
 
     def __post_init__(self) -> None:
         shape, axes = (*self.present.shape, *self.valid.shape[1:]), 2 if self.days is None else 3
@@ -283,6 +289,20 @@ class Batch:
     def _tensors(self) -> list[tuple[str, Any]]:
         pairs = [(f.name, getattr(self, f.name)) for f in fields(self)]
         return [(name, value) for name, value in pairs if isinstance(value, Tensor)]
+
+
+@dataclass(frozen=True)
+class StrongView:
+    """A second view of the patches of a batch, cut from the same windows.
+
+    Attributes:
+        batch: The patches of this view.
+        carry: Brings values of the first view ``[b, k, *s]``, such as probabilities of a teacher, onto the cells of
+            this one: (values, mask), where the mask ``[b, *s]`` is False for cells that the first view does not show.
+    """
+
+    batch: Batch
+    carry: Callable[[Float[Tensor, "b k *s"]], tuple[Float[Tensor, "b k *s"], Bool[Tensor, "b *s"]]]
 
 
 def fullest_date(image: Float[np.ndarray, "t c *s"]) -> Float[np.ndarray, "c *s"]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import CombinedLoader
 from rich.progress import track
 from torch.utils.data import DataLoader
 
@@ -22,12 +23,20 @@ from medseg.data.problems import Problems
 from medseg.data.reading.open_case import CaseReader
 from medseg.data.sampling.case_samplers import Sampling
 from medseg.data.sampling.collate import collate_case, collate_windows
-from medseg.data.sampling.patch_dataset import LARGEST, CaseDataset, PatchDataset, StepLoader, StepSampler
+from medseg.data.sampling.patch_dataset import (
+    LARGEST,
+    CaseDataset,
+    PatchDataset,
+    StepLoader,
+    StepSampler,
+    Window,
+)
 from medseg.data.sampling.workers import processes
 from medseg.data.store.content_hash import Digests, content_key
 from medseg.data.store.prepare import PrepareCase
 from medseg.data.store.stored_case import DRAFT, DamagedEntry, StoredCase
 from medseg.data.store.streamed_case import StreamedCase
+from medseg.data.streams import MAIN, Stream, samples_at, stream_seed
 from medseg.engine.calls import attempt
 from medseg.engine.engine import Engine, Failure
 from medseg.engine.local import LocalEngine
@@ -66,9 +75,11 @@ class DataModule(LightningDataModule):
         seed: Random seed of the training.
         in_store: Store prepared cells, to be read while training; if not, windows come from the files.
         engine: Prepares cases; None does it in this process.
+        streams: Further parts of the training, by name. With any, a training batch is a mapping of the name of each
+            stream to its batch; what the other arguments describe is the stream ``main``.
 
     Raises:
-        InputError: ``in_store`` is off, and the preprocessing needs whole cases.
+        InputError: ``in_store`` is off, and the preprocessing needs whole cases; or a stream that gives no sample.
     """
 
     def __init__(
@@ -90,6 +101,7 @@ class DataModule(LightningDataModule):
         seed: int = 0,
         in_store: bool = True,
         engine: Engine | None = None,
+        streams: Mapping[str, Stream] | None = None,
     ) -> None:
         super().__init__()
         if not in_store and (preprocess.spacing is not None or preprocess.per_image):
@@ -98,7 +110,10 @@ class DataModule(LightningDataModule):
                 "statistics of its own; set loader.store=true, or plan.normalisation to standard for each channel"
             )
         self.in_store = in_store
+        self.streams = dict(streams or {})
         self.cases = {"train": tuple(train_cases), "val": tuple(val_cases)}
+        self.cases |= {_part(name): stream.cases for name, stream in self.streams.items()}
+        self.samples = {name: samples_at(stream.rate, batch_size, name) for name, stream in self.streams.items()}
         self.open = open
         self.reading = dict(reading)
         self.spec = spec
@@ -116,22 +131,30 @@ class DataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Preprocess every case that the store does not hold yet."""
-        self._prepare([*self.cases["train"], *self.cases["val"]])
+        self._prepare([*self.cases["train"], *self.cases["val"]], self.open, self.reading)
+        for stream in self.streams.values():
+            self._prepare(stream.cases, stream.open, stream.reading)
 
     def setup(self, stage: str | None = None) -> None:
         """Find the prepared cases in the store."""
         digests = Digests(self.store / "digests.json")
-        self.stored = {part: [self._found(case, digests) for case in cases] for part, cases in self.cases.items()}
+        sources = {_part(name): stream for name, stream in self.streams.items()}
+        self.stored = {
+            part: [self._found(case, digests, sources.get(part)) for case in cases]
+            for part, cases in self.cases.items()
+        }
 
-    def _found(self, case: Case, digests: Digests) -> StoredCase | StreamedCase:
-        stored = StoredCase(self._folder(case, digests), case.facts)
-        return stored if self.in_store else StreamedCase(stored, self.open(case), self.preprocess)
+    def _found(self, case: Case, digests: Digests, stream: Stream | None) -> StoredCase | StreamedCase:
+        """A prepared case of the main dataset, or of that of a stream."""
+        reading, open_case = (self.reading, self.open) if stream is None else (stream.reading, stream.open)
+        stored = StoredCase(self._folder(case, digests, reading), case.facts)
+        return stored if self.in_store else StreamedCase(stored, open_case(case), self.preprocess)
 
-    def _settings(self, case: Case) -> dict[str, object]:
+    def _settings(self, case: Case, reading: Mapping[str, Any]) -> dict[str, object]:
         return {
             "preprocess": self.preprocess.to_dict(),
             "spec": self.spec.of_cells.to_dict(),
-            "reading": self.reading,
+            "reading": dict(reading),
             "chunks": list(self.patch),
             "group": case.group,
             "labelled": case.label is not None,
@@ -143,9 +166,9 @@ class DataModule(LightningDataModule):
             **({"absent": list(case.absent)} if case.absent else {}),
         }
 
-    def _folder(self, case: Case, digests: Digests) -> Path:
+    def _folder(self, case: Case, digests: Digests, reading: Mapping[str, Any]) -> Path:
         files = [*case.files, *([case.first_stage] if case.first_stage else [])]
-        key = content_key(files, self._settings(case), memory=digests.memory)
+        key = content_key(files, self._settings(case, reading), memory=digests.memory)
         return self.store / f"{case.id}-{key[:16]}"
 
     def _is_prepared(self, folder: Path) -> bool:
@@ -161,19 +184,21 @@ class DataModule(LightningDataModule):
             return False
         return True
 
-    def _prepare(self, cases: Iterable[Case]) -> None:
+    def _prepare(
+        self, cases: Iterable[Case], open_case: Callable[[Case], CaseReader], reading: Mapping[str, Any]
+    ) -> None:
         digests = Digests(self.store / "digests.json")
         remove_dead_folders(self.store, DRAFT)
         problems, absent = Problems(), []
         for case in cases:
             with problems.of(case.id), disk.readable():
-                folder = self._folder(case, digests)
+                folder = self._folder(case, digests, reading)
                 absent += [] if self._is_prepared(folder) else [(case, folder)]
         digests.save()
         total = len(absent) + len(problems.found)
 
         targets = tuple(self.spec.labels.targets)
-        prepare = PrepareCase(self.open, self.preprocess, targets, self.patch, self.in_store)
+        prepare = PrepareCase(open_case, self.preprocess, targets, self.patch, self.in_store)
         notes: list[str] = []
         with self.engine, closing(self._results(prepare, absent)) as results:
             for (case, _), outcome in track(results, "preparing cases", total=len(absent)) if absent else ():
@@ -199,22 +224,43 @@ class DataModule(LightningDataModule):
                 pool.shutdown(cancel_futures=True)
                 raise
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Batches of one epoch, another for each epoch of the trainer."""
+    def train_dataloader(self) -> DataLoader[Any] | CombinedLoader:
+        """Batches of one epoch, another for each epoch of the trainer; with streams one of each, by its name."""
+        collate: Callable[..., Batch] = collate_windows
+        if not self.streams:
+            return self._loader("train", self.batch_size, self.seed, self.sampling, self.transform, collate)
+        collate = partial(collate_windows, stream=MAIN, labelled=self.sampling.labelled)
+        loaders = {MAIN: self._loader("train", self.batch_size, self.seed, self.sampling, self.transform, collate)}
+        for name, stream in self.streams.items():
+            collate = partial(collate_windows, stream=name, labelled=stream.labelled)
+            own = (self.samples[name], stream_seed(self.seed, name), stream.sampling, stream.transform, collate)
+            loaders[name] = self._loader(_part(name), *own)
+        return CombinedLoader(loaders, "min_size")  # they end together, also where a training resumes within an epoch
+
+    def _loader(
+        self,
+        part: str,
+        batch_size: int,
+        seed: int,
+        sampling: Sampling,
+        transform: Any,
+        collate: Callable[[Sequence[Window]], Batch],
+    ) -> DataLoader[Any]:
+        """Batches of one stream."""
         trainer = self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         parts = trainer.accumulate_grad_batches if trainer else 1
         dataset = PatchDataset(
-            self.stored["train"],
+            self.stored[part],
             patch=self.patch,
-            window=self.transform.window_shape,
-            batch_size=self.batch_size * world * parts,
-            seed=self.seed,
-            sampling=self.sampling,
+            window=transform.window_shape,
+            batch_size=batch_size * world * parts,
+            seed=seed,
+            sampling=sampling,
         )
         sampler = StepSampler(
             self.steps_per_epoch,
-            self.batch_size,
+            batch_size,
             epoch=lambda: trainer.current_epoch if trainer else 0,
             done=lambda: trainer.fit_loop.epoch_loop.batch_progress.current.processed if trainer else 0,  # type: ignore[attr-defined]
             rank=rank,
@@ -224,7 +270,7 @@ class DataModule(LightningDataModule):
         return StepLoader(
             dataset,
             batch_sampler=sampler,
-            collate_fn=collate_windows,
+            collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             **processes(self.workers),
         )
@@ -238,6 +284,18 @@ class DataModule(LightningDataModule):
         mine = CaseDataset(own, largest=LARGEST // max(1, self.spec.dates))
         return DataLoader(mine, batch_size=1, collate_fn=collate_case, num_workers=0)
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Augment training windows into patches, on the device, the whole batch at once."""
-        return self.transform(batch) if self.trainer and self.trainer.training else batch
+    def on_after_batch_transfer(
+        self, batch: Batch | Mapping[str, Batch], dataloader_idx: int
+    ) -> Batch | Mapping[str, Batch]:
+        """Augment training windows into patches, on the device, the whole batch of a stream at once."""
+        if not (self.trainer and self.trainer.training):
+            return batch
+        if isinstance(batch, Batch):
+            return self.transform(batch)
+        transforms = {MAIN: self.transform} | {name: stream.transform for name, stream in self.streams.items()}
+        return {name: transforms[name](windows) for name, windows in batch.items()}
+
+
+def _part(stream: str) -> str:
+    """Key of the cases of a stream among the parts of the data."""
+    return f"streams.{stream}"

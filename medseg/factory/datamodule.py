@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from medseg.data.case import Case
 from medseg.data.datamodule import DataModule
 from medseg.data.dataset import Dataset
 from medseg.data.sampling.case_samplers import Sampling
+from medseg.data.streams import Stream
 from medseg.engine.engine import Engine
 from medseg.errors import InputError
 from medseg.factory.dataset import store_dir
@@ -35,6 +36,7 @@ def build_datamodule(
     device: str,
     labelled: bool,
     engine: Engine,
+    streams: Mapping[str, Stream] | None = None,
 ) -> DataModule:
     """Patches of the training cases, whole validation cases.
 
@@ -47,6 +49,7 @@ def build_datamodule(
         device: ``cpu``, ``cuda`` and so on; loader processes by themselves only for ``cuda``.
         labelled: Whether the method reads labels.
         engine: Prepares cases.
+        streams: Further streams of the training.
     """
     workers = cfg.loader.workers
     if workers == "auto":
@@ -68,6 +71,7 @@ def build_datamodule(
         seed=cfg.seed,
         in_store=cfg.loader.store,
         engine=engine,
+        streams=streams,
     )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +35,8 @@ from medseg.factory.network import follows_plan, network, network_and_plan
 from medseg.factory.plan import build_plan
 from medseg.factory.settings import check_parts, check_values
 from medseg.factory.split import labelled_halves, unlabelled
+from medseg.factory.stream_settings import stream_settings
+from medseg.factory.streams import Declared, build_streams, declare, stream_cases
 from medseg.factory.tiling import build_tiling
 from medseg.factory.trainer import loggers, monitored, trainer
 from medseg.factory.transform import build_transform
@@ -63,6 +65,7 @@ class Run:
     Attributes:
         report: What became of each tensor of the weights that the network begins with; None without weights.
         monitor: Key that chooses the best checkpoint, and ``max`` or ``min``.
+        sources: Dataset of each further stream.
     """
 
     dataset: Dataset
@@ -72,6 +75,7 @@ class Run:
     trainer: Trainer
     report: Report | None = None
     monitor: tuple[str, str] = ("val/dice", "max")
+    sources: Mapping[str, Dataset] = field(default_factory=dict)
 
 
 @quiet_libraries(tracker=True)  # W&B prints nothing before the first step
@@ -112,24 +116,33 @@ class _Cases(NamedTuple):
         train: Those that train; without labels in pretraining, so that none is read. As for ``val``.
         val: Those that validate.
         planned: Those that the plan is made from, with their labels.
+        streams: Those of each further stream.
     """
 
     train: list[Case]
     val: list[Case]
     planned: list[Case]
+    streams: Mapping[str, list[Case]]
 
-    def ids(self) -> dict[str, list[str]]:
+    def ids(self) -> dict[str, Any]:
         """As the provenance has them."""
-        return {"train": [c.id for c in self.train], "val": [c.id for c in self.val]}
+        streams = {name: [c.id for c in cases] for name, cases in self.streams.items()}
+        return {"train": [c.id for c in self.train], "val": [c.id for c in self.val]} | (
+            {"streams": streams} if streams else {}
+        )
 
 
-def _cases(cfg: DictConfig, source: Dataset, *, pretrains: bool) -> _Cases:
-    """The cases of a run, by ``cfg.split``."""
+def _cases(cfg: DictConfig, source: Dataset, declared: Mapping[str, Declared], *, pretrains: bool) -> _Cases:
+    """The cases of a run, by ``cfg.split`` and ``cfg.streams``."""
     train, val = unlabelled(cfg.split, source) if pretrains else labelled_halves(cfg.split, source)
+    train, streams = stream_cases(declared, source, train)
     planned = [case for case in train if case.label] or train
     if not pretrains:
-        check_all_annotated(train, source.spec.labels)
-    return _Cases(_without_labels(train), _without_labels(val), planned) if pretrains else _Cases(train, val, planned)
+        labelled = [case for cases in streams.values() for case in cases if case.label is not None]
+        check_all_annotated([*train, *labelled], source.spec.labels)
+        return _Cases(train, val, planned, streams)
+    without = {name: _without_labels(cases) for name, cases in streams.items()}
+    return _Cases(_without_labels(train), _without_labels(val), planned, without)
 
 
 def _fitted(source: Dataset, cases: _Cases) -> tuple[Dataset, _Cases]:
@@ -139,7 +152,8 @@ def _fitted(source: Dataset, cases: _Cases) -> tuple[Dataset, _Cases]:
     fitted = source.fitted(cases.train)
     for warning in fitted.warnings():
         _LOG.warning("%s", warning)
-    return fitted, _Cases(*(fitted.updated(part) for part in cases))
+    parts = [fitted.updated(part) for part in (cases.train, cases.val, cases.planned)]
+    return fitted, _Cases(*parts, {name: fitted.updated(part) for name, part in cases.streams.items()})
 
 
 def _assembled(
@@ -148,8 +162,11 @@ def _assembled(
     """The steps that read data: dataset, split, trial of the network, plan, network, datamodule, method."""
     method_class: Any = method_of.func
     pretrains = issubclass(method_class, Pretraining)
+    streams = stream_settings(cfg, method_class)
     source = _checked_dataset(cfg, pretrains=pretrains)
-    source, cases = _fitted(source, _cases(cfg, source, pretrains=pretrains))
+    declared = declare(cfg, streams, source, pretrains=pretrains)
+    unfitted = source
+    source, cases = _fitted(source, _cases(cfg, source, declared, pretrains=pretrains))
     first = read_first_stage(cfg, source, pretrains=pretrains)
     inputs: Dataset = source if first is None else first.dataset
     spec = inputs.spec
@@ -172,7 +189,15 @@ def _assembled(
         tuning.attach(net)
     tiling = build_tiling(cfg, planned, spec, short_precision(precision))
     datamodule = build_datamodule(
-        cfg, inputs, planned, cases.train, cases.val, device=device, labelled=not pretrains, engine=engine
+        cfg,
+        inputs,
+        planned,
+        cases.train,
+        cases.val,
+        device=device,
+        labelled=not pretrains,
+        engine=engine,
+        streams=build_streams(declared, cases.streams, planned, spec, pretrains=pretrains),
     )
     metadata = RunMetadata.of_new_run(_plain(cfg, precision), spec, planned, cases=cases.ids(), segments=not pretrains)
     if report is not None:
@@ -189,7 +214,8 @@ def _assembled(
         **further,
     )
     method.first_stage = None if first is None else first.checkpoint.to_dict()
-    return Run(source, planned, datamodule, method, made, report, monitor)
+    sources = {name: source if one.source is unfitted else one.source for name, one in declared.items()}
+    return Run(source, planned, datamodule, method, made, report, monitor, sources)
 
 
 def _of_stage(first: FirstStage | None, planned: Plan, cases: _Cases) -> tuple[Plan, _Cases]:

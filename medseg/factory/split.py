@@ -13,6 +13,7 @@ from omegaconf import DictConfig, ListConfig
 from medseg.data.case import Case, first_five, refuse
 from medseg.data.dataset import Dataset
 from medseg.data.problems import Problems
+from medseg.data.reading.open_case import CaseReader
 from medseg.data.splits.blocks import blocks, runs
 from medseg.data.splits.folds import USUAL, held_out, number_of_folds, split
 from medseg.data.splits.leakage import cells_digest, leaks
@@ -162,6 +163,7 @@ def leakage(
     *,
     test: Sequence[Case] = (),
     digests: dict[str, str] | None = None,
+    others: Mapping[str, tuple[Dataset, Sequence[Case]]] | None = None,
 ) -> list[str]:
     """One line for each way in which validation and test cases are known from training, see ``data.leakage``.
 
@@ -174,12 +176,19 @@ def leakage(
         source: The dataset.
         test: Cases that are scored at the end.
         digests: Digests of files that are known already, see ``data.digests``.
+        others: Datasets and training cases of further streams, by name. Groups of another dataset are of their own.
     """
+    sources = {case.images: dataset for dataset, cases in (others or {}).values() for case in cases}
+    train = _with_streams(train, source, others or {})
     held = [] if [c.id for c in train] == [c.id for c in val] else val
     planar = source.spec.ndim == 2
     memory = {} if digests is None else digests
+
+    def opened(case: Case) -> CaseReader:
+        return sources.get(case.images, source).open(case)
+
     if planar:
-        return [leak.message for leak in leaks(train, held, source.open, test=test)]
+        return [leak.message for leak in leaks(train, held, opened, test=test)]
 
     def of_files(case: Case) -> str:
         return content_key(case.images, {}, memory=memory)
@@ -187,11 +196,25 @@ def leakage(
     def of_cells(case: Case) -> str:
         key = f"cells:{[c.name for c in source.spec.channels]}:{source.reading}:{case.box}:{of_files(case)}"
         if key not in memory:
-            memory[key] = cells_digest(source.open(replace(case, label=None)))
+            memory[key] = cells_digest(opened(replace(case, label=None)))
         return memory[key]
 
-    found = leaks(train, held, source.open, test=test, windows=0, digest=of_files, cells=of_cells)
+    found = leaks(train, held, opened, test=test, windows=0, digest=of_files, cells=of_cells)
     return [leak.message for leak in found]
+
+
+def _with_streams(
+    train: Sequence[Case], source: Dataset, others: Mapping[str, tuple[Dataset, Sequence[Case]]]
+) -> list[Case]:
+    """Training cases of all streams, each once; those of another dataset with its stream's name before their own."""
+    every = list(train)
+    for name, (dataset, cases) in others.items():
+        if dataset is source:
+            ids = {case.id for case in every}
+            every += [case for case in cases if case.id not in ids]
+        else:
+            every += [replace(case, id=f"{name}/{case.id}", group=f"{name}/{case.group}") for case in cases]
+    return every
 
 
 def _tested(settings: DictConfig, cases: Sequence[Case]) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
@@ -56,8 +58,12 @@ def _given_words(cfg: DictConfig, overrides: Sequence[str]) -> dict[str, str]:
 
 def needs_labels(cfg: DictConfig) -> bool:
     """Whether the method of a training reads labels; pretraining does not."""
-    target = OmegaConf.select(cfg, "method._target_", default="")
-    return not target.startswith("medseg.methods.") or target.endswith(".Supervised")
+    module, _, name = OmegaConf.select(cfg, "method._target_", default="").rpartition(".")
+    if not module.startswith("medseg.methods."):
+        return True
+    found = find_spec(module)  # which does not run it: torch takes seconds
+    source = Path(found.origin).read_text(encoding="utf-8") if found and found.origin else ""
+    return re.search(rf"^class {re.escape(name)}\(.*\bPretraining\b", source, re.MULTILINE) is None
 
 
 def leave_out_labels(cfg: DictConfig) -> None:

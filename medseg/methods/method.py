@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -60,6 +60,8 @@ class Method(LightningModule, ABC):
         monitor: Logged key by which the best checkpoint is chosen unless the configuration names another, and
             whether ``min`` or ``max`` is best.
         job_type: Kind of run, by which loggers group: ``train`` or ``pretrain``.
+        unlabelled: Whether streams without labels are ``refused``, ``used`` where there are some, or ``needed``.
+        views: Whether a stream without labels needs two views of its patches (``streams.NAME.strong``).
         first_stage: Where the network is the second one of a cascade, what the checkpoint holds of the first.
         progress: Share of the budget that was spent at the beginning of the step, in [0, 1].
 
@@ -75,6 +77,8 @@ class Method(LightningModule, ABC):
 
     monitor: ClassVar[tuple[str, str]]
     job_type: ClassVar[str] = "train"
+    unlabelled: ClassVar[Literal["refused", "used", "needed"]] = "refused"
+    views: ClassVar[bool] = False
     first_stage: Mapping[str, object] | None = None
 
     def __init__(
@@ -125,7 +129,7 @@ class Method(LightningModule, ABC):
         of_network = {id(p) for p in self.network.parameters()}
         return decay_groups([p for p in self.parameters() if id(p) not in of_network])
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: Batch | Mapping[str, Batch], batch_idx: int) -> None:
         """Set the learning rate of this step, and seed what is random inside the network."""
         done = progress(self.trainer, self.steps_per_epoch)
         if self.trainer.world_size > 1 and timers(self.trainer):  # each process has a clock of its own
@@ -161,7 +165,7 @@ class Method(LightningModule, ABC):
             self.log(f"train/{name}", mean, prog_bar=name == "loss", batch_size=n)
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=n)
 
-    def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_end(self, outputs: object, batch: Batch | Mapping[str, Batch], batch_idx: int) -> None:
         """End with a validation when the steps are spent: by itself Lightning validates whole epochs only."""
         if self.global_step == self.trainer.max_steps:
             self.trainer.should_stop = True

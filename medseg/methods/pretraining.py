@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import EllipsisType
 from typing import Any
@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from medseg.errors import InputError
 from medseg.methods.method import Method, gathered
+from medseg.methods.streams import patches
 from medseg.sample import Batch
 
 _PATCHES = 4  # of each validation case
@@ -54,6 +55,7 @@ class Pretraining(Method, ABC):
 
     monitor = ("val/loss", "min")
     job_type = "pretrain"
+    unlabelled = "used"
 
     def __init__(self, network: nn.Module, *, patch: Sequence[int], **shared: Any) -> None:
         super().__init__(network, **shared)
@@ -70,8 +72,9 @@ class Pretraining(Method, ABC):
     def losses(self, batch: Batch) -> tuple[Tensor, Reconstruction]:
         """The loss of a batch, and the reconstruction of the first sample."""
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of one batch of augmented patches."""
+    def training_step(self, batch: Batch | Mapping[str, Batch], batch_idx: int) -> Tensor:
+        """Loss of one batch of augmented patches; of several streams, of all of their patches together."""
+        batch = patches(batch)
         loss, _ = self.losses(batch)
         self.log_losses({"loss": loss}, len(batch.image))
         return loss

@@ -14,6 +14,7 @@ from medseg.labels import IGNORE, LabelTable
 from medseg.losses.weighted_sum import WeightedSum
 from medseg.methods.method import Method, gathered
 from medseg.methods.outputs import encoder_features, split_outputs
+from medseg.methods.streams import labelled
 from medseg.methods.val_patches import fixed_patches
 from medseg.sample import Batch
 
@@ -93,8 +94,9 @@ class Supervised(Method):
         """Training indices ``[*s]`` of a whole image ``[c, *s]``."""
         return self.decide(self.logits(image, network, **context))
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of one batch of augmented patches."""
+    def training_step(self, batch: Batch | Mapping[str, Batch], batch_idx: int) -> Tensor:
+        """Loss of one batch of augmented patches; of several streams, of all of their patches together."""
+        batch = labelled(batch)
         loss, parts = self.supervised_loss(batch)
         self.log_losses({"loss": loss, **parts}, len(batch.image))
         return loss

@@ -32,6 +32,8 @@ def write_run_files(run: Run, run_dir: Path) -> None:
     write_whole(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
     manifest = tracking.manifest(run)
     files = {case: digest for part in ("train", "val") for case, digest in manifest[part].items()}
+    for name in run.datamodule.streams:
+        files |= {f"{name}/{case}": digest for case, digest in manifest[f"streams.{name}"].items()}
     metadata = run.method.metadata.with_data({"name": manifest["name"], "digest": manifest["digest"], "files": files})
     run.method.metadata = metadata
     provenance = {**metadata.provenance, "config": config}

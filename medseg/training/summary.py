@@ -67,6 +67,8 @@ def rows(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> Iterator
         "data",
         shortened(f"{run.dataset.name}: {len(parts['train'])} cases to train, {len(parts['val'])} to validate"),
     )
+    for name, stream in run.datamodule.streams.items():
+        yield "stream", shortened(_stream_line(name, stream))
     dates = [f"on up to {spec.dates} dates"] if spec.dates else []
     yield "channels", " ".join([listed([c.name for c in spec.channels]), *dates])
     yield "labels", listed([*_valued(spec.labels)])
@@ -94,6 +96,11 @@ def _of_table(spec: Any) -> Iterator[tuple[str, str]]:
         yield "facts", listed([fact.summary() for fact in spec.facts])
     if spec.case_label:
         yield "case label", shortened(spec.case_label.summary())
+
+
+def _stream_line(name: str, stream: Any) -> str:
+    kind = "" if stream.labelled else " without labels"
+    return f"{name}: {len(stream.cases)} cases{kind}, {stream.rate:g} samples for each of the main stream"
 
 
 def _sides(labels: LabelTable) -> str:

@@ -120,6 +120,9 @@ def _warn_of_leakage(cfg: DictConfig, run: Run) -> None:
     parts = run.datamodule.cases
     test = split.judged(cfg.split, run.dataset) if cfg.test and run.method.metadata.segments else []
     hashes = Digests(run.datamodule.store / "digests.json")
-    for line in split.leakage(parts["train"], parts["val"], run.dataset, test=test, digests=hashes.memory):
+    others = {name: (source, run.datamodule.streams[name].cases) for name, source in run.sources.items()}
+    for line in split.leakage(
+        parts["train"], parts["val"], run.dataset, test=test, digests=hashes.memory, others=others
+    ):
         _LOG.warning("%s", line)
     hashes.save()  # the cells of volumes are read once

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -78,6 +79,22 @@ class Compose:
             _check_still(intensity)
         self.patch_shape = spatial.patch_shape
         self.window_shape = spatial.window_shape
+
+    @property
+    def spatial(self) -> Spatial:
+        """The first transform, which cuts windows to patches."""
+        return self._spatial
+
+    def without_intensity(self) -> Compose:
+        """Only what moves whole patches and has an inverse: mirrors, rotations, scales and turns, drawn as before."""
+        moving, spatial = copy(self), replace(self._spatial, elastic=replace(self._spatial.elastic, p=0))
+        others = list(self.transforms.items())[1:]
+        moving.transforms = {
+            "spatial": spatial,
+            **{name: t if isinstance(t, RandomRotate90) else None for name, t in others},
+        }
+        moving._spatial, moving._first_stage, moving.window_shape = spatial, None, spatial.window_shape
+        return moving
 
     def draw(self, batch: Batch) -> dict[str, Params]:
         """Parameters of each transform that is on, by its name, for each sample of the batch."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from jaxtyping import Int, Shaped
+from torch import Tensor
 
 from medseg.errors import InputError
 from medseg.sample import Batch
@@ -64,12 +66,16 @@ class RandomRotate90(Transform):
         turned = np.flatnonzero(params["turns"].any(1))
         if not len(turned):
             return batch
-        ndim = batch.valid.ndim - 1
         image, label, valid = batch.image.clone(), batch.label.clone(), batch.valid.clone()
         for i in turned:
             for whole in (image, label, valid):
-                part = whole[i]
-                for count, plane in zip(params["turns"][i].tolist(), self.planes, strict=True):
-                    part = torch.rot90(part, int(count), [a - ndim for a in plane])
-                whole[i] = part
+                whole[i] = self.turned(whole[i], params["turns"][i], batch.valid.ndim - 1)
         return replace(batch, image=image, label=label, valid=valid)
+
+    def turned(
+        self, cells: Shaped[Tensor, "*lead_s"], counts: Int[np.ndarray, " p"], ndim: int
+    ) -> Shaped[Tensor, "*lead_s"]:
+        """Cells whose last ``ndim`` axes are those of space, turned in each plane in their order."""
+        for count, plane in zip(counts.tolist(), self.planes, strict=True):
+            cells = torch.rot90(cells, int(count), [a - ndim for a in plane])
+        return cells

@@ -36,8 +36,14 @@ def _facts(samples: Sequence[Sample]) -> dict[str, Tensor]:
     return stacked
 
 
-def collate_windows(windows: Sequence[Window]) -> Batch:
-    """Stack windows of one shape; labels stay as small as they were stored."""
+def collate_windows(windows: Sequence[Window], *, stream: str = "", labelled: bool = True) -> Batch:
+    """Stack windows of one shape; labels stay as small as they were stored.
+
+    Args:
+        windows: Of one stream.
+        stream: Its name; empty where a training has no streams.
+        labelled: Whether its labels are read.
+    """
     samples = [w.sample for w in windows]
     image = torch.from_numpy(np.stack([s.image for s in samples]))
     present, days = _dates(samples)
@@ -50,6 +56,8 @@ def collate_windows(windows: Sequence[Window]) -> Batch:
         cases=tuple(s.case for s in samples),
         days=days,
         annotated=_annotated(samples),
+        stream=stream,
+        labelled=labelled,
         **_facts(samples),
     )
 
