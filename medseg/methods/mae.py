@@ -19,7 +19,8 @@ from medseg.methods.masking import (
     spread,
     standardised,
 )
-from medseg.methods.pretraining import Pretraining, Reconstruction, finest, mean_where
+from medseg.methods.outputs import finest
+from medseg.methods.pretraining import Pretraining, Reconstruction, mean_where
 from medseg.sample import Batch
 
 

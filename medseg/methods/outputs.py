@@ -32,6 +32,11 @@ def split_outputs(returned: Logits | Mapping[str, Any]) -> tuple[Logits, dict[st
     return named.pop("logits"), named
 
 
+def finest(logits: Logits) -> Tensor:
+    """The finest logits of a network that gives several."""
+    return logits[0] if isinstance(logits, list) else logits
+
+
 @contextmanager
 def encoder_features(network: nn.Module, *, wanted: bool) -> Iterator[dict[str, Any]]:
     """Context in which the encoder of a network stores its features under ``features``, where they are wanted.

@@ -151,8 +151,3 @@ def encoder_of(network: nn.Module, method: str) -> Any:
             f"{type(network).__name__}; choose that, or method=mae, which takes any network"
         )
     return encoder
-
-
-def finest(logits: Tensor | list[Tensor]) -> Tensor:
-    """The finest logits of a network that gives several."""
-    return logits[0] if isinstance(logits, list) else logits

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from medseg.errors import InputError
 from medseg.methods.masking import at, block_sizes, blocks_of, check_mask_ratio, hidden_blocks, spread, standardised
-from medseg.methods.pretraining import Pretraining, Reconstruction, encoder_of, finest, mean_where
+from medseg.methods.outputs import finest
+from medseg.methods.pretraining import Pretraining, Reconstruction, encoder_of, mean_where
 from medseg.sample import Batch
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)

@@ -22,6 +22,7 @@ _LEAST = {
 _IGNORED = (
     ".*does not have many workers.*",  # set by loader.workers
     ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # Lightning within torch
+    ".*module\\(s\\) in eval mode at the start of training.*",  # a teacher, which stays so
     ".*exists and is not empty.*",  # a resumed run, whose files stay
     ".*sync_dist=True.*",  # scores are gathered case by case, and are the same in every process
 )

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,6 @@ from medseg.labels import IGNORE
 from medseg.runtime.verbosity import quiet_libraries
 from medseg.sample import Batch
 from tests.tiny import SMALL, write_nnunet
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """Warnings that every training leaves out, in Lightning's own code."""
-    with quiet_libraries():
-        yield
-
 
 MAE = ["method=mae", "method.mask_patch_size=8"]
 
@@ -54,7 +45,8 @@ def first(run: Run) -> Any:
     run.datamodule.setup("fit")
     run.datamodule.trainer = run.trainer
     run.trainer.training = True
-    return run.datamodule.on_after_batch_transfer(_windows(run), 0)
+    with quiet_libraries():
+        return run.datamodule.on_after_batch_transfer(_windows(run), 0)
 
 
 def _windows(run: Run) -> Any:
