@@ -36,7 +36,7 @@ from medseg.factory.plan import build_plan
 from medseg.factory.settings import check_parts, check_values
 from medseg.factory.split import labelled_halves, unlabelled
 from medseg.factory.stream_settings import stream_settings
-from medseg.factory.streams import Declared, build_streams, declare, stream_cases
+from medseg.factory.streams import Declared, build_streams, declare, stream_cases, stream_sources
 from medseg.factory.tiling import build_tiling
 from medseg.factory.trainer import loggers, monitored, trainer
 from medseg.factory.transform import build_transform
@@ -135,7 +135,7 @@ class _Cases(NamedTuple):
 def _cases(cfg: DictConfig, source: Dataset, declared: Mapping[str, Declared], *, pretrains: bool) -> _Cases:
     """The cases of a run, by ``cfg.split`` and ``cfg.streams``."""
     train, val = unlabelled(cfg.split, source) if pretrains else labelled_halves(cfg.split, source)
-    train, streams = stream_cases(declared, source, train)
+    train, streams = stream_cases(declared, train)
     planned = [case for case in train if case.label] or train
     if not pretrains:
         labelled = [case for cases in streams.values() for case in cases if case.label is not None]
@@ -152,8 +152,8 @@ def _fitted(source: Dataset, cases: _Cases) -> tuple[Dataset, _Cases]:
     fitted = source.fitted(cases.train)
     for warning in fitted.warnings():
         _LOG.warning("%s", warning)
-    parts = [fitted.updated(part) for part in (cases.train, cases.val, cases.planned)]
-    return fitted, _Cases(*parts, {name: fitted.updated(part) for name, part in cases.streams.items()})
+    train, val, planned = (fitted.updated(part) for part in (cases.train, cases.val, cases.planned))
+    return fitted, _Cases(train, val, planned, {name: fitted.updated(part) for name, part in cases.streams.items()})
 
 
 def _assembled(
@@ -214,7 +214,7 @@ def _assembled(
         **further,
     )
     method.first_stage = None if first is None else first.checkpoint.to_dict()
-    sources = {name: source if one.source is unfitted else one.source for name, one in declared.items()}
+    sources = stream_sources(declared, unfitted, source)
     return Run(source, planned, datamodule, method, made, report, monitor, sources)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -178,15 +178,11 @@ def leakage(
         digests: Digests of files that are known already, see ``data.digests``.
         others: Datasets and training cases of further streams, by name. Groups of another dataset are of their own.
     """
-    sources = {case.images: dataset for dataset, cases in (others or {}).values() for case in cases}
+    opened = _opener(source, others or {})
     train = _with_streams(train, source, others or {})
     held = [] if [c.id for c in train] == [c.id for c in val] else val
     planar = source.spec.ndim == 2
     memory = {} if digests is None else digests
-
-    def opened(case: Case) -> CaseReader:
-        return sources.get(case.images, source).open(case)
-
     if planar:
         return [leak.message for leak in leaks(train, held, opened, test=test)]
 
@@ -201,6 +197,16 @@ def leakage(
 
     found = leaks(train, held, opened, test=test, windows=0, digest=of_files, cells=of_cells)
     return [leak.message for leak in found]
+
+
+def _opener(source: Dataset, others: Mapping[str, tuple[Dataset, Sequence[Case]]]) -> Callable[[Case], CaseReader]:
+    """Opens a case of any of the datasets."""
+    sources = {case.images: dataset for dataset, cases in others.values() for case in cases}
+
+    def opened(case: Case) -> CaseReader:
+        return sources.get(case.images, source).open(case)
+
+    return opened
 
 
 def _with_streams(

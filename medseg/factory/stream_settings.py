@@ -54,8 +54,15 @@ def stream_settings(cfg: DictConfig, method: type[Method]) -> dict[str, StreamSe
     """
     content: Any = OmegaConf.to_container(cfg.get("streams") or OmegaConf.create({}), resolve=True)
     streams = {str(name): _settings(str(name), entry) for name, entry in content.items() if entry is not None}
+    if streams and cfg.get("first_stage"):
+        raise InputError(f"streams={list(streams)}: the second stage of a cascade has one stream; leave them out")
+    _check_use(_option(cfg), method, streams)
+    return streams
+
+
+def _check_use(word: str, method: type[Method], streams: Mapping[str, StreamSettings]) -> None:
+    """Raise on streams without labels that the method does not use, or lacks."""
     without = [name for name, one in streams.items() if not one.labelled]
-    word = _option(cfg)
     if without and method.unlabelled == "refused":
         raise InputError(
             f"{word} does not use the unlabelled stream {without[0]}; leave it out ('~streams.{without[0]}'), or "
@@ -68,7 +75,6 @@ def stream_settings(cfg: DictConfig, method: type[Method]) -> dict[str, StreamSe
         raise InputError(
             f"{word} compares two views, and the stream {plain[0]} has one; add '+streams.{plain[0]}.strong={{}}'"
         )
-    return streams
 
 
 def _option(cfg: DictConfig) -> str:
@@ -87,19 +93,24 @@ def _settings(name: str, entry: Any) -> StreamSettings:
     keys = [field.name for field in fields(StreamSettings)]
     if wrong := [k for k in entry if k not in keys]:
         raise InputError(f"{key}.{wrong[0]} is no setting of a stream, which takes {', '.join(keys)}")
-    rate, with_labels, cases = entry.get("rate", 1.0), entry.get("labelled", True), entry.get("cases")
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < float("inf"):
-        raise InputError(f"{key}.rate={shown(rate)}: expected a number above 0: samples for each of the main stream")
-    if not isinstance(with_labels, bool):
-        raise InputError(f"{key}.labelled={shown(with_labels)}: expected true or false")
+    _check_numbers(key, entry)
     for part in (*PARTS, "strong"):
         if not isinstance(entry.get(part), (dict, type(None))):
             raise InputError(
                 f"{key}.{part}={shown(entry[part])}: expected keys on top of those of the training, such as "
                 f"{{KEY: VALUE}}; a whole option is chosen by '+{part}@{key}.{part}=OPTION'"
             )
-    _check_cases(key, cases, entry, with_labels)
+    _check_cases(key, entry.get("cases"), entry, entry.get("labelled", True))
     return StreamSettings(**entry)
+
+
+def _check_numbers(key: str, entry: Mapping[str, Any]) -> None:
+    """Raise on a rate or a truth value that is none."""
+    rate, with_labels = entry.get("rate", 1.0), entry.get("labelled", True)
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < float("inf"):
+        raise InputError(f"{key}.rate={shown(rate)}: expected a number above 0: samples for each of the main stream")
+    if not isinstance(with_labels, bool):
+        raise InputError(f"{key}.labelled={shown(with_labels)}: expected true or false")
 
 
 def _check_cases(key: str, cases: object, entry: Mapping[str, object], with_labels: bool) -> None:

@@ -41,6 +41,19 @@ class Declared:
     source: Dataset
     config: DictConfig
 
+    @property
+    def patterns(self) -> list[str]:
+        """Names of cases; empty where the stream takes all of a kind."""
+        cases = self.settings.cases
+        if cases is None or cases == WITHOUT_LABEL:
+            return []
+        return [cases] if isinstance(cases, str) else list(cases)
+
+    @property
+    def moves_cases(self) -> bool:
+        """Whether its cases leave the main stream: those of the main dataset that it names."""
+        return bool(self.patterns) and self.settings.data is None
+
 
 def declare(
     cfg: DictConfig, settings: Mapping[str, StreamSettings], source: Dataset, *, pretrains: bool
@@ -96,52 +109,55 @@ def _check_alike(key: str, own: DataSpec, main: DataSpec, *, labelled: bool) -> 
             )
 
 
-def stream_cases(
-    declared: Mapping[str, Declared], source: Dataset, train: Sequence[Case]
-) -> tuple[list[Case], dict[str, list[Case]]]:
+def stream_cases(declared: Mapping[str, Declared], train: Sequence[Case]) -> tuple[list[Case], dict[str, list[Case]]]:
     """The cases of the main stream and of the others; those that a stream of the main dataset names leave the main one.
 
     Args:
         declared: The streams.
-        source: The main dataset.
-        train: Its training cases.
+        train: Training cases of the main dataset.
 
     Raises:
         InputError: A stream without cases, a name that no case has, or none left for the main stream.
     """
-    by_stream, taken = {}, set[str]()
-    for name, one in declared.items():
-        pool = _pool(one, source, train)
-        patterns = one.settings.cases
-        if patterns is not None and patterns != WITHOUT_LABEL:
-            wanted = [patterns] if isinstance(patterns, str) else list(patterns)
-            ids = {*named([case.id for case in pool], wanted, f"streams.{name}.cases")}
-            pool = [case for case in pool if case.id in ids]
-            taken |= ids if one.source is source else set()
-        if not pool:
-            raise InputError(f"streams.{name} has no case; {_remedy(one)}")
-        pool = pool[: one.config.split.get("most_cases")]
-        by_stream[name] = pool if one.settings.labelled else [replace(case, label=None) for case in pool]
+    by_stream = {name: _of_stream(name, one, train) for name, one in declared.items()}
+    taken = {case.id for name, one in declared.items() if one.moves_cases for case in by_stream[name]}
     left = [case for case in train if case.id not in taken]
     if not left:
         raise InputError(f"streams name every training case ({first_five(sorted(taken))}); leave one to the main one")
     return left, by_stream
 
 
-def _pool(one: Declared, source: Dataset, train: Sequence[Case]) -> list[Case]:
-    """The cases of which a stream takes all, or those that it names."""
-    settings, own_data = one.settings, one.settings.data is not None
-    if own_data and settings.split is None:
-        every = one.source.cases()
-    elif settings.labelled and settings.split is None:
-        every = list(train)
-    else:
-        every = halves(one.config.split, one.source)[0]
-    if settings.labelled:
-        return [case for case in every if case.label is not None]
-    every += [case for case in one.source.test_cases() if case.label is None]
-    with_label = {case.id for case in train} if settings.cases == WITHOUT_LABEL else set()
+def _of_stream(name: str, one: Declared, train: Sequence[Case]) -> list[Case]:
+    """The cases of one stream, without labels where it has none."""
+    pool = _labelled_pool(one, train) if one.settings.labelled else _unlabelled_pool(one, train)
+    if one.patterns:
+        ids = {*named([case.id for case in pool], one.patterns, f"streams.{name}.cases")}
+        pool = [case for case in pool if case.id in ids]
+    if not pool:
+        raise InputError(f"streams.{name} has no case; {_remedy(one)}")
+    pool = pool[: one.config.split.get("most_cases")]
+    return pool if one.settings.labelled else [replace(case, label=None) for case in pool]
+
+
+def _labelled_pool(one: Declared, train: Sequence[Case]) -> list[Case]:
+    """The labelled cases of which a stream takes all, or those that it names."""
+    if one.settings.split is None and one.settings.data is None:
+        return list(train)
+    return [case for case in _every_case(one) if case.label is not None]
+
+
+def _unlabelled_pool(one: Declared, train: Sequence[Case]) -> list[Case]:
+    """The cases of which a stream without labels takes all, or those that it names."""
+    every = [*_every_case(one), *(case for case in one.source.test_cases() if case.label is None)]
+    with_label = {case.id for case in train} if one.settings.cases == WITHOUT_LABEL else set()
     return [case for case in every if case.id not in with_label]
+
+
+def _every_case(one: Declared) -> list[Case]:
+    """All cases of a dataset of its own, or those of its split that train."""
+    if one.settings.split is None and one.settings.data is not None:
+        return one.source.cases()
+    return halves(one.config.split, one.source)[0]
 
 
 def _remedy(one: Declared) -> str:
@@ -210,3 +226,8 @@ def _check_cells(name: str, one: Declared, cases: Sequence[Case], spacing: Seque
                 f"streams.{name}: case {case.id} has cells of {tuple(round(v, 6) for v in own)}, those of the main "
                 f"dataset are of {tuple(round(v, 6) for v in spacing)}, and nothing is resampled; resample its files"
             )
+
+
+def stream_sources(declared: Mapping[str, Declared], before: Dataset, source: Dataset) -> dict[str, Dataset]:
+    """Dataset of each stream; of those of the main dataset its present form instead of the one ``before``."""
+    return {name: source if one.source is before else one.source for name, one in declared.items()}

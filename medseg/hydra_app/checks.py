@@ -61,8 +61,8 @@ def needs_labels(cfg: DictConfig) -> bool:
     module, _, name = OmegaConf.select(cfg, "method._target_", default="").rpartition(".")
     if not module.startswith("medseg.methods."):
         return True
-    found = find_spec(module)  # which does not run it: torch takes seconds
-    source = Path(found.origin).read_text(encoding="utf-8") if found and found.origin else ""
+    spec = find_spec(module)  # which does not run it: torch takes seconds
+    source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
     return re.search(rf"^class {re.escape(name)}\(.*\bPretraining\b", source, re.MULTILINE) is None
 
 

@@ -77,10 +77,10 @@ class MeanTeacher(Supervised):
         """Mean squared difference of the teacher on the weak view and the network on the strong one."""
         if weak.strong is None:
             raise ValueError(f"stream {weak.stream}: got one view, expected a strong one too")
-        targets = probabilities(self.teacher(weak.image, **weak.context), self.labels)
+        targets = probabilities(self.teacher(weak.image, **weak.context_for(self.teacher.network)), self.labels)
         targets, shown = weak.strong.carry(targets)
         strong = weak.strong.batch
-        logits, _ = split_outputs(self.network(strong.image, **strong.context))
+        logits, _ = split_outputs(self.network(strong.image, **strong.context_for(self.network)))
         return squared_difference(probabilities(finest(logits), self.labels), targets, shown)
 
     def optimizer_step(

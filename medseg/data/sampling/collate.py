@@ -58,7 +58,7 @@ def collate_windows(windows: Sequence[Window], *, stream: str = "", labelled: bo
         annotated=_annotated(samples),
         stream=stream,
         labelled=labelled,
-        **_facts(samples),
+        **_facts(samples),  # type: ignore[arg-type]
     )
 
 
