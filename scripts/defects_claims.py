@@ -164,13 +164,13 @@ TABLE = (
     ),
     Defect(
         "leaks-not-asked-for", "a training warns of what validation shares with it", "medseg/training/train.py",
-        "for line in split.leakage(parts[\"train\"], parts[\"val\"], run.dataset, test=test, digests=hashes.memory):",
+        "for line in split.leakage(parts[\"train\"], parts[\"val\"], run.dataset, **further):",
         "for line in ():",
         ("tests/factory/test_split.py::test_a_training_warns_of_a_group_on_both_sides",),
     ),
     Defect(
         "test-leaks-not-asked-for", "a training warns of what the test set shares with it", "medseg/training/train.py",
-        "run.dataset, test=test, digests=hashes.memory)", "run.dataset, digests=hashes.memory)",
+        "{\"test\": test, \"digests\": hashes.memory", "{\"digests\": hashes.memory",
         ("tests/factory/test_split.py::test_a_training_warns_of_copied_files_in_validation_and_test",),
     ),
     Defect(

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -121,8 +121,7 @@ def _warn_of_leakage(cfg: DictConfig, run: Run) -> None:
     test = split.judged(cfg.split, run.dataset) if cfg.test and run.method.metadata.segments else []
     hashes = Digests(run.datamodule.store / "digests.json")
     others = {name: (source, run.datamodule.streams[name].cases) for name, source in run.sources.items()}
-    for line in split.leakage(
-        parts["train"], parts["val"], run.dataset, test=test, digests=hashes.memory, others=others
-    ):
+    further: dict[str, Any] = {"test": test, "digests": hashes.memory, "others": others}
+    for line in split.leakage(parts["train"], parts["val"], run.dataset, **further):
         _LOG.warning("%s", line)
     hashes.save()  # the cells of volumes are read once
