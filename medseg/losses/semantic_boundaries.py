@@ -118,8 +118,9 @@ class SemanticBoundaryLoss(nn.Module):
         self.sides = nn.ModuleList()
         self.joined: nn.Module = nn.Identity()
 
-    def attach(self, features: Sequence[FeatureShape]) -> None:
+    def attach(self, features: Sequence[FeatureShape], encoder: nn.Module) -> None:
         """Build the head for features as an encoder declares them, fine to coarse."""
+        del encoder
         self.declared = tuple(features)
         structures = len(self.members)
         convolution = nn.Conv2d if len(features[0].stride) == 2 else nn.Conv3d

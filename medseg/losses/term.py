@@ -44,8 +44,13 @@ class FeatureShape(Protocol):
 class HasHead(Protocol):
     """A term with parameters of its own on features of the encoder, which are dropped after training."""
 
-    def attach(self, features: Sequence[FeatureShape]) -> None:
-        """Build the head for features as an encoder declares them, fine to coarse."""
+    def attach(self, features: Sequence[FeatureShape], encoder: nn.Module) -> None:
+        """Build the head for features as an encoder declares them, fine to coarse.
+
+        Args:
+            features: What it declares.
+            encoder: The encoder itself, with the weights that the training begins with.
+        """
         ...
 
 

@@ -76,20 +76,23 @@ class WeightedSum(nn.Module):
         self.labels, self.partial = labels, partial
         self.weights = {name: float(by_name.get(name, 1.0)) for name in terms}
 
-    def attach(self, outputs: Sequence[str], features: Sequence[FeatureShape] | None) -> None:
+    def attach(
+        self, outputs: Sequence[str], features: Sequence[FeatureShape] | None, encoder: nn.Module | None = None
+    ) -> None:
         """Let terms with heads build them, once, before the training.
 
         Args:
             outputs: Names of what the network returns in training besides logits.
             features: What its encoder declares, fine to coarse; None of a network without a declared encoder.
+            encoder: The encoder, where there are features.
 
         Raises:
             InputError: A term needs what the network does not give.
         """
         for name, term in self.terms.items():
             check_needs(name, term, outputs, features=features is not None)
-            if features is not None and isinstance(term, HasHead):
-                term.attach(features)
+            if features is not None and encoder is not None and isinstance(term, HasHead):
+                term.attach(features, encoder)
 
     @property
     def reads_features(self) -> bool:

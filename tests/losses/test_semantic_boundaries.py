@@ -16,7 +16,7 @@ LAND = LabelTable.declare({"water": 0, "grass": 1, "wood": 2}, background=None)
 def attached(table=CLASSES, ndim=2, **settings):
     torch.manual_seed(0)
     loss = SemanticBoundaryLoss(table, **settings)
-    loss.attach([Feature(4, (1,) * ndim), Feature(6, (2,) * ndim)])
+    loss.attach([Feature(4, (1,) * ndim), Feature(6, (2,) * ndim)], torch.nn.Identity())
     return loss
 
 
