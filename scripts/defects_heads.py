@@ -35,7 +35,8 @@ TABLE = (
         (f"{EDGES}::test_value_by_hand",),
     ),
     Defect(
-        "own-class-is-against", "features of the own class are not against an anchor", "medseg/losses/boundary_contrast.py",
+        "own-class-is-against", "features of the own class are not against an anchor",
+        "medseg/losses/boundary_contrast.py",
         "(~of_class & stored).flatten(1)", "stored.expand(len(classes), -1, -1).flatten(1)",
         (f"{CONTRAST}::test_value_by_hand",),
     ),
