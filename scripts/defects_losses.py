@@ -108,4 +108,23 @@ TABLE = (
         "present = counts.cells[:, 0] > 0", "present = counts.cells[:, 0] >= 0",
         ("tests/losses/test_dice.py::test_image_without_counted_cells_leaves_the_mean",),
     ),
+    Defect(
+        "weights-of-frequent-classes", "rare classes weigh more with class_weights=auto",
+        "medseg/losses/class_weights.py", "(middle / n) ** power", "(n / middle) ** power",
+        ("tests/losses/test_class_weights.py",),
+    ),
+    Defect(
+        "absent-classes-in-the-median", "classes without cells leave the median of frequencies",
+        "medseg/losses/class_weights.py", "cells.values() if n > 0]", "cells.values()]",
+        ("tests/losses/test_class_weights.py",),
+    ),
+    Defect(
+        "weights-forgotten", "a resume takes the class weights of the checkpoint", "medseg/training/train.py",
+        "cfg = class_weights.kept(cfg, checkpoint.read(resumed).metadata.config)", "pass",
+        ("tests/factory/test_class_weights.py::test_weights_are_printed_stored_and_those_of_the_loss",),
+    ),
+    Defect(
+        "background-uncounted", "the background is counted for class weights", "medseg/planning/fingerprint.py",
+        "background=int(counts[:first].sum()),", "background=0,", ("tests/factory/test_class_weights.py",),
+    ),
 )

@@ -23,6 +23,7 @@ from medseg.data.dataset import Dataset
 from medseg.data.datasets.with_facts import WithFacts
 from medseg.engine.engine import Engine
 from medseg.errors import InputError
+from medseg.factory import class_weights
 from medseg.factory.datamodule import build_datamodule
 from medseg.factory.dataset import build_dataset
 from medseg.factory.engine import build_engine
@@ -180,7 +181,9 @@ def _assembled(
         planned=follows_plan(cfg.model),
         tuning=tuning,
     )
-    planned, cases = _of_stage(first, build_plan(cfg, source, cases.planned, cases.val), cases)
+    planned = build_plan(cfg, source, cases.planned, cases.val)
+    cfg = cfg if pretrains else class_weights.from_cases(cfg, source, cases.planned)
+    planned, cases = _of_stage(first, planned, cases)
     net, planned = network_and_plan(cfg.model, planned, spec, cfg.get("temporal"), logits=logits, seed=cfg.seed)
     if made.is_global_zero and not pretrains:
         _warn_of_mirrors(cfg, planned, spec)
@@ -260,7 +263,7 @@ def _tried(cfg: DictConfig, spec: DataSpec, logits: int | None, sketch: Plan) ->
     """
     net = network(cfg.model, sketch, spec, cfg.get("temporal"), logits=logits)
     if logits is None:
-        build_loss(cfg, spec, net)
+        build_loss(class_weights.without_words(cfg), spec, net)
     return net
 
 

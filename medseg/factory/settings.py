@@ -14,11 +14,13 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from medseg.errors import InputError
+from medseg.factory import class_weights
 from medseg.factory.datamodule import build_sampling
 from medseg.factory.instantiate import instantiate
 from medseg.factory.network import follows_plan, network
 from medseg.hydra_app.local_paths import check_local
 from medseg.hydra_app.ranges import check_ranges, leaves
+from medseg.losses.class_weights import POWERS
 from medseg.planning.plan import Plan
 from medseg.sample import DataSpec
 
@@ -68,7 +70,7 @@ def check_parts(
     """
     if labelled:
         with _one_line("loss"):
-            instantiate(cfg.loss)(labels=spec.labels)
+            instantiate(class_weights.without_words(cfg).loss)(labels=spec.labels)
         with _one_line("metric"):
             instantiate(cfg.metric)(labels=spec.labels)
     with _one_line("optimizer"):
@@ -153,6 +155,11 @@ def _kinds(parameter: inspect.Parameter) -> set[str]:
 def _check_value(at: str, value: Any, kinds: set[str]) -> None:
     """Raise on a value that is no number, or holds others, where the types are numbers or numbers by name."""
     if kinds - {"None"} <= _BY_NAME:
+        if isinstance(value, str) and at.endswith("class_weights") and value in POWERS:
+            return
+        if not isinstance(value, dict):
+            expected = f", or one of {', '.join(POWERS)}" if at.endswith("class_weights") else ""
+            raise InputError(f"{at}={value}: expected numbers by name{expected}")
         wrong = {k: v for k, v in dict(value).items() if not _is_number(v, integer=False)}
         if wrong:
             raise InputError(f"{at}={wrong}: expected a number for each name")

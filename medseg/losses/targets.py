@@ -51,19 +51,22 @@ def _is_weight(value: float | str) -> bool:
 
 
 def output_weights(
-    labels: LabelTable, class_weights: Mapping[str, float] | None, *, loss: str
+    labels: LabelTable, class_weights: Mapping[str, float] | str | None, *, loss: str
 ) -> Float[Tensor, " k"] | None:
     """Weight of each output of the network from weights by name; None without any.
 
     Args:
         labels: Table with the names of the outputs: regions, or classes without regions.
-        class_weights: Weight by name; 1 for those not named.
+        class_weights: Weight by name; 1 for those not named. A word that stands for weights from the data is refused:
+            a training puts numbers in its place.
         loss: Name of the loss, for messages.
 
     Raises:
         InputError: A name is unknown, or a weight is negative.
     """
     names = [r.name for r in labels.regions] or list(labels.names)
+    if isinstance(class_weights, str):
+        raise InputError(f"loss {loss}: class_weights={class_weights}: expected weights by name, as {{{names[-1]}: 2}}")
     weights = dict(class_weights or {})
     wrong = {n: w for n, w in weights.items() if n not in names or not _is_weight(w)}
     if wrong:

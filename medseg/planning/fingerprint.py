@@ -56,9 +56,10 @@ class Fingerprint:
         shapes: One a case, in cells, after cropping.
         kept: Median fraction of cells that cropping kept, in (0, 1].
         intensities: One a channel.
-        foreground: Cells of each class over all cases, by class name.
+        foreground: Cells of each class over all cases, by class name; without the background.
         empty: Cases without any foreground.
         warnings: Ids of cases, by the text of the warning.
+        background: Cells of the background; None where they were not counted, as in files of earlier versions.
     """
 
     spacings: tuple[tuple[float, ...], ...]
@@ -68,6 +69,7 @@ class Fingerprint:
     foreground: dict[str, int]
     empty: tuple[str, ...]
     warnings: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    background: int | None = None
 
     def warning_lines(self) -> list[str]:
         """A line for each warning about training cases, with the first cases that have it."""
@@ -91,6 +93,7 @@ class Fingerprint:
             foreground=dict(stored["foreground"]),
             empty=tuple(stored["empty"]),
             warnings={text: tuple(cases) for text, cases in stored["warnings"].items()},
+            background=stored.get("background"),
         )
 
 
@@ -226,6 +229,7 @@ def pool(facts: Sequence[CaseFacts], labels: LabelTable, *, labelled: bool = Tru
         foreground=dict(zip(labels.names[first:], map(int, counts[first:]), strict=True)),
         empty=_without_foreground(facts, first) if labelled else (),
         warnings=_by_text(facts),
+        background=int(counts[:first].sum()),
     )
 
 
@@ -265,6 +269,7 @@ def fingerprint(
     *,
     further: Sequence[Case] = (),
     first: Callable[[Dataset], None] | None = None,
+    counted: bool = False,
 ) -> Fingerprint:
     """Fingerprint of the training cases, cached in the store under a hash of their content.
 
@@ -274,6 +279,7 @@ def fingerprint(
         store: Folder of the patch store.
         further: Cases that will be needed too, whose headers are checked with those of the training cases.
         first: Called with the dataset before its cases are read; not called where the store has the fingerprint.
+        counted: Read the cases again where the store has a fingerprint without cells of the background.
 
     Raises:
         InputError: Cases can't be read, see ``Problems``, or none has foreground.
@@ -289,7 +295,7 @@ def fingerprint(
         **_absences(source, cases),
     }
     path = store / "fingerprints" / f"{content_key(files, settings, memory=digests.memory)[:16]}.json"
-    if (cached := _cached(path)) is not None:
+    if (cached := _cached(path)) is not None and not (counted and cached.background is None):
         return cached
     if first is not None:
         first(source)

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from medseg import checkpoint
 from medseg.errors import InputError
+from medseg.factory.class_weights import WORDS
 from medseg.runtime.values import leaves
 
 _LOG = logging.getLogger(__name__)
@@ -28,6 +29,8 @@ _LOADS_ALIKE = re.compile(
     r".*\.(weights|adapt|least_share|.*drop.*|.*checkpoint.*|encoder_lr_scale|layer_decay|head_warmup|gradual_unfreeze|alpha)"
 )
 """Keys of a network and its fine-tuning that do not change the shapes of its weights."""
+_FROM_DATA = ("auto", *WORDS)
+"""Values in whose place a run stores what they became."""
 _SHOWN = 8
 
 
@@ -71,16 +74,19 @@ def _first_changes(differing: Mapping[str, Any]) -> str:
 def differences(before: Mapping[str, object], now: Mapping[str, object]) -> Iterator[tuple[str, tuple[object, object]]]:
     """Keys, with dots, in which two configurations differ and that decide what is trained; the two values of each.
 
-    A missing key counts as null; ``auto`` equals any value.
+    A missing key counts as null; ``auto``, and other words for what the data decide, equal any value.
 
     Example:
         >>> dict(differences({"run_dir": "a", "optimizer": {"lr": 0.1}}, {"run_dir": "b", "optimizer": {"lr": 1}}))
         {'optimizer.lr': (0.1, 1)}
     """
     old, new = dict(leaves(before)), dict(leaves(now))
+    decided = tuple(f"{key}." for key, value in new.items() if value in _FROM_DATA)
     for key in dict.fromkeys([*new, *old]):
         values = old.get(key), new.get(key)
-        if values[0] != values[1] and values[1] != "auto" and not _FREE.fullmatch(key):
+        if values[1] in _FROM_DATA or key.startswith(decided):
+            continue
+        if values[0] != values[1] and not _FREE.fullmatch(key):
             yield key, values
 
 

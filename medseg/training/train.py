@@ -69,6 +69,8 @@ def _finished(cfg: DictConfig, run_dir: Path, *, asked: bool) -> bool:
 
 def _train(cfg: DictConfig, run_dir: Path, resumed: Path | None, callbacks: Sequence[Callback]) -> Path:
     """Train, while no other training writes into the folder."""
+    from medseg import checkpoint
+    from medseg.factory import class_weights
     from medseg.factory.run import assemble
     from medseg.runtime import distributed
     from medseg.training import artifacts, resume, summary
@@ -77,6 +79,8 @@ def _train(cfg: DictConfig, run_dir: Path, resumed: Path | None, callbacks: Sequ
     tracking.configure_loggers(cfg)
     if resumed and distributed.handed() is None:
         resume.check(cfg, resumed, warn=is_first())
+    if resumed:
+        cfg = class_weights.kept(cfg, checkpoint.read(resumed).metadata.config)
     run = assemble(cfg, run_dir)
     run.trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
     run_dir = distributed.agreed(run.trainer, run_dir)
