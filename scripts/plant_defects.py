@@ -38,6 +38,7 @@ import defects_medical
 import defects_partial
 import defects_predictions
 import defects_selecting
+import defects_topology
 import defects_training
 import defects_weights
 from defects import Defect
@@ -57,6 +58,7 @@ DEFECTS: tuple[Defect, ...] = (
     *defects_joined.TABLE,
     *defects_medical.TABLE,
     *defects_judging.TABLE,
+    *defects_topology.TABLE,
     *defects_losses.TABLE,
 )
 LEAST = 0.95
