@@ -17,6 +17,7 @@ from medseg.hydra_app.compose import compose
 from medseg.hydra_app.conf import conf_dir
 from medseg.training.train import train
 from tests.image_layouts import PUBLISHED_IMAGES
+from tests.parts import joined
 from tests.small import FOLDER, small
 from tests.tiny import LABELS, write_nnunet, write_planar
 from tests.torchgeo_layouts import TORCHGEO
@@ -87,7 +88,7 @@ def planar(option: str) -> Callable[[Path], list[str]]:
 
 BANDS = {"rasters": "B4,B8,{NDVI: '(B8-B4)/(B8+B4)'}", "images": "R,G,B"}
 LAYOUTS: dict[str, Callable[[Path], list[str]]] = (
-    {f.__name__: f for f in (nnunet, msd, volumes, phantom_volumes, phantom_scenes, phantom_series)}
+    {f.__name__: f for f in (nnunet, msd, volumes, joined, phantom_volumes, phantom_scenes, phantom_series)}
     | {option: planar(option) for option in BANDS}
     | TORCHGEO
 )

@@ -53,6 +53,8 @@ def check(cfg: DictConfig) -> list[Finding]:
     from medseg.factory.dataset import build_dataset
     from medseg.runtime.atomic import write_whole
 
+    if cfg.data.get("parts"):
+        raise InputError("data=joined: check its parts one by one, such as by medseg-check data=nnunet data.root=DIR")
     source = build_dataset(cfg)
     wishes = {"spacing": cfg.plan.spacing, "ram_gb": cfg.ram_gb}
     labels_in = "data.labels" if "labels" in cfg.data else "dataset.json"

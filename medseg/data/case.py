@@ -35,6 +35,7 @@ class Case:
         absent: Of the files that a complete case has in their order, numbers of those that this one lacks.
         further: Files that the images need to be read, such as scales of embeddings.
         annotated: Names of the classes or regions that the label annotates; None for all, see ``data.annotated``.
+        part: Of a dataset of several, the name of the one that it belongs to; else empty.
         facts: What a table says about the case; None without a table.
     """
 
@@ -51,6 +52,7 @@ class Case:
     absent: tuple[int, ...] = ()
     further: tuple[Path, ...] = ()
     annotated: frozenset[str] | None = None
+    part: str = ""
     facts: CaseFacts | None = None
 
     @property

@@ -163,6 +163,7 @@ class DataModule(LightningDataModule):
             "cells": self.in_store,
             **({"image_groups": list(case.image_groups)} if case.image_groups else {}),
             **({} if case.annotated is None else {"annotated": sorted(case.annotated)}),
+            **({"part": case.part} if case.part else {}),
             **({"absent": list(case.absent)} if case.absent else {}),
         }
 

@@ -14,8 +14,9 @@ from medseg.data.dataset import Dataset, check_names
 from medseg.data.datasets.with_facts import WithFacts
 from medseg.data.layout.case_table import CaseTable
 from medseg.data.reading.options import ReadOptions
-from medseg.errors import InputError
+from medseg.errors import InputError, nearest, rename_keys
 from medseg.factory.instantiate import instantiate
+from medseg.hydra_app.compose import compose
 from medseg.hydra_app.retired import replacement
 
 _OF_TABLE = ("table", "table_key", "facts", "case_label")
@@ -37,6 +38,8 @@ def build_dataset(cfg: DictConfig) -> Dataset:
     _check_lateral_axis(cfg.data)
     plain: Any = OmegaConf.to_container(cfg.data, resolve=True, throw_on_missing=True)
     of_table = {key: plain.pop(key, None) for key in _OF_TABLE}
+    if isinstance(plain.get("parts"), dict):
+        plain["parts"] = {str(name): _part(cfg, str(name), entry) for name, entry in plain["parts"].items()}
     return _with_facts(_of_files({"_convert_": "all"} | plain), **of_table)
 
 
@@ -55,6 +58,28 @@ def _with_facts(
         return source
     rows = CaseTable.read(Path(table), key=table_key)
     return WithFacts.declared(source, rows, facts, case_label)
+
+
+def _part(cfg: DictConfig, name: str, entry: object) -> Dataset:
+    """One of the datasets of ``data.parts``: an option of ``data`` by its name, and keys of it.
+
+    Raises:
+        InputError: No such option or key, a key without a value, or what ``build_dataset`` refuses; names the part.
+    """
+    key, expected = f"data.parts.{name}", "{option: nnunet, root: DIR}, with keys of that option"
+    if not isinstance(entry, dict) or not isinstance(entry.get("option"), str) or entry["option"] == "joined":
+        raise InputError(f"{key}: got {str(entry)[:200]}, expected {expected}")
+    own = {str(word): value for word, value in entry.items() if word != "option"}
+    with rename_keys(("data.", f"{key}.")):
+        declared = compose("train", [f"data={entry['option']}"]).data
+        OmegaConf.set_struct(declared, False)
+        keys = [str(word) for word in declared]
+        if unknown := [word for word in own if word not in keys]:
+            raise InputError(f"data.{unknown[0]}: no such key; {nearest(unknown[0], keys)}")
+        part = OmegaConf.create({"cache_dir": cfg.get("cache_dir"), "data": OmegaConf.merge(declared, own)})
+        if missing := [word for word in part.data if OmegaConf.is_missing(part.data, word)]:
+            raise InputError(f"data.{missing[0]} has no value; add it")
+        return build_dataset(part)
 
 
 def _of_files(settings: dict[str, Any]) -> Dataset:

@@ -87,6 +87,8 @@ def _strata(settings: DictConfig, cases: Sequence[Case], source: Dataset) -> Str
         InputError: Folds come from a file, or the labels or words of the cases can't be read.
     """
     stratify = settings.get("stratify")
+    if stratify is None and any(case.part for case in cases) and _files(settings) is None:
+        return {case.id: frozenset([case.part]) for case in cases}
     if stratify is None or settings.fold == "all":
         return None
     if _files(settings) is not None:

@@ -37,8 +37,8 @@ class SoftCounts:
 
     def foreground(self) -> SoftCounts:
         """Without the first class."""
-        parts = (self.both, self.predicted, self.labelled, self.cells, self.annotated)
-        return SoftCounts(*(None if part is None else part[:, 1:] for part in parts))
+        annotated = None if self.annotated is None else self.annotated[:, 1:]
+        return SoftCounts(self.both[:, 1:], self.predicted[:, 1:], self.labelled[:, 1:], self.cells[:, 1:], annotated)
 
     def mean(self, values: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
         """Mean of a value of each class over those that are annotated."""

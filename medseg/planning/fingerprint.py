@@ -293,6 +293,7 @@ def fingerprint(
         "boxes": [None if case.box is None else [case.box.start, case.box.stop] for case in cases],
         "reading": source.reading.to_dict(),
         **_absences(source, cases),
+        **({"parts": [case.part for case in cases]} if any(case.part for case in cases) else {}),
     }
     path = store / "fingerprints" / f"{content_key(files, settings, memory=digests.memory)[:16]}.json"
     if (cached := _cached(path)) is not None and not (counted and cached.background is None):

@@ -1,0 +1,136 @@
+"""Several datasets as one: classes and channels by name, cases that annotate those of their part, conflicts."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from medseg.data.datasets.joined import JoinedDataset, merged
+from medseg.data.datasets.nnunet import NnunetDataset
+from medseg.data.reading.options import ReadOptions
+from medseg.errors import InputError
+from medseg.factory.dataset import build_dataset
+from medseg.factory.split import halves
+from medseg.hydra_app.compose import compose
+from medseg.labels import LabelTable
+from medseg.training.train import train
+from tests.parts import joined, write_parts
+from tests.tiny import SMALL
+
+
+def both(root: Path, **settings: Any) -> JoinedDataset:
+    parts = {name: NnunetDataset(folder) for name, folder in write_parts(root, **settings).items()}
+    return JoinedDataset(parts, reading=ReadOptions())
+
+
+def test_classes_are_merged_by_name_and_each_case_annotates_those_of_its_part(tmp_path: Path) -> None:
+    data = both(tmp_path, n_cases=2)
+    assert data.spec.labels.names == ("background", "anterior", "posterior")
+    cases = data.cases()
+    assert [(case.id, case.part, sorted(case.annotated or ())) for case in cases] == [
+        ("back_c0", "back", ["posterior"]), ("back_c1", "back", ["posterior"]),
+        ("front_c0", "front", ["anterior"]), ("front_c1", "front", ["anterior"]),
+    ]  # fmt: skip
+    assert [case.group for case in cases] == [case.id for case in cases]
+    values = {case.part: np.unique(data.read(case).label).tolist() for case in cases}
+    assert values == {"front": [0, 1], "back": [0, 2]}  # both files have the value 1
+    assert data.read(cases[0]).annotated.tolist() == [True, False, True]
+
+
+def test_names_without_a_clash_stay_as_they_are(tmp_path: Path) -> None:
+    roots = write_parts(tmp_path, n_cases=1)
+    for folder, old, new in (("imagesTr", "c0_0000", "d0_0000"), ("labelsTr", "c0", "d0")):
+        path = roots["back"] / folder / f"{old}.nii.gz"
+        path.rename(path.with_name(f"{new}.nii.gz"))
+    data = JoinedDataset({name: NnunetDataset(root) for name, root in roots.items()}, reading=ReadOptions())
+    assert [(case.id, case.group) for case in data.cases()] == [("c0", "c0"), ("d0", "d0")]
+
+
+def test_a_part_may_annotate_some_of_its_classes(tmp_path: Path) -> None:
+    data = both(tmp_path)
+    first, second = data.parts.values()
+    three = LabelTable.declare({"background": 0, "anterior": 1, "tail": 2})
+    wide = NnunetDataset(first.root, annotated={"c0": ["anterior"]})
+    wide._spec = replace(wide.spec, labels=three)
+    own = {case.id: case.annotated for case in JoinedDataset({"a": wide, "b": second}, reading=ReadOptions()).cases()}
+    assert (own["a_c0"], own["a_c1"]) == ({"anterior"}, {"anterior", "tail"})
+
+
+def test_channels_are_matched_by_name(tmp_path: Path) -> None:
+    data = both(tmp_path, n_cases=1, channels={"front": ["T1", "T2"], "back": ["T2", "T1"]})
+    assert [c.name for c in data.spec.channels] == ["T1", "T2"]
+    back, front = (data.read(case).image for case in data.cases())
+    assert front[0].mean() > 0 > front[1].mean()  # the second file is the negative of the first
+    assert back[0].mean() < 0 < back[1].mean()
+    (case, _) = data.cases()
+    assert [c.name for c in data.open(case).spec.channels] == ["T1", "T2"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"channel_names": {"0": "CT"}},
+            r"front has the channels \['MR'\], back has \['CT'\]; expected the same names",
+        ),
+        ({"channel_names": {"0": "MR", "1": "T2"}}, "expected the same names, in any order"),
+        ({"labels": {"nothing": 0, "posterior": 1}}, "the background of front is background, that of back is nothing"),
+        (
+            {"labels": {"background": 0, "anterior": [1, 2], "core": 2}, "regions_class_order": [1, 2]},
+            r"front has regions \[\], back has \['anterior', 'core'\]; expected the same regions",
+        ),
+    ],
+)
+def test_parts_that_do_not_go_together_are_one_line(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    roots = write_parts(tmp_path)
+    file = roots["back"] / "dataset.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(InputError, match=message):
+        JoinedDataset({name: NnunetDataset(root) for name, root in roots.items()}, reading=ReadOptions())
+    with pytest.raises(InputError, match="expected two datasets or more"):
+        JoinedDataset({"front": NnunetDataset(roots["front"])}, reading=ReadOptions())
+
+
+def test_merged_tables_keep_equal_regions_and_find_pairs() -> None:
+    nested = LabelTable.declare({"background": 0, "whole": [1, 2], "core": 2}, regions_class_order=[1, 2])
+    assert merged({"a": nested, "b": nested}) == nested
+    left, right = (LabelTable.declare({"background": 0, f"kidney {side}": 1}) for side in ("left", "right"))
+    assert merged({"a": left, "b": right}).paired_names == (("kidney left", "kidney right"),)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("{root: x}", r"^data.parts.a: got .*, expected \{option: nnunet, root: DIR\}"),
+        ("{option: nnunet}", r"^data.parts.a.root has no value; add it"),
+        ("{option: nnunet, root: x, image: y}", r"^data.parts.a.image: no such key; the nearest are"),
+        ("{option: nnunet, root: missing}", r"^missing.dataset.json: no such file"),
+    ],
+)
+def test_a_wrong_part_is_one_line(entry: str, message: str) -> None:
+    cfg = compose("train", ["data=joined", f"data.parts={{a: {entry}}}"])
+    with pytest.raises(InputError, match=message):
+        build_dataset(cfg)
+
+
+def test_folds_hold_each_part_alike(tmp_path: Path) -> None:
+    data = both(tmp_path, n_cases=4)
+    settings = OmegaConf.create({"fold": 0, "n_folds": 4, "seed": 1, "file": None})
+    for fold in range(4):
+        settings.fold = fold
+        _, val = halves(settings, data)
+        assert sorted(case.part for case in val) == ["back", "front"]
+
+
+def test_it_trains_and_scores_each_part_for_its_classes(tmp_path: Path) -> None:
+    words = [word for word in SMALL if not word.startswith("data=")]
+    where = [f"cache_dir={tmp_path}/cache", f"run_dir={tmp_path}/run"]
+    train(compose("train", [*words, "data=joined", *joined(tmp_path / "data"), *where, "split.n_folds=3"]))
+    rows = json.loads((tmp_path / "run/metrics.json").read_text(encoding="utf-8"))["cases"]
+    assert {(row["case"].partition("_")[0], row["class"]) for row in rows} == {
+        ("front", "anterior"), ("back", "posterior")
+    }  # fmt: skip
