@@ -67,19 +67,25 @@ def _part(cfg: DictConfig, name: str, entry: object) -> Dataset:
         InputError: No such option or key, a key without a value, or what ``build_dataset`` refuses; names the part.
     """
     key, expected = f"data.parts.{name}", "{option: nnunet, root: DIR}, with keys of that option"
-    if not isinstance(entry, dict) or not isinstance(entry.get("option"), str) or entry["option"] == "joined":
+    if not isinstance(entry, dict) or entry.get("option") in (None, "joined"):
         raise InputError(f"{key}: got {str(entry)[:200]}, expected {expected}")
     own = {str(word): value for word, value in entry.items() if word != "option"}
     with rename_keys(("data.", f"{key}.")):
         declared = compose("train", [f"data={entry['option']}"]).data
         OmegaConf.set_struct(declared, False)
-        keys = [str(word) for word in declared]
-        if unknown := [word for word in own if word not in keys]:
-            raise InputError(f"data.{unknown[0]}: no such key; {nearest(unknown[0], keys)}")
-        part = OmegaConf.create({"cache_dir": cfg.get("cache_dir"), "data": OmegaConf.merge(declared, own)})
-        if missing := [word for word in part.data if OmegaConf.is_missing(part.data, word)]:
-            raise InputError(f"data.{missing[0]} has no value; add it")
-        return build_dataset(part)
+        _check_part(own, declared)
+        return build_dataset(
+            OmegaConf.create({"cache_dir": cfg.get("cache_dir"), "data": OmegaConf.merge(declared, own)})
+        )
+
+
+def _check_part(own: Mapping[str, object], declared: DictConfig) -> None:
+    """Raise on keys that the option of a part lacks, and on its keys without a value."""
+    keys = [str(word) for word in declared]
+    if unknown := [word for word in own if word not in keys]:
+        raise InputError(f"data.{unknown[0]}: no such key; {nearest(unknown[0], keys)}")
+    if missing := [word for word in keys if OmegaConf.is_missing(declared, word) and word not in own]:
+        raise InputError(f"data.{missing[0]} has no value; add it")
 
 
 def _of_files(settings: dict[str, Any]) -> Dataset:

@@ -293,7 +293,6 @@ def fingerprint(
         "boxes": [None if case.box is None else [case.box.start, case.box.stop] for case in cases],
         "reading": source.reading.to_dict(),
         **_absences(source, cases),
-        **({"parts": [case.part for case in cases]} if any(case.part for case in cases) else {}),
     }
     path = store / "fingerprints" / f"{content_key(files, settings, memory=digests.memory)[:16]}.json"
     if (cached := _cached(path)) is not None and not (counted and cached.background is None):
@@ -314,11 +313,12 @@ def fingerprint(
 
 
 def _absences(source: Dataset, cases: Sequence[Case]) -> dict[str, object]:
-    """Part of the cache key: which files each case has, where it may lack some."""
+    """Part of the cache key: the dataset that each case is of, and which files it has, where it may lack some."""
+    parts: dict[str, object] = {"parts": [case.part for case in cases]} if any(case.part for case in cases) else {}
     if source.reading.absent != "allow":
-        return {}
-    groups = {"image_groups": [list(case.image_groups) for case in cases]}
-    return groups | ({"absent": [list(case.absent) for case in cases]} if any(case.absent for case in cases) else {})
+        return parts
+    parts["image_groups"] = [list(case.image_groups) for case in cases]
+    return parts | ({"absent": [list(case.absent) for case in cases]} if any(case.absent for case in cases) else {})
 
 
 def _check_channels(facts: Sequence[CaseFacts], spec: DataSpec) -> None:
