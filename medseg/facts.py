@@ -158,6 +158,20 @@ class CaseFacts:
         """
         return self._by_name[name]
 
+    @classmethod
+    def of(cls, values: Mapping[str, object], facts: tuple[Fact, ...]) -> CaseFacts:
+        """The facts of one case by name, such as ``{"age": 54, "signs": ["mass"]}``; others are missing.
+
+        Raises:
+            InputError: A name that is no fact, or a number that is none.
+        """
+        if unknown := sorted(values.keys() - {fact.name for fact in facts}):
+            raise InputError(f"facts: got {unknown[0]}, the network takes {', '.join(fact.name for fact in facts)}")
+        texts = tuple(_as_text(values.get(fact.name)) for fact in facts)
+        for fact, value in zip(facts, texts, strict=True):
+            check_kind(fact.name, fact.kind, {"case": value})
+        return cls(facts, texts)
+
     @cached_property
     def _by_name(self) -> dict[str, str]:
         by_name = {fact.name: value for fact, value in zip(self.facts, self.texts, strict=True)}
@@ -183,6 +197,13 @@ class CaseFacts:
     def refitted(self, facts: tuple[Fact, ...], label: Fact | None) -> CaseFacts:
         """The same cells of the table, whose facts have values and statistics of other cases."""
         return replace(self, facts=facts, label=label)
+
+
+def _as_text(value: object) -> str:
+    """A value as a cell of a table has it."""
+    if value is None:
+        return ""
+    return ";".join(map(str, value)) or ";" if isinstance(value, (list, tuple, set)) else str(value)
 
 
 def is_missing(value: str) -> bool:

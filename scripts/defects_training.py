@@ -160,7 +160,7 @@ TABLE = (
     ),
     Defect(
         "validation-rounds-mix", "a round of validation forgets the one before", "medseg/methods/supervised.py",
-        "self._counts, self._held_out, self._annotated = {}, {}, {}", "self._held_out = {}",
+        "self._counts, self._held_out, self._annotated, self._classes = {}, {}, {}, {}", "self._held_out = {}",
         (f"{SUPERVISED}::test_rounds_of_validation_do_not_mix",),
     ),
     Defect(

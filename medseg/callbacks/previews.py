@@ -39,7 +39,7 @@ class Previews(Callback):
             return
         image, label, valid = (array[0].cpu().numpy() for array in (batch.image, batch.label, batch.valid))
         image = fullest_date(image) if batch.dates else image
-        context = {name: fact[0] for name, fact in batch.context.items()}
+        context = {name: fact[0] for name, fact in batch.context_for(pl_module.network).items()}
         pred = pl_module.infer(batch.image[0], pl_module.network, **context).cpu().numpy()
         spec = pl_module.metadata.spec
         spacing = pl_module.metadata.plan.spacing if spec.ndim == 3 else (1.0, 1.0)

@@ -50,6 +50,11 @@ def traced(network: nn.Module, channels: int, window: Sequence[int], where: str)
     Raises:
         InputError: A network with a margin; Python code that can't be traced.
     """
+    if getattr(network, "takes_facts", False) or getattr(network, "classifies", False):
+        raise InputError(
+            f"{where}: its network takes facts of cases or classifies them (model.facts, data.case_label), which an "
+            "exported program of images has no place for; predict with medseg-predict"
+        )
     if any(getattr(network, "margin", ())):
         raise InputError(
             f"{where}: its network sees more than it gives logits of (model.encoder.context), for which "

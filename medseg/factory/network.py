@@ -43,12 +43,35 @@ def network(
         strides=planned.strides,
         channels=spec.inputs,
     )
+    if logits is None:
+        model_spec = replace(model_spec, facts=spec.facts, case_classes=_case_classes(spec))
     if not spec.dates:
-        return _with_indicators(_made(model_spec, model), spec)
+        return _with_indicators(_classifying(_made(model_spec, model), model, model_spec), spec)
+    if model_spec.case_classes or model.get("facts"):
+        key = "data.case_label" if model_spec.case_classes else "model.facts"
+        raise InputError(f"{key}: facts and classes of cases are for single dates, the data are time series; drop it")
     if temporal is None:
         raise InputError("the data are time series; choose temporal=stack, mean, max, concat or attention")
     made: Network = instantiate(temporal)(model_spec, partial(_made, model=model), dates=spec.dates)
     return made
+
+
+def _case_classes(spec: DataSpec) -> int:
+    return 0 if spec.case_label is None else len(spec.case_label.values)
+
+
+def _classifying(net: Network, model: DictConfig, model_spec: ModelSpec) -> Network:
+    """The network, which classifies cases where they have classes.
+
+    Raises:
+        InputError: It does not.
+    """
+    if model_spec.case_classes and not net.classifies:
+        raise InputError(
+            f"data.case_label: {model._target_.rsplit('.', 1)[-1]} does not classify cases; take model=unet, "
+            "residual_unet or encoder_decoder, or leave it out"
+        )
+    return net
 
 
 def _with_indicators(net: Network, spec: DataSpec) -> Network:

@@ -41,12 +41,14 @@ from medseg.factory.streams import Declared, build_streams, declare, stream_case
 from medseg.factory.tiling import build_tiling
 from medseg.factory.trainer import loggers, monitored, trainer
 from medseg.factory.transform import build_transform
+from medseg.inference.case_network import AtCase
 from medseg.inference.dates import AtDates
 from medseg.inference.decide import decide
 from medseg.inference.predictor import Tiling
 from medseg.methods.method import Method
 from medseg.methods.pretraining import Pretraining
 from medseg.metrics import overlap, validation
+from medseg.metrics.case_labels import case_scores
 from medseg.models.network import Network
 from medseg.planning.plan import Plan
 from medseg.runtime import distributed
@@ -270,7 +272,16 @@ def _tried(cfg: DictConfig, spec: DataSpec, logits: int | None, sketch: Plan) ->
 def _supervision(cfg: DictConfig, spec: DataSpec, tiling: Tiling, net: Network) -> dict[str, Any]:
     """What a method that learns from labels takes: its loss, and how whole cases are predicted and scored."""
 
-    def logits_of(image: Tensor, trained: nn.Module, **context: Tensor) -> Tensor:
+    def logits_of(
+        image: Tensor,
+        trained: nn.Module,
+        *,
+        facts: Tensor | None = None,
+        case_logits: list[Tensor] | None = None,
+        **context: Tensor,
+    ) -> Tensor:
+        if facts is not None or case_logits is not None:
+            trained = AtCase(trained, facts, case_logits)
         if context:
             image, trained = image.flatten(0, 1), AtDates(trained, **context)
         return tiling.logits(image, trained)
@@ -282,6 +293,7 @@ def _supervision(cfg: DictConfig, spec: DataSpec, tiling: Tiling, net: Network) 
         "judge": partial(overlap.confusion_matrix, labels=spec.labels),
         "summarise": partial(validation.validation_scores, labels=spec.labels, pooled=cfg.metric.get("pooled", False)),
         "labels": spec.labels,
+        **({"case_scores": case_scores} if net.classifies else {}),
     }
 
 

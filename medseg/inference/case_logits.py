@@ -15,6 +15,7 @@ from medseg.errors import InputError
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid, reorient_back
 from medseg.geometry.resample import spline_orders
+from medseg.inference.case_network import mean_case_prob
 from medseg.inference.decide import decide, logits_of, prob_of
 from medseg.inference.rows import Rows, Slab, axis_first, resized_rows
 from medseg.labels import LabelTable
@@ -62,6 +63,8 @@ class CaseLogits:
         box: Cells of the reoriented array that have logits; the others are background for certain.
         shape: Of the reoriented array.
         labels: What the logits mean.
+        case_logits: Of each network that classifies cases, the logits ``[n, m]`` of windows; complete when the rows
+            are taken.
     """
 
     rows: Rows
@@ -71,20 +74,33 @@ class CaseLogits:
     box: Box
     shape: tuple[int, ...]
     labels: LabelTable
+    case_logits: tuple[list[Tensor], ...] = ()
 
     @classmethod
-    def resampled(cls, rows: Rows, axis: int, placement: Placement, labels: LabelTable) -> CaseLogits:
+    def resampled(
+        cls,
+        rows: Rows,
+        axis: int,
+        placement: Placement,
+        labels: LabelTable,
+        case_logits: tuple[list[Tensor], ...] = (),
+    ) -> CaseLogits:
         """Of logits of the prepared cells, which are resampled to those of the file."""
         old, box = placement.grid, placement.box
         orders = spline_orders(old, box.shape, 1)
         back = resized_rows(rows, axis_first(old.shape, axis), axis_first(box.shape, axis), axis_first(orders, axis))
         shape = tuple(placement.source.shape[a] for a in placement.axes)
-        return cls(back, axis, placement.axes, placement.flips, box, shape, labels)
+        return cls(back, axis, placement.axes, placement.flips, box, shape, labels, case_logits)
 
     @property
     def box_shape(self) -> tuple[int, ...]:
         """Cells of the box, those along which rows follow each other first."""
         return axis_first(self.box.shape, self.axis)
+
+    @property
+    def case_prob(self) -> Float[np.ndarray, " m"] | None:
+        """Probability of each class of the case, once the rows are taken; None if no network classifies cases."""
+        return mean_case_prob(self.case_logits)
 
     def index(self, on_slab: Callable[[Slab], None] | None = None) -> Int[np.ndarray, " *s"]:
         """Training index of each cell of the file.

@@ -87,7 +87,12 @@ def averaged(parts: Sequence[CaseLogits], case: str) -> CaseLogits:
         tuple(map(max, zip(*(b.stop for b in boxes), strict=True))),
     )
     rows = averaged_rows([part.widened(box).rows for part in parts], first.labels)
-    return replace(first, rows=rows, box=box)
+    case_logits = tuple(own for part in parts for own in part.case_logits)
+    return replace(first, rows=rows, box=box, case_logits=case_logits)
+
+
+def _case_classes(spec: DataSpec) -> tuple[str, ...]:
+    return () if spec.case_label is None else spec.case_label.values
 
 
 def check_same(expected: DataSpec, found: DataSpec, what: str) -> None:
@@ -107,6 +112,8 @@ def check_same(expected: DataSpec, found: DataSpec, what: str) -> None:
         "dates": (expected.dates, found.dates),
         "classes": (expected.labels.titles, found.labels.titles),
         "values": ([c.values for c in expected.labels.classes], [c.values for c in found.labels.classes]),
+        "facts": ([(f.name, f.kind) for f in expected.facts], [(f.name, f.kind) for f in found.facts]),
+        "classes of cases": (_case_classes(expected), _case_classes(found)),
         "regions": ([r.name for r in expected.labels.regions], [r.name for r in found.labels.regions]),
     }
     for name, (own, other) in pairs.items():

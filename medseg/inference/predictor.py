@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
-from torch import nn
+from torch import Tensor, nn
 
 from medseg.errors import InputError
+from medseg.facts import CaseFacts
 from medseg.geometry.grid import Grid
 from medseg.inference.case_logits import CaseLogits, Placement, finite_rows
+from medseg.inference.case_network import at_case
 from medseg.inference.dates import at_dates
 from medseg.inference.postprocess import PostProcess
 from medseg.inference.tiling import Tiling
@@ -90,6 +93,7 @@ class CasePredictor(ABC, Generic[Prepare]):
         days: Sequence[int] | None = None,
         *,
         absent: bool = False,
+        facts: Mapping[str, object] | None = None,
     ) -> Shaped[np.ndarray, " *s"]:
         """Label array ``[*s]`` of saved values for an image ``[c, *s]`` (or ``[*s]``) of raw values.
 
@@ -103,6 +107,7 @@ class CasePredictor(ABC, Generic[Prepare]):
             days: Of a time series, its dates in days since 1970-01-01; None numbers them, as training did where
                 it knew no days.
             absent: Whether a channel that is NaN everywhere is absent, as the network has learned to do without.
+            facts: Facts of the case by name, for a network that takes them; those that are left out are missing.
 
         Raises:
             InputError: The image does not fit its grid, or has other channels than the training had.
@@ -124,6 +129,8 @@ class CasePredictor(ABC, Generic[Prepare]):
             sample = self._series(image, finite, grid, range(len(image)) if days is None else days)
         else:
             sample = _of_array(image, grid, absent=absent)
+        if facts is not None:
+            sample = replace(sample, facts=CaseFacts.of(facts, self.spec.facts))
         return self.spec.labels.to_saved(self.index(sample))
 
     def _series(
@@ -198,5 +205,19 @@ class Predictor(CasePredictor[Prepare]):
     def logits_of(self, prepared: Sample, placement: Placement, axis: int) -> CaseLogits:
         """Logits of a prepared case, whose rows follow each other along an axis."""
         image = torch.from_numpy(np.ascontiguousarray(prepared.planes)).to(self.device)
-        rows = self.tiling.rows(image, at_dates(self.network, prepared), axis)
-        return CaseLogits.resampled(finite_rows(rows, prepared.case), axis, placement, self.spec.labels)
+        case_logits: list[Tensor] = []
+        rows = self.tiling.rows(image, self.network_at(prepared, case_logits), axis)
+        every = (case_logits,) if getattr(self.network, "classifies", False) else ()
+        return CaseLogits.resampled(finite_rows(rows, prepared.case), axis, placement, self.spec.labels, every)
+
+    def network_at(self, sample: Sample, case_logits: list[Tensor] | None = None) -> nn.Module:
+        """The network for windows of one case, with its facts and dates.
+
+        Args:
+            sample: The case, or any window of it.
+            case_logits: Where the logits of the class of the case are appended; None to take none.
+
+        Raises:
+            InputError: The network takes facts, and the case has none.
+        """
+        return at_dates(at_case(self.network, sample.facts, self.spec.facts, case_logits), sample)

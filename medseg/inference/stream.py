@@ -71,11 +71,13 @@ class SceneNetwork(NamedTuple):
         read: Called in a thread of its own, for boxes that together hold each cell once.
         tiling: Windows, flips and precision.
         network: Runs on the device where it lies.
+        case_logits: Where it appends the logits of the class of the case; None of one that does not classify cases.
     """
 
     read: ReadReady
     tiling: Tiling
     network: nn.Module
+    case_logits: list[Tensor] | None = None
 
 
 def stream(
@@ -103,7 +105,9 @@ def stream(
         on_rows: Called with the number of rows that are done, each time some are.
     """
     sinks = [sink, *(bands.sink for bands in extra)]
-    first = min(s.rows_done for s in sinks)
+    # the class of a case needs every window
+    anew = any(member.case_logits is not None for member in members)
+    first = 0 if anew else min(s.rows_done for s in sinks)
     for s in sinks:
         s.keep(first)
     with closing(scene_slabs(members, shape, labels, first=first)) as slabs_done:
@@ -141,7 +145,7 @@ def _scene_rows(
     member: SceneNetwork, shape: Sequence[int], labels: LabelTable, first: int, opened: ExitStack
 ) -> tuple[Strip, Rows]:
     """The rows of a scene that are read for one network, and its logits of them."""
-    read, tiling, network = member
+    read, tiling, network, _ = member
     tiles = tiling.tiles(network) | {"first": first}
     margin = tiles.pop("margin")
     device = next(network.parameters(), torch.empty(0)).device

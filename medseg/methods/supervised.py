@@ -44,7 +44,7 @@ class Supervised(Method):
 
     Args:
         network: Maps ``[b, c, *s]`` to logits ``[b, k, *s]``, or in training to a list of them, or to a mapping
-            of ``logits`` and other outputs by name; of time series it also takes ``Batch.context``.
+            of ``logits`` and other outputs by name; it also takes ``Batch.context_for`` it.
         loss: Called with logits, label and valid.
         logits: Maps (image ``[c, *s]``, network) to logits ``[k, *s]``, for whole cases; likewise.
         decide: Maps such logits to training indices ``[*s]``.
@@ -53,6 +53,8 @@ class Supervised(Method):
         labels: The label table.
         patch: Cells of the patches of ``val/loss`` on each axis.
         val_patches: How many of them in each case; with 0 there is no ``val/loss``.
+        case_scores: Of a network that classifies cases, scores of (probabilities ``[n, m]``, classes ``[n]``) of all
+            cases by name, logged as ``val/case_<name>``; None without such.
         shared: What every ``Method`` takes.
     """
 
@@ -70,6 +72,7 @@ class Supervised(Method):
         labels: LabelTable,
         patch: Sequence[int],
         val_patches: int = 4,
+        case_scores: Callable[[np.ndarray, np.ndarray], dict[str, float]] | None = None,
         **shared: Any,
     ) -> None:
         super().__init__(network, **shared)
@@ -84,6 +87,8 @@ class Supervised(Method):
         self._counts: dict[str, np.ndarray] = {}
         self._annotated: dict[str, np.ndarray | None] = {}
         self._held_out: dict[str, list[float | None]] = {}
+        self.case_scores = case_scores
+        self._classes: dict[str, tuple[np.ndarray, int]] = {}
 
     @classmethod
     def monitors(cls, scores: Sequence[str]) -> tuple[str, ...]:
@@ -105,9 +110,10 @@ class Supervised(Method):
         """Loss of labelled patches, and its parts by name."""
         wanted = isinstance(self.loss, WeightedSum) and self.loss.reads_features
         with encoder_features(self.network, wanted=wanted) as features:
-            logits, named = split_outputs(self.network(batch.image, **batch.context))
+            logits, named = split_outputs(self.network(batch.image, **batch.context_for(self.network)))
         inside = self._inside(batch)
-        further = {**named, **features, "image": batch.image[(slice(None), *inside)], "annotated": batch.annotated}
+        further = {**named, **features, **_of_cases(batch), "annotated": batch.annotated}
+        further["image"] = batch.image[(slice(None), *inside)]
         return self._loss(logits, batch.label[inside], batch.valid[inside], further)
 
     def _loss(
@@ -127,12 +133,16 @@ class Supervised(Method):
     def on_validation_epoch_start(self) -> None:
         """Forget the counts of the last round."""
         super().on_validation_epoch_start()
-        self._counts, self._held_out, self._annotated = {}, {}, {}
+        self._counts, self._held_out, self._annotated, self._classes = {}, {}, {}, {}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count one whole case (or a tile of a large one), from overlapping windows."""
-        context = {name: fact[0] for name, fact in batch.context.items()}
+        context: dict[str, Any] = {name: fact[0] for name, fact in batch.context_for(self.network).items()}
+        case_logits: list[Tensor] = []
+        if self.case_scores is not None:
+            context["case_logits"] = case_logits
         logits = self.logits(batch.image[0], self.network, **context)
+        self._add_class(batch, case_logits)
         label, valid = batch.label[0].cpu().numpy(), batch.valid[0].cpu().numpy()
         own = {} if batch.annotated is None else {"annotated": batch.annotated[0].cpu().numpy()}
         counts = self.judge(self.decide(logits).cpu().numpy(), label, valid, **own)
@@ -151,10 +161,25 @@ class Supervised(Method):
         partial = {"annotated": own} if any(outputs is not None for outputs in own) else {}
         for name, score in self.summarise(list(counts.values()), **partial).items():
             self.log(f"val/{name}", score, prog_bar=name == "dice")
+        self._log_classes()
         if self.val_patches:
             tiles = [[loss for loss in of_case if loss is not None] for of_case in gathered(self._held_out).values()]
             means = [fsum(losses) / len(losses) for losses in tiles if losses]  # the order of cases does not matter
             self.log("val/loss", fsum(means) / len(means) if means else nan)
+
+    def _log_classes(self) -> None:
+        """Log how well the classes of cases are found, if the network gives them."""
+        if self.case_scores is not None:
+            for name, score in self.case_scores(*_joined(list(gathered(self._classes).values()))).items():
+                self.log(f"val/case_{name}", score)
+
+    def _add_class(self, batch: Batch, case_logits: Sequence[Tensor]) -> None:
+        """Keep the probabilities of the class of a case in every window; of a large case, in those of all tiles."""
+        if not case_logits or batch.case_label is None:
+            return
+        prob = torch.cat(list(case_logits)).softmax(dim=1).numpy()
+        before, label = self._classes.get(batch.cases[0], (prob[:0], int(batch.case_label[0])))
+        self._classes[batch.cases[0]] = np.concatenate([before, prob]), label
 
     def _loss_of(self, logits: Tensor, batch: Batch, label: np.ndarray, counted: np.ndarray, name: str) -> float | None:
         """Loss on the patches of one tile; None where none of their cells counts."""
@@ -166,3 +191,15 @@ class Supervised(Method):
         of_logits, of_label, of_valid, image = (torch.stack([cells[place] for place in places]) for cells in whole)
         annotated = None if batch.annotated is None else batch.annotated.expand(len(places), -1)
         return float(self._loss(of_logits, of_label, of_valid, {"image": image, "annotated": annotated})[0])
+
+
+def _of_cases(batch: Batch) -> dict[str, Tensor]:
+    """Facts and classes of the cases of a batch, which terms may ask for; those that there are."""
+    named = {"facts": batch.facts, "case_label": batch.case_label}
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _joined(cases: Sequence[tuple[np.ndarray, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """The mean probability of each case over its windows ``[n, m]``, and its class ``[n]``."""
+    means = [prob.mean(axis=0) for prob, _ in cases]
+    return np.array(means).reshape(len(cases), -1), np.array([label for _, label in cases], dtype=np.int64)

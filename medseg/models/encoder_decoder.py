@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
 from medseg.errors import InputError
+from medseg.models.case_path import case_path
 from medseg.models.decoders.blocks import resize
 from medseg.models.decoders.decoder import Decoder
 from medseg.models.encoders.encoder import Encoder, check_features
@@ -28,13 +30,19 @@ class EncoderDecoder(Network):
         spec: Data and plan; kernels and strides are not used.
         encoder: Makes the encoder from the spec.
         decoder: Makes the decoder from the spec and the features that the encoder declares.
+        facts: How facts of the case change the features of the encoder, see ``CasePath``; None for not at all.
 
     Raises:
         InputError: Encoder and decoder do not fit each other, or the data; the encoder is too deep for the patch.
     """
 
     def __init__(
-        self, spec: ModelSpec, *, encoder: Callable[[ModelSpec], Encoder], decoder: Callable[..., Decoder]
+        self,
+        spec: ModelSpec,
+        *,
+        encoder: Callable[[ModelSpec], Encoder],
+        decoder: Callable[..., Decoder],
+        facts: str | None = None,
     ) -> None:
         built = encoder(spec)
         super().__init__(spec.in_channels, built.divisor, fixed_shape=built.fixed_shape)
@@ -42,6 +50,8 @@ class EncoderDecoder(Network):
         shape = self._shape(spec.patch_shape)
         check_features(built, spec.in_channels, shape)
         self.decoder = decoder(spec, built.features)
+        self.case_path = case_path(spec, built.features, facts)
+        self._follow(self.case_path)
         self._drop_idle(spec, shape)
 
     def _shape(self, patch: Sequence[int]) -> tuple[int, ...]:
@@ -132,6 +142,18 @@ class EncoderDecoder(Network):
             return [resize(logits[0], image.shape[2:]), *logits[1:]]
         return resize(logits, image.shape[2:])
 
-    def forward(self, image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *t"] | list[Tensor]:
-        """Logits of each cell further from the border than ``margin``."""
-        return self.decode(self.encode(image), without_border(image, self.margin))
+    def forward(
+        self, image: Float[Tensor, "b c *s"], facts: Float[Tensor, "b f"] | None = None, *, named: bool = False
+    ) -> Any:
+        """Logits of each cell further from the border than ``margin``; with a class of cases, see ``Network``.
+
+        Args:
+            image: See ``Network``.
+            facts: Encoded facts of the cases; None where all are missing.
+            named: Give logits of the class of the case outside of training too.
+        """
+        features, within = self.encode(image), without_border(image, self.margin)
+        if self.case_path is None:
+            return self.decode(features, within)
+        named = named or self.training
+        return self.case_path(features, facts, lambda changed: self.decode(changed, within), named=named)

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medseg.errors import InputError
+from medseg.facts import Fact
 from medseg.sample import Channel
 from medseg.weights.pretrained import Pretrained
 from medseg.weights.report import Report
@@ -32,6 +33,8 @@ class ModelSpec:
         strides: Planned stride at the entrance of each stage. Networks of fixed topology ignore it.
         channels: Names and wavelengths of the image channels, for networks that use them; empty if unknown.
         dates: Dates whose channels follow one another in ``in_channels``; 1 but with ``temporal=native``.
+        facts: Facts of each case, for networks that take them.
+        case_classes: Number of classes of cases, m, for networks that classify cases; 0 where they have none.
     """
 
     in_channels: int
@@ -42,6 +45,8 @@ class ModelSpec:
     strides: tuple[tuple[int, ...], ...]
     channels: tuple[Channel, ...] = ()
     dates: int = 1
+    facts: tuple[Fact, ...] = ()
+    case_classes: int = 0
 
     @property
     def ndim(self) -> int:
@@ -72,11 +77,17 @@ class Network(nn.Module, ABC):
             before there is a plan, without them, to reject wrong settings before data is read.
         ndims: Numbers of spatial axes that it is built for.
         outputs: Names of what it returns in training besides logits, for losses that ask for it.
+        takes_facts: Whether it takes ``facts`` ``[b, f]`` of the cases as a further argument; without it all of them
+            are missing.
+        classifies: Whether it gives ``case_logits`` ``[b, m]``, the class of the case: in training, and with
+            ``named=True`` outside of it, in a mapping with ``logits``.
     """
 
     follows_plan: ClassVar[bool] = False
     ndims: ClassVar[tuple[int, ...]] = (2, 3)
     outputs: tuple[str, ...] = ()
+    takes_facts: bool = False
+    classifies: bool = False
 
     def __init__(
         self, in_channels: int, divisor: Sequence[int], *, min_cells: int = 1, fixed_shape: Sequence[int] | None = None
@@ -95,6 +106,12 @@ class Network(nn.Module, ABC):
         So a network rebuilds where the folder or the hub that describes its architecture is gone.
         """
         return {}
+
+    def _follow(self, path: nn.Module | None) -> None:
+        """Declare what a ``CasePath`` adds to the network; None adds nothing."""
+        self.takes_facts = bool(getattr(path, "takes_facts", False))
+        self.classifies = bool(getattr(path, "classifies", False))
+        self.outputs = (*self.outputs, "case_logits") if self.classifies else self.outputs
 
     @abstractmethod
     def forward(

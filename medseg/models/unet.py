@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, cat, nn
 
 from medseg.errors import InputError
+from medseg.models.case_path import case_path
+from medseg.models.encoders.encoder import Feature
 from medseg.models.layers import CONV, CONV_TRANSPOSED, NORMS, ConvBlock, ResidualBlock, init_he, stack
 from medseg.models.network import ModelSpec, Network
 from medseg.weights.nnunet_names import unet_of
@@ -38,6 +41,7 @@ class UNet(Network):
         residual: Whether the encoder is residual.
         norm: ``instance`` as in nnU-Net, ``batch`` or ``group`` (see ``normalisation``).
         deep_supervision: In training, logits of every decoder stage instead of the finest only.
+        facts: How facts of the case change the features of the encoder, see ``CasePath``; None for not at all.
 
     Raises:
         InputError: The plan has a single stage, settings are not positive, or an unknown norm.
@@ -59,6 +63,7 @@ class UNet(Network):
         residual: bool = False,
         norm: str = "instance",
         deep_supervision: bool = True,
+        facts: str | None = None,
     ) -> None:
         divisor = [prod(axis) for axis in zip(*spec.strides, strict=True)]
         super().__init__(spec.in_channels, divisor, min_cells=2)
@@ -91,6 +96,8 @@ class UNet(Network):
         supervised = coarse_to_fine if deep_supervision else [0]
         self.heads = nn.ModuleList(CONV[spec.ndim](features[i], spec.out_channels, 1) for i in supervised)
         init_he(self)
+        self.case_path = case_path(spec, [Feature(n, ones) for n in features], facts)
+        self._follow(self.case_path)
 
     @property
     def stem_kernel(self) -> str:
@@ -101,9 +108,21 @@ class UNet(Network):
         """Weights of nnU-Net under the names of this network; see ``weights.nnunet_names.unet_of``."""
         return unet_of(found, self.geometry, len(self.divisor), heads=len(self.heads))
 
-    def forward(self, image: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *s"] | list[Tensor]:
-        """Logits; a list from fine to coarse in training under deep supervision."""
-        return self.decode(self.encode(image), image)
+    def forward(
+        self, image: Float[Tensor, "b c *s"], facts: Float[Tensor, "b f"] | None = None, *, named: bool = False
+    ) -> Any:
+        """Logits, as ``Network`` says; a list from fine to coarse in training under deep supervision.
+
+        Args:
+            image: See ``Network``.
+            facts: Encoded facts of the cases; None where all are missing.
+            named: Give logits of the class of the case outside of training too.
+        """
+        features = self.encode(image)
+        if self.case_path is None:
+            return self.decode(features, image)
+        named = named or self.training
+        return self.case_path(features, facts, lambda changed: self.decode(changed, image), named=named)
 
     def encode(self, image: Float[Tensor, "b c *s"]) -> list[Tensor]:
         """Features of each stage, fine to coarse."""

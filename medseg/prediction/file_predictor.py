@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from torch import nn
 
 from medseg import formats
@@ -20,12 +20,14 @@ from medseg.data.preprocessing.preprocess import Preprocess
 from medseg.data.reading.open_case import CaseReader
 from medseg.data.reading.options import ReadOptions
 from medseg.errors import InputError
+from medseg.facts import CaseFacts
 from medseg.formats.mosaic import Mosaic
 from medseg.formats.source import Source
 from medseg.geometry.grid import Grid
 from medseg.inference.predictor import CasePredictor
 from medseg.inference.rows import Slab
 from medseg.prediction.bands import Bands, collected
+from medseg.prediction.case_labels import write_case_label
 from medseg.prediction.image_groups import check_groups
 from medseg.prediction.scenes import postprocess_scene, stream_scene, streams, write_like
 from medseg.sample import DataSpec
@@ -104,19 +106,25 @@ class FilePredictor:
         return self.arrays.members[0].network
 
     def __call__(
-        self, image: Shaped[np.ndarray, "..."], grid: Grid, days: Sequence[int] | None = None
+        self,
+        image: Shaped[np.ndarray, "..."],
+        grid: Grid,
+        days: Sequence[int] | None = None,
+        *,
+        facts: Mapping[str, object] | None = None,
     ) -> Shaped[np.ndarray, " *s"]:
         """Label array of saved values for an image of raw values; see ``Predictor.__call__``.
 
         After a training with ``data.absent=allow`` a channel that is NaN everywhere is absent.
         """
-        return self.arrays(image, grid, days, absent=self.layout.reading.absent == "allow")
+        return self.arrays(image, grid, days, absent=self.layout.reading.absent == "allow", facts=facts)
 
     def file(
         self,
         source: Path | str | Sequence[Path | str] | Mapping[str, Path | str],
         target: Path | str,
         *,
+        facts: Mapping[str, object] | None = None,
         on_rows: Callable[[int, int], None] | None = None,
     ) -> Path:
         """Predict one case from its file (or files, one a channel or a date) into ``target``, on the very same grid.
@@ -124,6 +132,7 @@ class FilePredictor:
         Args:
             source: The file or files; where the training had image groups, by their names.
             target: Label file to write; ``.dcm`` is a DICOM segmentation object, for folders of DICOM slices.
+            facts: Facts of the case by name, for a network that takes them; those that are left out are missing.
             on_rows: Called with the rows that are done and all rows, each time some are done.
 
         Raises:
@@ -135,7 +144,8 @@ class FilePredictor:
             groups = tuple(group for group in self.layout.reading.image_groups if group in source)
             source = [source[group] for group in groups]
         several = [source] if isinstance(source, (str, Path)) else list(source)
-        return self.case([Path(path) for path in several], Path(target), groups=groups, on_rows=on_rows)
+        own = None if facts is None else CaseFacts.of(facts, self.spec.facts)
+        return self.case([Path(path) for path in several], Path(target), groups=groups, facts=own, on_rows=on_rows)
 
     def case(
         self,
@@ -143,14 +153,18 @@ class FilePredictor:
         target: Path,
         *,
         groups: Sequence[str] = (),
+        facts: CaseFacts | None = None,
         on_rows: Callable[[int, int], None] | None = None,
     ) -> Path:
         """Predict one case, as ``file`` does, from files whose image groups are known.
+
+        Where the network classifies cases too, the probability of each class is written to ``case_labels/CASE.json``.
 
         Args:
             files: The files.
             target: Label file to write.
             groups: Image group of each, of a time series of each of a date; empty: those of the training, in order.
+            facts: Of the case, for a network that takes them.
             on_rows: As for ``file``.
         """
         open_case = partial(
@@ -161,11 +175,14 @@ class FilePredictor:
             mosaic=self._mosaic,
             series=self._series,
             groups=groups,
+            facts=facts,
         )
         if all(streams(target, member.prepare) for member in self.arrays.members):
-            self._stream(open_case, files, target, on_rows)
+            case_prob = self._stream(open_case, files, target, on_rows)
         else:
-            self._write_whole(open_case(), files, target, on_rows)
+            case_prob = self._write_whole(open_case(), files, target, on_rows)
+        if case_prob is not None and self.spec.case_label is not None:
+            write_case_label(target, case_prob, self.spec.case_label)
         return target
 
     def _stream(
@@ -174,10 +191,10 @@ class FilePredictor:
         files: Sequence[Path],
         target: Path,
         on_rows: Callable[[int, int], None] | None,
-    ) -> None:
+    ) -> Float[np.ndarray, " m"] | None:
         opened = [open_case() for _ in self.arrays.members]
         total = opened[0].grid.shape[0]
-        stream_scene(
+        case_prob = stream_scene(
             self.arrays,
             opened,
             target,
@@ -188,10 +205,11 @@ class FilePredictor:
         )
         if self.arrays.postprocess is not None:
             postprocess_scene(self.arrays, target)
+        return case_prob
 
     def _write_whole(
         self, opened: CaseReader, files: Sequence[Path], target: Path, on_rows: Callable[[int, int], None] | None
-    ) -> None:
+    ) -> Float[np.ndarray, " m"] | None:
         """Predict a case in one piece; its raw image is in memory until it is prepared only."""
         write = self._writer(files, target)
         sample = replace(opened.read(), label=None)
@@ -213,6 +231,7 @@ class FilePredictor:
             for collector in collectors:
                 collector.write(target, valid, grid)
         write(self.labels.to_saved(index), valid, grid)
+        return logits.case_prob
 
     def _writer(self, files: Sequence[Path], target: Path) -> Callable[..., None]:
         """Writes label values, validity and grid; what an object has to refer to is checked before the prediction."""
@@ -234,6 +253,7 @@ def open_image(
     mosaic: bool = False,
     series: str | None = None,
     groups: Sequence[str] = (),
+    facts: CaseFacts | None = None,
 ) -> CaseReader:
     """The files of one new image, with the settings of the training; with ``mosaic``, tiles of one scene.
 
@@ -252,7 +272,7 @@ def open_image(
         sources = [dicom.open_files(files)]
     elif series is not None:
         sources = [formats.open(path, series=series) for path in files]
-    case = Case(formats.stem(files[0]), tuple(files), None, "", image_groups=groups)
+    case = Case(formats.stem(files[0]), tuple(files), None, "", image_groups=groups, facts=facts)
     if spec.dates:
         if reading.dates is None:
             raise InputError(

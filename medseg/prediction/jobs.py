@@ -18,6 +18,8 @@ from medseg.engine.local import LocalEngine
 from medseg.errors import InputError
 from medseg.formats.polygons import PolygonOptions
 from medseg.prediction.bands import BAND_KINDS, band_name
+from medseg.prediction.case_labels import KIND as CASE_LABELS_KIND
+from medseg.prediction.case_labels import case_label_name
 from medseg.prediction.record import OTHER_CHECKPOINT, Finding, Record
 from medseg.prediction.writer import Task, Writer
 from medseg.runtime.progress import Watch
@@ -34,10 +36,12 @@ class Request:
     Attributes:
         bands: Kinds of bands, such as ``probabilities``, a file each.
         polygons: Which polygons a file of them holds, of scenes; None for no such file.
+        case_labels: Whether a file holds the class of the case.
     """
 
     bands: tuple[str, ...] = ()
     polygons: PolygonOptions | None = None
+    case_labels: bool = False
 
     @property
     def options(self) -> Mapping[str, Mapping[str, Any]]:
@@ -61,6 +65,8 @@ class Request:
         """
         found = {"labels": label}
         found |= {kind: band_name(kind, label) for kind in self.bands}
+        if self.case_labels:
+            found[CASE_LABELS_KIND] = case_label_name(label)
         if self.polygons is not None:
             found["polygons"] = f"polygons/{formats.stem(label)}.gpkg"
         return found
@@ -210,7 +216,8 @@ class _Batch:
             if to_write:
                 folder, outputs = self._record.folder, self._request.outputs(job.label)
                 paths = {kind: folder / outputs[kind] for kind in kinds}
-                task = Task(job.case.images, folder / job.label, paths, job.case.image_groups)
+                case = job.case
+                task = Task(case.images, folder / job.label, paths, case.image_groups, case.facts)
                 self._jobs[task.label] = job
                 yield task
 
@@ -219,7 +226,7 @@ class _Batch:
         if "labels" not in kinds:  # it was entered with its label file
             return True
         kept = not self._overwrite and job.finding.valid.issuperset(kinds)
-        every = Request(BAND_KINDS, PolygonOptions()).outputs(job.label).values()
+        every = Request(BAND_KINDS, PolygonOptions(), case_labels=True).outputs(job.label).values()
         outputs = self._request.outputs(job.label)
         self._record.begin(outputs, job.case.images, every=every, kept=kinds if kept else ())
         if kept:

@@ -19,6 +19,7 @@ from medseg.data.reading.open_case import CaseReader
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
 from medseg.inference.case_logits import certain_background, check_finite, index_dtype
+from medseg.inference.case_network import mean_case_prob
 from medseg.inference.decide import decide, prob_of
 from medseg.inference.predictor import CasePredictor
 from medseg.inference.rows import Slab
@@ -42,6 +43,7 @@ class LabelledPrediction:
         grid: Of the cells.
         prob: Probability of each class, or of each region, in a temporary file without a name; None if not asked for.
         annotated: Which of these the label annotates; None for all.
+        case_prob: Probability of each class of the case; None if no network classifies cases.
     """
 
     index: Int[np.ndarray, " *s"]
@@ -50,6 +52,7 @@ class LabelledPrediction:
     grid: Grid
     prob: Float[np.ndarray, "k *s"] | None = None
     annotated: Bool[np.ndarray, " k"] | None = None
+    case_prob: Float[np.ndarray, " m"] | None = None
 
 
 def predict_labelled(
@@ -95,7 +98,8 @@ def predict_labelled(
             if probs is not None:
                 probs[:, slab.rows] = prob_of(slab.logits, table).cpu().numpy()
     index = predictor.finished(held.index, held.valid, held.grid)
-    return LabelledPrediction(index, held.label, held.valid, held.grid, probs, opened.annotated)
+    case_prob = mean_case_prob([member.case_logits or [] for member in members])
+    return LabelledPrediction(index, held.label, held.valid, held.grid, probs, opened.annotated, case_prob)
 
 
 def _streams(case: Case, grid: Grid, predictor: CasePredictor[Preprocess]) -> bool:
@@ -139,11 +143,11 @@ def _in_one_piece(
 
     index = predictor.finished(logits.index(keep), valid, grid)
     if probs is None:
-        return LabelledPrediction(index, label, valid, grid)
+        return LabelledPrediction(index, label, valid, grid, case_prob=logits.case_prob)
     restored = _in_file((table.n_outputs, *grid.shape))
     for k, outside in enumerate(certain_background(table).tolist()):
         restored[k] = logits.restored(probs[k], outside)
-    return LabelledPrediction(index, label, valid, grid, restored)
+    return LabelledPrediction(index, label, valid, grid, restored, case_prob=logits.case_prob)
 
 
 def _in_file(shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:

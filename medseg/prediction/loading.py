@@ -14,6 +14,7 @@ from medseg.engine.engine import Engine, Failure
 from medseg.engine.once import once
 from medseg.errors import InputError
 from medseg.prediction import restore
+from medseg.prediction.case_facts import table_settings
 from medseg.prediction.file_predictor import FilePredictor
 from medseg.prediction.record import Origin
 from medseg.runtime.cpu import keep_large_blocks
@@ -151,6 +152,7 @@ def origin_of(
         "series": series,
         **({"image_groups": sorted(groups)} if some else {}),
         **({} if cfg.codes is None else {"codes": _plain(cfg.codes)}),
+        **table_settings(cfg),
     }
     named = _named(cfg.checkpoint)
     file = named if isinstance(named, str) else ", ".join(named)

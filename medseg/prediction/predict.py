@@ -20,6 +20,7 @@ from medseg.runtime.verbosity import quiet_libraries
 
 if TYPE_CHECKING:
     from medseg.engine.engine import Engine
+    from medseg.facts import Fact
     from medseg.formats.polygons import PolygonOptions
     from medseg.labels import LabelTable
     from medseg.prediction.jobs import Written
@@ -56,6 +57,7 @@ def _predict(
 ) -> list[Path]:
     """Predict by the workers of an engine; ``single`` if ``target`` is a label file, ``groups`` as the input says."""
     from medseg.formats.polygons import DEFAULT_POLYGONS
+    from medseg.prediction.case_facts import with_facts
     from medseg.prediction.jobs import Request, check_conflicts, find_jobs, run_jobs, warn_of_others
     from medseg.prediction.loading import load, origin_of
     from medseg.prediction.record import Record
@@ -65,10 +67,11 @@ def _predict(
     seg = cfg.format == "dicom_seg"
     predictor, maker, predictor_of_worker = load(cfg, engine)
     layout = predictor.layout
-    cases = chosen_cases(cfg, sources, predictor.spec, layout, groups)
+    cases = with_facts(cfg, chosen_cases(cfg, sources, predictor.spec, layout, groups), predictor.arrays)
+    classes = predictor.spec.case_label
     folder = target.parent if single else target
     labels = label_names(cases, target, single=single, seg=seg)
-    request = Request(tuple(bands.kind for bands in predictor.bands), _polygons(cfg))
+    request = Request(tuple(bands.kind for bands in predictor.bands), _polygons(cfg), case_labels=classes is not None)
     check_labels(cases, labels, folder, georeferenced=bool(cfg.polygons or cfg.mosaic), seg=seg)
     by_folder = all(case.images[0].is_dir() for case in cases)
     origin = origin_of(cfg, maker, predictor, series=cfg.data.series if by_folder else None, groups=groups)
@@ -81,6 +84,7 @@ def _predict(
     writer = Writer(predictor_of_worker, predictor.spec.labels, options, request.mean_probability)
     with _listed_for_review(folder, labels, predictor.spec.labels) if cfg.uncertainty else nullcontext():
         written = run_jobs(jobs, writer, record, request, overwrite=cfg.overwrite, engine=engine)
+    _list_classes(folder, labels, classes)
     after = "" if seg else evaluation_command(folder, predictor.spec.labels, layout.reading.attribute)
     _print_end(written, len(jobs), target, after)
     return [folder / label for label in labels]
@@ -128,6 +132,14 @@ def _list_for_review(folder: Path, names: list[str], labels: LabelTable) -> None
 
     names = [name for name in names if all((folder / n).exists() for n in (name, band_name("uncertainty", name)))]
     show(_LOG, f"{write_review(folder, names, labels)}: the cases, the least certain first")
+
+
+def _list_classes(folder: Path, names: list[str], classes: Fact | None) -> None:
+    """Write the table of the classes of cases, where the network finds these."""
+    if classes is not None:
+        from medseg.prediction.case_labels import write_case_labels
+
+        show(_LOG, f"{write_case_labels(folder, names, classes)}: the class of each case")
 
 
 def _print_end(written: Written, total: int, target: Path, after: str) -> None:

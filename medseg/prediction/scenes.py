@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
 
 from medseg import formats
 from medseg.data.preprocessing.normalise import ImageStats
@@ -21,7 +22,7 @@ from medseg.formats.companions import companions
 from medseg.formats.sink import RasterSink, class_nodata
 from medseg.geometry.box import Box
 from medseg.geometry.grid import Grid
-from medseg.inference.dates import at_dates
+from medseg.inference.case_network import mean_case_prob
 from medseg.inference.predictor import CasePredictor, Predictor
 from medseg.inference.stream import ExtraBands, ReadReady, SceneNetwork, stream
 from medseg.labels import LabelTable
@@ -46,8 +47,10 @@ def stream_scene(
     key: str,
     bands: Sequence[Bands] = (),
     on_rows: Callable[[int], None] | None = None,
-) -> None:
+) -> Float[np.ndarray, " m"] | None:
     """Predict a scene window by window into a Cloud-Optimised GeoTIFF, from where a killed run stopped.
+
+    A scene whose class is predicted too begins anew, as that takes every window.
 
     Args:
         predictor: Predictor of arrays.
@@ -57,6 +60,9 @@ def stream_scene(
         key: Digest of the checkpoint.
         bands: Written in addition.
         on_rows: Called with the number of rows that are done.
+
+    Returns:
+        Probability of each class of the scene; None if no network classifies cases.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     labels, grid = predictor.spec.labels, opened[0].grid
@@ -80,11 +86,14 @@ def stream_scene(
         for one, further in extra:
             further.finish(names=one.names, scale=SCALE)
         sink.finish(labels=labels)
+    return mean_case_prob([member.case_logits or [] for member in members])
 
 
 def _settings(member: Predictor[Preprocess], opened: CaseReader) -> dict[str, object]:
     """What decides the rows of a scene besides the weights."""
-    return {"files": _read_from(opened), "tiling": vars(member.tiling), "prepare": member.prepare.to_dict()}
+    settings = {"files": _read_from(opened), "tiling": vars(member.tiling), "prepare": member.prepare.to_dict()}
+    facts = opened.case.facts
+    return settings | ({} if facts is None else {"facts": facts.encoded_by(member.spec.facts).tolist()})
 
 
 def scene_network(member: Predictor[Preprocess], opened: CaseReader, on_window: OnWindow | None = None) -> SceneNetwork:
@@ -97,7 +106,8 @@ def scene_network(member: Predictor[Preprocess], opened: CaseReader, on_window: 
     """
     ready = ready_windows(opened, member.prepare, member.tiling.window, on_window)
     corner = opened.read(Box.at([0] * opened.grid.ndim, [1] * opened.grid.ndim))  # of a series, its dates are of all
-    return SceneNetwork(ready, member.tiling, at_dates(member.network, corner))
+    case_logits: list[Tensor] | None = [] if getattr(member.network, "classifies", False) else None
+    return SceneNetwork(ready, member.tiling, member.network_at(corner, case_logits), case_logits)
 
 
 def postprocess_scene(predictor: CasePredictor[Preprocess], target: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg.data.conversion.preparation import digest_of
+from medseg.facts import CaseFacts
 from medseg.formats.polygons import DEFAULT_POLYGONS, PolygonOptions, polygons
 from medseg.labels import LabelTable
 from medseg.prediction.bands import band_name
@@ -25,12 +26,14 @@ class Task:
         outputs: Path of each kind that is to be written: ``labels`` with what is written together with them, or
             ``polygons`` of a label file that is there.
         groups: Image groups of the files; empty where they have none.
+        facts: Of the case, for networks that take them.
     """
 
     images: tuple[Path, ...]
     label: Path
     outputs: Mapping[str, Path]
     groups: tuple[str, ...] = ()
+    facts: CaseFacts | None = None
 
 
 @dataclass(frozen=True)
@@ -76,5 +79,5 @@ class Writer:
             prob = task.label.parent / band_name("probabilities", task.label.name) if self.mean_probability else None
             polygons(task.label, task.outputs["polygons"], self.labels, self.polygon_options, probabilities=prob)
         else:
-            self.load().case(task.images, task.label, groups=task.groups, on_rows=self.on_rows)
+            self.load().case(task.images, task.label, groups=task.groups, facts=task.facts, on_rows=self.on_rows)
         return Made(tuple(images), {kind: digest_of(path) for kind, path in task.outputs.items()})

@@ -19,6 +19,7 @@ from medseg.factory import split
 from medseg.factory.instantiate import instantiate
 from medseg.inference.predictor import CasePredictor
 from medseg.metrics.accumulate import CaseScores, tables
+from medseg.metrics.case_labels import CaseLabelScores
 from medseg.prediction.file_predictor import FilePredictor
 from medseg.prediction.labelled import Open, predict_labelled
 from medseg.report.html import write_run_report
@@ -88,6 +89,8 @@ class Scored:
         self, cfg: DictConfig, cases: Sequence[Case], which: str, shown: int
     ) -> tuple[CaseScores, dict[str, Any], list[CaseDrawing]]:
         scores: CaseScores = instantiate(cfg.metric)(labels=self.dataset.spec.labels)
+        label = self.metadata.spec.case_label
+        classes = None if label is None else CaseLabelScores(label.name, label.values)
         drawings = evaluate_predictor(
             self.predictor.arrays,
             cases,
@@ -95,8 +98,9 @@ class Scored:
             scores,
             shown=shown,
             watch=lambda every: watched(every, f"evaluating {which}", so_far=scores.glance),
+            classes=classes,
         )
-        result = scores.result()
+        result = scores.result() | ({} if classes is None else {"case_label": classes.result()})
         result["policy"] |= {"cases": which, "checkpoint": self.checkpoint, "step": str(self.predictor.step)}
         return scores, result, drawings
 
@@ -109,6 +113,7 @@ def evaluate_predictor(
     *,
     shown: int = _DRAWN,
     watch: Callable[[Sequence[Case]], Iterable[Case]] = iter,
+    classes: CaseLabelScores | None = None,
 ) -> list[CaseDrawing]:
     """Predict and score every case; the scores go into ``scores``.
 
@@ -121,6 +126,7 @@ def evaluate_predictor(
         scores: Collects the rows.
         shown: Number of cases that are drawn, spread over all.
         watch: Wraps the iteration, for a progress bar.
+        classes: Collects the classes of the cases; None where the networks give none.
 
     Returns:
         Drawings of the shown cases.
@@ -137,6 +143,8 @@ def evaluate_predictor(
             prob=scores.needs_prob,
             on_window=None if reduced is None else reduced.add,
         )
+        if classes is not None and predicted.case_prob is not None and case.facts is not None:
+            classes.add(predicted.case_prob, case.facts[classes.name])
         grid = predicted.grid
         scores.add(
             case.id,

@@ -33,8 +33,8 @@ class Fake(FilePredictor):
     def spec(self) -> DataSpec:
         return DataSpec((Channel("B4"),), LabelTable.declare({"background": 0, "road": 1}), 2)
 
-    def case(self, files: Sequence[Path], target: Path, *, groups: Sequence[str] = (), on_rows: Any = None) -> Path:
-        assert groups == ()
+    def case(self, files: Sequence[Path], target: Path, *, groups: Any, facts: Any, on_rows: Any = None) -> Path:
+        assert (groups, facts) == ((), None)
         self.asked.append(target.stem)
         if target.stem in self.damaged:
             raise InputError(f"{files[0]}: can't be read")
