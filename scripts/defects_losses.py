@@ -127,4 +127,29 @@ TABLE = (
         "background-uncounted", "the background is counted for class weights", "medseg/planning/fingerprint.py",
         "background=int(counts[:first].sum()),", "background=0,", ("tests/factory/test_class_weights.py",),
     ),
+    Defect(
+        "windows-see-the-uncounted", "SSIM takes windows of counted cells", "medseg/losses/ssim.py",
+        "weight = _smoothed(cells, radius, sigma)", "weight = _smoothed(torch.ones_like(cells), radius, sigma)",
+        ("tests/losses/test_ssim.py::test_a_window_is_that_of_its_counted_cells",),
+    ),
+    Defect(
+        "ssim-without-covariance", "SSIM compares structure", "medseg/losses/ssim.py",
+        "of_both = 2 * (product - mean_p * mean_g)", "of_both = 2 * product", ("tests/losses/test_ssim.py",),
+    ),
+    Defect(
+        "hardness-lowered", "the branch of hardness raises what the network lowers", "medseg/losses/hardness.py",
+        "return fixed + raised.detach() - raised", "return fixed - raised.detach() + raised",
+        ("tests/losses/test_hardness.py::test_the_network_lowers_what_the_branch_raises",),
+    ),
+    Defect(
+        "hardness-moves-the-encoder", "the branch of hardness leaves features as they are", "medseg/losses/hardness.py",
+        "as_maps([feature.detach() for feature in features],", "as_maps([feature for feature in features],",
+        ("tests/losses/test_hardness.py::test_the_network_lowers_what_the_branch_raises",),
+    ),
+    Defect(
+        "focus-falls", "focusing rises over the training", "medseg/losses/foreground.py",
+        "(1 - math.cos(math.pi * min(1.0, progress / over))) / 2",
+        "(1 + math.cos(math.pi * min(1.0, progress / over))) / 2",
+        ("tests/losses/test_foreground.py::test_annealing_rises_from_cross_entropy_by_a_cosine",),
+    ),
 )

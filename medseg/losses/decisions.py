@@ -154,8 +154,19 @@ class DecisionLoss(nn.Module, ABC):
         annotated: Bool[Tensor, "b k"] | None = None,
     ) -> Float[Tensor, ""]:
         """Loss in nats; ``label`` holds training indices or ``IGNORE``, also for regions."""
-        decisions = self.decisions(logits, label, valid)
-        if annotated is not None and self.labels.regions:
-            by_region = annotated.view(*annotated.shape, *[1] * (label.ndim - 1))
-            decisions = replace(decisions, weight=decisions.weight * by_region)
+        decisions = self.annotated_decisions(logits, label, valid, annotated)
         return decisions.mean(self.cost(decisions), gather=self.training)
+
+    def annotated_decisions(
+        self,
+        logits: Float[Tensor, "b k *s"],
+        label: Int[Tensor, "b *s"],
+        valid: Bool[Tensor, "b *s"],
+        annotated: Bool[Tensor, "b k"] | None,
+    ) -> Decisions:
+        """The decisions of a batch, in which regions that a patch does not annotate weigh nothing."""
+        decisions = self.decisions(logits, label, valid)
+        if annotated is None or not self.labels.regions:
+            return decisions
+        by_region = annotated.view(*annotated.shape, *[1] * (label.ndim - 1))
+        return replace(decisions, weight=decisions.weight * by_region)

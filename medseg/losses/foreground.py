@@ -1,6 +1,6 @@
 """Foreground-aware loss: cross-entropy whose gradient goes to the cells that are hard, whatever their number."""
 
-from typing import ClassVar
+import math
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -46,9 +46,8 @@ def foreground_aware(
         Value in [0, inf), equal to the cross-entropy. Differentiable in ``logits``.
 
     References:
-        Zheng et al., Foreground-Aware Relation Network for Geospatial Object Segmentation, CVPR 2020. They
-        anneal: the share of focusing rises from 0 to 1 over the training, for early estimates of what is
-        hard are poor. Here it is the caller's, one number for the whole training.
+        Zheng et al., Foreground-Aware Relation Network for Geospatial Object Segmentation, CVPR 2020. Their share
+        of focusing rises over the training, see ``annealed``; here it is the caller's.
     """
     counted = counted_cells(label, valid)
     loss = cell_cross_entropy(logits, label, counted)
@@ -91,6 +90,26 @@ def _focused_sum(loss: Float[Tensor, "*n"], gamma: float, focus: float, *, gathe
     return (weight * loss).sum()
 
 
+def annealed(progress: float, over: float) -> float:
+    r"""Share of focusing at this progress of a training: early estimates of what is hard are poor.
+
+    .. math:: (1 - \cos(\pi \min(1, t / T))) / 2
+
+    Args:
+        progress: Share t of the budget that is spent.
+        over: Share T of the budget over which it rises from 0 to 1; 0: it is 1 throughout.
+
+    References:
+        Zheng et al., Foreground-Aware Relation Network for Geospatial Object Segmentation, CVPR 2020: the cosine of
+        the three schedules that they compare.
+
+    Example:
+        >>> [round(annealed(progress, 0.5), 3) for progress in (0.0, 0.125, 0.25, 0.5, 1.0)]
+        [0.0, 0.146, 0.5, 1.0, 1.0]
+    """
+    return (1 - math.cos(math.pi * min(1.0, progress / over))) / 2 if over > 0 else 1.0
+
+
 class ForegroundLoss(nn.Module):
     """Foreground-aware loss of counted cells: softmax classes, or sigmoid regions if the table has any.
 
@@ -99,17 +118,23 @@ class ForegroundLoss(nn.Module):
     Attributes:
         labels: Meaning of the outputs.
         gamma: Strength of focusing.
-        focus: Share of focusing; the same throughout the training, so that a step depends on its batch alone.
+        focus: Share of focusing, with annealing that in the end.
+        anneal: Share of the budget over which focusing rises from 0 to ``focus``; 0: it is the same throughout, so
+            that a step depends on its batch alone.
+        needs: With annealing the progress of the training too.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("annotated",)
     members: Tensor
 
-    def __init__(self, labels: LabelTable, *, gamma: float = 2.0, focus: float = 1.0) -> None:
+    def __init__(self, labels: LabelTable, *, gamma: float = 2.0, focus: float = 1.0, anneal: float = 0.0) -> None:
         super().__init__()
-        if not (gamma >= 0 and 0 <= focus <= 1):
-            raise InputError(f"loss foreground: expected gamma >= 0 and focus in [0, 1], got {gamma} and {focus}")
-        self.labels, self.gamma, self.focus = labels, gamma, focus
+        if not (gamma >= 0 and 0 <= focus <= 1 and 0 <= anneal <= 1):
+            raise InputError(
+                "loss foreground: expected gamma >= 0, and focus and anneal in [0, 1], got "
+                f"{gamma}, {focus} and {anneal}"
+            )
+        self.labels, self.gamma, self.focus, self.anneal = labels, gamma, focus, anneal
+        self.needs = ("annotated", "progress") if anneal else ("annotated",)
         self.register_buffer("members", memberships(labels), persistent=False)
 
     def forward(
@@ -118,9 +143,11 @@ class ForegroundLoss(nn.Module):
         label: Int[Tensor, "b *s"],
         valid: Bool[Tensor, "b *s"],
         annotated: Bool[Tensor, "b k"] | None = None,
+        progress: float = 1.0,
     ) -> Float[Tensor, ""]:
         """Loss in nats; ``label`` holds training indices or ``IGNORE``, also for regions."""
+        focus = self.focus * annealed(progress, self.anneal)
         return classes_or_regions(
             foreground_aware, region_foreground_aware, logits, label, valid, labels=self.labels, members=self.members,
-            annotated=annotated, gamma=self.gamma, focus=self.focus, gather=self.training,
+            annotated=annotated, gamma=self.gamma, focus=focus, gather=self.training,
         )  # fmt: skip

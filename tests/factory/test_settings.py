@@ -26,7 +26,8 @@ SIGNED = {  # keys of which a negative number is a setting
     "transform.haze.airlight", "trainer.devices",
 }  # fmt: skip
 SHARES = ("p", "channel_p", "dropout", "overlap", "share", "decay", "momentum", "foreground_fraction", "min_valid",
-          "warmup", "final", "least_share", "head_warmup", "gradual_unfreeze", "layer_decay", "focus")  # fmt: skip
+          "warmup", "final", "least_share", "head_warmup", "gradual_unfreeze", "layer_decay", "focus",
+          "anneal")  # fmt: skip
 SLOW = [pytest.param(group, marks=pytest.mark.slow) for group in ("loss", "transform", "finetuning", "model")]
 GROUPS = ("metric", "optimizer", "scheduler", "inference", "method", "temporal", "trainer", "callback", "sampling")
 BARE = ("transform=none", "callback={}", "loss=ce", "metric=overlap", "model=unet_tiny")

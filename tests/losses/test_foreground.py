@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from medseg.errors import InputError
 from medseg.labels import IGNORE, LabelTable
 from medseg.losses.cross_entropy import CrossEntropyLoss
 from medseg.losses.foreground import ForegroundLoss, foreground_aware
+from medseg.losses.weighted_sum import WeightedSum
 
 TABLE = LabelTable.declare({"background": 0, "a": 1, "b": 2})
 REGIONS = LabelTable.declare({"background": 0, "whole": [1, 2], "core": 2}, regions_class_order=[1, 2])
@@ -94,7 +96,27 @@ def test_certainty_everywhere_stays_finite(margin, gamma):
     assert gradient(value, sure).isfinite().all()
 
 
-@pytest.mark.parametrize("settings", [{"gamma": -1.0}, {"focus": 1.5}, {"focus": math.nan}])
+@pytest.mark.parametrize("settings", [{"gamma": -1.0}, {"focus": 1.5}, {"focus": math.nan}, {"anneal": 2.0}])
 def test_wrong_settings_are_refused(settings):
     with pytest.raises(InputError, match="loss foreground"):
         ForegroundLoss(TABLE, **settings)
+
+
+def test_annealing_rises_from_cross_entropy_by_a_cosine():
+    logits, label, valid = batch(TABLE)
+    loss = ForegroundLoss(TABLE, focus=0.8, anneal=0.5)
+    assert loss.needs == ("annotated", "progress")
+    assert ForegroundLoss(TABLE).needs == ("annotated",)
+    for progress, focus in ((0.0, 0.0), (0.125, 0.8 * (1 - math.sqrt(0.5)) / 2), (0.25, 0.4), (0.5, 0.8), (0.9, 0.8)):
+        ours = gradient(loss(logits, label, valid, progress=progress), logits)
+        theirs = gradient(foreground_aware(logits, label, valid, focus=focus), logits)
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_annealing_follows_the_progress_that_the_method_gives():
+    logits, label, valid = batch(TABLE)
+    loss = WeightedSum(TABLE, {"foreground": partial(ForegroundLoss, anneal=1.0)})
+    early = gradient(loss(logits, label, valid, {"progress": 0.0})[0], logits)
+    torch.testing.assert_close(early, gradient(CrossEntropyLoss(TABLE)(logits, label, valid), logits))
+    with pytest.raises(InputError, match=r"loss\.terms\.foreground needs 'progress'"):
+        loss(logits, label, valid)
