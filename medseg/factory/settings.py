@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -155,17 +155,22 @@ def _kinds(parameter: inspect.Parameter) -> set[str]:
 def _check_value(at: str, value: Any, kinds: set[str]) -> None:
     """Raise on a value that is no number, or holds others, where the types are numbers or numbers by name."""
     if kinds - {"None"} <= _BY_NAME:
-        if isinstance(value, str) and at.endswith("class_weights") and value in POWERS:
-            return
-        if not isinstance(value, dict):
-            expected = f", or one of {', '.join(POWERS)}" if at.endswith("class_weights") else ""
-            raise InputError(f"{at}={value}: expected numbers by name{expected}")
-        wrong = {k: v for k, v in dict(value).items() if not _is_number(v, integer=False)}
-        if wrong:
-            raise InputError(f"{at}={wrong}: expected a number for each name")
+        _check_by_name(at, value, POWERS if at.endswith("class_weights") else ())
     elif kinds <= _NUMERIC and not _is_number(value, integer="float" not in kinds):
         expected = "a number" if "float" in kinds else "an integer"
         raise InputError(f"{at}={value}: expected {expected}")
+
+
+def _check_by_name(at: str, value: Any, words: Iterable[str]) -> None:
+    """Raise on a value that is neither numbers by name nor one of the words that stand for them."""
+    if isinstance(value, str) and value in words:
+        return
+    if not isinstance(value, dict):
+        others = f", or one of {', '.join(words)}" if words else ""
+        raise InputError(f"{at}={value}: expected numbers by name{others}")
+    wrong = {k: v for k, v in value.items() if not _is_number(v, integer=False)}
+    if wrong:
+        raise InputError(f"{at}={wrong}: expected a number for each name")
 
 
 def _is_number(value: object, *, integer: bool) -> bool:
