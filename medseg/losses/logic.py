@@ -11,7 +11,7 @@ from medseg.labels import LabelTable
 from medseg.losses.cross_entropy import region_cross_entropy
 from medseg.losses.hierarchy import Groups, Hierarchy
 from medseg.losses.ranks import sum_over_ranks
-from medseg.losses.targets import blank_uncounted, counted_cells, or_one, target_of
+from medseg.losses.targets import blank_uncounted, counted_cells, memberships, or_one, target_of
 
 
 def rule_errors(score: Float[Tensor, "b n *s"], tree: Hierarchy) -> tuple[Float[Tensor, "b _ *s"], ...]:
@@ -130,7 +130,8 @@ class LogicLoss(nn.Module):
             raise InputError(f"loss logic: expected rules >= 0 and power >= 1, got {rules} and {power}")
         self.labels, self.rules, self.power, self.tree_min = labels, rules, power, tree_min
         self.tree = Hierarchy.of(labels, hierarchy, loss="logic")
-        self.register_buffer("nodes", self.tree.members, persistent=False)
+        nodes = memberships(labels) if labels.regions else self.tree.members
+        self.register_buffer("nodes", nodes, persistent=False)
         self.groups = _head(self.tree, labels.n_outputs)
 
     def forward(
