@@ -16,7 +16,7 @@ from medseg.errors import InputError
 from medseg.facts import WORD, CaseFacts, Fact
 from medseg.geometry.grid import Grid
 from medseg.labels import LabelTable
-from medseg.runtime.values import listed, mapped, number, text, whole
+from medseg.runtime.values import listed, mapped, number, text, truth, whole
 
 _MOST_DATES = 100_000
 """Slots of a time series; daily ones of more than two hundred years."""
@@ -77,6 +77,7 @@ class DataSpec:
         dates: Slots of a time series, t: the dates that a case has at most. 0 where there is no time axis.
         facts: Facts of each case, such as age and sex, with values and statistics of the training cases.
         case_label: What the class of a case means, where cases have classes; else None.
+        presence: Whether a network also sees which of the channels each image has.
     """
 
     channels: tuple[Channel, ...]
@@ -85,16 +86,19 @@ class DataSpec:
     dates: int = 0
     facts: tuple[Fact, ...] = ()
     case_label: Fact | None = None
+    presence: bool = False
 
     @property
     def inputs(self) -> tuple[Channel, ...]:
-        """What a network sees: the channels, with an indicator of each class of those that hold class numbers."""
-        return tuple(shown for channel in self.channels for shown in channel.inputs)
+        """What a network sees: channels, with an indicator of each class of those of class numbers, then presence."""
+        seen = tuple(shown for channel in self.channels for shown in channel.inputs)
+        return seen + (tuple(map(_presence_of, self.of_files.channels)) if self.presence else ())
 
     @property
     def of_files(self) -> DataSpec:
-        """The same without channels of class numbers, which no image file holds."""
-        return replace(self, channels=tuple(channel for channel in self.channels if not channel.classes))
+        """The same without channels of class numbers and presence, which no image file holds."""
+        own = tuple(channel for channel in self.channels if not channel.classes)
+        return replace(self, channels=own, presence=False)
 
     @property
     def every_fact(self) -> tuple[Fact, ...]:
@@ -111,6 +115,7 @@ class DataSpec:
         stored = {"channels": [c.to_dict() for c in self.channels], "labels": self.labels.to_dict(), "ndim": self.ndim}
         stored |= {"dates": self.dates} if self.dates else {}
         stored |= {"facts": [fact.to_dict() for fact in self.facts]} if self.facts else {}
+        stored |= {"presence": True} if self.presence else {}
         return stored | ({"case_label": self.case_label.to_dict()} if self.case_label else {})
 
     @classmethod
@@ -131,6 +136,7 @@ class DataSpec:
             dates=whole(held.get("dates", 0), "spec.dates", 0, _MOST_DATES),
             facts=tuple(Fact.from_dict(one, "spec.facts") for one in listed(held.get("facts", []), "spec.facts")),
             case_label=_case_label_of(held.get("case_label")),
+            presence=truth(held.get("presence", False), "spec.presence"),
         )
 
 
@@ -141,6 +147,11 @@ def _case_label_of(stored: object) -> Fact | None:
     if label.kind != WORD or len(label.values) < 2:
         raise InputError(f"spec.case_label={label.summary()}: expected two classes or more")
     return label
+
+
+def _presence_of(channel: Channel) -> Channel:
+    """What says whether a channel is present, as a channel that a network sees."""
+    return Channel(f"{channel.name}: present", groups=channel.groups)
 
 
 def _channel_of(stored: object) -> Channel:

@@ -29,7 +29,7 @@ def start(cfg: DictConfig) -> dict[str, Any]:
     from medseg.training.sweep_job import was_fold
 
     result = evaluate_run(cfg)
-    if cfg.output is None and was_fold(Path(cfg.run)):
+    if cfg.output is None and not cfg.without and was_fold(Path(cfg.run)):
         _cross_validate(cfg)
     return result
 

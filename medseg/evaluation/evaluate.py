@@ -27,6 +27,8 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
             can't be read, on other grids or with values outside the table.
     """
     _check_given(cfg)
+    if cfg.without:
+        raise InputError("without takes channels away from the cases of a run; add run=RUN_DIR, or leave it out")
     from medseg.evaluation.cells import RasteriseOptions
     from medseg.evaluation.folders import evaluate_folders
     from medseg.evaluation.label_table import label_table

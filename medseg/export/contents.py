@@ -22,7 +22,7 @@ from medseg.export.card import card, scores_of
 from medseg.export.description import describe
 from medseg.export.layout import Layout
 from medseg.export.networks import traced, write_onnx, write_pt2
-from medseg.export.parity import MOST_CASES, CaseParity, check_tolerance, compare, draw_case
+from medseg.export.parity import MOST_CASES, CaseParity, check_tolerance, compare, drawn_cases
 from medseg.export.public import published
 from medseg.export.publish import CARD
 from medseg.export.publish import metadata as card_metadata
@@ -148,7 +148,7 @@ def _measured(folder: Path, sources: Sources, cases: str | None) -> list[CasePar
             files = runner.find_cases([Path(cases)], exported.settings)[:MOST_CASES]
             return compare(sources.predictor, exported, files)
         with tempfile.TemporaryDirectory() as name:
-            return compare(sources.predictor, exported, [draw_case(Path(name), sources.predictor)])
+            return compare(sources.predictor, exported, drawn_cases(Path(name), sources.predictor))
     except runner.Refusal as error:
         raise InputError(f"cases={cases}: {error}") from error
 

@@ -78,6 +78,7 @@ def describe(
             "folders": without_paths(list(predictor.layout.folders)),
             "nodata": reading.nodata,
             "grid_tolerance": reading.grid_tolerance,
+            "absent": reading.absent,
         },
         "members": [_member(*parts) for parts in members],
         "temperature": predictor.temperature,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,13 @@ from scipy import ndimage
 
 from medseg import formats
 from medseg.data.layout.image_groups import names_within
+from medseg.data.reading.open_case import CaseReader
 from medseg.data.reading.options import ReadOptions
 from medseg.errors import InputError
 from medseg.export import runner
 from medseg.geometry.grid import Grid
 from medseg.prediction.file_predictor import FilePredictor, open_image
+from medseg.prediction.image_groups import check_names
 from medseg.sample import DataSpec
 from medseg.sensors.formula import Formula
 
@@ -49,7 +51,7 @@ class CaseParity:
 
 
 def compare(
-    predictor: FilePredictor, exported: runner.Predictor, cases: Sequence[tuple[str, Sequence[Path]]]
+    predictor: FilePredictor, exported: runner.Predictor, cases: Sequence[tuple[str, runner.Files]]
 ) -> list[CaseParity]:
     """Predict cases with both.
 
@@ -60,7 +62,7 @@ def compare(
     """
     parity = []
     for name, files in cases:
-        sample = open_image(files, spec=predictor.spec, reading=predictor.layout.reading).read()
+        sample = _opened(files, predictor).read()
         began = time.perf_counter()
         index, prob = predictor.arrays.index_and_prob(sample, predictor.temperature)
         between = time.perf_counter()
@@ -79,13 +81,23 @@ def compare(
     return parity
 
 
-def _runner_case(files: Sequence[Path], exported: runner.Predictor) -> runner.Case:
+def _opened(files: runner.Files, predictor: FilePredictor) -> CaseReader:
+    """The image as the package reads it."""
+    spec, reading = predictor.spec, predictor.layout.reading
+    if not isinstance(files, Mapping):
+        return open_image(files, spec=spec, reading=reading)
+    names, absent = check_names(list(files), reading, [channel.name for channel in spec.channels], "input")
+    groups = names if reading.image_groups else ()
+    return open_image([files[n] for n in names], spec=spec, reading=reading, groups=groups, absent=absent)
+
+
+def _runner_case(files: runner.Files, exported: runner.Predictor) -> runner.Case:
     """The image as the runner reads it."""
-    if runner.ending(files[0]) in runner.VOLUMES:
+    if runner.ending(runner.first_of(files)) in runner.VOLUMES:
         return runner.read_volume(files, exported.settings)
     with runner.Scene(files, exported.settings) as scene:
         image, valid = scene.read(0, scene.grid.shape[0])
-        return runner.Case(image, valid, scene.grid)
+        return runner.Case(image, valid, scene.grid, scene.present)
 
 
 def check_tolerance(parity: Sequence[CaseParity], tolerance: float) -> None:
@@ -101,6 +113,16 @@ def check_tolerance(parity: Sequence[CaseParity], tolerance: float) -> None:
             f"{worst.largest_difference:.3g} ({worst.cells_that_differ} of {worst.cells} cells in class), expected at "
             f"most tolerance={tolerance:g}; nothing was written; raise tolerance, or try format=pt2"
         )
+
+
+def drawn_cases(folder: Path, predictor: FilePredictor) -> list[tuple[str, runner.Files]]:
+    """A random image; and the same without its first file, where the network has learned to do without some."""
+    name, paths = draw_case(folder, predictor)
+    reading = predictor.layout.reading
+    names = reading.image_groups or tuple(channel.name for channel in predictor.spec.channels)
+    if reading.absent != "allow" or len(paths) != len(names) or len(paths) < 2:
+        return [(name, paths)]
+    return [(name, paths), (f"{name} without {names[0]}", dict(list(zip(names, paths, strict=True))[1:]))]
 
 
 def draw_case(folder: Path, predictor: FilePredictor, seed: int = 0) -> tuple[str, list[Path]]:

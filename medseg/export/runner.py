@@ -54,6 +54,8 @@ _BLOCK = 2**22  # cells of a scene that are read at a time for its statistics
 
 Array = npt.NDArray[Any]
 Settings = Mapping[str, Any]
+Files = Sequence[Path] | Mapping[str, Path]
+"""Files of a case: one that holds every channel, or those of all channels (or image groups) in order, or by name."""
 Network = Callable[[Array], Array]
 """Maps images ``[b, c, *w]`` to logits ``[b, k, *w]``."""
 
@@ -298,19 +300,26 @@ def per_image(rules: Sequence[Settings]) -> bool:
 
 
 def normalise(
-    image: Array, counted: Array, rules: Sequence[Settings], statistics: Sequence[Statistics] | None = None
+    image: Array,
+    counted: Array,
+    rules: Sequence[Settings],
+    statistics: Sequence[Statistics] | None = None,
+    present: Array | None = None,
 ) -> Array:
-    """Channels ``[c, *s]`` by their rules; cells that do not count become 0.
+    """Channels ``[c, *s]`` by their rules; cells that do not count, and channels that are absent, become 0.
 
     Args:
         image: Raw values.
         counted: Cells that enter the statistics and keep a value.
         rules: One a channel.
         statistics: Of the whole image, of which this is a window; None takes those of ``image``.
+        present: Which channels there are; None for all.
     """
     normal = np.zeros(image.shape, dtype=np.float32)
     if counted.any():
         for number, (target, channel, rule) in enumerate(zip(normal, image, rules)):
+            if present is not None and not present[number]:
+                continue
             cells = channel[counted]
             of_image = (statistics[number] if statistics else Statistics.of(cells)) if per_image([rule]) else None
             target[counted] = _normalised(cells, rule, of_image)
@@ -687,11 +696,13 @@ class Case:
         image: Channels ``[c, *s]`` float32, 0 where not valid.
         valid: Cells with data.
         grid: Of the cells.
+        present: Which channels there are; the others are 0. None for all.
     """
 
     image: Array
     valid: Array
     grid: Grid
+    present: Array | None = None
 
 
 class Member:
@@ -726,7 +737,8 @@ class Member:
     def logits(self, case: Case) -> tuple[Array, Callable[[Array, float], Array]]:
         """Logits on the case's own spacing, cropped and reoriented, and the function that puts cells in their place."""
         if self.spacing is None:
-            return self._run(normalise(case.image, case.valid, self.rules)), lambda cells, fill: cells
+            normal = normalise(case.image, case.valid, self.rules, present=case.present)
+            return self._run(normal), lambda cells, fill: cells
         case = self._seen(case)
         grid, resampling = case.grid, self.settings["resampling"]
         axes, flips = grid.canonical()
@@ -736,7 +748,8 @@ class Member:
         image, valid, cut = image[(slice(None), *box)], valid[box], turned.crop(box)
         counted = valid & _content(image) if self.settings["preprocessing"]["masked"] else valid
         new = cut.resampled(self.spacing)
-        normal, anisotropic = normalise(image, counted, self.rules), resampling["anisotropic"]
+        normal = normalise(image, counted, self.rules, present=case.present)
+        anisotropic = resampling["anisotropic"]
         quantities = normal if self.first is None else normal[:-1]
         ready = resample(quantities, cut, new.shape, resampling["image"], anisotropic)
         if self.first is not None:
@@ -761,7 +774,8 @@ class Member:
             return case
         logits, place = self.first.logits(case)
         classes = np.where(case.valid, place(decided(logits, self.regions, 0.0), 0), 0)
-        return Case(np.concatenate([case.image, classes[None].astype(np.float32)]), case.valid, case.grid)
+        image = np.concatenate([case.image, classes[None].astype(np.float32)])
+        return Case(image, case.valid, case.grid, None if case.present is None else np.append(case.present, True))
 
     def _run(self, image: Array) -> Array:
         everywhere = np.ones(image.shape[1:], dtype=bool)
@@ -871,33 +885,47 @@ class Predictor:
         """Values that label files hold."""
         return np.array([c["saved"] for c in self.labels["classes"]], dtype=self.labels["saved_dtype"])[index]
 
-    def file(self, sources: Sequence[Path | str], target: Path | str, *, probabilities: bool = False) -> Path:
+    def file(
+        self,
+        sources: Sequence[Path | str] | Mapping[str, Path | str],
+        target: Path | str,
+        *,
+        probabilities: bool = False,
+    ) -> Path:
         """Predict one case from its files, one or one for each channel, into a label file.
+
+        Args:
+            sources: The files; by name of the channel or image group, some may be missing if the training allowed it.
+            target: The label file.
+            probabilities: Write a file of probabilities as well.
 
         Raises:
             Refusal: The files are not what the network takes; names them.
         """
-        files, target = [Path(source) for source in sources], Path(target)
+        by_name = {name: Path(path) for name, path in sources.items()} if isinstance(sources, Mapping) else None
+        files: Files = by_name or [Path(source) for source in sources]
+        target = Path(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            if ending(files[0]) in VOLUMES:
+            if ending(first_of(files)) in VOLUMES:
                 self._volume(files, target, probabilities)
             else:
                 self._scene(files, target, probabilities)
         except Refusal as error:
-            raise Refusal(f"{files[0]}: {error}") from error
+            raise Refusal(f"{first_of(files)}: {error}") from error
         return target
 
-    def _volume(self, files: Sequence[Path], target: Path, probabilities: bool) -> None:
+    def _volume(self, files: Files, target: Path, probabilities: bool) -> None:
         case = read_volume(files, self.settings)
         index, prob = self.index_and_prob(case)
-        write_volume(target, self.saved(index), files[0])
+        write_volume(target, self.saved(index), in_order(files, self.settings)[0][0])
         if probabilities:
             steps = np.round(prob * np.float32(PROBABILITY_STEPS)).astype(np.uint8)
             steps = np.where(case.valid, steps, np.uint8(255))
-            write_volume(_beside(target, ".nii.gz"), np.moveaxis(steps, 0, -1), files[0], names=self.output_names)
+            like = in_order(files, self.settings)[0][0]
+            write_volume(_beside(target, ".nii.gz"), np.moveaxis(steps, 0, -1), like, names=self.output_names)
 
-    def _scene(self, files: Sequence[Path], target: Path, probabilities: bool) -> None:
+    def _scene(self, files: Files, target: Path, probabilities: bool) -> None:
         with Scene(files, self.settings) as scene:
             native = all(member.spacing is None for member in self.members)
             parts = self._native_rows(scene) if native else self._whole(scene)
@@ -953,7 +981,7 @@ class Predictor:
 
     def _whole(self, scene: Scene) -> Iterator[tuple[int, Array, Array, Array]]:
         image, valid = scene.read(0, scene.grid.shape[0])
-        index, prob = self.index_and_prob(Case(image, valid, scene.grid))
+        index, prob = self.index_and_prob(Case(image, valid, scene.grid, scene.present))
         yield 0, index, valid, prob
 
 
@@ -998,7 +1026,35 @@ def masked(image: Array, valid: Array, reading: Settings) -> tuple[Array, Array]
     return np.where(valid, image, np.float32(0)), valid
 
 
-def read_volume(files: Sequence[Path], settings: Settings) -> Case:
+def in_order(files: Files, settings: Settings) -> tuple[list[Path], list[str]]:
+    """Files in the order of the training, and the image group or channel of each, as far as it is known.
+
+    Raises:
+        Refusal: Names that the training did not have, or fewer where it had all.
+    """
+    groups = image_groups(settings)
+    if not isinstance(files, Mapping):
+        if groups and len(groups) != len(files):
+            raise Refusal(f"got {len(files)} files, expected one for each image group: {', '.join(groups)}")
+        return list(files), groups
+    names = groups or [channel["name"] for channel in settings["channels"]]
+    there = [name for name in names if name in files]
+    if len(there) != len(files) or (len(there) < len(names) and not may_lack(settings)):
+        raise Refusal(f"got files of {', '.join(files)}, expected one of each of {', '.join(names)}")
+    return [files[name] for name in there], there
+
+
+def may_lack(settings: Settings) -> bool:
+    """Whether the network has learned to do without some channels."""
+    return settings["reading"].get("absent") == "allow"
+
+
+def first_of(files: Files) -> Path:
+    """One of the files of a case, by which messages and label files are named."""
+    return next(iter(files.values())) if isinstance(files, Mapping) else files[0]
+
+
+def read_volume(files: Files, settings: Settings) -> Case:
     """The volume of one file, or of one file for each channel.
 
     Raises:
@@ -1006,7 +1062,8 @@ def read_volume(files: Sequence[Path], settings: Settings) -> Case:
     """
     nib = _library("nibabel", "volumes")
     images, grids = [], []
-    for path in files:
+    paths, held = in_order(files, settings)
+    for path in paths:
         try:
             opened = nib.load(path)
             cells = np.asarray(opened.dataobj)
@@ -1015,15 +1072,27 @@ def read_volume(files: Sequence[Path], settings: Settings) -> Case:
         grids.append(_volume_grid(opened, cells.shape))
         images.append(np.moveaxis(cells.reshape(*grids[-1].shape, -1), -1, 0).astype(np.float32))
     image = np.concatenate(images) if len(images) > 1 else images[0]
-    _check_channels(len(image), settings)
-    if groups := image_groups(settings):
-        owners = [c["name"].partition(".")[0] for c in settings["channels"]]
-        image = image[np.argsort(np.argsort([groups.index(owner) for owner in owners], kind="stable"))]
+    image, present = _in_channels(image, held, settings)
     off = max(grid.offset_from(grids[0]) for grid in grids)
     if off > settings["reading"]["grid_tolerance"]:
         raise Refusal(f"its channels lie on different grids, up to {off:.3g} voxels apart; resample them onto one")
     image, valid = masked(image, np.ones(image.shape[1:], dtype=bool), settings["reading"])
-    return Case(image, valid, grids[0])
+    return Case(image, valid, grids[0], None if present.all() else present)
+
+
+def _in_channels(image: Array, held: Sequence[str], settings: Settings) -> tuple[Array, Array]:
+    """Channels of files as those of the network, 0 where there is none, and which there are."""
+    names = [channel["name"] for channel in settings["channels"]]
+    if not held:
+        _check_channels(len(image), names)
+        return image, np.ones(len(names), dtype=bool)
+    owners = [name.partition(".")[0] for name in names] if image_groups(settings) else names
+    present = np.array([owner in held for owner in owners])
+    there = [held.index(owner) for owner in owners if owner in held]
+    _check_channels(len(image), [name for name, here in zip(names, present) if here])
+    whole = np.zeros((len(names), *image.shape[1:]), dtype=np.float32)
+    whole[present] = image[np.argsort(np.argsort(there, kind="stable"))]
+    return whole, present
 
 
 def _volume_grid(opened: Any, shape: Sequence[int]) -> Grid:
@@ -1055,6 +1124,9 @@ def write_volume(target: Path, cells: Array, like: Path, *, names: Sequence[str]
 class Scene:
     """A scene or image of one file, or of files that hold some of the bands each.
 
+    Attributes:
+        present: Which channels there are; None for all.
+
     Args:
         files: The files, all on one grid.
         settings: Content of ``predictor.json``.
@@ -1063,25 +1135,27 @@ class Scene:
         Refusal: Files that cannot be read, on different grids, or without the bands of the training.
     """
 
-    def __init__(self, files: Sequence[Path], settings: Settings) -> None:
+    def __init__(self, files: Files, settings: Settings) -> None:
         self._rasterio = _library("rasterio", "scenes and images")
         self._settings, self._reading = settings, settings["reading"]
         self._open = ExitStack()
+        paths, self._held = in_order(files, settings)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of files without a georeference
-                self._files = [self._open.enter_context(self._rasterio.open(path)) for path in files]
+                self._files = [self._open.enter_context(self._rasterio.open(path)) for path in paths]
         except self._rasterio.errors.RasterioError as error:
             raise Refusal(f"cannot be read ({' '.join(str(error).split())[:200]})") from error
         first = self._files[0]
-        groups = image_groups(settings)
-        if groups and len(groups) != len(files):
-            raise Refusal(f"got {len(files)} files, expected one for each image group: {', '.join(groups)}")
         if any(file.shape != first.shape for file in self._files):
             raise Refusal(f"its files have the shapes {[file.shape for file in self._files]}, expected one")
         self.crs, self.transform = first.crs, first.transform
         self.grid = _scene_grid(first)
         self._bands = self._find_bands()
+        there = np.array([set(needed) <= set(self._bands) for needed in self._bands_of.values()])
+        if not there.any():
+            raise Refusal(f"no band of the channels {self._channels}; the file has {list(self._bands)}")
+        self.present = None if there.all() else there
 
     def __enter__(self) -> Scene:
         return self
@@ -1094,9 +1168,9 @@ class Scene:
         needed, bands = self._needed(), self._file_bands()
         names = self._band_names(bands, needed)
         missing = [name for name in needed if name not in names]
-        if missing:
+        if missing and not may_lack(self._settings):
             raise Refusal(f"no band {', '.join(missing)}; the file has {names}")
-        return {name: bands[names.index(name)] for name in needed}
+        return {name: bands[names.index(name)] for name in needed if name in names}
 
     def _file_bands(self) -> list[tuple[Any, int]]:
         """File and number of every band but alpha; GDAL takes the last of four for alpha, unless the file states it."""
@@ -1109,9 +1183,11 @@ class Scene:
 
     def _band_names(self, bands: Sequence[tuple[Any, int]], needed: Sequence[str]) -> list[str]:
         """Name of each band: of the settings, of the files, or by position those of the channels."""
+        if self._held and not image_groups(self._settings):
+            return self._names_of_channels()
         described = [self._described(file, band, needed) for file, band in bands]
         distinct = described if len(set(described) - {""}) == len(described) else []
-        names = list(self._reading["bands"]) or distinct
+        names = list(filter(self._may_hold, self._reading["bands"])) or distinct
         if len(names) == len(bands) and (self._programs or set(needed) & set(names)):
             return names
         if self._programs or len(bands) != len(self._channels):
@@ -1123,10 +1199,27 @@ class Scene:
         name, groups = str(file.descriptions[band - 1] or "").strip(), image_groups(self._settings)
         if not groups:
             return name
-        group = groups[self._files.index(file)]
+        group = self._held[self._files.index(file)]
         own = [title for title in needed if title.partition(".")[0] == group]
         by_position = own[band - 1] if file.count == len(own) else ""
         return by_position if not name or own == [group] else f"{group}.{name}"
+
+    def _names_of_channels(self) -> list[str]:
+        """Name of each band, where files are named by channels and so have a band each."""
+        names = [name for name, file in zip(self._held, self._files) for _ in file.indexes]
+        if len(names) != len(self._held):
+            raise Refusal(f"got {len(names)} bands in files of {', '.join(self._held)}, expected one in each")
+        return names
+
+    def _may_hold(self, band: str) -> bool:
+        """Whether the files hold a band, as far as their image groups say."""
+        return not image_groups(self._settings) or band.partition(".")[0] in self._held
+
+    @property
+    def _bands_of(self) -> dict[str, list[str]]:
+        """Bands that each channel needs."""
+        programs = self._programs
+        return {n: [s["band"] for s in programs[n] if "band" in s] if n in programs else [n] for n in self._channels}
 
     @property
     def _channels(self) -> list[str]:
@@ -1138,8 +1231,7 @@ class Scene:
 
     def _needed(self) -> list[str]:
         names = [c["name"] for c in self._settings["channels"] if not c["formula"]]
-        names += [step["band"] for steps in self._programs.values() for step in steps if "band" in step]
-        return list(dict.fromkeys(names))
+        return list(dict.fromkeys([*names, *chain.from_iterable(self._bands_of.values())]))
 
     def read(self, first: int, stop: int) -> tuple[Array, Array]:
         """Channels of some rows, and which of their cells have data."""
@@ -1155,8 +1247,14 @@ class Scene:
             cells[name] = (stored if (scale, offset) == (1, 0) else stored * scale + offset).astype(np.float32)
         if self._reading["nodata"] is not None:
             valid &= np.any([band != self._reading["nodata"] for band in cells.values()], axis=0)
-        programs = self._programs
-        image = np.stack([evaluate(programs[n], cells) if n in programs else cells[n] for n in self._channels])
+        programs, nothing = self._programs, np.zeros(valid.shape, dtype=np.float32)
+        channels = []
+        for number, name in enumerate(self._channels):
+            if self.present is not None and not self.present[number]:
+                channels.append(nothing)
+            else:
+                channels.append(evaluate(programs[name], cells) if name in programs else cells[name])
+        image = np.stack(channels)
         return masked(image, valid, self._reading)
 
     def ready(self, rules: Sequence[Settings]) -> Callable[[int, int], tuple[Array, Array]]:
@@ -1170,7 +1268,7 @@ class Scene:
 
         def read(first: int, stop: int) -> tuple[Array, Array]:
             image, valid = self.read(first, stop)
-            return normalise(image, valid, rules, statistics), valid
+            return normalise(image, valid, rules, statistics, self.present), valid
 
         return read
 
@@ -1264,8 +1362,7 @@ def _scene_grid(file: Any) -> Grid:
     return Grid(file.shape, affine, "m", None if file.crs.is_geographic else float(file.crs.linear_units_factor[1]))
 
 
-def _check_channels(got: int, settings: Settings) -> None:
-    names = [c["name"] for c in settings["channels"]]
+def _check_channels(got: int, names: Sequence[str]) -> None:
     if got != len(names):
         raise Refusal(f"got {got} channels, expected {len(names)} {names}")
 
@@ -1289,7 +1386,7 @@ def _rasterio() -> Any:
 # Command line
 
 
-def find_cases(inputs: Sequence[Path], settings: Settings) -> list[tuple[str, list[Path]]]:
+def find_cases(inputs: Sequence[Path], settings: Settings) -> list[tuple[str, Files]]:
     """Name and files of each case.
 
     Args:
@@ -1306,12 +1403,23 @@ def find_cases(inputs: Sequence[Path], settings: Settings) -> list[tuple[str, li
         if not path.is_dir() and ending(path) not in endings:
             raise Refusal(f"{path}: is no image of the kinds {', '.join(endings)}")
     if inputs[0].is_dir():
-        cases = _of_image_groups if image_groups(settings) else _groups
-        return list(cases(inputs[0], endings, settings).items())
+        if image_groups(settings):
+            return list(_of_image_groups(inputs[0], endings, settings).items())
+        return [(name, _by_channel(files, settings)) for name, files in _groups(inputs[0], endings, settings).items()]
     name, channel = _case(inputs[0], settings)
     if len(inputs) > 1 or channel is None:
         return [(name, list(inputs))]
-    return [(name, _groups(inputs[0].parent, endings, settings)[name])]
+    return [(name, _by_channel(_groups(inputs[0].parent, endings, settings)[name], settings))]
+
+
+def _by_channel(files: list[Path], settings: Settings) -> Files:
+    """Files of a case; by name of the channel where it may lack some and does."""
+    names = [channel["name"] for channel in settings["channels"]]
+    numbers = [_case(path, settings)[1] for path in files]
+    known = [number for number in numbers if number is not None and number < len(names)]
+    if not may_lack(settings) or len(known) != len(files) or len(files) == len(names):
+        return files
+    return {names[number]: path for number, path in zip(known, files)}
 
 
 def image_groups(settings: Settings) -> list[str]:
@@ -1319,16 +1427,20 @@ def image_groups(settings: Settings) -> list[str]:
     return list(settings["reading"].get("image_groups", ()))
 
 
-def _of_image_groups(folder: Path, endings: Sequence[str], settings: Settings) -> dict[str, list[Path]]:
-    """Files of each case in the sub-folders of the image groups, in the order of these."""
-    for names in (settings["reading"]["folders"], image_groups(settings)):
-        parts = [folder / name for name in names]
-        if all(part.is_dir() for part in parts):
-            by_name = [_groups(part, endings, settings) for part in parts]
-            lacking = sorted(set().union(*by_name) - set(by_name[0]).intersection(*by_name))
-            if lacking:
-                raise Refusal(f"{folder}: {', '.join(lacking)} not in each of {', '.join(names)}")
-            return {name: [path for files in by_name for path in files[name]] for name in by_name[0]}
+def _of_image_groups(folder: Path, endings: Sequence[str], settings: Settings) -> dict[str, Files]:
+    """Files of each case in the sub-folders of the image groups, in the order of these; by group if it lacks some."""
+    groups, enough = image_groups(settings), any if may_lack(settings) else all
+    for names in (settings["reading"]["folders"], groups):
+        parts = [(group, folder / name) for group, name in zip(groups, names)]
+        if not enough(part.is_dir() for _, part in parts):
+            continue
+        by_group = {group: _groups(part, endings, settings) for group, part in parts if part.is_dir()}
+        every: list[str] = sorted(set().union(*by_group.values()))
+        cases = {case: {g: own[case][0] for g, own in by_group.items() if case in own} for case in every}
+        lacking = [case for case, files in cases.items() if len(files) < len(groups)]
+        if lacking and not may_lack(settings):
+            raise Refusal(f"{folder}: {', '.join(lacking)} not in each of {', '.join(names)}")
+        return {case: files if case in lacking else list(files.values()) for case, files in cases.items()}
     raise Refusal(f"{folder}: expected the sub-folders {', '.join(settings['reading']['folders'])}")
 
 
@@ -1372,7 +1484,7 @@ def run(arguments: Sequence[str]) -> int:
     single = len(cases) == 1 and ending(output) in VOLUMES + SCENES + (".png",)
     failed = []
     for name, files in cases:
-        target = output if single else output / label_name(name, files[0])
+        target = output if single else output / label_name(name, first_of(files))
         try:
             sys.stdout.write(f"{predictor.file(files, target, probabilities=options.probabilities)}\n")
         except Refusal as error:

@@ -124,7 +124,8 @@ def begin(cfg: DictConfig, net: Network, spec: DataSpec, rules: Sequence[Normali
 
 def _of_inputs(rules: Sequence[Normalisation], spec: DataSpec) -> list[Normalisation]:
     """A rule for each of ``spec.inputs``."""
-    return [rule for rule, channel in zip(rules, spec.channels, strict=True) for _ in channel.inputs]
+    own = [rule for rule, channel in zip(rules, spec.channels, strict=True) for _ in channel.inputs]
+    return own + [Normalisation("none")] * (len(spec.inputs) - len(own))
 
 
 def _of_all() -> AbstractContextManager[None]:

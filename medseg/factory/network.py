@@ -15,6 +15,7 @@ from medseg.factory.instantiate import instantiate
 from medseg.models.axes import WrongAxes
 from medseg.models.class_channel import ClassIndicators
 from medseg.models.network import ModelSpec, Network
+from medseg.models.presence import PresenceIndicators
 from medseg.planning.plan import Plan
 from medseg.sample import DataSpec
 
@@ -75,9 +76,12 @@ def _classifying(net: Network, model: DictConfig, model_spec: ModelSpec) -> Netw
 
 
 def _with_indicators(net: Network, spec: DataSpec) -> Network:
-    """The network; it takes images whose last channel holds class numbers where the data has such a channel."""
+    """The network; it takes images whose last channel holds class numbers, and adds which channels are present."""
     if classes := spec.channels[-1].classes:
         net.register_forward_pre_hook(ClassIndicators(len(spec.channels), len(classes)))
+    if spec.presence:
+        count = len(spec.of_files.channels)
+        net.register_forward_pre_hook(PresenceIndicators(count, len(spec.inputs) - count))
     return net
 
 

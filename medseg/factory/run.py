@@ -172,7 +172,7 @@ def _assembled(
     source, cases = _fitted(source, _cases(cfg, source, declared, pretrains=pretrains))
     first = read_first_stage(cfg, source, pretrains=pretrains)
     inputs: Dataset = source if first is None else first.dataset
-    spec = inputs.spec
+    spec = _with_presence(cfg, inputs.spec, pretrains=pretrains)
     monitor = monitored(cfg, method_class, spec.labels)
     logits = len(spec.channels) if pretrains else None
     tuning = None if pretrains else instantiate(cfg.finetuning)
@@ -221,6 +221,18 @@ def _assembled(
     method.first_stage = None if first is None else first.checkpoint.to_dict()
     sources = stream_sources(declared, unfitted, source)
     return Run(source, planned, datamodule, method, made, report, monitor, sources)
+
+
+def _with_presence(cfg: DictConfig, spec: DataSpec, *, pretrains: bool) -> DataSpec:
+    """What the network is built for: with ``cfg.presence`` it also sees which channels are present.
+
+    Raises:
+        InputError: The data are time series, of which networks know this anyway; or the network is pretrained.
+    """
+    if cfg.get("presence") and (spec.dates or pretrains):
+        what = "time series, whose networks are given it anyway" if spec.dates else "pretraining, which hides cells"
+        raise InputError(f"presence=true: says which channels an image has, got {what}; leave it out")
+    return replace(spec, presence=bool(cfg.get("presence")))
 
 
 def _of_stage(first: FirstStage | None, planned: Plan, cases: _Cases) -> tuple[Plan, _Cases]:

@@ -7,7 +7,8 @@ import io
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,13 @@ class CaseScores:
             parts = {name: np.array(part, dtype=np.int64) for name, part in record["parts"].items()}
             self.records[case] = CaseRecord(np.array(record["confusion"], dtype=np.int64), parts)
         self._keys |= stored["keys"]
+
+    def only(self, cases: Collection[str]) -> CaseScores:
+        """The scores of some of the cases, with the same settings."""
+        part = copy(self)
+        part.rows = [row for row in self.rows if row["case"] in cases]
+        part.records = {case: record for case, record in self.records.items() if case in cases}
+        return part
 
     def sort(self) -> None:
         """Put the cases in the order of their names, so that results do not depend on the order of adding them."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -28,7 +29,7 @@ from medseg.inference.predictor import CasePredictor
 from medseg.inference.rows import Slab
 from medseg.prediction.bands import Bands, collected
 from medseg.prediction.case_labels import write_case_label
-from medseg.prediction.image_groups import check_groups
+from medseg.prediction.image_groups import check_names
 from medseg.prediction.scenes import postprocess_scene, stream_scene, streams, write_like
 from medseg.sample import DataSpec
 
@@ -130,7 +131,8 @@ class FilePredictor:
         """Predict one case from its file (or files, one a channel or a date) into ``target``, on the very same grid.
 
         Args:
-            source: The file or files; where the training had image groups, by their names.
+            source: The file or files; where the training had image groups, by their names, or else, with a file for
+                each channel, by those of the channels. Some may be missing after ``data.absent=allow``.
             target: Label file to write; ``.dcm`` is a DICOM segmentation object, for folders of DICOM slices.
             facts: Facts of the case by name, for a network that takes them; those that are left out are missing.
             on_rows: Called with the rows that are done and all rows, each time some are done.
@@ -139,13 +141,16 @@ class FilePredictor:
             InputError: The files are not what the training had.
         """
         groups: tuple[str, ...] = ()
+        absent: tuple[int, ...] = ()
         if isinstance(source, Mapping):
-            check_groups(list(source), self.layout.reading, str(target))
-            groups = tuple(group for group in self.layout.reading.image_groups if group in source)
-            source = [source[group] for group in groups]
+            names = [channel.name for channel in self.spec.channels]
+            names, absent = check_names(list(source), self.layout.reading, names, str(target))
+            groups = tuple(names) if self.layout.reading.image_groups else ()
+            source = [source[name] for name in names]
         several = [source] if isinstance(source, (str, Path)) else list(source)
         own = None if facts is None else CaseFacts.of(facts, self.spec.facts)
-        return self.case([Path(path) for path in several], Path(target), groups=groups, facts=own, on_rows=on_rows)
+        paths = [Path(path) for path in several]
+        return self.case(paths, Path(target), groups=groups, absent=absent, facts=own, on_rows=on_rows)
 
     def case(
         self,
@@ -154,6 +159,7 @@ class FilePredictor:
         *,
         groups: Sequence[str] = (),
         facts: CaseFacts | None = None,
+        absent: Sequence[int] = (),
         on_rows: Callable[[int, int], None] | None = None,
     ) -> Path:
         """Predict one case, as ``file`` does, from files whose image groups are known.
@@ -165,6 +171,7 @@ class FilePredictor:
             target: Label file to write.
             groups: Image group of each, of a time series of each of a date; empty: those of the training, in order.
             facts: Of the case, for a network that takes them.
+            absent: Numbers of the files that the case lacks, see ``Case.absent``.
             on_rows: As for ``file``.
         """
         open_case = partial(
@@ -176,6 +183,7 @@ class FilePredictor:
             series=self._series,
             groups=groups,
             facts=facts,
+            absent=absent,
         )
         if all(streams(target, member.prepare) for member in self.arrays.members):
             case_prob = self._stream(open_case, files, target, on_rows)
@@ -254,11 +262,13 @@ def open_image(
     series: str | None = None,
     groups: Sequence[str] = (),
     facts: CaseFacts | None = None,
+    absent: Sequence[int] = (),
 ) -> CaseReader:
     """The files of one new image, with the settings of the training; with ``mosaic``, tiles of one scene.
 
     Of a time series, the files of each date in any order; or with ``reading.dates.in_file`` files of all dates. With
-    image groups, a file of each of ``groups``, or else of each group of the training, in its order.
+    image groups, a file of each of ``groups``, or else of each group of the training, in its order. Without groups
+    ``absent`` are the numbers of the files that it lacks, see ``Case.absent``.
 
     Raises:
         InputError: Another number of files than of image groups, or no dates where the network takes time series.
@@ -272,7 +282,8 @@ def open_image(
         sources = [dicom.open_files(files)]
     elif series is not None:
         sources = [formats.open(path, series=series) for path in files]
-    case = Case(formats.stem(files[0]), tuple(files), None, "", image_groups=groups, facts=facts)
+    given: Any = {"image_groups": groups, "facts": facts, "absent": tuple(absent)}
+    case = Case(formats.stem(files[0]), tuple(files), None, "", **given)
     if spec.dates:
         if reading.dates is None:
             raise InputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from medseg.data.case import Case
     from medseg.data.layout.dates import DateLayout
     from medseg.data.reading.options import ReadOptions
+
+
+_NONE = "; the network has learned to do without none (data.absent=error)"
 
 
 def named_sources(given: Any) -> tuple[list[Path], tuple[str, ...]]:
@@ -81,6 +85,70 @@ def group_folders(
     )
 
 
+def channel_cases(
+    sources: Mapping[str, Path], reading: ReadOptions, channels: Sequence[str], *, ndim: int
+) -> list[Case]:
+    """Cases of a folder, or of a file, for each channel, where images have no groups.
+
+    Args:
+        sources: Folder or file by name of the channel.
+        reading: Options of the training.
+        channels: Names of all channels, in order.
+        ndim: Number of spatial axes.
+
+    Raises:
+        InputError: Other channels than those of the training, or files that are no cases.
+    """
+    from medseg import formats
+    from medseg.data.case import Case
+    from medseg.data.layout.same_names import by_stem
+
+    names, lacking = check_names(list(sources), reading, channels, f"input={_shown(sources)}")
+    paths = tuple(sources[name] for name in names)
+    if all(path.is_file() for path in paths):
+        stem = formats.stem(paths[0])
+        return [Case(stem, paths, None, stem, absent=lacking)]
+    endings = formats.suffixes("volume") if ndim == 3 else formats.suffixes("scene", "image")
+    cases = by_stem(paths, None, endings=endings, label_endings=(), absent=reading.absent == "allow")
+    numbers = [number for number in range(len(channels)) if number not in lacking]
+    return [replace(case, absent=(*lacking, *(numbers[place] for place in case.absent))) for case in cases]
+
+
+def check_names(
+    names: Sequence[str], reading: ReadOptions, channels: Sequence[str], where: str
+) -> tuple[list[str], tuple[int, ...]]:
+    """Names of image groups, or of channels where images have no groups, in their order; numbers of absent channels.
+
+    Args:
+        names: Those that are there.
+        reading: Options of the training.
+        channels: Names of all channels, in order.
+        where: Beginning of the message.
+
+    Raises:
+        InputError: There are others, or fewer and the training had all of them.
+    """
+    if reading.image_groups:
+        check_groups(names, reading, where)
+        return [group for group in reading.image_groups if group in names], ()
+    _check_channels(names, channels, where, all_of_them=reading.absent != "allow")
+    there = [channel in names for channel in channels]
+    absent = tuple(number for number, here in enumerate(there) if not here)
+    return [channel for channel, here in zip(channels, there, strict=True) if here], absent
+
+
+def _check_channels(names: Sequence[str], channels: Sequence[str], where: str, *, all_of_them: bool) -> None:
+    """Raise on names that are no channels, and, where all of them are needed, on channels that are not named."""
+    if unknown := [name for name in names if name not in channels]:
+        raise InputError(
+            f"{where}: got files of {', '.join(unknown)}, expected those of channels of the training: "
+            f"{', '.join(channels)}"
+        )
+    lacking = [name for name in channels if name not in names]
+    if lacking and all_of_them:
+        raise InputError(f"{where}: got no file of {', '.join(lacking)}{_NONE}")
+
+
 def check_groups(names: Sequence[str], reading: ReadOptions, where: str) -> None:
     """Raise on names that are not the image groups of the training, or lack some of them.
 
@@ -97,7 +165,7 @@ def check_groups(names: Sequence[str], reading: ReadOptions, where: str) -> None
     lacking = set(groups) - set(names) if reading.absent != "allow" or not names else set()
     if unknown or lacking:
         expected = f"those of the training: {', '.join(groups)}" if groups else "none, as the training had none"
-        hint = "" if unknown else "; the network has learned to do without none (data.absent=error)"
+        hint = "" if unknown else _NONE
         raise InputError(f"{where}: got the image groups {', '.join(names) or 'none'}, expected {expected}{hint}")
 
 

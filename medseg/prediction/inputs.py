@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from medseg.errors import InputError
-from medseg.prediction.image_groups import group_cases, group_folders
+from medseg.prediction.image_groups import channel_cases, group_cases, group_folders
 
 if TYPE_CHECKING:
     from medseg.data.case import Case
@@ -48,6 +48,9 @@ def chosen_cases(
         layout: How the training found and read its files.
         names: Names of the image groups of the paths; empty where they have none.
     """
+    if names and not layout.reading.image_groups and not spec.dates:
+        channels = [channel.name for channel in spec.channels]
+        return channel_cases(dict(zip(names, sources, strict=True)), layout.reading, channels, ndim=spec.ndim)
     if names or layout.reading.image_groups:
         return _in_groups(cfg.mosaic, group_folders(sources, names, layout.folders, layout.reading), spec, layout)
     return _without_groups(cfg, sources, spec, layout)
@@ -62,9 +65,11 @@ def _without_groups(cfg: DictConfig, sources: list[Path], spec: DataSpec, layout
     if cfg.mosaic:
         _check_mosaic(cfg.mosaic, sources, spec)
     dates = layout.reading.dates if spec.dates else None
-    named = layout.names.images_in(sources[0]) if layout.names and sources[0].is_dir() and len(sources) == 1 else []
+    absent, single = layout.reading.absent == "allow", sources[0].is_dir() and len(sources) == 1
+    named = layout.names.images_in(sources[0], absent=absent) if layout.names and single else []
+    series, without = _text(cfg.data.series), layout.reading.no_images
     cases = named or find_cases(
-        sources, len(spec.channels), spec.ndim, dates, series=_text(cfg.data.series), without=layout.reading.no_images
+        sources, len(spec.channels), spec.ndim, dates, series=series, without=without, absent=absent
     )
     if not cfg.mosaic:
         return cases
@@ -128,14 +133,15 @@ def find_cases(
     *,
     series: str | None = None,
     without: str = "",
+    absent: bool = False,
 ) -> list[Case]:
     """The cases of a folder of images, of one image file (with its sibling channels), or of folders of DICOM series.
 
     Several folders hold some of the bands of every case each, in files of one name, as ``RastersDataset``
     takes them; of time series the files of each date. ``series`` chooses among DICOM series, see ``series_cases``;
-    files of scenes whose stems end with ``without`` are none.
+    files of scenes whose stems end with ``without`` are none. With ``absent`` cases may lack files of channels.
     """
-    if ndim == 2 and (planes := _planes(sources, dates, without)):
+    if ndim == 2 and (planes := _planes(sources, dates, without, absent=absent)):
         return planes
     source = sources[0]
     if len(sources) > 1:
@@ -143,10 +149,12 @@ def find_cases(
             f"input: got {len(sources)} folders, expected one; the channels of a volume lie in one folder, named "
             "case_0000, case_0001 and so on"
         )
-    return _of_file(source, n_channels, ndim) if source.is_file() else _of_folder(source, n_channels, series)
+    if source.is_file():
+        return _of_file(source, n_channels, ndim, absent=absent)
+    return _of_folder(source, n_channels, series, absent=absent)
 
 
-def _planes(sources: Sequence[Path], dates: DateLayout | None, without: str) -> list[Case]:
+def _planes(sources: Sequence[Path], dates: DateLayout | None, without: str, *, absent: bool) -> list[Case]:
     """Scenes and images of a file or of folders; empty if the file is something else."""
     from medseg import formats
     from medseg.data.case import Case
@@ -154,25 +162,27 @@ def _planes(sources: Sequence[Path], dates: DateLayout | None, without: str) -> 
 
     source, endings = sources[0], formats.suffixes("scene", "image")
     if source.is_dir():
-        return by_stem(sources, None, endings=endings, label_endings=(), dates=dates, without=without)
+        layout: Any = {"dates": dates, "without": without, "absent": absent}
+        return by_stem(sources, None, endings=endings, label_endings=(), **layout)
     name = formats.stem(source)
     return [Case(name, (source,), None, name)] if formats.suffix(source) in endings else []
 
 
-def _of_file(source: Path, n_channels: int, ndim: int) -> list[Case]:
+def _of_file(source: Path, n_channels: int, ndim: int, *, absent: bool) -> list[Case]:
     """The case that an image file belongs to, with its sibling channels."""
     from medseg import formats
 
     if source.suffix.lower() == ".dcm":
         raise InputError(f"input={source}: is one slice of a DICOM series; give its folder, input={source.parent}")
-    cases = [c for c in _paired(source.parent, n_channels, formats.suffix(source)) if source in c.images]
+    siblings = _paired(source.parent, n_channels, formats.suffix(source), absent=absent)
+    cases = [case for case in siblings if source in case.images]
     if not cases:
         names = formats.suffixes("volume") if ndim == 3 else formats.suffixes("scene", "image")
         raise InputError(f"input={source}: is not an image that this network takes, known are {', '.join(names)}")
     return cases
 
 
-def _of_folder(source: Path, n_channels: int, series: str | None) -> list[Case]:
+def _of_folder(source: Path, n_channels: int, series: str | None, *, absent: bool) -> list[Case]:
     """The volumes of a folder; folders without files of other formats are searched for DICOM series."""
     from medseg import formats
     from medseg.data.layout.pairing import pair
@@ -180,11 +190,12 @@ def _of_folder(source: Path, n_channels: int, series: str | None) -> list[Case]:
 
     known = any(p.is_file() and formats.suffix(p) in formats.suffixes("volume") for p in source.iterdir())
     cases = None if known else series_cases(source, n_channels, series)
-    return pair(source, None, n_channels, folders=True) if cases is None else cases
+    return pair(source, None, n_channels, folders=True, absent=absent) if cases is None else cases
 
 
-def _paired(folder: Path, n_channels: int, suffix: str) -> list[Case]:
+def _paired(folder: Path, n_channels: int, suffix: str, *, absent: bool) -> list[Case]:
     from medseg import formats
     from medseg.data.layout.pairing import pair
 
-    return pair(folder, None, n_channels, endings=[suffix]) if suffix in formats.suffixes("volume") else []
+    known = suffix in formats.suffixes("volume")
+    return pair(folder, None, n_channels, endings=[suffix], absent=absent) if known else []

@@ -217,7 +217,7 @@ class _Batch:
                 folder, outputs = self._record.folder, self._request.outputs(job.label)
                 paths = {kind: folder / outputs[kind] for kind in kinds}
                 case = job.case
-                task = Task(case.images, folder / job.label, paths, case.image_groups, case.facts)
+                task = Task(case.images, folder / job.label, paths, case.image_groups, case.facts, case.absent)
                 self._jobs[task.label] = job
                 yield task
 

@@ -27,6 +27,7 @@ class Task:
             ``polygons`` of a label file that is there.
         groups: Image groups of the files; empty where they have none.
         facts: Of the case, for networks that take them.
+        absent: Numbers of the files that the case lacks, see ``Case.absent``.
     """
 
     images: tuple[Path, ...]
@@ -34,6 +35,7 @@ class Task:
     outputs: Mapping[str, Path]
     groups: tuple[str, ...] = ()
     facts: CaseFacts | None = None
+    absent: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,5 +81,6 @@ class Writer:
             prob = task.label.parent / band_name("probabilities", task.label.name) if self.mean_probability else None
             polygons(task.label, task.outputs["polygons"], self.labels, self.polygon_options, probabilities=prob)
         else:
-            self.load().case(task.images, task.label, groups=task.groups, facts=task.facts, on_rows=self.on_rows)
+            given: Any = {"groups": task.groups, "facts": task.facts, "absent": task.absent}
+            self.load().case(task.images, task.label, **given, on_rows=self.on_rows)
         return Made(tuple(images), {kind: digest_of(path) for kind, path in task.outputs.items()})

@@ -128,6 +128,7 @@ def write_run_report(
     *,
     name: str,
     tables: Mapping[str, str] | None = None,
+    sections: Sequence[tuple[str, str]] = (),
     metrics: Sequence[Metric] = (),
 ) -> None:
     """Write ``report.html`` of a training run.
@@ -139,6 +140,7 @@ def write_run_report(
         stored: Content of the checkpoint except the weights: ``config``, ``plan``, ``provenance``.
         name: Name of the run.
         tables: Further tables, as in ``write_report``.
+        sections: Further sections, as in ``write_report``.
         metrics: The metrics, as in ``write_report``.
     """
     provenance = dict(stored["provenance"])
@@ -148,7 +150,8 @@ def write_run_report(
     said = result["policy"]
     heading = ": ".join([f"Run {name}", *filter(None, [said.get("cases")])])
     lead = f"Checkpoint {said.get('checkpoint', '–')}, step {said.get('step', '–')}, on {said.get('cases', '–')}"
-    write_report(path, result, figures, facts, heading=heading, lead=lead, tables=tables, metrics=metrics)
+    settings: Any = {"sections": sections, "tables": tables, "metrics": metrics}
+    write_report(path, result, figures, facts, heading=heading, lead=lead, **settings)
 
 
 def show(value: object) -> str:

@@ -19,7 +19,7 @@ from medseg.training.stored_config import read_config
 from medseg.training.sweep_job import was_fold
 
 _LOG = logging.getLogger(__name__)
-_OWN = ("run", "checkpoint", "output", "overwrite", "benchmark", "data", "device", "trust", "hydra")
+_OWN = ("run", "checkpoint", "output", "overwrite", "benchmark", "data", "device", "trust", "without", "hydra")
 """Keys of the command that hold for a run; the others are for label files."""
 _WRITTEN = ("metrics.json", "cases.csv", "report.html")
 
@@ -42,10 +42,10 @@ def evaluate_run(cfg: DictConfig) -> dict[str, Any]:
             otherwise than those of the training, keys for label files, or scores that exist already.
     """
     _check_keys(cfg)
-    folder = Path(cfg.run)
+    folder, without = Path(cfg.run), tuple(map(str, cfg.without))
     config = stored_configuration(folder, cfg)
-    output = folder if cfg.output is None else Path(cfg.output)
-    fold = was_fold(folder)
+    output = Path(cfg.output) if cfg.output else folder / f"without_{'_'.join(without)}" if without else folder
+    fold = was_fold(folder) and not without
     _check_output(output, overwrite=cfg.overwrite, fold=fold)
     if cfg.benchmark is not None:
         from medseg.report import benchmark_table
@@ -66,8 +66,9 @@ def evaluate_run(cfg: DictConfig) -> dict[str, Any]:
     source, val = _cases(config, loaded.metadata, folder)
     from medseg.training.final_scores import Scored
 
+    output.mkdir(parents=True, exist_ok=True)
     with locked(output):
-        scored = Scored(predictor, loaded.metadata, which, source, val, fold)
+        scored = Scored(predictor, loaded.metadata, which, source, val, fold, without)
         result, _ = scored.write(config, output, folder.resolve().name)
     show(_LOG, score_line(result))
     show(_LOG, f"Written: {', '.join(str(output / name) for name in _WRITTEN)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,18 @@ from medseg.checkpoint import RunMetadata
 from medseg.data.case import Case
 from medseg.data.dataset import Dataset
 from medseg.data.preprocessing.preprocess import Preprocess
+from medseg.data.reading.open_case import CaseReader
 from medseg.factory import split
 from medseg.factory.instantiate import instantiate
 from medseg.inference.predictor import CasePredictor
 from medseg.metrics.accumulate import CaseScores, tables
+from medseg.metrics.availability import with_availability
 from medseg.metrics.case_labels import CaseLabelScores
 from medseg.prediction.file_predictor import FilePredictor
 from medseg.prediction.labelled import Open, predict_labelled
+from medseg.report.availability import availability_table
 from medseg.report.html import write_run_report
+from medseg.report.titles import title
 from medseg.runtime.atomic import write_whole
 from medseg.runtime.progress import watched
 from medseg.training.drawings import CaseDrawing, ReducedImage, draw
@@ -42,6 +47,7 @@ class Scored:
         dataset: Of the training.
         val: Its validation cases.
         fold: Whether the scores of the validation fold are written too, of which cross-validation is made.
+        without: Channels, or image groups, that are taken away from every case, as if it lacked them.
     """
 
     predictor: FilePredictor
@@ -50,6 +56,7 @@ class Scored:
     dataset: Dataset
     val: Sequence[Case]
     fold: bool
+    without: tuple[str, ...] = ()
 
     def write(self, cfg: DictConfig, folder: Path, name: str) -> tuple[dict[str, Any], list[CaseDrawing]]:
         """Score the test set, else the validation fold; write ``metrics.json``, ``cases.csv`` and the report.
@@ -81,6 +88,9 @@ class Scored:
             self.metadata.to_dict(),
             name=name,
             tables=tables(result),
+            sections=[
+                ("Scores by available channels", availability_table(result, partial(title, metrics=scores.metrics)))
+            ],
             metrics=scores.metrics,
         )
         return result, drawings
@@ -94,7 +104,7 @@ class Scored:
         drawings = evaluate_predictor(
             self.predictor.arrays,
             cases,
-            self.dataset.open,
+            self._open,
             scores,
             shown=shown,
             watch=lambda every: watched(every, f"evaluating {which}", so_far=scores.glance),
@@ -102,7 +112,22 @@ class Scored:
         )
         result = scores.result() | ({} if classes is None else {"case_label": classes.result()})
         result["policy"] |= {"cases": which, "checkpoint": self.checkpoint, "step": str(self.predictor.step)}
-        return scores, result, drawings
+        result["policy"] |= {"without": ", ".join(self.without)} if self.without else {}
+        return scores, self._by_availability(result, scores, cases), drawings
+
+    def _open(self, case: Case) -> CaseReader:
+        """A case, without the channels that are taken away."""
+        opened = self.dataset.open(case)
+        return opened.without(self.without) if self.without else opened
+
+    def _by_availability(self, result: dict[str, Any], scores: CaseScores, cases: Sequence[Case]) -> dict[str, Any]:
+        """The result with means by the channels that cases have, if some may lack some."""
+        if self.dataset.reading.absent != "allow" and not self.without:
+            return result
+        channels = [channel.name for channel in self.dataset.spec.channels]
+        present = {case.id: self._open(case).present for case in cases}
+        lacks = {case: [n for n, there in zip(channels, own) if not there] for case, own in present.items()}
+        return with_availability(result, scores, channels, lacks)
 
 
 def evaluate_predictor(

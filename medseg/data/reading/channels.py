@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,7 +77,11 @@ class ChannelReader:
         self.files = ", ".join(map(str, files))
         self.present = tuple(not groups or set(c.groups) <= set(groups) for c in spec.channels)
         self._plain, self._formulas = self._needed()
-        bands = self._find([(source, self._part(source, *part)) for source in sources])
+        self._arrange(self._find([(source, self._part(source, *part)) for source in sources]))
+
+    def _arrange(self, bands: dict[str, _Band]) -> None:
+        """Take these bands as those that are read."""
+        self._bands = bands
         self._sources = _by_source(bands)
         single = len(self._sources) == 1 and all(self.present)
         self._in_order = single and not self._formulas  # then one array holds the channels in order
@@ -111,13 +115,34 @@ class ChannelReader:
         Raises:
             InputError: The options do not allow absent channels, or none is left.
         """
-        lost = set(missing)
-        lost |= {name for name, formula in self._formulas.items() if not lost.isdisjoint(formula.names)}
-        there = [c.name not in lost and here for c, here in zip(self.spec.channels, self.present, strict=True)]
+        there = self._present_without(missing)
         if self.reading.absent != "allow" or not any(there):
             raise self._missing(missing, names, some=any(there))
-        self.present = tuple(there)
+        self.present = there
         self._plain, self._formulas = self._needed()
+
+    def _present_without(self, names: Collection[str]) -> tuple[bool, ...]:
+        """Which channels there are without some bands or channels."""
+        lost = {name for name, formula in self._formulas.items() if not set(names).isdisjoint(formula.names)}
+        lost.update(names)
+        return tuple(c.name not in lost and here for c, here in zip(self.spec.channels, self.present, strict=True))
+
+    def take_away(self, names: Collection[str]) -> None:
+        """Read the case as if it lacked these bands or channels; their files are then not read.
+
+        Raises:
+            InputError: No channel would be left.
+        """
+        there = self._present_without(names)
+        if not any(there):
+            own = [c.name for c, here in zip(self.spec.channels, self.present, strict=True) if here]
+            raise InputError(
+                f"{self.where}: has the channels {own}, of which none is left without {', '.join(sorted(names))}; "
+                "take fewer away"
+            )
+        self.present = there
+        self._plain, self._formulas = self._needed()
+        self._arrange({name: self._bands[name] for name in self._required()})
 
     def _names(self, files: Sequence[tuple[Source, range]], required: Sequence[str]) -> list[str]:
         """Name of each band of the files, with its image group in front if it has one."""

@@ -84,7 +84,7 @@ class CaseReader:
         self._channels = self._channel_readers(files, dates)
         self._label = None if case.label is None else self._open_label(case.label, label)
         self._valid = None if case.valid is None else self._on_grid(formats.open(case.valid), "nearest")
-        self._first_stage = self._open_first_stage() if self._of_files != spec else None
+        self._first_stage = self._open_first_stage() if self._of_files.channels != spec.channels else None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -140,6 +140,23 @@ class CaseReader:
         """Which outputs of a network the label annotates; None for all."""
         names = self.case.annotated
         return None if names is None else annotated_outputs(self.spec.labels, names)
+
+    def without(self, names: Sequence[str]) -> CaseReader:
+        """The case as if it lacked some channels; this reader itself, from which they are taken.
+
+        Args:
+            names: Of channels, or of image groups, whose channels go. A formula goes with each of its bands.
+
+        Raises:
+            InputError: A name of neither, or no channel would be left.
+        """
+        known = {name for c in self._of_files.channels for name in (c.name, *c.groups)}
+        if unknown := [name for name in names if name not in known]:
+            raise InputError(f"without={unknown}: no such channels or image groups, expected some of {sorted(known)}")
+        of_groups = {c.name for c in self._of_files.channels if not set(names).isdisjoint(c.groups)}
+        for channels in self._channels:
+            channels.take_away({*names, *of_groups})
+        return self
 
     def read_label(self) -> Int[np.ndarray, " *s"]:
         """Training index of each cell, or ``IGNORE``; the image is not read.
