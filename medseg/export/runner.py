@@ -1432,16 +1432,27 @@ def _of_image_groups(folder: Path, endings: Sequence[str], settings: Settings) -
     groups, enough = image_groups(settings), any if may_lack(settings) else all
     for names in (settings["reading"]["folders"], groups):
         parts = [(group, folder / name) for group, name in zip(groups, names)]
-        if not enough(part.is_dir() for _, part in parts):
-            continue
-        by_group = {group: _groups(part, endings, settings) for group, part in parts if part.is_dir()}
-        every: list[str] = sorted(set().union(*by_group.values()))
-        cases = {case: {g: own[case][0] for g, own in by_group.items() if case in own} for case in every}
-        lacking = [case for case, files in cases.items() if len(files) < len(groups)]
-        if lacking and not may_lack(settings):
-            raise Refusal(f"{folder}: {', '.join(lacking)} not in each of {', '.join(names)}")
-        return {case: files if case in lacking else list(files.values()) for case, files in cases.items()}
+        if enough(part.is_dir() for _, part in parts):
+            cases = _of_groups({group: _groups(part, endings, settings) for group, part in parts if part.is_dir()})
+            if not may_lack(settings):
+                _check_complete(cases, groups, folder, names)
+            return {case: files if len(files) < len(groups) else list(files.values()) for case, files in cases.items()}
     raise Refusal(f"{folder}: expected the sub-folders {', '.join(settings['reading']['folders'])}")
+
+
+def _check_complete(cases: Mapping[str, Files], groups: Sequence[str], folder: Path, names: Sequence[str]) -> None:
+    lacking = [case for case, files in cases.items() if len(files) < len(groups)]
+    if lacking:
+        raise Refusal(f"{folder}: {', '.join(lacking)} not in each of {', '.join(names)}")
+
+
+def _of_groups(by_group: Mapping[str, Mapping[str, Sequence[Path]]]) -> dict[str, dict[str, Path]]:
+    """File of each image group by case, of the cases by group."""
+    cases: dict[str, dict[str, Path]] = {}
+    for group, files in by_group.items():
+        for case, paths in files.items():
+            cases.setdefault(case, {})[group] = paths[0]
+    return dict(sorted(cases.items()))
 
 
 def _groups(folder: Path, endings: Sequence[str], settings: Settings) -> dict[str, list[Path]]:
