@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import defects_claims
 import defects_data
 import defects_earth
+import defects_facts
 import defects_groups
 import defects_heads
 import defects_joined
@@ -53,6 +54,7 @@ DEFECTS: tuple[Defect, ...] = (
     *defects_predictions.TABLE,
     *defects_weights.TABLE,
     *defects_earth.TABLE,
+    *defects_facts.TABLE,
     *defects_groups.TABLE,
     *defects_heads.TABLE,
     *defects_joined.TABLE,
