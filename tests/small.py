@@ -6,6 +6,7 @@ Its keys, all of which may be left out, as may the file:
 - ``overrides``: words that a training on tiny data needs besides the option;
 - ``options``: options of other groups that it goes with;
 - ``least_batch``: images in the smallest batch that it trains on (2 where one cell is normalised over the batch);
+- ``teacher``: whether it needs a checkpoint of the same data, by ``method.teacher``;
 - ``package``: package that it needs and medseg does without;
 - ``exempt``: of a term of a loss, the invariants (``tests/losses/test_invariants.py``) that it breaks, with the reason.
 """
@@ -23,6 +24,7 @@ _DEFAULTS: dict[str, Any] = {
     "overrides": [],
     "options": {},
     "least_batch": 1,
+    "teacher": False,
     "package": None,
     "exempt": {},
 }

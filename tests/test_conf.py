@@ -181,7 +181,12 @@ def test_option_takes_a_training_step(name: str, cache: Path, tmp_path: Path, mo
         }
     overrides = [f"{'' if key.partition('/')[0] in GROUPS else '+'}{key}={value}" for key, value in chosen.items()]
     judged = group in ("metric", "inference")
-    take_a_step(cache, tmp_path / "run", overrides, chosen=chosen, test=judged, own=small(group, option)["overrides"])
+    own = list(small(group, option)["overrides"])
+    if small(group, option)["teacher"]:
+        supervised = [word for word in overrides if not word.startswith("method=")]
+        take_a_step(cache, tmp_path / "teacher", supervised, chosen=chosen)
+        own.append(f"method.teacher={tmp_path}/teacher")
+    take_a_step(cache, tmp_path / "run", overrides, chosen=chosen, test=judged, own=own)
 
 
 def chosen_by(experiment: str) -> dict[str, str]:

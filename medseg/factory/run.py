@@ -38,6 +38,7 @@ from medseg.factory.settings import check_parts, check_values
 from medseg.factory.split import labelled_halves, unlabelled
 from medseg.factory.stream_settings import stream_settings
 from medseg.factory.streams import Declared, build_streams, declare, stream_cases, stream_sources
+from medseg.factory.teacher import read_teacher, teacher_settings
 from medseg.factory.tiling import build_tiling
 from medseg.factory.trainer import loggers, monitored, trainer
 from medseg.factory.transform import build_transform
@@ -168,6 +169,7 @@ def _assembled(
     streams = stream_settings(cfg, method_class)
     source = _checked_dataset(cfg, pretrains=pretrains)
     declared = declare(cfg, streams, source, pretrains=pretrains)
+    teacher = read_teacher(cfg, source.spec)
     unfitted = source
     source, cases = _fitted(source, _cases(cfg, source, declared, pretrains=pretrains))
     first = read_first_stage(cfg, source, pretrains=pretrains)
@@ -207,7 +209,8 @@ def _assembled(
     metadata = RunMetadata.of_new_run(_plain(cfg, precision), spec, planned, cases=cases.ids(), segments=not pretrains)
     if report is not None:
         metadata = metadata.with_weights(report.to_dict())
-    further = {} if pretrains else _supervision(cfg, spec, tiling, net) | {"tuning": tuning}
+    further = teacher_settings(teacher, cfg, planned, spec)
+    further |= {} if pretrains else _supervision(cfg, spec, tiling, net) | {"tuning": tuning}
     method = method_of(
         patch=planned.patch,
         network=net,

@@ -112,6 +112,8 @@ NUMBERS: Mapping[str, Range] = {
     "method.mask_ratio": Range(0, 1, open_low=True, open_high=True),
     "method.mask_patch_size": AT_LEAST_ONE,
     "method.consistency": NOT_NEGATIVE,
+    "method.weight": NOT_NEGATIVE,
+    "method.temperature": POSITIVE,
     "method.rise": FRACTION,
     "method.decay": Range(0, 1, open_high=True),
     "method.decoder_embed_dim": AT_LEAST_ONE,

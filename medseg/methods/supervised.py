@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from medseg.labels import IGNORE, LabelTable
 from medseg.losses.weighted_sum import WeightedSum
 from medseg.methods.method import Method, gathered
-from medseg.methods.outputs import encoder_features, split_outputs
+from medseg.methods.outputs import Logits, encoder_features, split_outputs
 from medseg.methods.streams import labelled
 from medseg.methods.val_patches import fixed_patches
 from medseg.sample import Batch
@@ -108,11 +108,19 @@ class Supervised(Method):
 
     def supervised_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of labelled patches, and its parts by name."""
+        return self.loss_of(batch, *self.outputs_of(batch))
+
+    def outputs_of(self, batch: Batch) -> tuple[Logits, dict[str, Any]]:
+        """Logits of patches, and what loss terms may ask for besides: other outputs, and features of the encoder."""
         wanted = isinstance(self.loss, WeightedSum) and self.loss.reads_features
         with encoder_features(self.network, wanted=wanted) as features:
             logits, named = split_outputs(self.network(batch.image, **batch.context_for(self.network)))
+        return logits, {**named, **features}
+
+    def loss_of(self, batch: Batch, logits: Logits, further: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of what ``outputs_of`` gave for labelled patches, and its parts by name."""
         inside = self._inside(batch)
-        further = {**named, **features, **_of_cases(batch), "annotated": batch.annotated}
+        further = {**further, **_of_cases(batch), "annotated": batch.annotated}
         further["image"] = batch.image[(slice(None), *inside)]
         return self._loss(logits, batch.label[inside], batch.valid[inside], further)
 

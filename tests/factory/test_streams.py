@@ -100,12 +100,14 @@ def test_pretraining_takes_all_streams_and_reads_no_label(folder: Path) -> None:
 
 def test_supervised_training_takes_the_patches_of_all_labelled_streams_together(folder: Path) -> None:
     run = run_of(folder, f"+streams.other={{data: {{root: {folder}/other}}}}")
-    batch, shown = first(run), {}
-    run.method.log_losses = lambda losses, n: shown.update(losses, n=n)  # type: ignore[method-assign, assignment]
-    loss = run.method.training_step(batch, 0)  # type: ignore[operator]
-    logits = run.method.network(torch.cat([one.image for one in batch.values()]))
+    method: Any = run.method
+    shown: dict[str, Any] = {}
+    batch = first(run)
+    method.log_losses = lambda losses, n: shown.update(losses, n=n)
+    loss = method.training_step(batch, 0)
+    logits = method.network(torch.cat([one.image for one in batch.values()]))
     label, valid = (torch.cat([getattr(one, name) for one in batch.values()]) for name in ("label", "valid"))
-    expected, _ = run.method.loss(logits, label, valid)  # type: ignore[operator]
+    expected, _ = method.loss(logits, label, valid)
     assert torch.equal(loss, expected)
     assert shown["n"] == 4
 

@@ -18,9 +18,8 @@ def test_the_teacher_is_the_average_of_the_formula() -> None:
     for n in range(12):
         with torch.no_grad():
             for number, parameter in enumerate(network.parameters()):
-                parameter += 0.1 * torch.randn(
-                    parameter.shape, generator=torch.Generator().manual_seed(100 * n + number)
-                )
+                rng = torch.Generator().manual_seed(100 * n + number)
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=rng))
         network(torch.randn(2, 1, 8, 8))
         teacher.update(network)
         d = min(decay, n / (n + 1))
@@ -53,7 +52,7 @@ def test_a_resumed_teacher_continues_the_count() -> None:
         one.update(network)
     other.load_state_dict(one.state_dict())
     with torch.no_grad():
-        network[0].weight.add_(1)
+        next(network.parameters()).add_(1)
     one.update(network)
     other.update(network)
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())

@@ -1,0 +1,104 @@
+"""Distillation: the network learns the probabilities of a trained one, in addition to the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medseg.errors import InputError
+from medseg.methods.outputs import Logits, finest
+from medseg.methods.streams import labelled, unlabelled
+from medseg.methods.supervised import Supervised
+from medseg.methods.teacher import TrainedTeacher
+from medseg.sample import Batch
+
+
+class Distill(Supervised):
+    """Supervised on the labelled patches, and as the teacher on the patches of all streams.
+
+    The loss is the supervised one, plus ``weight`` times the divergence of the network's probabilities from the
+    teacher's (Kullback-Leibler, mean over the cells with data; of regions its mean over them), both at ``temperature``,
+    times its square, which keeps the size of gradients.
+
+    Args:
+        network: What is trained.
+        teacher: The trained network; ``method.teacher`` names its checkpoint.
+        weight: Of the divergence.
+        temperature: What the logits of both are divided by.
+        shared: What ``Supervised`` takes.
+
+    Raises:
+        InputError: No teacher, a number outside its range, or a network with a margin.
+
+    References:
+        Hinton, Vinyals and Dean, Distilling the knowledge in a neural network, 2015.
+    """
+
+    unlabelled: ClassVar[Literal["refused", "used", "needed"]] = "used"
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        teacher: TrainedTeacher | None,
+        weight: float = 1.0,
+        temperature: float = 2.0,
+        **shared: Any,
+    ) -> None:
+        super().__init__(network, **shared)
+        if not isinstance(teacher, TrainedTeacher):
+            raise InputError(
+                "method.teacher=null: expected a checkpoint of a run, such as runs/NAME/checkpoints/best.ckpt"
+            )
+        if weight < 0:
+            raise InputError(f"method.weight={weight}: expected a weight of 0 or more")
+        if not temperature > 0:
+            raise InputError(f"method.temperature={temperature}: expected a number above 0, such as 2")
+        if any(getattr(network, "margin", ())):
+            raise InputError(
+                "method=distill compares whole patches, and the network gives no logits of their margin "
+                "(model.encoder.context); leave the context out"
+            )
+        self.teacher, self.weight, self.temperature = teacher, weight, temperature
+
+    def training_step(self, batch: Batch | Mapping[str, Batch], batch_idx: int) -> Tensor:
+        """Loss of the labelled patches, and the divergence on those of all streams."""
+        own = labelled(batch)
+        logits, further = self.outputs_of(own)
+        loss, parts = self.loss_of(own, logits, further)
+        pairs = [(own, logits), *((one, self.outputs_of(one)[0]) for one in unlabelled(batch))]
+        sums = [self._divergence(one, its) for one, its in pairs]
+        total, cells = (torch.stack(values).sum() for values in zip(*sums, strict=True))
+        divergence = total / cells.clamp(min=1)
+        combined = loss + self.weight * divergence
+        self.log_losses({"loss": combined, **parts, "distill": divergence}, len(own.image))
+        return combined
+
+    def _divergence(self, batch: Batch, logits: Logits) -> tuple[Tensor, Tensor]:
+        """Sum of the divergence over the cells that count, and their number."""
+        target = self.teacher.probabilities(batch, self.temperature)
+        scaled = finest(logits).float() / self.temperature
+        each = divergence_of_regions(scaled, target) if self.labels.regions else divergence_of_classes(scaled, target)
+        return self.temperature**2 * summed(each, batch.valid), batch.valid.sum()
+
+
+def summed(values: Float[Tensor, "b *s"], counted: Bool[Tensor, "b *s"]) -> Float[Tensor, ""]:
+    """Sum over the cells that count."""
+    return torch.where(counted, values, 0.0).sum()
+
+
+def divergence_of_classes(logits: Float[Tensor, "b k *s"], target: Float[Tensor, "b k *s"]) -> Float[Tensor, "b *s"]:
+    """Divergence of each cell's distribution over classes from the target."""
+    return functional.kl_div(logits.log_softmax(1), target, reduction="none").sum(1)
+
+
+def divergence_of_regions(logits: Float[Tensor, "b k *s"], target: Float[Tensor, "b k *s"]) -> Float[Tensor, "b *s"]:
+    """Mean over regions of the divergence of inside or outside from the target."""
+    inside = functional.kl_div(functional.logsigmoid(logits), target, reduction="none")
+    outside = functional.kl_div(functional.logsigmoid(-logits), 1 - target, reduction="none")
+    return (inside + outside).mean(1)
