@@ -8,7 +8,7 @@ from medseg.geometry.grid import PIXEL, RAS_MM, Grid
 from medseg.loggers.image_logger import picture_loggers
 from medseg.methods.method import PredictsCases
 from medseg.sample import Batch, fullest_date
-from medseg.viz.logged_images import Picture, pictures
+from medseg.viz.logged_images import Picture, case_title, pictures
 from medseg.viz.overlay import Panels
 
 
@@ -46,7 +46,9 @@ class Previews(Callback):
         # preprocessed volumes run to the right, anterior and superior; scenes are shown as they are stored
         grid = Grid.regular(label.shape, spacing, RAS_MM if spec.ndim == 3 else PIXEL)
         panels = Panels.of(image, label, pred, spec.labels, grid, channels=spec.channels, valid=valid)
-        self._shown[f"val/previews/{batch.cases[0]}"] = pictures(panels, batch.cases[0])
+        annotated = None if batch.annotated is None else batch.annotated[0].cpu().numpy()
+        title = case_title(batch.cases[0], spec.labels, annotated)
+        self._shown[f"val/previews/{batch.cases[0]}"] = pictures(panels, title)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Send the pictures."""

@@ -6,7 +6,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from medseg.data.case import Case, refusals
 from medseg.data.dataset import Dataset
-from medseg.doctor.checks import channels, duplicates, files, grids, headers, intensities, labels, memory, shapes, sides
+from medseg.doctor.checks import (
+    annotated,
+    channels,
+    duplicates,
+    files,
+    grids,
+    headers,
+    intensities,
+    labels,
+    memory,
+    shapes,
+    sides,
+)
 from medseg.doctor.checks import spacing as spacings
 from medseg.doctor.finding import Finding, collapsed
 from medseg.doctor.listing import listed
@@ -17,11 +29,12 @@ Check = Callable[[Survey], Sequence[Finding]]
 
 FAST: tuple[Check, ...] = (
     files.unreadable, files.lossy, grids.grids, headers.forms, headers.skew, headers.georeference, spacings.spacing,
-    sides.undeclared_pairs, duplicates.places, memory.memory,
+    sides.undeclared_pairs, annotated.nobody, duplicates.places, memory.memory,
 )  # fmt: skip
 """Checks that read headers only."""
 SLOW: tuple[Check, ...] = (
-    labels.values, labels.unseen, shapes.empty, shapes.sizes, shapes.pieces, shapes.balance, channels.constant,
+    labels.values, labels.unseen, annotated.contradictions, annotated.never_present,
+    shapes.empty, shapes.sizes, shapes.pieces, shapes.balance, channels.constant,
     channels.duplicated, channels.exchanged, channels.missing_data, channels.untagged_nodata, intensities.outliers,
     duplicates.images, duplicates.labels, sides.swapped_sides,
 )  # fmt: skip

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from pathlib import Path
@@ -26,6 +27,11 @@ from medseg.metrics.summary import Result, aggregate, none_if_nan
 from medseg.runtime.atomic import write_together
 
 _MEAN = "mean over cases of each class, then over classes; cases where a value is null do not enter"
+
+_PARTIAL = (
+    "{} of {} cases do not annotate every class: a class is scored for cases that annotate it, and for the others its "
+    "predicted cells count as background"
+)
 
 
 class CaseScores:
@@ -116,6 +122,7 @@ class CaseScores:
         """
         result = aggregate(self.rows, policy=self._policy(), resamples=self.resamples, seed=self.seed)
         result["classes"] = self._every_class(result["classes"]) if self.rows else {}
+        result["policy"] |= self._partial()
         records = list(self.records.values())
         for metric in self._pooling if records else ():
             summary, groups = pool(records, metric, resamples=self.resamples, seed=self.seed)
@@ -132,6 +139,12 @@ class CaseScores:
         keys = dict.fromkeys(key for by_metric in means.values() for key in by_metric)
         none = {key: {"mean": None, "ci95": None, "cases": 0} for key in keys}
         return {name: means.get(name, dict(none)) for name, _ in self.labels.targets}
+
+    def _partial(self) -> dict[str, str]:
+        """What ``policy`` says where cases do not annotate every class; nothing where all do."""
+        rows = Counter(case for case, name in {(r["case"], r["class"]) for r in self.rows} if name != WHOLE_CASE)
+        partial = sum(n < len(self.labels.targets) for n in rows.values())
+        return {"annotated": _PARTIAL.format(partial, len(rows))} if partial else {}
 
     def glance(self) -> str:
         """The first metric of the cases so far, averaged over their rows: cheap, for a progress bar; empty at first."""

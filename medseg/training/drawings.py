@@ -15,7 +15,7 @@ from medseg.prediction.labelled import LabelledPrediction, Open
 from medseg.sample import DataSpec, Sample, fullest_date
 from medseg.viz.false_colour import reduction
 from medseg.viz.figures import panels_figure, to_png
-from medseg.viz.logged_images import Picture, pictures
+from medseg.viz.logged_images import Picture, case_title, pictures
 from medseg.viz.overlay import Panels
 
 
@@ -88,4 +88,5 @@ def draw(
         channels=spec.channels,
         valid=predicted.valid,
     )
-    return CaseDrawing(case.id, to_png(panels_figure(panels)), pictures(panels, case.id))
+    title = case_title(case.id, spec.labels, predicted.annotated)
+    return CaseDrawing(case.id, to_png(panels_figure(panels)), pictures(panels, title))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Int, Shaped, UInt8
+from jaxtyping import Bool, Int, Shaped, UInt8
 
 from medseg.geometry.grid import Grid
 from medseg.labels import IGNORE, LabelTable
@@ -65,6 +65,22 @@ def pictures(panels: Panels, title: str) -> list[Picture]:
     height, width = (max(view.ground.shape[axis] for view in views) for axis in (0, 1))
     outside = 0 if panels.table.background else panels.table.n_classes
     return [_padded(view, height, width, outside) for view in views]
+
+
+def case_title(case: str, labels: LabelTable, annotated: Bool[np.ndarray, " k"] | None) -> str:
+    """The name of a case, and what its label annotates where that is not everything.
+
+    Example:
+        >>> table = LabelTable.declare({"background": 0, "liver": 1, "spleen": 2})
+        >>> case_title("a", table, np.array([True, True, False]))
+        'a (annotated: liver)'
+    """
+    if annotated is None or annotated.all():
+        return case
+    own = annotated[-len(labels.targets) :]
+    return (
+        f"{case} (annotated: {', '.join(name for (name, _), named in zip(labels.targets, own, strict=True) if named)})"
+    )
 
 
 def classes_of(table: LabelTable) -> dict[int, tuple[str, tuple[int, int, int] | None]]:

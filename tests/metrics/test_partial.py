@@ -32,6 +32,7 @@ def test_a_class_that_a_case_does_not_annotate_has_no_row_and_its_mean_says_how_
     dice = {name: (by["dice"]["mean"], by["dice"]["cases"]) for name, by in result["classes"].items()}
     assert dice == {"a": (pytest.approx((4 / 6 + 1) / 2), 2), "b": (1.0, 1)}
     assert result["summary"]["dice"]["mean"] == pytest.approx(((4 / 6 + 1) / 2 + 1) / 2)
+    assert result["policy"]["annotated"].startswith("1 of 2 cases do not annotate every class")
     accuracy = {row["case"]: row["accuracy"] for row in result["cases"] if row["class"] == "(all)"}
     assert accuracy == {"partial": 6 / 8, "full": 1.0}  # b on the background is no error, b on a is one
 
