@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
 import shlex
 import statistics
 import subprocess
@@ -63,7 +62,7 @@ def measured(option: str, path: Path, args: argparse.Namespace) -> dict[str, flo
     loss = instantiate(compose("train", [f"loss={option}"]).loss)(labels=table).to(args.device)
     valid, logits = torch.ones_like(label).bool(), logits.requires_grad_()
     further = {"progress": 1.0, "image": torch.zeros(len(label), 1, *label.shape[1:], device=args.device)}
-    before, forward, backward = _peak(args.device), [], []
+    before, forward, backward = _reset_peak(args.device), [], []
     began = time.perf_counter()
     while len(forward) < args.repeats and (not forward or time.perf_counter() - began < args.seconds):
         logits.grad = None
@@ -84,11 +83,24 @@ def _now(device: str) -> float:
     return time.perf_counter()
 
 
-def _peak(device: str) -> float:
-    """Peak memory so far, in bytes."""
+def _reset_peak(device: str) -> float:
+    """Begin to measure peak memory; what is in use, in bytes."""
     if device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return _resident("VmRSS")
+
+
+def _peak(device: str) -> float:
+    """Peak memory since then, in bytes."""
+    return torch.cuda.max_memory_allocated() if device == "cuda" else _resident("VmHWM")
+
+
+def _resident(key: str) -> float:
+    """Resident memory of this process, in bytes: now (VmRSS), or at most (VmHWM)."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(float(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))
 
 
 def row(option: str, path: Path, given: list[str]) -> str:
@@ -117,7 +129,7 @@ def matchings(square: int, cube: int) -> Iterator[str]:
 def matching_seconds(prob: torch.Tensor, target: torch.Tensor, levels: int | None) -> float:
     """Seconds of the processor, forward and backward."""
     start = time.process_time()
-    betti_matching(prob.clone().requires_grad_(), target, levels=levels).backward()
+    betti_matching(prob[None].clone().requires_grad_(), target[None], levels=levels).sum().backward()
     return time.process_time() - start
 
 

@@ -19,12 +19,12 @@ from medseg.topology.matching import compiled, match_features
 class BettiMatchingError(ClassMetric):
     """Number of components, loops and cavities of prediction or label that the other does not have in that place.
 
-    See ``medseg.topology.matching.match_features``. The costs of missed and false structures are what the formula
+    See ``medseg.topology.matching.match_pairs``. The costs of missed and false structures are what the formula
     gives.
 
     References:
         Stucki et al., Topologically Faithful Image Segmentation via Induced Matching of Persistence Barcodes, ICML
-        2023; components are matched by place without exception here, see ``match_features``.
+        2023; components are matched by place without exception here, see ``match_pairs``.
     """
 
     name = "betti_matching_error"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader
 from importlib.util import find_spec, module_from_spec, spec_from_loader
@@ -49,7 +50,14 @@ class Matching(NamedTuple):
 
 
 def match_features(pred: Float[np.ndarray, " *s"], label: Float[np.ndarray, " *s"]) -> Matching:
-    r"""Match components, loops and cavities of two images by the place where they are (Betti matching).
+    """The matching of a pair of images, see ``match_pairs``."""
+    return match_pairs([pred], [label])[0]
+
+
+def match_pairs(
+    preds: Sequence[Float[np.ndarray, " *s"]], labels: Sequence[Float[np.ndarray, " *s"]], threads: int = 1
+) -> list[Matching]:
+    r"""Match components, loops and cavities of pairs of images by the place where they are (Betti matching).
 
     A feature is a bar of the barcode of the cells above a falling threshold: cells are connected across faces. Bars
     of both images are matched through the image of the larger values, which contains the two: a bar of an image
@@ -62,8 +70,9 @@ def match_features(pred: Float[np.ndarray, " *s"], label: Float[np.ndarray, " *s
     of the images is matched by its place, and an empty image has none.
 
     Args:
-        pred: Values in [0, 1], in 2D or 3D.
-        label: Values in [0, 1]; those that are 0 or 1 only are faster.
+        preds: Images with values in [0, 1], in 2D or 3D.
+        labels: As many, of the same shapes; those with values of 0 and 1 only are faster.
+        threads: Pairs at the same time; each takes memory of its own.
 
     Raises:
         InputError: ``topolosses`` is not installed.
@@ -73,20 +82,25 @@ def match_features(pred: Float[np.ndarray, " *s"], label: Float[np.ndarray, " *s
         2023 (without the plate); Stucki et al., Efficient Betti Matching Enables Topology-Aware 3D Segmentation via
         Persistent Homology, 2024, whose compiled code this calls.
     """
-    result = compiled().compute_matching(_entry(pred), _entry(label))
+    pairs = [(_entry(pred), _entry(label)) for pred, label in zip(preds, labels, strict=True)]
+    results: list[Any] = []
+    for start in range(0, len(pairs), threads):
+        results += compiled().compute_matching(*map(list, zip(*pairs[start : start + threads], strict=True)))
+    return [_matching(result, preds[0].ndim) for result in results]
+
+
+def _matching(result: Any, ndim: int) -> Matching:
+    """What ``topolosses`` returns, without the plate."""
 
     def features(name: str) -> Features:
-        return Features(
-            *(_cells(getattr(result, f"{name}_{end}_coordinates"), pred.ndim) for end in ("birth", "death"))
-        )
+        return Features(*(_cells(getattr(result, f"{name}_{end}_coordinates"), ndim) for end in ("birth", "death")))
 
-    unmatched = tuple(int(n) for n in result.num_unmatched_input1 + result.num_unmatched_input2)
     return Matching(
         shared=features("input1_matched"),
         shared_label=features("input2_matched"),
         false=features("input1_unmatched"),
         missed=features("input2_unmatched"),
-        unmatched=unmatched,
+        unmatched=tuple(int(n) for n in result.num_unmatched_input1 + result.num_unmatched_input2),
     )
 
 

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from medseg.errors import InputError
-from medseg.losses.betti_matching import BettiMatchingLoss, betti_matching
+from medseg.losses.betti_matching import BettiMatchingLoss
+from medseg.losses.betti_matching import betti_matching as betti_matching_of_maps
 from medseg.topology import matching
 from medseg.topology.matching import match_features
 from tests.losses.drawn import ONE, REGIONS, TABLE, batch, everywhere, mask
@@ -11,6 +12,20 @@ pytest.importorskip("topolosses")
 
 LEFT = mask("........", ".##.....", ".##.....", "........")[0].bool()
 RIGHT = mask("........", ".....##.", ".....##.", "........")[0].bool()
+
+
+def betti_matching(prob, target, **settings):
+    """The cost of one map."""
+    return betti_matching_of_maps(prob[None], target[None], **settings)[0]
+
+
+def test_maps_are_matched_one_by_one_in_any_number_of_threads(monkeypatch):
+    maps = torch.stack([two_parts(0.8, 0.6), two_parts(0.6, 0.8), two_parts(0.3, 0.9)])
+    target = torch.stack([LEFT, LEFT | RIGHT, RIGHT])
+    each = torch.stack([betti_matching(*pair) for pair in zip(maps, target, strict=True)])
+    for threads in (1, 2, 8):
+        monkeypatch.setattr(torch, "get_num_threads", lambda n=threads: n)
+        torch.testing.assert_close(betti_matching_of_maps(maps, target), each)
 
 
 def two_parts(left, right):
