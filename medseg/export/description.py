@@ -64,6 +64,11 @@ def describe(
             f"checkpoint={checkpoints[0].path}: its images are embeddings (data.embeddings), expected bands; the "
             "exported runner does not read them, so predict with medseg-predict"
         )
+    if reading.date_masks is not None:
+        raise InputError(
+            f"checkpoint={checkpoints[0].path}: a band masks its images (data.date_masks), expected none; the exported "
+            "runner does not read it, so predict with medseg-predict"
+        )
     members = zip(predictor.arrays.members, checkpoints, networks, first_stages, strict=True)
     return {
         "format": FORMAT,

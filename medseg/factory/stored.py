@@ -195,6 +195,7 @@ def _check_reading(data: Mapping[str, object]) -> None:
         text(band, "data.bands")
     for name, colours in mapped(given.get("mask_colours", {}), "data.mask_colours").items():
         _check_colours(colours, f"data.mask_colours.{shown(name)}")
+    _check_masks(mapped(given.get("date_masks", {}), "data.date_masks"))
     kinds = given.get("embeddings", "")
     for kind in mapped(kinds, "data.embeddings").values() if isinstance(kinds, Mapping) else [kinds]:
         text(kind, "data.embeddings")
@@ -207,6 +208,16 @@ def _check_colours(colours: object, key: str) -> None:
     for colour in listed(colours, key):
         if not isinstance(colour, int):
             listed(colour, key)
+
+
+def _check_masks(mask: Mapping[str, object]) -> None:
+    """Hold a mask of dates to the kinds of its keys."""
+    for key in ("kind", "band"):
+        text(mask.get(key) or "", f"data.date_masks.{key}")
+    for key in ("drop", "bits"):
+        for value in listed(mask.get(key) or [], f"data.date_masks.{key}"):
+            whole(value, f"data.date_masks.{key}", 0, 62 if key == "bits" else 1 << 31)
+    number(mask.get("above") or 0, "data.date_masks.above")
 
 
 def _check_dates(dates: Mapping[str, object]) -> None:

@@ -50,6 +50,7 @@ class ChannelReader:
         part: (number, count) of the date to read, where each file holds the bands of several dates in a row.
         groups: Image group of each source; empty where they have none.
         absent: Numbers of the files that the case lacks, see ``Case.absent``.
+        nearest: The sources again, on the grid by their nearest cell, for a band of ``reading.date_masks``.
 
     Attributes:
         present: Which channels the case has: those of whose image groups it lacks none and, where the options allow
@@ -70,6 +71,7 @@ class ChannelReader:
         part: tuple[int, int] = (0, 1),
         groups: Sequence[str] = (),
         absent: Sequence[int] = (),
+        nearest: Sequence[Source] = (),
     ) -> None:
         self.where, self.spec, self.reading = where, spec, reading
         self._absent = frozenset(absent)
@@ -77,7 +79,10 @@ class ChannelReader:
         self.files = ", ".join(map(str, files))
         self.present = tuple(not groups or set(c.groups) <= set(groups) for c in spec.channels)
         self._plain, self._formulas = self._needed()
-        self._arrange(self._find([(source, self._part(source, *part)) for source in sources]))
+        bands = self._find([(source, self._part(source, *part)) for source in sources])
+        mask = bands.pop(reading.date_masks.band, None) if reading.date_masks and nearest else None
+        self._mask = None if mask is None else _Band(nearest[list(sources).index(mask.source)], mask.channel)
+        self._arrange(bands)
 
     def _arrange(self, bands: dict[str, _Band]) -> None:
         """Take these bands as those that are read."""
@@ -116,6 +121,11 @@ class ChannelReader:
             InputError: The options do not allow absent channels, or none is left.
         """
         there = self._present_without(missing)
+        if self.reading.date_masks and self.reading.date_masks.band in missing:
+            raise InputError(
+                f"{self.where}: no band {self.reading.date_masks.band} of data.date_masks in {self.files}, which has "
+                f"{names}; fix the file or the name"
+            )
         if self.reading.absent != "allow" or not any(there):
             raise self._missing(missing, names, some=any(there))
         self.present = there
@@ -142,7 +152,7 @@ class ChannelReader:
             )
         self.present = there
         self._plain, self._formulas = self._needed()
-        self._arrange({name: self._bands[name] for name in self._required()})
+        self._arrange({name: self._bands[name] for name in self._of_channels()})
 
     def _names(self, files: Sequence[tuple[Source, range]], required: Sequence[str]) -> list[str]:
         """Name of each band of the files, with its image group in front if it has one."""
@@ -153,6 +163,12 @@ class ChannelReader:
         return self._band_names(own, sum(len(channels) for _, channels in files))
 
     def _required(self) -> list[str]:
+        """Names of the bands that are channels, occur in a formula, or mask cells."""
+        names = self._of_channels()
+        masks = [self.reading.date_masks.band] if self.reading.date_masks else []
+        return list(dict.fromkeys([*names, *masks]))
+
+    def _of_channels(self) -> list[str]:
         """Names of the bands that are channels or occur in a formula."""
         names = [*self._plain]
         names += [name for formula in self._formulas.values() for name in formula.names]
@@ -258,6 +274,9 @@ class ChannelReader:
         }
         if self.reading.nodata is not None:
             valid &= np.any([band != self.reading.nodata for band in cells.values()], axis=0)
+        if self._mask is not None and self.reading.date_masks is not None:
+            mask, known = self._mask.source.read_valid(window, (self._mask.channel,))
+            valid &= known & ~self.reading.date_masks.hides(mask[0])
         image = arrays[0] if self._in_order else self._stack(cells)
         if not self._integers:
             self._clear_nonfinite(image, valid, window)

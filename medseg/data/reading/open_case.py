@@ -207,10 +207,15 @@ class CaseReader:
             "spec": self._of_files, "reading": self.reading, "groups": self.case.image_groups,
             "absent": self.case.absent,
         }  # fmt: skip
+        nearest: list[list[Source]] = [[] for _ in files]
+        if self.reading.date_masks is not None:
+            nearest = [[self._on_grid(source, "nearest") for source in part] for _, part in files]
         if self.case.in_file:
             ((paths, part),) = on_grid
+            settings["nearest"] = nearest[0]
             return [ChannelReader(where, paths, part, part=(i, days), **settings) for i in dates]
-        return [ChannelReader(where, paths, part, **settings) for paths, part in on_grid]
+        read = zip(on_grid, nearest, strict=True)
+        return [ChannelReader(where, paths, part, nearest=own, **settings) for (paths, part), own in read]
 
     def _dates_read(self) -> list[int]:
         """Numbers of the dates that are read; that of the only one where there is no time axis."""

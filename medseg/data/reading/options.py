@@ -9,6 +9,7 @@ from typing import Any, Literal
 from medseg.data.case import Case
 from medseg.data.layout.dates import DateLayout
 from medseg.data.layout.image_groups import group_names
+from medseg.data.reading.masks import DateMask
 from medseg.errors import InputError
 from medseg.formats.colours import Colours, colours_by_name
 from medseg.formats.embeddings import KINDS, SCALES, TESSERA, scales_path
@@ -32,9 +33,10 @@ _PARSE: dict[str, Callable[[Any], Any]] = {
     "mask_colours": colours_by_name,
     "dates": DateLayout.from_config,
     "embeddings": _embeddings_of,
+    "date_masks": DateMask.from_config,
 }
 """How the value of a key of the configuration becomes that of an option."""
-_LATER = {"dates": None, "image_groups": (), "absent": "error", "embeddings": ()}
+_LATER = {"dates": None, "image_groups": (), "absent": "error", "embeddings": (), "date_masks": None}
 """Usual values of options that were added after keys of caches were made."""
 _CHOICES = {
     "nonfinite": ("error", "mask"), "other_grid": ("error", "align"), "other_crs": ("error", "warp"),
@@ -71,6 +73,7 @@ class ReadOptions:
         absent: What to do with a case that lacks some channels, as a file, a band or an image group is missing:
             ``error``, or ``allow``, by which they are 0 in the network's input.
         embeddings: Image groups whose files hold embeddings, with their kind; of images without groups that of "".
+        date_masks: Band that says where an image, or a date of a time series, has no data; None for none.
     """
 
     nonfinite: Nonfinite = "error"
@@ -87,6 +90,7 @@ class ReadOptions:
     image_groups: tuple[str, ...] = ()
     absent: Literal["error", "allow"] = "error"
     embeddings: tuple[tuple[str, str], ...] = ()
+    date_masks: DateMask | None = None
 
     def __post_init__(self) -> None:
         checked_tolerance(self.grid_tolerance, "data.grid_tolerance")
