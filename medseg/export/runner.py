@@ -1416,10 +1416,10 @@ def _by_channel(files: list[Path], settings: Settings) -> Files:
     """Files of a case; by name of the channel where it may lack some and does."""
     names = [channel["name"] for channel in settings["channels"]]
     numbers = [_case(path, settings)[1] for path in files]
-    known = [number for number in numbers if number is not None and number < len(names)]
-    if not may_lack(settings) or len(known) != len(files) or len(files) == len(names):
+    of_channels = [number for number in numbers if number is not None and number < len(names)]
+    if not may_lack(settings) or len(of_channels) != len(files) or len(files) == len(names):
         return files
-    return {names[number]: path for number, path in zip(known, files)}
+    return {names[number]: path for number, path in zip(of_channels, files)}
 
 
 def image_groups(settings: Settings) -> list[str]:

@@ -282,8 +282,8 @@ def open_image(
         sources = [dicom.open_files(files)]
     elif series is not None:
         sources = [formats.open(path, series=series) for path in files]
-    given: Any = {"image_groups": groups, "facts": facts, "absent": tuple(absent)}
-    case = Case(formats.stem(files[0]), tuple(files), None, "", **given)
+    settings: Any = {"image_groups": groups, "facts": facts, "absent": tuple(absent)}
+    case = Case(formats.stem(files[0]), tuple(files), None, "", **settings)
     if spec.dates:
         if reading.dates is None:
             raise InputError(

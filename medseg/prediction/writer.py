@@ -81,6 +81,6 @@ class Writer:
             prob = task.label.parent / band_name("probabilities", task.label.name) if self.mean_probability else None
             polygons(task.label, task.outputs["polygons"], self.labels, self.polygon_options, probabilities=prob)
         else:
-            given: Any = {"groups": task.groups, "facts": task.facts, "absent": task.absent}
-            self.load().case(task.images, task.label, **given, on_rows=self.on_rows)
+            settings: Any = {"groups": task.groups, "facts": task.facts, "absent": task.absent}
+            self.load().case(task.images, task.label, **settings, on_rows=self.on_rows)
         return Made(tuple(images), {kind: digest_of(path) for kind, path in task.outputs.items()})

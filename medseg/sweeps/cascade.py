@@ -213,8 +213,8 @@ def predict_unseen(folder: Path, cfg: DictConfig) -> Path:
         predictor = restore.predictor(network, device=device_of(cfg.trainer.accelerator), trust=cfg.trust)
         for name in watched(left, f"predicting unseen cases of {run_dir.name}"):
             case = cases[name]
-            given: Any = {"groups": case.image_groups, "facts": case.facts, "absent": case.absent}
-            predictor.case(case.images, prediction_file(target, name), **given)
+            settings: Any = {"groups": case.image_groups, "facts": case.facts, "absent": case.absent}
+            predictor.case(case.images, prediction_file(target, name), **settings)
     return target
 
 
