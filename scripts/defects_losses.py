@@ -52,9 +52,14 @@ TABLE = (
         "cost > -math.log(sure)", "cost < -math.log(sure)", ("tests/losses/test_hard_cells.py",),
     ),
     Defect(
-        "smoothing-over-classes-only", "smoothed labels sum to one", "medseg/losses/calibration.py",
-        "smoothing / target.shape[2]", "smoothing / target.shape[1]",
+        "smoothing-over-decisions", "smoothed labels sum to one", "medseg/losses/calibration.py",
+        "possible / possible.sum(dim=2, keepdim=True)", "possible / possible.sum(dim=1, keepdim=True)",
         ("tests/losses/test_calibration.py::test_label_smoothing_equals_torch",),
+    ),
+    Defect(
+        "impossible-classes-smoothed", "labels are smoothed over annotated classes", "medseg/losses/decisions.py",
+        "if self.annotated is None:", "if True:",
+        (f"{INVARIANTS}::test_classes_that_no_patch_annotates_are_background",),
     ),
     Defect(
         "smoothing-by-the-ignored", "labels are smoothed by neighbours that count", "medseg/losses/calibration.py",
@@ -87,7 +92,7 @@ TABLE = (
     Defect(
         "power-of-zero", "a perfect class has a finite gradient in focal Tversky", "medseg/losses/tversky.py",
         "(above_zero(1 - index) ** self.gamma)", "((1 - index) ** self.gamma)",
-        (f"{INVARIANTS}::test_nothing_counted_is_zero_with_zero_gradient",),
+        (f"{INVARIANTS}::test_certainty_leaves_it_finite",),
     ),
     Defect(
         "absent-classes-weigh-most", "an absent class weighs as much as the rarest in generalised Dice",

@@ -13,19 +13,22 @@ from medseg.labels import LabelTable
 from medseg.losses.decisions import DecisionLoss, Decisions
 
 
-def smoothed(target: Float[Tensor, "b n m *s"], *, smoothing: float = 0.1) -> Float[Tensor, "b n m *s"]:
-    r"""Target that leaves a share of the probability to all outcomes alike.
+def smoothed(
+    target: Float[Tensor, "b n m *s"], possible: Float[Tensor, "b n m *s"], *, smoothing: float = 0.1
+) -> Float[Tensor, "b n m *s"]:
+    r"""Target that leaves a share of the probability to all possible outcomes alike.
 
     .. math:: (1 - \epsilon) g(k) + \epsilon / m
 
     Args:
         target: One-hot target.
+        possible: One for the m outcomes that are possible, else zero.
         smoothing: The share epsilon, in [0, 1].
 
     References:
         Szegedy et al., Rethinking the Inception Architecture for Computer Vision, 2016.
     """
-    return (1 - smoothing) * target + smoothing / target.shape[2]
+    return (1 - smoothing) * target + smoothing * possible / possible.sum(dim=2, keepdim=True)
 
 
 def spatially_smoothed(
@@ -97,7 +100,8 @@ class LabelSmoothingLoss(DecisionLoss):
 
     def cost(self, decisions: Decisions) -> Float[Tensor, "b n *s"]:
         """Cross-entropy with the smoothed target."""
-        return -(smoothed(decisions.target(), smoothing=self.smoothing) * decisions.log_prob).sum(dim=2)
+        target = smoothed(decisions.target(), decisions.possible(), smoothing=self.smoothing)
+        return -(target * decisions.log_prob).sum(dim=2)
 
 
 class SpatialSmoothingLoss(DecisionLoss):
@@ -152,5 +156,6 @@ class NeighbourAwareLoss(DecisionLoss):
         if self.labels.regions:
             distance = (2 * share[:, :, 1] - 1 - decisions.logits).abs()
         else:
-            distance = (share - decisions.logits[:, None]).abs().mean(dim=2)
+            possible = decisions.possible()
+            distance = ((share - decisions.logits[:, None]).abs() * possible).sum(dim=2) / possible.sum(dim=2)
         return self.penalty * distance - decisions.labelled()

@@ -30,6 +30,8 @@ class Decisions:
         outcome: The labelled outcome; 0 in cells that do not count.
         counted: True where a cell counts.
         weight: Weight of each decision, that of its class or region; 0 in cells that do not count.
+        annotated: Which classes a patch annotates: others are outcomes that no cell has (``losses.partial``). None for
+            all, and of regions, whose weight is 0 where they are not annotated.
     """
 
     logits: Float[Tensor, "b k *s"]
@@ -37,6 +39,7 @@ class Decisions:
     outcome: Int[Tensor, "b n *s"]
     counted: Bool[Tensor, "b *s"]
     weight: Float[Tensor, "b n *s"]
+    annotated: Bool[Tensor, "b m"] | None = None
 
     def labelled(self) -> Float[Tensor, "b n *s"]:
         """Log-probability of the labelled outcome."""
@@ -46,6 +49,17 @@ class Decisions:
         """One for the labelled outcome, zero for others and in cells that do not count."""
         one_hot = functional.one_hot(self.outcome, self.log_prob.shape[2]).movedim(-1, 2)
         return one_hot.to(self.log_prob.dtype) * self.counted[:, None, None]
+
+    def possible(self) -> Float[Tensor, "b n m *s"]:
+        """One for each outcome that is possible, zero for classes that a patch does not annotate."""
+        if self.annotated is None:
+            return torch.ones_like(self.log_prob)
+        b, m = self.annotated.shape
+        return (
+            self.annotated.to(self.log_prob.dtype)
+            .view(b, 1, m, *[1] * (self.counted.ndim - 1))
+            .expand_as(self.log_prob)
+        )
 
     def mean(self, cost: Float[Tensor, "b n *s"], *, gather: bool) -> Float[Tensor, ""]:
         """Weighted mean of what each decision costs, over counted cells; 0 if there is none.
@@ -164,9 +178,11 @@ class DecisionLoss(nn.Module, ABC):
         valid: Bool[Tensor, "b *s"],
         annotated: Bool[Tensor, "b k"] | None,
     ) -> Decisions:
-        """The decisions of a batch, in which regions that a patch does not annotate weigh nothing."""
+        """The decisions of a batch, with what patches do not annotate."""
         decisions = self.decisions(logits, label, valid)
-        if annotated is None or not self.labels.regions:
+        if annotated is None:
             return decisions
+        if not self.labels.regions:
+            return replace(decisions, annotated=annotated)
         by_region = annotated.view(*annotated.shape, *[1] * (label.ndim - 1))
         return replace(decisions, weight=decisions.weight * by_region)

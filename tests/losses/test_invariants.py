@@ -227,6 +227,19 @@ def test_what_a_patch_does_not_annotate_is_not_pushed(loss_and_batch):
     torch.testing.assert_close(merged, shared, rtol=1e-3, atol=1e-6 * float(gradient.abs().max()))
 
 
+def test_classes_that_no_patch_annotates_are_background(loss_and_batch):
+    """As if the table had never had them: the probability of the background is theirs too."""
+    loss, (logits, label, valid), term, kind = loss_and_batch
+    if kind == "regions":
+        return  # one that is not annotated has no part in others
+    table = LabelTable.declare({"background": 0, "a": 1, "b": 2})
+    annotated = torch.tensor([[True, True, True, False]]).expand(2, 4)
+    value, _ = value_and_gradient(loss, logits, label, valid, annotated)
+    merged = torch.cat([logits[:, [0, 3]].logsumexp(1, keepdim=True), logits[:, 1:3]], 1)
+    expected, _ = value_and_gradient(build(term, table), merged, torch.where(label == 3, 0, label), valid)
+    torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_what_a_term_is_exempt_from_is_an_invariant():
     names = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
     names.add("loss_and_gradient_of_two_ranks_are_those_of_the_whole_batch")  # test_ranks.py
