@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from medseg.cli.check import check
 from medseg.data.datasets.joined import JoinedDataset, merged
 from medseg.data.datasets.nnunet import NnunetDataset
 from medseg.data.reading.options import ReadOptions
 from medseg.errors import InputError
 from medseg.factory.dataset import build_dataset
+from medseg.factory.first_stage import read_first_stage
 from medseg.factory.split import halves
 from medseg.hydra_app.compose import compose
 from medseg.labels import LabelTable
+from medseg.prediction.predict import predict
 from medseg.training.train import train
 from tests.parts import joined, write_parts
 from tests.tiny import SMALL
@@ -134,3 +137,18 @@ def test_it_trains_and_scores_each_part_for_its_classes(tmp_path: Path) -> None:
     assert {(row["case"].partition("_")[0], row["class"]) for row in rows} == {
         ("front", "anterior"), ("back", "posterior")
     }  # fmt: skip
+    source = tmp_path / "data/back/imagesTr"
+    given = [f"checkpoint={tmp_path}/run/checkpoints/last.ckpt", f"input={source}", f"output={tmp_path}/out"]
+    paths = predict(compose("predict", [*given, "device=cpu"]))
+    assert sorted(path.name for path in paths) == ["c0.nii.gz", "c1.nii.gz", "c2.nii.gz"]
+
+
+def test_a_check_takes_parts_one_by_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^data=joined: check its parts one by one"):
+        check(compose("check", ["data=joined", *joined(tmp_path)]))
+
+
+def test_a_cascade_takes_one_dataset(tmp_path: Path) -> None:
+    cfg = compose("train", ["data=joined", *joined(tmp_path), f"first_stage={tmp_path}/low"])
+    with pytest.raises(InputError, match=r"got data=joined, expected one dataset; train without a first stage"):
+        read_first_stage(cfg, build_dataset(cfg))
