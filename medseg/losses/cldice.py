@@ -11,7 +11,7 @@ from torch.nn import functional
 from medseg.errors import InputError
 from medseg.labels import LabelTable
 from medseg.losses.ranks import sum_over_ranks
-from medseg.losses.structures import structures_of
+from medseg.losses.structures import mean_of_batch, structures_of
 from medseg.losses.targets import memberships
 
 
@@ -121,6 +121,7 @@ class ClDiceLoss(nn.Module):
         smooth: Pseudo-count, in cells; positive.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("annotated",)
     finest: ClassVar[bool] = True
     members: Tensor
 
@@ -135,9 +136,13 @@ class ClDiceLoss(nn.Module):
         self.register_buffer("members", memberships(labels), persistent=False)
 
     def forward(
-        self, logits: Float[Tensor, "b k *s"], label: Int[Tensor, "b *s"], valid: Bool[Tensor, "b *s"]
+        self,
+        logits: Float[Tensor, "b k *s"],
+        label: Int[Tensor, "b *s"],
+        valid: Bool[Tensor, "b *s"],
+        annotated: Bool[Tensor, "b k"] | None = None,
     ) -> Float[Tensor, ""]:
         """Loss in [0, 1]; ``label`` holds training indices or ``IGNORE``, also for regions."""
         prob, target, counted = structures_of(logits, label, valid, labels=self.labels, members=self.members)
         score = cldice(prob, target, counted, iterations=self.iterations, smooth=self.smooth, gather=self.training)
-        return (1 - score).mean()
+        return mean_of_batch(1 - score, annotated, counted, gather=self.training)

@@ -10,7 +10,7 @@ from torch.nn import functional
 from medseg.errors import InputError
 from medseg.labels import LabelTable
 from medseg.losses.ranks import sum_over_ranks
-from medseg.losses.structures import structures_of
+from medseg.losses.structures import mean_of_batch, structures_of
 from medseg.losses.targets import memberships
 from medseg.losses.thinning import centrelines
 
@@ -69,6 +69,7 @@ class SkeletonRecallLoss(nn.Module):
         smooth: Pseudo-count, in cells; positive.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("annotated",)
     finest: ClassVar[bool] = True
     members: Tensor
 
@@ -83,8 +84,13 @@ class SkeletonRecallLoss(nn.Module):
         self.register_buffer("members", memberships(labels), persistent=False)
 
     def forward(
-        self, logits: Float[Tensor, "b k *s"], label: Int[Tensor, "b *s"], valid: Bool[Tensor, "b *s"]
+        self,
+        logits: Float[Tensor, "b k *s"],
+        label: Int[Tensor, "b *s"],
+        valid: Bool[Tensor, "b *s"],
+        annotated: Bool[Tensor, "b k"] | None = None,
     ) -> Float[Tensor, ""]:
         """Loss in [0, 1); ``label`` holds training indices or ``IGNORE``, also for regions."""
-        prob, target, _ = structures_of(logits, label, valid, labels=self.labels, members=self.members)
-        return (1 - skeleton_recall(prob, tubes(target, self.radius), smooth=self.smooth, gather=self.training)).mean()
+        prob, target, counted = structures_of(logits, label, valid, labels=self.labels, members=self.members)
+        recall = skeleton_recall(prob, tubes(target, self.radius), smooth=self.smooth, gather=self.training)
+        return mean_of_batch(1 - recall, annotated, counted, gather=self.training)

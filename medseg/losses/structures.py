@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from medseg.labels import LabelTable
+from medseg.losses.partial import annotated_mean, annotated_rows
 from medseg.losses.targets import blank_uncounted, counted_cells, target_of
 
 
@@ -24,6 +25,25 @@ class Structures(NamedTuple):
     prob: Float[Tensor, "b n *s"]
     target: Bool[Tensor, "b n *s"]
     counted: Bool[Tensor, "b *s"]
+
+
+def mean_of_batch(
+    values: Float[Tensor, " n"],
+    annotated: Bool[Tensor, "b k"] | None,
+    counted: Bool[Tensor, "b *s"],
+    *,
+    gather: bool,
+) -> Float[Tensor, ""]:
+    """Mean of a value of each structure over the structures that some image annotates; of all where it is None.
+
+    Args:
+        values: Of the whole batch, in the order of ``Structures``.
+        annotated: Which outputs each image annotates.
+        counted: Whether each cell counts.
+        gather: Take the batch of all ranks, see ``sum_over_ranks``.
+    """
+    rows = annotated_rows(annotated, counted, batch=True, gather=gather)
+    return annotated_mean(values[None], None if rows is None else rows[:, -len(values) :])[0]
 
 
 def structures_of(

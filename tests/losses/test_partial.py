@@ -1,11 +1,14 @@
 """Losses of partially annotated patches: marginal probabilities, gradients, means, and what equals the plain loss."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch.nn import functional
 
 from medseg.errors import InputError
 from medseg.labels import IGNORE, LabelTable
+from medseg.losses.cldice import ClDiceLoss
 from medseg.losses.cross_entropy import CrossEntropyLoss
 from medseg.losses.dice import DiceLoss
 from medseg.losses.exclusion import ExclusionLoss
@@ -13,6 +16,7 @@ from medseg.losses.focal import FocalLoss
 from medseg.losses.foreground import ForegroundLoss
 from medseg.losses.lovasz import LovaszLoss
 from medseg.losses.partial import annotated_mean, annotated_rows, marginal_label, marginal_logits
+from medseg.losses.skeleton_recall import SkeletonRecallLoss
 from medseg.losses.weighted_sum import WeightedSum
 
 TABLE = LabelTable.declare({"background": 0, "a": 1, "b": 2, "c": 3})
@@ -240,3 +244,15 @@ def test_exclusion_is_the_probability_of_other_classes_in_foreground_by_hand() -
 def test_exclusion_is_refused_where_classes_do_not_exclude_each_other(table: LabelTable, kind: str) -> None:
     with pytest.raises(InputError, match=f"loss exclusion: got .*{kind}"):
         ExclusionLoss(table)
+
+
+@pytest.mark.parametrize("kind", [ClDiceLoss, SkeletonRecallLoss])
+def test_structures_of_the_batch_that_nobody_annotates_do_not_enter_a_mean(kind: Any) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 4, 6, 7, generator=generator)
+    label = torch.randint(0, 2, (2, 6, 7), generator=generator)
+    valid = torch.ones_like(label).bool()
+    loss, _ = WeightedSum(TABLE, {"term": kind})(logits, label, valid, {"annotated": A_ALONE.expand(2, -1)})
+    merged = torch.stack([logits[:, [0, 2, 3]].logsumexp(1), logits[:, 1]], dim=1)
+    alone = LabelTable.declare({"background": 0, "a": 1})
+    torch.testing.assert_close(loss, kind(alone)(merged, label, valid))
