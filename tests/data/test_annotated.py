@@ -1,11 +1,13 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from medseg.data.annotated import check_all_annotated, with_annotated
 from medseg.data.case import Case
+from medseg.data.datamodule import DataModule
 from medseg.data.datasets.nnunet import NnunetDataset
 from medseg.data.datasets.volumes import VolumesDataset
 from medseg.data.preprocessing.normalise import Normalisation
@@ -193,3 +195,13 @@ def test_every_batch_of_a_partial_dataset_says_it_and_none_of_a_complete_one():
     partial = windows(np.array([True, False]))
     rows = {w.sample.case: collate_windows([w]).annotated for w in (partial[step, 0] for step in range(2))}
     assert rows["a"].tolist() == [[True, True]]
+
+
+def test_a_complete_case_has_the_key_that_it_had_before_partial_labels(tmp_path):
+    data = partial_volumes(tmp_path)
+    module = SimpleNamespace(preprocess=PLAIN, spec=data.spec, patch=(8, 8, 8), in_store=True)
+    partial, complete = (DataModule._settings(module, case, {}) for case in data.cases())
+    assert partial.pop("annotated") == ["anterior"]
+    assert set(partial) == set(complete) == {
+        "preprocess", "spec", "reading", "chunks", "group", "labelled", "box", "masked", "cells"
+    }  # fmt: skip

@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 CLASSES = LabelTable.declare({"background": 0, "disc": 1, "bar": 2})
 REGIONS = LabelTable.declare({"background": 0, "all": [1, 2], "bar": 2}, regions_class_order=[1, 2])
 WEIGHTS: dict[str, dict[str, float]] = {"classes": {"disc": 3.0}, "regions": {"bar": 3.0}}
+PARTIAL, ANNOTATED = ("dice", "dice_of_images", "cross_entropy", "tversky", "cldice"), "annotated"
 NAME = "loss_and_gradient_of_two_ranks_are_those_of_the_whole_batch"
 
 
@@ -63,6 +64,8 @@ def losses() -> dict[str, tuple[nn.Module, int]]:
             if "class_weights" in getattr(term, "keywords", {}):
                 weighted = partial(term, class_weights=WEIGHTS[kind])
                 built[f"{kind} weighted {name}"] = (WeightedSum(table, {name: weighted}), table.n_outputs)
+            if name in PARTIAL:
+                built[f"{kind} {ANNOTATED} {name}"] = (WeightedSum(table, {name: term}), table.n_outputs)
     return built
 
 
@@ -76,10 +79,19 @@ def cases() -> list[ParameterSet]:
     return parameters
 
 
-def step(loss: nn.Module, network: nn.Module, part: slice) -> list[Tensor]:
+def annotated(outputs: int) -> Tensor:
+    """Which outputs each patch annotates: of the first rank no patch both, of the second one all."""
+    rows = torch.tensor([[True, False], [False, True], [True, False], [True, True]])
+    return torch.cat([torch.ones(4, outputs - 2, dtype=torch.bool), rows], dim=1)
+
+
+def step(loss: nn.Module, network: nn.Module, part: slice, *, name: str, outputs: int) -> list[Tensor]:
     """Loss of some of the patches, and the gradients of the weights."""
     image, label, valid = given()
-    total, _ = loss(network(image[part]), label[part], valid[part], {"progress": 0.5, "image": image[part]})
+    further = {"progress": 0.5, "image": image[part]}
+    if f" {ANNOTATED} " in name:
+        further |= {"annotated": annotated(outputs)[part]}
+    total, _ = loss(network(image[part]), label[part], valid[part], further)
     total.backward()
     return [total.detach(), *(p.grad for p in network.parameters() if p.grad is not None)]
 
@@ -88,7 +100,10 @@ def of_rank(rank: int, folder: Path) -> None:
     """What one of two processes finds, saved as ``<rank>.pt``."""
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     part = slice(2 * rank, 2 * rank + 2)
-    found = {name: step(loss, DistributedDataParallel(net(k)), part) for name, (loss, k) in losses().items()}
+    found = {
+        name: step(loss, DistributedDataParallel(net(k)), part, name=name, outputs=k)
+        for name, (loss, k) in losses().items()
+    }
     found["mean"] = [mean_over_ranks(torch.tensor([rank, 3.0]))]
     if rank == 0:  # the other one must not be waited for
         found["evaluated"] = [
@@ -119,7 +134,7 @@ def test_loss_and_gradient_of_two_ranks_are_those_of_the_whole_batch(
     name: str, ranks: list[dict[str, list[Tensor]]]
 ) -> None:
     loss, outputs = losses()[name]
-    expected = step(loss, net(outputs), slice(None))
+    expected = step(loss, net(outputs), slice(None), name=name, outputs=outputs)
     for found in ranks:
         torch.testing.assert_close(found[name], expected, rtol=1e-5, atol=1e-6)
 
