@@ -195,8 +195,9 @@ class CaseFacts:
         return self.label.values.index(self.label_text)
 
     def refitted(self, facts: tuple[Fact, ...], label: Fact | None) -> CaseFacts:
-        """The same cells of the table, whose facts have values and statistics of other cases."""
-        return replace(self, facts=facts, label=label)
+        """The same cells of the table by name, whose facts have values and statistics of other cases."""
+        texts = tuple(self._by_name.get(fact.name, "") for fact in facts)
+        return CaseFacts(facts, texts, label, self._by_name.get(label.name, "") if label else "")
 
 
 def _as_text(value: object) -> str:

@@ -4,6 +4,7 @@ from defects import Defect
 
 FACTS, TRAINED = "tests/test_facts.py", "tests/training/test_case_facts.py"
 TABLE_TESTS, PATH = "tests/data/layout/test_case_table.py", "tests/models/test_case_path.py"
+OBSERVERS = "tests/data/datasets/test_several_observers.py"
 DATASET = "tests/data/datasets/test_with_facts.py"
 
 # fmt: off
@@ -74,6 +75,16 @@ TABLE = (
         "any-table-will-do", "label files of another table are not kept", "medseg/prediction/loading.py",
         "        **table_settings(cfg),\n", "",
         (f"{TRAINED}::test_new_cases_are_predicted_with_the_facts_of_a_table",),
+    ),
+    Defect(
+        "ignored-cells-vote", "what an observer ignores is no vote", "medseg/data/datasets/several_observers.py",
+        "counted = (votes != IGNORE).all(axis=0)", "counted = (votes != IGNORE).any(axis=0)",
+        (f"{OBSERVERS}::test_staple_trusts_observers_that_agree",),
+    ),
+    Defect(
+        "one-join-for-all-rules", "another rule joins labels anew", "medseg/data/datasets/several_observers.py",
+        'settings = {"rule": self.rule, ', "settings = {",
+        (f"{OBSERVERS}::test_the_label_of_a_case_is_that_of_the_majority",),
     ),
 )
 # fmt: on

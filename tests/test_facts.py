@@ -72,6 +72,9 @@ def test_the_facts_of_a_case() -> None:
     assert (case["age"], case["lesion"], case.label_index) == ("70", "malign", 1)
     assert CaseFacts((), (), label, "").label_index == CaseFacts((), (), label, "new").label_index == NO_CLASS
     other = Fact("age", "number", mean=70, std=5)
+    turned = case.refitted((SEX, other), None)
+    assert (turned.texts, turned.label, turned.label_text) == (("", "70"), None, "")
+    assert turned.refitted((AGE,), label).label_text == ""
     np.testing.assert_array_equal(case.encoded_by([other, Fact("site", "word", ("n",))]), np.float32([0, 0, 0, 1]))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from medseg.data.dataset import Dataset, check_names
+from medseg.data.datasets.several_observers import MAJORITY, SeveralObservers
 from medseg.data.datasets.with_facts import WithFacts
 from medseg.data.layout.case_table import CaseTable
 from medseg.data.reading.options import ReadOptions
@@ -20,8 +21,9 @@ from medseg.hydra_app.compose import compose
 from medseg.hydra_app.retired import replacement
 
 _OF_TABLE = ("table", "table_key", "facts", "case_label")
-_OF_EVERY_DATASET = ("name", "lateral_axis", *_OF_TABLE)
+_OF_EVERY_DATASET = ("name", "lateral_axis", "annotations", *_OF_TABLE)
 """Keys of ``data`` that need not be arguments of the class."""
+_LABEL_FOLDERS = ("label_folder", "masks")
 
 
 def build_dataset(cfg: DictConfig) -> Dataset:
@@ -40,7 +42,27 @@ def build_dataset(cfg: DictConfig) -> Dataset:
     of_table = {key: plain.pop(key, None) for key in _OF_TABLE}
     if isinstance(plain.get("parts"), dict):
         plain["parts"] = {str(name): _part(cfg, str(name), entry) for name, entry in plain["parts"].items()}
-    return _with_facts(_of_files({"_convert_": "all"} | plain), **of_table)
+    return _with_facts(_of_observers(cfg, {"_convert_": "all"} | plain), **of_table)
+
+
+def _of_observers(cfg: DictConfig, settings: dict[str, Any]) -> Dataset:
+    """The dataset; where it names a folder of labels for each observer, with these joined.
+
+    Raises:
+        InputError: A rule and no such folders, or whatever ``SeveralObservers`` refuses.
+    """
+    rule = settings.pop("annotations", None)
+    key = next((name for name in _LABEL_FOLDERS if isinstance(settings.get(name), Mapping)), None)
+    if key is None and rule is not None:
+        raise InputError(
+            f"data.annotations={rule}: joins the labels of several observers; name their folders, as in "
+            "data.label_folder={reader1: labels_a, reader2: labels_b} (of scenes and images data.masks)"
+        )
+    if key is None:
+        return _of_files(settings)
+    observers = {str(name): _of_files({**settings, key: folder}) for name, folder in settings[key].items()}
+    folder = Path(cfg.cache_dir) / "annotations" / str(settings.get("name", "data"))
+    return SeveralObservers(observers, rule or MAJORITY, folder)
 
 
 def _with_facts(
@@ -74,6 +96,10 @@ def _part(cfg: DictConfig, name: str, entry: object) -> Dataset:
         declared = compose("train", [f"data={entry['option']}"]).data
         OmegaConf.set_struct(declared, False)
         _check_part(own, declared)
+        if own.get("table") is not None:
+            raise InputError(
+                f"data.table={own['table']}: facts are those of all parts; give one table, data.table=FILE.csv"
+            )
         return build_dataset(
             OmegaConf.create({"cache_dir": cfg.get("cache_dir"), "data": OmegaConf.merge(declared, own)})
         )

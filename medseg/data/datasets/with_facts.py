@@ -95,8 +95,15 @@ class WithFacts(Dataset):
         return WithFacts(self.source, self.table, facts, self._label)
 
     def updated(self, cases: Sequence[Case]) -> list[Case]:
-        """Cases of the dataset, or parts of them, with its present values and statistics."""
-        return [replace(case, facts=_facts_in(case).refitted(self._facts, self._label)) for case in cases]
+        """Cases of this dataset or of another, or parts of them, with the present values and statistics.
+
+        Raises:
+            InputError: In another dataset, a column of numbers with words in it.
+        """
+        facts = {case.id: _facts_in(case).refitted(self._facts, self._label) for case in cases}
+        for fact in self._facts:
+            check_kind(fact.name, fact.kind, {name: own[fact.name] for name, own in facts.items()})
+        return [replace(case, facts=facts[case.id]) for case in cases]
 
     def warnings(self) -> list[str]:
         """A line for each fact with values that no training case has."""

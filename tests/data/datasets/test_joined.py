@@ -110,6 +110,10 @@ def test_merged_tables_keep_equal_regions_and_find_pairs() -> None:
     [
         ("{root: x}", r"^data.parts.a: got .*, expected \{option: nnunet, root: DIR\}"),
         ("{option: nnunet}", r"^data.parts.a.root has no value; add it"),
+        (
+            "{option: nnunet, root: x, table: t.csv}",
+            r"^data.parts.a.table=t.csv: facts are those of all parts; give one",
+        ),
         ("{option: nnunet, root: x, image: y}", r"^data.parts.a.image: no such key; the nearest are"),
         ("{option: nnunet, root: missing}", r"^missing.dataset.json: no such file"),
     ],

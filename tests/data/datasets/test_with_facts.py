@@ -1,5 +1,6 @@
 """Facts of a table in cases, samples and batches of a training."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,17 @@ def test_a_single_class_of_cases_is_refused(words: list[str], tmp_path: Path) ->
     (tmp_path / "cases.csv").write_text(ROWS.replace(",b\n", ",a\n"))
     with pytest.raises(InputError, match=r"data\.case_label=kind: got the classes \['a'\], expected two or more"):
         source_of([*words, "data.case_label=kind"])
+
+
+def test_cases_of_another_dataset_take_the_facts_by_name(words: list[str], tmp_path: Path) -> None:
+    source = source_of([*words, "data.facts=[age, sex]"])
+    (tmp_path / "other.csv").write_text("case,sex,age\nc0,M,old\n" + "".join(f"c{i},,\n" for i in range(1, 5)))
+    others = source_of([*words, f"data.table={tmp_path}/other.csv"]).cases()
+    assert [case.facts.texts for case in source.updated(others[1:]) if case.facts] == [("", "")] * 4
+    with pytest.raises(InputError, match="column age has 1 value"):
+        source.updated(others)
+    plain = [replace(case, facts=None) for case in others]
+    assert [case.facts.texts for case in source.updated(plain) if case.facts] == [("", "")] * 5
 
 
 def test_folds_are_balanced_over_a_fact(words: list[str]) -> None:
