@@ -36,6 +36,7 @@ import defects_joined
 import defects_judging
 import defects_losses
 import defects_medical
+import defects_missing
 import defects_partial
 import defects_predictions
 import defects_selecting
@@ -59,6 +60,7 @@ DEFECTS: tuple[Defect, ...] = (
     *defects_heads.TABLE,
     *defects_joined.TABLE,
     *defects_medical.TABLE,
+    *defects_missing.TABLE,
     *defects_judging.TABLE,
     *defects_topology.TABLE,
     *defects_losses.TABLE,

@@ -48,7 +48,7 @@ def check(cfg: DictConfig, resumed: Path, *, warn: bool = True) -> None:
     loaded = checkpoint.read(resumed)
     now: Any = OmegaConf.to_container(cfg, resolve=True)
     differing = dict(differences(loaded.metadata.config, now))
-    network = [key for key in differing if key.partition(".")[0] in _NETWORK and not _LOADS_ALIKE.fullmatch(key)]
+    network = [key for key, values in differing.items() if _of_network(key, values)]
     if network:
         listed = "; ".join(_changed(key, differing[key]) for key in _leading(network)[:_SHOWN])
         raise InputError(
@@ -63,6 +63,13 @@ def check(cfg: DictConfig, resumed: Path, *, warn: bool = True) -> None:
     step, most = loaded.step, int(cfg.trainer.max_steps)
     if 0 < most <= step:
         _LOG.info("already at step %d of %d; trainer.max_steps=N trains on to step N", step, most)
+
+
+def _of_network(key: str, values: tuple[object, object]) -> bool:
+    """Whether a setting with these two values makes two networks of it; false and a missing key are the same."""
+    if key == "presence":
+        return any(values)
+    return key.partition(".")[0] in _NETWORK and not _LOADS_ALIKE.fullmatch(key)
 
 
 def _first_changes(differing: Mapping[str, Any]) -> str:

@@ -9,9 +9,10 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 import medseg
-from medseg import formats
+from medseg import checkpoint, formats
 from medseg.cli.evaluate import start
 from medseg.errors import InputError
 from medseg.export import runner
@@ -152,3 +153,18 @@ def test_a_training_on_complete_cases_predicts_complete_ones_alone(tmp_path: Pat
     exported = runner.Predictor(tmp_path / "out")
     with pytest.raises(runner.Refusal, match="got files of T1, expected one of each of T1, T2"):
         exported.file({"T1": root / "imagesTr/c0_0000.nii.gz"}, tmp_path / "c0.nii.gz")
+
+
+def test_it_resumes_bit_for_bit(trained: Path, tmp_path: Path) -> None:
+    words = [*SMALL, *OWN, f"data.root={trained}/data", f"cache_dir={trained}/cache", "test=false", "presence=true"]
+    words += ["scheduler=constant"]  # another budget would be another course of the rate
+    ends = {}
+    for name, budgets in {"whole": (4,), "halves": (2, 4)}.items():
+        for steps in budgets:
+            places = [f"run_dir={tmp_path}/{name}", f"trainer.max_steps={steps}", "ckpt_path=last"]
+            train(compose("train", [*words, *places]))
+        ends[name] = checkpoint.read(tmp_path / name / "checkpoints/last.ckpt")
+    assert [end.step for end in ends.values()] == [4, 4]
+    before, after = (dict(end.network_state) for end in ends.values())
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)

@@ -31,6 +31,16 @@ def test_another_network_is_refused_with_what_differs(tmp_path: Path) -> None:
         check(compose("train", ["run_dir=b", "model=unet_small"]), path)
 
 
+def test_presence_makes_another_network(tmp_path: Path) -> None:
+    path = stored(tmp_path)
+    with pytest.raises(InputError, match=r"trained with another network \(presence False -> True\)"):
+        check(compose("train", ["run_dir=b", "presence=true"]), path)
+    held = torch.load(path, weights_only=True)
+    del held["medseg"]["config"]["presence"]
+    torch.save(held, path)
+    check(compose("train", ["run_dir=b"]), path, warn=False)
+
+
 def test_of_another_class_only_the_class_is_named(tmp_path: Path) -> None:
     path = stored(tmp_path, "model=unet_tiny")
     with pytest.raises(InputError, match=r"\(model._target_ medseg.models.unet.UNet -> \S+SegResNet\);"):

@@ -1,0 +1,57 @@
+"""Defects in cases that lack channels: which are read, what scores say of them, masks of clouds."""
+
+from defects import Defect
+
+CHANNELS, MASKS = "tests/data/datasets/test_absent_channels.py", "tests/data/reading/test_masks.py"
+
+# fmt: off
+TABLE = (
+    Defect(
+        "missing-file-not-noted", "a case says of which channels it lacks the files", "medseg/data/layout/pairing.py",
+        "lacking = () if None in files else tuple(sorted({*range(n_channels)} - {*there}))", "lacking = ()",
+        (f"{CHANNELS}::test_a_case_without_the_file_or_band_of_a_channel_is_read_with_0",),
+    ),
+    Defect(
+        "formula-without-its-band", "a formula is absent with any of its bands", "medseg/data/reading/channels.py",
+        "lost = {name for name, formula in self._formulas.items() if not set(names).isdisjoint(formula.names)}",
+        "lost = set()",
+        (f"{CHANNELS}::test_a_formula_is_absent_with_any_of_its_bands",),
+    ),
+    Defect(
+        "absent-bands-hide-dates", "a date that lacks a band has the others", "medseg/data/preprocessing/normalise.py",
+        "yield np.isfinite(date[own]).all(axis=0) & counted & own.any()",
+        "yield np.isfinite(date).all(axis=0) & counted & own.any()",
+        (f"{CHANNELS}::test_absent_bands_of_dates_are_0_in_the_store",),
+    ),
+    Defect(
+        "presence-of-dates-not-stored", "the store knows which bands a date has", "medseg/data/store/stored_case.py",
+        '**({"present": sample.present.tolist()} if partly else {})', '**({} if partly else {})',
+        (f"{CHANNELS}::test_absent_bands_of_dates_are_0_in_the_store",),
+    ),
+    Defect(
+        "availability-of-all-cases", "means by availability are of their own cases", "medseg/metrics/accumulate.py",
+        'part.rows = [row for row in self.rows if row["case"] in cases]', "part.rows = list(self.rows)",
+        ("tests/training/test_availability.py::test_scores_by_available_channels",),
+    ),
+    Defect(
+        "presence-of-class-numbers", "planes are those of the channels of files", "medseg/models/presence.py",
+        "own = image[:, : self.count]", "own = image[:, -self.count :]",
+        ("tests/models/test_presence.py::test_class_numbers_have_no_presence",),
+    ),
+    Defect(
+        "masks-without-effect", "masked cells have no data on their date", "medseg/data/reading/channels.py",
+        "valid &= known & ~self.reading.date_masks.hides(mask[0])", "valid &= known",
+        (f"{MASKS}::test_masked_cells_of_a_date_have_no_data_there",),
+    ),
+    Defect(
+        "masks-interpolated", "a mask of coarser cells counts by its nearest cell", "medseg/data/reading/open_case.py",
+        'nearest = [[self._on_grid(source, "nearest") for source in part] for _, part in files]',
+        'nearest = [[self._on_grid(source, "linear") for source in part] for _, part in files]',
+        (f"{MASKS}::test_a_mask_of_coarser_cells_in_a_folder_of_its_own_takes_the_nearest_cell",),
+    ),
+    Defect(
+        "probability-at-the-threshold", "a probability is above the threshold", "medseg/data/reading/masks.py",
+        "hidden |= cells > self.above", "hidden |= cells >= self.above",
+        (f"{MASKS}::test_a_mask_may_be_of_bits_or_a_probability",),
+    ),
+)
