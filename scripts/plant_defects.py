@@ -40,6 +40,7 @@ import defects_missing
 import defects_partial
 import defects_predictions
 import defects_selecting
+import defects_streams
 import defects_topology
 import defects_training
 import defects_weights
@@ -62,6 +63,7 @@ DEFECTS: tuple[Defect, ...] = (
     *defects_medical.TABLE,
     *defects_missing.TABLE,
     *defects_judging.TABLE,
+    *defects_streams.TABLE,
     *defects_topology.TABLE,
     *defects_losses.TABLE,
 )

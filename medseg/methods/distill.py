@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medseg.errors import InputError
+from medseg.losses.cross_entropy import ratio
 from medseg.methods.outputs import Logits, finest
 from medseg.methods.streams import labelled, unlabelled
 from medseg.methods.supervised import Supervised
@@ -73,8 +74,7 @@ class Distill(Supervised):
         loss, parts = self.loss_of(own, logits, further)
         pairs = [(own, logits), *((one, self.outputs_of(one)[0]) for one in unlabelled(batch))]
         sums = [self._divergence(one, its) for one, its in pairs]
-        total, cells = (torch.stack(values).sum() for values in zip(*sums, strict=True))
-        divergence = total / cells.clamp(min=1)
+        divergence = ratio(*(torch.stack(values).sum() for values in zip(*sums, strict=True)), gather=True)
         combined = loss + self.weight * divergence
         self.log_losses({"loss": combined, **parts, "distill": divergence}, len(own.image))
         return combined
@@ -84,7 +84,7 @@ class Distill(Supervised):
         target = self.teacher.probabilities(batch, self.temperature)
         scaled = finest(logits).float() / self.temperature
         each = divergence_of_regions(scaled, target) if self.labels.regions else divergence_of_classes(scaled, target)
-        return self.temperature**2 * summed(each, batch.valid), batch.valid.sum()
+        return self.temperature**2 * summed(each, batch.valid), batch.valid.sum().to(each)
 
 
 def summed(values: Float[Tensor, "b *s"], counted: Bool[Tensor, "b *s"]) -> Float[Tensor, ""]:

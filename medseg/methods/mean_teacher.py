@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from medseg.errors import InputError
 from medseg.labels import LabelTable
+from medseg.losses.cross_entropy import ratio
 from medseg.methods.outputs import finest, split_outputs
 from medseg.methods.streams import labelled, unlabelled
 from medseg.methods.supervised import Supervised
@@ -24,8 +25,9 @@ class MeanTeacher(Supervised):
     """Supervised on the labelled streams, consistent with an averaged teacher on those without labels.
 
     The teacher sees the weak view of a patch, the network the strong one. The loss on unlabelled patches is the mean
-    squared difference of their probabilities over the cells that both views show. Its weight rises over the first part
-    of the budget, as the teacher is of no use in the beginning. What is predicted and scored is the network.
+    squared difference of their probabilities over the cells that both views show, of all ranks. Its weight rises over
+    the first part of the budget, as the teacher is of no use in the beginning. What is predicted and scored is the
+    network.
 
     Args:
         network: What is trained.
@@ -67,14 +69,14 @@ class MeanTeacher(Supervised):
         """Loss of the labelled patches, and the difference on the others."""
         own = labelled(batch)
         loss, parts = self.supervised_loss(own)
-        differences = torch.stack([self._difference(one) for one in unlabelled(batch)])
-        difference = differences.mean()
+        sums = [self._difference(one) for one in unlabelled(batch)]
+        difference = ratio(*(torch.stack(values).sum() for values in zip(*sums, strict=True)), gather=True)
         total = loss + self.consistency * risen(self.progress, self.rise) * difference
         self.log_losses({"loss": total, **parts, "consistency": difference}, len(own.image))
         return total
 
-    def _difference(self, weak: Batch) -> Float[Tensor, ""]:
-        """Mean squared difference of the teacher on the weak view and the network on the strong one."""
+    def _difference(self, weak: Batch) -> tuple[Tensor, Tensor]:
+        """Squared difference of teacher and network, summed over the cells of both views, and their number."""
         if weak.strong is None:
             raise ValueError(f"stream {weak.stream}: got one view, expected a strong one too")
         targets = probabilities(self.teacher(weak.image, **weak.context_for(self.teacher.network)), self.labels)
@@ -112,7 +114,6 @@ def probabilities(logits: Float[Tensor, "b k *s"], labels: LabelTable) -> Float[
 
 def squared_difference(
     prob: Float[Tensor, "b k *s"], target: Float[Tensor, "b k *s"], counted: Bool[Tensor, "b *s"]
-) -> Float[Tensor, ""]:
-    """Mean over outputs and over the cells that count; 0 where none does."""
-    squares = (prob - target).square().mean(1)
-    return (squares * counted).sum() / counted.sum().clamp(min=1)
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Mean over outputs, summed over the cells that count; and the number of these."""
+    return ((prob - target).square().mean(1) * counted).sum(), counted.sum().to(prob)

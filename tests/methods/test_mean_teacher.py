@@ -13,6 +13,7 @@ from medseg.errors import InputError
 from medseg.factory.run import Run, assemble
 from medseg.hydra_app.compose import compose
 from medseg.labels import IGNORE, LabelTable
+from medseg.losses.cross_entropy import ratio
 from medseg.methods.mean_teacher import MeanTeacher, probabilities, risen, squared_difference
 from medseg.training.train import train
 from tests.factory.test_streams import first
@@ -159,9 +160,9 @@ def test_regions_have_probabilities_of_their_own() -> None:
 def test_no_cell_in_both_views_is_no_difference() -> None:
     none = torch.zeros(1, 4, dtype=torch.bool)
     prob = torch.rand(1, 2, 4, requires_grad=True)
-    difference = squared_difference(prob, torch.zeros(1, 2, 4), none)
-    difference.backward()
-    assert difference == 0
+    difference, cells = squared_difference(prob, torch.zeros(1, 2, 4), none)
+    ratio(difference, cells, gather=True).backward()
+    assert (float(difference.detach()), float(cells)) == (0, 0)
     assert torch.equal(prob.grad, torch.zeros_like(prob))  # type: ignore[arg-type]
 
 
