@@ -115,14 +115,18 @@ class SeveralObservers(Dataset):
         first = by_observer[0]
         if any(case.label is None for case in first.values()):  # labels are not read
             return list(first.values())
-        digests = Digests(self.folder / "digests.json")
         works = [[own[case] for own in by_observer] for case in first]
+        return [replace(work[0], label=target) for work, target in zip(works, self._joined(works), strict=True)]
+
+    def _joined(self, works: Sequence[Sequence[Case]]) -> list[Path]:
+        """Files of the joined labels of cases, each as all observers have it; those that are missing are written."""
+        digests = Digests(self.folder / "digests.json")
         targets = [self._target(work, digests) for work in works]
         missing = [pair for pair in zip(works, targets, strict=True) if not pair[1].is_file()]
         for work, target in watched(missing, "joining labels of observers") if missing else ():
             self._write(work, target)
         digests.save()
-        return [replace(work[0], label=target) for work, target in zip(works, targets, strict=True)]
+        return targets
 
     def _target(self, work: Sequence[Case], digests: Digests) -> Path:
         """The file of the joined label of a case."""
