@@ -14,7 +14,7 @@ def test_a_file_belongs_to_an_option(path):
     option = conf_dir() / path.relative_to(FOLDER)
     assert option.is_file(), f"{path.relative_to(FOLDER)} belongs to no option of conf/"
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    assert set(content) <= {"settings", "overrides", "options", "least_batch", "package", "exempt"}
+    assert set(content) <= {"settings", "overrides", "options", "least_batch", "package", "exempt", "teacher"}
     known = yaml.safe_load(option.read_text(encoding="utf-8"))
     entries = [entry for entry in known.get("defaults", []) if isinstance(entry, dict)]
     inner = {key.rpartition("@")[2] for entry in entries for key in entry}  # model/encoder@of: the keys of of
