@@ -12,6 +12,7 @@ from typing import Any
 from hydra.utils import get_class
 from rich.table import Table
 
+from medseg.data.case import Case
 from medseg.hydra_app.choices import network_name, option_name
 from medseg.labels import LabelTable
 from medseg.runtime.console import WIDTH, show
@@ -72,6 +73,7 @@ def rows(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> Iterator
     dates = [f"on up to {spec.dates} dates"] if spec.dates else []
     yield "channels", " ".join([listed([c.name for c in spec.channels]), *dates])
     yield "labels", listed([*_valued(spec.labels)])
+    yield from _of_partial(spec.labels, parts["train"])
     yield from _of_table(spec)
     if spec.labels.pairs and not spec.labels.one_sided:
         yield "sides", _sides(spec.labels)
@@ -88,6 +90,15 @@ def rows(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> Iterator
     command = _resuming(overrides)
     fits = bool(overrides) and len(textwrap.wrap(f"after an interruption: {command}", _ROOM)) <= 2
     yield "next", f"after an interruption: {command if fits else 'the same command with ckpt_path=last'}"
+
+
+def _of_partial(labels: LabelTable, cases: Sequence[Case]) -> Iterator[tuple[str, str]]:
+    """How many training cases annotate each class, where some do not annotate all."""
+    partial = [case.annotated for case in cases if case.annotated is not None]
+    if partial:
+        complete = len(cases) - len(partial)
+        counts = {name: complete + sum(name in own for own in partial) for name, _ in labels.targets}
+        yield "annotated", listed([f"{name} in {n} of {len(cases)} training cases" for name, n in counts.items()])
 
 
 def _of_table(spec: Any) -> Iterator[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
+from medseg.data.case import Case
 from medseg.labels import LabelTable
 from medseg.training import summary
 from medseg.training.summary import listed, print_summary, shortened
@@ -19,6 +21,7 @@ TOLD = [
     "1000 cases to train, 228 to validate", "0=a rather long name", "patch 128", "1.01 million parameters",
     "max_steps 450, on cpu", "planned for 8 GB", "runs/x/2026",
 ]  # fmt: skip
+COMPLETE = Case("a", (), None, "a")
 
 
 class Terminal(io.StringIO):
@@ -46,7 +49,7 @@ def training(n_classes: int = 3, *, channels: int = 1, run_dir: str = "runs/x/20
     run = SimpleNamespace(
         dataset=SimpleNamespace(spec=spec, name="totalsegmentator"), method=method, report=None,
         plan=SimpleNamespace(spacing=(1.5, 1.5, 1.5), patch=(128, 128, 128), batch_size=2, reasons={}),
-        datamodule=SimpleNamespace(cases={"train": range(1000), "val": range(228)}),
+        datamodule=SimpleNamespace(cases={"train": [COMPLETE] * 1000, "val": [COMPLETE] * 228}, streams={}),
         trainer=SimpleNamespace(
             world_size=1, precision="32-true", strategy=SimpleNamespace(root_device=torch.device("cpu"))
         ),
@@ -142,3 +145,14 @@ def test_labels_have_the_values_of_their_files(capsys: pytest.CaptureFixture[str
         {"ignore": [0, 255], "water": 1, "reed": [7, 8]}, background=None, merge=True
     )
     assert "labels    1=water, 7+8=reed, 0+255=ignored" in printed(cfg, run, None, [], capsys=capsys)
+
+
+def test_partial_labels_are_counted_by_class(capsys: pytest.CaptureFixture[str]) -> None:
+    cfg, run = training(2)
+    name = "a rather long name of an organ 1"
+    run.dataset.spec.labels = LabelTable.declare({"background": 0, name: 1, "b": 2})
+    run.datamodule.cases["train"] = [COMPLETE, replace(COMPLETE, annotated=frozenset({"b"}))]
+    lines = dict(summary.rows(cfg, run, None, []))
+    assert lines["annotated"] == f"{name} in 1 of 2 training cases, b in 2 of 2 training cases"
+    run.datamodule.cases["train"] = [COMPLETE]
+    assert "annotated" not in dict(summary.rows(cfg, run, None, []))
