@@ -3,13 +3,14 @@
 Written by PIL and rasterio, not by the package.
 """
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from tests.hdf5 import write_hdf5
+from tests.hdf5 import write_arrays, write_hdf5
 from tests.prepared import prepare
 from tests.torchgeo_layouts import drawn, save_picture, save_raster, torchgeo
 
@@ -118,6 +119,21 @@ def write_landslide4sense(root: Path, *, masked: tuple[str, ...] = ("Train", "Va
             write_hdf5(root / f"{part}Data/img/image_{number}.h5", "img", np.moveaxis(image, 0, -1).astype(float) / 100)
             if part in masked:
                 write_hdf5(root / f"{part}Data/mask/mask_{number}.h5", "mask", label.astype(np.uint8))
+
+
+GEOBENCH = {"train": ["place_1", "place_2", "place_3"], "valid": ["place_4"], "test": ["place_5"]}
+GEOBENCH_BANDS = ("02 - Blue_2019-11-04", "04 - Red_2019-11-04", "08A - Vegetation Red Edge_2019-11-04")
+
+
+def write_geobench(root: Path) -> None:
+    """A segmentation set of GEO-Bench 1.0, with a partition of fewer training samples."""
+    root.mkdir(parents=True, exist_ok=True)
+    for name in (name for names in GEOBENCH.values() for name in names):
+        image, label = drawn(name, (0, 1, 2), len(GEOBENCH_BANDS), np.float32)
+        arrays = dict(zip(GEOBENCH_BANDS, image.astype(float), strict=True))
+        write_arrays(root / f"{name}.hdf5", arrays | {"label_2019-11-04": label.astype(np.uint8)})
+    for partition, parts in {"default": GEOBENCH, "0.50x_train": GEOBENCH | {"train": ["place_2"]}}.items():
+        (root / f"{partition}_partition.json").write_text(json.dumps(parts), encoding="utf-8")
 
 
 def landslide4sense(root: Path) -> list[str]:

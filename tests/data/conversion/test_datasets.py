@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,18 +13,21 @@ import pytest
 import rasterio
 from PIL import Image
 
+from medseg import formats
 from medseg.cli.prepare import dataset_names
 from medseg.cli.prepare import prepare as run_prepare
 from medseg.data.conversion import preparation
 from medseg.data.conversion.datasets import totalsegmentator
 from medseg.errors import InputError
 from tests import image_layouts, volume_layouts
+from tests.hdf5 import write_arrays
 from tests.prepared import prepare
 from tests.torchgeo_layouts import drawn
 
 LAYOUTS: dict[str, Callable[[Path], None]] = {
     "drive": partial(image_layouts.write_drive, names=("21", "22")),
     "dsb2018": image_layouts.write_dsb2018,
+    "geobench": image_layouts.write_geobench,
     "isbi2012": partial(image_layouts.write_isbi2012, sections=3),
     "kvasir_seg": image_layouts.write_kvasir_seg,
     "landslide4sense": image_layouts.write_landslide4sense,
@@ -33,6 +37,7 @@ MORE = {"totalsegmentator": ["--classes=cardiac"]}
 A_MASK = {
     "drive": "training/1st_manual/22_manual1.gif",
     "dsb2018": "003cee89357d/images/003cee89357d.png",
+    "geobench": "place_2.hdf5",
     "isbi2012": "train-labels.tif",
     "kvasir_seg": "masks/cju0qx73cjw570799j4n5cjze.jpg",
     "landslide4sense": "TrainData/mask/mask_2.h5",
@@ -69,7 +74,8 @@ def ready(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_dataset_is_tested_and_has_an_experiment() -> None:
     assert sorted(LAYOUTS) == dataset_names()
-    assert [name for name in LAYOUTS if not (Path("conf/experiment") / f"{name}.yaml").is_file()] == []
+    without = [name for name in LAYOUTS if not (Path("conf/experiment") / f"{name}.yaml").is_file()]
+    assert without == ["geobench"]  # a benchmark of several sets
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -205,6 +211,47 @@ def test_landslide4sense_in_its_other_layout_and_without_masks(raw: Path, ready:
             (tmp_path / "other" / folder / other).symlink_to(raw / f"landslide4sense/{part}Data/{kind}")
     prepare("landslide4sense", tmp_path / "other", tmp_path / "same")
     assert content(tmp_path / "same") == content(ready / "landslide4sense")
+
+
+def test_geobench_keeps_bands_and_partitions(raw: Path, ready: Path, tmp_path: Path) -> None:
+    folder = ready / "geobench"
+    assert sorted(p.name for p in (folder / "masks").iterdir()) == [
+        "train_place_1.tif", "train_place_2.tif", "train_place_3.tif", "valid_place_4.tif",
+    ]  # fmt: skip
+    image, label = drawn("place_5", (0, 1, 2), 3, np.float32)
+    scene = formats.open(folder / "test_images/test_place_5.tif")
+    assert scene.names == ("B2", "B4", "B8A")
+    np.testing.assert_array_equal(scene.read(), image)
+    np.testing.assert_array_equal(formats.open(folder / "test_masks/test_place_5.tif").read()[0], label)
+    run_prepare(["geobench", str(raw / "geobench"), str(tmp_path / "few"), "--partition=0.50x_train"])
+    assert [p.name for p in sorted((tmp_path / "few/images").iterdir())] == ["train_place_2.tif", "valid_place_4.tif"]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"02 - Blue": (4, 4), "04 - Red": (4, 4)}, r"expected bands and one label; is it a segmentation set"),
+        ({"02 - Blue": (4, 4), "04 - Red": (2, 2), "label": (4, 4)}, r"has the shapes|have the shapes"),
+        ({"Red_2019-01-01": (4, 4), "Red_2019-02-01": (4, 4), "label": (4, 4)}, r"has band Red of several dates"),
+    ],
+)
+def test_other_samples_of_geobench_are_refused(
+    arrays: dict[str, tuple[int, int]], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image_layouts.write_geobench(tmp_path / "raw")
+    write_arrays(tmp_path / "raw/place_1.hdf5", {name: np.ones(shape, np.uint8) for name, shape in arrays.items()})
+    with pytest.raises(InputError) as error:
+        run_prepare(["geobench", str(tmp_path / "raw"), str(tmp_path / "out")])
+    assert re.search(message, str(error.value) + capsys.readouterr().err)
+
+
+def test_a_partition_of_geobench_lists_names(tmp_path: Path) -> None:
+    image_layouts.write_geobench(tmp_path)
+    path = tmp_path / "default_partition.json"
+    for text in ('{"train": ["../x"], "valid": [], "test": []}', '{"train": []}', "[1"):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(InputError, match=r"default_partition\.json: (expected lists|is not valid JSON)"):
+            run_prepare(["geobench", str(tmp_path), str(tmp_path / "out")])
 
 
 def test_totalsegmentator_numbers_its_structures_as_version_2(ready: Path) -> None:
