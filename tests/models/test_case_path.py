@@ -1,5 +1,6 @@
 """Facts in the features of an encoder, and the class of a case from them."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,8 +10,12 @@ from torch import nn
 from medseg.errors import InputError
 from medseg.facts import CaseFacts, Fact
 from medseg.models.case_path import CaseHead, FactsFilm
+from medseg.models.decoders.linear import Linear as LinearDecoder
+from medseg.models.decoders.unet import UNet as UNetDecoder
+from medseg.models.encoder_decoder import EncoderDecoder
 from medseg.models.encoders.encoder import Feature
 from medseg.models.network import ModelSpec
+from medseg.models.timm.encoder import Timm
 from medseg.models.unet import UNet
 
 FACTS = (Fact("age", "number", mean=50, std=10), Fact("sex", "word", ("F", "M")))
@@ -127,3 +132,20 @@ def test_without_facts_and_classes_a_network_is_as_before() -> None:
 def test_settings_that_are_refused(facts: str, spec: ModelSpec, message: str) -> None:
     with pytest.raises(InputError, match=message):
         unet(spec, facts=facts)
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_resnet"])
+@pytest.mark.parametrize("decoder", [LinearDecoder, UNetDecoder])
+def test_any_encoder_and_decoder_take_facts_and_classify(name: str, decoder: Any) -> None:
+    """What the decoder does not read is frozen, and everything else learns: distributed training stops over others."""
+    torch.manual_seed(0)
+    spec = ModelSpec(3, 2, (64, 64), (1.0, 1.0), (), (), facts=FACTS, case_classes=2)
+    net = EncoderDecoder(spec, encoder=partial(Timm, name=name), decoder=decoder, facts="film")
+    outputs = net.train()(torch.randn(2, 3, 64, 64), torch.randn(2, WIDTH))
+    logits = outputs["logits"] if isinstance(outputs["logits"], list) else [outputs["logits"]]
+    (sum(level.sum() for level in logits) + outputs["case_logits"].sum()).backward()
+    learning = {key: parameter for key, parameter in net.named_parameters() if parameter.requires_grad}
+    assert [key for key, parameter in learning.items() if parameter.grad is None] == []
+    assert any(key.startswith("case_path.film.levels") for key in learning)
+    assert any(key.startswith("case_path.head") for key in learning)
+    assert net.eval()(torch.randn(1, 3, 64, 64)).shape == (1, 2, 64, 64)
