@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -41,16 +41,15 @@ class DateMask:
         kind = settings.get("kind")
         if kind is not None and kind not in KINDS:
             raise InputError(f"data.date_masks.kind={kind}: choose {', '.join(KINDS)}")
-        usual = {} if kind is None else dict(vars(KINDS[kind]))
-        given = usual | {key: value for key, value in settings.items() if key != "kind" and value is not None}
-        for key in ("drop", "bits"):
-            given[key] = tuple(given.get(key) or ())
-        if not given.get("band") or not (given["drop"] or given["bits"] or given.get("above") is not None):
+        own = {key: value for key, value in settings.items() if key != "kind" and value is not None}
+        own |= {key: tuple(own[key]) for key in ("drop", "bits") if key in own}
+        mask = replace(KINDS[kind] if kind is not None else cls(""), **own)
+        if not mask.band or mask == cls(mask.band):
             raise InputError(
                 f"data.date_masks={dict(settings)}: expected a band and what is dropped, as in {{kind: scl}} or "
                 "{band: SCL, drop: [3, 8, 9, 10]}"
             )
-        return cls(**given)
+        return mask
 
     def hides(self, cells: Shaped[np.ndarray, " *s"]) -> Bool[np.ndarray, " *s"]:
         """Which cells have no data, by their values in the band.
