@@ -142,7 +142,8 @@ def test_loss_and_gradient_of_two_ranks_are_those_of_the_whole_batch(
 def test_lovasz_is_averaged_over_ranks(ranks: list[dict[str, list[Tensor]]]) -> None:
     """The sorting of errors is within a rank, so that this loss differs from that of one process."""
     loss = WeightedSum(CLASSES, {"lovasz": LovaszLoss})
-    halves = [step(loss, net(3), part) for part in (slice(0, 2), slice(2, 4))]
+    parts = (slice(0, 2), slice(2, 4))
+    halves = [step(loss, net(3), part, name="classes lovasz", outputs=3) for part in parts]
     for rank, found in enumerate(ranks):
         torch.testing.assert_close(found["classes lovasz"][0], halves[rank][0])
         means = [(a + b) / 2 for a, b in zip(halves[0][1:], halves[1][1:], strict=True)]
