@@ -38,12 +38,9 @@ class DateMask:
         names = ["kind", *(f.name for f in fields(cls))]
         if unknown := sorted(set(settings) - set(names)):
             raise InputError(f"data.date_masks: got {unknown}, expected some of {names}, as in {{kind: scl}}")
-        kind = settings.get("kind")
-        if kind is not None and kind not in KINDS:
-            raise InputError(f"data.date_masks.kind={kind}: choose {', '.join(KINDS)}")
         own = {key: value for key, value in settings.items() if key != "kind" and value is not None}
         own |= {key: tuple(own[key]) for key in ("drop", "bits") if key in own}
-        mask = replace(KINDS[kind] if kind is not None else cls(""), **own)
+        mask = replace(_usual(settings.get("kind")), **own)
         if not mask.band or mask == cls(mask.band):
             raise InputError(
                 f"data.date_masks={dict(settings)}: expected a band and what is dropped, as in {{kind: scl}} or "
@@ -67,6 +64,15 @@ class DateMask:
         if self.above is not None:
             hidden |= cells > self.above
         return hidden
+
+
+def _usual(kind: str | None) -> DateMask:
+    """The mask of a kind; without one that of no band."""
+    if kind is None:
+        return DateMask("")
+    if kind not in KINDS:
+        raise InputError(f"data.date_masks.kind={kind}: choose {', '.join(KINDS)}")
+    return KINDS[kind]
 
 
 KINDS: Mapping[str, DateMask] = {
