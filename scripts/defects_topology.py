@@ -28,7 +28,7 @@ TABLE = (
     ),
     Defect(
         "skeleton-of-cubes", "a soft skeleton is eroded by a cross", "medseg/losses/cldice.py",
-        "-reduce(torch.maximum, (_largest(negative, line) for line in lines))", "-_largest(negative, (3,) * ndim)",
+        "-reduce(torch.maximum, (_largest(inverse, line) for line in lines))", "-_largest(inverse, (3,) * ndim)",
         (f"{CLDICE}::test_skeleton_equals_numpy_and_monai",),
     ),
     Defect(

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from medseg.errors import InputError
 from medseg.labels import LabelTable
@@ -32,33 +33,27 @@ def soft_skeleton(
         iterations: Erosions; at least the largest radius of a tube, in cells.
     """
     counts = counted[:, None]
-    eroded, skeleton = prob, _ridge(prob, counts)
-    for _ in range(iterations):
-        eroded = _erode(eroded, counts)
-        ridge = _ridge(eroded, counts)
+    image, skeleton = prob, torch.zeros_like(prob)
+    for _ in range(iterations + 1):
+        image, ridge = checkpoint(_opened, image, counts, use_reentrant=False, preserve_rng_state=False)
         skeleton = skeleton + functional.relu(ridge - skeleton * ridge)
     return skeleton
 
 
-def _ridge(image: Float[Tensor, "b n *s"], counts: Bool[Tensor, "b 1 *s"]) -> Float[Tensor, "b n *s"]:
-    """What an opening removes."""
-    return functional.relu(image - _dilate(_erode(image, counts), counts)) * counts
-
-
-def _erode(image: Float[Tensor, "b n *s"], counts: Bool[Tensor, "b 1 *s"]) -> Float[Tensor, "b n *s"]:
-    """Least value among a cell and its face neighbours."""
+def _opened(
+    image: Float[Tensor, "b n *s"], counts: Bool[Tensor, "b 1 *s"]
+) -> tuple[Float[Tensor, "b n *s"], Float[Tensor, "b n *s"]]:
+    """The image eroded by a cross, and what an opening removes of it."""
     ndim = image.ndim - 2
     lines = (tuple(3 if other == axis else 1 for other in range(ndim)) for axis in range(ndim))
-    negative = torch.where(counts, -image, -1.0)
-    return -reduce(torch.maximum, (_largest(negative, line) for line in lines))
-
-
-def _dilate(image: Float[Tensor, "b n *s"], counts: Bool[Tensor, "b 1 *s"]) -> Float[Tensor, "b n *s"]:
-    """Largest value among a cell and its neighbours, diagonals included."""
-    return _largest(torch.where(counts, image, 0.0), (3,) * (image.ndim - 2))
+    inverse = torch.where(counts, -image, -1.0)
+    eroded = -reduce(torch.maximum, (_largest(inverse, line) for line in lines))
+    opened = _largest(torch.where(counts, eroded, 0.0), (3,) * ndim)
+    return eroded, functional.relu(image - opened) * counts
 
 
 def _largest(image: Float[Tensor, "b n *s"], window: tuple[int, ...]) -> Float[Tensor, "b n *s"]:
+    """Largest value in a window around each cell."""
     pool = (functional.max_pool1d, functional.max_pool2d, functional.max_pool3d)[len(window) - 1]
     result: Tensor = pool(image, window, stride=1, padding=tuple(size // 2 for size in window))
     return result
