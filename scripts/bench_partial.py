@@ -1,8 +1,8 @@
 """Partial labels: one network of cases that annotate different classes, against fewer cases and against all labels.
 
-python scripts/bench_partial.py --hippocampus DIR --brats DIR --output DIR [--steps 600] [--seeds 0 1 2] [--sets brats]
+python scripts/bench_partial.py --root DIR --output DIR [--steps 600] [--seeds 0 1 2] [--sets brats]
 
-Sets: ``hippocampus`` (nnU-Net's layout, the classes anterior and posterior), whose training cases annotate one
+DIR has the folders hippocampus and brats2013_crops. Sets: ``hippocampus`` (nnU-Net's layout, the classes anterior and posterior), whose training cases annotate one
 structure each, in turns; ``brats`` (crops with four classes), of whose training cases one annotates every class and the
 others some, in three folds of two validation cases. Ways, all with the same steps, patches, network and seed:
 
@@ -41,6 +41,7 @@ CLASSES = {
 CHANNELS = {"hippocampus": ["MRI"], "brats": ["FLAIR", "T1c"]}
 WITHHELD = (("oedema", "enhancing"), ("necrosis", "non-enhancing"), ("oedema", "necrosis"))
 """Classes of the three partial training cases of a fold of brats."""
+FOLDERS = {"hippocampus": "hippocampus", "brats": "brats2013_crops"}
 WAYS = ("full", "marginal", "ignore", "exclusion", "undeclared", "less")
 WORDS = {
     "hippocampus": ["model=unet_small", "plan.batch_size=4", "transform.mirror.axes=[0]", "optimizer.lr=3e-3"],
@@ -117,7 +118,7 @@ def scored(args: argparse.Namespace, fold: Fold, way: str, seed: int) -> dict[st
     scores: dict[str, float] = {}
     for number, classes in enumerate(parts_of(fold, way)):
         place = args.output / fold.kind / f"{fold.number}-{way}-{number}"
-        root = write(getattr(args, fold.kind), place / "data", fold, way, classes)
+        root = write(args.root / FOLDERS[fold.kind], place / "data", fold, way, classes)
         run = place / f"run-{seed}-{args.steps}"
         words = [
             "data=nnunet", f"data.root={root}", f"split.val_cases=[{','.join(fold.val)}]", f"seed={seed}",
@@ -140,7 +141,7 @@ def run(args: argparse.Namespace) -> list[dict[str, object]]:
     lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     done = {json.dumps(line["run"]): line for line in lines}
     for kind in args.sets:
-        for fold in folds(kind, getattr(args, kind), args.cases):
+        for fold in folds(kind, args.root / FOLDERS[kind], args.cases):
             for seed in args.seeds:
                 for way in args.ways:
                     key = [kind, way, fold.number, seed, args.steps, args.cases, args.words]
@@ -191,8 +192,7 @@ def table(lines: Sequence[Mapping[str, object]], args: argparse.Namespace, kind:
 def main() -> None:
     """Train what is not there yet, and print a table for each set."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--hippocampus", type=Path)
-    parser.add_argument("--brats", type=Path)
+    parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -201,9 +201,6 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
     parser.add_argument("--words", nargs="*", default=[], help="further words of medseg-train")
     args = parser.parse_args()
-    for kind in args.sets:
-        if getattr(args, kind) is None:
-            parser.error(f"--sets {kind} needs --{kind} DIR")
     lines = run(args)
     for kind in args.sets:
         print(table(lines, args, kind))

@@ -190,7 +190,7 @@ def test_completion_in_bash(tmp_path: Path) -> None:
     script = tmp_path / "medseg-train"
     script.write_text(f"#!{sys.executable}\nimport sys\nfrom medseg.cli.train import main\nsys.exit(main())\n")
     script.chmod(0o755)
-    typed = 'eval "$(medseg-train -sc install=bash)"; COMP_LINE="medseg-train loss=lo" COMP_POINT=20 COMP_CWORD=1; '
+    typed = 'eval "$(medseg-train -sc install=bash)"; COMP_LINE="medseg-train loss=lov" COMP_POINT=21 COMP_CWORD=1; '
     typed += 'complete -p medseg-train; hydra_bash_completion; echo "${COMPREPLY[@]}"'
     environment = os.environ | {
         "PYTHONPATH": str(Path(__file__).parents[2]), "PATH": f"{tmp_path}:{os.environ['PATH']}"

@@ -41,5 +41,7 @@ def test_options_of_other_folders_count(tmp_path: Path) -> None:
 
 
 def test_files_of_shared_keys_are_no_options() -> None:
-    with pytest.raises(InputError, match="sampling=null: got no option, expected one of: area, case, class, group;"):
+    with pytest.raises(
+        InputError, match="sampling=null: got no option, expected one of: area, case, class, group, weighted;"
+    ):
         compose("train", ["sampling=null"])

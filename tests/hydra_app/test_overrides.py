@@ -16,20 +16,21 @@ EMPTY = re.compile(r"^( *)(\w+): *\{\}", re.MULTILINE)
 def open_keys() -> list[tuple[str, str]]:
     """(choice of an option, dotted key) of every ``key: {}`` in a group of ``conf/``."""
     found = []
-    for path in sorted(conf_dir().glob("*/*.yaml")):
+    for path in sorted([*conf_dir().glob("*/*.yaml"), *conf_dir().glob("loss/term/*.yaml")]):
+        group, is_term = path.parent.name, path.parent.name == "term"
+        choice = f"loss/term=[{path.stem}]" if is_term else f"{group}={path.stem}"
         above: dict[int, str] = {}
         for line in path.read_text(encoding="utf-8").splitlines():
             if match := re.match(r"^( *)(\w+):", line):
                 depth = len(match[1])
                 above = {d: n for d, n in above.items() if d < depth} | {depth: match[2]}
                 if EMPTY.match(line):
-                    group = path.parent.name
-                    found.append((f"{group}={path.stem}", ".".join([group, *above.values()])))
+                    found.append((choice, ".".join(["loss" if is_term else group, *above.values()])))
     return found
 
 
 def test_there_are_open_keys() -> None:
-    assert ("loss=ce", "loss.terms.cross_entropy.class_weights") in open_keys()
+    assert ("loss/term=[cross_entropy]", "loss.terms.cross_entropy.class_weights") in open_keys()
 
 
 @pytest.mark.parametrize(("choice", "key"), open_keys())

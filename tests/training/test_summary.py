@@ -96,7 +96,7 @@ def test_what_is_piped_has_no_colours(capsys: pytest.CaptureFixture[str], monkey
 
 
 def test_parameters_that_learn_are_told_if_fewer(capsys: pytest.CaptureFixture[str]) -> None:
-    text = printed(*training(learning=False), None, [], capsys=capsys)
+    text = " ".join(printed(*training(learning=False), None, [], capsys=capsys).split())
     assert "1.01 million parameters, 0.01 of them learn (finetuning=lora)" in text
     assert "learn" not in printed(*training(), None, [], capsys=capsys)
 
