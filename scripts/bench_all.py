@@ -29,7 +29,7 @@ SHORT = {
     "bench_loss_trainings": "--sets retina --ways dice_ce nacl --steps 2 --done /dev/null",
     "bench_losses": "--shape 12 10 --classes 3 --repeats 1 --only dice_ce cldice --sides 24 8",
     "bench_missing": "--work runs/bench_missing --steps 2 --seeds 0 --folds 2 --ways left_out allow",
-    "bench_partial": "--output runs/bench_partial --steps 2 --seeds 0 --cases 4 --sets hippocampus --ways marginal less",
+    "bench_partial": "--output runs/bench_partial --steps 2 --seeds 0 --cases 4 --sets hippocampus --ways less",
     "bench_polygons": "--size 300 --min-cells 2",
     "bench_predict": "--classes 5 --shape 96,96,80 --window 32 --members 2",
     "bench_published": "--sets burned_area --steps 2 --seeds 0",

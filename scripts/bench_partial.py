@@ -2,9 +2,10 @@
 
 python scripts/bench_partial.py --root DIR --output DIR [--steps 600] [--seeds 0 1 2] [--sets brats]
 
-DIR has the folders hippocampus and brats2013_crops. Sets: ``hippocampus`` (nnU-Net's layout, the classes anterior and posterior), whose training cases annotate one
-structure each, in turns; ``brats`` (crops with four classes), of whose training cases one annotates every class and the
-others some, in three folds of two validation cases. Ways, all with the same steps, patches, network and seed:
+DIR has the folders hippocampus and brats2013_crops. Sets: ``hippocampus`` (nnU-Net's layout, the classes anterior and
+posterior), whose training cases annotate one structure each, in turns; ``brats`` (crops with four classes), of whose
+training cases one annotates every class and the others some, in three folds of two validation cases. Ways, all with the
+same steps, patches, network and seed:
 
 - ``full``: every case with all its labels, the upper bound;
 - ``marginal``: partial labels, ``data.annotated`` declared; ``ignore`` and ``exclusion`` are the same with
