@@ -108,7 +108,7 @@ def main() -> None:
             common = [
                 *words, *words_of(way), f"data.root={asked.root / folder}", f"cache_dir={scratch}/cache", "judged=last",
                 f"trainer.max_steps={steps}", f"trainer.steps_per_epoch={steps}", "trainer.max_time=null", "logger=csv",
-                "callback.progress=null", "temperature_scaling=false", f"seed={seed}",
+                "callback.progress=null", "temperature_scaling=false", "trainer.precision=32-true", f"seed={seed}",
             ]  # fmt: skip
             row = {
                 "set": name,
