@@ -10,14 +10,18 @@ from medseg.errors import InputError
 from medseg.labels import LabelTable
 from medseg.losses.cross_entropy import ratio
 from medseg.losses.distance import checked_spacing, signed_distance
-from medseg.losses.structures import structures_of
+from medseg.losses.structures import annotated_structures, structure_cells, structures_of
 from medseg.losses.targets import memberships
 
 
 def boundary(
-    prob: Float[Tensor, "b n *s"], distance: Float[Tensor, "b n *s"], counted: Bool[Tensor, "b *s"], *,
+    prob: Float[Tensor, "b n *s"],
+    distance: Float[Tensor, "b n *s"],
+    counted: Bool[Tensor, "b *s"],
+    *,
+    annotated: Bool[Tensor, "b k"] | None = None,
     gather: bool = False,
-) -> Float[Tensor, ""]:  # fmt: skip
+) -> Float[Tensor, ""]:
     r"""Mean of the probability of each structure times the signed distance to its labelled boundary.
 
     .. math:: \sum_{s,c} p_{sc} \phi_{sc} / \sum_{s,c} 1
@@ -29,6 +33,7 @@ def boundary(
         prob: Probability of each structure.
         distance: Signed distance phi to the labelled boundary, negative inside.
         counted: False where a cell does not count.
+        annotated: Which outputs each image annotates; other structures do not count. None for all.
         gather: Take the batch of all ranks, see ``sum_over_ranks``.
 
     References:
@@ -36,7 +41,7 @@ def boundary(
         one cell inside; this one has the same size on both sides of the boundary.
     """
     total = (prob * distance * counted[:, None]).sum()
-    return ratio(total, counted.sum().float() * prob.shape[1], gather=gather)
+    return ratio(total, structure_cells(counted, annotated_structures(annotated, prob)), gather=gather)
 
 
 class BoundaryLoss(nn.Module):
@@ -47,14 +52,14 @@ class BoundaryLoss(nn.Module):
     everywhere has no boundary there, and costs nothing.
 
     Attributes:
-        needs: The progress of the training.
+        needs: The progress of the training, and what each image annotates.
         finest: Computed at full resolution only, as distances are expensive.
         labels: Meaning of the outputs.
         spacing: Distance between cell centres along each axis; None for cells.
         start: Weight at the start of the training, from which it rises linearly to 1 at its end.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("progress",)
+    needs: ClassVar[tuple[str, ...]] = ("progress", "annotated")
     finest: ClassVar[bool] = True
     members: Tensor
 
@@ -73,9 +78,10 @@ class BoundaryLoss(nn.Module):
         valid: Bool[Tensor, "b *s"],
         *,
         progress: float = 1.0,
+        annotated: Bool[Tensor, "b k"] | None = None,
     ) -> Float[Tensor, ""]:
         """Loss in the unit of ``spacing``, times the weight at this share of the training; it may be negative."""
         prob, target, counted = structures_of(logits, label, valid, labels=self.labels, members=self.members)
         weight = self.start + (1 - self.start) * progress
         distance = signed_distance(target, counted, self.spacing)
-        return weight * boundary(prob, distance, counted, gather=self.training)
+        return weight * boundary(prob, distance, counted, annotated=annotated, gather=self.training)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from medseg.errors import InputError
 from medseg.labels import LabelTable
 from medseg.losses.cross_entropy import ratio
-from medseg.losses.structures import structures_of
+from medseg.losses.structures import annotated_structures, structures_of
 from medseg.losses.targets import blank_uncounted, counted_cells, memberships
 
 _LEAST = 1e-30
@@ -26,6 +26,7 @@ def connectivity(
     *,
     corners: bool = True,
     edges: float = 0.5,
+    annotated: Bool[Tensor, "b k"] | None = None,
     gather: bool = False,
 ) -> Float[Tensor, ""]:
     r"""Binary cross-entropy of being connected, over pairs of neighbouring cells and structures, in nats.
@@ -43,11 +44,13 @@ def connectivity(
         counted: False where a cell does not count.
         corners: Pairs across corners and edges too, not across faces alone.
         edges: Weight of the pairs across a labelled boundary, in [0, 1].
+        annotated: Which outputs each image annotates; other structures do not count. None for all.
         gather: Take the batch of all ranks, see ``sum_over_ranks``.
     """
+    shown = annotated_structures(annotated, prob)[(...,) + (None,) * (prob.ndim - 2)]
     sums = prob.new_zeros(2, 2)
     for here, there in _pairs(prob.ndim - 2, corners=corners):
-        both = (counted[here] & counted[there])[:, None]
+        both = (counted[here] & counted[there])[:, None] & shown
         p, q, p_there, q_there = (cells[place] for place in (here, there) for cells in (prob, rest))
         joint = target[here] & target[there]
         log_of = torch.where(joint, p * p_there, q + p * q_there).clamp(min=_LEAST).log()
@@ -99,6 +102,7 @@ class ConnectivityLoss(nn.Module):
         2018; Yang et al., BiconNet: An Edge-preserved Connectivity-based Approach for Salient Object Detection, 2022.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("annotated",)
     finest: ClassVar[bool] = True
     members: Tensor
 
@@ -110,7 +114,11 @@ class ConnectivityLoss(nn.Module):
         self.register_buffer("members", memberships(labels), persistent=False)
 
     def forward(
-        self, logits: Float[Tensor, "b k *s"], label: Int[Tensor, "b *s"], valid: Bool[Tensor, "b *s"]
+        self,
+        logits: Float[Tensor, "b k *s"],
+        label: Int[Tensor, "b *s"],
+        valid: Bool[Tensor, "b *s"],
+        annotated: Bool[Tensor, "b k"] | None = None,
     ) -> Float[Tensor, ""]:
         """Loss in nats; ``label`` holds training indices or ``IGNORE``, also for regions."""
         scores = blank_uncounted(logits, counted_cells(label, valid))
@@ -118,5 +126,5 @@ class ConnectivityLoss(nn.Module):
         rest = (-scores).sigmoid() if self.labels.regions else one_minus(scores.softmax(dim=1))
         return connectivity(
             prob, rest[:, -prob.shape[1] :], target, counted, corners=self.corners, edges=self.edges,
-            gather=self.training,
+            annotated=annotated, gather=self.training,
         )  # fmt: skip

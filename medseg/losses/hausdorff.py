@@ -10,7 +10,7 @@ from medseg.errors import InputError
 from medseg.labels import LabelTable
 from medseg.losses.cross_entropy import ratio
 from medseg.losses.distance import checked_spacing, signed_distance
-from medseg.losses.structures import structures_of
+from medseg.losses.structures import annotated_structures, structure_cells, structures_of
 from medseg.losses.targets import memberships
 
 
@@ -21,6 +21,7 @@ def hausdorff_dt(
     *,
     alpha: float = 2.0,
     spacing: Sequence[float] | None = None,
+    annotated: Bool[Tensor, "b k"] | None = None,
     gather: bool = False,
 ) -> Float[Tensor, ""]:
     r"""Mean squared error, weighted by powers of the distance to the predicted and to the labelled boundary.
@@ -37,6 +38,7 @@ def hausdorff_dt(
         counted: False where a cell does not count.
         alpha: Power of the distances, positive.
         spacing: Distance between cell centres along each axis; 1 if absent.
+        annotated: Which outputs each image annotates; other structures do not count. None for all.
         gather: Take the batch of all ranks, see ``sum_over_ranks``.
 
     References:
@@ -46,7 +48,7 @@ def hausdorff_dt(
     masks = (prob > 0.5, target)
     to_pred, to_label = (signed_distance(mask, counted, spacing).abs() ** alpha for mask in masks)
     total = ((prob - target.float()) ** 2 * (to_pred + to_label) * counted[:, None]).sum()
-    return ratio(total, counted.sum().float() * prob.shape[1], gather=gather)
+    return ratio(total, structure_cells(counted, annotated_structures(annotated, prob)), gather=gather)
 
 
 class HausdorffLoss(nn.Module):
@@ -61,6 +63,7 @@ class HausdorffLoss(nn.Module):
         spacing: Distance between cell centres along each axis; None for cells.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("annotated",)
     finest: ClassVar[bool] = True
     members: Tensor
 
@@ -73,10 +76,14 @@ class HausdorffLoss(nn.Module):
         self.register_buffer("members", memberships(labels), persistent=False)
 
     def forward(
-        self, logits: Float[Tensor, "b k *s"], label: Int[Tensor, "b *s"], valid: Bool[Tensor, "b *s"]
+        self,
+        logits: Float[Tensor, "b k *s"],
+        label: Int[Tensor, "b *s"],
+        valid: Bool[Tensor, "b *s"],
+        annotated: Bool[Tensor, "b k"] | None = None,
     ) -> Float[Tensor, ""]:
         """Loss in the unit of ``spacing`` to the power ``alpha``."""
         prob, target, counted = structures_of(logits, label, valid, labels=self.labels, members=self.members)
         return hausdorff_dt(
-            prob, target, counted, alpha=self.alpha, spacing=self.spacing, gather=self.training
-        )  # fmt: skip
+            prob, target, counted, alpha=self.alpha, spacing=self.spacing, annotated=annotated, gather=self.training
+        )

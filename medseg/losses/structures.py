@@ -46,6 +46,17 @@ def mean_of_batch(
     return annotated_mean(values[None], None if rows is None else rows[:, -len(values) :])[0]
 
 
+def annotated_structures(annotated: Bool[Tensor, "b k"] | None, prob: Float[Tensor, "b n *s"]) -> Bool[Tensor, "b n"]:
+    """Which structures each image annotates, of all outputs that it does; every one where that is None."""
+    n = prob.shape[1]
+    return prob.new_ones(prob.shape[:2], dtype=torch.bool) if annotated is None else annotated[:, -n:]
+
+
+def structure_cells(counted: Bool[Tensor, "b *s"], shown: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
+    """Number of counted cells, once for each structure that their image annotates."""
+    return (counted.flatten(1).float().sum(dim=1) * shown.sum(dim=1)).sum()
+
+
 def structures_of(
     logits: Float[Tensor, "b k *s"],
     label: Int[Tensor, "b *s"],
