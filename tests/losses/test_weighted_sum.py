@@ -1,5 +1,6 @@
 import math
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from medseg.losses.deep_supervision import coarsen, level_weights
 from medseg.losses.dice import DiceLoss
 from medseg.losses.weighted_sum import WeightedSum
 from tests.losses.test_invariants import TERMS
+from tests.small import small
 
 CONF = Path(__file__).parents[2] / "conf" / "loss"
 CLASSES = LabelTable.declare({"background": 0, "a": 1, "b": 2})
@@ -31,7 +33,7 @@ def build(option, table):
     return instantiate(settings(f"loss={option}"))(labels=table)
 
 
-ALL = sorted(p.stem for p in CONF.glob("*.yaml"))
+ALL = sorted(p.stem for p in CONF.glob("*.yaml") if find_spec(small("loss", p.stem)["package"] or "torch"))
 OPTIONS = [name for name in ALL if not build(name, CLASSES).reads_features]  # the others: tests of their own
 
 

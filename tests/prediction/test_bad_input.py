@@ -220,7 +220,11 @@ def test_dataset_json_without_a_key(key: str, root: Path) -> None:
 def test_missing_channel(tmp_path: Path) -> None:
     root = write_nnunet(tmp_path / "raw", channels=("T1", "T2"))
     image_of(root, "c2", channel=1).unlink()
-    refuse(root, "imagesTr of 2 declared channels: c2 ", "<case>_<channel, four digits>, or remove the case")
+    refuse(
+        root,
+        "imagesTr of 2 declared channels: c2 ",
+        "<case>_<channel, four digits>, remove the case, or train without some by data.absent=allow",
+    )
 
 
 def test_thin_volumes_are_padded(root: Path) -> None:

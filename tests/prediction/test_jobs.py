@@ -33,7 +33,9 @@ class Fake(FilePredictor):
     def spec(self) -> DataSpec:
         return DataSpec((Channel("B4"),), LabelTable.declare({"background": 0, "road": 1}), 2)
 
-    def case(self, files: Sequence[Path], target: Path, *, groups: Any, facts: Any, on_rows: Any = None) -> Path:
+    def case(
+        self, files: Sequence[Path], target: Path, *, groups: Any, facts: Any, absent: Any = (), on_rows: Any = None
+    ) -> Path:
         assert (groups, facts) == ((), None)
         self.asked.append(target.stem)
         if target.stem in self.damaged:
