@@ -1,17 +1,15 @@
 """Betti matching loss: components, loops and cavities of the probability against those of the label, by their place."""
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from medseg.errors import InputError, nearest
 from medseg.labels import LabelTable
 from medseg.losses.cross_entropy import ratio
-from medseg.losses.structures import structures_of
-from medseg.losses.targets import memberships
+from medseg.losses.structures import StructureLoss, Structures
 from medseg.topology.matching import Features, Matching, compiled, match_pairs
 
 
@@ -40,7 +38,8 @@ def betti_matching(
     rough = prob.detach() if levels is None else (prob.detach() * (levels - 1)).round() / (levels - 1)
     preds, labels = list(rough.cpu().numpy()), list(mask.cpu().numpy())
     matchings = match_pairs(preds, labels, threads=torch.get_num_threads())
-    return torch.stack([_cost(*maps) for maps in zip(prob, mask, matchings, strict=True)])
+    costs = [_cost(*maps) for maps in zip(prob, mask, matchings, strict=True)]
+    return torch.stack(costs) if costs else prob.flatten(1).sum(dim=1)
 
 
 def _cost(prob: Float[Tensor, " *s"], mask: Float[Tensor, " *s"], matching: Matching) -> Float[Tensor, ""]:
@@ -60,7 +59,7 @@ def _values(image: Float[Tensor, " *s"], features: Features) -> Float[Tensor, "n
     return torch.stack(values, dim=1)
 
 
-class BettiMatchingLoss(nn.Module):
+class BettiMatchingLoss(StructureLoss):
     """Mean Betti matching over images and structures: softmax classes without the background, or sigmoid regions.
 
     No loss on its own: it looks at a few cells of each image, so it goes with Dice and cross-entropy. The matching runs
@@ -68,14 +67,9 @@ class BettiMatchingLoss(nn.Module):
     ``levels`` make it cheaper. In training the mean is that of all ranks.
 
     Attributes:
-        finest: Computed at full resolution only.
-        labels: Meaning of the outputs.
         structures: Positions of the structures that are matched.
         levels: See ``betti_matching``.
     """
-
-    finest: ClassVar[bool] = True
-    members: Tensor
 
     def __init__(
         self, labels: LabelTable, *, structures: Sequence[str] | None = None, levels: int | None = None
@@ -90,7 +84,7 @@ class BettiMatchingLoss(nn.Module):
         Raises:
             InputError: A name is unknown, there are fewer than two levels, or ``topolosses`` is not installed.
         """
-        super().__init__()
+        super().__init__(labels)
         compiled()
         names = [name for name, _ in labels.targets]
         wanted = names if structures is None else [structures] if isinstance(structures, str) else list(structures)
@@ -103,15 +97,14 @@ class BettiMatchingLoss(nn.Module):
             raise InputError("loss betti_matching: structures: got none, expected some names, or null for all")
         if levels is not None and levels < 2:
             raise InputError(f"loss betti_matching: levels must be at least 2, or null for no rounding, got {levels}")
-        self.labels, self.levels = labels, levels
+        self.levels = levels
         self.structures = [names.index(name) for name in wanted]
-        self.register_buffer("members", memberships(labels), persistent=False)
 
-    def forward(
-        self, logits: Float[Tensor, "b k *s"], label: Int[Tensor, "b *s"], valid: Bool[Tensor, "b *s"]
-    ) -> Float[Tensor, ""]:
+    def cost(self, structures: Structures) -> Float[Tensor, ""]:
         """Loss, not negative; it grows with the number of features."""
-        prob, target, _ = structures_of(logits, label, valid, labels=self.labels, members=self.members)
-        maps = [cells[:, self.structures].flatten(0, 1) for cells in (prob, target)]
-        costs = betti_matching(*maps, levels=self.levels)
-        return ratio(costs.sum(), costs.new_tensor(float(len(costs))), gather=self.training)
+        prob, target = (cells[:, self.structures] for cells in structures[:2])
+        shown = prob.new_ones(prob.shape[:2], dtype=torch.bool)
+        if structures.annotated is not None:
+            shown = structures.annotated[:, self.structures]
+        costs = betti_matching(prob[shown], target[shown], levels=self.levels)
+        return ratio(costs.sum(), shown.sum().to(prob.dtype), gather=self.training)

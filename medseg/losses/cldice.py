@@ -1,19 +1,17 @@
 """Centreline Dice (clDice): overlap of soft skeletons with masks, for tubes and networks."""
 
 from functools import reduce
-from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from jaxtyping import Bool, Float
+from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from medseg.errors import InputError
 from medseg.labels import LabelTable
 from medseg.losses.ranks import sum_over_ranks
-from medseg.losses.structures import mean_of_batch, structures_of
-from medseg.losses.targets import memberships
+from medseg.losses.structures import StructureLoss, Structures
 
 
 def soft_skeleton(
@@ -103,41 +101,28 @@ def cldice(
     return 2 * precision * recall / (precision + recall)
 
 
-class ClDiceLoss(nn.Module):
+class ClDiceLoss(StructureLoss):
     """One minus the mean centreline Dice: softmax classes without the background, or sigmoid regions if there are any.
 
     No loss on its own, as skeletons say nothing of widths: the authors give it half of the weight next to Dice. The
     cells of all images are evaluated together; in training those of all ranks.
 
     Attributes:
-        finest: Computed at full resolution only: a coarser grid has other skeletons.
-        labels: Meaning of the outputs.
         iterations: Erosions; at least the largest radius of a tube, in cells.
         smooth: Pseudo-count, in cells; positive.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("annotated",)
-    finest: ClassVar[bool] = True
-    members: Tensor
-
     def __init__(self, labels: LabelTable, *, iterations: float = 3, smooth: float = 1.0) -> None:
-        super().__init__()
+        super().__init__(labels)
         if not (smooth > 0 and iterations >= 1 and iterations == int(iterations)):
             raise InputError(
                 f"loss cldice: expected smooth > 0 and a whole number of iterations, at least 1, got {smooth} and "
                 f"{iterations}"
             )
-        self.labels, self.iterations, self.smooth = labels, int(iterations), smooth
-        self.register_buffer("members", memberships(labels), persistent=False)
+        self.iterations, self.smooth = int(iterations), smooth
 
-    def forward(
-        self,
-        logits: Float[Tensor, "b k *s"],
-        label: Int[Tensor, "b *s"],
-        valid: Bool[Tensor, "b *s"],
-        annotated: Bool[Tensor, "b k"] | None = None,
-    ) -> Float[Tensor, ""]:
-        """Loss in [0, 1]; ``label`` holds training indices or ``IGNORE``, also for regions."""
-        prob, target, counted = structures_of(logits, label, valid, labels=self.labels, members=self.members)
+    def cost(self, structures: Structures) -> Float[Tensor, ""]:
+        """Loss in [0, 1]."""
+        prob, target, counted, *_ = structures
         score = cldice(prob, target, counted, iterations=self.iterations, smooth=self.smooth, gather=self.training)
-        return mean_of_batch(1 - score, annotated, counted, gather=self.training)
+        return structures.mean(1 - score, gather=self.training)

@@ -2,17 +2,16 @@
 
 from collections.abc import Iterator
 from itertools import product
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from medseg.errors import InputError
 from medseg.labels import LabelTable
 from medseg.losses.cross_entropy import ratio
-from medseg.losses.structures import annotated_structures, structures_of
-from medseg.losses.targets import blank_uncounted, counted_cells, memberships
+from medseg.losses.structures import StructureLoss, Structures, counted_in_structures
 
 _LEAST = 1e-30
 """Smallest probability of which a logarithm is taken in float32."""
@@ -26,7 +25,7 @@ def connectivity(
     *,
     corners: bool = True,
     edges: float = 0.5,
-    annotated: Bool[Tensor, "b k"] | None = None,
+    annotated: Bool[Tensor, "b n"] | None = None,
     gather: bool = False,
 ) -> Float[Tensor, ""]:
     r"""Binary cross-entropy of being connected, over pairs of neighbouring cells and structures, in nats.
@@ -44,13 +43,13 @@ def connectivity(
         counted: False where a cell does not count.
         corners: Pairs across corners and edges too, not across faces alone.
         edges: Weight of the pairs across a labelled boundary, in [0, 1].
-        annotated: Which outputs each image annotates; other structures do not count. None for all.
+        annotated: Which structures each image annotates; others do not count. None for all.
         gather: Take the batch of all ranks, see ``sum_over_ranks``.
     """
-    shown = annotated_structures(annotated, prob)[(...,) + (None,) * (prob.ndim - 2)]
+    cells = counted_in_structures(counted, annotated, prob.shape[1])
     sums = prob.new_zeros(2, 2)
     for here, there in _pairs(prob.ndim - 2, corners=corners):
-        both = (counted[here] & counted[there])[:, None] & shown
+        both = cells[here] & cells[there]
         p, q, p_there, q_there = (cells[place] for place in (here, there) for cells in (prob, rest))
         joint = target[here] & target[there]
         log_of = torch.where(joint, p * p_there, q + p * q_there).clamp(min=_LEAST).log()
@@ -83,7 +82,7 @@ def one_minus(prob: Float[Tensor, "b k *s"]) -> Float[Tensor, "b k *s"]:
     return torch.cat((none, before[:, :-1]), dim=1) + torch.cat((after[:, 1:], none), dim=1)
 
 
-class ConnectivityLoss(nn.Module):
+class ConnectivityLoss(StructureLoss):
     """Connectivity of the structures: softmax classes without the background, or sigmoid regions if there are any.
 
     A cell is connected with a neighbour if both belong to the structure. ConnNet predicts this with outputs of its
@@ -92,8 +91,6 @@ class ConnectivityLoss(nn.Module):
     parameters. Half of the weight goes to pairs across a boundary, as BiconNet gives cells there a term of their own.
 
     Attributes:
-        finest: Computed at full resolution only.
-        labels: Meaning of the outputs.
         corners: All 8 (in 3D 26) neighbours, else the 4 (6) across faces.
         edges: Share of the weight that goes to pairs across a labelled boundary.
 
@@ -102,27 +99,15 @@ class ConnectivityLoss(nn.Module):
         2018; Yang et al., BiconNet: An Edge-preserved Connectivity-based Approach for Salient Object Detection, 2022.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("annotated",)
-    finest: ClassVar[bool] = True
-    members: Tensor
-
     def __init__(self, labels: LabelTable, *, corners: bool = True, edges: float = 0.5) -> None:
-        super().__init__()
+        super().__init__(labels)
         if not 0 <= edges <= 1:
             raise InputError(f"loss connectivity: edges must lie in [0, 1], got {edges}")
-        self.labels, self.corners, self.edges = labels, corners, edges
-        self.register_buffer("members", memberships(labels), persistent=False)
+        self.corners, self.edges = corners, edges
 
-    def forward(
-        self,
-        logits: Float[Tensor, "b k *s"],
-        label: Int[Tensor, "b *s"],
-        valid: Bool[Tensor, "b *s"],
-        annotated: Bool[Tensor, "b k"] | None = None,
-    ) -> Float[Tensor, ""]:
-        """Loss in nats; ``label`` holds training indices or ``IGNORE``, also for regions."""
-        scores = blank_uncounted(logits, counted_cells(label, valid))
-        prob, target, counted = structures_of(scores, label, valid, labels=self.labels, members=self.members)
+    def cost(self, structures: Structures) -> Float[Tensor, ""]:
+        """Loss in nats."""
+        prob, target, counted, scores, annotated = structures
         rest = (-scores).sigmoid() if self.labels.regions else one_minus(scores.softmax(dim=1))
         return connectivity(
             prob, rest[:, -prob.shape[1] :], target, counted, corners=self.corners, edges=self.edges,

@@ -1,17 +1,15 @@
 """Hausdorff loss by distance transform: squared errors weighted by their distance to both boundaries."""
 
 from collections.abc import Sequence
-from typing import ClassVar
 
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from medseg.errors import InputError
 from medseg.labels import LabelTable
 from medseg.losses.cross_entropy import ratio
 from medseg.losses.distance import checked_spacing, signed_distance
-from medseg.losses.structures import annotated_structures, structure_cells, structures_of
-from medseg.losses.targets import memberships
+from medseg.losses.structures import StructureLoss, Structures, counted_in_structures
 
 
 def hausdorff_dt(
@@ -21,7 +19,7 @@ def hausdorff_dt(
     *,
     alpha: float = 2.0,
     spacing: Sequence[float] | None = None,
-    annotated: Bool[Tensor, "b k"] | None = None,
+    annotated: Bool[Tensor, "b n"] | None = None,
     gather: bool = False,
 ) -> Float[Tensor, ""]:
     r"""Mean squared error, weighted by powers of the distance to the predicted and to the labelled boundary.
@@ -38,7 +36,7 @@ def hausdorff_dt(
         counted: False where a cell does not count.
         alpha: Power of the distances, positive.
         spacing: Distance between cell centres along each axis; 1 if absent.
-        annotated: Which outputs each image annotates; other structures do not count. None for all.
+        annotated: Which structures each image annotates; others do not count. None for all.
         gather: Take the batch of all ranks, see ``sum_over_ranks``.
 
     References:
@@ -47,43 +45,31 @@ def hausdorff_dt(
     """
     masks = (prob > 0.5, target)
     to_pred, to_label = (signed_distance(mask, counted, spacing).abs() ** alpha for mask in masks)
-    total = ((prob - target.float()) ** 2 * (to_pred + to_label) * counted[:, None]).sum()
-    return ratio(total, structure_cells(counted, annotated_structures(annotated, prob)), gather=gather)
+    cells = counted_in_structures(counted, annotated, prob.shape[1])
+    total = ((prob - target.float()) ** 2 * (to_pred + to_label) * cells).sum()
+    return ratio(total, cells.sum().float(), gather=gather)
 
 
-class HausdorffLoss(nn.Module):
+class HausdorffLoss(StructureLoss):
     """Hausdorff loss of the structures: softmax classes without the background, or sigmoid regions if there are any.
 
     Cells that do not count are no boundary, and add nothing.
 
     Attributes:
-        finest: Computed at full resolution only, as distances are expensive.
-        labels: Meaning of the outputs.
         alpha: Power of the distances.
         spacing: Distance between cell centres along each axis; None for cells.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("annotated",)
-    finest: ClassVar[bool] = True
-    members: Tensor
-
     def __init__(self, labels: LabelTable, *, alpha: float = 2.0, spacing: Sequence[float] | None = None) -> None:
-        super().__init__()
+        super().__init__(labels)
         if not alpha > 0:
             raise InputError(f"loss hausdorff: alpha must be positive, got {alpha}")
-        self.labels, self.alpha = labels, alpha
+        self.alpha = alpha
         self.spacing = checked_spacing(spacing, loss="hausdorff")
-        self.register_buffer("members", memberships(labels), persistent=False)
 
-    def forward(
-        self,
-        logits: Float[Tensor, "b k *s"],
-        label: Int[Tensor, "b *s"],
-        valid: Bool[Tensor, "b *s"],
-        annotated: Bool[Tensor, "b k"] | None = None,
-    ) -> Float[Tensor, ""]:
+    def cost(self, structures: Structures) -> Float[Tensor, ""]:
         """Loss in the unit of ``spacing`` to the power ``alpha``."""
-        prob, target, counted = structures_of(logits, label, valid, labels=self.labels, members=self.members)
+        prob, target, counted, _, annotated = structures
         return hausdorff_dt(
             prob, target, counted, alpha=self.alpha, spacing=self.spacing, annotated=annotated, gather=self.training
         )

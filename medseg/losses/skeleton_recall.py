@@ -1,17 +1,14 @@
 """Skeleton recall: share of the probability along the labelled centrelines, for thin structures."""
 
-from typing import ClassVar
-
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from jaxtyping import Bool, Float
+from torch import Tensor
 from torch.nn import functional
 
 from medseg.errors import InputError
 from medseg.labels import LabelTable
 from medseg.losses.ranks import sum_over_ranks
-from medseg.losses.structures import mean_of_batch, structures_of
-from medseg.losses.targets import memberships
+from medseg.losses.structures import StructureLoss, Structures
 from medseg.losses.thinning import centrelines
 
 
@@ -56,41 +53,28 @@ def skeleton_recall(
     return (hit + smooth) / (length + smooth)
 
 
-class SkeletonRecallLoss(nn.Module):
+class SkeletonRecallLoss(StructureLoss):
     """One minus the mean skeleton recall: softmax classes without the background, or sigmoid regions if there are any.
 
     No loss on its own, as it says nothing of false cells; it goes with Dice and cross-entropy. The cells of all images
     are evaluated together; in training those of all ranks.
 
     Attributes:
-        finest: Computed at full resolution only, as thinning is expensive.
-        labels: Meaning of the outputs.
         radius: Width of the tube to each side of the centreline, in cells.
         smooth: Pseudo-count, in cells; positive.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("annotated",)
-    finest: ClassVar[bool] = True
-    members: Tensor
-
     def __init__(self, labels: LabelTable, *, radius: float = 2, smooth: float = 1.0) -> None:
-        super().__init__()
+        super().__init__(labels)
         if not (smooth > 0 and radius >= 0 and radius == int(radius)):
             raise InputError(
                 f"loss skeleton_recall: expected smooth > 0 and a radius of 0 or more whole cells, got {smooth} and "
                 f"{radius}"
             )
-        self.labels, self.radius, self.smooth = labels, int(radius), smooth
-        self.register_buffer("members", memberships(labels), persistent=False)
+        self.radius, self.smooth = int(radius), smooth
 
-    def forward(
-        self,
-        logits: Float[Tensor, "b k *s"],
-        label: Int[Tensor, "b *s"],
-        valid: Bool[Tensor, "b *s"],
-        annotated: Bool[Tensor, "b k"] | None = None,
-    ) -> Float[Tensor, ""]:
-        """Loss in [0, 1); ``label`` holds training indices or ``IGNORE``, also for regions."""
-        prob, target, counted = structures_of(logits, label, valid, labels=self.labels, members=self.members)
-        recall = skeleton_recall(prob, tubes(target, self.radius), smooth=self.smooth, gather=self.training)
-        return mean_of_batch(1 - recall, annotated, counted, gather=self.training)
+    def cost(self, structures: Structures) -> Float[Tensor, ""]:
+        """Loss in [0, 1)."""
+        tube = tubes(structures.target, self.radius)
+        recall = skeleton_recall(structures.prob, tube, smooth=self.smooth, gather=self.training)
+        return structures.mean(1 - recall, gather=self.training)

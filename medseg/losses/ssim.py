@@ -1,18 +1,16 @@
 """Structural similarity (SSIM) of probability and label: means, variances and covariance in windows agree."""
 
 import math
-from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from jaxtyping import Bool, Float
+from torch import Tensor
 from torch.nn import functional
 
 from medseg.errors import InputError
 from medseg.labels import LabelTable
 from medseg.losses.cross_entropy import ratio
-from medseg.losses.structures import structures_of
-from medseg.losses.targets import memberships
+from medseg.losses.structures import StructureLoss, Structures, counted_in_structures
 
 _STABLE = (0.01**2, 0.03**2)
 """The constants C1 and C2 of values from 0 to 1."""
@@ -71,7 +69,7 @@ def _smoothed(cells: Float[Tensor, "b n *s"], radius: int, sigma: float) -> Floa
     return cells
 
 
-class SSIMLoss(nn.Module):
+class SSIMLoss(StructureLoss):
     """One minus the mean structural similarity: softmax classes without the background, or sigmoid regions.
 
     Part of BASNet's loss, the sum of cross-entropy of cells, SSIM of windows and IoU of maps (``loss=basnet``). The
@@ -79,8 +77,6 @@ class SSIMLoss(nn.Module):
     training the mean is over the cells of all ranks.
 
     Attributes:
-        finest: A window has another extent on a coarser grid.
-        labels: Meaning of the outputs.
         radius: Of the window, in cells.
         sigma: Width of its Gaussian, in cells.
 
@@ -89,30 +85,16 @@ class SSIMLoss(nn.Module):
         masked and see zeros beyond the border).
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("annotated",)
-    finest: ClassVar[bool] = True
-    members: Tensor
-
     def __init__(self, labels: LabelTable, *, radius: int = 5, sigma: float = 1.5) -> None:
-        super().__init__()
+        super().__init__(labels)
         if not (radius >= 1 and sigma > 0):
             raise InputError(f"loss ssim: expected a radius of at least 1 cell and sigma > 0, got {radius} and {sigma}")
-        self.labels, self.radius, self.sigma = labels, radius, sigma
-        self.register_buffer("members", memberships(labels), persistent=False)
+        self.radius, self.sigma = radius, sigma
 
-    def forward(
-        self,
-        logits: Float[Tensor, "b k *s"],
-        label: Int[Tensor, "b *s"],
-        valid: Bool[Tensor, "b *s"],
-        annotated: Bool[Tensor, "b k"] | None = None,
-    ) -> Float[Tensor, ""]:
-        """Loss in [0, 2]; ``label`` holds training indices or ``IGNORE``, also for regions."""
-        prob, target, counted = structures_of(logits, label, valid, labels=self.labels, members=self.members)
+    def cost(self, structures: Structures) -> Float[Tensor, ""]:
+        """Loss in [0, 2]."""
+        prob, target, counted, _, annotated = structures
         with torch.autocast(prob.device.type, enabled=False):
             unlike = 1 - ssim(prob, target, counted, radius=self.radius, sigma=self.sigma)
-        weight = counted[:, None].expand_as(unlike)
-        if annotated is not None:
-            rows = annotated[:, -unlike.shape[1] :]  # without the background of softmax classes
-            weight = weight & rows.view(*rows.shape, *[1] * (label.ndim - 1))
-        return ratio((unlike * weight).sum(), weight.sum().to(unlike.dtype), gather=self.training)
+        cells = counted_in_structures(counted, annotated, prob.shape[1])
+        return ratio((unlike * cells).sum(), cells.sum().to(unlike.dtype), gather=self.training)
