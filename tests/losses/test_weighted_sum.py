@@ -190,5 +190,7 @@ def test_what_the_network_does_not_give_is_refused_before_the_training(needs, me
 
 
 def test_needs_that_are_met_are_accepted():
-    loss, _ = asking(needs=("masks", "progress", "image"))
+    loss, term = asking(needs=("masks", "progress", "image"))
     loss.attach(["masks"], None)
+    loss(*batch(CLASSES), {"masks": 1, "progress": 0.0, "image": 2})
+    assert list(term.calls[0][1]) == ["masks", "progress", "image"]
