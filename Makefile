@@ -26,8 +26,8 @@ test: $(VENV)/.ready  ## all fast tests and doctests
 test-all: $(VENV)/.ready  ## the slow ones too
 	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist worksteal -m 'not gpu and not nightly'
 
-nightly: $(VENV)/.ready  ## all networks of timm and the slow tests of encoders, for a machine that is idle at night
-	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist worksteal -m '(slow or nightly) and not gpu' tests/models
+nightly: $(VENV)/.ready  ## all networks of timm, every size, slow tests of networks, options and experiments
+	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist worksteal -m '(slow or nightly) and not gpu' tests/models tests/test_conf.py
 
 $(VENV)/.docs: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs]'

@@ -35,6 +35,13 @@ OPTIONS = [
 ]
 EXPERIMENTS = [name.partition("/")[2] for name in FILES if name.startswith("experiment/")]
 GROUPS = {key for entry in OmegaConf.load(CONF / "train.yaml").defaults if OmegaConf.is_dict(entry) for key in entry}
+PROMISED = (
+    "phantom", "hippocampus", "burned_area", "dubai", "retina", "nuclei", "membranes", "floods", "sen1floods11",
+    "brats", "msd03_liver", "loveda",
+)  # fmt: skip
+"""Experiments that take a step in every run of the tests, among them one of each layout; the others in slow runs."""
+BY_DAY = ("model/unet", "model/encoder_decoder", "model/smp_unet", "model/encoder/timm", "model/encoder/joined")
+"""Networks that do; the others are built, trained and compared in tests/models."""
 # what options include, no options themselves
 SHARED = [name for name in OPTIONS if name.endswith("_defaults")]
 ONE_STEP = [
@@ -156,7 +163,20 @@ def take_a_step(
     assert math.isfinite(losses[0])
 
 
-@pytest.mark.parametrize("name", [name for name in OPTIONS if name not in SHARED])
+def _often(name: str) -> bool:
+    """Whether an option or an experiment takes a step in every run of the tests."""
+    return (
+        name in PROMISED
+        or name in BY_DAY
+        or ("/" in name and name.rpartition("/")[0] not in ("model", "model/encoder"))
+    )
+
+
+def _marked(names: Sequence[str]) -> list[Any]:
+    return [pytest.param(name, marks=[] if _often(name) else [pytest.mark.slow]) for name in names]
+
+
+@pytest.mark.parametrize("name", _marked([name for name in OPTIONS if name not in SHARED]))
 def test_option_takes_a_training_step(name: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     group, _, option = name.rpartition("/")
     if package := small(group, option)["package"]:
@@ -200,7 +220,7 @@ def chosen_by(experiment: str) -> dict[str, str]:
     return chosen
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", _marked(EXPERIMENTS))
 def test_experiment_takes_a_training_step(name: str, cache: Path, tmp_path: Path) -> None:
     chosen = {"data": "phantom_volumes", "model": "unet"} | chosen_by(name)
     overrides = [f"experiment={name}", "logger=csv"]

@@ -67,11 +67,16 @@ def sizes_of_its_table(option: str) -> Iterator[Settings]:
 
 
 def cases() -> Iterator[Any]:
+    """Each size of each family; by day the first of each alone."""
+    by_day = set()
     for option in OPTIONS:
         for settings in sizes(option) if available(option) else [{}]:
+            family = (option, settings.get("family"))
+            first = family not in by_day
+            by_day.add(family)
             for ndim in ndims_of("model/encoder", option) if option != "torchgeo" else (2,):  # a function, not a class
                 words = [str(value) for value in settings.values()]
-                at_night = [pytest.mark.nightly] if option == "timm" else []  # which tests/models/timm builds as well
+                at_night = [] if first and option != "timm" else [pytest.mark.nightly]  # tests/models/timm builds those
                 yield pytest.param(option, settings, ndim, id="-".join([option, *words, f"{ndim}d"]), marks=at_night)
 
 

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,12 @@ FACTS = ModelSpec(C, K, SHAPE, (1.0, 1.0), ((3, 3),) * 3, ((1, 1), (2, 2), (2, 2
 TINY = "tu-test_resnet"
 
 
+@cache
+def model(*words: str) -> Any:
+    """Settings of a network."""
+    return compose("train", words).model
+
+
 def unet(spec: ModelSpec) -> Network:
     return UNet(spec, base_features=4)
 
@@ -57,26 +64,26 @@ def segresnet(spec: ModelSpec) -> Network:  # one piece: its logits are pooled
 
 def segmenter(spec: ModelSpec) -> Network:
     small = ["model.encoder.name=test_resnet", "model/decoder=unet", "model.decoder.base_features=4"]
-    return instantiate(compose("train", ["model=encoder_decoder", *small]).model)(spec)
+    return instantiate(model("model=encoder_decoder", *small))(spec)
 
 
 def tokens(spec: ModelSpec) -> Network:  # of one stride, without a grid
     small = ["token=8", "width=24", "depth=4", "num_heads=3"]
     chosen = ["model=encoder_decoder", "model/encoder=channel_vit", *(f"model.encoder.{s}" for s in small)]
-    return instantiate(compose("train", chosen).model)(spec)
+    return instantiate(model(*chosen))(spec)
 
 
 def prithvi(spec: ModelSpec) -> Network:  # sees all dates itself
     small = ["size=v2_300_tl", "embed_dim=32", "depth=4", "num_heads=2"]
     chosen = ["model=encoder_decoder", "model/encoder=prithvi", *(f"model.encoder.{s}" for s in small)]
-    return instantiate(compose("train", chosen).model)(spec)
+    return instantiate(model(*chosen))(spec)
 
 
 def galileo(spec: ModelSpec) -> Network:  # the same, as one image of features
     small = ["embed_dim=32", "depth=4", "num_heads=2"]
     chosen = ["model=encoder_decoder", "model/encoder=galileo", *(f"model.encoder.{s}" for s in small)]
     named = bands_of(["B4", "B8"], "sentinel-2") * spec.dates
-    return instantiate(compose("train", chosen).model)(replace(spec, channels=named))
+    return instantiate(model(*chosen))(replace(spec, channels=named))
 
 
 INNER: dict[str, Callable[[ModelSpec], Network]] = {
