@@ -37,12 +37,12 @@ TABLE = (
         (f"{CLDICE}::test_worked_by_hand",),
     ),
     Defect(
-        "lines-shrink", "thinning leaves the ends of lines", "medseg/losses/thinning.py",
-        "(around.sum(dim=1) > 1) & ", "", (f"{LOSSES}/test_thinning.py::test_drawn_shapes",),
+        "lines-shrink", "thinning leaves the ends of lines", "medseg/topology/thinning.py",
+        "(around.sum(dim=1) > 1) & ", "", ("tests/topology/test_thinning.py::test_drawn_shapes",),
     ),
     Defect(
-        "thinning-tears", "thinning changes no topology", "medseg/losses/thinning.py",
-        "return one_part & ", "return ", (f"{LOSSES}/test_thinning.py",),
+        "thinning-tears", "thinning changes no topology", "medseg/topology/thinning.py",
+        "return one_part & ", "return ", ("tests/topology/test_thinning.py",),
     ),
     Defect(
         "tube-leaves-the-label", "a tube lies inside the label", "medseg/losses/skeleton_recall.py",

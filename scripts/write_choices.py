@@ -6,7 +6,6 @@ Usage: python scripts/write_choices.py [--check]; with --check nothing is writte
 """
 
 import argparse
-import math
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ REFERENCE = ROOT / "docs" / "reference"
 PAGE, METRICS = REFERENCE / "options.md", REFERENCE / "metrics.md"
 BEGIN = "<!-- choices: written by scripts/write_choices.py -->"
 END = "<!-- end of choices -->"
+_BETTER = {True: "larger", False: "smaller", None: "nearer to 0"}
 _UNITS = {Unit.NONE: "–", Unit.LENGTH: "mm, m or px", Unit.VOLUME: "mm³, m² …"}
 
 
@@ -41,14 +41,14 @@ def metrics_table() -> str:
 def _row(name: str, metric: Metric) -> list[str]:
     stated = metric.stated(LabelTable.declare({"background": 0, "structure": 1}))
     costs = [str(stated[kind]) for kind in ("missed", "false")] if isinstance(stated, Mapping) else ["–", "–"]
-    low, high = (f"{bound:g}" if math.isfinite(bound) else "∞" for bound in metric.range)
+    low, high = (f"{bound:g}".replace("inf", "∞") for bound in metric.range)
     return [
         f"`{name}`",
         metric.title,
         metric.description,
         _UNITS[metric.unit],
         f"{low} to {high}",
-        "larger" if metric.larger_is_better else "smaller",
+        _BETTER[metric.larger_is_better],
         *costs,
         "yes" if isinstance(metric, Pooled) else "no",
     ]

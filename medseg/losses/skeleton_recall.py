@@ -9,7 +9,7 @@ from medseg.errors import InputError
 from medseg.labels import LabelTable
 from medseg.losses.ranks import sum_over_ranks
 from medseg.losses.structures import StructureLoss, Structures
-from medseg.losses.thinning import centrelines
+from medseg.topology.thinning import centrelines
 
 
 @torch.no_grad()

@@ -38,7 +38,7 @@ class Metric(ABC):
         description: One line: what it is, and its formula.
         unit: How the unit of the grid enters its unit.
         range: Smallest and largest value.
-        larger_is_better: Whether a larger value is better.
+        larger_is_better: Whether a larger value is better; None where the best value is 0, of a signed error.
         needs_prob: Whether it needs probabilities. A training keeps every class's probability of a case for them;
             label files have none.
         lengths: Settings that are lengths in the unit of the grid, for reports.
@@ -49,7 +49,7 @@ class Metric(ABC):
     description: ClassVar[str]
     unit: ClassVar[Unit] = Unit.NONE
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    larger_is_better: ClassVar[bool] = True
+    larger_is_better: ClassVar[bool | None] = True
     needs_prob: ClassVar[bool] = False
     lengths: ClassVar[tuple[str, ...]] = ()
 
@@ -110,7 +110,7 @@ class ClassMetric(Metric):
     @property
     def ranks_cases(self) -> bool:
         """Whether it lies in [0, 1], and larger is better."""
-        return self.range == (0.0, 1.0) and self.larger_is_better
+        return self.range == (0.0, 1.0) and self.larger_is_better is True
 
 
 class DistanceMetric(ClassMetric):

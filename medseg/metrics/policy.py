@@ -25,6 +25,8 @@ DIAGONAL = CaseCost("diagonal of the case's grid", lambda structure: structure.c
 """The largest distance possible."""
 VOLUME = CaseCost("its own volume", lambda structure: sum(structure.counts[:3]) * structure.cell_volume)
 """All cells of the structure, labelled or predicted."""
+MINUS_VOLUME = CaseCost("minus its own volume", lambda structure: -VOLUME.value(structure))
+"""What lacks where a structure is missed."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from medseg.geometry.grid import Grid
 from medseg.inference.decide import decide
 from medseg.labels import LabelTable
 from medseg.metrics.accumulate import CaseScores
-from medseg.metrics.metric import ClassMetric
+from medseg.metrics.metric import ClassMetric, Metric
 from medseg.metrics.registry import builtin
 from medseg.metrics.score import WHOLE_CASE
 from medseg.sample import Sample
@@ -40,14 +40,14 @@ class Scorer:
     labels: LabelTable
 
     def __post_init__(self) -> None:
-        usable = [name for name, cls in builtin().items() if issubclass(cls, ClassMetric) and not cls.needs_prob]
+        usable = [name for name, cls in builtin().items() if _orders_candidates(cls)]
         if self.name not in usable:
             raise InputError(f"criterion={self.name}: expected one of {', '.join(usable)}")
 
     @property
     def larger(self) -> bool:
         """Whether a larger value is better."""
-        return builtin()[self.name].larger_is_better
+        return builtin()[self.name].larger_is_better is True
 
     def __call__(self, index: Int[np.ndarray, " *s"], case: CaseData) -> dict[str, float]:
         """The value of each class, NaN where it has none."""
@@ -59,6 +59,11 @@ class Scorer:
             for row in rows
             if row["class"] != WHOLE_CASE
         }
+
+
+def _orders_candidates(metric: type[Metric]) -> bool:
+    """Whether the better of two label maps follows from the values of their classes."""
+    return issubclass(metric, ClassMetric) and not metric.needs_prob and metric.larger_is_better is not None
 
 
 def mean_of_classes(values: Mapping[str, float]) -> float:

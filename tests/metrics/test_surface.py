@@ -11,7 +11,9 @@ from scipy import ndimage
 from scipy.spatial.distance import cdist
 
 from medseg.metrics.assd import assd
+from medseg.metrics.hd import hd
 from medseg.metrics.hd95 import hd95
+from medseg.metrics.masd import masd
 from medseg.metrics.nsd import nsd
 from medseg.metrics.surface import surface, surface_distances
 
@@ -45,6 +47,8 @@ def test_equals_brute_force(pair):
     np.testing.assert_allclose(distances.to_label, to_label, rtol=1e-6)
     np.testing.assert_allclose(distances.to_pred, to_pred, rtol=1e-6)
     assert hd95(distances) == pytest.approx(max(np.percentile(to_label, 95), np.percentile(to_pred, 95)), rel=1e-6)
+    assert hd(distances) == pytest.approx(max(to_label.max(), to_pred.max()), rel=1e-6)
+    assert masd(distances) == pytest.approx((to_label.mean() + to_pred.mean()) / 2, rel=1e-6)
     both = np.concatenate([to_label, to_pred])
     assert assd(distances) == pytest.approx(both.mean(), rel=1e-6)
     assert nsd(distances, 1.5) == pytest.approx((both <= 1.5 + 1e-9).mean())
@@ -60,6 +64,13 @@ def test_equals_monai(seed):
     distances = surface_distances(pred, label, spacing)
     theirs = compute_hausdorff_distance(*one_hot, include_background=True, percentile=95, spacing=spacing)
     assert hd95(distances) == pytest.approx(theirs.item(), rel=1e-5)
+    theirs = compute_hausdorff_distance(*one_hot, include_background=True, spacing=spacing)
+    assert hd(distances) == pytest.approx(theirs.item(), rel=1e-6)
+    directed = [
+        compute_average_surface_distance(*pair, include_background=True, spacing=spacing).item()
+        for pair in (one_hot, one_hot[::-1])
+    ]
+    assert masd(distances) == pytest.approx(sum(directed) / 2, rel=1e-6)
     theirs = compute_surface_dice(*one_hot, [2.0], include_background=True, spacing=spacing)
     assert nsd(distances, 2.0) == pytest.approx(theirs.item(), rel=1e-6)
     theirs = compute_average_surface_distance(*one_hot, include_background=True, symmetric=True, spacing=spacing)
@@ -110,4 +121,14 @@ def test_a_missing_structure_is_nan():
     some, none = np.ones((2, 2), dtype=bool), np.zeros((2, 2), dtype=bool)
     for pair in ((some, none), (none, some), (none, none)):
         distances = surface_distances(*pair, (1.0, 1.0))
-        assert all(math.isnan(v) for v in (hd95(distances), nsd(distances, 1.0), assd(distances)))
+        values = (hd(distances), hd95(distances), nsd(distances, 1.0), assd(distances), masd(distances))
+        assert all(math.isnan(v) for v in values)
+
+
+def test_a_large_surface_weighs_more_in_the_mean_over_cells_alone():
+    label, pred = np.zeros((2, 1, 12), dtype=bool)
+    label[0, 0] = pred[0, 0:10] = True  # distances 0 to 9 one way, 0 the other
+    distances = surface_distances(pred, label, (1.0, 2.0))
+    assert masd(distances) == pytest.approx((9 + 0) / 2)
+    assert assd(distances) == pytest.approx(2 * 45 / 11)
+    assert hd(distances) == 18.0

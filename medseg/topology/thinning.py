@@ -36,8 +36,9 @@ def centrelines(mask: Bool[Tensor, "n *s"]) -> Bool[Tensor, "n *s"]:
         removed = 0
         for step in steps[faces]:
             border = cells[place] & ~cells[place + step]
+            on_border, field_of = place[border], parity[border]
             for field in range(2 ** (mask.ndim - 1)):
-                some = place[border & (parity == field)]
+                some = on_border[field_of == field]
                 around = cells[some[:, None] + steps]
                 gone = some[(around.sum(dim=1) > 1) & _simple(around, near, faces)]
                 cells[gone] = False

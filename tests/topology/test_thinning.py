@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from medseg.losses.thinning import centrelines
+from medseg.topology.thinning import centrelines
 from medseg.topology.betti import betti_numbers
 from tests.losses.drawn import mask
 
