@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from medseg.errors import InputError
 from medseg.labels import LabelTable
 from medseg.metrics.metric import ClassMetric, Metric, Pooled
-from medseg.metrics.pooled import pool
+from medseg.metrics.pooled import details, pool
 from medseg.metrics.registry import Entry, resolve
 from medseg.metrics.score import WHOLE_CASE, CaseRecord, score_case
 from medseg.metrics.structure import CaseCells
@@ -118,7 +118,7 @@ class CaseScores:
         """The content of ``metrics.json`` for the cases so far; see ``aggregate`` and ``pool``.
 
         ``confusion`` has the cells of all cases: a row for each labelled, a column for each predicted
-        class.
+        class. ``details`` is there if a metric has a table of its own, such as sensitivity by size.
         """
         result = aggregate(self.rows, policy=self._policy(), resamples=self.resamples, seed=self.seed)
         result["classes"] = self._every_class(result["classes"]) if self.rows else {}
@@ -132,7 +132,14 @@ class CaseScores:
                     result["classes"][name][self._keys[metric.name]] = of_class
         k = self.labels.n_classes
         matrix = sum((record.confusion for record in records), np.zeros((k, k), dtype=np.int64))
-        return result | {"confusion": {"classes": list(self.labels.titles), "matrix": matrix.tolist()}}
+        tables = self._details(records) if records else {}
+        return result | tables | {"confusion": {"classes": list(self.labels.titles), "matrix": matrix.tolist()}}
+
+    def _details(self, records: Sequence[CaseRecord]) -> dict[str, Any]:
+        """``details`` of the metrics that have a table; nothing if none has one."""
+        names = [name for name, _ in self.labels.targets]
+        having = [metric for metric in self.metrics if isinstance(metric, Pooled) and metric.has_detail]
+        return {"details": {metric.name: details(records, metric, names) for metric in having}} if having else {}
 
     def _every_class(self, means: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """The means of each class in the order of the table; of one that no case annotates, none."""
@@ -174,7 +181,7 @@ class CaseScores:
             {key: math.nan if value is None else value for key, value in row.items()} for row in stored["cases"]
         ]
         for case, record in stored["records"].items():
-            parts = {name: np.array(part, dtype=np.int64) for name, part in record["parts"].items()}
+            parts = {name: np.array(part) for name, part in record["parts"].items()}
             self.records[case] = CaseRecord(np.array(record["confusion"], dtype=np.int64), parts)
         self._keys |= stored["keys"]
 

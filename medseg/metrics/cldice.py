@@ -35,7 +35,7 @@ class Cldice(ClassMetric, Pooled):
 
     def measure(self, measured: Structure) -> float:
         """In [0, 1]."""
-        return float(self.from_parts(self.parts(measured)))
+        return float(self.from_parts(self.parts(measured)[None])[0])
 
     def parts(self, measured: Structure) -> Int[np.ndarray, "4"]:
         """See ``centreline_counts``."""

@@ -145,14 +145,23 @@ class Pooled(Metric):
     counts_classes: ClassVar[bool] = True
 
     @abstractmethod
-    def parts(self, measured: Any) -> Int[np.ndarray, "*q"]:
+    def parts(self, measured: Any) -> Real[np.ndarray, "*q"]:
         """What adds up: numbers of a structure (``ClassMetric``), or a row for each group (``CaseMetric``)."""
 
     @abstractmethod
     def from_parts(self, parts: Real[np.ndarray, "*n q"]) -> Float[np.ndarray, "*n"]:
         """The values from such numbers, or from their sums over cases; NaN where there is no value."""
 
-    def present(self, parts: Int[np.ndarray, "n g *q"]) -> Bool[np.ndarray, "n g"]:
+    @property
+    def has_detail(self) -> bool:
+        """Whether ``details`` of ``metrics.json`` has a table of it, for which the parts are kept in any case."""
+        return False
+
+    def detail(self, parts: Real[np.ndarray, "*q"]) -> list[dict[str, object]]:
+        """Rows of that table of one structure or group, from the sum of the parts of all cases; JSON-able."""
+        return []
+
+    def present(self, parts: Real[np.ndarray, "n g *q"]) -> Bool[np.ndarray, "n g"]:
         """Which cases have something to say of which group."""
         return ~np.isnan(self.from_parts(parts))
 
@@ -199,12 +208,12 @@ class CountMetric(ClassMetric, Pooled):
         return np.select((unlabelled & unpredicted, unpredicted, unlabelled), costs, self.value(n))
 
 
-def setting(default: float, key: str) -> Any:
+def setting(default: object, key: str) -> Any:
     """A field of a metric of the package that has a key of its own in the configuration, such as ``nsd_tolerance``.
 
     Args:
         default: Its value if the key is not given.
-        key: The key, which no other metric has.
+        key: The key; metrics that have it in common have one setting in common.
     """
     return field(default=default, metadata={"key": key})
 

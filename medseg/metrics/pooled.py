@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from medseg.metrics.metric import Pooled
-from medseg.metrics.score import CaseRecord
+from medseg.metrics.metric import ClassMetric, Pooled
+from medseg.metrics.score import WHOLE_CASE, CaseRecord
 from medseg.metrics.summary import entry
 
 
@@ -43,6 +43,19 @@ def pool(
 
     summary = value(groups) | ({"classes": int(present.any(axis=0).sum())} if metric.counts_classes else {})
     return summary, [value([group]) for group in groups]
+
+
+def details(records: Sequence[CaseRecord], metric: Pooled, names: Sequence[str]) -> dict[str, list[dict[str, object]]]:
+    """The table of a metric with details, for each class or for all together, over all cases.
+
+    Args:
+        records: Numbers of each case; one at least.
+        metric: The metric.
+        names: Of the classes, if it is a metric of classes.
+    """
+    sums = np.stack([record.parts[metric.name] for record in records]).sum(axis=0)
+    named = names if isinstance(metric, ClassMetric) else (WHOLE_CASE,)
+    return {name: metric.detail(parts) for name, parts in zip(named, sums, strict=True)}
 
 
 def _mean_of_defined(values: Float[np.ndarray, "r g"]) -> Float[np.ndarray, " r"]:

@@ -35,7 +35,7 @@ def builtin() -> Mapping[str, type[Metric]]:
 
 
 def setting_keys() -> dict[str, str]:
-    """Keys of the configuration that are settings of a metric of the package, each with the name of the metric."""
+    """Keys of the configuration that are settings of metrics of the package, each with the name of such a metric."""
     return {f.metadata["key"]: name for name, cls in builtin().items() for f in fields(cls) if "key" in f.metadata}
 
 

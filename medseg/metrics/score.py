@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Real
 
 from medseg.metrics.metric import CaseMetric, ClassMetric, Metric, Pooled
 from medseg.metrics.structure import CaseCells
@@ -27,7 +27,7 @@ class CaseRecord:
     """
 
     confusion: Int[np.ndarray, "k k"]
-    parts: Mapping[str, Int[np.ndarray, "g *q"]] = field(default_factory=dict)
+    parts: Mapping[str, Real[np.ndarray, "g *q"]] = field(default_factory=dict)
 
 
 def score_case(
@@ -38,7 +38,7 @@ def score_case(
     Args:
         case: The cells; ignored and invalid ones belong to no structure, predicted or labelled.
         metrics: What is scored.
-        pooled: Keep what the pooled metrics add up.
+        pooled: Keep what the pooled metrics add up; that of metrics with a table of details is kept in any case.
 
     Returns:
         Rows ``{"case", "class", key: value}``, with the keys of the metrics, and NaN where a metric has no value for
@@ -73,4 +73,4 @@ def _score_structures(
 
 
 def _pooling(metrics: Sequence[Metric], *, pooled: bool) -> list[Pooled]:
-    return [metric for metric in metrics if pooled and isinstance(metric, Pooled)]
+    return [metric for metric in metrics if isinstance(metric, Pooled) and (pooled or metric.has_detail)]
