@@ -50,9 +50,8 @@ def overlaps_of(pred: Bool[np.ndarray, " *s"], label: Bool[np.ndarray, " *s"], c
         none = np.zeros(0, dtype=np.int64)
         return Overlaps(none, none, np.zeros((0, 2), dtype=np.int64), none)
     box, touch = box_of(either), CONNECTIVITY[connectivity][pred.ndim]
-    of_pred, of_label = (
-        cc3d.connected_components(np.ascontiguousarray(m[box]), connectivity=touch) for m in (pred, label)
-    )
+    masks = [np.ascontiguousarray(mask[box], dtype=np.uint8) for mask in (pred, label)]  # of booleans cc3d 4.1 errs
+    of_pred, of_label = (cc3d.connected_components(mask, connectivity=touch) for mask in masks)
     pred_cells, label_cells = (np.bincount(parts.ravel())[1:].astype(np.int64) for parts in (of_pred, of_label))
     both = (of_pred > 0) & (of_label > 0)
     width = len(pred_cells) + 1

@@ -92,6 +92,17 @@ def test_connectivity():
     assert faces["lesion_sensitivity"] == 1 / 4
 
 
+@pytest.mark.parametrize("connectivity", ["faces", "corners"])
+def test_objects_are_those_of_scipy(connectivity):
+    rng = np.random.default_rng(0)
+    for shape in [(1, 12), (7, 7), (4, 5), (12, 1), (1, 1, 7), (5, 4, 6)] * 8:
+        mask = rng.random(shape) < 0.5
+        structure = ndimage.generate_binary_structure(mask.ndim, 1 if connectivity == "faces" else mask.ndim)
+        parts, number = ndimage.label(mask, structure)
+        sizes = overlaps_of(mask, mask, connectivity).label_cells
+        assert sorted(sizes) == sorted(np.bincount(parts.ravel(), minlength=number + 1)[1:])
+
+
 def test_good_missed_and_false_are_no_mean_of_the_good_one_alone():
     none = LABEL * 0
     cases = [(LABEL, LABEL), (none, LABEL), (LABEL, none), (none, none)]
