@@ -3,8 +3,8 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from medseg.topology.thinning import centrelines
 from medseg.topology.betti import betti_numbers
+from medseg.topology.thinning import centrelines
 from tests.losses.drawn import mask
 
 
