@@ -37,8 +37,8 @@ class Ap(ObjectMetric):
 
     def parts(self, measured: Structure) -> Int[np.ndarray, "10 2"]:
         """By threshold, the matches, and all instances with each match once."""
-        found = [self.matches(measured, iou=least) for least in THRESHOLDS]
-        return np.array([(f.hit.sum(), f.counted.sum() + f.false.sum()) for f in found], dtype=np.int64)
+        matches = [self.matches(measured, iou=least) for least in THRESHOLDS]
+        return np.array([(f.hit.sum(), f.counted.sum() + f.false.sum()) for f in matches], dtype=np.int64)
 
     def from_parts(self, parts: Real[np.ndarray, "*n 10 2"]) -> Float[np.ndarray, "*n"]:
         """The mean over the thresholds at which there are instances."""

@@ -34,10 +34,10 @@ class PanopticMetric(ObjectMetric):
 
     def parts(self, measured: Structure) -> Float[np.ndarray, "4"]:
         """``PanopticSums`` of a structure."""
-        found = self.matches(measured, iou=_IOU, strict=True)
-        iou = (found.shared / found.united)[found.hit].sum()
-        predicted = found.right.sum() + found.false.sum()
-        return np.array([found.hit.sum(), found.counted.sum(), predicted, iou], dtype=np.float64)
+        objects = self.matches(measured, iou=_IOU, strict=True)
+        iou = (objects.shared / objects.united)[objects.hit].sum()
+        predicted = objects.right.sum() + objects.false.sum()
+        return np.array([objects.hit.sum(), objects.counted.sum(), predicted, iou], dtype=np.float64)
 
 
 def sums_of(parts: Real[np.ndarray, "*n 4"]) -> PanopticSums:
