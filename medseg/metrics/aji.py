@@ -53,11 +53,11 @@ def aggregated(overlaps: Overlaps, least_cells: float) -> Int[np.ndarray, "2"]:
     best = order[first]
     partner = overlaps.pairs[best, 1]
     counted = label_cells >= least_cells
-    kept = counted[labels]
+    large = counted[labels]
     pairs = label_cells[labels] + pred_cells[partner] - overlaps.shared[best]
     alone = counted.copy()
     alone[labels] = False
     other = pred_cells >= least_cells
     other[partner] = False
-    united = pairs[kept].sum() + label_cells[alone].sum() + pred_cells[other].sum()
-    return np.array([overlaps.shared[best][kept].sum(), united], dtype=np.int64)
+    united = pairs[large].sum() + label_cells[alone].sum() + pred_cells[other].sum()
+    return np.array([overlaps.shared[best][large].sum(), united], dtype=np.int64)

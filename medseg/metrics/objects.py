@@ -95,15 +95,15 @@ def match(overlaps: Overlaps, least_cells: float, *, iou: float = 0.0, strict: b
         strict: Pairs of more than this IoU, instead of at least it. From 0.5 on no object has two such partners.
     """
     of_label, of_pred = overlaps.pairs.T
-    chosen = np.ones(len(of_label), dtype=bool) if iou == 0 else _one_to_one(overlaps, iou, strict=strict)
+    joined = np.ones(len(of_label), dtype=bool) if iou == 0 else _one_to_one(overlaps, iou, strict=strict)
     counted = overlaps.label_cells >= least_cells
     hit, right, matched = np.zeros_like(counted), *np.zeros((2, len(overlaps.pred_cells)), dtype=bool)
-    hit[of_label[chosen]] = True
-    matched[of_pred[chosen]] = True
-    right[of_pred[chosen & counted[of_label]]] = True
+    hit[of_label[joined]] = True
+    matched[of_pred[joined]] = True
+    right[of_pred[joined & counted[of_label]]] = True
     shared, own = np.zeros_like(overlaps.label_cells), overlaps.label_cells.copy()
-    np.add.at(shared, of_label[chosen], overlaps.shared[chosen])
-    np.add.at(own, of_label[chosen], overlaps.pred_cells[of_pred[chosen]])
+    np.add.at(shared, of_label[joined], overlaps.shared[joined])
+    np.add.at(own, of_label[joined], overlaps.pred_cells[of_pred[joined]])
     return Matches(
         counted, hit & counted, right, ~matched & (overlaps.pred_cells >= least_cells), shared, own - shared
     )  # fmt: skip
@@ -111,13 +111,13 @@ def match(overlaps: Overlaps, least_cells: float, *, iou: float = 0.0, strict: b
 
 def _one_to_one(overlaps: Overlaps, least: float, *, strict: bool) -> Bool[np.ndarray, " p"]:
     """Pairs of at least (or more than) an IoU, the largest first, in which no object is twice."""
-    iou, chosen = overlaps.iou, np.zeros(len(overlaps.pairs), dtype=bool)
+    iou, joined = overlaps.iou, np.zeros(len(overlaps.pairs), dtype=bool)
     labels, preds = set(), set()
     for place in np.argsort(-iou, kind="stable"):
         label, pred = overlaps.pairs[place].tolist()
         enough = iou[place] > least if strict else iou[place] >= least
         if enough and label not in labels and pred not in preds:
-            chosen[place] = True
+            joined[place] = True
             labels.add(label)
             preds.add(pred)
-    return chosen
+    return joined
