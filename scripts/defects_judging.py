@@ -75,6 +75,11 @@ TABLE = (
         ("tests/hydra_app/test_overrides.py::test_every_open_mapping_takes_names",),
     ),
     Defect(
+        "choices-never-told", "a list of defaults may name a choice", "medseg/hydra_app/caching.py",
+        "if any(not entry.is_self() and entry.is_interpolation() for entry in entries):", "if not entries:",
+        ("tests/hydra_app/test_caching.py::test_a_list_of_defaults_may_name_a_choice",),
+    ),
+    Defect(
         "all-mappings-open", "a misspelt key is refused", "medseg/hydra_app/overrides.py",
         "return above if above.rpartition(\".\")[2] in open_names else None", "return above",
         ("tests/hydra_app/test_overrides.py::test_other_mappings_stay_closed",),

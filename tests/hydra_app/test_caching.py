@@ -4,6 +4,7 @@ import copy
 from collections.abc import Sequence
 from pathlib import Path
 
+import hydra
 import pytest
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
@@ -11,6 +12,7 @@ from omegaconf import OmegaConf
 from medseg.errors import InputError
 from medseg.hydra_app import conf, explain
 from medseg.hydra_app.compose import compose
+from medseg.hydra_app.conf import find_plugin_options
 
 
 def options_of_mine(folder: Path, text: str) -> Path:
@@ -55,6 +57,19 @@ def test_the_store_is_shared_and_stays_as_it_is() -> None:
     compose("train", ["hydra.job.name=other", "hydra/launcher=basic"])
     assert store.load("hydra/config.yaml").node == before
     assert OmegaConf.is_missing(before.job, "name")
+
+
+def test_a_list_of_defaults_may_name_a_choice(tmp_path: Path) -> None:
+    find_plugin_options()
+    for path, text in {
+        "main": "defaults: [{net: small}, {net_of: '${net}'}]",
+        "net/small": "width: 1", "net/large": "width: 2", "net_of/small": "depth: 3", "net_of/large": "depth: 4",
+    }.items():  # fmt: skip
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{path}.yaml").write_text(text)
+    with hydra.initialize_config_dir(str(tmp_path), version_base="1.3"):
+        assert hydra.compose("main", []) == {"net": {"width": 1}, "net_of": {"depth": 3}}
+        assert hydra.compose("main", ["net=large"]) == {"net": {"width": 2}, "net_of": {"depth": 4}}
 
 
 def test_keys_near_a_misspelt_one_come_from_the_composition_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
