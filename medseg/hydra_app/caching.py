@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import cast
@@ -16,7 +16,7 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import DictConfig, OmegaConf
 
 _Load = Callable[[ConfigSource, str], ConfigResult]
-_Choices = Callable[[defaults_list.Overrides, Sequence[InputDefault], bool], DictConfig]
+_Choices = Callable[[defaults_list.Overrides, list[InputDefault], bool], DictConfig]
 
 
 def enable_caching() -> None:
@@ -33,7 +33,8 @@ def enable_caching() -> None:
         return
     files.load_config = _cached(files.load_config)  # type: ignore[assignment]
     ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
-    defaults_list._create_interpolation_map = _where_asked(defaults_list._create_interpolation_map)
+    choices = _where_asked(defaults_list._create_interpolation_map)
+    defaults_list._create_interpolation_map = choices  # type: ignore[assignment]
 
 
 def _cached(load: _Load) -> _Load:
@@ -63,7 +64,7 @@ def _where_asked(choices: _Choices) -> _Choices:
     """The function that gives the choices so far, which gives none where no entry of the list of defaults names one."""
 
     @wraps(choices)
-    def asked(overrides: defaults_list.Overrides, entries: Sequence[InputDefault], self_added: bool) -> DictConfig:
+    def asked(overrides: defaults_list.Overrides, entries: list[InputDefault], self_added: bool) -> DictConfig:
         if any(not entry.is_self() and entry.is_interpolation() for entry in entries):
             return choices(overrides, entries, self_added)
         return OmegaConf.create()
