@@ -75,6 +75,16 @@ TABLE = (
         ("tests/hydra_app/test_overrides.py::test_every_open_mapping_takes_names",),
     ),
     Defect(
+        "files-joined-of-old", "a file that changed is read again", "medseg/hydra_app/caching.py",
+        "result.state = (*key, *state)", "result.state = key",
+        ("tests/hydra_app/test_caching.py::test_a_file_that_changed_is_read_again",),
+    ),
+    Defect(
+        "store-of-old", "a configuration stored later is seen", "medseg/hydra_app/caching.py",
+        "        results.clear()\n", "",
+        ("tests/hydra_app/test_caching.py::test_what_is_stored_later_is_seen",),
+    ),
+    Defect(
         "choices-never-told", "a list of defaults may name a choice", "medseg/hydra_app/caching.py",
         "if any(not entry.is_self() and entry.is_interpolation() for entry in entries):", "if not entries:",
         ("tests/hydra_app/test_caching.py::test_a_list_of_defaults_may_name_a_choice",),

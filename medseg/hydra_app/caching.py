@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import copy
+import pickle
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from hydra._internal import defaults_list
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import IConfigRepository
 from hydra.core.config_store import ConfigStore
-from hydra.core.default_element import InputDefault
+from hydra.core.default_element import InputDefault, ResultDefault
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import DictConfig, OmegaConf
 
 _Load = Callable[[ConfigSource, str], ConfigResult]
+_Join = Callable[[ConfigLoaderImpl, list[ResultDefault], IConfigRepository], DictConfig]
 _Choices = Callable[[defaults_list.Overrides, list[InputDefault], bool], DictConfig]
 
 
@@ -26,6 +29,7 @@ def enable_caching() -> None:
     for each composition and for each group that ``--help`` lists. Without both ``medseg-train --help`` takes 0.5 s of
     CPU longer, a misspelt key 0.1 s (Intel Xeon). For each of some 40 files it also writes down all that was chosen so
     far, for names such as ``${model}`` in lists of defaults, of which most files have none: a third of a composition.
+    Another third joins the files, which are the same in the two or three compositions of a command.
     """
     sources = (cast(type[ConfigSource], source) for source in Plugins.instance().discover(ConfigSource))
     files = next(source for source in sources if source.scheme() == "file")
@@ -33,6 +37,8 @@ def enable_caching() -> None:
         return
     files.load_config = _cached(files.load_config)  # type: ignore[assignment]
     ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
+    join = _joined_once(ConfigLoaderImpl._compose_config_from_defaults_list)
+    ConfigLoaderImpl._compose_config_from_defaults_list = join  # type: ignore[assignment]
     choices = _where_asked(defaults_list._create_interpolation_map)
     defaults_list._create_interpolation_map = choices  # type: ignore[assignment]
 
@@ -42,7 +48,7 @@ def _cached(load: _Load) -> _Load:
 
     Hydra takes the list of defaults out of what it gets, so that every caller needs a copy of its own.
     """
-    results: dict[tuple[str, str, str], tuple[tuple[int, int], ConfigResult]] = {}
+    results: dict[tuple[str, str, str], tuple[tuple[int, int], bytes]] = {}
 
     @wraps(load)
     def cached(source: ConfigSource, config_path: str) -> ConfigResult:
@@ -54,10 +60,39 @@ def _cached(load: _Load) -> _Load:
         state = (status.st_mtime_ns, status.st_size)
         key = (source.provider, source.path, config_path)
         if key not in results or results[key][0] != state:
-            results[key] = (state, load(source, config_path))
-        return copy.deepcopy(results[key][1])
+            results[key] = (state, pickle.dumps(load(source, config_path)))
+        result = cast(ConfigResult, pickle.loads(results[key][1]))  # a tenth of the time of copy.deepcopy
+        result.state = (*key, *state)  # type: ignore[attr-defined]
+        return result
 
     return cached
+
+
+def _joined_once(join: _Join) -> _Join:
+    """The function that joins files in the order of a list of defaults, with a copy of an earlier result of the same.
+
+    What is no file, of Hydra and of structured configurations, stays as it is until something is stored.
+    """
+    results: dict[tuple[object, ...], bytes] = {}
+    store = ConfigStore.store
+
+    @wraps(store)
+    def stored(*args: Any, **kwargs: Any) -> None:
+        results.clear()
+        store(*args, **kwargs)
+
+    ConfigStore.store = stored  # type: ignore[method-assign]
+
+    @wraps(join)
+    def joined(loader: ConfigLoaderImpl, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
+        states = [getattr(repo.load_config(str(entry.config_path)), "state", None) for entry in defaults]
+        sources = [(source.provider, source.path) for source in repo.get_sources()]
+        key = tuple((repr(entry), state) for entry, state in zip(defaults, states, strict=True)), tuple(sources)
+        if key not in results:
+            results[key] = pickle.dumps(join(loader, defaults, repo))
+        return cast(DictConfig, pickle.loads(results[key]))
+
+    return joined
 
 
 def _where_asked(choices: _Choices) -> _Choices:

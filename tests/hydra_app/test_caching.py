@@ -59,6 +59,16 @@ def test_the_store_is_shared_and_stays_as_it_is() -> None:
     assert OmegaConf.is_missing(before.job, "name")
 
 
+def test_what_is_stored_later_is_seen(tmp_path: Path) -> None:
+    find_plugin_options()
+    (tmp_path / "main.yaml").write_text("defaults: [{net: stored}]")
+    for width in (1, 2):
+        ConfigStore.instance().store("stored", {"width": width}, group="net")
+        with hydra.initialize_config_dir(str(tmp_path), version_base="1.3"):
+            assert hydra.compose("main", []) == {"net": {"width": width}}
+    del ConfigStore.instance().repo["net"]
+
+
 def test_a_list_of_defaults_may_name_a_choice(tmp_path: Path) -> None:
     find_plugin_options()
     for path, text in {
