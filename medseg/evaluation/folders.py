@@ -26,6 +26,7 @@ from medseg.evaluation.cells import (
 )
 from medseg.evaluation.options import EvaluationOptions
 from medseg.evaluation.pairs import EvaluationPair, add_annotated, add_companions, match_files
+from medseg.evaluation.presets import metric_settings
 from medseg.evaluation.score_case import CaseResult, ScoreCase
 from medseg.evaluation.scoring import Scoring
 from medseg.formats.reoriented import on_axes_of
@@ -157,8 +158,8 @@ def _unscored(results: Mapping[str, CaseResult] | None) -> dict[str, str]:
     """What ``policy`` says of metrics that need probabilities, and of cells without a prediction if cases are given."""
     stated = {
         name: f"not there: label files hold no probabilities; a training computes it with metric.{name}=true"
-        for name, cls in builtin().items()
-        if cls.needs_prob
+        for name in metric_settings("full")
+        if name in builtin() and builtin()[name].needs_prob
     }
     return stated if results is None else stated | {"unpredicted": _unpredicted(results)}
 

@@ -129,6 +129,7 @@ NUMBERS: Mapping[str, Range] = {
     "metric.object_min_volume": NOT_NEGATIVE,
     "metric.lesion_overlap": FRACTION,
     "metric.lesion_sizes": POSITIVE,
+    "metric.calibration_bins": Range(1, 1000, integer=True),
     "metric.resamples": AT_LEAST_ONE,
     "metric.seed": SEED,
     "trainer.max_steps": LIMIT,

@@ -22,7 +22,26 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, eq=False)
-class CaseCells:
+class _Shared:
+    """What is computed once for several metrics."""
+
+    _shared: dict[Hashable, Any] = field(default_factory=dict, repr=False, kw_only=True)
+
+    def shared(self, key: Hashable, compute: Callable[[], _T]) -> _T:
+        """A quantity that several metrics need, computed by the first one that asks for it.
+
+        Args:
+            key: Name of the quantity, with its settings.
+            compute: Computes it.
+        """
+        if key not in self._shared:
+            self._shared[key] = compute()
+        value: _T = self._shared[key]
+        return value
+
+
+@dataclass(frozen=True, eq=False)
+class CaseCells(_Shared):
     """The predicted and the labelled cells of one case.
 
     Attributes:
@@ -114,7 +133,7 @@ class CaseCells:
 
 
 @dataclass(frozen=True, eq=False)
-class Structure:
+class Structure(_Shared):
     """One structure (a class or a region) of one case. Each quantity is computed when a metric first asks for it.
 
     Attributes:
@@ -128,7 +147,6 @@ class Structure:
     name: str
     members: tuple[int, ...]
     position: int
-    _shared: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     @property
     def output(self) -> int:
@@ -199,18 +217,6 @@ class Structure:
             inside = np.isin(case.label[rows], self.members)
             total += roc.score_histogram(prob[rows], inside, case.counted[rows])
         return total
-
-    def shared(self, key: Hashable, compute: Callable[[], _T]) -> _T:
-        """A quantity that several metrics need, computed by the first one that asks for it.
-
-        Args:
-            key: Name of the quantity, with its settings.
-            compute: Computes it.
-        """
-        if key not in self._shared:
-            self._shared[key] = compute()
-        value: _T = self._shared[key]
-        return value
 
 
 def _is_one_of(
