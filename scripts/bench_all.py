@@ -40,6 +40,7 @@ SHORT = {
     "bench_tuning": "--experiment burned_area --steps 2 --seeds 0 --ways frozen --encoders timm:test_resnet",
     "bench_volume_encoders": "--sets hippocampus --steps 2 --seeds 0 --ways unet_3d",
     "bench_windows": "--size 1000 --rounds 1 --windows 2",
+    "check_metrics": "--only instances centrelines",
     "check_resume": "--steps 30 --kill-after 12",
 }
 """Budget of each script that is as short as can be."""

@@ -38,19 +38,12 @@ def blocks_of(case: CaseCells) -> Iterator[Block]:
 
 def _checked(case: CaseCells, rows: slice) -> Iterator[tuple[int, Float[np.ndarray, " n"]]]:
     """Each annotated output with its probabilities, checked; of classes the sum too, when all have been taken."""
-    labels, here = case.labels, case.counted[rows]
-    total = np.zeros(int(here.sum()))
-    merged = bool(labels.background) and not labels.regions
-    hidden = [i for i in range(labels.n_outputs) if not case.annotates(i)] if merged else []
-    for output in range(labels.n_outputs):
-        if output in hidden or (labels.regions and not case.annotates(output)):
-            continue
-        prob = _within(case, case.prob[output][rows][here])  # type: ignore[index]
-        for other in hidden if output == 0 else ():
-            prob = prob + _within(case, case.prob[other][rows][here])  # type: ignore[index]
+    total = np.zeros(int(case.counted[rows].sum()))
+    for output, sources in _sources(case).items():
+        prob = np.sum([_probabilities(case, source, rows) for source in sources], axis=0)
         total += prob
         yield output, prob
-    gap = 0.0 if labels.regions else float(np.abs(total - 1).max(initial=0))
+    gap = 0.0 if case.labels.regions else float(np.abs(total - 1).max(initial=0))
     if gap > _TOLERANCE:
         raise InputError(
             f"{case.name}: probabilities of a cell sum to 1 {'+' if np.max(total) > 1 else '-'} {gap:.3g}, expected 1 "
@@ -58,8 +51,25 @@ def _checked(case: CaseCells, rows: slice) -> Iterator[tuple[int, Float[np.ndarr
         )
 
 
-def _within(case: CaseCells, prob: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """In float64, if they are probabilities."""
+def _sources(case: CaseCells) -> dict[int, list[int]]:
+    """The outputs that count, and whose probabilities count as theirs: of the background those not annotated too."""
+    every = range(case.labels.n_outputs)
+    annotated = [output for output in every if case.annotates(output)]
+    if case.labels.regions:
+        return {output: [output] for output in annotated}
+    if not case.labels.background:
+        return {output: [output] for output in every}
+    hidden = [output for output in every if output not in annotated]
+    return {output: [output, *(hidden if output == 0 else [])] for output in annotated}
+
+
+def _probabilities(case: CaseCells, output: int, rows: slice) -> Float[np.ndarray, " n"]:
+    """Of an output in the counted cells of some rows, in float64.
+
+    Raises:
+        InputError: They are none.
+    """
+    prob = case.prob[output][rows][case.counted[rows]]  # type: ignore[index]
     if not ((prob >= 0) & (prob <= 1)).all():
         raise InputError(f"{case.name}: probabilities must lie in [0, 1], got {prob.min()} to {prob.max()}")
     return prob.astype(np.float64)
