@@ -50,13 +50,10 @@ class ClassEce(ClassMetric, Pooled):
         return float(self.from_parts(self.parts(measured)[None])[0])
 
     def parts(self, measured: Structure) -> Float[np.ndarray, "bins 3"]:
-        """See ``probabilities.reliability``."""
-        if not measured.is_annotated:
-            return np.zeros((self.bins, 3))
-        return measured.shared(
-            ("reliability", self.bins),
-            lambda: probabilities.class_reliability(measured.case, measured.output, self.bins),
-        )
+        """See ``probabilities.reliability``; 0 where the class is not annotated."""
+        case, bins = measured.case, self.bins
+        tables = case.shared(("class_reliability", bins), lambda: probabilities.class_reliability(case, bins))
+        return tables[measured.output] * measured.is_annotated
 
     def from_parts(self, parts: Float[np.ndarray, "*n bins 3"]) -> Float[np.ndarray, "*n"]:
         """The errors."""

@@ -129,13 +129,12 @@ def top_reliability(case: CaseCells, bins: int) -> Float[np.ndarray, "bins 3"]:
     return total
 
 
-def class_reliability(case: CaseCells, output: int, bins: int) -> Float[np.ndarray, "bins 3"]:
-    """``reliability`` of the probability of one class or region."""
-    total = np.zeros((bins, 3))
+def class_reliability(case: CaseCells, bins: int) -> Float[np.ndarray, "o bins 3"]:
+    """``reliability`` of the probability of each class or region; 0 for those that are not annotated."""
+    total = np.zeros((case.labels.n_outputs, bins, 3))
     for label, outputs in blocks_of(case):
-        for other, prob in outputs:
-            if other == output:
-                total += reliability(prob, is_inside(case, output, label), bins)
+        for output, prob in outputs:
+            total[output] += reliability(prob, is_inside(case, output, label), bins)
     return total
 
 
