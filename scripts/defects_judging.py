@@ -4,6 +4,8 @@ from defects import Defect
 
 EVALUATION, REGIONS = "tests/evaluation/test_folders.py", "tests/evaluation/test_regions.py"
 DOCTOR = "tests/doctor"
+LESIONS, INSTANCES = "tests/metrics/test_lesions.py", "tests/metrics/test_instances.py"
+CALIBRATION = "tests/metrics/test_probabilities.py"
 
 # fmt: off
 TABLE = (
@@ -170,6 +172,76 @@ TABLE = (
         "doctor-stops-at-a-broken-file", "the doctor goes on behind a broken file", "medseg/doctor/survey.py",
         "_DAMAGE = (InputError, OSError, ValueError, EOFError)", "_DAMAGE = (OSError, EOFError)",
         (f"{DOCTOR}/checks/test_files.py::test_broken_files_are_findings_and_the_others_are_examined",),
+    ),
+    Defect(
+        "small-lesions-count", "lesions below the least volume do not count", "medseg/metrics/objects.py",
+        "counted = overlaps.label_cells >= least_cells", "counted = overlaps.label_cells >= 0",
+        (f"{LESIONS}::test_small_lesions_do_not_count_neither_way",),
+    ),
+    Defect(
+        "lesions-of-booleans", "components are those of scipy", "medseg/metrics/objects.py",
+        "np.ascontiguousarray(mask[box], dtype=np.uint8)", "np.ascontiguousarray(mask[box])",
+        (f"{LESIONS}::test_objects_are_those_of_scipy",),
+    ),
+    Defect(
+        "lesion-matched-twice", "above an IoU each lesion matches once", "medseg/metrics/objects.py",
+        "if enough and label not in labels and pred not in preds:", "if enough:",
+        (f"{LESIONS}::test_one_to_one_above_an_iou_worked_by_hand",),
+    ),
+    Defect(
+        "false-lesions-free", "false lesions count in the Dice of lesions", "medseg/metrics/lesion_dice.py",
+        "lesions.counted.sum() + lesions.false.sum()", "lesions.counted.sum()",
+        (f"{LESIONS}::test_worked_by_hand",),
+    ),
+    Defect(
+        "missed-case-left-out", "a case without objects on one side costs 0", "medseg/metrics/object_metric.py",
+        "np.where(np.asarray(some) > 0, value, np.nan)", "np.where(np.asarray(whole) > 0, value, np.nan)",
+        (f"{LESIONS}::test_good_missed_and_false_are_no_mean_of_the_good_one_alone",),
+    ),
+    Defect(
+        "details-of-the-last-case", "details are of all cases", "medseg/metrics/pooled.py",
+        "for record in records]).sum(axis=0)", "for record in records])[-1]",
+        (f"{LESIONS}::test_sensitivity_by_size_stands_in_the_details",),
+    ),
+    Defect(
+        "pq-from-one-half", "an IoU of one half is no match", "medseg/metrics/panoptic.py",
+        "iou=_IOU, strict=True", "iou=_IOU", (f"{INSTANCES}::test_worked_by_hand",),
+    ),
+    Defect(
+        "aji-without-false", "instances without a partner count in AJI", "medseg/metrics/aji.py",
+        " + pred_cells[other].sum()", "", (f"{INSTANCES}::test_what_merges_and_what_splits",),
+    ),
+    Defect(
+        "cldice-one-way", "clDice has both shares", "medseg/metrics/cldice.py",
+        "(of_label & pred).sum(), of_label.sum()", "(of_pred & label).sum(), of_pred.sum()",
+        ("tests/metrics/test_cldice.py::test_worked_by_hand",),
+    ),
+    Defect(
+        "masd-over-cells", "both surfaces weigh the same in MASD", "medseg/metrics/masd.py",
+        "float(sum(directed.mean() for directed in distances) / 2)",
+        "float(sum(directed.sum() for directed in distances) / sum(map(len, distances)))",
+        ("tests/metrics/test_surface.py::test_a_large_surface_weighs_more_in_the_mean_over_cells_alone",),
+    ),
+    Defect(
+        "bias-is-a-criterion", "no selection is made by a signed metric", "medseg/selection/predictions.py",
+        " and metric.larger_is_better is not None", "", ("tests/metrics/test_volumes.py::test_a_bias_is_no_criterion",),
+    ),
+    Defect(
+        "ece-of-empty-bins", "bins weigh by their cells", "medseg/metrics/probabilities.py",
+        "gap = np.abs(table[..., 1] - table[..., 2]).sum(axis=-1)",
+        "gap = np.abs((table[..., 1] - table[..., 2]).sum(axis=-1))",
+        (f"{CALIBRATION}::test_worked_by_hand", f"{CALIBRATION}::test_equals_torchmetrics_and_torch"),
+    ),
+    Defect(
+        "scores-as-probabilities", "probabilities sum to one", "medseg/metrics/probabilities.py",
+        "    if gap > _TOLERANCE:\n", "    if False:\n",
+        (f"{CALIBRATION}::test_what_are_no_probabilities_is_refused_in_one_line",),
+    ),
+    Defect(
+        "hidden-probability-lost", "the probability of unknown classes is the background's",
+        "medseg/metrics/probabilities.py",
+        "[output, *(hidden if output == 0 else [])]", "[output]",
+        (f"{CALIBRATION}::test_a_class_that_is_not_annotated_counts_as_the_background",),
     ),
 )
 # fmt: on
