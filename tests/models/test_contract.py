@@ -16,6 +16,7 @@ from medseg.errors import InputError
 from medseg.factory.axes import ndims_of, options_for
 from medseg.hydra_app.compose import compose
 from medseg.models.network import ModelSpec, Network
+from tests.models.meta import parameters_on_meta
 from tests.small import small
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
@@ -94,7 +95,8 @@ def logits(network: Network, image: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("name", NAMES)
 def test_yaml_builds_as_written(name):
     about = spec(2)
-    network = build(name, about, shrunk=False)
+    with parameters_on_meta():
+        network = build(name, about, shrunk=False)
     assert isinstance(network, Network)
     assert len(network.divisor) == about.ndim
 
@@ -210,7 +212,7 @@ def test_wrong_channels_and_axes_are_refused(network, image):
         network(image[..., None])
 
 
-@pytest.mark.parametrize("in_channels", [1, 3, 13])
+@pytest.mark.parametrize("in_channels", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 13))])
 @pytest.mark.parametrize("name", NAMES)
 def test_any_number_of_channels(name, in_channels):
     network = build(name, spec(2, in_channels=in_channels)).eval()

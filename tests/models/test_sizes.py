@@ -1,7 +1,6 @@
 """Every family of encoders at every size: it builds without memory, and gives the features that it declares."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -11,7 +10,6 @@ import timm
 import torch
 from monai.networks.nets.resnet import resnet_params
 from omegaconf import OmegaConf
-from torch import nn
 
 from medseg.errors import InputError
 from medseg.factory.axes import ndims_of
@@ -21,6 +19,7 @@ from medseg.models.huggingface.sizes import SIZES
 from medseg.models.network import ModelSpec
 from medseg.sensors.bands import bands_of
 from tests.models.encoders import spectral
+from tests.models.meta import parameters_on_meta
 from tests.models.timm.test_encoder import FAMILIES
 from tests.models.torchgeo.test_encoder import MODELS
 from tests.small import small
@@ -99,19 +98,6 @@ def build(option: str, settings: Settings, ndim: int) -> Encoder:
         with parameters_on_meta():
             encoder = spectral.build(option, spec, **settings)
     return encoder
-
-
-@contextmanager
-def parameters_on_meta() -> Iterator[None]:
-    """Parameters of modules that are built have no memory; everything else is computed."""
-    register = nn.Module.register_parameter
-
-    def register_on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        register(module, name, None if parameter is None else nn.Parameter(parameter.to("meta")))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nn.Module, "register_parameter", register_on_meta)
-        yield
 
 
 def shape_for(encoder: Encoder) -> tuple[int, ...]:

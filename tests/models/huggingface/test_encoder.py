@@ -161,7 +161,7 @@ def test_features_are_those_of_transformers(family, folders):
 
 
 @pytest.mark.parametrize("family", TINY)
-@pytest.mark.parametrize("bands", [2, 5, 13])
+@pytest.mark.parametrize("bands", [5, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 13))])
 def test_other_bands_respond_alike_to_an_image_that_is_equal_in_all(family, bands, folders):
     path, net = folders(family)
     channels = tuple(Channel(f"B{i}") for i in range(bands))

@@ -107,7 +107,7 @@ def test_logits_are_those_of_transformers(kind, folders):
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
-@pytest.mark.parametrize("bands", [2, 5, 13])
+@pytest.mark.parametrize("bands", [5, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 13))])
 def test_other_bands_respond_alike_to_an_image_that_is_equal_in_all(kind, bands, folders):
     path, net = folders(kind)
     network, report = loaded(kind, path, tuple(Channel(f"B{i}") for i in range(bands)), adapt="mean")

@@ -1,9 +1,10 @@
 """Networks for time series: equal to the network for images where they must be, blind to what is missing."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,14 @@ PAIRS = [*((option, inner) for option in OPTIONS for inner in INNER), (NATIVE, "
 MAKES = INNER | {"prithvi": prithvi, "galileo": galileo}
 
 
+def marked(pairs: Iterable[tuple[str, str]]) -> list[Any]:
+    """By day every option with the U-Net, and every network with attention; the other pairs in slow runs."""
+    return [
+        pytest.param(*pair, marks=[] if pair[1] == "unet" or pair[0] in ("attention", NATIVE) else [pytest.mark.slow])
+        for pair in pairs
+    ]
+
+
 def build(option: str, make: Callable[[ModelSpec], Network], *, fresh: bool = False) -> SeriesNetwork:
     torch.manual_seed(0)
     network = instantiate(OmegaConf.load(CONF / f"{option}.yaml"))(FACTS, make, dates=T)
@@ -102,7 +111,7 @@ def build(option: str, make: Callable[[ModelSpec], Network], *, fresh: bool = Fa
     return network.eval()
 
 
-@pytest.fixture(scope="module", params=PAIRS, ids=lambda p: "-".join(p))
+@pytest.fixture(scope="module", params=[pytest.param(p.values, marks=p.marks) for p in marked(PAIRS)], ids="-".join)
 def network(request: pytest.FixtureRequest) -> SeriesNetwork:
     option, inner = request.param
     return build(option, MAKES[inner])
@@ -178,8 +187,7 @@ def test_stack_is_the_network_on_folded_channels(inner: str) -> None:
     assert torch.equal(logits_of(network, **given), expected)
 
 
-@pytest.mark.parametrize("inner", INNER)
-@pytest.mark.parametrize("option", ["mean", "max", "attention"])
+@pytest.mark.parametrize("option, inner", marked(product(("mean", "max", "attention"), INNER)))
 def test_a_single_date_among_missing_ones_is_the_network_without_time(option: str, inner: str) -> None:
     network, image = build(option, INNER[inner], fresh=True), drawn(2, C, *SHAPE)
     slots, present = drawn(2, T, C, *SHAPE, seed=9), torch.zeros(2, T, C, dtype=torch.bool)
@@ -194,8 +202,7 @@ def test_a_single_date_among_missing_ones_is_the_network_without_time(option: st
         assert torch.equal(found, expected)
 
 
-@pytest.mark.parametrize("inner", INNER)
-@pytest.mark.parametrize("option", ["mean", "max", "attention"])
+@pytest.mark.parametrize("option, inner", marked(product(("mean", "max", "attention"), INNER)))
 def test_the_order_of_slots_is_of_no_account(option: str, inner: str) -> None:
     network, given, order = build(option, INNER[inner]), series(), torch.tensor([2, 3, 0, 1])
     close(logits_of(network, **{n: t[:, order] for n, t in given.items()}), logits_of(network, **given))
