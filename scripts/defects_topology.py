@@ -4,6 +4,7 @@ from defects import Defect
 
 LOSSES = "tests/losses"
 CLDICE, HIERARCHY = f"{LOSSES}/test_cldice.py", f"{LOSSES}/test_hierarchy.py"
+LOGIC = f"{LOSSES}/test_logic.py"
 
 # fmt: off
 TABLE = (
@@ -97,17 +98,38 @@ TABLE = (
     Defect(
         "rule-of-the-parent", "a child implies its parent", "medseg/losses/logic.py",
         "score[:, node] * (1 - score[:, parent])", "score[:, parent] * (1 - score[:, node])",
-        (f"{LOSSES}/test_logic.py::test_rules_by_hand",),
+        (f"{LOGIC}::test_rules_by_hand",),
     ),
     Defect(
         "children-all-implied", "a parent implies one child", "medseg/losses/logic.py",
         "score[:, children].amax(dim=1)", "score[:, children].amin(dim=1)",
-        (f"{LOSSES}/test_logic.py::test_a_certain_cell_breaks_no_rule",),
+        (f"{LOGIC}::test_a_certain_cell_breaks_no_rule",),
     ),
     Defect(
         "tree-max", "a node holds the least of what is above it", "medseg/losses/logic.py",
         "least = [logits[:, above].amin(dim=1)", "least = [logits[:, above].amax(dim=1)",
-        (f"{LOSSES}/test_logic.py::test_tree_min_by_hand",),
+        (f"{LOGIC}::test_tree_min_by_hand",),
+    ),
+    Defect(
+        "matching-dilutes", "a structure that no image annotates has no part", "medseg/losses/betti_matching.py",
+        "shown = structures.annotated[:, self.structures]", "pass",
+        (f"{LOSSES}/test_betti_matching.py::"
+         "test_a_structure_that_an_image_does_not_annotate_has_no_part_in_the_mean",),
+    ),
+    Defect(
+        "nodes-dilute", "nodes that an image does not annotate have no part", "medseg/losses/logic.py",
+        "None, annotated=nodes, gather=self.training", "None, gather=self.training",
+        (f"{LOGIC}::test_what_a_patch_does_not_annotate_has_no_part_in_the_mean",),
+    ),
+    Defect(
+        "rules-dilute", "rules of nodes that no image annotates have no part", "medseg/losses/logic.py",
+        "None if annotated is None else sums[None, n:] > 0", "None",
+        (f"{LOGIC}::test_rules_of_nodes_that_an_image_does_not_annotate_by_hand",),
+    ),
+    Defect(
+        "group-known-by-a-class", "a group is known by all of its classes", "medseg/losses/logic.py",
+        "(~annotated).float() @ self.nodes.T.float() == 0", "annotated.float() @ self.nodes.T.float() > 0",
+        (f"{LOGIC}::test_a_group_of_which_a_class_is_not_annotated_is_left_out",),
     ),
     Defect(
         "two-parents", "a class has one parent", "medseg/losses/hierarchy.py",

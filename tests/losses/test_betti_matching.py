@@ -78,6 +78,18 @@ def test_some_structures():
         BettiMatchingLoss(TABLE, levels=1)
 
 
+def test_a_structure_that_an_image_does_not_annotate_has_no_part_in_the_mean():
+    logits, label, valid = batch(TABLE)
+    annotated = torch.tensor([[True, True, False], [True, True, True]])
+    each = [
+        BettiMatchingLoss(TABLE, structures=[name])(logits[[i]], label[[i]], valid[[i]])
+        for i, name in ((0, "a"), (1, "a"), (1, "b"))
+    ]
+    value = BettiMatchingLoss(TABLE)(logits, label, valid, annotated)
+    assert value.item() == pytest.approx(sum(each).item() / 3)
+    assert BettiMatchingLoss(TABLE, structures=["b"])(logits[:1], label[:1], valid[:1], annotated[:1]) == 0
+
+
 def test_descent_corrects_the_topology():
     label = mask("........", ".######.", "........")
     logits = torch.zeros(1, 2, 3, 8)

@@ -5,9 +5,10 @@ import torch
 from torch.nn import functional
 
 from medseg.errors import InputError
-from medseg.labels import IGNORE
+from medseg.labels import IGNORE, LabelTable
 from medseg.losses.hierarchy import Hierarchy
-from medseg.losses.logic import LogicLoss, power_mean, rule_errors, tree_min
+from medseg.losses.logic import LogicLoss, RuleErrors, power_mean, rule_errors, tree_min
+from medseg.losses.partial import marginal_logits
 from tests.losses.drawn import REGIONS, TABLE, batch
 from tests.losses.test_hierarchy import COVER, GROUPS
 
@@ -19,7 +20,7 @@ def cell(*values):
 
 
 def test_rules_by_hand():
-    composition, decomposition, exclusion = rule_errors(cell(0.5, 0.8, 0.6, 0.9), TREE)
+    composition, decomposition, exclusion = (rule.values for rule in rule_errors(cell(0.5, 0.8, 0.6, 0.9), TREE))
     assert composition.flatten().tolist() == pytest.approx([0.8 * 0.1, 0.6 * 0.1])
     assert decomposition.flatten().tolist() == pytest.approx([0.9 * 0.2])
     # background against both, a against b, and the other way about
@@ -31,23 +32,23 @@ def test_a_certain_cell_breaks_no_rule(leaf):
     tree = Hierarchy.of(COVER, GROUPS, loss="logic")
     score = torch.zeros(1, 8, 1)
     score[0, list(tree.chain(leaf))] = 1.0
-    assert [errors.sum().item() for errors in rule_errors(score, tree)] == [0, 0, 0]
+    assert [errors.values.sum().item() for errors in rule_errors(score, tree)] == [0, 0, 0]
     without_group = score.clone()
     without_group[0, 5:] = 0.0
-    assert rule_errors(without_group, tree)[0].sum() == (leaf < 4)
+    assert rule_errors(without_group, tree)[0].values.sum() == (leaf < 4)
     without_leaf = score.clone()
     without_leaf[0, leaf] = 0.0
-    assert rule_errors(without_leaf, tree)[1].sum() == (leaf < 4)
+    assert rule_errors(without_leaf, tree)[1].values.sum() == (leaf < 4)
 
 
 def test_power_mean_by_hand():
     errors = torch.tensor([[[0.1, 0.5, 0.9], [0.2, 0.2, 0.7]]])
     counted = torch.tensor([[True, True, False]])
     expected = (math.sqrt((0.01 + 0.25) / 2) + 0.2) / 2
-    assert power_mean(errors, counted, 2.0).item() == pytest.approx(expected)
-    assert power_mean(errors[:, :0], counted, 2.0) == 0
+    assert power_mean(RuleErrors(errors), counted, 2.0).item() == pytest.approx(expected)
+    assert power_mean(RuleErrors(errors[:, :0]), counted, 2.0) == 0
     zero = torch.zeros(1, 1, 3, requires_grad=True)
-    assert torch.autograd.grad(power_mean(zero, counted, 5.0), zero)[0].abs().sum() == 0
+    assert torch.autograd.grad(power_mean(RuleErrors(zero), counted, 5.0), zero)[0].abs().sum() == 0
 
 
 def test_tree_min_by_hand():
@@ -78,6 +79,47 @@ def test_value_is_cross_entropy_of_nodes_plus_rules(least):
     exclusion = mean(torch.stack([s[:, 0] * s[:, 3], s[:, 1] * s[:, 2]], dim=1))
     expected = bce + 0.3 * (composition + decomposition + exclusion)
     torch.testing.assert_close(loss(logits, label, valid), expected)
+
+
+def test_rules_of_nodes_that_an_image_does_not_annotate_by_hand():
+    nodes = torch.tensor([[True, True, False, False]])  # of background, a, b, both
+    composition, decomposition, exclusion = rule_errors(cell(0.5, 0.8, 0.6, 0.9), TREE, nodes)
+    assert not composition.annotated.any()
+    assert not decomposition.annotated.any()
+    assert not exclusion.annotated.any()  # background against both, a against b
+    nodes[0, 3] = True
+    composition, decomposition, exclusion = rule_errors(cell(0.5, 0.8, 0.6, 0.9), TREE, nodes)
+    assert (composition.annotated.tolist(), decomposition.annotated.tolist()) == ([[True, False]], [[False]])
+    assert exclusion.annotated.tolist() == [[True, False, False, True]]
+    mean = power_mean(exclusion, torch.ones(1, 1, dtype=torch.bool), 1.0)
+    assert mean.item() == pytest.approx(0.5 * 0.9), "the mean of two of the four rules"
+
+
+@pytest.mark.parametrize("least", [False, True])
+def test_what_a_patch_does_not_annotate_has_no_part_in_the_mean(least):
+    """Of four classes and two groups, the first image annotates three and one: it is as if there were no more."""
+    table, part = (LabelTable.declare({"background": 0, "a": 1, "b": 2} | more) for more in ({"c": 3}, {}))
+    loss = LogicLoss(table, hierarchy={"first": ["a"], "second": ["b", "c"]}, rules=0.0, tree_min=least)
+    own = LogicLoss(part, hierarchy={"first": ["a"]}, rules=0.0, tree_min=least)
+    rng = torch.Generator().manual_seed(0)
+    logits, label = torch.randn(2, 4, 5, 6, generator=rng), torch.randint(0, 3, (2, 5, 6), generator=rng)
+    annotated = torch.tensor([[True, True, True, False], [True] * 4])
+    merged, valid = marginal_logits(logits, label, label >= 0, annotated, table), label >= 0
+    first, second = own(merged[:1, :3], label[:1], valid[:1]), loss(logits[1:], label[1:], valid[1:])
+    torch.testing.assert_close(loss(merged, label, valid, annotated), (4 * first + 6 * second) / 10)
+
+
+def test_a_group_of_which_a_class_is_not_annotated_is_left_out():
+    label = torch.tensor([[1, 0]])
+    annotated = torch.tensor([[True, True, False]])
+    loss = LogicLoss(TABLE, hierarchy={"both": ["a", "b"]})
+    values = []
+    for left_out in (-5.0, 5.0):
+        with torch.no_grad():
+            loss.groups.bias.fill_(left_out)
+        logits = marginal_logits(cell(0.5, 1.0, 0.3).expand(1, 3, 2), label, label >= 0, annotated, TABLE)
+        values.append(loss(logits, label, label >= 0, annotated))
+    assert values[0] == values[1]
 
 
 def test_head_of_groups_learns():
