@@ -4,6 +4,7 @@ from defects import Defect
 
 SUM, OUTPUTS = "tests/losses/test_weighted_sum.py", "tests/methods/test_outputs.py"
 EDGES, CONTRAST = "tests/losses/test_semantic_boundaries.py", "tests/losses/test_boundary_contrast.py"
+SUBSPACES = "tests/losses/test_dynamic_subspaces.py"
 
 # fmt: off
 TABLE = (
@@ -49,5 +50,36 @@ TABLE = (
         "memory-does-not-move-on", "the oldest leave the memory", "medseg/losses/boundary_contrast.py",
         "(self.place[number] + len(own)) % size", "self.place[number] * 1",
         (f"{CONTRAST}::test_the_oldest_leave_the_memory",),
+    ),
+    Defect(
+        "no-attention", "a bag is weighted by attention", "medseg/losses/dynamic_subspaces.py",
+        "weight = self.attention(one).movedim(1, -1)[cells]",
+        "weight = torch.ones_like(self.attention(one).movedim(1, -1)[cells])",
+        (f"{SUBSPACES}::test_a_bag_is_the_mean_of_its_cells_weighted_by_attention",),
+    ),
+    Defect(
+        "important-numbers-leave", "important numbers stay with their learner", "medseg/losses/dynamic_subspaces.py",
+        "leave[last] = ~staying(", "leave[last] = staying(",
+        (f"{SUBSPACES}::test_a_learner_is_divided_where_the_score_no_longer_rises",),
+    ),
+    Defect(
+        "learners-at-once", "a learner is added after a better score", "medseg/losses/dynamic_subspaces.py",
+        "bool(self.improved) and int(self.waited)", "int(self.waited)",
+        (f"{SUBSPACES}::test_no_learner_is_added",),
+    ),
+    Defect(
+        "bags-train-every-learner", "a bag trains its learner", "medseg/losses/dynamic_subspaces.py",
+        "        if together:\n", "        if True:\n",
+        (f"{SUBSPACES}::test_a_bag_trains_the_learner_of_the_nearest_centre_and_all_numbers_at_the_end",),
+    ),
+    Defect(
+        "background-of-the-rest", "background of partial labels is in no bag", "medseg/losses/dynamic_subspaces.py",
+        "counted & (whole | (at_label != 0))", "counted & (whole | (at_label >= 0))",
+        (f"{SUBSPACES}::test_cells_that_do_not_count_are_in_no_bag",),
+    ),
+    Defect(
+        "pairs-of-two-attract", "pairs of two classes go apart", "medseg/losses/dynamic_subspaces.py",
+        "(_BORDER + _MARGIN - distance).relu()", "(distance - _BORDER + _MARGIN).relu()",
+        (f"{SUBSPACES}::test_pairs_by_hand",),
     ),
 )

@@ -12,7 +12,8 @@ from medseg.training.train import train
 
 WORDS = (
     "data=phantom_scenes", "model=encoder_decoder", "model/encoder=timm", "model.encoder.name=test_resnet",
-    "model/decoder=linear", "loss/term=[cross_entropy,semantic_boundaries,boundary_contrast]", "plan.patch=[32,32]",
+    "model/decoder=linear", "loss/term=[cross_entropy,semantic_boundaries,boundary_contrast,dynamic_subspaces]",
+    "loss.terms.dynamic_subspaces.patience=1", "plan.patch=[32,32]",
     "plan.batch_size=2", "loss.terms.boundary_contrast.samples=8", "trainer.steps_per_epoch=2", "trainer.max_time=null",
     "trainer.accelerator=cpu", "trainer.precision=32-true", "logger=csv", "split.n_folds=3", "test=false",
     "data.n_scenes=3", "data.shape=[64,72]", "data.n_test=0", "scheduler=constant",
@@ -47,6 +48,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(cache: Path, folder: Pat
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
     memory = next(tensor for name, tensor in first.items() if name.endswith("boundary_contrast.memory"))
     assert memory.abs().sum() > 0
+    assert next(tensor for name, tensor in first.items() if name.endswith("dynamic_subspaces.centres")).any()
 
 
 def test_a_prediction_sees_the_network_alone(folder: Path) -> None:
