@@ -95,4 +95,14 @@ TABLE = (
         "add_annotated(add_companions(matched, options.valid, options.images), None)",
         (f"{EVALUATION}::test_classes_that_a_label_does_not_annotate_are_not_scored_for_its_case",),
     ),
+    Defect(
+        "annotated-rows-of-no-case", "a row of a table is of a case", "medseg/data/annotated.py",
+        "        refuse(unknown, ", "        (lambda *_: None)(unknown, ",
+        (f"{DATA}::test_a_wrong_table_is_one_line",),
+    ),
+    Defect(
+        "annotated-last-row-counts", "a case has one row of a table", "medseg/data/annotated.py",
+        "    refuse(repeated, ", "    (lambda *_: None)(repeated, ",
+        (f"{DATA}::test_a_wrong_table_is_one_line",),
+    ),
 )

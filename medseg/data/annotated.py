@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,26 +38,32 @@ def with_annotated(
         annotated: See ``Annotated``.
         labels: The label table, whose classes (or regions, where it has some) are named.
         key: Of the configuration, for messages.
-        further: Other cases that patterns may be for; patterns are not checked without.
+        further: Other cases that rows and patterns may be for; whether each is for a case is not checked without.
 
     Raises:
-        InputError: A name that is no class, a case that annotates none, a table without a case, a pattern without a
-            case, or two patterns that contradict each other.
+        InputError: A name that is no class, a case that annotates none, a table without a case or with a row of none, a
+            pattern without a case, or two patterns that contradict each other.
     """
     if annotated is None:
         return list(cases)
     by_case: Mapping[str, Sequence[str]]
     if isinstance(annotated, str):
-        by_case = _listed(cases, annotated, key)
+        by_case = _listed(cases, annotated, key, further)
     else:
         by_case = _by_pattern(cases, annotated, key, further)
     declared = {name: annotated_names(labels, names, f"{key}: case {name}") for name, names in by_case.items()}
     return [replace(case, annotated=declared.get(case.id)) if case.label is not None else case for case in cases]
 
 
-def _listed(cases: Sequence[Case], path: str, key: str) -> dict[str, list[str]]:
-    """Names of classes by case, of a table that lists every labelled case."""
+def _listed(
+    cases: Sequence[Case], path: str, key: str, further: Callable[[], Sequence[Case]] | None
+) -> dict[str, list[str]]:
+    """Names of classes by case, of a table that lists every labelled case, and no case that there is not."""
     listed = of_table(path, key)
+    if further is not None:
+        known = {case.id for case in (*cases, *further())}
+        unknown = [name for name in listed if name not in known]
+        refuse(unknown, f"row(s) of no case in {key}={path}", "remove them, or fix their names")
     refuse(
         [case.id for case in cases if case.label is not None and case.id not in listed],
         f"labelled case(s) that {key}={path} does not list",
@@ -80,11 +87,14 @@ def of_table(path: str, key: str) -> dict[str, list[str]]:
     """Names of classes by case, of a ``.csv`` file: ``case,classes`` (``a;b``), or columns of 0 and 1.
 
     Raises:
-        InputError: No such file, no ``.csv`` file, other columns, or a value that is neither 0 nor 1.
+        InputError: No such file, no ``.csv`` file, other columns, several rows of a case, or a value that is neither 0
+            nor 1.
     """
     if not path.lower().endswith(".csv"):
         raise InputError(f"{key}={path}: expected a .csv file, or class names by patterns: '{{site_a_*: [liver]}}'")
     rows = rows_of(Path(path), f"{key}={path}", ("case",))
+    repeated = [name for name, n in Counter(row["case"] for row in rows).items() if n > 1]
+    refuse(repeated, f"case(s) with several rows in {key}={path}", "keep one of each, with all of its classes")
     if any("classes" in row for row in rows):
         return {row["case"]: [n.strip() for n in row["classes"].split(";") if n.strip()] for row in rows}
     return {row["case"]: _ticked(row, path) for row in rows}
@@ -156,6 +166,6 @@ def check_all_annotated(cases: Sequence[Case], labels: LabelTable, key: str = "d
     annotated = frozenset[str]().union(*(case.annotated or () for case in cases))
     if cases and (absent := [name for name, _ in labels.targets if name not in annotated]):
         raise InputError(
-            f"{key}: none of the {len(cases)} training cases annotates {', '.join(absent)}; take the class out of the "
-            "label table, or choose another split"
+            f"{key}: none of the {len(cases)} training cases annotates {', '.join(absent)}, expected one at least for "
+            f"each class; add it to {key} of a case that has it, take it out of the label table, or split otherwise"
         )

@@ -105,7 +105,7 @@ def _check_alike(key: str, own: DataSpec, main: DataSpec, *, labelled: bool) -> 
         if values != expected:
             raise InputError(
                 f"{key}.data: got the {what} {shown(values)}, expected those of the main dataset, {shown(expected)}; "
-                f"all streams of a training share them"
+                "all streams of a training share them, so name them alike, or choose another dataset"
             )
 
 

@@ -154,7 +154,10 @@ def _check_outputs(own: LabelTable, labels: LabelTable, names: tuple[list[str], 
         raise InputError(f"{key}: its network gives {kinds[0]}, and this one {kinds[1]}; both need the same kind")
     theirs, (named, rest) = _names(own), names
     if lacking := [name for name in named if name not in theirs]:
-        raise InputError(f"{key}: has no {lacking}, of which this training has labels; its classes are {theirs}")
+        raise InputError(
+            f"{key}: has no {lacking}, of which this training has labels; its classes are {theirs}; "
+            "choose a teacher of these classes, or name them alike"
+        )
     if not labels.regions and bool(rest) != labels.background:
         why = "it has no background" if labels.background else f"{rest} are none of them, and there is no background"
         raise InputError(f"{key}: its classes are {theirs}, those of this training {_names(labels)}; {why}")

@@ -94,12 +94,24 @@ def test_a_wrong_declaration_is_one_line(setting, message):
         ("case,classes\na_1,anterior\n", "1 labelled case.s. that data.annotated=.* does not list: b_1"),
         ("case,anterior\na_1,yes\nb_1,1\n", "case a_1: got anterior='yes', expected a column 'classes', or 0 and 1"),
         ("case\na_1\nb_1\n", "got no further column"),
+        (
+            "case,classes\na_1,anterior\nb_1,anterior\nc_1,posterior\n",
+            "1 row.s. of no case in data.annotated=.*: c_1; ",
+        ),
+        ("case,classes\na_1,anterior\nb_1,anterior\na_1,posterior\n", "1 case.s. with several rows in .*: a_1; keep"),
     ],
 )
 def test_a_wrong_table_is_one_line(tmp_path, text, message):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(InputError, match=message):
-        with_annotated(cases("a_1", "b_1"), str(tmp_path / "t.csv"), TABLE)
+        with_annotated(cases("a_1", "b_1"), str(tmp_path / "t.csv"), TABLE, further=list)
+
+
+def test_rows_of_a_table_may_be_of_test_cases(tmp_path):
+    (tmp_path / "t.csv").write_text("case,classes\na_1,anterior\nt_1,posterior\n")
+    listed = with_annotated(cases("a_1"), str(tmp_path / "t.csv"), TABLE, further=lambda: cases("t_1"))
+    assert annotated(listed) == {"a_1": ["anterior"]}
+    assert annotated(with_annotated(cases("t_1"), str(tmp_path / "t.csv"), TABLE)) == {"t_1": ["posterior"]}
 
 
 def test_a_class_that_no_case_annotates_is_refused():

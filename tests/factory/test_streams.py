@@ -29,6 +29,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_nnunet(root / "two", n_cases=2, channels=("T1", "T2"))
     shutil.copytree(root / "other", root / "classes")
     declared = json.loads((root / "classes/dataset.json").read_text())
+    (root / "bare/imagesTr").mkdir(parents=True)
+    (root / "bare/labelsTr").mkdir()
+    (root / "bare/dataset.json").write_text(json.dumps(declared))
     declared["labels"] = {"background": 0, "liver": 1, "spleen": 2}
     (root / "classes/dataset.json").write_text(json.dumps(declared))
     return root
@@ -147,7 +150,21 @@ def test_leaks_are_looked_for_in_all_streams(folder: Path) -> None:
         (["+streams.a={strong: {noise: {p: 7}}}"], r"^streams\.a\.strong\.noise: got p=7"),
         (["+streams.a={sampling: {foreground_fraction: 7}}"], r"^streams\.a\.sampling: got foreground_fraction 7"),
         (["+streams.a={data: {root: ROOT/nowhere}}"], r"nowhere"),
-        (["+streams.a={data: {root: ROOT/two}}"], r"^streams\.a\.data: got the channels .*T1.*T2.*, expected .*MR"),
+        (
+            ["+streams.a={data: {root: ROOT/two}}"],
+            r"^streams\.a\.data: got the channels .*T1.*T2.*, expected .*MR.*; .* name them alike, or",
+        ),
+        (
+            ["+data@streams.a.data=phantom_scenes"],
+            r"^streams\.a\.data: got the axes 2, expected those of the main dataset, 3; .* choose another dataset$",
+        ),
+        (
+            ["method=mean_teacher", "streams.unlabelled.cases=null", "+streams.unlabelled.data={root: ROOT/bare}"],
+            r"bare/labelsTr: no label file among its 0 entries, expected files .*; add some, or name another folder$",
+        ),
+        (["method=mean_teacher"], r"^streams\.unlabelled has no case; .* set split\.n_labelled=N"),
+        (["method=mean_teacher", "~streams.unlabelled"], r"^method=mean_teacher needs a stream without labels; add "),
+        (["data.annotated={*: [anterior]}"], "none of the 4 training cases annotates posterior, expected one at"),
         (["+streams.a={data: {root: ROOT/classes}}"], r"^streams\.a\.data: got the classes .*liver.*, expected those"),
         (
             ["+streams.a={labelled: false}"],
@@ -163,6 +180,7 @@ def test_what_no_stream_can_be_is_one_line(folder: Path, words: list[str], messa
     with pytest.raises(InputError, match=message) as raised:
         run_of(folder, *[word.replace("ROOT", str(folder)) for word in words])
     assert "\n" not in str(raised.value)
+    assert not (folder / "run").exists()
 
 
 def test_scenes_of_other_cells_are_refused(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def regions() -> LabelTable:
         ),
         (
             {"labels": LabelTable.declare({"background": 0, "c": 1})},
-            r": has no \['c'\], of which this training has lab",
+            r": has no \['c'\], of which this training has lab.*; choose a teacher of these classes, or name",
         ),
         (
             {"labels": LabelTable.declare(["a", "b"], background=None)},

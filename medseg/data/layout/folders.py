@@ -50,7 +50,10 @@ def _no_files(folder: Path, n_entries: int, endings: Sequence[str], what: str, *
     """The error of a folder without any file of these endings."""
     kinds = ", ".join(endings) + (", or a folder a case" if folders else "")
     missing = f"no {what}" if what == "image" else f"no {what} file"
-    return InputError(f"{folder}: {missing} among its {n_entries} entries, expected files ending in {kinds}")
+    return InputError(
+        f"{folder}: {missing} among its {n_entries} entries, expected files ending in {kinds}; "
+        "add some, or name another folder"
+    )
 
 
 def _nearest(folder: Path) -> str:
