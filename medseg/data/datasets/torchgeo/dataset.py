@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from medseg import formats
+from medseg.data.annotated import Annotated, with_annotated
 from medseg.data.case import Case
 from medseg.data.dataset import Dataset
 from medseg.data.datasets.channels import declared_channels
@@ -66,6 +67,7 @@ class TorchgeoDataset(Dataset):
         normalisation: Scheme as for ``RastersDataset``.
         name: The dataset's name.
         groups: Groups that splits keep together, see ``splits.groups.grouped``.
+        annotated: Classes that cases annotate, where not all annotate every class; see ``data.annotated``.
 
     Raises:
         InputError: The dataset is missing or takes no such arguments, or its bands or classes are unknown.
@@ -99,9 +101,10 @@ class TorchgeoDataset(Dataset):
         normalisation: str = "standard",
         name: str = "torchgeo",
         groups: str | None = None,
+        annotated: Annotated = None,
     ) -> None:
         _check_settings(read, splits, reading)
-        self.root, self.name, self.groups = Path(root), name, groups
+        self.root, self.name, self.groups, self.annotated = Path(root), name, groups, annotated
         self._cache = Path(cache)
         self._from_files = read == "files"
         self._beside = (mask_path, tuple(more_images))
@@ -151,10 +154,14 @@ class TorchgeoDataset(Dataset):
                 "data.mask_key, or with data.read=files where masks lie by data.mask_path, or give the geo dataset "
                 "that holds them as data.mask_class_path"
             )
-        return grouped(sorted(labelled, key=lambda case: case.id), self.groups)
+        cases = grouped(sorted(labelled, key=lambda case: case.id), self.groups)
+        return with_annotated(cases, self.annotated, self._spec.labels, further=self._tests)
 
     def test_cases(self) -> list[Case]:
         """Cases of ``test``, with or without masks."""
+        return with_annotated(self._tests(), self.annotated, self._spec.labels)
+
+    def _tests(self) -> list[Case]:
         return sorted(self._cases_of("test"), key=lambda case: case.id) if "test" in self._samples else []
 
     def open(self, case: Case) -> CaseReader:

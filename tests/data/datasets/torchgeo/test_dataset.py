@@ -178,6 +178,36 @@ def test_an_image_has_the_mask_that_covers_most_of_it(tmp_path: Path) -> None:
         np.testing.assert_array_equal(sample.label, label)
 
 
+@pytest.mark.parametrize("read", ["files", "samples"])
+def test_a_case_annotates_what_is_declared(read: str, tmp_path: Path) -> None:
+    for number in range(2):
+        image, label = drawn(f"n{number}", (0, 1), 1)
+        for folder, cells in (("a", image), ("b", label[None].astype(np.uint8))):
+            corner = (500000 + 400 * number, 0)
+            save_raster(tmp_path / f"{folder}/n{number}.tif", cells, epsg=32633, corner=corner, cell=10)
+    own = [
+        f"data.root={tmp_path}/a", f"data.read={read}", "data.bands=[grey]", "data.class_path=RasterDataset",
+        f"data.mask_arguments={{paths: {tmp_path}/b}}", "data.mask_class_path=RasterDataset",
+        "data.labels={background: 0, road: 1, house: 2}",
+    ]  # fmt: skip
+    dataset = built("torchgeo", tmp_path, *own, "data.annotated={n0*: [road]}")
+    first, second = dataset.cases()
+    assert (first.annotated, second.annotated) == ({"road"}, None)
+    sample = dataset.read(first)
+    assert sample.annotated is not None
+    assert sample.annotated.tolist() == [True, True, False]
+    dataset = built("torchgeo", tmp_path, *own, "data.annotated={n1*: [house]}")
+    with pytest.raises(InputError, match=r"has \d+ cells of road, which the case does not annotate"):
+        dataset.read(dataset.cases()[1])
+    table = tmp_path / "annotated.csv"
+    table.write_text("case,classes\nn0,road\nn1,road\n")
+    if read == "files":
+        dataset = built("torchgeo", tmp_path, *own, f"data.annotated={table}")
+        assert [case.annotated for case in dataset.cases()] == [{"road"}, {"road"}]
+    with pytest.raises(InputError, match=r"data\.annotated: no case or folder is named 'test_\*'"):
+        built("torchgeo", tmp_path, *own, "data.annotated={test_*: [road]}").cases()
+
+
 def test_samples_are_cases(raw: Any, tmp_path: Path) -> None:
     root, overrides = raw("torchgeo")
     dataset = built("torchgeo", tmp_path, *overrides)
