@@ -105,4 +105,20 @@ TABLE = (
         "    refuse(repeated, ", "    (lambda *_: None)(repeated, ",
         (f"{DATA}::test_a_wrong_table_is_one_line",),
     ),
+    Defect(
+        "torchgeo-annotates-all", "cases of torchgeo annotate what is declared",
+        "medseg/data/datasets/torchgeo/dataset.py",
+        "with_annotated(cases, self.annotated, self._spec.labels, further=self._tests)", "cases",
+        ("tests/data/datasets/torchgeo/test_dataset.py::test_a_case_annotates_what_is_declared",),
+    ),
+    Defect(
+        "set-of-another-class", "a cell is in the annotated regions of its class", "medseg/losses/partial.py",
+        "(annotated[:, :, None] & members).float()", "members.expand(len(annotated), -1, -1).float()",
+        (f"{LOSS}::test_a_cell_is_in_the_annotated_regions_of_its_class",),
+    ),
+    Defect(
+        "sets-of-whole-classes", "cases annotate some of the regions of a class", "medseg/losses/targets.py",
+        "for n in range(len(own) + 1) for part", "for n in (len(own),) for part",
+        (f"{LOSS}::test_a_cell_is_in_the_annotated_regions_of_its_class",),
+    ),
 )

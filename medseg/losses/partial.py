@@ -15,7 +15,7 @@ from torch import Tensor
 from medseg.errors import InputError
 from medseg.labels import IGNORE, LabelTable
 from medseg.losses.ranks import sum_over_ranks
-from medseg.losses.targets import MOST_REGIONS, blank_uncounted, counted_cells
+from medseg.losses.targets import MOST_SETS, blank_uncounted, counted_cells, region_sets
 
 _GONE = 110.0
 """Distance of a logit, in nats, at which its probability is exactly 0 in float32, and its logarithm is finite."""
@@ -55,14 +55,31 @@ def marginal_label(
 
 def _region_sets(label: Int[Tensor, "b *s"], annotated: Bool[Tensor, "b k"], labels: LabelTable) -> Int[Tensor, "b *s"]:
     """Index of the set of annotated regions of each cell, ``IGNORE`` where there is no label."""
-    n = len(labels.regions)
-    if n > MOST_REGIONS:
-        raise InputError(f"loss: {n} regions, expected at most {MOST_REGIONS} where cases annotate some of them")
+    sets = known_sets(labels)
     members = torch.from_numpy(labels.region_matrix()).to(label.device)
-    bits = 2 ** torch.arange(n, device=label.device)
-    sets = (annotated[:, :, None] & members).mul(bits[:, None]).sum(dim=1)
-    index = sets.gather(1, label.flatten(1).clamp(min=0).long()).view_as(label) + labels.n_classes
+    own = (annotated[:, :, None] & members).float()
+    others = sets.to(own)
+    shared = torch.einsum("brk,rm->bkm", own, others)
+    number = (own.sum(dim=1)[:, :, None] + others.sum(dim=0) - 2 * shared).argmin(dim=2)  # 0 for the same set alone
+    index = number.gather(1, label.flatten(1).clamp(min=0).long()).view_as(label) + labels.n_classes
     return torch.where(label == IGNORE, label.long(), index)
+
+
+def known_sets(labels: LabelTable) -> Bool[Tensor, "r m"]:
+    """The sets of annotated regions that a cell may be in (``region_sets``).
+
+    Raises:
+        InputError: They are too many.
+    """
+    sets = region_sets(labels)
+    if sets is None:
+        most, n = labels.region_matrix().sum(axis=0), len(labels.regions)
+        raise InputError(
+            f"data.annotated: class {labels.titles[int(most.argmax())]} is in {int(most.max())} of {n} regions, so "
+            f"that cells may be in more than {MOST_SETS} sets of annotated ones; expected fewer where cases annotate "
+            "some; declare classes in fewer regions, or leave data.annotated out"
+        )
+    return sets
 
 
 def marginal_logits(

@@ -1,7 +1,10 @@
 """What a loss compares with: which cells count, and which outputs each cell belongs to."""
 
 from collections.abc import Callable, Mapping
+from functools import cache
+from itertools import combinations
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -9,8 +12,8 @@ from torch import Tensor
 from medseg.errors import InputError
 from medseg.labels import IGNORE, LabelTable
 
-MOST_REGIONS = 10
-"""Regions of a table of which a partially annotated label may name some."""
+MOST_SETS = 4096
+"""Sets of annotated regions that the cells of a table may be in, where its labels are partial."""
 
 
 def counted_cells(label: Int[Tensor, "b *s"], valid: Bool[Tensor, "b *s"]) -> Bool[Tensor, "b *s"]:
@@ -31,18 +34,40 @@ def blank_uncounted(logits: Float[Tensor, "b k *s"], counted: Bool[Tensor, "b *s
 def memberships(labels: LabelTable) -> Bool[Tensor, "k n"]:
     """Which classes (columns, n) each output of the network (rows, k) stands for.
 
-    The region matrix of a table with regions, else the identity. After the classes, up to ``MOST_REGIONS`` regions have
-    a column for each set of regions: column ``n_classes`` + i is the set with the bits of i, which partially annotated
-    labels name (``losses.partial``).
+    The region matrix of a table with regions, else the identity. After the classes, the table has a column for each of
+    ``region_sets``, which partially annotated labels name (``losses.partial``), unless these are too many.
     """
     if not labels.regions:
         return torch.eye(labels.n_classes, dtype=torch.bool)
-    members = torch.from_numpy(labels.region_matrix())
-    regions = len(members)
-    if regions > MOST_REGIONS:
-        return members
-    sets = torch.arange(2**regions) >> torch.arange(regions)[:, None]
-    return torch.cat([members, sets % 2 == 1], dim=1)
+    members, sets = torch.from_numpy(labels.region_matrix()), region_sets(labels)
+    return members if sets is None else torch.cat([members, sets], dim=1)
+
+
+@cache
+def region_sets(labels: LabelTable) -> Bool[Tensor, "r m"] | None:
+    """The sets of annotated regions that a cell may be in, a column each; None if they are more than ``MOST_SETS``.
+
+    A cell is in those regions of its class that its case annotates: in a subset of the regions of one class. These are
+    far fewer than the subsets of all regions, 2^r. The empty set is the first; the order is that of binary numbers
+    whose lowest bit is the first region.
+
+    Example:
+        >>> classes = {"background": 0, "whole": [1, 2], "core": 2, "node": 3}
+        >>> region_sets(LabelTable.declare(classes, regions_class_order=[1, 2, 3])).int()
+        tensor([[0, 1, 0, 1, 0],
+                [0, 0, 1, 1, 0],
+                [0, 0, 0, 0, 1]], dtype=torch.int32)
+    """
+    found = {0}
+    for column in labels.region_matrix().T:
+        own = [1 << int(i) for i in np.flatnonzero(column)]
+        if len(own) > MOST_SETS.bit_length():
+            return None
+        found |= {sum(part) for n in range(len(own) + 1) for part in combinations(own, n)}
+        if len(found) > MOST_SETS:
+            return None
+    bits = range(len(labels.regions))
+    return torch.tensor([[one >> i & 1 for one in sorted(found)] for i in bits], dtype=torch.bool)
 
 
 def _is_weight(value: float | str) -> bool:

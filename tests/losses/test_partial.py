@@ -17,6 +17,7 @@ from medseg.losses.foreground import ForegroundLoss
 from medseg.losses.lovasz import LovaszLoss
 from medseg.losses.partial import annotated_mean, annotated_rows, marginal_label, marginal_logits
 from medseg.losses.skeleton_recall import SkeletonRecallLoss
+from medseg.losses.targets import memberships, region_sets, target_of
 from medseg.losses.weighted_sum import WeightedSum
 
 TABLE = LabelTable.declare({"background": 0, "a": 1, "b": 2, "c": 3})
@@ -218,11 +219,36 @@ def test_means_over_outputs_by_hand() -> None:
     assert annotated_mean(values.expand(3, -1), annotated_rows(own, counted, batch=False)).tolist() == [1.5, 1.0, 3.0]
 
 
-def test_too_many_regions_are_refused() -> None:
-    names = {f"r{i}": [i, i + 1] for i in range(1, 12)}
-    table = LabelTable.declare({"background": 0, **names}, regions_class_order=list(range(1, 12)))
-    with pytest.raises(InputError, match="11 regions, expected at most 10"):
-        marginal_label(torch.zeros(1, 3, dtype=torch.long), torch.ones(1, 11, dtype=torch.bool), table)
+def chained(n: int, *, nested: bool = False) -> LabelTable:
+    """Regions of two neighbouring classes each, or with ``nested`` of all classes from one on."""
+    names = {f"r{i}": [*range(i, n + 1)] if nested else [i, i + 1] for i in range(1, n + 1)}
+    return LabelTable.declare({"background": 0, **names}, regions_class_order=list(range(1, n + 1)))
+
+
+@pytest.mark.parametrize("table", [NESTED, chained(4), chained(40), chained(6, nested=True)])
+def test_a_cell_is_in_the_annotated_regions_of_its_class(table: LabelTable) -> None:
+    rng = torch.Generator().manual_seed(0)
+    label = torch.randint(-1, table.n_classes, (5, 200), generator=rng)
+    annotated = torch.rand(5, len(table.regions), generator=rng) < 0.5
+    annotated[:, 0] = True
+    annotated[4] = True
+    changed = marginal_label(label, annotated, table)
+    target = target_of(changed, memberships(table))
+    expected = target_of(label, torch.from_numpy(table.region_matrix())) & annotated[:, :, None]
+    counted = label != IGNORE
+    assert torch.equal(changed != IGNORE, counted)
+    assert torch.equal(target & counted[:, None], expected & counted[:, None])
+    assert torch.equal(changed[4], label[4])
+
+
+def test_sets_are_the_subsets_of_the_regions_of_a_class() -> None:
+    assert region_sets(chained(40)).sum(0).bincount().tolist() == [1, 40, 39]  # none, each, and neighbours
+
+
+def test_too_many_sets_of_regions_are_refused() -> None:
+    table = chained(13, nested=True)
+    with pytest.raises(InputError, match="class r13 is in 13 of 13 regions, so that cells may be"):
+        marginal_label(torch.zeros(1, 3, dtype=torch.long), torch.ones(1, 13, dtype=torch.bool), table)
 
 
 def test_exclusion_is_the_probability_of_other_classes_in_foreground_by_hand() -> None:
