@@ -64,11 +64,6 @@ def describe(
             f"checkpoint={checkpoints[0].path}: its images are embeddings (data.embeddings), expected bands; the "
             "exported runner does not read them, so predict with medseg-predict"
         )
-    if reading.date_masks is not None:
-        raise InputError(
-            f"checkpoint={checkpoints[0].path}: a band masks its images (data.date_masks), expected none; the exported "
-            "runner does not read it, so predict with medseg-predict"
-        )
     members = zip(predictor.arrays.members, checkpoints, networks, first_stages, strict=True)
     return {
         "format": FORMAT,
@@ -84,6 +79,7 @@ def describe(
             "nodata": reading.nodata,
             "grid_tolerance": reading.grid_tolerance,
             "absent": reading.absent,
+            **({} if reading.date_masks is None else {"mask": _finite(vars(reading.date_masks))}),
         },
         "members": [_member(*parts) for parts in members],
         "temperature": predictor.temperature,

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from medseg import formats
 from medseg.data.layout.image_groups import names_within
+from medseg.data.reading.masks import DateMask
 from medseg.data.reading.open_case import CaseReader
 from medseg.data.reading.options import ReadOptions
 from medseg.errors import InputError
@@ -122,7 +123,9 @@ def drawn_cases(folder: Path, predictor: FilePredictor) -> list[tuple[str, runne
     names = reading.image_groups or tuple(channel.name for channel in predictor.spec.channels)
     if reading.absent != "allow" or len(paths) != len(names) or len(paths) < 2:
         return [(name, paths)]
-    return [(name, paths), (f"{name} without {names[0]}", dict(list(zip(names, paths, strict=True))[1:]))]
+    of_channels = {group for channel in predictor.spec.channels for group in (channel.name, *channel.groups)}
+    gone = next(name for name in names if name in of_channels)  # not the folder of a band that masks the others
+    return [(name, paths), (f"{name} without {gone}", {n: p for n, p in zip(names, paths) if n != gone})]
 
 
 def draw_case(folder: Path, predictor: FilePredictor, seed: int = 0) -> tuple[str, list[Path]]:
@@ -149,6 +152,9 @@ def draw_case(folder: Path, predictor: FilePredictor, seed: int = 0) -> tuple[st
     for number, (group, bands) in enumerate(_files(spec, predictor.layout.reading)):
         names = [f"{group}.{band}" if group and band != group else band for band in bands]
         cells = np.stack([_drawn(rng, shape, rules.get(name)) for name in names])
+        mask = predictor.layout.reading.date_masks
+        if mask is not None and mask.band in names:
+            cells[names.index(mask.band)] = _drawn_mask(rng, shape, mask)
         paths.append(_write(folder / f"drawn_{number:04d}", cells, grid, bands))
     return "drawn", paths
 
@@ -165,11 +171,21 @@ def _write(path: Path, cells: Float[np.ndarray, "c *s"], grid: Grid, bands: Sequ
 
 def _files(spec: DataSpec, reading: ReadOptions) -> list[tuple[str, list[str]]]:
     """Image group and bands of each file of a case; volumes have a file for each channel, or for each group."""
-    used, groups = _bands(spec), reading.image_groups
+    used, groups = [*_bands(spec), *([reading.date_masks.band] if reading.date_masks else [])], reading.image_groups
+    used = list(dict.fromkeys(used))
     if groups:
         own = [names_within(reading.bands, group, groups) or names_within(used, group, groups) for group in groups]
         return list(zip(groups, own, strict=True))
     return [("", list(reading.bands) or used)] if spec.ndim == 2 else [("", [name]) for name in used]
+
+
+def _drawn_mask(rng: np.random.Generator, shape: Sequence[int], mask: DateMask) -> Float[np.ndarray, " *s"]:
+    """A band that hides a part of the cells, of smooth outlines."""
+    above = 0.0 if mask.above is None else mask.above + 1
+    hiding = [*mask.drop, *(1 << bit for bit in mask.bits), *([] if mask.above is None else [above])]
+    shown = next(value for value in range(1 << 16) if not mask.hides(np.array([float(value)])).any())
+    hidden = ndimage.gaussian_filter(rng.standard_normal(shape), 2) > 0
+    return np.where(hidden, np.float32(hiding[0]), np.float32(shown))
 
 
 def _bands(spec: DataSpec) -> list[str]:

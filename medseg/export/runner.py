@@ -1026,6 +1026,15 @@ def masked(image: Array, valid: Array, reading: Settings) -> tuple[Array, Array]
     return np.where(valid, image, np.float32(0)), valid
 
 
+def hidden(cells: Array, mask: Settings) -> Array:
+    """Which cells a band says have no data: by its values, by its bits, or above a threshold."""
+    gone = np.isin(cells, mask["drop"])
+    if mask["bits"]:
+        flags = sum(1 << bit for bit in mask["bits"])
+        gone |= (np.nan_to_num(cells).astype(np.int64) & flags) != 0
+    return gone if mask["above"] is None else gone | (cells > mask["above"])
+
+
 def in_order(files: Files, settings: Settings) -> tuple[list[Path], list[str]]:
     """Files in the order of the training, and the image group or channel of each, as far as it is known.
 
@@ -1152,6 +1161,7 @@ class Scene:
         self.crs, self.transform = first.crs, first.transform
         self.grid = _scene_grid(first)
         self._bands = self._find_bands()
+        self._mask = self._bands.pop(self._reading["mask"]["band"], None) if "mask" in self._reading else None
         there = np.array([set(needed) <= set(self._bands) for needed in self._bands_of.values()])
         if not there.any():
             raise Refusal(f"no band of the channels {self._channels}; the file has {list(self._bands)}")
@@ -1168,6 +1178,9 @@ class Scene:
         needed, bands = self._needed(), self._file_bands()
         names = self._band_names(bands, needed)
         missing = [name for name in needed if name not in names]
+        masking = self._masking()
+        if any(name in masking for name in missing):
+            raise Refusal(f"no band {masking[0]}, which says where there are no data; the file has {names}")
         if missing and not may_lack(self._settings):
             raise Refusal(f"no band {', '.join(missing)}; the file has {names}")
         return {name: bands[names.index(name)] for name in needed if name in names}
@@ -1231,7 +1244,15 @@ class Scene:
 
     def _needed(self) -> list[str]:
         names = [c["name"] for c in self._settings["channels"] if not c["formula"]]
-        return list(dict.fromkeys([*names, *chain.from_iterable(self._bands_of.values())]))
+        return list(dict.fromkeys([*names, *chain.from_iterable(self._bands_of.values()), *self._masking()]))
+
+    def _masking(self) -> list[str]:
+        """The band that masks cells, if there has to be one: not with its image group gone, which has channels too."""
+        band = self._reading.get("mask", {}).get("band")
+        if band is None or self._may_hold(band):
+            return [] if band is None else [band]
+        group = band.partition(".")[0]
+        return [] if any(name.partition(".")[0] == group for name in chain(*self._bands_of.values())) else [band]
 
     def read(self, first: int, stop: int) -> tuple[Array, Array]:
         """Channels of some rows, and which of their cells have data."""
@@ -1245,6 +1266,11 @@ class Scene:
             valid &= file.read_masks(band, window=window) > 0
             scale, offset = file.scales[band - 1], file.offsets[band - 1]
             cells[name] = (stored if (scale, offset) == (1, 0) else stored * scale + offset).astype(np.float32)
+        if self._mask is not None:
+            file, band = self._mask
+            valid &= file.read_masks(band, window=window) > 0
+            scaled = file.read(band, window=window) * file.scales[band - 1] + file.offsets[band - 1]
+            valid &= ~hidden(scaled, self._reading["mask"])
         if self._reading["nodata"] is not None:
             valid &= np.any([band != self._reading["nodata"] for band in cells.values()], axis=0)
         programs, nothing = self._programs, np.zeros(valid.shape, dtype=np.float32)
