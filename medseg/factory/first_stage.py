@@ -14,6 +14,7 @@ from medseg.data.case import Case, first_five
 from medseg.data.dataset import Dataset
 from medseg.data.datasets.joined import JoinedDataset
 from medseg.data.datasets.second_stage import SecondStageDataset
+from medseg.data.datasets.with_facts import WithFacts
 from medseg.data.preprocessing.normalise import CLASSES, Normalisation
 from medseg.errors import InputError
 from medseg.planning.plan import Plan
@@ -86,7 +87,7 @@ def read_first_stage(cfg: DictConfig, source: Dataset, *, pretrains: bool = Fals
     spec, folder = source.spec, Path(str(cfg.first_stage))
     if spec.ndim != 3 or spec.dates:
         raise InputError("first_stage: a cascade is for volumes, and the data are images; leave it out")
-    if isinstance(source, JoinedDataset):
+    if isinstance(source.source if isinstance(source, WithFacts) else source, JoinedDataset):
         raise InputError(f"first_stage={folder}: got data=joined, expected one dataset; train without a first stage")
     held = _of_fold(folder, cfg.split.fold, cfg.judged)
     names = [[c.name for c in of.channels] for of in (held.metadata.spec, spec)]

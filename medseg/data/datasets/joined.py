@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, Shaped
 
 from medseg.data.case import Case
 from medseg.data.dataset import Dataset
@@ -18,7 +19,7 @@ from medseg.data.reading.options import ReadOptions
 from medseg.errors import InputError
 from medseg.geometry.box import Box
 from medseg.labels import LabelClass, LabelTable
-from medseg.sample import Channel, DataSpec, Sample
+from medseg.sample import Channel, DataSpec
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,11 @@ class JoinedOptions(ReadOptions):
 class JoinedDataset(Dataset):
     """The cases of several datasets.
 
-    Channels are matched by name, in the order of the first part. Classes are merged by name; label files of a part
-    have its own values. Each case annotates the classes of its part, or those of them that the part says it does.
-    Where two parts have a case or a group of one name, all names of cases or groups begin with that of their part.
+    Channels are matched by name, in the order of the first part. Where ``reading.absent`` allows it, parts may have
+    other channels: the whole has those of all, and each part lacks the others. Classes are merged by name; label files
+    of a part have its own values. Each case annotates the classes of its part, or those of them that the part says
+    it does. Where two parts have a case or a group of one name, all names of cases or groups begin with that of their
+    part.
 
     Args:
         parts: Datasets by name.
@@ -60,11 +63,13 @@ class JoinedDataset(Dataset):
         if len(parts) < 2:
             raise InputError(f"data.parts: got {list(parts)}, expected two datasets or more; take one by its option")
         self.name, self.parts = name, dict(parts)
-        (first, spec), *others = [(key, part.spec) for key, part in self.parts.items()]
-        for key, other in others:
-            _check_alike(first, spec, key, other)
-        self._check_normalisation()
-        self._spec = replace(spec, labels=merged({key: part.spec.labels for key, part in self.parts.items()}))
+        for (one, spec), (two, other) in combinations([(key, part.spec) for key, part in self.parts.items()], 2):
+            _check_alike(one, spec, two, other, absent=reading.absent == "allow")
+        self._schemes = self._normalisation_by_name()
+        channels = {c.name: c for part in reversed(self.parts.values()) for c in part.spec.channels}
+        labels = merged({key: part.spec.labels for key, part in self.parts.items()})
+        spec = next(iter(self.parts.values())).spec
+        self._spec = replace(spec, channels=tuple(channels[name] for name in self._schemes), labels=labels)
         self._readers = {key: replace(part.spec, labels=self._table_of(part)) for key, part in self.parts.items()}
         declared = [
             (key, {"reading": part.reading.to_dict(), "spec": self._readers[key].to_dict()})
@@ -74,19 +79,18 @@ class JoinedDataset(Dataset):
 
     @property
     def spec(self) -> DataSpec:
-        """Channels of the first part, and the classes of all."""
+        """Channels of the first part, then those that only others have, and the classes of all."""
         return self._spec
 
     @property
     def normalisation(self) -> tuple[str, ...]:
-        """That of the first part."""
-        return next(iter(self.parts.values())).normalisation
+        """Those of the parts, which agree."""
+        return tuple(self._schemes.values())
 
     def open(self, case: Case) -> CaseReader:
         """Open a case with the settings of its part."""
         spec = self._readers[case.part]
-        order = tuple([c.name for c in spec.channels].index(c.name) for c in self.spec.channels)
-        return PartReader(case, spec, self.parts[case.part].reading, order)
+        return PartReader(case, spec, self.parts[case.part].reading, self.spec.channels)
 
     def cases(self) -> list[Case]:
         """Cases of all parts, sorted by id."""
@@ -127,8 +131,12 @@ class JoinedDataset(Dataset):
         classes = tuple(replace(c, values=own[c.name] if c.name in own else (next(free),)) for c in table.classes)
         return replace(table, classes=classes, ignore_values=part.spec.labels.ignore_values)
 
-    def _check_normalisation(self) -> None:
-        """Raise on parts that normalise a channel in different ways, or read their files by code of their own."""
+    def _normalisation_by_name(self) -> dict[str, str]:
+        """Normalisation of each channel of the whole, in their order.
+
+        Raises:
+            InputError: Parts that normalise a channel in different ways, or read their files by code of their own.
+        """
         schemes: dict[str, tuple[str, str]] = {}
         for key, part in self.parts.items():
             if type(part).open is not Dataset.open:
@@ -143,38 +151,48 @@ class JoinedDataset(Dataset):
                         f"data.parts.{key}: normalises {channel.name} by {scheme}, and {other} by {known}; "
                         f"set data.parts.{key}.normalisation={known}"
                     )
+        return {name: scheme for name, (_, scheme) in schemes.items()}
 
 
 class PartReader(CaseReader):
-    """A case of a part, whose channels are brought to the order of the whole.
+    """A case of a part, whose channels are brought to those of the whole.
 
     Args:
         case: The case.
         spec: Channels of the part, and the classes of all parts with its values.
         reading: Options of the part.
-        order: Place among the channels of the part of each channel of the whole.
+        channels: Those of the whole; ones that the part does not have are absent.
     """
 
-    def __init__(self, case: Case, spec: DataSpec, reading: ReadOptions, order: Sequence[int]) -> None:
-        self._order = list(order)
+    def __init__(self, case: Case, spec: DataSpec, reading: ReadOptions, channels: tuple[Channel, ...]) -> None:
+        own = [c.name for c in spec.channels]
+        self._places = [own.index(c.name) if c.name in own else None for c in channels]
         super().__init__(case, spec, reading)
-        self.spec = replace(spec, channels=tuple(spec.channels[i] for i in order))
+        self.spec = replace(spec, channels=channels)
 
-    @property
-    def present(self) -> Bool[np.ndarray, " c"]:
-        """Which channels the case has, in the order of the whole."""
-        return super().present[self._order]
+    def without(self, names: Sequence[str]) -> CaseReader:
+        """The case as if it lacked some channels; those that its part does not have are gone already."""
+        own = {name for c in self._of_files.channels for name in (c.name, *c.groups)}
+        elsewhere = {name for c in self.spec.channels for name in (c.name, *c.groups)} - own
+        mine = [name for name in names if name not in elsewhere]
+        return super().without(mine) if mine else self
 
-    def read(self, box: Box | None = None) -> Sample:
-        """The case or a window of it, with the channels in the order of the whole."""
-        sample = super().read(box)
-        if self._order == sorted(self._order):
-            return sample
-        axis = sample.image.ndim - sample.valid.ndim - 1
-        present = sample.present
-        if present is not None and sample.days is not None:
-            present = present[:, self._order]
-        return replace(sample, image=sample.image.take(self._order, axis=axis), present=present)
+    def _on_dates(self) -> Bool[np.ndarray, "n c"]:
+        """Which channels of the whole each date has."""
+        return self._placed(super()._on_dates(), axis=1, filling=False)
+
+    def _read_image(self, window: Box) -> tuple[Float[np.ndarray, "*lead_s"], Bool[np.ndarray, " *s"]]:
+        """The channels of the whole: 0 where the part does not have one, and NaN in a time series."""
+        image, valid = super()._read_image(window)
+        if self._places == [*range(len(self._of_files.channels))]:
+            return image, valid
+        return self._placed(image, axis=image.ndim - valid.ndim - 1, filling=np.nan if self.days else 0), valid
+
+    def _placed(self, values: Shaped[np.ndarray, "..."], *, axis: int, filling: float) -> Shaped[np.ndarray, "..."]:
+        """Values of the channels of the part, at the places of those of the whole."""
+        nothing = np.full_like(values.take(0, axis=axis), filling)
+        planes = [nothing if place is None else values.take(place, axis=axis) for place in self._places]
+        return np.stack(planes, axis=axis)
 
 
 def merged(tables: Mapping[str, LabelTable]) -> LabelTable:
@@ -220,20 +238,21 @@ def _check_labels(first: str, table: LabelTable, key: str, other: LabelTable) ->
         )
 
 
-def _check_alike(first: str, spec: DataSpec, key: str, other: DataSpec) -> None:
-    """Raise on parts with other axes, dates or channels."""
+def _check_alike(first: str, spec: DataSpec, key: str, other: DataSpec, *, absent: bool) -> None:
+    """Raise on parts with other axes, dates or channels; with ``absent`` each may lack some of the channels."""
     for what, one, two in (("axes", spec.ndim, other.ndim), ("dates", spec.dates, other.dates)):
         if one != two:
             raise InputError(f"data.parts: {first} has {one} {what}, {key} has {two}; expected the same number")
     names = [sorted(c.name for c in one.channels) for one in (spec, other)]
-    if names[0] != names[1]:
+    if names[0] != names[1] and not absent:
         raise InputError(
             f"data.parts: {first} has the channels {names[0]}, {key} has {names[1]}; expected the same names, in any "
-            "order (data.parts.NAME.channels)"
+            "order (data.parts.NAME.channels); data.absent=allow joins parts that lack some channels"
         )
     by_name = {c.name: c for c in spec.channels}
     for channel in other.channels:
-        _check_channel(first, by_name[channel.name], key, channel)
+        if channel.name in by_name:
+            _check_channel(first, by_name[channel.name], key, channel)
 
 
 def _check_channel(first: str, one: Channel, key: str, two: Channel) -> None:

@@ -73,6 +73,60 @@ def test_channels_are_matched_by_name(tmp_path: Path) -> None:
     assert [c.name for c in data.open(case).spec.channels] == ["T1", "T2"]
 
 
+CONTRASTS = {"front": ["T1", "T2"], "back": ["CT", "T1"]}
+
+
+def test_a_part_lacks_the_channels_that_only_others_have(tmp_path: Path) -> None:
+    roots = write_parts(tmp_path, n_cases=1, channels=CONTRASTS)
+    parts = {name: NnunetDataset(folder) for name, folder in roots.items()}
+    data = JoinedDataset(parts, reading=ReadOptions(absent="allow"))
+    assert [c.name for c in data.spec.channels] == ["T1", "T2", "CT"]
+    assert data.normalisation == ("zscore", "zscore", "ct")
+    back, front = data.cases()
+    own = {name: parts[case.part].read(replace(case, id="c0")).image for name, case in (("b", back), ("f", front))}
+    for case, there, planes in (
+        (back, [True, False, True], [own["b"][1], None, own["b"][0]]),
+        (front, [True, True, False], [own["f"][0], own["f"][1], None]),
+    ):
+        sample = data.read(case)
+        assert (data.open(case).present.tolist(), sample.has.tolist()) == (there, there)
+        for plane, expected in zip(sample.image, planes, strict=True):
+            assert np.array_equal(plane, np.zeros_like(plane) if expected is None else expected)
+    assert data.open(back).without(["T2"]).present.tolist() == [True, False, True]
+    assert data.open(back).without(["T2", "CT"]).present.tolist() == [True, False, False]
+    with pytest.raises(InputError, match="none is left without CT, T1"):
+        data.open(back).without(["CT", "T1"])
+    with pytest.raises(InputError, match=r"no such channels or image groups"):
+        data.open(back).without(["FLAIR"])
+    with pytest.raises(InputError, match=r"back has \['CT', 'T1'\].*; data.absent=allow joins parts that lack some"):
+        JoinedDataset(parts, reading=ReadOptions())
+
+
+def test_channels_of_any_two_parts_have_one_unit(tmp_path: Path) -> None:
+    names = {"front": ["T1"], "back": ["CT", "T1"]}
+    parts = {name: NnunetDataset(folder) for name, folder in write_parts(tmp_path, n_cases=1, channels=names).items()}
+    other = NnunetDataset(tmp_path / "back")
+    other._spec = replace(other.spec, channels=tuple(replace(c, unit="mm") for c in other.spec.channels[:1]))
+    with pytest.raises(InputError, match=r"unit of channel CT is HU in back, mm in third; expected one"):
+        JoinedDataset({**parts, "third": other}, reading=ReadOptions(absent="allow"))
+
+
+def test_parts_with_other_channels_train_and_predict(tmp_path: Path) -> None:
+    words = [word for word in SMALL if not word.startswith("data=")]
+    where = [f"cache_dir={tmp_path}/cache", f"run_dir={tmp_path}/run", "split.n_folds=2", "data.absent=allow"]
+    roots = write_parts(tmp_path / "data", n_cases=2, channels=CONTRASTS)
+    entries = ",".join(f"{name}:{{option:nnunet,root:{folder}}}" for name, folder in roots.items())
+    train(compose("train", [*words, "data=joined", f"data.parts={{{entries}}}", *where]))
+    scores = json.loads((tmp_path / "run/metrics.json").read_text(encoding="utf-8"))
+    own = {case.partition("_")[0]: part["channels"] for part in scores["availability"] for case in part["cases"]}
+    assert own == {"front": ["T1", "T2"], "back": ["T1", "CT"]}
+    source = tmp_path / "data/back/imagesTr"
+    files = f"{{CT: {source}/c0_0000.nii.gz, T1: {source}/c0_0001.nii.gz}}"
+    given = [f"checkpoint={tmp_path}/run/checkpoints/last.ckpt", f"output={tmp_path}/out", "device=cpu"]
+    (path,) = predict(compose("predict", [*given, f"input={files}"]))
+    assert path.is_file()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
