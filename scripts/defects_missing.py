@@ -2,6 +2,9 @@
 
 from defects import Defect
 
+DATES = "tests/data/datasets/test_absent_dates.py"
+EXPORT = "tests/export/test_masks.py"
+JOINED = "tests/data/datasets/test_joined.py"
 CHANNELS, MASKS = "tests/data/datasets/test_absent_channels.py", "tests/data/reading/test_masks.py"
 
 # fmt: off
@@ -53,5 +56,51 @@ TABLE = (
         "probability-at-the-threshold", "a probability is above the threshold", "medseg/data/reading/masks.py",
         "hidden |= cells > self.above", "hidden |= cells >= self.above",
         (f"{MASKS}::test_a_mask_may_be_of_bits_or_a_probability",),
+    ),
+    Defect(
+        "channel-of-another-part", "a part lacks the channels that only others have", "medseg/data/datasets/joined.py",
+        "own.index(c.name) if c.name in own else None for", "own.index(c.name) if c.name in own else 0 for",
+        (f"{JOINED}::test_a_part_lacks_the_channels_that_only_others_have",),
+    ),
+    Defect(
+        "absent-in-part-is-present", "what a part does not have is not present", "medseg/data/datasets/joined.py",
+        "axis=1, filling=False)", "axis=1, filling=True)",
+        (f"{JOINED}::test_a_part_lacks_the_channels_that_only_others_have",),
+    ),
+    Defect(
+        "groups-of-dates-mixed-up", "each date has the files of its own groups", "medseg/data/case.py",
+        "        start = sum(self.per_date[:number])\n", "        start = sum(self.per_date[: number + 1]) - 1\n",
+        (f"{DATES}::test_each_date_has_the_channels_of_its_files",),
+    ),
+    Defect(
+        "grid-of-the-first-file", "the grid is that of the reference group", "medseg/data/reading/open_case.py",
+        "first = min(files, key=lambda part: reading.image_groups.index(part.groups[0]) if part.groups else 0)",
+        "first = files[0]",
+        (f"{DATES}::test_the_grid_is_that_of_the_reference_wherever_a_date_has_it",),
+    ),
+    Defect(
+        "groups-not-sorted-with-files", "files of dates keep their groups", "medseg/data/layout/dates.py",
+        "tuple(case.image_groups[number] for number in order)", "case.image_groups",
+        (f"{DATES}::test_files_of_dates_in_any_order_keep_their_groups",),
+    ),
+    Defect(
+        "empty-dates-read", "a date without a channel is not read", "medseg/data/reading/open_case.py",
+        "if not self.case.per_date or self._has_channels(i)", "if True",
+        (f"{DATES}::test_dates_without_a_channel_are_not_read",),
+    ),
+    Defect(
+        "absent-array-hides-date", "a date of an array that lacks a channel has the others",
+        "medseg/inference/predictor.py", "np.isfinite(image) | ~planes", "np.isfinite(image)",
+        (f"{DATES}::test_a_prediction_sees_nothing_of_the_absent_group_of_a_date",),
+    ),
+    Defect(
+        "runner-without-mask", "the runner leaves masked cells out", "medseg/export/runner.py",
+        '            valid &= ~hidden(scaled, self._reading["mask"])\n', "",
+        (f"{EXPORT}::test_the_runner_masks_what_medseg_masks",),
+    ),
+    Defect(
+        "drawn-mask-hides-nothing", "parity is measured with masked cells", "medseg/export/parity.py",
+        "np.where(hidden, np.float32(hiding[0]), np.float32(shown))", "np.full(tuple(shape), np.float32(shown))",
+        (f"{EXPORT}::test_the_drawn_mask_hides_some_cells",),
     ),
 )

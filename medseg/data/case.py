@@ -32,6 +32,8 @@ class Case:
         in_file: Each file holds every date, its bands one date after another, instead of one date.
         first_stage: Label file that the first network of a cascade predicted; None without a cascade.
         image_groups: Image group of each file, of a time series of each file of a date; empty where they have none.
+            Where dates lack some groups, of each file of all dates.
+        per_date: Of a time series in which dates lack some image groups, the number of files of each date; else empty.
         absent: Of the files that a complete case has in their order, numbers of those that this one lacks.
         further: Files that the images need to be read, such as scales of embeddings.
         annotated: Names of the classes or regions that the label annotates; None for all, see ``data.annotated``.
@@ -54,6 +56,29 @@ class Case:
     annotated: frozenset[str] | None = None
     part: str = ""
     facts: CaseFacts | None = None
+    per_date: tuple[int, ...] = ()
+
+    def of_date(self, number: int) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+        """Image files of one date of a time series with a file for each date, and their image groups.
+
+        Example:
+            >>> files = (Path("s2_1"), Path("s1_1"), Path("s1_2"))
+            >>> case = Case("a", files, None, "a", days=(1, 2), image_groups=("s2", "s1", "s1"), per_date=(2, 1))
+            >>> case.of_date(1) == ((Path("s1_2"),), ("s1",))
+            True
+        """
+        if not self.per_date:
+            each = len(self.images) // len(self.days)
+            return self.images[number * each : (number + 1) * each], self.image_groups
+        start = sum(self.per_date[:number])
+        own = slice(start, start + self.per_date[number])
+        return self.images[own], self.image_groups[own]
+
+    @property
+    def groups_of_images(self) -> tuple[str, ...]:
+        """Image group of each image file of all dates; empty where they have none."""
+        repeated = 1 if self.per_date or self.in_file else max(1, len(self.days))
+        return self.image_groups * repeated
 
     @property
     def files(self) -> list[Path]:

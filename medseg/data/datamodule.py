@@ -165,6 +165,7 @@ class DataModule(LightningDataModule):
             **({} if case.annotated is None else {"annotated": sorted(case.annotated)}),
             **({"part": case.part} if case.part else {}),
             **({"absent": list(case.absent)} if case.absent else {}),
+            **({"per_date": list(case.per_date)} if case.per_date else {}),
         }
 
     def _folder(self, case: Case, digests: Digests, reading: Mapping[str, Any]) -> Path:

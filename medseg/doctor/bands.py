@@ -29,12 +29,22 @@ def named_bands(
     days = case.days or (None,)
     each = len(places) // len(days)
     if case.image_groups:
-        names = _names_in_groups(sources[: len(case.image_groups)], case, spec, reading)
+        names = [_names_in_groups(*part, spec, reading) for part in _by_date(sources, case)]
     else:
-        names = _names_of_a_date(sources, wanted, reading, each)
-    used = set(wanted) & set(names) or set(names)
-    dated = [(name, name if day is None else _on(name, day, case)) for day in days for name in names]
+        names = [_names_of_a_date(sources, wanted, reading, each)] * len(days)
+    every = {name for own in names for name in own}
+    used = set(wanted) & every or every
+    dated = [(name, name if day is None else _on(name, day, case)) for day, own in zip(days, names) for name in own]
     return {place: title for place, (name, title) in zip(places, dated, strict=False) if name in used}
+
+
+def _by_date(sources: Sequence[Source], case: Case) -> list[tuple[Sequence[Source], Sequence[str]]]:
+    """Image files of each date with their image groups; the same ones for all where each file has every date."""
+    if case.in_file or not case.days:
+        return [(sources[: len(case.image_groups)], case.image_groups)] * max(1, len(case.days))
+    by_path = dict(zip(case.images, sources, strict=False))
+    parts = [case.of_date(number) for number in range(len(case.days))]
+    return [([by_path[path] for path in paths if path in by_path], groups) for paths, groups in parts]
 
 
 def _on(name: str, day: int, case: Case) -> str:
@@ -51,11 +61,13 @@ def _names_of_a_date(sources: Sequence[Source], wanted: Sequence[str], reading: 
     return list(wanted) if each == len(wanted) else [f"channel {n}" for n in range(each)]
 
 
-def _names_in_groups(sources: Sequence[Source], case: Case, spec: DataSpec, reading: ReadOptions) -> list[str]:
+def _names_in_groups(
+    sources: Sequence[Source], groups: Sequence[str], spec: DataSpec, reading: ReadOptions
+) -> list[str]:
     """Names of the bands of the files of image groups, with their group in front."""
     wanted, by_position = bands_wanted(spec), not any(c.formula for c in spec.channels)
     names: list[str] = []
-    for group, source in zip(case.image_groups, sources, strict=True):
+    for group, source in zip(groups, sources, strict=False):  # files that can't be read have no source
         own = names_within(reading.bands, group, reading.image_groups) or source.names
         titles = names_in_file(group, own, source.n_channels, wanted, by_position=by_position)
         names += titles or [f"{group} channel {n}" for n in range(source.n_channels)]

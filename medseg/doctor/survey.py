@@ -106,7 +106,8 @@ class Survey:
 def case_headers(dataset: Dataset, case: Case, *, test: bool) -> CaseFacts:
     """Facts of a case from its headers alone."""
     reading = dataset.reading
-    named = [name for group in case.image_groups for name in names_within(reading.bands, group, reading.image_groups)]
+    groups = dict.fromkeys(case.image_groups)
+    named = [name for group in groups for name in names_within(reading.bands, group, reading.image_groups)]
     n_bands = len(named or reading.bands) or len(bands_wanted(dataset.spec))
     refusal, opened = "", None
     try:
@@ -166,7 +167,7 @@ def _channels(
     facts: CaseFacts, spec: DataSpec, reading: ReadOptions, thumbnail: ThumbnailTally | None
 ) -> tuple[ChannelFacts, ...]:
     sources = [h.source for h in facts.headers if h.role == "image" and h.source is not None]
-    groups = facts.case.image_groups * max(1, len(facts.case.days)) or [""] * len(sources)
+    groups = facts.case.groups_of_images or [""] * len(sources)
     sources = [embedded(source, reading.embedding_of(group)) for source, group in zip(sources, groups)]
     named = named_bands(sources, facts.case, spec, reading)
     tallies = {key: ChannelTally(name, int(np.prod(sources[key[0]].grid.shape))) for key, name in named.items()}

@@ -106,7 +106,8 @@ class CasePredictor(ABC, Generic[Prepare]):
             grid: Of its cells.
             days: Of a time series, its dates in days since 1970-01-01; None numbers them, as training did where
                 it knew no days.
-            absent: Whether a channel that is NaN everywhere is absent, as the network has learned to do without.
+            absent: Whether a channel that is NaN everywhere is absent, of a time series on its date, as the network has
+                learned to do without.
             facts: Facts of the case by name, for a network that takes them; those that are left out are missing.
 
         Raises:
@@ -125,23 +126,27 @@ class CasePredictor(ABC, Generic[Prepare]):
                 f"got an image with {image.shape[series]} channels, the network takes {len(names)}: {names}"
             )
         if series:
-            finite = np.isfinite(image).all(axis=1)
-            sample = self._series(image, finite, grid, range(len(image)) if days is None else days)
+            sample = self._series(image, grid, range(len(image)) if days is None else days, absent=absent)
         else:
             sample = _of_array(image, grid, absent=absent)
         if facts is not None:
             sample = replace(sample, facts=CaseFacts.of(facts, self.spec.facts))
         return self.spec.labels.to_saved(self.index(sample))
 
-    def _series(
-        self, image: Shaped[np.ndarray, "n c *s"], known: Bool[np.ndarray, "n *s"], grid: Grid, days: Sequence[int]
-    ) -> Sample:
+    def _series(self, image: Shaped[np.ndarray, "n c *s"], grid: Grid, days: Sequence[int], *, absent: bool) -> Sample:
         if len(days) != len(image):
             raise InputError(f"got {len(days)} days with a time series of {len(image)} dates; give each date its day")
         kept = evenly_spaced(len(image), self.spec.dates)
-        cells = np.where(known[:, None], image, np.nan).astype(np.float32)[kept]
-        slots, slot_days, present = in_slots(cells, [days[i] for i in kept], self.spec.dates)
-        valid: Bool[np.ndarray, " *s"] = np.logical_or.reduce(known[kept])
+        image = image[kept]
+        there: Bool[np.ndarray, "n c"] = np.ones(image.shape[:2], dtype=bool)
+        if absent:
+            there = ~np.isnan(image).reshape(*image.shape[:2], -1).all(axis=2)
+        there |= ~there.any(axis=1, keepdims=True)  # of a date without any data no channel is said to be absent
+        planes = there.reshape(*there.shape, *[1] * grid.ndim)
+        known: Bool[np.ndarray, "n *s"] = np.logical_and.reduce(np.isfinite(image) | ~planes, axis=1)
+        cells = np.where(known[:, None] & planes, image, np.nan).astype(np.float32)
+        slots, slot_days, present = in_slots(cells, [days[i] for i in kept], self.spec.dates, there)
+        valid: Bool[np.ndarray, " *s"] = np.logical_or.reduce(known)
         return Sample(slots, None, valid, grid, "array", "array", slot_days, present)
 
 

@@ -318,6 +318,8 @@ def _absences(source: Dataset, cases: Sequence[Case]) -> dict[str, object]:
     if source.reading.absent != "allow":
         return parts
     parts["image_groups"] = [list(case.image_groups) for case in cases]
+    if any(case.per_date for case in cases):
+        parts["per_date"] = [list(case.per_date) for case in cases]
     return parts | ({"absent": [list(case.absent) for case in cases]} if any(case.absent for case in cases) else {})
 
 

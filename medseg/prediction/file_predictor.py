@@ -291,6 +291,11 @@ def open_image(
                 "in data.dates={in_file: 12}, or data.dates={} for case_20200131.tif"
             )
         case = dated(case, reading.dates)
+        if case.per_date and reading.absent != "allow":
+            raise InputError(
+                f"{files[0]}: got dates with files of different image groups, expected one of each on every date: "
+                f"{', '.join(reading.image_groups)}; the network has learned to do without none (data.absent=error)"
+            )
     return CaseReader(case, spec, reading, sources=sources)
 
 

@@ -110,22 +110,30 @@ class DateLayout:
 def dated(case: Case, dates: DateLayout) -> Case:
     """The case with the dates of its files, and its files in the order of dates.
 
+    With as many image groups as files, dates may have files of different groups.
+
     Raises:
         InputError: A file without a date, or dates with more files than others.
     """
     if dates.in_file is not None:
         return replace(case, days=tuple(range(dates.in_file)), in_file=True)
-    by_day: dict[int, list[Path]] = defaultdict(list)
-    for path in case.images:
-        by_day[dates.day(path)].append(path)
+    by_day: dict[int, list[int]] = defaultdict(list)
+    for number, path in enumerate(case.images):
+        by_day[dates.day(path)].append(number)
     first, *others = sorted(by_day)
+    grouped = bool(others) and len(case.image_groups) == len(case.images)
     for day in others:
-        if len(by_day[day]) != len(by_day[first]):
+        if len(by_day[day]) != len(by_day[first]) and not grouped:
             raise InputError(
                 f"case {case.id}: {len(by_day[day])} file(s) of {shown(day)} and {len(by_day[first])} of "
                 f"{shown(first)}, expected as many of each date; add or take out some"
             )
-    return replace(case, images=tuple(path for day in sorted(by_day) for path in by_day[day]), days=(first, *others))
+    order = [number for day in sorted(by_day) for number in by_day[day]]
+    images, days = tuple(case.images[number] for number in order), (first, *others)
+    if not grouped:
+        return replace(case, images=images, days=days)
+    groups, counts = tuple(case.image_groups[number] for number in order), tuple(len(by_day[day]) for day in days)
+    return replace(case, images=images, days=days, image_groups=groups, per_date=counts)
 
 
 def day_of(text: str, where: str) -> int:

@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,7 +42,7 @@ def by_stem(
         dates: Layout of the dates of time series; with it a case has an image for each date, also in sub-folders
             of the folders of images.
         groups: Name of the image group of each folder of images; empty where they have none.
-        absent: Whether a case may lack the files of some folders of images.
+        absent: Whether a case may lack the files of some folders of images; of groups on single dates, too.
         without: End of the stems of files of images that are none; empty where there are none of these.
 
     Returns:
@@ -60,7 +61,8 @@ def by_stem(
     names = sorted(set(of_images[0].files).intersection(*(folder.files for folder in folders)))
     if absent:
         _check_groups(names, images, by_folder)
-    _check_days(names, images, by_folder)
+    if not (absent and groups):
+        _check_days(names, images, by_folder, ABSENT_HINT if groups else "")
     label_of = _files_in(siblings, "label", dict.fromkeys(names, labels))
     valid_of = _files_in(siblings, "valid", {})
     cases = [_case_of_days(name, by_folder, groups, label_of.get(name), valid_of.get(name)) for name in names]
@@ -86,12 +88,23 @@ def _case_of_days(
     valid: Path | None,
 ) -> Case:
     """A case of its files in several folders, day by day; without those that it lacks."""
-    own = [files[name] for files in by_folder if name in files]
-    days = tuple(sorted(own[0]))
-    paths = tuple(files[day] for day in days for files in own)
-    there = tuple(group for group, files in zip(groups, by_folder) if name in files)
-    absent = () if groups else tuple(number for number, files in enumerate(by_folder) if name not in files)
-    return Case(name, paths, label, name, valid=valid, days=days, image_groups=there, absent=absent)
+    own = [(number, files[name]) for number, files in enumerate(by_folder) if name in files]
+    days = tuple(sorted({day for _, files in own for day in files}))
+    on_days = [[(number, files[day]) for number, files in own if day in files] for day in days]
+    paths = tuple(path for part in on_days for _, path in part)
+    there = [tuple(groups[number] for number, _ in part) for part in on_days] if groups else [()]
+    uneven = len(set(there)) > 1
+    return Case(
+        name,
+        paths,
+        label,
+        name,
+        valid=valid,
+        days=days,
+        image_groups=tuple(chain.from_iterable(there)) if uneven else there[0],
+        absent=() if groups else tuple(number for number, files in enumerate(by_folder) if name not in files),
+        per_date=tuple(map(len, there)) if uneven else (),
+    )
 
 
 class _Folder(NamedTuple):
@@ -151,7 +164,7 @@ def _check_groups(
 
 
 def _check_days(
-    names: Sequence[str], images: Sequence[Path], by_folder: Sequence[Mapping[str, Mapping[int, Path]]]
+    names: Sequence[str], images: Sequence[Path], by_folder: Sequence[Mapping[str, Mapping[int, Path]]], hint: str
 ) -> None:
     """Raise on a case whose folders of images have files of different days."""
     for name in names:
@@ -159,7 +172,9 @@ def _check_days(
         other = next((pair for pair in others if set(pair[1]) != set(first)), None)
         if other is not None:
             day = shown(min(set(first) ^ set(other[1])))
-            raise InputError(f"case {name}: only one of {folder} and {other[0]} has a file of {day}; add the other")
+            raise InputError(
+                f"case {name}: only one of {folder} and {other[0]} has a file of {day}; add the other{hint}"
+            )
 
 
 def _by_day(folder: Path, endings: Sequence[str], dates: DateLayout | None, without: str) -> dict[str, dict[int, Path]]:

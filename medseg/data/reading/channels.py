@@ -120,7 +120,7 @@ class ChannelReader:
         Raises:
             InputError: The options do not allow absent channels, or none is left.
         """
-        there = self._present_without(missing)
+        there = self.present_without(missing)
         if self.reading.date_masks and self.reading.date_masks.band in missing:
             raise InputError(
                 f"{self.where}: no band {self.reading.date_masks.band} of data.date_masks in {self.files}, which has "
@@ -131,7 +131,7 @@ class ChannelReader:
         self.present = there
         self._plain, self._formulas = self._needed()
 
-    def _present_without(self, names: Collection[str]) -> tuple[bool, ...]:
+    def present_without(self, names: Collection[str]) -> tuple[bool, ...]:
         """Which channels there are without some bands or channels."""
         lost = {name for name, formula in self._formulas.items() if not set(names).isdisjoint(formula.names)}
         lost.update(names)
@@ -143,7 +143,7 @@ class ChannelReader:
         Raises:
             InputError: No channel would be left.
         """
-        there = self._present_without(names)
+        there = self.present_without(names)
         if not any(there):
             own = [c.name for c, here in zip(self.spec.channels, self.present, strict=True) if here]
             raise InputError(
@@ -165,8 +165,15 @@ class ChannelReader:
     def _required(self) -> list[str]:
         """Names of the bands that are channels, occur in a formula, or mask cells."""
         names = self._of_channels()
-        masks = [self.reading.date_masks.band] if self.reading.date_masks else []
+        masks = [self.reading.date_masks.band] if self.reading.date_masks and self._needs_mask else []
         return list(dict.fromkeys([*names, *masks]))
+
+    @property
+    def _needs_mask(self) -> bool:
+        """Whether a band that masks cells has to be there: not with its image group gone, which has channels too."""
+        band = "" if self.reading.date_masks is None else self.reading.date_masks.band
+        group = group_of(band, self.reading.image_groups)
+        return not group or group in self._groups or not any(group in c.groups for c in self.spec.channels)
 
     def _of_channels(self) -> list[str]:
         """Names of the bands that are channels or occur in a formula."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -28,8 +28,12 @@ _ROUNDED = "label values are not quite integers and were rounded"
 _SHEARED = "axes are not at right angles (sheared affine): rotations and distances take them as if they were"
 
 
-_Opened = tuple[tuple[Path, ...], list[Source]]
-"""Image files of a date and their sources."""
+class _Opened(NamedTuple):
+    """Image files of a date, their sources, and their image groups, if they have some."""
+
+    paths: tuple[Path, ...]
+    sources: list[Source]
+    groups: tuple[str, ...]
 
 
 class CaseReader:
@@ -73,11 +77,13 @@ class CaseReader:
         self._check_dates()
         dates = self._dates_read()
         self.days = tuple(case.days[i] for i in dates) if spec.dates else ()
-        files = self._open_images(dates) if sources is None else [(case.images, list(sources))]
-        self._whole = files[0][1][0].grid
-        self._collect_warnings(source for _, part in files for source in part)
+        whole = _Opened(case.images, list(sources or ()), case.image_groups)
+        files = self._open_images(dates) if sources is None else [whole]
+        first = min(files, key=lambda part: reading.image_groups.index(part.groups[0]) if part.groups else 0)
+        self._whole = first.sources[0].grid
+        self._collect_warnings(source for part in files for source in part.sources)
         self._check_shape()
-        self._note_reference()
+        self._note_reference(first.groups)
         self._on_grid = OnGrid(case, self._whole, reading, self.notes, self.warnings)
         self.box = case.box or Box.whole(self._whole.shape)
         self.grid = self._whole if case.box is None else self._whole.crop(case.box)
@@ -102,7 +108,7 @@ class CaseReader:
         """
         grid = self.grid if box is None else self.grid.crop(box)
         window = self.box if box is None else box.shift(self.box.start)
-        image, valid = self._read_series(window) if self.days else self._channels[0].read(window)
+        image, valid = self._read_image(window)
         if self._valid is not None:
             inside, has_data = self._valid.read_valid(window)
             valid &= (inside[0] != 0) & has_data
@@ -113,8 +119,7 @@ class CaseReader:
         label = None if self._label is None else self._checked_label(self._label, window)
         days = None
         if self.days:
-            on_dates = np.array([channels.present for channels in self._channels])
-            image, days, present = in_slots(image, self.days, self.spec.dates, on_dates)
+            image, days, present = in_slots(image, self.days, self.spec.dates, self._on_dates())
         return Sample(
             image,
             label,
@@ -131,9 +136,12 @@ class CaseReader:
     @property
     def present(self) -> Bool[np.ndarray, " c"]:
         """Which channels the case has; of a time series on any date."""
-        further = len(self.spec.channels) - len(self._of_files.channels)
-        there = np.logical_or.reduce([channels.present for channels in self._channels])
-        return np.array([*there, *[True] * further])
+        further = [True for channel in self.spec.channels if channel.classes]
+        return np.array([*np.logical_or.reduce(self._on_dates()), *further])
+
+    def _on_dates(self) -> Bool[np.ndarray, "n c"]:
+        """Which channels of files each date that is read has, or the image without dates."""
+        return np.array([channels.present for channels in self._channels])
 
     @property
     def annotated(self) -> Bool[np.ndarray, " k"] | None:
@@ -154,8 +162,12 @@ class CaseReader:
         if unknown := [name for name in names if name not in known]:
             raise InputError(f"without={unknown}: no such channels or image groups, expected some of {sorted(known)}")
         of_groups = {c.name for c in self._of_files.channels if not set(names).isdisjoint(c.groups)}
+        gone = {*names, *of_groups}
+        if left := [i for i, channels in enumerate(self._channels) if any(channels.present_without(gone))]:
+            self._channels = [self._channels[i] for i in left]  # a date of which nothing is left is none
+            self.days = tuple(self.days[i] for i in left) if self.days else ()
         for channels in self._channels:
-            channels.take_away({*names, *of_groups})
+            channels.take_away(gone)
         return self
 
     def read_label(self) -> Int[np.ndarray, " *s"]:
@@ -168,9 +180,13 @@ class CaseReader:
             raise InputError(f"case {self.case.id}: has no label; give it one")
         return self._checked_label(self._label, self.box)
 
+    def _read_image(self, window: Box) -> tuple[Float[np.ndarray, "*lead_s"], Bool[np.ndarray, " *s"]]:
+        """The channels of files in a window, of a time series date by date, and where they have data."""
+        return self._read_series(window) if self.days else self._channels[0].read(window)
+
     def _read_series(self, window: Box) -> tuple[Float[np.ndarray, "n c *s"], Bool[np.ndarray, " *s"]]:
         """Every date that is read, NaN where it has no data or lacks a channel, and where any date has data."""
-        shape = (len(self._channels), len(self.spec.channels), *window.shape)
+        shape = (len(self._channels), len(self._of_files.channels), *window.shape)
         image = np.full(shape, np.nan, dtype=np.float32)
         valid = np.zeros(window.shape, dtype=bool)
         for date, channels in zip(image, self._channels, strict=True):
@@ -191,9 +207,8 @@ class CaseReader:
         if case.box is not None and case.box.clip(grid.shape) != case.box:
             raise InputError(f"case {case.id}: its box {case.box} is not inside the image {grid.shape}")
 
-    def _note_reference(self) -> None:
+    def _note_reference(self, groups: Sequence[str]) -> None:
         """Note where the case lacks the image group whose grid it should have."""
-        groups = self.case.image_groups
         if groups and groups[0] != self.reading.image_groups[0]:
             self.notes.append(
                 f"case {self.case.id}: has no file of {self.reading.image_groups[0]}; its grid is that of {groups[0]}"
@@ -202,24 +217,34 @@ class CaseReader:
     def _channel_readers(self, files: Sequence[_Opened], dates: Sequence[int]) -> list[ChannelReader]:
         """A reader of the channels of each date, or of the image without dates."""
         where, days = f"case {self.case.id}", len(self.case.days)
-        on_grid = [(paths, [self._on_grid(source, "linear") for source in part]) for paths, part in files]
-        settings: Any = {
-            "spec": self._of_files, "reading": self.reading, "groups": self.case.image_groups,
-            "absent": self.case.absent,
-        }  # fmt: skip
-        nearest: list[list[Source]] = [[] for _ in files]
-        if self.reading.date_masks is not None:
-            nearest = [[self._on_grid(source, "nearest") for source in part] for _, part in files]
+        settings: Any = {"spec": self._of_files, "reading": self.reading, "absent": self.case.absent}
+
+        def reader(opened: _Opened, part: tuple[int, int] = (0, 1)) -> ChannelReader:
+            masked = self.reading.date_masks is not None
+            linear = [self._on_grid(source, "linear") for source in opened.sources]
+            nearest = [self._on_grid(source, "nearest") for source in opened.sources] if masked else []
+            own: Any = {"groups": opened.groups, "nearest": nearest, "part": part}
+            return ChannelReader(where, opened.paths, linear, **own, **settings)
+
         if self.case.in_file:
-            ((paths, part),) = on_grid
-            settings["nearest"] = nearest[0]
-            return [ChannelReader(where, paths, part, part=(i, days), **settings) for i in dates]
-        read = zip(on_grid, nearest, strict=True)
-        return [ChannelReader(where, paths, part, nearest=own, **settings) for (paths, part), own in read]
+            return [reader(files[0], (i, days)) for i in dates]
+        return [reader(opened) for opened in files]
 
     def _dates_read(self) -> list[int]:
-        """Numbers of the dates that are read; that of the only one where there is no time axis."""
-        return evenly_spaced(len(self.case.days), self.spec.dates) if self.spec.dates else [0]
+        """Numbers of the dates that are read, which have some channel; of the only one where there is no time axis."""
+        if not self.spec.dates:
+            return [0]
+        dates = [i for i in range(len(self.case.days)) if not self.case.per_date or self._has_channels(i)]
+        dates = dates or [0]
+        if len(dates) < len(self.case.days):
+            left_out = len(self.case.days) - len(dates)
+            self.notes.append(f"case {self.case.id}: {left_out} dates have none of the channels and are not read")
+        return [dates[i] for i in evenly_spaced(len(dates), self.spec.dates)]
+
+    def _has_channels(self, date: int) -> bool:
+        """Whether the image groups of a date have some channel."""
+        groups = set(self.case.of_date(date)[1])
+        return any(groups.issuperset(channel.groups) for channel in self._of_files.channels)
 
     def _check_dates(self) -> None:
         """Raise on dates that are not declared, or declared dates that are missing; note dates that are not read."""
@@ -236,20 +261,17 @@ class CaseReader:
     def _open_images(self, dates: Sequence[int]) -> list[_Opened]:
         """Image files of each date that is read; one entry where files hold all dates, or there are none."""
         case = self.case
-        if case.in_file or not case.days:
-            groups = [case.images]
-        else:
-            each = len(case.images) // len(case.days)
-            groups = [case.images[i * each : (i + 1) * each] for i in dates]
-        return [(paths, self._open_files(paths)) for paths in groups]
+        alone = case.in_file or not case.days
+        parts = [(case.images, case.image_groups)] if alone else [case.of_date(i) for i in dates]
+        return [_Opened(paths, self._open_files(paths, groups), groups) for paths, groups in parts]
 
-    def _open_files(self, paths: tuple[Path, ...]) -> list[Source]:
+    def _open_files(self, paths: tuple[Path, ...], groups: tuple[str, ...]) -> list[Source]:
         """The files of an image, those of an image group each by itself."""
         kind = self.reading.embedding_of
-        if not self.case.image_groups:
+        if not groups:
             return [embedded(source, kind()) for source in _open_files(paths, self._n_bands())]
-        groups = zip(self.case.image_groups, paths, strict=True)
-        return [embedded(_open_files((path,), self._n_bands(group))[0], kind(group)) for group, path in groups]
+        own = zip(groups, paths, strict=True)
+        return [embedded(_open_files((path,), self._n_bands(group))[0], kind(group)) for group, path in own]
 
     def _n_bands(self, group: str = "") -> int:
         """Number of bands that the files of an image, or of an image group, should hold."""

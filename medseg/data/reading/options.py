@@ -141,7 +141,6 @@ def check_groups(reading: ReadOptions) -> None:
 
 def with_scales(case: Case, reading: ReadOptions) -> Case:
     """The case with the files of scales that its embeddings have."""
-    groups = case.image_groups * max(1, len(case.days)) if not case.in_file else case.image_groups
-    kinds = [reading.embedding_of(group) for group in groups or [""] * len(case.images)]
+    kinds = [reading.embedding_of(group) for group in case.groups_of_images or [""] * len(case.images)]
     files = [scales_path(path) for path, kind in zip(case.images, kinds) if kind == TESSERA]
     return replace(case, further=tuple(path for path in files if path.is_file()))
