@@ -74,7 +74,7 @@ TABLE = (
     ),
     Defect(
         "grid-of-the-first-file", "the grid is that of the reference group", "medseg/data/reading/open_case.py",
-        "first = min(files, key=lambda part: reading.image_groups.index(part.groups[0]) if part.groups else 0)",
+        "first = min(files, key=lambda part: part.rank(reading.image_groups))",
         "first = files[0]",
         (f"{DATES}::test_the_grid_is_that_of_the_reference_wherever_a_date_has_it",),
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 from medseg.data.case import Case
 from medseg.data.layout.dates import shown
@@ -32,9 +33,9 @@ def named_bands(
         names = [_names_in_groups(*part, spec, reading) for part in _by_date(sources, case)]
     else:
         names = [_names_of_a_date(sources, wanted, reading, each)] * len(days)
-    every = {name for own in names for name in own}
+    every = set(chain.from_iterable(names))
     used = set(wanted) & every or every
-    dated = [(name, name if day is None else _on(name, day, case)) for day, own in zip(days, names) for name in own]
+    dated = [(name, _on(name, day, case)) for day, own in zip(days, names, strict=False) for name in own]
     return {place: title for place, (name, title) in zip(places, dated, strict=False) if name in used}
 
 
@@ -47,8 +48,10 @@ def _by_date(sources: Sequence[Source], case: Case) -> list[tuple[Sequence[Sourc
     return [([by_path[path] for path in paths if path in by_path], groups) for paths, groups in parts]
 
 
-def _on(name: str, day: int, case: Case) -> str:
-    """A band of one date."""
+def _on(name: str, day: int | None, case: Case) -> str:
+    """A band of one date; its name where there are no dates."""
+    if day is None:
+        return name
     return f"{name} of {day if case.in_file else shown(day)}"
 
 

@@ -152,9 +152,7 @@ def draw_case(folder: Path, predictor: FilePredictor, seed: int = 0) -> tuple[st
     for number, (group, bands) in enumerate(_files(spec, predictor.layout.reading)):
         names = [f"{group}.{band}" if group and band != group else band for band in bands]
         cells = np.stack([_drawn(rng, shape, rules.get(name)) for name in names])
-        mask = predictor.layout.reading.date_masks
-        if mask is not None and mask.band in names:
-            cells[names.index(mask.band)] = _drawn_mask(rng, shape, mask)
+        _draw_mask(rng, cells, names, predictor.layout.reading.date_masks)
         paths.append(_write(folder / f"drawn_{number:04d}", cells, grid, bands))
     return "drawn", paths
 
@@ -177,6 +175,14 @@ def _files(spec: DataSpec, reading: ReadOptions) -> list[tuple[str, list[str]]]:
         own = [names_within(reading.bands, group, groups) or names_within(used, group, groups) for group in groups]
         return list(zip(groups, own, strict=True))
     return [("", list(reading.bands) or used)] if spec.ndim == 2 else [("", [name]) for name in used]
+
+
+def _draw_mask(
+    rng: np.random.Generator, cells: Float[np.ndarray, "c *s"], names: Sequence[str], mask: DateMask | None
+) -> None:
+    """Draw the band that masks the others in its place, if the file has it."""
+    if mask is not None and mask.band in names:
+        cells[names.index(mask.band)] = _drawn_mask(rng, cells.shape[1:], mask)
 
 
 def _drawn_mask(rng: np.random.Generator, shape: Sequence[int], mask: DateMask) -> Float[np.ndarray, " *s"]:

@@ -46,6 +46,7 @@ from medseg.inference.case_network import AtCase
 from medseg.inference.dates import AtDates
 from medseg.inference.decide import decide
 from medseg.inference.predictor import Tiling
+from medseg.labels import LabelTable
 from medseg.losses.partial import known_sets
 from medseg.methods.method import Method
 from medseg.methods.pretraining import Pretraining
@@ -144,12 +145,17 @@ def _cases(cfg: DictConfig, source: Dataset, declared: Mapping[str, Declared], *
     planned = [case for case in train if case.label] or train
     if not pretrains:
         labelled = [case for cases in streams.values() for case in cases if case.label is not None]
-        check_all_annotated([*train, *labelled], source.spec.labels)
-        if source.spec.labels.regions and any(case.annotated for case in (*train, *labelled)):
-            known_sets(source.spec.labels)
+        _check_annotated([*train, *labelled], source.spec.labels)
         return _Cases(train, val, planned, streams)
     without = {name: _without_labels(cases) for name, cases in streams.items()}
     return _Cases(_without_labels(train), _without_labels(val), planned, without)
+
+
+def _check_annotated(cases: Sequence[Case], labels: LabelTable) -> None:
+    """Raise on classes that no case annotates, and on regions of which cases can't annotate some."""
+    check_all_annotated(cases, labels)
+    if labels.regions and any(case.annotated for case in cases):
+        known_sets(labels)
 
 
 def _fitted(source: Dataset, cases: _Cases) -> tuple[Dataset, _Cases]:

@@ -58,16 +58,16 @@ def region_sets(labels: LabelTable) -> Bool[Tensor, "r m"] | None:
                 [0, 0, 1, 1, 0],
                 [0, 0, 0, 0, 1]], dtype=torch.int32)
     """
-    found = {0}
+    every = {0}
     for column in labels.region_matrix().T:
         own = [1 << int(i) for i in np.flatnonzero(column)]
         if len(own) > MOST_SETS.bit_length():
             return None
-        found |= {sum(part) for n in range(len(own) + 1) for part in combinations(own, n)}
-        if len(found) > MOST_SETS:
+        every |= {sum(part) for n in range(len(own) + 1) for part in combinations(own, n)}
+        if len(every) > MOST_SETS:
             return None
     bits = range(len(labels.regions))
-    return torch.tensor([[one >> i & 1 for one in sorted(found)] for i in bits], dtype=torch.bool)
+    return torch.tensor([[one >> i & 1 for one in sorted(every)] for i in bits], dtype=torch.bool)
 
 
 def _is_weight(value: float | str) -> bool:

@@ -122,18 +122,25 @@ def dated(case: Case, dates: DateLayout) -> Case:
         by_day[dates.day(path)].append(number)
     first, *others = sorted(by_day)
     grouped = bool(others) and len(case.image_groups) == len(case.images)
-    for day in others:
-        if len(by_day[day]) != len(by_day[first]) and not grouped:
-            raise InputError(
-                f"case {case.id}: {len(by_day[day])} file(s) of {shown(day)} and {len(by_day[first])} of "
-                f"{shown(first)}, expected as many of each date; add or take out some"
-            )
+    if not grouped:
+        _check_even(case.id, {day: len(by_day[day]) for day in (first, *others)})
     order = [number for day in sorted(by_day) for number in by_day[day]]
     images, days = tuple(case.images[number] for number in order), (first, *others)
     if not grouped:
         return replace(case, images=images, days=days)
     groups, counts = tuple(case.image_groups[number] for number in order), tuple(len(by_day[day]) for day in days)
     return replace(case, images=images, days=days, image_groups=groups, per_date=counts)
+
+
+def _check_even(case: str, counts: Mapping[int, int]) -> None:
+    """Raise on dates with more or fewer files than the first one."""
+    first, *others = counts
+    for day in others:
+        if counts[day] != counts[first]:
+            raise InputError(
+                f"case {case}: {counts[day]} file(s) of {shown(day)} and {counts[first]} of {shown(first)}, expected "
+                "as many of each date; add or take out some"
+            )
 
 
 def day_of(text: str, where: str) -> int:

@@ -88,23 +88,21 @@ def _case_of_days(
     valid: Path | None,
 ) -> Case:
     """A case of its files in several folders, day by day; without those that it lacks."""
-    own = [(number, files[name]) for number, files in enumerate(by_folder) if name in files]
-    days = tuple(sorted({day for _, files in own for day in files}))
-    on_days = [[(number, files[day]) for number, files in own if day in files] for day in days]
-    paths = tuple(path for part in on_days for _, path in part)
-    there = [tuple(groups[number] for number, _ in part) for part in on_days] if groups else [()]
-    uneven = len(set(there)) > 1
-    return Case(
-        name,
-        paths,
-        label,
-        name,
-        valid=valid,
-        days=days,
-        image_groups=tuple(chain.from_iterable(there)) if uneven else there[0],
-        absent=() if groups else tuple(number for number, files in enumerate(by_folder) if name not in files),
-        per_date=tuple(map(len, there)) if uneven else (),
-    )
+    own = {number: files[name] for number, files in enumerate(by_folder) if name in files}
+    days = tuple(sorted({day for files in own.values() for day in files}))
+    on_days = [{number: files[day] for number, files in own.items() if day in files} for day in days]
+    paths = tuple(chain.from_iterable(part.values() for part in on_days))
+    case = Case(name, paths, label, name, valid=valid, days=days)
+    if not groups:
+        return replace(case, absent=tuple(sorted({*range(len(by_folder))} - {*own})))
+    return _in_groups(case, [tuple(groups[number] for number in part) for part in on_days])
+
+
+def _in_groups(case: Case, on_days: Sequence[tuple[str, ...]]) -> Case:
+    """The case with the image groups of its files, of which days may have different ones."""
+    if len(set(on_days)) == 1:
+        return replace(case, image_groups=on_days[0])
+    return replace(case, image_groups=tuple(chain.from_iterable(on_days)), per_date=tuple(map(len, on_days)))
 
 
 class _Folder(NamedTuple):

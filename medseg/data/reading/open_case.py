@@ -35,6 +35,10 @@ class _Opened(NamedTuple):
     sources: list[Source]
     groups: tuple[str, ...]
 
+    def rank(self, order: Sequence[str]) -> int:
+        """Place of its first image group among all of them."""
+        return order.index(self.groups[0]) if self.groups else 0
+
 
 class CaseReader:
     """One case, with headers read and checked; cells are read on demand.
@@ -77,9 +81,8 @@ class CaseReader:
         self._check_dates()
         dates = self._dates_read()
         self.days = tuple(case.days[i] for i in dates) if spec.dates else ()
-        whole = _Opened(case.images, list(sources or ()), case.image_groups)
-        files = self._open_images(dates) if sources is None else [whole]
-        first = min(files, key=lambda part: reading.image_groups.index(part.groups[0]) if part.groups else 0)
+        files = self._open_images(dates, sources)
+        first = min(files, key=lambda part: part.rank(reading.image_groups))
         self._whole = first.sources[0].grid
         self._collect_warnings(source for part in files for source in part.sources)
         self._check_shape()
@@ -162,13 +165,16 @@ class CaseReader:
         if unknown := [name for name in names if name not in known]:
             raise InputError(f"without={unknown}: no such channels or image groups, expected some of {sorted(known)}")
         of_groups = {c.name for c in self._of_files.channels if not set(names).isdisjoint(c.groups)}
-        gone = {*names, *of_groups}
-        if left := [i for i, channels in enumerate(self._channels) if any(channels.present_without(gone))]:
-            self._channels = [self._channels[i] for i in left]  # a date of which nothing is left is none
+        self._take_away({*names, *of_groups})
+        return self
+
+    def _take_away(self, names: set[str]) -> None:
+        """Read without these bands or channels; a date of which nothing is left is none."""
+        if left := [i for i, channels in enumerate(self._channels) if any(channels.present_without(names))]:
+            self._channels = [self._channels[i] for i in left]
             self.days = tuple(self.days[i] for i in left) if self.days else ()
         for channels in self._channels:
-            channels.take_away(gone)
-        return self
+            channels.take_away(names)
 
     def read_label(self) -> Int[np.ndarray, " *s"]:
         """Training index of each cell, or ``IGNORE``; the image is not read.
@@ -258,9 +264,11 @@ class CaseReader:
         if case.days and len(case.days) > slots:
             self.notes.append(f"case {case.id}: of its {len(case.days)} dates {slots} evenly spaced ones are read")
 
-    def _open_images(self, dates: Sequence[int]) -> list[_Opened]:
-        """Image files of each date that is read; one entry where files hold all dates, or there are none."""
+    def _open_images(self, dates: Sequence[int], sources: Sequence[Source] | None) -> list[_Opened]:
+        """Image files of each date that is read; one entry where files hold all dates, there are none, or are open."""
         case = self.case
+        if sources is not None:
+            return [_Opened(case.images, list(sources), case.image_groups)]
         alone = case.in_file or not case.days
         parts = [(case.images, case.image_groups)] if alone else [case.of_date(i) for i in dates]
         return [_Opened(paths, self._open_files(paths, groups), groups) for paths, groups in parts]
