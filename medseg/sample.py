@@ -192,6 +192,9 @@ class Sample:
         annotated: Which outputs of the network (classes, or regions where the table has some) the label annotates, see
             ``labels.annotated``; None for all.
         facts: Facts of the case; None where cases have none.
+        votes: Labels of those observers of the case that were asked for, as ``label``; else None.
+        soft: Share of the observers that give each class to a cell, which sum to 1, and to 0 where ``label`` is
+            ``IGNORE``; None unless patches take it.
     """
 
     image: Float[np.ndarray, "..."]
@@ -204,6 +207,8 @@ class Sample:
     present: Bool[np.ndarray, "*lead"] | None = None
     annotated: Bool[np.ndarray, " k"] | None = None
     facts: CaseFacts | None = None
+    votes: Int[np.ndarray, "r *s"] | None = None
+    soft: Float[np.ndarray, "n *s"] | None = None
 
     def __post_init__(self) -> None:
         lead = self.image.shape[:1] if self.present is None else self.present.shape
@@ -249,6 +254,8 @@ class Batch:
             dataset annotates all of them.
         facts: Encoded facts of each case (``Fact.encode``); None where cases have none.
         case_label: Class of each case, ``facts.NO_CLASS`` where it is not known; None where cases have no classes.
+        soft: Share of the observers that give each class of the table to a cell: they sum to 1, and to 0 where
+            ``label`` is ``IGNORE``. None unless the patches have soft labels (``data.annotations=soft``).
         stream: Name of the stream that the patches are drawn from; empty where a training has only one.
         labelled: Whether the labels of this stream are read; if not, every label is ``IGNORE``.
         strong: A second view of the same patches, more strongly augmented; None where there is none.
@@ -264,6 +271,7 @@ class Batch:
     annotated: Bool[Tensor, "b k"] | None = None
     facts: Float[Tensor, "b f"] | None = None
     case_label: Int[Tensor, " b"] | None = None
+    soft: Float[Tensor, "b n *s"] | None = None
     stream: str = ""
     labelled: bool = True
     strong: StrongView | None = None

@@ -6,6 +6,8 @@ FACTS, TRAINED = "tests/test_facts.py", "tests/training/test_case_facts.py"
 TABLE_TESTS, PATH = "tests/data/layout/test_case_table.py", "tests/models/test_case_path.py"
 OBSERVERS = "tests/data/datasets/test_several_observers.py"
 DATASET = "tests/data/datasets/test_with_facts.py"
+PATCHES, SOFT = "tests/data/datasets/test_patches_of_observers.py", "tests/losses/test_soft_labels.py"
+DRAWN, MOVED = "tests/data/sampling/test_observed.py", "tests/transforms/test_soft_labels.py"
 
 # fmt: off
 TABLE = (
@@ -85,6 +87,90 @@ TABLE = (
         "one-join-for-all-rules", "another rule joins labels anew", "medseg/data/datasets/several_observers.py",
         'settings = {"rule": self.rule, ', "settings = {",
         (f"{OBSERVERS}::test_the_label_of_a_case_is_that_of_the_majority",),
+    ),
+    Defect(
+        "observer-of-the-sample-alone", "the observer is a function of seed, step and sample",
+        "medseg/data/sampling/observed.py", "[seed, _OBSERVER, step, sample]", "[seed, _OBSERVER, sample]",
+        (f"{DRAWN}::test_observers_come_equally_often_and_as_a_function_of_the_key",),
+    ),
+    Defect(
+        "draw-takes-the-majority", "a patch has the label of one observer", "medseg/data/sampling/observed.py",
+        "return replace(window, label=votes[0], votes=None)", "return replace(window, votes=None)",
+        (f"{PATCHES}::test_each_patch_has_the_label_of_the_observer_that_its_key_draws",),
+    ),
+    Defect(
+        "another-observer-is-read", "those observers are read that are asked for", "medseg/data/store/stored_case.py",
+        "_Row(self._votes, i), box, IGNORE)[0] for i in votes", "_Row(self._votes, i), box, IGNORE)[0] for i in sorted(votes)",
+        (f"{PATCHES}::test_the_store_holds_every_observer_and_reads_those_that_are_asked_for",),
+    ),
+    Defect(
+        "ignoring-is-a-share", "what an observer ignores is no vote", "medseg/data/sampling/observed.py",
+        "total = counts.sum(axis=0)", "total = np.full(label.shape, len(votes))",
+        (f"{DRAWN}::test_shares_by_hand",),
+    ),
+    Defect(
+        "votes-of-old-files", "labels of observers are part of the keys of the store", "medseg/data/case.py",
+        "return [*own, *self.votes]", "return own",
+        (f"{PATCHES}::test_the_store_holds_every_observer_and_reads_those_that_are_asked_for",),
+    ),
+    Defect(
+        "votes-not-resampled", "labels of observers are resampled each by itself",
+        "medseg/data/preprocessing/preprocess.py",
+        "return np.stack([resample_label(own, sample.grid, shape) for own in sample.votes])",
+        "return np.stack([resample_label(sample.votes[0], sample.grid, shape) for _ in sample.votes])",
+        (f"{PATCHES}::test_labels_of_volumes_are_turned_cropped_and_resampled_each_by_itself",),
+    ),
+    Defect(
+        "shares-not-flipped", "soft labels move with the label", "medseg/transforms/spatial.py",
+        "for cells in (image, label, valid, *(() if soft is None else (soft,))):", "for cells in (image, label, valid):",
+        (f"{MOVED}::test_soft_labels_of_one_observer_stay_with_the_label",),
+    ),
+    Defect(
+        "shares-not-turned", "soft labels move with the label", "medseg/transforms/turns.py",
+        "for whole in (image, label, valid, *(() if soft is None else (soft,))):", "for whole in (image, label, valid):",
+        (f"{MOVED}::test_soft_labels_of_one_observer_stay_with_the_label",),
+    ),
+    Defect(
+        "shares-not-pasted", "soft labels move with the label", "medseg/transforms/mix.py",
+        "            pasted.append((soft, batch.soft))\n", "            pass\n",
+        (f"{MOVED}::test_soft_labels_of_one_observer_stay_with_the_label",),
+    ),
+    Defect(
+        "shares-below-one", "soft labels sum to 1 next to ignored cells", "medseg/transforms/warp.py",
+        "blended / total.clamp_min(_LEAST), 0.0)", "blended, 0.0)",
+        (f"{MOVED}::test_soft_labels_of_one_observer_stay_with_the_label",),
+    ),
+    Defect(
+        "sides-of-shares-kept", "a mirror across the body exchanges the shares of sides", "medseg/transforms/spatial.py",
+        'soft = self._exchanged(soft, params["flip"], self.mirror_classes)', "",
+        (f"{MOVED}::test_a_mirror_across_the_body_exchanges_the_shares_of_sides",),
+    ),
+    Defect(
+        "soft-product", "soft Dice is lowest at the shares", "medseg/losses/overlap.py",
+        "both = torch.minimum(prob, target)", "both = prob * target",
+        (f"{SOFT}::test_dice_is_lowest_where_probabilities_are_the_shares",),
+    ),
+    Defect(
+        "soft-ignored-cells-count", "ignored cells do not count", "medseg/losses/cross_entropy.py",
+        "share = soft.to(log_prob) * counted[:, None]", "share = soft.to(log_prob)",
+        (f"{SOFT}::test_ignored_and_invalid_cells_do_not_count",),
+    ),
+    Defect(
+        "fine-shares-at-coarse-levels", "soft labels come to coarse levels as labels do",
+        "medseg/losses/deep_supervision.py",
+        "return coarsen(soft.flatten(0, 1), shape).unflatten(0, soft.shape[:2])",
+        "return soft[(..., *(slice(n) for n in shape))]",
+        (f"{SOFT}::test_deep_supervision_takes_soft_labels_where_it_takes_labels",),
+    ),
+    Defect(
+        "hard-loss-of-soft-labels", "a loss that takes no soft labels is refused", "medseg/factory/loss.py",
+        "if not takes_soft(term)]", "if False]",
+        (f"{PATCHES}::test_soft_labels_of_a_loss_that_takes_none_are_refused",),
+    ),
+    Defect(
+        "class-scores-choose-nothing", "a score of the classes of cases may choose the checkpoint",
+        "medseg/factory/trainer.py", 'if cfg.data.get("case_label") is not None:', "if False:",
+        ("tests/training/test_monitor.py::test_monitor_is_that_of_the_metrics_unless_one_is_named",),
     ),
 )
 # fmt: on

@@ -16,6 +16,28 @@ ABSENT_HINT = ", or train without some by data.absent=allow"
 """End of messages about cases without some of their images."""
 
 
+DRAW, SOFT = "draw", "soft"
+"""What patches may take of the labels of several observers: that of one, or the shares of all."""
+
+
+@dataclass(frozen=True)
+class Observers:
+    """Labels of a case by several observers.
+
+    Attributes:
+        files: Label file of each, by name.
+        use: ``DRAW`` or ``SOFT``, what patches take of them; empty if they take the joined label.
+    """
+
+    files: tuple[tuple[str, Path], ...]
+    use: str = ""
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Label file of each."""
+        return tuple(path for _, path in self.files)
+
+
 @dataclass(frozen=True)
 class Case:
     """The files of one case.
@@ -39,6 +61,7 @@ class Case:
         annotated: Names of the classes or regions that the label annotates; None for all, see ``data.annotated``.
         part: Of a dataset of several, the name of the one that it belongs to; else empty.
         facts: What a table says about the case; None without a table.
+        observers: Of a case that several observers have labelled, their labels, of which ``label`` is made; else None.
     """
 
     id: str
@@ -57,6 +80,7 @@ class Case:
     part: str = ""
     facts: CaseFacts | None = None
     per_date: tuple[int, ...] = ()
+    observers: Observers | None = None
 
     def of_date(self, number: int) -> tuple[tuple[Path, ...], tuple[str, ...]]:
         """Image files of one date of a time series with a file for each date, and their image groups.
@@ -83,7 +107,14 @@ class Case:
     @property
     def files(self) -> list[Path]:
         """Every file of the dataset that the case is read from; a prediction is none of them."""
-        return [*self.images, *(path for path in (self.label, self.valid) if path), *self.further]
+        own = [*self.images, *(path for path in (self.label, self.valid) if path), *self.further]
+        return [*own, *self.votes]
+
+    @property
+    def votes(self) -> tuple[Path, ...]:
+        """Label files of the observers where patches take these; empty if the joined label is all that is read."""
+        observers = self.observers
+        return observers.paths if observers is not None and observers.use and self.label is not None else ()
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,7 @@ class DataModule(LightningDataModule):
     def _found(self, case: Case, digests: Digests, stream: Stream | None) -> StoredCase | StreamedCase:
         """A prepared case of the main dataset, or of that of a stream."""
         reading, open_case = (self.reading, self.open) if stream is None else (stream.reading, stream.open)
-        stored = StoredCase(self._folder(case, digests, reading), case.facts)
+        stored = StoredCase(self._folder(case, digests, reading), case.facts, case.observers if case.votes else None)
         return stored if self.in_store else StreamedCase(stored, open_case(case), self.preprocess)
 
     def _settings(self, case: Case, reading: Mapping[str, Any]) -> dict[str, object]:
@@ -166,6 +166,7 @@ class DataModule(LightningDataModule):
             **({"part": case.part} if case.part else {}),
             **({"absent": list(case.absent)} if case.absent else {}),
             **({"per_date": list(case.per_date)} if case.per_date else {}),
+            **({"votes": len(case.votes)} if case.votes else {}),
         }
 
     def _folder(self, case: Case, digests: Digests, reading: Mapping[str, Any]) -> Path:
@@ -259,6 +260,7 @@ class DataModule(LightningDataModule):
             batch_size=batch_size * world * parts,
             seed=seed,
             sampling=sampling,
+            n_classes=self.spec.labels.n_classes,
         )
         sampler = StepSampler(
             self.steps_per_epoch,

@@ -22,6 +22,7 @@ from medseg.labels import LabelTable
 from medseg.loggers.csv_file import MetricsFile
 from medseg.methods.method import Method
 from medseg.metrics import validation
+from medseg.metrics.case_labels import CASE_SCORES
 
 
 def loggers(cfg: DictConfig, run_dir: Path) -> list[Logger]:
@@ -66,12 +67,14 @@ def _pooled(cfg: DictConfig) -> bool:
 
 
 def _logged(cfg: DictConfig, method: type[Method], labels: LabelTable | None) -> list[str]:
-    """Keys that a validation logs; without a label table, those of whole cases only."""
+    """Keys that a validation logs; without a label table, no scores of single classes of cells."""
     pooled = _pooled(cfg)
     if labels is None:
         names = validation.whole_case_names(pooled=pooled)
     else:
         names = validation.validation_names(labels, pooled=pooled)
+    if cfg.data.get("case_label") is not None:
+        names = (*names, *(f"case_{name}" for name in CASE_SCORES))
     return [key for key in method.monitors(names) if key != "val/loss" or cfg.method.get("val_patches", 1)]
 
 

@@ -1,7 +1,7 @@
 """Cross-entropy, of softmax classes and of sigmoid regions."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,6 +17,7 @@ from medseg.losses.targets import (
     memberships,
     or_one,
     output_weights,
+    soft_target,
 )
 
 
@@ -54,9 +55,39 @@ def cross_entropy(
     return ratio(total, weights.sum(), gather=gather)
 
 
+def soft_cross_entropy(
+    logits: Float[Tensor, "b k *s"],
+    soft: Float[Tensor, "b k *s"],
+    counted: Bool[Tensor, "b *s"],
+    *,
+    weight: Float[Tensor, " k"] | None = None,
+    gather: bool = False,
+) -> Float[Tensor, ""]:
+    r"""Mean cross-entropy of soft labels and softmax probabilities, in nats.
+
+    .. math:: - \sum_{s,k} w_k q_{sk} \log p_{sk} / \sum_{s,k} w_k q_{sk}
+
+    with q the ``soft`` labels: the mean over observers of their cross-entropies where each labels every cell. That of
+    hard labels where observers agree. Else as ``cross_entropy``.
+
+    Args:
+        logits: Unnormalised class scores.
+        soft: Share of each class in each cell; they sum to 1 in counted cells.
+        counted: False where a cell is ignored or invalid.
+        weight: Weight w of each class, not negative; 1 if absent.
+        gather: Take the batch of all ranks, see ``sum_over_ranks``.
+    """
+    log_prob = blank_uncounted(logits, counted).log_softmax(dim=1)
+    share = soft.to(log_prob) * counted[:, None]
+    if weight is not None:
+        share = share * weight.view(-1, *[1] * (logits.ndim - 2))
+    cells = counted.float().sum() if weight is None else share.sum()
+    return ratio(-(share * log_prob).sum(), cells, gather=gather)
+
+
 def region_cross_entropy(
     logits: Float[Tensor, "b r *s"],
-    target: Bool[Tensor, "b r *s"],
+    target: Bool[Tensor, "b r *s"] | Float[Tensor, "b r *s"],
     counted: Bool[Tensor, "b *s"],
     *,
     weight: Float[Tensor, " r"] | None = None,
@@ -71,7 +102,7 @@ def region_cross_entropy(
 
     Args:
         logits: One score per region; regions may overlap.
-        target: True where a cell belongs to a region.
+        target: True where a cell belongs to a region; of soft labels the share of observers who say so.
         counted: False where a cell is ignored or invalid.
         weight: Weight w of each region, not negative; 1 if absent.
         annotated: Which regions count in each image; None for all.
@@ -90,7 +121,9 @@ def cell_cross_entropy(
 
 
 def region_cell_cross_entropy(
-    logits: Float[Tensor, "b r *s"], target: Bool[Tensor, "b r *s"], counted: Bool[Tensor, "b *s"]
+    logits: Float[Tensor, "b r *s"],
+    target: Bool[Tensor, "b r *s"] | Float[Tensor, "b r *s"],
+    counted: Bool[Tensor, "b *s"],
 ) -> Float[Tensor, "b r *s"]:
     """Negative log-probability of being in, or outside, each region, as labelled; 0 in cells that do not count."""
     blanked = blank_uncounted(logits, counted)
@@ -140,7 +173,7 @@ class CrossEntropyLoss(nn.Module):
         weight: Weight of each output; None if all are 1.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("annotated",)
+    needs: ClassVar[tuple[str, ...]] = ("annotated", "soft")
     members: Tensor
     weight: Tensor | None
 
@@ -166,8 +199,15 @@ class CrossEntropyLoss(nn.Module):
         label: Int[Tensor, "b *s"],
         valid: Bool[Tensor, "b *s"],
         annotated: Bool[Tensor, "b k"] | None = None,
+        soft: Float[Tensor, "b n *s"] | None = None,
     ) -> Float[Tensor, ""]:
         """Loss in nats; ``label`` holds training indices or ``IGNORE``, also for regions."""
+        if soft is not None:
+            counted = counted_cells(label, valid)
+            settings: Any = {"weight": self.weight, "gather": self.training}
+            if self.labels.regions:
+                return region_cross_entropy(logits, soft_target(soft, self.members), counted, **settings)
+            return soft_cross_entropy(logits, soft, counted, **settings)
         return classes_or_regions(
             cross_entropy, region_cross_entropy, logits, label, valid, labels=self.labels, members=self.members,
             annotated=annotated, weight=self.weight, gather=self.training,

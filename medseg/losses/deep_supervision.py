@@ -43,3 +43,13 @@ def coarsen(cells: Shaped[Tensor, "b *s"], shape: Sequence[int]) -> Shaped[Tenso
             centre = (2 * torch.arange(coarse, device=cells.device) + 1) * fine // (2 * coarse)
             cells = cells.index_select(axis, centre)
     return cells
+
+
+def coarsen_shares(soft: Shaped[Tensor, "b n *s"], shape: Sequence[int]) -> Shaped[Tensor, "b n *t"]:
+    """Soft labels at the cells that ``coarsen`` takes labels of.
+
+    Args:
+        soft: Shares of the classes.
+        shape: Spatial shape t.
+    """
+    return coarsen(soft.flatten(0, 1), shape).unflatten(0, soft.shape[:2])

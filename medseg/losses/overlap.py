@@ -14,7 +14,7 @@ from medseg.errors import InputError
 from medseg.labels import LabelTable
 from medseg.losses.partial import annotated_mean, annotated_rows
 from medseg.losses.ranks import sum_over_ranks
-from medseg.losses.targets import blank_uncounted, counted_cells, memberships, or_one, target_of
+from medseg.losses.targets import blank_uncounted, counted_cells, memberships, or_one, soft_target, target_of
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class SoftCounts:
     """Sums over the counted cells of each image, or of the batch, for each class or region.
 
     Attributes:
-        both: Probability in labelled cells: true positives.
+        both: Probability in labelled cells: true positives. Of soft labels, the smaller one of probability and share.
         predicted: Probability in all cells.
-        labelled: Labelled cells.
+        labelled: Labelled cells; of soft labels, the sum of the shares.
         cells: Counted cells, the same for all classes.
         annotated: Which classes or regions enter a mean; None for all.
     """
@@ -65,15 +65,34 @@ def class_counts(
         batch: Sum over the cells of all images, as if they were one.
         gather: With ``batch``, of the images of all ranks, see ``sum_over_ranks``.
     """
-    counted = counted_cells(label, valid)
     one_hot = label.new_ones(logits.shape[1]).diag().bool()
+    return share_counts(logits, target_of(label, one_hot), counted_cells(label, valid), batch=batch, gather=gather)
+
+
+def share_counts(
+    logits: Float[Tensor, "b k *s"],
+    target: Bool[Tensor, "b k *s"] | Float[Tensor, "b k *s"],
+    counted: Bool[Tensor, "b *s"],
+    *,
+    batch: bool = False,
+    gather: bool = False,
+) -> SoftCounts:
+    """Soft counts of the softmax of ``logits`` and of soft labels, or of one class in each cell; see ``class_counts``.
+
+    Args:
+        logits: Unnormalised class scores.
+        target: Share of each class in each cell.
+        counted: False where a cell is ignored or invalid.
+        batch: Sum over the cells of all images.
+        gather: With ``batch``, of the images of all ranks, see ``sum_over_ranks``.
+    """
     prob = blank_uncounted(logits, counted).softmax(dim=1)
-    return _counts(prob, target_of(label, one_hot), counted, batch=batch, gather=gather)
+    return _counts(prob, target, counted, batch=batch, gather=gather)
 
 
 def region_counts(
     logits: Float[Tensor, "b r *s"],
-    target: Bool[Tensor, "b r *s"],
+    target: Bool[Tensor, "b r *s"] | Float[Tensor, "b r *s"],
     counted: Bool[Tensor, "b *s"],
     *,
     batch: bool = False,
@@ -83,7 +102,7 @@ def region_counts(
 
     Args:
         logits: One score per region; regions may overlap.
-        target: True where a cell belongs to a region.
+        target: True where a cell belongs to a region; of soft labels the share of observers who say so.
         counted: False where a cell is ignored or invalid.
         batch: Sum over the cells of all images.
         gather: With ``batch``, of the images of all ranks, see ``sum_over_ranks``.
@@ -94,16 +113,29 @@ def region_counts(
 
 def _counts(
     prob: Float[Tensor, "b k *s"],
-    target: Bool[Tensor, "b k *s"],
+    target: Bool[Tensor, "b k *s"] | Float[Tensor, "b k *s"],
     counted: Bool[Tensor, "b *s"],
     *,
     batch: bool,
     gather: bool,
 ) -> SoftCounts:
+    """The sums.
+
+    With a product of probability p and share q, twice ``both`` by the sum of both would be largest at p = 1 in cells
+    with q > 1/2; with the smaller one it is largest, 1, at p = q. For shares of 0 and 1 both are the same.
+
+    References:
+        Wang et al., Dice Semimetric Losses: Optimizing the Dice Score with Soft Labels, MICCAI 2023 (DML 1).
+    """
     axes = [i for i in range(prob.ndim) if i != 1 and (i > 0 or batch)]
     prob = prob * counted[:, None]
-    target = target & counted[:, None]
-    sums = torch.stack([(prob * target).sum(axes), prob.sum(axes), target.sum(axes).to(prob.dtype)])
+    if target.dtype == torch.bool:
+        target = target & counted[:, None]
+        both = prob * target
+    else:
+        target = target.to(prob.dtype) * counted[:, None]
+        both = torch.minimum(prob, target)
+    sums = torch.stack([both.sum(axes), prob.sum(axes), target.sum(axes).to(prob.dtype)])
     cells = counted[:, None].sum(axes).to(prob.dtype)
     sums = sum_over_ranks(torch.cat((sums, cells.expand_as(sums[:1]))), gather=gather and batch)
     return SoftCounts(*(sums[:, None] if batch else sums))
@@ -123,7 +155,7 @@ class OverlapLoss(nn.Module, ABC):
             background, of which every class counts.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("annotated",)
+    needs: ClassVar[tuple[str, ...]] = ("annotated", "soft")
     members: Tensor
 
     def __init__(self, labels: LabelTable, name: str, *, smooth: float, batch: bool, background: bool) -> None:
@@ -155,12 +187,16 @@ class OverlapLoss(nn.Module, ABC):
         label: Int[Tensor, "b *s"],
         valid: Bool[Tensor, "b *s"],
         annotated: Bool[Tensor, "b k"] | None = None,
+        soft: Float[Tensor, "b n *s"] | None = None,
     ) -> Float[Tensor, ""]:
         """Loss of a batch; ``label`` holds training indices or ``IGNORE``, also for regions."""
         settings: Any = {"batch": self.batch, "gather": self.training}
         counted = counted_cells(label, valid)
         if self.labels.regions:
-            counts = region_counts(logits, target_of(label, self.members), counted, **settings)
+            target = target_of(label, self.members) if soft is None else soft_target(soft, self.members)
+            counts = region_counts(logits, target, counted, **settings)
+        elif soft is not None:
+            counts = share_counts(logits, soft, counted, **settings)
         else:
             counts = class_counts(logits, label, valid, **settings)
         counts = replace(counts, annotated=annotated_rows(annotated, counted, **settings))

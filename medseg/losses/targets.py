@@ -110,6 +110,22 @@ def target_of(label: Int[Tensor, "b *s"], members: Bool[Tensor, "k n"]) -> Bool[
     return members.T[label.clamp(min=0).long()].movedim(-1, 1)
 
 
+def soft_target(soft: Float[Tensor, "b n *s"], members: Bool[Tensor, "k m"]) -> Float[Tensor, "b k *s"]:
+    """Share of each output in each cell: of a class its own, of a region the sum of those of its classes.
+
+    Args:
+        soft: Shares of the classes of the table.
+        members: Result of ``memberships``, of which the first n columns are those of the classes.
+
+    Example:
+        >>> shares = torch.tensor([[[0.5], [0.25], [0.25]]])
+        >>> soft_target(shares, torch.tensor([[False, True, True], [False, False, True]])).tolist()
+        [[[0.5], [0.25]]]
+    """
+    of_classes = members[:, : soft.shape[1]].to(soft)
+    return torch.einsum("kn,bn...->bk...", of_classes, soft)
+
+
 def classes_or_regions(
     of_classes: Callable[..., Tensor],
     of_regions: Callable[..., Tensor],

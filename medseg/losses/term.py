@@ -11,7 +11,7 @@ from medseg.errors import InputError
 
 Build = Callable[..., nn.Module]
 """Builds a term from ``labels``; the module maps (logits, label, valid), and what it needs by name, to a scalar."""
-GIVEN = ("annotated", "progress", "image", "facts", "case_label")
+GIVEN = ("annotated", "soft", "progress", "image", "facts", "case_label")
 """What a method gives to every term that asks for it, in training and in validation."""
 
 
@@ -54,18 +54,24 @@ class HasHead(Protocol):
         ...
 
 
-def needs(term: nn.Module) -> tuple[str, ...]:
+def needs(term: type | nn.Module) -> tuple[str, ...]:
     """Names of the keyword arguments that a term takes: its attribute ``needs``; none without it.
 
     ``annotated`` tells which outputs ``[b, k]`` each patch annotates, None if all cases annotate all of them: logits
     and label are marginal already (``losses.partial``), and a mean over outputs leaves the others out
-    (``annotated_mean``). ``progress`` is the share of the budget that is spent, in [0, 1]; ``image`` the patches
+    (``annotated_mean``). ``soft`` are the soft labels ``[b, n, *s]`` of the classes of the table, None if labels are
+    hard; see ``takes_soft``. ``progress`` is the share of the budget that is spent, in [0, 1]; ``image`` the patches
     ``[b, c, *s]``; ``facts`` and ``case_label`` what a table says about the cases of the batch, where there is one;
     ``features`` those of the encoder, fine to coarse, in training only; any other name is an output
     of the network (``Network.outputs``), in training only.
     """
     names: tuple[str, ...] = getattr(term, "needs", ())
     return names
+
+
+def takes_soft(term: nn.Module) -> bool:
+    """Whether a term takes soft labels, or is about the classes of cases and reads no label of cells."""
+    return not {"soft", "case_logits"}.isdisjoint(needs(term))
 
 
 def sees_merged(term: nn.Module) -> bool:

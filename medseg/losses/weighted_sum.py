@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from medseg.errors import InputError
 from medseg.labels import LabelTable
-from medseg.losses.deep_supervision import coarsen, level_weights
+from medseg.losses.deep_supervision import coarsen, coarsen_shares, level_weights
 from medseg.losses.partial import marginal_label, marginal_logits
 from medseg.losses.term import (
     Build,
@@ -120,11 +120,17 @@ class WeightedSum(nn.Module):
             that needs what only training has is left out.
 
         Raises:
-            InputError: In training, something that a term needs is not there.
+            InputError: In training, something that a term needs is not there; or labels that are soft and partial.
         """
         levels = [logits] if isinstance(logits, Tensor) else list(logits)
-        keywords = self._keywords({"annotated": None, **further})
+        keywords = self._keywords({"annotated": None, "soft": None, **further})
         annotated: Tensor | None = further.get("annotated")
+        soft: Tensor | None = further.get("soft")
+        if soft is not None and annotated is not None:
+            raise InputError(
+                "loss: soft labels (data.annotations=soft) of cases of which some do not annotate every class "
+                "(data.annotated): take data.annotations=draw, majority or staple"
+            )
         label = self._marginal_label(label, annotated)
         values = {name: torch.zeros((), device=label.device) for name in keywords}
         for place, share in enumerate(level_weights(len(levels))):
@@ -136,9 +142,11 @@ class WeightedSum(nn.Module):
                 continue
             cells = coarsen(label, level.shape[2:]), coarsen(valid, level.shape[2:])
             seen = {True: self._marginal_logits(level, *cells, annotated), False: level}
+            shares = {} if soft is None else {"soft": coarsen_shares(soft, level.shape[2:])}
             for name, part in self._shares(keywords, place, share).items():
-                term = self.terms[name]
-                values[name] = values[name] + part * term(seen[sees_merged(term)], *cells, **keywords[name])
+                term, own = self.terms[name], keywords[name]
+                own = {**own, **shares} if "soft" in own else own
+                values[name] = values[name] + part * term(seen[sees_merged(term)], *cells, **own)
         parts = [self.weights[name] * value for name, value in values.items()]
         total = sum(parts[1:], parts[0]) if parts else torch.zeros((), device=label.device)
         return total, {name: value.detach() for name, value in values.items()}

@@ -37,7 +37,7 @@ def joined(batches: Sequence[Batch]) -> Batch:
     if len(batches) == 1:
         return first
     values = {f.name: [getattr(one, f.name) for one in batches] for f in fields(Batch)}
-    values["annotated"] = _annotated(batches)
+    values["annotated"], values["soft"] = _annotated(batches), _soft(batches)
     together = {name: _joined(name, parts) for name, parts in values.items() if name not in ("stream", "labelled")}
     return replace(first, **{**together, "strong": None, "labelled": all(values["labelled"])})
 
@@ -48,6 +48,15 @@ def _annotated(batches: Sequence[Batch]) -> list[Tensor | None]:
     if some is None:
         return [None] * len(batches)
     return [some.new_ones(len(one.image), some.shape[1]) if one.annotated is None else one.annotated for one in batches]
+
+
+def _soft(batches: Sequence[Batch]) -> list[Tensor | None]:
+    """Soft labels of each batch; where others have some, one of hard labels has all of the share in one class."""
+    some = next((one.soft for one in batches if one.soft is not None), None)
+    if some is None:
+        return [None] * len(batches)
+    classes = torch.arange(some.shape[1], device=some.device).view(-1, *[1] * (some.ndim - 2))
+    return [(one.label[:, None] == classes).to(some) if one.soft is None else one.soft for one in batches]
 
 
 def _joined(name: str, parts: Sequence[Any]) -> Any:

@@ -120,7 +120,10 @@ class Supervised(Method):
     def loss_of(self, batch: Batch, logits: Logits, further: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of what ``outputs_of`` gave for labelled patches, and its parts by name."""
         inside = self._inside(batch)
-        further = {**further, **_of_cases(batch), "annotated": batch.annotated}
+        further = {**further, **_of_cases(batch), "annotated": batch.annotated, "soft": None}
+        if batch.soft is not None:
+            first, *space = inside
+            further["soft"] = batch.soft[(first, slice(None), *space)]
         further["image"] = batch.image[(slice(None), *inside)]
         return self._loss(logits, batch.label[inside], batch.valid[inside], further)
 

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+CASE_SCORES = ("accuracy", "balanced_accuracy", "auc")
+"""Names of the scores; 1 is perfect in each."""
+
 
 def case_scores(prob: Float[np.ndarray, "n m"], label: Int[np.ndarray, " n"]) -> dict[str, float]:
     """Scores of cases whose class is known.
@@ -25,7 +28,7 @@ def case_scores(prob: Float[np.ndarray, "n m"], label: Int[np.ndarray, " n"]) ->
     """
     prob, label = prob[label >= 0], label[label >= 0]
     if not len(label):
-        return {"accuracy": np.nan, "balanced_accuracy": np.nan, "auc": np.nan}
+        return dict.fromkeys(CASE_SCORES, np.nan)
     right = prob.argmax(axis=1) == label
     areas = [_area(prob[:, k], label == k) for k in range(prob.shape[1]) if 0 < (label == k).sum() < len(label)]
     return {

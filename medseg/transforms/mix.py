@@ -71,16 +71,20 @@ class CutMix(Transform):
             return batch
         image, label, valid, present = (t.clone() for t in (batch.image, batch.label, batch.valid, batch.present))
         annotated = None if batch.annotated is None else batch.annotated.clone()
+        pasted = [(image, batch.image), (label, batch.label), (valid, batch.valid)]
+        soft = None if batch.soft is None else batch.soft.clone()
+        if soft is not None and batch.soft is not None:
+            pasted.append((soft, batch.soft))
         for i in rows:
             j = int(i + 1 + np.floor(params["partner"][i] * (b - 1))) % b
-            pasted = pasted_box(batch.valid.shape[1:], float(params["share"][i]), params["place"][i])
-            box: tuple[EllipsisType | slice, ...] = (..., *pasted.slices)
-            for whole, source in ((image, batch.image), (label, batch.label), (valid, batch.valid)):
+            place = pasted_box(batch.valid.shape[1:], float(params["share"][i]), params["place"][i])
+            box: tuple[EllipsisType | slice, ...] = (..., *place.slices)
+            for whole, source in pasted:
                 whole[i][box] = source[j][box]
             present[i] &= batch.present[j]
             if annotated is not None and batch.annotated is not None:
                 annotated[i] &= batch.annotated[j]
-        return replace(batch, image=image, label=label, valid=valid, present=present, annotated=annotated)
+        return replace(batch, image=image, label=label, valid=valid, present=present, annotated=annotated, soft=soft)
 
 
 def pasted_box(patch_shape: Sequence[int], share: float, place: Float[np.ndarray, " d"]) -> Box:

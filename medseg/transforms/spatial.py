@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from medseg.errors import InputError
@@ -18,7 +18,7 @@ from medseg.geometry.box import Box
 from medseg.labels import IGNORE
 from medseg.sample import Batch
 from medseg.transforms.transform import Params, Transform, check_range
-from medseg.transforms.warp import displacement_field, sampling_grid, sampling_matrix, warp
+from medseg.transforms.warp import displacement_field, sampling_grid, sampling_matrix, warp, warp_shares
 from medseg.transforms.window import Planes, coarse_axis, rotation_planes, window_shape
 
 
@@ -112,8 +112,8 @@ class Spatial(Transform):
     """All spatial changes of a window, and the cut to its centre patch.
 
     Samples that are turned, scaled or deformed share one sampling grid and one linear interpolation
-    (labels: per class, then the largest). All others are *copied*, flipped where that was drawn: the exact
-    centre crop. Rotations are physical, so cells of unequal edges are not sheared.
+    (labels: per class, then the largest; soft labels: ``warp_shares``). All others are *copied*, flipped where
+    that was drawn: the exact centre crop. Rotations are physical, so cells of unequal edges are not sheared.
 
     Along a coarse axis (``window.coarse_axis``) nothing is interpolated: such patches are turned in
     their plane only, and scaled and deformed only within it.
@@ -233,17 +233,22 @@ class Spatial(Transform):
         starts = [(w - n) // 2 for w, n in zip(window, self.patch_shape, strict=True)]
         centre: tuple[EllipsisType | slice, ...] = (..., *Box.at(starts, self.patch_shape).slices)
         image, label, valid = (tensor[centre].clone() for tensor in (batch.image, batch.label, batch.valid))
+        soft = None if batch.soft is None else batch.soft[centre].clone()
         warped = self._interpolates(params)
         if warped.any():
             grids = self._grid({name: value[warped] for name, value in params.items()}, window, image.device)
             for i, grid in zip(np.flatnonzero(warped), grids, strict=True):
                 image[i], label[i], valid[i] = warp(batch.image[i], batch.label[i], batch.valid[i], grid)
+                if soft is not None and batch.soft is not None:
+                    soft[i] = warp_shares(batch.soft[i], label[i], grid)
         for i in np.flatnonzero(params["flip"].any(1) & ~warped):
             axes = [int(a) - len(window) for a in np.flatnonzero(params["flip"][i])]
-            image[i], label[i], valid[i] = image[i].flip(axes), label[i].flip(axes), valid[i].flip(axes)
+            for cells in (image, label, valid, *(() if soft is None else (soft,))):
+                cells[i] = cells[i].flip(axes)
         self.exchange_sides(label, params["flip"])
-        annotated = self._exchanged(batch.annotated, params["flip"])
-        return replace(batch, image=image, label=label, valid=valid, annotated=annotated)
+        soft = self._exchanged(soft, params["flip"], self.mirror_classes)
+        annotated = self._exchanged(batch.annotated, params["flip"], self.mirror_outputs or self.mirror_classes)
+        return replace(batch, image=image, label=label, valid=valid, annotated=annotated, soft=soft)
 
     def _check_window(self, window: tuple[int, ...]) -> None:
         """Raise on windows that are smaller than the patch."""
@@ -262,14 +267,13 @@ class Spatial(Transform):
             label[i] = exchange(label[i], classes)
 
     def _exchanged(
-        self, annotated: Bool[Tensor, "b k"] | None, flip: npt.NDArray[np.bool_]
-    ) -> Bool[Tensor, "b k"] | None:
-        """Annotated outputs of each sample: of those that are flipped across the body, their mirror images."""
-        order = self.mirror_outputs or self.mirror_classes
-        if annotated is None or self.lateral_axis is None or order is None:
-            return annotated
-        across = torch.from_numpy(flip[:, self.lateral_axis]).to(annotated.device)
-        return torch.where(across[:, None], annotated[:, list(order)], annotated)
+        self, values: Shaped[Tensor, "b k *s"] | None, flip: npt.NDArray[np.bool_], order: Sequence[int] | None
+    ) -> Shaped[Tensor, "b k *s"] | None:
+        """A value of each class or output: of samples that are flipped across the body, that of the mirror image."""
+        if values is None or self.lateral_axis is None or order is None:
+            return values
+        across = torch.from_numpy(flip[:, self.lateral_axis]).to(values.device)
+        return torch.where(across.view(-1, *[1] * (values.ndim - 1)), values[:, list(order)], values)
 
     @staticmethod
     def _interpolates(params: Params) -> npt.NDArray[np.bool_]:

@@ -67,10 +67,11 @@ class RandomRotate90(Transform):
         if not len(turned):
             return batch
         image, label, valid = batch.image.clone(), batch.label.clone(), batch.valid.clone()
+        soft = None if batch.soft is None else batch.soft.clone()
         for i in turned:
-            for whole in (image, label, valid):
+            for whole in (image, label, valid, *(() if soft is None else (soft,))):
                 whole[i] = self.turned(whole[i], params["turns"][i], batch.valid.ndim - 1)
-        return replace(batch, image=image, label=label, valid=valid)
+        return replace(batch, image=image, label=label, valid=valid, soft=soft)
 
     def turned(
         self, cells: Shaped[Tensor, "*lead_s"], counts: Int[np.ndarray, " p"], ndim: int

@@ -9,9 +9,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from medseg.labels import IGNORE
 from medseg.transforms.linear import Corners
 from medseg.transforms.separable import separable, spline_matrix
 from medseg.transforms.window import Planes, rotation_matrix
+
+_LEAST = 1e-6
+"""Sum of shares that is divided by at least."""
 
 
 def sampling_matrix(
@@ -105,3 +109,21 @@ def warp(
     warped = (corners.blend(image), *corners.vote(label, valid))
     cells, voted, inside = (values.unflatten(-1, grid.shape[:-1]) for values in warped)
     return cells, voted, inside
+
+
+def warp_shares(
+    soft: Float[Tensor, "n *w"], label: Int[Tensor, " *s"], grid: Float[Tensor, "*s d"]
+) -> Float[Tensor, "n *s"]:
+    """Soft labels of one window at the sampled positions.
+
+    Shares are interpolated linearly, and divided by their sum, which is below 1 next to ignored cells and to the border
+    of the window; they are 0 where the warped ``label`` is ``IGNORE``.
+
+    Args:
+        soft: Shares of the classes in each cell of the window; they sum to 1, or to 0.
+        label: Result of ``warp``.
+        grid: Sampled positions.
+    """
+    blended = Corners.around(grid, soft.shape[1:]).blend(soft).unflatten(-1, label.shape)
+    total = blended.sum(0, keepdim=True)
+    return torch.where((label != IGNORE) & (total > 0), blended / total.clamp_min(_LEAST), 0.0)

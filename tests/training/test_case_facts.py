@@ -20,6 +20,7 @@ from medseg.training.train import train
 
 CASES = 12
 SHAPE = (24, 32)
+MONITOR = "monitor=val/case_auc"
 
 
 def write(root: Path) -> Path:
@@ -191,13 +192,22 @@ def test_two_networks_encode_the_facts_each_by_its_own_training(root: Path) -> N
 
 
 def test_a_training_that_resumes_equals_one_without_a_break(root: Path) -> None:
-    short = ("trainer.steps_per_epoch=2", "test=false", "model.facts=film", "scheduler=constant")
+    short = ("trainer.steps_per_epoch=2", "test=false", "model.facts=film", "scheduler=constant", MONITOR)
     train(compose("train", words(root, "whole", *short, "trainer.max_steps=4")))
     train(compose("train", words(root, "parts", *short, "trainer.max_steps=2")))
     train(compose("train", words(root, "parts", *short, "trainer.max_steps=4", "ckpt_path=last")))
     states = [checkpoint.read(root / f"{run}/checkpoints/last.ckpt").network_state for run in ("whole", "parts")]
     assert any(name.startswith("case_path.head") for name in states[0])
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_a_score_of_the_classes_of_cases_chooses_the_checkpoint(root: Path) -> None:
+    """That of the two above: the first of the largest."""
+    with (root / "whole/metrics.csv").open() as file:
+        scores = {int(row["step"]): row["val/case_auc"] for row in csv.DictReader(file) if row.get("val/case_auc")}
+    best = max(scores, key=lambda step: float(scores[step]))
+    assert checkpoint.read(root / "whole/checkpoints/best.ckpt").step == best + 1
+    assert len(scores) == 2
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ TINY = [
         (["metric=scene", "monitor=val/iou/liver"], ("val/iou/liver", "max")),
         (["monitor=val/loss"], ("val/loss", "min")),
         (["monitor=val/dice/liver"], ("val/dice/liver", "max")),
+        (["monitor=val/case_auc", "data=nnunet", "data.root=x", "data.case_label=kind"], ("val/case_auc", "max")),
     ],
 )
 def test_monitor_is_that_of_the_metrics_unless_one_is_named(overrides: list[str], expected: tuple[str, str]) -> None:
@@ -58,6 +59,11 @@ def test_pretraining_keeps_its_own() -> None:
         (["monitor=val/iou/liver"], "val/loss, val/dice, or null"),
         (["monitor=val/loss", "method.val_patches=0"], "val/dice, or null"),
         (["monitor=val/nsd", "metric=scene"], "val/loss, val/dice, val/miou, or null"),
+        (["monitor=val/case_auc"], "val/loss, val/dice, or null"),
+        (
+            ["monitor=val/case_f1", "data=nnunet", "data.root=x", "data.case_label=kind"],
+            "val/loss, val/dice, val/case_accuracy, val/case_balanced_accuracy, val/case_auc, or null",
+        ),
     ],
 )
 def test_monitor_that_nothing_logs_is_refused_before_data_is_read(overrides: list[str], keys: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int, Integer
 
 from medseg import formats
-from medseg.data.case import Case
+from medseg.data.case import DRAW, SOFT, Case, Observers
 from medseg.data.dataset import Dataset
 from medseg.data.reading.open_case import CaseReader
 from medseg.data.store.content_hash import Digests, content_key
@@ -20,7 +20,8 @@ from medseg.labels import IGNORE, LabelTable
 from medseg.runtime.progress import watched
 from medseg.sample import DataSpec
 
-MAJORITY, STAPLE = RULES = ("majority", "staple")
+MAJORITY, STAPLE = "majority", "staple"
+RULES = (MAJORITY, STAPLE, DRAW, SOFT)
 
 
 def majority(votes: Int[np.ndarray, "r *s"], n_classes: int) -> Int[np.ndarray, " *s"]:
@@ -63,7 +64,8 @@ class SeveralObservers(Dataset):
 
     Args:
         observers: The dataset with the labels of each observer, by name; images are read of the first.
-        rule: ``majority`` or ``staple``.
+        rule: ``majority`` or ``staple``; or ``draw`` or ``soft``, by which training patches take the label of one
+            observer, or the shares of all, and everything else that of the majority.
         folder: Of the joined labels.
 
     Raises:
@@ -116,7 +118,22 @@ class SeveralObservers(Dataset):
         if any(case.label is None for case in first.values()):  # labels are not read
             return list(first.values())
         works = [[own[case] for own in by_observer] for case in first]
-        return [replace(work[0], label=target) for work, target in zip(works, self._joined(works), strict=True)]
+        joined = zip(works, self._joined(works), strict=True)
+        return [replace(work[0], label=target, observers=self._observers(work)) for work, target in joined]
+
+    def _observers(self, work: Sequence[Case]) -> Observers:
+        """The label files of a case.
+
+        Raises:
+            InputError: Soft labels of a case that does not annotate every class.
+        """
+        if self.rule == SOFT and work[0].annotated is not None:
+            raise InputError(
+                f"data.annotations=soft: case {work[0].id} does not annotate every class (data.annotated), of which "
+                "soft labels can't be; take data.annotations=draw, majority or staple"
+            )
+        files = tuple((name, case.label) for name, case in zip(self.observers, work, strict=True) if case.label)
+        return Observers(files, self.rule if self.rule in (DRAW, SOFT) else "")
 
     def _joined(self, works: Sequence[Sequence[Case]]) -> list[Path]:
         """Files of the joined labels of cases, each as all observers have it; those that are missing are written."""
@@ -131,7 +148,11 @@ class SeveralObservers(Dataset):
     def _target(self, work: Sequence[Case], digests: Digests) -> Path:
         """The file of the joined label of a case."""
         grid = self.source.open(replace(work[0], label=None)).grid
-        settings = {"rule": self.rule, "labels": self.spec.labels.to_dict(), "grid": grid.to_dict()}
+        settings = {
+            "rule": STAPLE if self.rule == STAPLE else MAJORITY,
+            "labels": self.spec.labels.to_dict(),
+            "grid": grid.to_dict(),
+        }
         labels = [case.label for case in work if case.label is not None]
         key = content_key(labels, settings, memory=digests.memory)
         return self.folder / f"{work[0].id}-{key[:16]}{'.nii.gz' if self.spec.ndim == 3 else '.tif'}"
@@ -139,7 +160,7 @@ class SeveralObservers(Dataset):
     def _write(self, work: Sequence[Case], target: Path) -> None:
         readers = [self.source.open(case) for case in work]
         votes = np.stack([reader.read_label() for reader in readers])
-        join = majority if self.rule == MAJORITY else staple
+        join = staple if self.rule == STAPLE else majority
         target.parent.mkdir(parents=True, exist_ok=True)
         formats.write(target, _raw(join(votes, self.spec.labels.n_classes), self.spec.labels), readers[0].grid)
 

@@ -8,7 +8,7 @@ from types import EllipsisType
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
 from medseg.data.preprocessing.normalise import CLASSES, ImageStats, Normalisation, normalise, normalise_dates
@@ -77,6 +77,7 @@ def to_canonical(sample: Sample) -> tuple[Sample, tuple[int, ...], tuple[bool, .
         sample,
         image=reorient(sample.image, axes, flips),
         label=label,
+        votes=None if sample.votes is None else reorient(sample.votes, axes, flips),
         valid=reorient(sample.valid, axes, flips),
         grid=sample.grid.reorient(axes, flips),
     )
@@ -88,7 +89,15 @@ def crop(sample: Sample, box: Box) -> Sample:
     label = None if sample.label is None else sample.label[box.slices]
     within: tuple[EllipsisType | slice, ...] = (..., *box.slices)
     valid, grid = sample.valid[box.slices], sample.grid.crop(box)
-    return replace(sample, image=sample.image[within], label=label, valid=valid, grid=grid)
+    votes = None if sample.votes is None else sample.votes[within]
+    return replace(sample, image=sample.image[within], label=label, valid=valid, grid=grid, votes=votes)
+
+
+def _resampled_votes(sample: Sample, shape: Sequence[int]) -> Int[np.ndarray, "r *t"] | None:
+    """Labels of observers on ``sample.grid.resized(shape)``, each by itself."""
+    if sample.votes is None:
+        return None
+    return np.stack([resample_label(own, sample.grid, shape) for own in sample.votes])
 
 
 def content_box(sample: Sample) -> Box:
@@ -171,7 +180,8 @@ class Preprocess:
             share = resample_image(valid[None].astype(np.float32), cut.grid, grid.shape, order=1)[0]
             valid = share > 0.5
         image = np.where(valid, image, np.float32(0))
-        prepared = replace(cut, image=image, label=label, valid=np.ascontiguousarray(valid), grid=grid)
+        votes = _resampled_votes(cut, grid.shape)
+        prepared = replace(cut, image=image, label=label, valid=np.ascontiguousarray(valid), grid=grid, votes=votes)
         return prepared, PreprocessTrace(sample.grid, axes, flips, box, grid)
 
     def _resampled(

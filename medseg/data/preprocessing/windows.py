@@ -47,10 +47,11 @@ def prepared_windows(
 
     One window, if the preprocessing resamples; else windows of complete patches, read on demand.
     """
+    votes = range(len(reader.case.votes))
     if preprocess.spacing is not None:
-        sample, trace = preprocess(reader.read())
+        sample, trace = preprocess(reader.read(votes=votes))
         return iter([(Box.whole(sample.grid.shape), sample)]), sample.grid, trace
     boxes = tiles(reader.shape, patch, reader.spec.dates)
     stats = image_stats(reader, boxes) if preprocess.per_image else None
-    windows = ((box, preprocess.window(reader.read(box), stats)) for box in boxes)
+    windows = ((box, preprocess.window(reader.read(box, votes=votes), stats)) for box in boxes)
     return windows, reader.grid, PreprocessTrace.unmoved(reader.grid)

@@ -92,6 +92,7 @@ class CaseReader:
         self.grid = self._whole if case.box is None else self._whole.crop(case.box)
         self._channels = self._channel_readers(files, dates)
         self._label = None if case.label is None else self._open_label(case.label, label)
+        self._votes = [self._open_label(path, None) for path in case.votes]
         self._valid = None if case.valid is None else self._on_grid(formats.open(case.valid), "nearest")
         self._first_stage = self._open_first_stage() if self._of_files.channels != spec.channels else None
 
@@ -100,11 +101,15 @@ class CaseReader:
         """Cells on each axis."""
         return self.grid.shape
 
-    def read(self, box: Box | None = None) -> Sample:
+    def read(self, box: Box | None = None, *, votes: Sequence[int] = ()) -> Sample:
         """The case or a window of it, in the files' own units.
 
         Cells without data are 0 and not valid; where the label has none, it is ``IGNORE``. In a time series
         cells without data are NaN, and valid if any date has data.
+
+        Args:
+            box: The window; None for all.
+            votes: Numbers of observers whose labels are read too, of ``case.votes``.
 
         Raises:
             InputError: Unknown label values, NaN cells where the options reject them, or a damaged file.
@@ -134,6 +139,7 @@ class CaseReader:
             present=present,
             annotated=self.annotated,
             facts=self.case.facts,
+            votes=np.stack([self._checked_label(self._votes[i], window) for i in votes]) if len(votes) else None,
         )
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from medseg.data.sampling.patch_dataset import Window
@@ -56,10 +56,17 @@ def collate_windows(windows: Sequence[Window], *, stream: str = "", labelled: bo
         cases=tuple(s.case for s in samples),
         days=days,
         annotated=_annotated(samples),
+        soft=_soft(samples),
         stream=stream,
         labelled=labelled,
         **_facts(samples),  # type: ignore[arg-type]
     )
+
+
+def _soft(samples: Sequence[Sample]) -> Float[Tensor, "b n *s"] | None:
+    """Soft labels; None where samples have none."""
+    shares = [s.soft for s in samples if s.soft is not None]
+    return torch.from_numpy(np.stack(shares)) if shares else None
 
 
 def _annotated(samples: Sequence[Sample]) -> Bool[Tensor, "b k"] | None:

@@ -12,6 +12,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from medseg.data.sampling.case_samplers import Sampling
+from medseg.data.sampling.observed import read_window
 from medseg.data.sampling.patches import PreparedCase, draw_valid_box, is_forced, widen
 from medseg.errors import InputError
 from medseg.geometry.box import Box
@@ -39,6 +40,7 @@ class PatchDataset(Dataset[Window]):
         batch_size: Samples of one optimiser step, over all ranks and accumulated batches.
         seed: Seed of the whole training.
         sampling: Which case feeds a patch, and what a patch must hold.
+        n_classes: Of the label table, for soft labels.
 
     Raises:
         InputError: No case, or none that a patch can be drawn from.
@@ -53,6 +55,7 @@ class PatchDataset(Dataset[Window]):
         batch_size: int,
         seed: int,
         sampling: Sampling,
+        n_classes: int = 0,
     ) -> None:
         if not cases:
             raise InputError("got no training case; check split.fold and split.file")
@@ -62,6 +65,7 @@ class PatchDataset(Dataset[Window]):
         self.batch_size = batch_size
         self.seed = seed
         self.sampling = sampling
+        self.n_classes = n_classes
         self.case_sampler = sampling.case_sampler(self.cases, seed)
         partial = next((case.annotated for case in self.cases if case.annotated is not None), None)
         self._all_annotated = None if partial is None else np.ones_like(partial)
@@ -77,7 +81,7 @@ class PatchDataset(Dataset[Window]):
     def __getitem__(self, index: tuple[int, int]) -> Window:
         step, sample = index
         case, box = self.place(step, sample)
-        window = case.read(widen(box, self.window))
+        window = read_window(case, widen(box, self.window), (self.seed, step, sample), self.n_classes)
         if window.annotated is None:  # of every rank alike, also where a batch has complete cases alone
             window = replace(window, annotated=self._all_annotated)
         return Window(window, (self.seed, step, sample))

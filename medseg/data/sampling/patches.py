@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from medseg.data.case import Observers
 from medseg.facts import CaseFacts
 from medseg.geometry.box import Box
 from medseg.sample import Sample
@@ -61,12 +62,20 @@ class PreparedCase(Protocol):
         """Which outputs of a network its label annotates; None for all."""
         ...
 
+    @property
+    def observers(self) -> Observers | None:
+        """Whose labels can be read too; None where patches take the joined one."""
+        ...
+
     def valid_share(self, box: Box) -> float:
         """Share of valid cells in a box."""
         ...
 
-    def read(self, box: Box | None = None) -> Sample:
-        """The cells of a box, which may overhang the case; None reads all of it."""
+    def read(self, box: Box | None = None, *, votes: Sequence[int] = ()) -> Sample:
+        """The cells of a box, which may overhang the case; None reads all of it.
+
+        ``votes`` are the numbers of observers whose labels are read too.
+        """
         ...
 
 

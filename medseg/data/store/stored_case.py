@@ -1,8 +1,9 @@
 """Patch store: preprocessed cases as chunked, compressed arrays from which windows are read.
 
 A case is a folder: ``image.b2nd`` ``[c, *s]`` (of a time series ``[t, c, *s]``) float32, ``label.b2nd`` ``[*s]``
-int16, ``valid.b2nd`` ``[*s]`` (only where some cell is invalid), ``cells.npz`` (cells by class, ``cell_index``) and
-``case.json`` (grid, trace, group, counts, days, absent channels, checksums of the arrays). The folder's name ends in a
+int16, ``votes.b2nd`` ``[r, *s]`` int16 (labels of several observers, only where patches take them), ``valid.b2nd``
+``[*s]`` (only where some cell is invalid), ``cells.npz`` (cells by class, ``cell_index``) and ``case.json`` (grid,
+trace, group, counts, days, absent channels, checksums of the arrays). The folder's name ends in a
 key of the source files' content and of the preprocessing settings, and it appears by one rename: a case is there whole,
 or not at all. A case that is read from its files while training has the folder without the three arrays.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Shaped
 
+from medseg.data.case import Observers
 from medseg.data.preprocessing.preprocess import PreprocessTrace
 from medseg.data.store.cell_index import CellIndex, valid_share
 from medseg.data.store.checked_array import CheckedArray, record_of
@@ -86,10 +88,12 @@ class StoredCase:
     Attributes:
         folder: Folder of the case.
         facts: What a table says about the case, which is not stored with its cells; None without a table.
+        observers: Whose labels are stored too; None where patches take the joined one.
     """
 
     folder: Path
     facts: CaseFacts | None = None
+    observers: Observers | None = None
 
     @cached_property
     def stored(self) -> dict[str, Any]:
@@ -111,7 +115,7 @@ class StoredCase:
         return str(self.stored["group"])
 
     def __reduce__(self) -> tuple[object, ...]:
-        return StoredCase, (self.folder, self.facts)  # open arrays are not sent to another process
+        return StoredCase, (self.folder, self.facts, self.observers)  # open arrays are not sent to another process
 
     @cached_property
     def grid(self) -> Grid:
@@ -169,6 +173,10 @@ class StoredCase:
         return self._opened("label")
 
     @cached_property
+    def _votes(self) -> Any:
+        return self._opened("votes") if "votes" in self.stored["arrays"] else None
+
+    @cached_property
     def _valid(self) -> Any:
         return self._opened("valid") if "valid" in self.stored["arrays"] else None
 
@@ -189,14 +197,18 @@ class StoredCase:
             _ = self._index, self.grid, self.trace, self.n_valid, self.counts
             if not arrays:
                 return
-            for array in (self._image, self._label, self._valid):
+            for array in (self._image, self._label, self._votes, self._valid):
                 if array is not None and tuple(array.shape[-len(self.shape) :]) != self.shape:
                     raise ValueError(f"an array has the shape {tuple(array.shape)}, expected {self.shape}")
 
-    def read(self, box: Box | None = None) -> Sample:
+    def read(self, box: Box | None = None, *, votes: Sequence[int] = ()) -> Sample:
         """The window ``box`` of the case (or all of it); outside the case, image 0 and not valid.
 
-        Only the chunks that the window touches are decoded.
+        Only the chunks that the window touches are decoded, and only the observers that are asked for.
+
+        Args:
+            box: See above.
+            votes: Numbers of observers whose labels are read too.
         """
         box = box or Box.whole(self.shape)
         series: dict[str, Any] = {}
@@ -210,6 +222,7 @@ class StoredCase:
             series["annotated"] = annotated
         with _reading(self.folder):
             image, label = read_padded(self._image, box, 0), read_padded(self._label, box, IGNORE)
+            own = [read_padded(_Row(self._votes, i), box, IGNORE)[0] for i in votes]
             valid = within(box, self.shape) if self._valid is None else read_padded(self._valid, box, 0).astype(bool)
         return Sample(
             image=image,
@@ -219,8 +232,20 @@ class StoredCase:
             case=self.case,
             group=self.group,
             facts=self.facts,
+            votes=np.stack(own) if own else None,
             **series,
         )
+
+
+class _Row:
+    """One row of an array ``[r, *s]``, as an array ``[1, *s]``: others are not decoded."""
+
+    def __init__(self, array: CheckedArray, row: int) -> None:
+        self._array, self._row = array, slice(row, row + 1)
+        self.shape = (1, *array.shape[1:])
+
+    def __getitem__(self, window: tuple[slice, ...]) -> Shaped[np.ndarray, "..."]:
+        return self._array[(self._row, *window[1:])]
 
 
 def _checksum(facts: dict[str, object]) -> int:
@@ -321,6 +346,8 @@ class _Arrays:
     def add(self, box: Box, sample: Sample, label: npt.NDArray[np.int16]) -> None:
         self._put("image", sample.image, box, 0)
         self._put("label", label, box, 0)
+        if sample.votes is not None:
+            self._put("votes", sample.votes.astype(np.int16), box, 0)
         if "valid" in self.made or not sample.valid.all():
             self._put("valid", sample.valid.astype(np.uint8), box, 1)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from medseg.data.case import Observers
 from medseg.data.preprocessing.preprocess import Preprocess
 from medseg.data.reading.open_case import CaseReader
 from medseg.data.store.stored_case import StoredCase
@@ -47,6 +49,11 @@ class StreamedCase:
         return self.index.facts
 
     @property
+    def observers(self) -> Observers | None:
+        """Whose labels can be read too; None where patches take the joined one."""
+        return self.index.observers
+
+    @property
     def grid(self) -> Grid:
         """Geometry of the whole case."""
         return self.index.grid
@@ -80,11 +87,16 @@ class StreamedCase:
         """About which share of the cells of ``box`` is valid."""
         return self.index.valid_share(box)
 
-    def read(self, box: Box | None = None) -> Sample:
-        """The window ``box`` of the case (or all of it); outside the case, image 0 and not valid."""
+    def read(self, box: Box | None = None, *, votes: Sequence[int] = ()) -> Sample:
+        """The window ``box`` of the case (or all of it); outside the case, image 0 and not valid.
+
+        Args:
+            box: See above.
+            votes: Numbers of observers whose labels are read too.
+        """
         box = box or Box.whole(self.shape)
         inner = box.clip(self.shape)
-        sample = self.preprocess.window(self.opened.read(inner), in_place=True)
+        sample = self.preprocess.window(self.opened.read(inner, votes=votes), in_place=True)
         return sample if inner == box else padded(sample, inner, box)
 
 
@@ -92,10 +104,12 @@ def padded(sample: Sample, inner: Box, box: Box) -> Sample:
     """The sample of ``inner`` as a window of ``box`` around it: image 0, label ``IGNORE``, not valid."""
     before_after = [(a - c, d - b) for a, b, c, d in zip(inner.start, inner.stop, box.start, box.stop, strict=True)]
     label = None if sample.label is None else np.pad(sample.label, before_after, constant_values=IGNORE)
+    votes = sample.votes
     return replace(
         sample,
         image=np.pad(sample.image, [*[(0, 0)] * (sample.image.ndim - len(before_after)), *before_after]),
         label=label,
+        votes=None if votes is None else np.pad(votes, [(0, 0), *before_after], constant_values=IGNORE),
         valid=np.pad(sample.valid, before_after),
         grid=sample.grid.crop(box.shift([-a for a in inner.start])),
     )

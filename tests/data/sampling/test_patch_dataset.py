@@ -1,4 +1,5 @@
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from medseg.data.case import Observers
 from medseg.data.sampling.case_samplers import ByArea, ByCase, ByClass, ByGroup, CaseSampler, Sampling
 from medseg.data.sampling.patch_dataset import PatchDataset, StepSampler
 from medseg.data.sampling.patches import draw_box, draw_case, is_forced
@@ -27,6 +29,7 @@ class Scene:
     invalid: int = 0
     annotated: np.ndarray | None = None
     facts: CaseFacts | None = None
+    observers: Observers | None = None
 
     @cached_property
     def valid(self) -> np.ndarray:
@@ -53,7 +56,7 @@ class Scene:
     def valid_share(self, box: Box) -> float:
         return float(read_padded(self.valid, box, 0).mean())
 
-    def read(self, box: Box | None = None) -> Sample:
+    def read(self, box: Box | None = None, *, votes: Sequence[int] = ()) -> Sample:
         box = box or Box.whole(self.shape)
         place = np.arange(np.prod(self.shape), dtype=np.float32).reshape(1, *self.shape)
         grid = Grid(box.shape, np.eye(3), PIXEL)

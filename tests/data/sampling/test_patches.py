@@ -1,10 +1,12 @@
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medseg.data.case import Observers
 from medseg.data.sampling.patches import TRIES, draw_box, draw_case, draw_valid_box, is_forced, widen
 from medseg.facts import CaseFacts
 from medseg.geometry.box import Box
@@ -23,6 +25,7 @@ class Drawn:
     asked: list[Box] = field(default_factory=list)
     annotated: np.ndarray | None = None
     facts: CaseFacts | None = None
+    observers: Observers | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -36,7 +39,7 @@ class Drawn:
         self.asked.append(box)
         return float(self.valid[box.slices].mean())
 
-    def read(self, box: Box | None = None) -> Sample:
+    def read(self, box: Box | None = None, *, votes: Sequence[int] = ()) -> Sample:
         raise NotImplementedError
 
 
