@@ -100,7 +100,8 @@ TABLE = (
     ),
     Defect(
         "another-observer-is-read", "those observers are read that are asked for", "medseg/data/store/stored_case.py",
-        "_Row(self._votes, i), box, IGNORE)[0] for i in votes", "_Row(self._votes, i), box, IGNORE)[0] for i in sorted(votes)",
+        "_Row(self._votes, i), box, IGNORE)[0] for i in votes]",
+        "_Row(self._votes, i), box, IGNORE)[0] for i in sorted(votes)]",
         (f"{PATCHES}::test_the_store_holds_every_observer_and_reads_those_that_are_asked_for",),
     ),
     Defect(
@@ -122,12 +123,14 @@ TABLE = (
     ),
     Defect(
         "shares-not-flipped", "soft labels move with the label", "medseg/transforms/spatial.py",
-        "for cells in (image, label, valid, *(() if soft is None else (soft,))):", "for cells in (image, label, valid):",
+        "for cells in (image, label, valid, *(() if soft is None else (soft,))):",
+        "for cells in (image, label, valid):",
         (f"{MOVED}::test_soft_labels_of_one_observer_stay_with_the_label",),
     ),
     Defect(
         "shares-not-turned", "soft labels move with the label", "medseg/transforms/turns.py",
-        "for whole in (image, label, valid, *(() if soft is None else (soft,))):", "for whole in (image, label, valid):",
+        "for whole in (image, label, valid, *(() if soft is None else (soft,))):",
+        "for whole in (image, label, valid):",
         (f"{MOVED}::test_soft_labels_of_one_observer_stay_with_the_label",),
     ),
     Defect(
@@ -141,7 +144,8 @@ TABLE = (
         (f"{MOVED}::test_soft_labels_of_one_observer_stay_with_the_label",),
     ),
     Defect(
-        "sides-of-shares-kept", "a mirror across the body exchanges the shares of sides", "medseg/transforms/spatial.py",
+        "sides-of-shares-kept", "a mirror across the body exchanges the shares of sides",
+        "medseg/transforms/spatial.py",
         'soft = self._exchanged(soft, params["flip"], self.mirror_classes)', "",
         (f"{MOVED}::test_a_mirror_across_the_body_exchanges_the_shares_of_sides",),
     ),
@@ -171,6 +175,21 @@ TABLE = (
         "class-scores-choose-nothing", "a score of the classes of cases may choose the checkpoint",
         "medseg/factory/trainer.py", 'if cfg.data.get("case_label") is not None:', "if False:",
         ("tests/training/test_monitor.py::test_monitor_is_that_of_the_metrics_unless_one_is_named",),
+    ),
+    Defect(
+        "pairs-count-what-is-ignored", "what one of a pair ignores does not count", "medseg/metrics/observers.py",
+        "votes[second], valid & (own != IGNORE), **place)", "votes[second], valid, **place)",
+        ("tests/metrics/test_observers.py::test_what_one_of_a_pair_ignores_does_not_count",),
+    ),
+    Defect(
+        "one-direction-of-pairs", "agreement is over ordered pairs", "medseg/metrics/observers.py",
+        "in permutations(votes, 2):", "in list(permutations(votes, 2))[:1]:",
+        ("tests/metrics/test_observers.py::test_two_observers_by_hand",),
+    ),
+    Defect(
+        "first-observer-is-the-label", "scores are those of the majority", "medseg/evaluation/observers.py",
+        "        label=label,\n", "",
+        ("tests/evaluation/test_observers.py::test_scores_against_the_majority_each_observer_and_of_the_observers",),
     ),
 )
 # fmt: on

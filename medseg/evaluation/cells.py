@@ -43,24 +43,35 @@ class CasePair:
     """The predicted and the labelled cells of one case.
 
     Attributes:
-        pred: Training index of each cell.
+        pred: Training index of each cell, or ``IGNORE`` where there is no prediction.
         label: Training index of each cell, or ``IGNORE``.
-        valid: False outside the field of view, and where there is no prediction.
+        view: False outside the field of view.
+        grid: Grid of the label, or of the prediction where the label has lost its georeference.
         reordered: Files of this case that are stored in another order of axes than the label.
         offset: Largest displacement of the grids of the files, in cells.
-        grid: Grid of the label, or of the prediction where the label has lost its georeference.
-        labelled: Number of cells in the field of view that have a label.
-        unpredicted: How many of these have no prediction.
     """
 
     pred: Int[np.ndarray, " *s"]
     label: Int[np.ndarray, " *s"]
-    valid: Bool[np.ndarray, " *s"]
+    view: Bool[np.ndarray, " *s"]
     grid: Grid
-    labelled: int
-    unpredicted: int
     reordered: tuple[Path, ...] = ()
     offset: float = 0.0
+
+    @property
+    def valid(self) -> Bool[np.ndarray, " *s"]:
+        """False outside the field of view, and where there is no prediction."""
+        return self.view & (self.pred != IGNORE)
+
+    @property
+    def labelled(self) -> int:
+        """Number of cells in the field of view that have a label."""
+        return int((self.view & (self.label != IGNORE)).sum())
+
+    @property
+    def unpredicted(self) -> int:
+        """How many of these have no prediction."""
+        return int((self.view & (self.label != IGNORE) & (self.pred == IGNORE)).sum())
 
 
 @dataclass(frozen=True)
@@ -159,13 +170,8 @@ def read_pair(
         offset = max(offset, check_grid(files.valid, view.grid, files.label, label.grid, tolerance))
         valid = (view.cells != 0) & view.has_value
         reordered += [files.valid] if view.reordered else []
-    counted = valid & (wanted != IGNORE)
-    absent = predicted == IGNORE
     lost = label.grid.frame == PIXEL and pred.grid.frame != PIXEL
-    return CasePair(
-        predicted, wanted, valid & ~absent, pred.grid if lost else label.grid, int(counted.sum()),
-        int((counted & absent).sum()), tuple(reordered), offset,
-    )  # fmt: skip
+    return CasePair(predicted, wanted, valid, pred.grid if lost else label.grid, tuple(reordered), offset)
 
 
 def _written(table: LabelTable) -> LabelTable:

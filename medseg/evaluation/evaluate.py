@@ -51,12 +51,25 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         grid_tolerance=cfg.grid_tolerance,
         shapes=RasteriseOptions(cfg.attribute, cfg.layer, cfg.all_touched),
     )
-    folders = Path(cfg.predictions), Path(cfg.labels), output
-    result = evaluate_folders(*folders, table, options, build_engine(cfg.engine))
+    labels = _observers(cfg.labels) if OmegaConf.is_dict(cfg.labels) else Path(cfg.labels)
+    result = evaluate_folders(Path(cfg.predictions), labels, output, table, options, build_engine(cfg.engine))
     show(_LOG, f"Written: {output}/metrics.json, {output}/cases.csv, {output}/report.html")
     if table is None:
         show(_LOG, "Classes are called after their values: 'names={background: 0, liver: 1, ignore: 255}' names yours")
     return result
+
+
+def _observers(labels: DictConfig) -> dict[str, Path]:
+    """The labels of each observer, by name.
+
+    Raises:
+        InputError: One that is no path.
+    """
+    wrong = {str(name): value for name, value in labels.items() if not isinstance(value, str)}
+    if wrong:
+        expected = "'labels={reader1: DIR, reader2: DIR}'"
+        raise InputError(f"labels={wrong}: expected a folder for each observer: {expected}")
+    return {str(name): Path(folder) for name, folder in labels.items()}
 
 
 def _check_given(cfg: DictConfig) -> None:

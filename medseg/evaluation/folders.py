@@ -21,11 +21,11 @@ from medseg.errors import InputError
 from medseg.evaluation.cells import (
     CasePair,
     check_grid,
-    read_pair,
     table_from_values,
 )
+from medseg.evaluation.observers import read_observed
 from medseg.evaluation.options import EvaluationOptions
-from medseg.evaluation.pairs import EvaluationPair, add_annotated, add_companions, match_files
+from medseg.evaluation.pairs import EvaluationPair, add_annotated, add_companions, match_files, match_observers
 from medseg.evaluation.presets import metric_settings
 from medseg.evaluation.score_case import CaseResult, ScoreCase
 from medseg.evaluation.scoring import Scoring
@@ -34,10 +34,13 @@ from medseg.geometry.tolerance import GRID_TOLERANCE
 from medseg.labels import IGNORE, LabelTable
 from medseg.metrics.accumulate import CaseScores, tables
 from medseg.metrics.metric import Metric
+from medseg.metrics.observers import ObserverScores
 from medseg.metrics.registry import builtin
 from medseg.metrics.summary import primary_metric
 from medseg.report.html import write_report
 from medseg.report.means import means_table
+from medseg.report.observers import HEADING, observers_table
+from medseg.report.titles import title
 from medseg.runtime.console import show
 from medseg.viz.false_colour import Named
 from medseg.viz.figures import overlay_figure, to_png
@@ -48,7 +51,7 @@ DEFAULT_OPTIONS = EvaluationOptions()
 
 def evaluate_folders(
     predictions: Path,
-    labels: Path,
+    labels: Path | Mapping[str, Path],
     output: Path,
     table: LabelTable | None = None,
     options: EvaluationOptions = DEFAULT_OPTIONS,
@@ -65,7 +68,9 @@ def evaluate_folders(
 
     Args:
         predictions: Folder of label files with saved values (``case.nii.gz``, ``scene.tif``, ``photo.png`` …).
-        labels: Folder of label files with raw values, or of shapes, named alike; or one file of shapes for all.
+        labels: Folder of label files with raw values, or of shapes, named alike; or one file of shapes for all. Of
+            several observers one of these by name: ``scores`` are then those of the majority, and ``observers`` those
+            against each.
         output: Folder for the results; made if need be.
         table: Meaning of the values. If None, every value found in either folder is a class of its own,
             ``class_<value>``.
@@ -79,7 +84,7 @@ def evaluate_folders(
         InputError: Unpaired files, or no cases; or, at the end, cases with unequal grids, values outside the table or
             files that can't be read.
     """
-    matched, left_out = match_files(predictions, labels, options.missing)
+    matched, left_out, named = _matched(predictions, labels, options.missing)
     cases = add_annotated(add_companions(matched, options.valid, options.images), options.annotated)
     with engine or LocalEngine() as workers:
         scoring = Scoring(cases, workers, output / "metrics.json")
@@ -90,13 +95,16 @@ def evaluate_folders(
         scores = _case_scores(table, settings)
         results = scoring.scores(ScoreCase(table, settings, options.grid_tolerance, options.shapes), scores)
     _report_grids(results, options.grid_tolerance)
-    result = scores.result() | ({"failed": scoring.failed} if scoring.failed else {})
+    observers = ObserverScores(scores)
+    for of_case in results.values():
+        observers.add_stored(of_case.observers or {})
+    result = scores.result() | observers.result() | ({"failed": scoring.failed} if scoring.failed else {})
     result["policy"] |= _unscored(results if flat else None)
-    read = partial(read_pair, table=table, tolerance=options.grid_tolerance, shapes=options.shapes)
+    read = partial(read_observed, table=table, tolerance=options.grid_tolerance, shapes=options.shapes)
     worst = _worst(result, options.figures, scores.metrics)
-    figures = [(case, _draw(cases[case], read(cases[case]), table, options.grid_tolerance)) for case in worst]
+    figures = [(case, _draw(cases[case], read(cases[case])[0], table, options.grid_tolerance)) for case in worst]
     facts = {
-        "predictions": str(predictions), "labels": str(labels), "field of view": str(options.valid or "none"),
+        "predictions": str(predictions), "labels": named, "field of view": str(options.valid or "none"),
         "cases": len(results), "left out": left_out or "none", "failed": scoring.failed or "none", "scores": preset,
         **_facts_of_table(table), "medseg": __version__,
         "written": datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -108,6 +116,16 @@ def evaluate_folders(
     return result
 
 
+def _matched(
+    predictions: Path, labels: Path | Mapping[str, Path], missing: str
+) -> tuple[dict[str, EvaluationPair], dict[str, list[str]], str]:
+    """The files of each case, the cases that lack some, and the labels in words."""
+    if not isinstance(labels, Mapping):
+        return *match_files(predictions, labels, missing), str(labels)
+    named = ", ".join(f"{name}: {path}" for name, path in labels.items())
+    return *match_observers(predictions, labels, missing), named
+
+
 def _write_report(
     path: Path,
     result: Mapping[str, Any],
@@ -116,17 +134,19 @@ def _write_report(
     files: Mapping[str, Mapping[str, str]],
     metrics: Sequence[Metric],
 ) -> None:
-    """Write the page and the tables next to it, under a heading of the two folders that ``facts`` name."""
-    predictions, labels = Path(facts["predictions"]), Path(facts["labels"])
+    """Write the page and the tables next to it, under a heading of the folders that ``facts`` name."""
+    predictions, labels = Path(facts["predictions"]), facts["labels"]
+    against = " and ".join(result["observers"]["prediction"]) if "observers" in result else Path(labels).name
     write_report(
         path,
         result,
         figures,
         facts,
-        heading=f"Evaluation of {predictions.name} against {labels.name}",
+        heading=f"Evaluation of {predictions.name} against {against}",
         lead=f"{len(files)} cases of {predictions} against {labels}, written {facts['written'][:16].replace('T', ' ')}",
         files=files,
         tables=tables(result),
+        sections=[(HEADING, observers_table(result, partial(title, metrics=metrics)))],
         metrics=metrics,
     )
 

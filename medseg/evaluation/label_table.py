@@ -27,7 +27,7 @@ def label_table(cfg: DictConfig) -> LabelTable | None:
     """
     if cfg.names is not None:
         return _declared(cfg)
-    folder = Path(cfg.labels)
+    folder = Path(next(iter(cfg.labels.values())) if OmegaConf.is_dict(cfg.labels) else cfg.labels)
     for path in (folder / "dataset.json", folder.parent / "dataset.json"):
         if path.is_file():
             return _of_dataset(cfg, path)

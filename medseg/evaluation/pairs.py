@@ -23,6 +23,8 @@ class EvaluationPair:
         valid: Field of view, 0 where cells do not count; None if all do.
         image: To draw on; None for black.
         annotated: Names of the classes or regions that the label annotates; None for all.
+        observers: Where several observers have labelled the case, the label file of each, by name; ``label`` is that of
+            the first.
     """
 
     prediction: Path
@@ -30,6 +32,7 @@ class EvaluationPair:
     valid: Path | None = None
     image: Path | None = None
     annotated: tuple[str, ...] | None = None
+    observers: tuple[tuple[str, Path], ...] = ()
 
 
 def label_files(folder: Path, *, shapes: bool = False) -> dict[str, Path]:
@@ -85,6 +88,33 @@ def match_files(
     if not pairs:
         raise InputError(f"no case stands in both {predictions} and {labels}; files of a case must be named alike")
     return pairs, orphans
+
+
+def match_observers(
+    predictions: Path, labels: Mapping[str, Path], missing: str
+) -> tuple[dict[str, EvaluationPair], dict[str, list[str]]]:
+    """As ``match_files``, with the labels of several observers; the cases that each of them has labelled.
+
+    Args:
+        predictions: Folder of label files.
+        labels: Of each observer, as in ``match_files``.
+        missing: As in ``match_files``.
+
+    Raises:
+        InputError: Fewer than two observers, unpaired files, or no case that all have labelled.
+    """
+    if len(labels) < 2:
+        raise InputError(f"labels={dict(labels)}: got {len(labels)} observer(s), expected two or more, or labels=DIR")
+    matched = {name: match_files(predictions, folder, missing) for name, folder in labels.items()}
+    orphans: dict[str, list[str]] = {}
+    for name, (_, lacking) in matched.items():
+        orphans |= {f"{kind} of {name}": cases for kind, cases in lacking.items()}
+    first, *others = [pairs for pairs, _ in matched.values()]
+    both = [case for case in first if all(case in pairs for pairs in others)]
+    if not both:
+        raise InputError(f"no case stands in all of {', '.join(map(str, labels.values()))}; name files of a case alike")
+    of_case = {case: tuple((name, pairs[case].label) for name, (pairs, _) in matched.items()) for case in both}
+    return {case: replace(first[case], observers=of_case[case]) for case in both}, orphans
 
 
 def _orphans(predicted: Mapping[str, Path], labelled: Mapping[str, Path]) -> dict[str, list[str]]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 from medseg.errors import rename_keys
-from medseg.evaluation.cells import CasePair, RasteriseOptions, read_pair, values_of
+from medseg.evaluation.cells import RasteriseOptions, values_of
+from medseg.evaluation.observers import read_observed
 from medseg.evaluation.pairs import EvaluationPair
 from medseg.labels import LabelTable
 from medseg.labels.annotated import annotated_names, annotated_outputs, check_label
 from medseg.metrics.accumulate import CaseScores
+from medseg.metrics.observers import ObserverScores
 
 Work = tuple[str, EvaluationPair]
 """A case and its files."""
@@ -32,6 +34,7 @@ class CaseResult:
         offset: Largest displacement of the grids of the files, in cells.
         labelled: Number of cells in the field of view that have a label.
         unpredicted: How many of these have no prediction.
+        observers: ``ObserverScores.stored`` of this case alone, where several observers have labelled it.
     """
 
     scores: Mapping[str, Any]
@@ -39,6 +42,7 @@ class CaseResult:
     offset: float
     labelled: int
     unpredicted: int
+    observers: Mapping[str, Any] | None = None
 
 
 def values_of_case(work: Work) -> set[int]:
@@ -48,7 +52,8 @@ def values_of_case(work: Work) -> set[int]:
         InputError: Values that are not integral, or too many to be classes; shapes.
     """
     _, files = work
-    return values_of(files.prediction) | values_of(files.label)
+    labels = [path for _, path in files.observers] or [files.label]
+    return values_of(files.prediction).union(*map(values_of, labels))
 
 
 @dataclass(frozen=True)
@@ -75,15 +80,26 @@ class ScoreCase:
         """
         case, files = work
         with rename_keys((_ADD_IN_TRAINING, _ADD_HERE), ("data.labels", "names")):
-            pair = read_pair(files, self.table, self.tolerance, self.shapes)
+            pair, votes = read_observed(files, self.table, self.tolerance, self.shapes)
         scores = CaseScores(self.table, **self.settings)
-        place: Any = {"spacing": pair.grid.spacing, "unit": pair.grid.unit}
-        scores.add(case, pair.pred, pair.label, pair.valid, annotated=self._annotated(case, files, pair), **place)
+        annotated = self._annotated(case, files, votes.values() or [pair.label])
+        place: Any = {"spacing": pair.grid.spacing, "unit": pair.grid.unit, "annotated": annotated}
+        scores.add(case, pair.pred, pair.label, pair.valid, **place)
+        observers = ObserverScores(scores)
+        if votes:
+            observers.add(case, pair.pred, votes, pair.valid, **place)
         return CaseResult(
-            scores.stored(), tuple(map(str, pair.reordered)), pair.offset, pair.labelled, pair.unpredicted
+            scores.stored(),
+            tuple(map(str, pair.reordered)),
+            pair.offset,
+            pair.labelled,
+            pair.unpredicted,
+            observers.stored() if votes else None,
         )
 
-    def _annotated(self, case: str, files: EvaluationPair, pair: CasePair) -> Bool[np.ndarray, " k"] | None:
+    def _annotated(
+        self, case: str, files: EvaluationPair, labels: Iterable[Int[np.ndarray, " *s"]]
+    ) -> Bool[np.ndarray, " k"] | None:
         """Which classes or regions the label annotates; None for all.
 
         Raises:
@@ -95,5 +111,6 @@ class ScoreCase:
         if names is None:
             return None
         with rename_keys(("data.annotated", "annotated")):
-            check_label(pair.label, self.table, names, str(files.label))
+            for label in labels:
+                check_label(label, self.table, names, str(files.label))
         return annotated_outputs(self.table, names)

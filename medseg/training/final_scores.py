@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 from omegaconf import DictConfig, OmegaConf
 
 from medseg.checkpoint import RunMetadata
@@ -23,10 +24,12 @@ from medseg.inference.predictor import CasePredictor
 from medseg.metrics.accumulate import CaseScores, tables
 from medseg.metrics.availability import with_availability
 from medseg.metrics.case_labels import CaseLabelScores
+from medseg.metrics.observers import ObserverScores
 from medseg.prediction.file_predictor import FilePredictor
 from medseg.prediction.labelled import Open, predict_labelled
 from medseg.report.availability import availability_table
 from medseg.report.html import write_run_report
+from medseg.report.observers import HEADING, observers_table
 from medseg.report.titles import title
 from medseg.runtime.atomic import write_whole
 from medseg.runtime.progress import watched
@@ -81,6 +84,7 @@ class Scored:
             stored = of_fold | held.stored() | {"labels": self.dataset.spec.labels.to_dict()}
             text = json.dumps({"format": 1, **settings, **stored}, allow_nan=False)
             write_whole(folder / VALIDATION, text + "\n")
+        titles = partial(title, metrics=scores.metrics)
         write_run_report(
             folder / "report.html",
             result,
@@ -89,7 +93,8 @@ class Scored:
             name=name,
             tables=tables(result),
             sections=[
-                ("Scores by available channels", availability_table(result, partial(title, metrics=scores.metrics)))
+                ("Scores by available channels", availability_table(result, titles)),
+                (HEADING, observers_table(result, titles)),
             ],
             metrics=scores.metrics,
         )
@@ -101,6 +106,7 @@ class Scored:
         scores: CaseScores = instantiate(cfg.metric)(labels=self.dataset.spec.labels)
         label = self.metadata.spec.case_label
         classes = None if label is None else CaseLabelScores(label.name, label.values)
+        observers = ObserverScores(scores)
         drawings = evaluate_predictor(
             self.predictor.arrays,
             cases,
@@ -109,8 +115,9 @@ class Scored:
             shown=shown,
             watch=lambda every: watched(every, f"evaluating {which}", so_far=scores.glance),
             classes=classes,
+            observers=observers,
         )
-        result = scores.result() | ({} if classes is None else {"case_label": classes.result()})
+        result = scores.result() | ({} if classes is None else {"case_label": classes.result()}) | observers.result()
         result["policy"] |= {"cases": which, "checkpoint": self.checkpoint, "step": str(self.predictor.step)}
         result["policy"] |= {"without": ", ".join(self.without)} if self.without else {}
         return scores, self._by_availability(result, scores, cases), drawings
@@ -139,6 +146,7 @@ def evaluate_predictor(
     shown: int = _DRAWN,
     watch: Callable[[Sequence[Case]], Iterable[Case]] = iter,
     classes: CaseLabelScores | None = None,
+    observers: ObserverScores | None = None,
 ) -> list[CaseDrawing]:
     """Predict and score every case; the scores go into ``scores``.
 
@@ -152,6 +160,7 @@ def evaluate_predictor(
         shown: Number of cases that are drawn, spread over all.
         watch: Wraps the iteration, for a progress bar.
         classes: Collects the classes of the cases; None where the networks give none.
+        observers: Collects scores against each observer, of cases that several have labelled.
 
     Returns:
         Drawings of the shown cases.
@@ -171,16 +180,16 @@ def evaluate_predictor(
         if classes is not None and predicted.case_prob is not None and case.facts is not None:
             classes.add(predicted.case_prob, case.facts[classes.name])
         grid = predicted.grid
-        scores.add(
-            case.id,
-            predicted.index,
-            predicted.label,
-            predicted.valid,
-            spacing=grid.spacing,
-            unit=grid.unit,
-            prob=predicted.prob,
-            annotated=predicted.annotated,
-        )
+        place: Any = {"spacing": grid.spacing, "unit": grid.unit, "annotated": predicted.annotated}
+        scores.add(case.id, predicted.index, predicted.label, predicted.valid, prob=predicted.prob, **place)
+        if observers is not None and case.observers is not None:
+            observers.add(case.id, predicted.index, _votes(case, open_case), predicted.valid, **place)
         if shows:
             drawings.append(draw(case, predicted, reduced, open_case, predictor.spec))
     return drawings
+
+
+def _votes(case: Case, open_case: Open) -> dict[str, Int[np.ndarray, " *s"]]:
+    """The label of each observer of a case, on its own cells."""
+    files = () if case.observers is None else case.observers.files
+    return {name: open_case(replace(case, label=path, observers=None)).read_label() for name, path in files}

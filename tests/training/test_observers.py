@@ -1,5 +1,6 @@
 """Trainings with labels of several observers: from the command to scores, and resumed."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,14 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("rule", ["draw", "soft"])
 def test_a_resumed_training_equals_an_uninterrupted_one(root: Path, rule: str) -> None:
     own = [f"data.annotations={rule}", "test=false"]
-    whole = weights(train(compose("train", words(root, f"{rule}_whole", *own))))
+    run = train(compose("train", words(root, f"{rule}_whole", own[0])))
+    whole = weights(run)
     stopped = [*own, "+callback.stop._target_=tests.training.test_observers.Stop"]
     with pytest.raises(RuntimeError, match="killed"):
         train(compose("train", words(root, f"{rule}_killed", *stopped)))
     resumed = weights(train(compose("train", words(root, f"{rule}_killed", *own, "ckpt_path=last"))))
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+    section = json.loads((run / "metrics.json").read_text())["observers"]
+    assert list(section["prediction"]) == list(READERS)
+    assert section["agreement"]["dice"] == pytest.approx(0.75)  # 12 of 12 and 20 columns, of both classes
+    assert "observers against each other" in (run / "report.html").read_text()

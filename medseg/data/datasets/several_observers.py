@@ -17,26 +17,12 @@ from medseg.data.reading.open_case import CaseReader
 from medseg.data.store.content_hash import Digests, content_key
 from medseg.errors import InputError
 from medseg.labels import IGNORE, LabelTable
+from medseg.labels.majority import majority
 from medseg.runtime.progress import watched
 from medseg.sample import DataSpec
 
 MAJORITY, STAPLE = "majority", "staple"
 RULES = (MAJORITY, STAPLE, DRAW, SOFT)
-
-
-def majority(votes: Int[np.ndarray, "r *s"], n_classes: int) -> Int[np.ndarray, " *s"]:
-    """The class that most observers give to a cell; of equally many, the one that is listed first.
-
-    Args:
-        votes: Training index of each observer, or ``IGNORE``, which is no vote; a cell without any is ignored.
-        n_classes: Number of classes.
-
-    Example:
-        >>> majority(np.array([[0, 1, -1], [1, 1, -1], [1, 0, 0]]), 2).tolist()
-        [1, 1, 0]
-    """
-    counts = np.stack([(votes == k).sum(axis=0) for k in range(n_classes)])
-    return np.where(counts.any(axis=0), counts.argmax(axis=0), IGNORE)
 
 
 def staple(votes: Int[np.ndarray, "r *s"], n_classes: int) -> Int[np.ndarray, " *s"]:
@@ -107,7 +93,7 @@ class SeveralObservers(Dataset):
         """The cases, each with the joined label.
 
         Raises:
-            InputError: A case that some observer has not labelled.
+            InputError: A case that some observer has not labelled, or soft labels of partial ones.
         """
         return list(self._cases)
 
@@ -118,20 +104,21 @@ class SeveralObservers(Dataset):
         if any(case.label is None for case in first.values()):  # labels are not read
             return list(first.values())
         works = [[own[case] for own in by_observer] for case in first]
+        self._check_soft(list(first.values()))
         joined = zip(works, self._joined(works), strict=True)
         return [replace(work[0], label=target, observers=self._observers(work)) for work, target in joined]
 
-    def _observers(self, work: Sequence[Case]) -> Observers:
-        """The label files of a case.
-
-        Raises:
-            InputError: Soft labels of a case that does not annotate every class.
-        """
-        if self.rule == SOFT and work[0].annotated is not None:
+    def _check_soft(self, cases: Sequence[Case]) -> None:
+        """Raise on soft labels of cases that do not annotate every class."""
+        partial = [case.id for case in cases if case.annotated is not None]
+        if self.rule == SOFT and partial:
             raise InputError(
-                f"data.annotations=soft: case {work[0].id} does not annotate every class (data.annotated), of which "
+                f"data.annotations=soft: case {partial[0]} does not annotate every class (data.annotated), of which "
                 "soft labels can't be; take data.annotations=draw, majority or staple"
             )
+
+    def _observers(self, work: Sequence[Case]) -> Observers:
+        """The label files of a case."""
         files = tuple((name, case.label) for name, case in zip(self.observers, work, strict=True) if case.label)
         return Observers(files, self.rule if self.rule in (DRAW, SOFT) else "")
 

@@ -24,6 +24,7 @@ from medseg.factory.loss import build_loss
 from medseg.geometry.grid import PIXEL, Grid
 from medseg.hydra_app.conf import composed
 from medseg.labels import IGNORE
+from medseg.models.network import Network
 from tests.tiny import draw, save
 
 READERS = ("anna", "bert", "carl")
@@ -60,6 +61,13 @@ PREPARE = {
     SCENES: Preprocess(None, (Normalisation("none"),)),
     VOLUMES: Preprocess((1.25, 1.0, 0.8), (Normalisation("zscore"),)),
 }
+
+
+class Silent(Network):
+    """A network that gives nothing but logits, and is never called."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
 
 
 def source_of(root: Path, *own: str, kind: tuple[str, ...] = SCENES) -> Dataset:
@@ -174,7 +182,7 @@ def test_labels_of_volumes_are_turned_cropped_and_resampled_each_by_itself(tmp_p
 
 
 def test_soft_labels_of_a_loss_that_takes_none_are_refused(root: Path) -> None:
-    network: Any = SimpleNamespace(outputs=(), classifies=False)
+    network = Silent(1, (1, 1))
     message = r"data\.annotations=soft: loss\.terms\.boundary takes no soft labels; take some of loss/term=\[.*dice,"
     cfg = composed("train", ["data=rasters", "data.annotations=soft", "loss/term=[dice,boundary]"])
     spec = source_of(root).spec

@@ -8,12 +8,13 @@ import pytest
 
 from medseg import formats
 from medseg.data.dataset import Dataset
-from medseg.data.datasets.several_observers import majority, staple
+from medseg.data.datasets.several_observers import staple
 from medseg.errors import InputError
 from medseg.factory.dataset import build_dataset
 from medseg.geometry.grid import PIXEL, Grid
 from medseg.hydra_app.conf import composed
 from medseg.labels import IGNORE
+from medseg.labels.majority import majority
 
 SHAPE = (20, 30)
 
