@@ -123,8 +123,7 @@ TABLE = (
     ),
     Defect(
         "shares-not-flipped", "soft labels move with the label", "medseg/transforms/spatial.py",
-        "for cells in (image, label, valid, *(() if soft is None else (soft,))):",
-        "for cells in (image, label, valid):",
+        "_flip([image, label, valid, soft], ", "_flip([image, label, valid], ",
         (f"{MOVED}::test_soft_labels_of_one_observer_stay_with_the_label",),
     ),
     Defect(

@@ -106,15 +106,18 @@ def match_observers(
     if len(labels) < 2:
         raise InputError(f"labels={dict(labels)}: got {len(labels)} observer(s), expected two or more, or labels=DIR")
     matched = {name: match_files(predictions, folder, missing) for name, folder in labels.items()}
-    orphans: dict[str, list[str]] = {}
-    for name, (_, lacking) in matched.items():
-        orphans |= {f"{kind} of {name}": cases for kind, cases in lacking.items()}
-    first, *others = [pairs for pairs, _ in matched.values()]
-    both = [case for case in first if all(case in pairs for pairs in others)]
-    if not both:
+    pairs = {name: own for name, (own, _) in matched.items()}
+    orphans = {f"{kind} of {name}": cases for name, (_, lack) in matched.items() for kind, cases in lack.items()}
+    first = next(iter(pairs.values()))
+    every = [case for case in first if all(case in own for own in pairs.values())]
+    if not every:
         raise InputError(f"no case stands in all of {', '.join(map(str, labels.values()))}; name files of a case alike")
-    of_case = {case: tuple((name, pairs[case].label) for name, (pairs, _) in matched.items()) for case in both}
-    return {case: replace(first[case], observers=of_case[case]) for case in both}, orphans
+    return {case: replace(first[case], observers=_labels_of(case, pairs)) for case in every}, orphans
+
+
+def _labels_of(case: str, pairs: Mapping[str, Mapping[str, EvaluationPair]]) -> tuple[tuple[str, Path], ...]:
+    """Label file of a case by each observer."""
+    return tuple((name, own[case].label) for name, own in pairs.items())
 
 
 def _orphans(predicted: Mapping[str, Path], labelled: Mapping[str, Path]) -> dict[str, list[str]]:

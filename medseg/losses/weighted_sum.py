@@ -126,11 +126,7 @@ class WeightedSum(nn.Module):
         keywords = self._keywords({"annotated": None, "soft": None, **further})
         annotated: Tensor | None = further.get("annotated")
         soft: Tensor | None = further.get("soft")
-        if soft is not None and annotated is not None:
-            raise InputError(
-                "loss: soft labels (data.annotations=soft) of cases of which some do not annotate every class "
-                "(data.annotated): take data.annotations=draw, majority or staple"
-            )
+        _check_complete(soft, annotated)
         label = self._marginal_label(label, annotated)
         values = {name: torch.zeros((), device=label.device) for name in keywords}
         for place, share in enumerate(level_weights(len(levels))):
@@ -142,11 +138,10 @@ class WeightedSum(nn.Module):
                 continue
             cells = coarsen(label, level.shape[2:]), coarsen(valid, level.shape[2:])
             seen = {True: self._marginal_logits(level, *cells, annotated), False: level}
-            shares = {} if soft is None else {"soft": coarsen_shares(soft, level.shape[2:])}
+            own = _at_level(keywords, soft, level.shape[2:])
             for name, part in self._shares(keywords, place, share).items():
-                term, own = self.terms[name], keywords[name]
-                own = {**own, **shares} if "soft" in own else own
-                values[name] = values[name] + part * term(seen[sees_merged(term)], *cells, **own)
+                term = self.terms[name]
+                values[name] = values[name] + part * term(seen[sees_merged(term)], *cells, **own[name])
         parts = [self.weights[name] * value for name, value in values.items()]
         total = sum(parts[1:], parts[0]) if parts else torch.zeros((), device=label.device)
         return total, {name: value.detach() for name, value in values.items()}
@@ -170,3 +165,22 @@ class WeightedSum(nn.Module):
         """Weight of a level in each term that sees it."""
         finest = {name: sees_finest_only(self.terms[name]) for name in names}
         return {name: 1.0 if only else share for name, only in finest.items() if place == 0 or not only}
+
+
+def _check_complete(soft: Tensor | None, annotated: Tensor | None) -> None:
+    """Raise on soft labels of cases that do not annotate every class."""
+    if soft is not None and annotated is not None:
+        raise InputError(
+            "loss: soft labels (data.annotations=soft) of cases of which some do not annotate every class "
+            "(data.annotated): take data.annotations=draw, majority or staple"
+        )
+
+
+def _at_level(
+    keywords: Mapping[str, Mapping[str, Any]], soft: Tensor | None, shape: Sequence[int]
+) -> Mapping[str, Mapping[str, Any]]:
+    """Keyword arguments of the terms at a level, with soft labels of its cells for those that take them."""
+    if soft is None:
+        return keywords
+    shares = coarsen_shares(soft, shape)
+    return {name: {**own, "soft": shares} if "soft" in own else own for name, own in keywords.items()}

@@ -241,10 +241,7 @@ class Spatial(Transform):
                 image[i], label[i], valid[i] = warp(batch.image[i], batch.label[i], batch.valid[i], grid)
                 if soft is not None and batch.soft is not None:
                     soft[i] = warp_shares(batch.soft[i], label[i], grid)
-        for i in np.flatnonzero(params["flip"].any(1) & ~warped):
-            axes = [int(a) - len(window) for a in np.flatnonzero(params["flip"][i])]
-            for cells in (image, label, valid, *(() if soft is None else (soft,))):
-                cells[i] = cells[i].flip(axes)
+        _flip([image, label, valid, soft], params["flip"] & ~warped[:, None])
         self.exchange_sides(label, params["flip"])
         soft = self._exchanged(soft, params["flip"], self.mirror_classes)
         annotated = self._exchanged(batch.annotated, params["flip"], self.mirror_outputs or self.mirror_classes)
@@ -293,6 +290,15 @@ class Spatial(Transform):
             control = torch.from_numpy(params["displacement_cells"]).float().to(device)
             displacement = displacement_field(control, self.patch_shape)
         return sampling_grid(torch.from_numpy(matrix).float().to(device), self.patch_shape, window, displacement)
+
+
+def _flip(tensors: Sequence[Tensor | None], flip: npt.NDArray[np.bool_]) -> None:
+    """Flip each sample, in place, along its axes of space."""
+    for i in np.flatnonzero(flip.any(1)):
+        axes = [int(a) - flip.shape[1] for a in np.flatnonzero(flip[i])]
+        for cells in tensors:
+            if cells is not None:
+                cells[i] = cells[i].flip(axes)
 
 
 def exchange(label: Int[Tensor, " *s"], mirror_classes: Sequence[int]) -> Int[Tensor, " *s"]:

@@ -139,8 +139,12 @@ class CaseReader:
             present=present,
             annotated=self.annotated,
             facts=self.case.facts,
-            votes=np.stack([self._checked_label(self._votes[i], window) for i in votes]) if len(votes) else None,
+            votes=self._read_votes(votes, window),
         )
+
+    def _read_votes(self, votes: Sequence[int], window: Box) -> Int[np.ndarray, "r *s"] | None:
+        """Labels of some of the observers; None of none."""
+        return np.stack([self._checked_label(self._votes[i], window) for i in votes]) if len(votes) else None
 
     @property
     def present(self) -> Bool[np.ndarray, " c"]:

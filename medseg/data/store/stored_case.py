@@ -222,7 +222,7 @@ class StoredCase:
             series["annotated"] = annotated
         with _reading(self.folder):
             image, label = read_padded(self._image, box, 0), read_padded(self._label, box, IGNORE)
-            own = [read_padded(_Row(self._votes, i), box, IGNORE)[0] for i in votes]
+            series["votes"] = self._read_votes(box, votes)
             valid = within(box, self.shape) if self._valid is None else read_padded(self._valid, box, 0).astype(bool)
         return Sample(
             image=image,
@@ -232,9 +232,13 @@ class StoredCase:
             case=self.case,
             group=self.group,
             facts=self.facts,
-            votes=np.stack(own) if own else None,
             **series,
         )
+
+    def _read_votes(self, box: Box, votes: Sequence[int]) -> npt.NDArray[np.int16] | None:
+        """Labels of some of the observers in a window; None of none."""
+        own = [read_padded(_Row(self._votes, i), box, IGNORE)[0] for i in votes]
+        return np.stack(own) if own else None
 
 
 class _Row:
