@@ -153,7 +153,8 @@ def test_a_term_gets_what_it_needs_and_nothing_else():
 def test_what_is_lacking_in_training_is_named():
     loss, _ = asking(needs=("edges",))
     with pytest.raises(
-        InputError, match=r"loss.terms.asking needs 'edges', the network and the method give \['annotated', 'image'\]"
+        InputError,
+        match=r"loss.terms.asking needs 'edges', the network and the method give \['annotated', 'image', 'soft'\]",
     ):
         loss(*batch(CLASSES), {"image": 2})
 
