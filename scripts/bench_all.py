@@ -27,7 +27,7 @@ SHORT = {
     "bench_hippocampus": "--minutes 0.05 --features 4 8 16",
     "bench_loader": "--rounds 1 --batches 2",
     "bench_loss_trainings": "--sets retina --ways dice_ce nacl --steps 2 --done /dev/null",
-    "bench_losses": "--shape 12 10 --classes 3 --repeats 1 --only dice_ce cldice --sides 24 8",
+    "bench_losses": "--shape 12 10 --classes 3 --repeats 1 --only dice_ce cldice --sides 24 8 --output /dev/null",
     "bench_metrics": "--side 32 --classes 2",
     "bench_missing": "--work runs/bench_missing --steps 2 --seeds 0 --folds 2 --ways left_out allow",
     "bench_partial": "--output runs/bench_partial --steps 2 --seeds 0 --cases 4 --sets hippocampus --ways less",
