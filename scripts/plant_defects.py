@@ -39,6 +39,7 @@ import defects_medical
 import defects_missing
 import defects_partial
 import defects_predictions
+import defects_regimes
 import defects_selecting
 import defects_streams
 import defects_topology
@@ -63,6 +64,7 @@ DEFECTS: tuple[Defect, ...] = (
     *defects_medical.TABLE,
     *defects_missing.TABLE,
     *defects_judging.TABLE,
+    *defects_regimes.TABLE,
     *defects_streams.TABLE,
     *defects_topology.TABLE,
     *defects_losses.TABLE,

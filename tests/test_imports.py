@@ -26,7 +26,7 @@ ALLOWED = {
     "viz": {"geometry", "labels", "sensors"},
     "inference": {"errors", "facts", "geometry", "labels", "runtime", "sample"},
     "loggers": {"errors", "runtime", "viz"},
-    "methods": {"checkpoint", "errors", "labels", "losses", "sample"},
+    "methods": {"checkpoint", "errors", "labels", "losses", "sample", "transforms"},
     "report": {"errors", "metrics", "runtime"},
     "sensors": {"errors", "sample"},
     "transforms": {"errors", "geometry", "labels", "sample"},

@@ -34,6 +34,7 @@ from medseg.factory.loss import build_loss
 from medseg.factory.mirrors import mirrors
 from medseg.factory.network import follows_plan, network, network_and_plan
 from medseg.factory.plan import build_plan
+from medseg.factory.second_network import second_network
 from medseg.factory.settings import check_parts, check_values
 from medseg.factory.split import labelled_halves, unlabelled
 from medseg.factory.stream_settings import stream_settings
@@ -219,6 +220,7 @@ def _assembled(
     if report is not None:
         metadata = metadata.with_weights(report.to_dict())
     further = teacher_settings(teacher, cfg, planned, spec)
+    further |= second_network(method_class, cfg, planned, spec, tuning)
     further |= {} if pretrains else _supervision(cfg, spec, tiling, net) | {"tuning": tuning}
     method = method_of(
         patch=planned.patch,

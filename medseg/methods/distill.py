@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from medseg.errors import InputError
 from medseg.losses.cross_entropy import ratio
-from medseg.methods.outputs import Logits, finest
+from medseg.methods.outputs import Logits, check_whole, finest
+from medseg.methods.pseudo_labels import divergence, summed
 from medseg.methods.streams import labelled, unlabelled
 from medseg.methods.supervised import Supervised
 from medseg.methods.teacher import TrainedTeacher
@@ -60,11 +59,7 @@ class Distill(Supervised):
             raise InputError(f"method.weight={weight}: expected a weight of 0 or more")
         if not temperature > 0:
             raise InputError(f"method.temperature={temperature}: expected a number above 0, such as 2")
-        if any(getattr(network, "margin", ())):
-            raise InputError(
-                "method=distill compares whole patches, and the network gives no logits of their margin "
-                "(model.encoder.context); leave the context out"
-            )
+        check_whole(network, "method=distill")
         self.teacher, self.weight, self.temperature = teacher, weight, temperature
 
     def training_step(self, batch: Batch | Mapping[str, Batch], batch_idx: int) -> Tensor:
@@ -83,22 +78,5 @@ class Distill(Supervised):
         """Sum of the divergence over the cells that count, and their number."""
         target = self.teacher.probabilities(batch, self.temperature)
         scaled = finest(logits).float() / self.temperature
-        each = divergence_of_regions(scaled, target) if self.labels.regions else divergence_of_classes(scaled, target)
-        return self.temperature**2 * summed(each, batch.valid), batch.valid.sum().to(each)
-
-
-def summed(values: Float[Tensor, "b *s"], counted: Bool[Tensor, "b *s"]) -> Float[Tensor, ""]:
-    """Sum over the cells that count."""
-    return torch.where(counted, values, 0.0).sum()
-
-
-def divergence_of_classes(logits: Float[Tensor, "b k *s"], target: Float[Tensor, "b k *s"]) -> Float[Tensor, "b *s"]:
-    """Divergence of each cell's distribution over classes from the target."""
-    return functional.kl_div(logits.log_softmax(1), target, reduction="none").sum(1)
-
-
-def divergence_of_regions(logits: Float[Tensor, "b k *s"], target: Float[Tensor, "b k *s"]) -> Float[Tensor, "b *s"]:
-    """Mean over regions of the divergence of inside or outside from the target."""
-    inside = functional.kl_div(functional.logsigmoid(logits), target, reduction="none")
-    outside = functional.kl_div(functional.logsigmoid(-logits), 1 - target, reduction="none")
-    return (inside + outside).mean(1)
+        each = divergence(scaled, target, regions=bool(self.labels.regions))
+        return self.temperature**2 * summed(each, batch.valid[:, None]), batch.valid.sum().to(each)

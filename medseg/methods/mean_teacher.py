@@ -14,8 +14,8 @@ from torch.optim import Optimizer
 from medseg.errors import InputError
 from medseg.labels import LabelTable
 from medseg.losses.cross_entropy import ratio
-from medseg.methods.outputs import finest, split_outputs
-from medseg.methods.streams import labelled, unlabelled
+from medseg.methods.outputs import check_whole, finest, split_outputs
+from medseg.methods.streams import labelled, strong_view, unlabelled
 from medseg.methods.supervised import Supervised
 from medseg.methods.teacher import EmaTeacher
 from medseg.sample import Batch
@@ -57,11 +57,7 @@ class MeanTeacher(Supervised):
             raise InputError(f"method.rise={rise}: expected a share of the budget from 0 to 1")
         if not 0 <= decay < 1:
             raise InputError(f"method.decay={decay}: expected 0 <= decay < 1, such as 0.99")
-        if any(getattr(network, "margin", ())):
-            raise InputError(
-                "method=mean_teacher compares whole patches, and the network gives no logits of their margin "
-                "(model.encoder.context); leave the context out"
-            )
+        check_whole(network, "method=mean_teacher")
         self.consistency, self.rise = consistency, rise
         self.teacher = EmaTeacher(network, decay)
 
@@ -77,11 +73,10 @@ class MeanTeacher(Supervised):
 
     def _difference(self, weak: Batch) -> tuple[Tensor, Tensor]:
         """Squared difference of teacher and network, summed over the cells of both views, and their number."""
-        if weak.strong is None:
-            raise ValueError(f"stream {weak.stream}: got one view, expected a strong one too")
+        view = strong_view(weak)
         targets = probabilities(self.teacher(weak.image, **weak.context_for(self.teacher.network)), self.labels)
-        targets, shown = weak.strong.carry(targets)
-        strong = weak.strong.batch
+        targets, shown = view.carry(targets)
+        strong = view.batch
         logits, _ = split_outputs(self.network(strong.image, **strong.context_for(self.network)))
         return squared_difference(probabilities(finest(logits), self.labels), targets, shown)
 

@@ -62,6 +62,7 @@ class Method(LightningModule, ABC):
         job_type: Kind of run, by which loggers group: ``train`` or ``pretrain``.
         unlabelled: Whether streams without labels are ``refused``, ``used`` where there are some, or ``needed``.
         views: Whether a stream without labels needs two views of its patches (``streams.NAME.strong``).
+        has_second: Whether it trains a second network of the same kind (``second=``), with other random weights.
         first_stage: Where the network is the second one of a cascade, what the checkpoint holds of the first.
         progress: Share of the budget that was spent at the beginning of the step, in [0, 1].
 
@@ -79,6 +80,7 @@ class Method(LightningModule, ABC):
     job_type: ClassVar[str] = "train"
     unlabelled: ClassVar[Literal["refused", "used", "needed"]] = "refused"
     views: ClassVar[bool] = False
+    has_second: ClassVar[bool] = False
     first_stage: Mapping[str, object] | None = None
 
     def __init__(
@@ -112,12 +114,16 @@ class Method(LightningModule, ABC):
         """
         return (cls.monitor[0],)
 
+    def networks(self) -> tuple[nn.Module, ...]:
+        """The networks that are tuned: the one that predicts, first, and further ones of the same kind."""
+        return (self.network,)
+
     def configure_optimizers(self) -> Optimizer:
         """The optimiser of every parameter of the method that learns."""
         groups = (
             decay_groups(self.parameters())
             if self.tuning is None
-            else [*self.tuning.groups(self.network), *self._heads()]
+            else [*(group for one in self.networks() for group in self.tuning.groups(one)), *self._heads()]
         )
         optimizer = self._make_optimizer(groups)
         for group in optimizer.param_groups:
@@ -125,8 +131,8 @@ class Method(LightningModule, ABC):
         return optimizer
 
     def _heads(self) -> list[dict[str, object]]:
-        """Groups of the parameters that learn outside of the network, such as heads of loss terms."""
-        of_network = {id(p) for p in self.network.parameters()}
+        """Groups of the parameters that learn outside of the networks, such as heads of loss terms."""
+        of_network = {id(p) for one in self.networks() for p in one.parameters()}
         return decay_groups([p for p in self.parameters() if id(p) not in of_network])
 
     def on_train_batch_start(self, batch: Batch | Mapping[str, Batch], batch_idx: int) -> None:
@@ -141,7 +147,8 @@ class Method(LightningModule, ABC):
                 further = 1.0 if self.tuning is None else self.tuning.factor(group, done)
                 group["lr"] = group["base_lr"] * factor * further
         if self.tuning is not None:
-            self.tuning.settle(self.network)
+            for one in self.networks():
+                self.tuning.settle(one)
         place = [self.seed, 3, self.global_step, self.global_rank]
         part = batch_idx % self.trainer.accumulate_grad_batches
         key = np.random.SeedSequence([*place, part] if part else place)  # the first part draws as a step of one part

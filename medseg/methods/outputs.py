@@ -37,6 +37,23 @@ def finest(logits: Logits) -> Tensor:
     return logits[0] if isinstance(logits, list) else logits
 
 
+def check_whole(network: nn.Module, method: str) -> None:
+    """Raise on a network that gives no logits of the margin of a patch.
+
+    Args:
+        network: What is trained.
+        method: As words of a command name it, such as ``method=distill``.
+
+    Raises:
+        InputError: It gives none.
+    """
+    if any(getattr(network, "margin", ())):
+        raise InputError(
+            f"{method} compares whole patches, and the network gives no logits of their margin "
+            "(model.encoder.context); leave the context out"
+        )
+
+
 @contextmanager
 def encoder_features(network: nn.Module, *, wanted: bool) -> Iterator[dict[str, Any]]:
     """Context in which the encoder of a network stores its features under ``features``, where they are wanted.

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medseg.sample import Batch
+from medseg.sample import Batch, StrongView
 
 
 def labelled(batch: Batch | Mapping[str, Batch]) -> Batch:
@@ -20,6 +20,17 @@ def labelled(batch: Batch | Mapping[str, Batch]) -> Batch:
 def unlabelled(batch: Batch | Mapping[str, Batch]) -> list[Batch]:
     """The batches of the streams without labels."""
     return [] if isinstance(batch, Batch) else [one for one in batch.values() if not one.labelled]
+
+
+def strong_view(weak: Batch) -> StrongView:
+    """The second view of a batch.
+
+    Raises:
+        ValueError: It has none.
+    """
+    if weak.strong is None:
+        raise ValueError(f"stream {weak.stream}: got one view, expected a strong one too")
+    return weak.strong
 
 
 def patches(batch: Batch | Mapping[str, Batch]) -> Batch:

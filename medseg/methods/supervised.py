@@ -110,11 +110,17 @@ class Supervised(Method):
         """Loss of labelled patches, and its parts by name."""
         return self.loss_of(batch, *self.outputs_of(batch))
 
-    def outputs_of(self, batch: Batch) -> tuple[Logits, dict[str, Any]]:
-        """Logits of patches, and what loss terms may ask for besides: other outputs, and features of the encoder."""
+    def outputs_of(self, batch: Batch, network: nn.Module | None = None) -> tuple[Logits, dict[str, Any]]:
+        """Logits of patches, and what loss terms may ask for besides: other outputs, and features of the encoder.
+
+        Args:
+            batch: The patches.
+            network: What gives them; None for the network that is trained.
+        """
+        network = self.network if network is None else network
         wanted = isinstance(self.loss, WeightedSum) and self.loss.reads_features
-        with encoder_features(self.network, wanted=wanted) as features:
-            logits, named = split_outputs(self.network(batch.image, **batch.context_for(self.network)))
+        with encoder_features(network, wanted=wanted) as features:
+            logits, named = split_outputs(network(batch.image, **batch.context_for(network)))
         return logits, {**named, **features}
 
     def loss_of(self, batch: Batch, logits: Logits, further: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from types import EllipsisType
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
+from torch import Tensor
 
 from medseg.errors import InputError
 from medseg.geometry.box import Box
@@ -65,26 +66,49 @@ class CutMix(Transform):
 
     def apply(self, batch: Batch, params: Params) -> Batch:
         """The mixed batch; the partner of sample i is i + 1 + floor(partner * (b - 1)), modulo b."""
-        b = len(batch.image)
-        rows = np.flatnonzero(params["share"])
-        if b == 1 or not len(rows):
+        pastes = self.pastes(params, batch.valid.shape[1:])
+        if not pastes:
             return batch
-        image, label, valid, present = (t.clone() for t in (batch.image, batch.label, batch.valid, batch.present))
+        image, label, valid = (pasted(t, pastes) for t in (batch.image, batch.label, batch.valid))
+        present = batch.present.clone()
         annotated = None if batch.annotated is None else batch.annotated.clone()
-        pasted = [(image, batch.image), (label, batch.label), (valid, batch.valid)]
-        soft = None if batch.soft is None else batch.soft.clone()
-        if soft is not None and batch.soft is not None:
-            pasted.append((soft, batch.soft))
-        for i in rows:
-            j = int(i + 1 + np.floor(params["partner"][i] * (b - 1))) % b
-            place = pasted_box(batch.valid.shape[1:], float(params["share"][i]), params["place"][i])
-            box: tuple[EllipsisType | slice, ...] = (..., *place.slices)
-            for whole, source in pasted:
-                whole[i][box] = source[j][box]
-            present[i] &= batch.present[j]
+        soft = None if batch.soft is None else pasted(batch.soft, pastes)
+        for one in pastes:
+            present[one.to] &= batch.present[one.source]
             if annotated is not None and batch.annotated is not None:
-                annotated[i] &= batch.annotated[j]
+                annotated[one.to] &= batch.annotated[one.source]
         return replace(batch, image=image, label=label, valid=valid, present=present, annotated=annotated, soft=soft)
+
+    def pastes(self, params: Params, space: Sequence[int]) -> list[Paste]:
+        """What ``apply`` pastes in patches of these cells; nothing in a batch of one."""
+        b = len(params["share"])
+        return [
+            Paste(
+                to=int(i),
+                source=int(i + 1 + np.floor(params["partner"][i] * (b - 1))) % b,
+                box=pasted_box(space, float(params["share"][i]), params["place"][i]),
+            )
+            for i in np.flatnonzero(params["share"])
+            if b > 1
+        ]
+
+
+@dataclass(frozen=True)
+class Paste:
+    """A box of sample ``to`` that gets the cells of sample ``source``."""
+
+    to: int
+    source: int
+    box: Box
+
+
+def pasted(values: Shaped[Tensor, "b *more"], pastes: Sequence[Paste]) -> Shaped[Tensor, "b *more"]:
+    """A copy of an array whose last axes are those of space, with the boxes pasted from the original."""
+    mixed = values.clone()
+    for one in pastes:
+        place: tuple[EllipsisType | slice, ...] = (..., *one.box.slices)
+        mixed[one.to][place] = values[one.source][place]
+    return mixed
 
 
 def pasted_box(patch_shape: Sequence[int], share: float, place: Float[np.ndarray, " d"]) -> Box:

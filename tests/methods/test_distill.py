@@ -11,7 +11,7 @@ from medseg import checkpoint
 from medseg.errors import InputError
 from medseg.factory.run import assemble
 from medseg.hydra_app.compose import compose
-from medseg.methods.distill import divergence_of_classes, divergence_of_regions, summed
+from medseg.methods.pseudo_labels import divergence, summed
 from medseg.training.train import train
 from tests.factory.test_streams import first
 from tests.methods.test_mean_teacher import stored
@@ -41,22 +41,22 @@ def test_divergence_of_classes_by_hand() -> None:
     logits = torch.tensor([[[0.0], [math.log(3)]]])
     target = torch.tensor([[[0.5], [0.5]]])
     expected = 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)
-    assert float(divergence_of_classes(logits, target)) == pytest.approx(expected)
-    assert float(divergence_of_classes(logits, logits.softmax(1))) == pytest.approx(0, abs=1e-7)
+    assert float(divergence(logits, target, regions=False)) == pytest.approx(expected)
+    assert float(divergence(logits, logits.softmax(1), regions=False)) == pytest.approx(0, abs=1e-7)
     moving = logits.double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: divergence_of_classes(x, target.double()), moving)
+    assert torch.autograd.gradcheck(lambda x: divergence(x, target.double(), regions=False), moving)
 
 
 def test_divergence_of_regions_by_hand() -> None:
     logits = torch.tensor([[[math.log(3)], [0.0]]])
     target = torch.tensor([[[0.5], [1.0]]])
     expected = (0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25) + math.log(2)) / 2
-    assert float(divergence_of_regions(logits, target)) == pytest.approx(expected)
+    assert float(divergence(logits, target, regions=True).mean()) == pytest.approx(expected)
 
 
 def test_cells_without_data_do_not_count_be_they_nan() -> None:
     values = torch.tensor([[1.0, float("nan"), 3.0]])
-    assert float(summed(values, torch.tensor([[True, False, True]]))) == 4
+    assert float(summed(values[None], torch.tensor([[[True, False, True]]]))) == 4
 
 
 def test_a_training_learns_from_labels_and_from_the_teacher_on_all_patches(folder: Path) -> None:

@@ -185,14 +185,8 @@ def test_numbers_out_of_range_are_refused(settings: dict[str, float], message: s
 
 
 def mean_teacher(network: torch.nn.Module, **changed: Any) -> MeanTeacher:
-    from tests.methods import test_supervised
-
-    original = test_supervised.Supervised
-    test_supervised.Supervised = MeanTeacher  # type: ignore[misc]
-    try:
-        return supervised(network, **changed)  # type: ignore[return-value]
-    finally:
-        test_supervised.Supervised = original  # type: ignore[misc]
+    made: MeanTeacher = supervised(network, MeanTeacher, **changed)
+    return made
 
 
 def test_a_network_with_a_margin_is_refused() -> None:

@@ -33,7 +33,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def supervised(network: nn.Module, **changed: Any) -> Supervised:
+def supervised(network: nn.Module, kind: Any = Supervised, **changed: Any) -> Any:
     loss = WeightedSum(TABLE, {"dice": DiceLoss, "ce": CrossEntropyLoss})
     settings: dict[str, Any] = {
         "loss": loss, "logits": lambda image, trained: trained(image[None])[0],
@@ -43,7 +43,7 @@ def supervised(network: nn.Module, **changed: Any) -> Supervised:
         "optimizer": partial(torch.optim.AdamW, lr=0.02, weight_decay=0.1), "schedule": Constant(), "seed": 0,
         "steps_per_epoch": 4, "metadata": tiny_checkpoint.metadata(),
     }  # fmt: skip
-    return Supervised(network, **(settings | changed))
+    return kind(network, **(settings | changed))
 
 
 def batch(label: Tensor, image: Tensor | None = None, case: str = "a") -> Batch:
