@@ -53,8 +53,7 @@ TABLE = (
     ),
     Defect(
         "facts-dropped-in-training", "a network that takes facts gets them", "medseg/models/case_path.py",
-        "encoded = missing.expand(len(features[0]), -1) if facts is None else facts",
-        "encoded = missing.expand(len(features[0]), -1)",
+        "encoded = self._missing(features[0]) if facts is None else facts", "encoded = self._missing(features[0])",
         (f"{PATH}::test_film_begins_as_the_identity_and_learns_from_facts",),
     ),
     Defect(
@@ -85,7 +84,7 @@ TABLE = (
     ),
     Defect(
         "one-join-for-all-rules", "another rule joins labels anew", "medseg/data/datasets/several_observers.py",
-        'settings = {"rule": self.rule, ', "settings = {",
+        'settings = {"rule": STAPLE if self.rule == STAPLE else MAJORITY, ', "settings = {",
         (f"{OBSERVERS}::test_the_label_of_a_case_is_that_of_the_majority",),
     ),
     Defect(
@@ -189,6 +188,16 @@ TABLE = (
         "first-observer-is-the-label", "scores are those of the majority", "medseg/evaluation/observers.py",
         "        label=label,\n", "",
         ("tests/evaluation/test_observers.py::test_scores_against_the_majority_each_observer_and_of_the_observers",),
+    ),
+    Defect(
+        "runner-forgets-missing", "the runner encodes facts as medseg does", "medseg/export/runner.py",
+        "return [0.0, 1.0] if missing else", "return [0.0, 0.0] if missing else",
+        ("tests/export/test_runner.py::test_facts_are_encoded_as_medseg_does",),
+    ),
+    Defect(
+        "runner-keeps-the-last-case", "the class of a case is that of its own windows", "medseg/export/runner.py",
+        "self._encoded, self.case_logits = None, []\n        if", "self._encoded = None\n        if",
+        (f"{TRAINED}::test_an_export_takes_facts_and_writes_classes_as_the_package_does",),
     ),
 )
 # fmt: on

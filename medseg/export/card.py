@@ -69,6 +69,9 @@ def _what(settings: Mapping[str, Any], files: Sequence[str]) -> str:
     kind = "volumes" if settings["ndim"] == 3 else "scenes and images"
     networks = ", ".join(f"{m['architecture']} after {m['step']} steps ({m['network']})" for m in members)
     several = f" The probabilities of its {len(members)} networks are averaged." if len(members) > 1 else ""
+    names = list(dict.fromkeys(fact["name"] for member in members for fact in member.get("facts", ())))
+    several += f" They take facts of each case: {', '.join(names)} (`--facts FACTS.json`)." if names else ""
+    several += f" They find {settings['case_label']['name']} of each case." if "case_label" in settings else ""
     return (
         f"Segments {kind}. Exported by medseg {__version__}: {networks}.{several} `predictor.json` holds "
         f"preprocessing, tiling, way back and post-processing; networks: {', '.join(f'`{file}`' for file in files)}."

@@ -80,8 +80,14 @@ def write(folder: Path, sources: Sources, layout: Layout, cfg: DictConfig) -> li
         cfg: ``cases``, ``tolerance``, ``licence``, ``hub`` and ``hub_datasets``.
 
     Raises:
-        InputError: A network that can't be expressed, or one that does not predict the same.
+        InputError: A network that can't be expressed, or one that does not predict the same; or facts of cases in a
+            MONAI bundle.
     """
+    if layout.monai and any(one.metadata.spec.every_fact for one in sources.checkpoints):
+        raise InputError(
+            "format=monai: its networks take images alone, and this one has facts or classes of cases (data.table); "
+            "choose format=onnx or pt2, whose runner takes them"
+        )
     members = range(1, len(sources.checkpoints) + 1)
     networks = [layout.network(member) for member in members]
     first_stages = [layout.first_stage(member) for member in members]
@@ -134,7 +140,9 @@ def _write_program(folder: Path, name: str, predictor: Predictor[Any], one: Chec
     """Write a network for torch.export, and as ONNX where that is what the runner loads."""
     target, where = folder / name, f"checkpoint={one.path}"
     target.parent.mkdir(exist_ok=True)
-    program = traced(predictor.network, len(one.metadata.spec.channels), predictor.tiling.window, where)
+    spec = one.metadata.spec
+    facts = sum(fact.width for fact in spec.facts)
+    program = traced(predictor.network, len(spec.channels), predictor.tiling.window, where, facts=facts)
     write_pt2(program, target.with_suffix(".pt2"))
     if onnx:
         write_onnx(program, target, where)

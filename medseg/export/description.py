@@ -83,6 +83,7 @@ def describe(
         },
         "members": [_member(*parts) for parts in members],
         "temperature": predictor.temperature,
+        **({"case_label": spec.case_label.to_dict()} if spec.case_label else {}),
         "ensemble": "mean of probabilities on the image's own grid",
         "decision": "regions above one half, later ones over earlier ones" if spec.labels.regions else "largest",
         "inverse": list(INVERSE),
@@ -139,8 +140,14 @@ def _one(member: Predictor[Preprocess], checkpoint: Checkpoint, network: str) ->
         "preprocessing": _preprocessing(member.prepare),
         "tiling": _tiling(member.tiling),
         "blending": {"weights": "gaussian", "sigma": SIGMA, "least": LEAST_WEIGHT},
+        **({"facts": [fact.to_dict() for fact in member.spec.facts]} if takes_facts(member.network) else {}),
         "resampling": {"image": 3, "valid": 1, "logits": 1, "anisotropic": ANISOTROPIC},
     }
+
+
+def takes_facts(network: object) -> bool:
+    """Whether a network takes facts of cases."""
+    return bool(getattr(network, "takes_facts", False))
 
 
 def _preprocessing(prepare: Preprocess) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -38,33 +39,34 @@ def check_installed() -> None:
         )
 
 
-def traced(network: nn.Module, channels: int, window: Sequence[int], where: str) -> ExportedProgram:
+def traced(network: nn.Module, channels: int, window: Sequence[int], where: str, *, facts: int = 0) -> ExportedProgram:
     """The network as a program of tensors that takes any number of windows.
+
+    A network that takes facts of cases gets them as a second argument ``[b, f]``; one that classifies cases gives
+    ``case_logits`` ``[b, m]`` as a second output.
 
     Args:
         network: In evaluation mode, on the CPU.
         channels: Of an image.
         window: Cells of a window.
         where: The checkpoint, for messages.
+        facts: Numbers that encode the facts of a case, f, of a network that takes them.
 
     Raises:
         InputError: A network with a margin; Python code that can't be traced.
     """
-    if getattr(network, "takes_facts", False) or getattr(network, "classifies", False):
-        raise InputError(
-            f"{where}: its network takes facts of cases or classifies them (model.facts, data.case_label), which an "
-            "exported program of images has no place for; predict with medseg-predict"
-        )
     if any(getattr(network, "margin", ())):
         raise InputError(
             f"{where}: its network sees more than it gives logits of (model.encoder.context), for which "
             "exported windows have no margin; export a network without context"
         )
     batch = Dim("batch", min=1, max=1024)
-    image = torch.zeros(2, channels, *window)  # of one, the batch would become a constant
+    arguments = [torch.zeros(2, channels, *window)]  # of one, the batch would become a constant
+    arguments += [torch.zeros(2, facts)] if getattr(network, "takes_facts", False) else []
+    shapes = ({0: batch}, {0: batch}) if len(arguments) == 2 else ({0: batch}, None)
     with _quiet(), torch.no_grad():
         try:
-            program = torch.export.export(_Logits(network), (image,), dynamic_shapes=({0: batch},))
+            program = torch.export.export(_Logits(network), tuple(arguments), dynamic_shapes=shapes[: len(arguments)])
         except Exception as error:  # torch raises many kinds
             raise InputError(
                 f"{where}: torch.export can't trace its network {type(network).__name__} ({_line(error)}); export a "
@@ -76,7 +78,9 @@ def traced(network: nn.Module, channels: int, window: Sequence[int], where: str)
 
 
 def write_onnx(program: ExportedProgram, path: Path, where: str) -> None:
-    """Write a program as one ONNX file with the input ``image`` and the output ``logits``.
+    """Write a program as one ONNX file: inputs ``image`` and ``facts``, outputs ``logits`` and ``case_logits``.
+
+    The second ones are there where the program has them.
 
     Raises:
         InputError: An operator that ONNX can't express; names it.
@@ -84,8 +88,9 @@ def write_onnx(program: ExportedProgram, path: Path, where: str) -> None:
     with _quiet():
         try:
             onnx = torch.onnx.export(
-                program, (), input_names=["image"], output_names=["logits"], opset_version=OPSET, dynamo=True,
-                external_data=False, verbose=False,
+                program, (), input_names=_named(program.graph_signature.user_inputs, ("image", "facts")),
+                output_names=_named(program.graph_signature.user_outputs, ("logits", "case_logits")),
+                opset_version=OPSET, dynamo=True, external_data=False, verbose=False,
             )  # fmt: skip
         except Exception as error:
             raise InputError(
@@ -104,17 +109,26 @@ def write_pt2(program: ExportedProgram, path: Path) -> None:
         torch.export.save(program, path)
 
 
+def _named(values: Sequence[object], names: Sequence[str]) -> list[str]:
+    """As many of the names as there are values."""
+    return list(names[: len(values)])
+
+
 class _Logits(nn.Module):
-    """A network of one argument, with logits in float32."""
+    """A network of positional arguments, with logits in float32."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network.eval()
+        self.classifies = bool(getattr(network, "classifies", False))
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Logits of windows."""
-        logits: torch.Tensor = self.network(image)
-        return logits.float()
+    def forward(self, image: torch.Tensor, facts: torch.Tensor | None = None) -> Any:
+        """Logits of windows; those of the class of the case too, if the network classifies cases."""
+        further: dict[str, Any] = {} if facts is None else {"facts": facts}
+        if not self.classifies:
+            return self.network(image, **further).float()
+        outputs = self.network(image, named=True, **further)
+        return outputs["logits"].float(), outputs["case_logits"].float()
 
 
 @contextmanager

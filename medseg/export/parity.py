@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from medseg.data.reading.open_case import CaseReader
 from medseg.data.reading.options import ReadOptions
 from medseg.errors import InputError
 from medseg.export import runner
+from medseg.facts import NUMBER, TAGS, CaseFacts, Fact
 from medseg.geometry.grid import Grid
 from medseg.prediction.file_predictor import FilePredictor, open_image
 from medseg.prediction.image_groups import check_names
@@ -37,7 +38,7 @@ class CaseParity:
     Attributes:
         case: Its name.
         cells: Number of its cells.
-        largest_difference: Of probabilities.
+        largest_difference: Of probabilities, also of the class of the case where the network gives it.
         cells_that_differ: In class.
         seconds_medseg: Of preprocessing, network and way back.
         seconds_runner: Of the same in the runner.
@@ -63,23 +64,39 @@ def compare(
     """
     parity = []
     for name, files in cases:
-        sample = _opened(files, predictor).read()
+        facts = drawn_facts(predictor.spec.facts)
+        sample = replace(_opened(files, predictor).read(), facts=CaseFacts.of(facts, predictor.spec.facts))
         began = time.perf_counter()
-        index, prob = predictor.arrays.index_and_prob(sample, predictor.temperature)
+        logits = predictor.arrays.logits(sample)
+        index, prob = logits.index_and_prob(predictor.temperature)
+        index = predictor.arrays.finished(index, sample.valid, sample.grid)
         between = time.perf_counter()
+        exported.begin(facts)
         own_index, own_prob = exported.index_and_prob(_runner_case(files, exported))
         ended = time.perf_counter()
+        differences = [np.abs(prob - own_prob)[:, sample.valid].max(initial=0)]
+        if logits.case_prob is not None and exported.case_prob is not None:
+            differences.append(np.abs(logits.case_prob - exported.case_prob).max())
         parity.append(
             CaseParity(
                 name,
                 int(index.size),
-                float(np.abs(prob - own_prob)[:, sample.valid].max(initial=0)),
+                float(max(differences)),
                 int((index != own_index).sum()),
                 round(between - began, 3),
                 round(ended - between, 3),
             )
         )
     return parity
+
+
+def drawn_facts(facts: Sequence[Fact]) -> dict[str, object]:
+    """Facts of a case by name: numbers above the mean, the last word, the first tags; every fourth is missing."""
+    values: dict[str, object] = {}
+    for number, fact in enumerate(facts):
+        present = fact.mean + 0.7 * fact.std if fact.kind == NUMBER else fact.values[-1]
+        values[fact.name] = None if number % 4 == 3 else list(fact.values[:2]) if fact.kind == TAGS else present
+    return values
 
 
 def _opened(files: runner.Files, predictor: FilePredictor) -> CaseReader:

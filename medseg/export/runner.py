@@ -1,10 +1,12 @@
 """Stand-alone predictor: image files to label files, by the networks and settings that lie in the folder of this file.
 
-    python runner.py INPUT [INPUT ...] OUTPUT [--probabilities] [--threads N]
+    python runner.py INPUT [INPUT ...] OUTPUT [--facts FACTS.json] [--probabilities] [--threads N]
 
 INPUT is a file, a folder of files, or the files of one case in the order of their channels; a volume with several
 channels is named case_0000.nii.gz, case_0001.nii.gz and so on. OUTPUT is a folder, or the label file of a single case.
 Label files lie on the grid of the image. Cases that cannot be read are listed at the end; the exit code is then 2.
+FACTS.json has the facts of each case for networks that take them, ``{"case_1": {"age": 54, "sex": "F"}}``; what is left
+out is missing, and ``--facts none`` says that all are. Networks that classify cases write ``case_labels.csv``.
 
 Needs numpy, onnxruntime, and nibabel for volumes (.nii, .nii.gz) or rasterio for scenes (.tif) and images (.png, .jpg).
 A network that was exported as network.pt2 alone needs torch instead of onnxruntime. In Python::
@@ -19,6 +21,8 @@ GeoTIFF files on their own cells; volumes are held whole, with the logits of all
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import json
 import os
 import re
@@ -37,6 +41,8 @@ import numpy.typing as npt
 FORMAT = 1
 """Version of ``predictor.json`` that this file reads."""
 VOLUMES, SCENES, IMAGES = (".nii.gz", ".nii"), (".tif", ".tiff"), (".png", ".jpg", ".jpeg")
+MISSING = ("", "na", "n/a", "nan")
+"""What a fact is that is not known, in small letters."""
 TIE = 1e-6
 """Shares of classes that differ by less are equal."""
 PROBABILITY_STEPS = 254
@@ -58,6 +64,8 @@ Files = Sequence[Path] | Mapping[str, Path]
 """Files of a case: one that holds every channel, or those of all channels (or image groups) in order, or by name."""
 Network = Callable[[Array], Array]
 """Maps images ``[b, c, *w]`` to logits ``[b, k, *w]``."""
+Program = Callable[..., Sequence[Array]]
+"""Maps images, and facts ``[b, f]`` if it takes them, to logits, and to logits ``[b, m]`` of the class of the case."""
 
 
 class Refusal(Exception):
@@ -489,7 +497,7 @@ def _faces(first: Array, second: Array) -> Iterator[tuple[Array, Array]]:
 # Networks and windows
 
 
-def load_network(path: Path, threads: int = 0) -> Network:
+def load_network(path: Path, threads: int = 0) -> Program:
     """A network of a file; ``threads`` of 0 takes one for each core.
 
     Raises:
@@ -512,11 +520,11 @@ def load_network(path: Path, threads: int = 0) -> Network:
         session = onnxruntime.InferenceSession(str(path), options, providers=places)
     except Exception as error:  # onnxruntime has no exception that all of its own derive from
         raise Refusal(f"{path}: not a network that onnxruntime runs ({' '.join(str(error).split())[:200]})") from error
-    name = session.get_inputs()[0].name
-    return lambda image: np.asarray(session.run(None, {name: image})[0], dtype=np.float32)
+    names = [value.name for value in session.get_inputs()]
+    return lambda *inputs: [np.asarray(o, dtype=np.float32) for o in session.run(None, dict(zip(names, inputs)))]
 
 
-def _torch_network(path: Path, threads: int) -> Network:
+def _torch_network(path: Path, threads: int) -> Program:
     try:
         import torch
     except ImportError:
@@ -525,11 +533,94 @@ def _torch_network(path: Path, threads: int) -> Network:
         torch.set_num_threads(threads)
     module = torch.export.load(path).module()
 
-    def run(image: Array) -> Array:
+    def run(*inputs: Array) -> Sequence[Array]:
         with torch.no_grad():
-            return np.asarray(module(torch.from_numpy(image)).numpy(), dtype=np.float32)
+            outputs = module(*map(torch.from_numpy, inputs))
+        every = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
+        return [np.asarray(output.numpy(), dtype=np.float32) for output in every]
 
     return run
+
+
+class CaseNetwork:
+    """A network for the windows of one case after the other.
+
+    Attributes:
+        case_logits: Of the class of the case, of every window and mirror since ``begin``.
+
+    Args:
+        program: The network.
+        facts: Facts that it takes; none of one that takes none.
+        classifies: Whether its second output is the class of the case.
+    """
+
+    def __init__(self, program: Program, facts: Sequence[Settings] = (), *, classifies: bool = False) -> None:
+        self._program, self._facts, self._classifies = program, list(facts), classifies
+        self._encoded: Array | None = None
+        self.case_logits: list[Array] = []
+
+    def begin(self, facts: Settings | None) -> None:
+        """Take the facts of the next case by name, of which some may be missing; None where none are given."""
+        self._encoded, self.case_logits = None, []
+        if facts is not None:
+            numbers = [number for fact in self._facts for number in encoded(fact, facts.get(fact["name"]))]
+            self._encoded = np.array(numbers, dtype=np.float32)
+
+    def __call__(self, image: Array) -> Array:
+        """Logits of images."""
+        further: list[Array] = []
+        if self._facts:
+            if self._encoded is None:
+                names = ", ".join(fact["name"] for fact in self._facts)
+                raise Refusal(
+                    f"the network takes facts of each case, {names}; give --facts FACTS.json, or --facts none"
+                )
+            further = [np.repeat(self._encoded[None], len(image), axis=0)]
+        logits, *of_case = self._program(image, *further)
+        if self._classifies:
+            self.case_logits += of_case
+        return logits
+
+    def case_prob(self) -> Array:
+        """Probability of each class of the case: the mean over windows and mirrors."""
+        logits = np.concatenate(self.case_logits)
+        e = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray((e / e.sum(axis=1, keepdims=True)).mean(axis=0))
+
+
+def encoded(fact: Settings, value: Any) -> list[float]:
+    """The numbers that encode a fact: its standardised value, or an indicator of each word; then whether it is missing.
+
+    Raises:
+        Refusal: A number that is none.
+    """
+    text = _as_text(value)
+    missing = text.strip().lower() in MISSING
+    if fact["kind"] == "number":
+        return [0.0, 1.0] if missing else [(_number(fact["name"], text) - fact["mean"]) / fact["std"], 0.0]
+    parts = [] if missing else [text]
+    if fact["kind"] == "tags":
+        parts = [part.strip() for one in parts for part in one.split(";") if part.strip()]
+    indicators = [float(one in parts) for one in fact["values"]]
+    return [*indicators, float(missing or (bool(parts) and not any(indicators)))]
+
+
+def _as_text(value: Any) -> str:
+    """A value as a cell of a table has it."""
+    if isinstance(value, (list, tuple)):
+        return ";".join(map(str, value)) or ";"
+    return "" if value is None else str(value)
+
+
+def _number(name: str, text: str) -> float:
+    """A finite number."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = np.nan
+    if not np.isfinite(number):
+        raise Refusal(f"facts: {name} is {text!r}, expected a number, or null where it is missing")
+    return number
 
 
 def mirrored(network: Network, tiling: Settings) -> Network:
@@ -729,10 +820,18 @@ class Member:
     ) -> None:
         self.settings, self.regions, self.n_outputs = settings, regions, n_outputs
         self.first: Member | None = None
+        self.of_case = network if isinstance(network, CaseNetwork) else None
         self.temperature = np.float32(temperature)
         self.network = mirrored(network, settings["tiling"])
         self.spacing = settings["preprocessing"]["spacing"]
         self.rules = settings["preprocessing"]["normalisation"]
+
+    def begin(self, facts: Settings | None) -> None:
+        """Take the facts of the next case, see ``CaseNetwork.begin``."""
+        if self.first is not None:
+            self.first.begin(facts)
+        if self.of_case is not None:
+            self.of_case.begin(facts)
 
     def logits(self, case: Case) -> tuple[Array, Callable[[Array, float], Array]]:
         """Logits on the case's own spacing, cropped and reoriented, and the function that puts cells in their place."""
@@ -846,15 +945,39 @@ class Predictor:
         self.output_names = [output["name"] for output in self.regions or self.labels["classes"]]
         self.n_outputs = len(self.output_names)
         temperature = self.settings.get("temperature", 1.0)
-        networks = [load_network(path.parent / entry["network"], threads) for entry in self.settings["members"]]
+        self.case_label: Settings | None = self.settings.get("case_label")
+        networks = [self._network(path.parent, entry, threads) for entry in self.settings["members"]]
         self.members = [
             Member(entry, self.regions, self.n_outputs, network, temperature)
             for entry, network in zip(self.settings["members"], networks)
         ]
         for member, entry in zip(self.members, self.settings["members"]):
             if before := entry.get("first_stage"):
-                network = load_network(path.parent / before["network"], threads)
+                network = self._network(path.parent, before, threads)
                 member.first = Member(before, self.regions, self.n_outputs, network)
+
+    def _network(self, folder: Path, entry: Settings, threads: int) -> CaseNetwork:
+        program = load_network(folder / entry["network"], threads)
+        return CaseNetwork(program, entry.get("facts", ()), classifies=self.case_label is not None)
+
+    def begin(self, facts: Settings | None = None) -> None:
+        """Take the facts of the next case by name, and forget the class of the last one.
+
+        Raises:
+            Refusal: A name that is no fact, or a number that is none.
+        """
+        names = {fact["name"] for entry in self.settings["members"] for fact in entry.get("facts", ())}
+        if unknown := sorted(set(facts or ()) - names):
+            raise Refusal(f"facts: got {unknown[0]}, the network takes {', '.join(sorted(names)) or 'none'}")
+        for member in self.members:
+            member.begin(facts)
+
+    @property
+    def case_prob(self) -> Array | None:
+        """Probability of each class of the last case, the mean over networks; None if they classify no cases."""
+        of_cases = [member.of_case for member in self.members if member.of_case is not None]
+        probs = [network.case_prob() for network in of_cases if network.case_logits]
+        return np.asarray(np.mean(probs, axis=0)) if probs else None
 
     def index_and_prob(self, case: Case) -> tuple[Array, Array]:
         """Class index of each cell, and probability of each output, on the case's own grid."""
@@ -891,6 +1014,7 @@ class Predictor:
         target: Path | str,
         *,
         probabilities: bool = False,
+        facts: Settings | None = None,
     ) -> Path:
         """Predict one case from its files, one or one for each channel, into a label file.
 
@@ -898,6 +1022,7 @@ class Predictor:
             sources: The files; by name of the channel or image group, some may be missing if the training allowed it.
             target: The label file.
             probabilities: Write a file of probabilities as well.
+            facts: Facts of the case by name, for networks that take them; those that are left out are missing.
 
         Raises:
             Refusal: The files are not what the network takes; names them.
@@ -907,6 +1032,7 @@ class Predictor:
         target = Path(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
+            self.begin(facts)
             if ending(first_of(files)) in VOLUMES:
                 self._volume(files, target, probabilities)
             else:
@@ -1506,11 +1632,43 @@ def label_name(name: str, image: Path) -> str:
     return f"{name}.png" if ending(image) in IMAGES else f"{name}{ending(image)}"
 
 
+def read_facts(setting: str | None, cases: Sequence[str]) -> Mapping[str, Settings | None]:
+    """Facts of each case, of a file or ``none``; None where nothing is given.
+
+    Raises:
+        Refusal: No such file, or one without some of the cases.
+    """
+    if setting is None or setting == "none":
+        return dict.fromkeys(cases, None if setting is None else {})
+    try:
+        held = json.loads(Path(setting).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Refusal(f"--facts {setting}: not a JSON file that can be read ({error})") from error
+    if not isinstance(held, dict) or not all(isinstance(held.get(case), dict) for case in cases):
+        absent = [case for case in cases if not isinstance(held, dict) or not isinstance(held.get(case), dict)]
+        raise Refusal(f'--facts {setting}: has no facts of {absent[0]}; expected {{"{absent[0]}": {{"age": 54}}}}')
+    return held
+
+
+def write_case_labels(folder: Path, label: Settings | None, probs: Mapping[str, Array | None]) -> None:
+    """Write the most probable class of each case, and the probability of each class, if the networks give these."""
+    if label is None:
+        return
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["case", label["name"], *(f"p({name})" for name in label["values"])])
+    for case, prob in ((case, prob) for case, prob in probs.items() if prob is not None):
+        rows.writerow([case, label["values"][int(prob.argmax())], *(round(float(p), 6) for p in prob)])
+    with draft(folder / "case_labels.csv") as path:
+        path.write_text(text.getvalue(), encoding="utf-8")
+
+
 def run(arguments: Sequence[str]) -> int:
     """The command line; gives the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("paths", nargs="+", metavar="INPUT OUTPUT", help="image files or a folder, then the output")
     parser.add_argument("--probabilities", action="store_true", help="write files of probabilities as well")
+    parser.add_argument("--facts", help="JSON file with the facts of each case by name, or none")
     parser.add_argument("--threads", type=int, default=0, help="of the network; 0: one for each core")
     options = parser.parse_args(arguments)
     if len(options.paths) < 2:
@@ -1519,13 +1677,17 @@ def run(arguments: Sequence[str]) -> int:
     predictor = Predictor(Path(__file__).parent, options.threads)
     cases = find_cases(inputs, predictor.settings)
     single = len(cases) == 1 and ending(output) in VOLUMES + SCENES + (".png",)
-    failed = []
+    facts = read_facts(options.facts, [name for name, _ in cases])
+    failed, probs = [], {}
     for name, files in cases:
         target = output if single else output / label_name(name, first_of(files))
         try:
-            sys.stdout.write(f"{predictor.file(files, target, probabilities=options.probabilities)}\n")
+            written = predictor.file(files, target, probabilities=options.probabilities, facts=facts[name])
+            sys.stdout.write(f"{written}\n")
+            probs[name] = predictor.case_prob
         except Refusal as error:
             failed.append(str(error))
+    write_case_labels(output.parent if single else output, predictor.case_label, probs)
     for line in failed:
         sys.stderr.write(f"error: {line}\n")
     return 2 if failed else 0

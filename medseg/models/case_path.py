@@ -46,7 +46,7 @@ class FactsFilm(nn.Module):
         hidden = self.trunk(facts)
         changed = []
         for feature, level, tokens in zip(features, self.levels, self._tokens, strict=True):
-            shape = (len(feature), 1, -1) if tokens else (len(feature), -1, *[1] * (feature.ndim - 2))
+            shape = (feature.shape[0], 1, -1) if tokens else (feature.shape[0], -1, *[1] * (feature.ndim - 2))
             scale, shift = (part.to(feature.dtype).view(shape) for part in level(hidden).chunk(2, dim=1))
             changed.append(feature * (1 + scale) + shift)
         return changed
@@ -99,7 +99,8 @@ class CasePath(nn.Module):
         self.head = CaseHead(width, features, spec.case_classes) if spec.case_classes else None
         self.takes_facts = width > 0
         self.classifies = self.head is not None
-        self.register_buffer("missing", torch.from_numpy(missing), persistent=False)
+        # torch.export can't store a tensor without cells
+        self.register_buffer("missing", torch.from_numpy(missing) if width else None, persistent=False)
 
     def forward(
         self,
@@ -117,12 +118,17 @@ class CasePath(nn.Module):
             decode: The decoder.
             named: See above.
         """
-        missing: Tensor = self.get_buffer("missing")
-        encoded = missing.expand(len(features[0]), -1) if facts is None else facts
+        encoded = self._missing(features[0]) if facts is None else facts
         logits = decode(features if self.film is None else self.film(features, encoded))
         if self.head is None or not named:
             return logits
         return {"logits": logits, "case_logits": self.head(features, encoded)}
+
+    def _missing(self, feature: Tensor) -> Float[Tensor, "b f"]:
+        """All facts as missing, for a batch of features."""
+        if not self.takes_facts:
+            return feature.new_zeros((feature.shape[0], 0), dtype=torch.float32)
+        return self.get_buffer("missing").expand(feature.shape[0], -1)
 
 
 def case_path(spec: ModelSpec, features: Sequence[Feature], facts: str | None) -> CasePath | None:

@@ -7,13 +7,15 @@ import pytest
 import torch
 
 from medseg.errors import InputError
-from medseg.export import networks
+from medseg.export import networks, runner
+from medseg.facts import Fact
 from medseg.models.decoders.unet import UNet
 from medseg.models.encoder_decoder import EncoderDecoder
 from medseg.models.encoders.fusion import CrossAttention
 from medseg.models.encoders.joined import Joined
 from medseg.models.timm.encoder import Timm
 from tests.models.encoders.volumes import MODALITIES, noise, scrambled, spec
+from tests.models.test_case_path import FACTS, WIDTH, spec_of, unet
 
 onnxruntime = pytest.importorskip("onnxruntime")
 RESNET = partial(Timm, name="test_resnet")
@@ -41,3 +43,25 @@ def test_joined_encoders_of_which_one_is_missing(tmp_path: Path) -> None:
 def test_a_network_with_context_is_refused_in_one_line() -> None:
     with pytest.raises(InputError, match=r"sees more than it gives logits of \(model\.encoder\.context\)"):
         networks.traced(joined(128, context={"second": 2}), 4, (128, 128), "here")
+
+
+@pytest.mark.parametrize(("facts", "classes"), [(FACTS, 0), ((), 2), (FACTS, 2)])
+def test_facts_are_a_second_input_and_the_class_of_a_case_a_second_output(
+    tmp_path: Path, facts: tuple[Fact, ...], classes: int
+) -> None:
+    net = unet(spec_of(facts=facts, classes=classes), facts="film" if facts else None).eval()
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    given = [torch.randn(3, 1, 16, 16), *([torch.randn(3, WIDTH)] if facts else [])]
+    program = networks.traced(net, 1, (16, 16), "here", facts=WIDTH)
+    networks.write_onnx(program, tmp_path / "net.onnx", "here")
+    networks.write_pt2(program, tmp_path / "net.pt2")
+    with torch.no_grad():
+        outputs = net(*given, named=True)
+    expected = [outputs["logits"], outputs["case_logits"]] if classes else [outputs]
+    for name in ("net.onnx", "net.pt2"):
+        run = runner.load_network(tmp_path / name)
+        own = run(*(part.numpy() for part in given))
+        assert len(own) == len(expected)
+        for mine, theirs in zip(own, expected, strict=True):
+            torch.testing.assert_close(torch.from_numpy(mine), theirs, rtol=1e-3, atol=1e-3)

@@ -18,6 +18,7 @@ from medseg.data.preprocessing.normalise import Normalisation, normalise
 from medseg.data.preprocessing.preprocess import Preprocess
 from medseg.errors import InputError
 from medseg.export import description, runner
+from medseg.facts import CaseFacts, Fact
 from medseg.geometry.grid import Grid
 from medseg.geometry.resample import ANISOTROPIC, resample_image, resample_label
 from medseg.inference.postprocess import PostProcess
@@ -71,6 +72,19 @@ def test_normalisation_is_that_of_medseg(scheme: str, share: float) -> None:
     rule = Normalisation(scheme, 100.0, 30.0, 20.0, 220.0)
     stored = json.loads(json.dumps(description._rule(rule)))
     np.testing.assert_array_equal(runner.normalise(image, counted, [stored]), normalise(image, counted, [rule]))
+
+
+@pytest.mark.parametrize("value", [None, "", "NA", 54, "54.5", "F", "X", "a;b", ["b", "c"], [], "; ", " a ; zz"])
+def test_facts_are_encoded_as_medseg_does(value: Any) -> None:
+    facts = [Fact("x", "number", mean=50.0, std=8.0), Fact("x", "word", ("F", "M")), Fact("x", "tags", ("a", "b"))]
+    for fact in facts:
+        try:
+            expected = CaseFacts.of({"x": value}, (fact,)).encoded.tolist()
+        except InputError:
+            with pytest.raises(runner.Refusal, match=r"facts: x is .* expected a number"):
+                runner.encoded(fact.to_dict(), value)
+        else:
+            assert np.array(runner.encoded(fact.to_dict(), value), np.float32).tolist() == expected
 
 
 def test_statistics_of_parts_are_those_of_the_whole() -> None:

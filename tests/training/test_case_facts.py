@@ -1,7 +1,9 @@
 """Facts that decide what is to be found, and the class of each case: from a training to files."""
 
 import csv
+import importlib.util
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -225,7 +227,68 @@ def test_trainings_that_are_refused(root: Path, own: list[str], message: str) ->
         train(compose("train", [*given, *own]))
 
 
-def test_an_export_is_refused_in_one_line(root: Path) -> None:
-    given = [f"checkpoint={root}/film/checkpoints/best.ckpt", f"output={root}/export", "format=pt2"]
-    with pytest.raises(InputError, match="takes facts of cases or classifies them"):
+def module_of(folder: Path) -> Any:
+    """The runner of an exported folder."""
+    spec: Any = importlib.util.spec_from_file_location("exported_runner", folder / "runner.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def exported(root: Path) -> Path:
+    pytest.importorskip("onnxruntime")
+    return export(compose("export", [f"checkpoint={root}/film/checkpoints/best.ckpt", f"output={root}/exported"]))
+
+
+def facts_of(root: Path) -> dict[str, dict[str, Any]]:
+    with (root / "raw/cases.csv").open(encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file, delimiter=";"))
+    return {row["case"]: {"age": int(row["age"]), "half": row["half"]} for row in rows}
+
+
+def class_rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "case_labels.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_an_export_takes_facts_and_writes_classes_as_the_package_does(root: Path, exported: Path) -> None:
+    parity = json.loads((exported / "parity.json").read_text())
+    assert max(one["largest_difference"] for one in parity["cases"]) < 1e-4
+    (root / "facts.json").write_text(json.dumps(facts_of(root)))
+    given = [str(root / "raw/images"), str(root / "by_runner"), "--facts", str(root / "facts.json")]
+    assert module_of(exported).run(given) == 0
+    assert min(labels_of(root / "by_runner").values()) > 0.95
+    ours = class_rows(predicted(root, "by_package", f"table={root}/raw/cases.csv"))
+    for own, other in zip(ours, class_rows(root / "by_runner"), strict=True):
+        assert own.keys() == other.keys()
+        assert (own["case"], own["kind"]) == (other["case"], other["kind"])
+        assert float(own["p(spot)"]) == pytest.approx(float(other["p(spot)"]), abs=1e-4)
+    assert module_of(exported).run([str(root / "raw/images"), str(root / "without"), "--facts", "none"]) == 0
+    found = formats.open(root / "without/case_00.tif").read()
+    expected = formats.open(predicted(root, "none", "table=none") / "case_00.tif").read()
+    assert (found == expected).mean() > 0.999
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"aeg": 30}, "facts: got aeg, the network takes age, half"),
+        ({"age": "old"}, "facts: age is 'old', expected a number, or null where it is missing"),
+        (None, "the network takes facts of each case, age, half; give --facts"),
+    ],
+)
+def test_facts_that_the_runner_refuses(root: Path, exported: Path, facts: Any, message: str) -> None:
+    module = module_of(exported)
+    with pytest.raises(module.Refusal, match=message):
+        module.Predictor(exported).file([root / "raw/images/case_00.tif"], root / "refused.tif", facts=facts)
+    (root / "few.json").write_text('{"case_00": {}}')
+    with pytest.raises(module.Refusal, match=r'has no facts of case_01; expected \{"case_01": \{"age": 54\}\}'):
+        module.run([str(root / "raw/images"), str(root / "few"), "--facts", str(root / "few.json")])
+
+
+def test_a_monai_bundle_is_refused_in_one_line(root: Path) -> None:
+    given = [f"checkpoint={root}/film/checkpoints/best.ckpt", f"output={root}/bundle", "format=monai"]
+    with pytest.raises(InputError, match="format=monai: its networks take images alone"):
         export(compose("export", given))
