@@ -84,7 +84,7 @@ TABLE = (
     ),
     Defect(
         "one-join-for-all-rules", "another rule joins labels anew", "medseg/data/datasets/several_observers.py",
-        'settings = {"rule": STAPLE if self.rule == STAPLE else MAJORITY, ', "settings = {",
+        '"rule": STAPLE if self.rule == STAPLE else MAJORITY,', "",
         (f"{OBSERVERS}::test_the_label_of_a_case_is_that_of_the_majority",),
     ),
     Defect(
