@@ -108,6 +108,7 @@ ALLOWED = {
         "checkpoint",
         "data",
         "errors",
+        "facts",
         "formats",
         "geometry",
         "inference",
