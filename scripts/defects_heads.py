@@ -47,6 +47,11 @@ TABLE = (
         (f"{CONTRAST}::test_the_second_encoder_is_the_average",),
     ),
     Defect(
+        "sets-of-regions-as-classes", "a set of regions is no class", "medseg/losses/boundary_contrast.py",
+        "at_label.masked_fill(at_label >= len(self.members), IGNORE)", "at_label",
+        (f"{CONTRAST}::test_patches_that_do_not_annotate_every_region_have_no_anchors",),
+    ),
+    Defect(
         "memory-does-not-move-on", "the oldest leave the memory", "medseg/losses/boundary_contrast.py",
         "(self.place[number] + len(own)) % size", "self.place[number] * 1",
         (f"{CONTRAST}::test_the_oldest_leave_the_memory",),

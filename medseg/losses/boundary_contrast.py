@@ -67,7 +67,8 @@ class BoundaryContrastLoss(nn.Module):
     The training has a second encoder, the exponential average of the first one, and a projection of one feature of
     each. In each step, up to ``samples`` cells of each class next to a border are drawn; the projections of the first
     encoder are contrasted with the memory, and then those of the averaged one enter it, the oldest ones leave. All of
-    it is stored in checkpoints, and dropped after the training. It takes the memory of a second encoder.
+    it is stored in checkpoints, and dropped after the training. It takes the memory of a second encoder. Patches that
+    do not annotate every region have no anchors.
 
     Args:
         labels: Meaning of the outputs; cells are contrasted by class, of regions too.
@@ -187,6 +188,7 @@ class BoundaryContrastLoss(nn.Module):
     def _drawn(self, label: Tensor, valid: Tensor, grid: Sequence[int]) -> tuple[Any, ...]:
         """Indices of drawn cells of the feature on each axis, the batch first, and the class of each cell."""
         at_label = coarsen(label, grid)
+        at_label = at_label.masked_fill(at_label >= len(self.members), IGNORE)  # a set of regions, see losses.partial
         counted = counted_cells(at_label, coarsen(valid, grid))
         at_border = boundary_cells(target_of(at_label, self.members), counted, 1)[0].any(1)
         index = torch.where(at_border, at_label.long(), IGNORE)

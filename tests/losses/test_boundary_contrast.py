@@ -8,6 +8,7 @@ from torch import nn
 from medseg.errors import InputError
 from medseg.labels import IGNORE, LabelTable
 from medseg.losses.boundary_contrast import BoundaryContrastLoss, contrast
+from medseg.losses.partial import marginal_label
 from medseg.models.encoders.encoder import Feature
 
 CLASSES = LabelTable.declare({"background": 0, "a": 1, "b": 2})
@@ -116,6 +117,19 @@ def test_drawn_cells_are_next_to_borders_and_counted():
     inner = [(0, 7, 11)]  # far from every border
     assert not {tuple(row) for row in torch.stack(places, 1).tolist()} & set(inner)
     assert set(classes.tolist()) == {0, 1, 2}
+
+
+def test_patches_that_do_not_annotate_every_region_have_no_anchors():
+    encoder, (_, label, valid, image) = Encoder(), given()
+    table = LabelTable.declare({"background": 0, "whole": [1, 2], "core": 2}, regions_class_order=[1, 2])
+    loss = BoundaryContrastLoss(table, width=8, samples=6, memory=16)
+    loss.attach([Feature(4, (1, 1)), Feature(6, (2, 2))], encoder)
+    annotated = torch.tensor([[True, False], [True, True]])
+    part = marginal_label(label, annotated, table)
+    called(loss, encoder, torch.zeros(2, 2, 8, 12), part, valid, image)
+    image_index, *_, classes = loss._drawn(part, valid, label.shape[1:])
+    assert image_index.unique().tolist() == [1]
+    assert classes.unique().tolist() == [0, 1, 2]
 
 
 def test_training_pulls_classes_together():
