@@ -6,9 +6,42 @@ EVALUATION, REGIONS = "tests/evaluation/test_folders.py", "tests/evaluation/test
 DOCTOR = "tests/doctor"
 LESIONS, INSTANCES = "tests/metrics/test_lesions.py", "tests/metrics/test_instances.py"
 CALIBRATION = "tests/metrics/test_probabilities.py"
+DRAWS, PAIRED = "tests/metrics/test_paired_draws.py", "tests/metrics/test_paired.py"
 
 # fmt: off
 TABLE = (
+    Defect(
+        "groups-are-independent", "cases of a group are exchanged as one", "medseg/metrics/paired_draws.py",
+        "return cls(taken[:, group_of], exchanged[:, group_of], n)",
+        "return cls(taken[:, group_of], rng.random((len(exchanged), len(group_of))) < 0.5, n)",
+        (f"{DRAWS}::test_cases_of_a_group_count_as_one",),
+    ),
+    Defect(
+        "one-sided", "the permutation test is two-sided", "medseg/metrics/paired_draws.py",
+        "(np.abs(exchanged) < abs(observed) - _SLACK)", "(exchanged < observed - _SLACK)",
+        (f"{DRAWS}::test_p_is_that_of_scipys_exact_permutation_test",),
+    ),
+    Defect(
+        "plain-percentiles", "intervals of few groups are expanded", "medseg/metrics/paired_draws.py",
+        "tail = 100 * stats.norm.cdf(-quantile)", "tail = 2.5",
+        (f"{DRAWS}::test_intervals_and_detectable_differences_hold_what_they_say",),
+    ),
+    Defect(
+        "false-structures-left-out", "a false structure enters the comparison", "medseg/metrics/paired.py",
+        "return np.array([[by_row.get((case, name), np.nan) for name in names] for case in cases], dtype=np.float64)",
+        "return np.array([[by_row.get((case, name)) or np.nan for name in names] for case in cases], dtype=np.float64)",
+        (f"{PAIRED}::test_a_structure_that_only_one_of_them_finds_costs_it",),
+    ),
+    Defect(
+        "ranks-reversed", "a smaller distance is the better rank", "medseg/metrics/metric.py",
+        "return -values if self.larger_is_better else values", "return -values",
+        (f"{PAIRED}::test_ranks_by_hand",),
+    ),
+    Defect(
+        "worst-is-largest", "the worst group of a distance has the largest", "medseg/metrics/subgroups.py",
+        "badness.argmax()", "badness.argmin()",
+        (f"{PAIRED}::test_scores_of_a_group_are_those_of_its_cases_alone",),
+    ),
     Defect(
         "regions-merged", "classes that share values are judged as regions", "medseg/evaluation/label_table.py",
         "    if not _overlap(names):\n", "    if True:\n",

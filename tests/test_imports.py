@@ -124,6 +124,7 @@ ALLOWED = {
         "checkpoint",
         "data",
         "errors",
+        "evaluation",
         "factory",
         "finetuning",
         "geometry",

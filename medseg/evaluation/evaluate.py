@@ -20,17 +20,19 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     """Score the files of ``cfg.predictions`` against those of ``cfg.labels``.
 
     Returns:
-        The content of ``metrics.json``.
+        The content of ``metrics.json``; of several folders of predictions that of ``comparison.json``.
 
     Raises:
-        InputError: A folder was not given; or files without a partner; or, after the others were scored, files that
-            can't be read, on other grids or with values outside the table.
+        InputError: A folder was not given; a table that lacks a column or case; or files without a partner; or,
+            after the others were scored, files that can't be read, on other grids or with values outside the table.
     """
     _check_given(cfg)
     if cfg.without:
         raise InputError("without takes channels away from the cases of a run; add run=RUN_DIR, or leave it out")
+    from medseg.evaluation import compare
     from medseg.evaluation.cells import RasteriseOptions
     from medseg.evaluation.folders import evaluate_folders
+    from medseg.evaluation.groups import grouping_of, groups_of
     from medseg.evaluation.label_table import label_table
     from medseg.evaluation.options import EvaluationOptions
     from medseg.factory.engine import build_engine
@@ -50,10 +52,17 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         missing=cfg.missing,
         grid_tolerance=cfg.grid_tolerance,
         shapes=RasteriseOptions(cfg.attribute, cfg.layer, cfg.all_touched),
+        by=grouping_of(cfg),
     )
     labels = _observers(cfg.labels) if OmegaConf.is_dict(cfg.labels) else Path(cfg.labels)
-    result = evaluate_folders(Path(cfg.predictions), labels, output, table, options, build_engine(cfg.engine))
-    show(_LOG, f"Written: {output}/metrics.json, {output}/cases.csv, {output}/report.html")
+    engine = build_engine(cfg.engine)
+    if isinstance(cfg.predictions, str):
+        result = evaluate_folders(Path(cfg.predictions), labels, output, table, options, engine)
+        show(_LOG, f"Written: {output}/metrics.json, {output}/cases.csv, {output}/report.html")
+    else:
+        names: Any = OmegaConf.to_container(cfg.predictions, resolve=True)
+        folders = compare.named_folders(names)
+        result = compare.compare_folders(folders, labels, output, table, options, engine, groups_of=groups_of(cfg))
     if table is None:
         show(_LOG, "Classes are called after their values: 'names={background: 0, liver: 1, ignore: 255}' names yours")
     return result

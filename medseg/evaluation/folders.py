@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -40,6 +40,7 @@ from medseg.metrics.summary import primary_metric
 from medseg.report.html import write_report
 from medseg.report.means import means_table
 from medseg.report.observers import HEADING, observers_table
+from medseg.report.subgroups import subgroup_tables
 from medseg.report.titles import title
 from medseg.runtime.console import show
 from medseg.viz.false_colour import Named
@@ -47,6 +48,23 @@ from medseg.viz.figures import overlay_figure, to_png
 
 _LOG = logging.getLogger(__name__)
 DEFAULT_OPTIONS = EvaluationOptions()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found.
+
+    Attributes:
+        scores: Of the cases that could be scored.
+        result: The content of ``metrics.json``.
+        failed: Reason of each case that could not.
+        report: Ends the evaluation with an InputError if cases failed.
+    """
+
+    scores: CaseScores
+    result: dict[str, Any]
+    failed: Mapping[str, str]
+    report: Callable[[], None]
 
 
 def evaluate_folders(
@@ -84,22 +102,47 @@ def evaluate_folders(
         InputError: Unpaired files, or no cases; or, at the end, cases with unequal grids, values outside the table or
             files that can't be read.
     """
-    matched, left_out, named = _matched(predictions, labels, options.missing)
-    cases = add_annotated(add_companions(matched, options.valid, options.images), options.annotated)
     with engine or LocalEngine() as workers:
-        scoring = Scoring(cases, workers, output / "metrics.json")
-        table = _label_table(scoring, table, options)
-        flat = _is_flat(cases)
-        preset = options.preset(flat=flat)
-        settings = options.score_settings(preset)
-        scores = _case_scores(table, settings)
-        results = scoring.scores(ScoreCase(table, settings, options.grid_tolerance, options.shapes), scores)
+        done = score_folders(predictions, labels, output, table, options, workers)
+    done.report()
+    return done.result
+
+
+def score_folders(
+    predictions: Path,
+    labels: Path | Mapping[str, Path],
+    output: Path,
+    table: LabelTable | None,
+    options: EvaluationOptions,
+    workers: Engine,
+) -> Evaluation:
+    """The same, by an engine that has begun and may serve several evaluations; cases that failed end nothing yet.
+
+    Args:
+        predictions: As of ``evaluate_folders``, and the others as well.
+        labels: See there.
+        output: See there.
+        table: See there.
+        options: See there.
+        workers: Work on the cases.
+    """
+    matched, left_out, named = match_labels(predictions, labels, options.missing)
+    cases = add_annotated(add_companions(matched, options.valid, options.images), options.annotated)
+    options.check_groups(list(cases))
+    scoring = Scoring(cases, workers, output / "metrics.json")
+    table = _label_table(scoring, table, options)
+    flat = _is_flat(cases)
+    preset = options.preset(flat=flat)
+    settings = options.score_settings(preset)
+    scores = _case_scores(table, settings)
+    results = scoring.scores(ScoreCase(table, settings, options.grid_tolerance, options.shapes), scores)
     _report_grids(results, options.grid_tolerance)
     observers = ObserverScores(scores)
     for of_case in results.values():
         observers.add_stored(of_case.observers or {})
     result = scores.result() | observers.result() | ({"failed": scoring.failed} if scoring.failed else {})
     result["policy"] |= _unscored(results if flat else None)
+    result |= options.subgroups(scores)
     read = partial(read_observed, table=table, tolerance=options.grid_tolerance, shapes=options.shapes)
     worst = _worst(result, options.figures, scores.metrics)
     figures = [(case, _draw(cases[case], read(cases[case])[0], table, options.grid_tolerance)) for case in worst]
@@ -112,11 +155,18 @@ def evaluate_folders(
     files = {case: _paths(cases[case]) for case in results}
     _write_report(output / "report.html", result, figures, facts, files, scores.metrics)
     show(_LOG, means_table(result))
-    scoring.report()
-    return result
+    return Evaluation(scores, result, scoring.failed, scoring.report)
 
 
-def _matched(
+def values_in(
+    predictions: Path, labels: Path | Mapping[str, Path], output: Path, options: EvaluationOptions, workers: Engine
+) -> set[int]:
+    """The raw values of predictions and labels; the arguments are those of ``score_folders``."""
+    matched, *_ = match_labels(predictions, labels, options.missing)
+    return Scoring(matched, workers, output / "metrics.json").values()
+
+
+def match_labels(
     predictions: Path, labels: Path | Mapping[str, Path], missing: str
 ) -> tuple[dict[str, EvaluationPair], dict[str, list[str]], str]:
     """The files of each case, the cases that lack some, and the labels in words."""
@@ -136,6 +186,7 @@ def _write_report(
 ) -> None:
     """Write the page and the tables next to it, under a heading of the folders that ``facts`` name."""
     predictions, labels = Path(facts["predictions"]), facts["labels"]
+    titles = partial(title, metrics=metrics)
     against = " and ".join(result["observers"]["prediction"]) if "observers" in result else Path(labels).name
     write_report(
         path,
@@ -146,7 +197,7 @@ def _write_report(
         lead=f"{len(files)} cases of {predictions} against {labels}, written {facts['written'][:16].replace('T', ' ')}",
         files=files,
         tables=tables(result),
-        sections=[(HEADING, observers_table(result, partial(title, metrics=metrics)))],
+        sections=[(HEADING, observers_table(result, titles)), ("Scores of groups", subgroup_tables(result, titles))],
         metrics=metrics,
     )
 

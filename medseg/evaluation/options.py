@@ -9,8 +9,10 @@ from typing import Any
 
 from medseg.errors import InputError
 from medseg.evaluation.cells import DEFAULT_RASTERISE, RasteriseOptions
+from medseg.evaluation.grouping import Grouping
 from medseg.evaluation.presets import metric_settings
 from medseg.geometry.tolerance import GRID_TOLERANCE, checked_tolerance
+from medseg.metrics.accumulate import CaseScores
 from medseg.metrics.registry import Entry
 
 _PRESETS = ("full", "scene")
@@ -39,6 +41,7 @@ class EvaluationOptions:
         grid_tolerance: Largest displacement between the two grids of a case, in voxels; at most 1.
         shapes: How labels that are vectors are read, on the grids of the predictions.
         figures: Number of cases drawn, the worst ones.
+        by: Groups that are scored on their own as well; None for none.
 
     Raises:
         InputError: A word that is none of those above, or a tolerance above a voxel.
@@ -56,6 +59,7 @@ class EvaluationOptions:
     grid_tolerance: float = GRID_TOLERANCE
     shapes: RasteriseOptions = DEFAULT_RASTERISE
     figures: int = 4
+    by: Grouping | None = None
 
     def __post_init__(self) -> None:
         if self.scores not in ("auto", *_PRESETS):
@@ -69,6 +73,15 @@ class EvaluationOptions:
         if self.scores != "auto":
             return self.scores
         return "scene" if flat else "full"
+
+    def check_groups(self, cases: Sequence[str]) -> None:
+        """Raise on cases that have no group, before any is scored."""
+        if self.by is not None:
+            self.by.groups(cases)
+
+    def subgroups(self, scores: CaseScores) -> dict[str, Any]:
+        """The entry ``subgroups`` of ``metrics.json``; nothing where none are asked for."""
+        return {} if self.by is None else self.by.scores(scores)
 
     def score_settings(self, preset: str) -> dict[str, Any]:
         """Settings of ``CaseScores``: those of the preset, and what replaces them."""

@@ -155,8 +155,7 @@ class CaseScores:
 
     def glance(self) -> str:
         """The first metric of the cases so far, averaged over their rows: cheap, for a progress bar; empty at first."""
-        first = self.metrics[0].name
-        key = self._keys.get(first, first)
+        first, key = self.metrics[0].name, self.key_of(self.metrics[0])
         values = [row[key] for row in self.rows if row["class"] != WHOLE_CASE and row.get(key) is not None]
         values = [value for value in values if not math.isnan(value)]
         return f"{first} {sum(values) / len(values):.4f}" if values else ""
@@ -191,6 +190,15 @@ class CaseScores:
         part.rows = [row for row in self.rows if row["case"] in cases]
         part.records = {case: record for case, record in self.records.items() if case in cases}
         return part
+
+    @property
+    def cases(self) -> list[str]:
+        """Names of the cases so far, in order."""
+        return list(dict.fromkeys(row["case"] for row in self.rows))
+
+    def key_of(self, metric: Metric) -> str:
+        """Key of a metric in the rows of the cases so far, with its unit."""
+        return self._keys.get(metric.name, metric.name)
 
     def sort(self) -> None:
         """Put the cases in the order of their names, so that results do not depend on the order of adding them."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medseg.metrics.accumulate import CaseScores
+from medseg.metrics.subgroups import means_of
 
 
 def with_availability(
@@ -29,11 +30,5 @@ def with_availability(
         there = tuple(name for name in channels if name not in lacks[case])
         of_pattern.setdefault(there, []).append(case)
     patterns = sorted(of_pattern, key=lambda there: (-len(there), [channels.index(name) for name in there]))
-    parts = [{"channels": list(there), **_means(scores, of_pattern[there])} for there in patterns]
+    parts = [{"channels": list(there), **means_of(scores, of_pattern[there])} for there in patterns]
     return {**result, "cases": rows, "availability": parts}
-
-
-def _means(scores: CaseScores, cases: Sequence[str]) -> dict[str, Any]:
-    """Means and intervals of some of the cases."""
-    part = scores.only(cases).result()
-    return {"cases": list(cases), "summary": part["summary"], "classes": part["classes"]}

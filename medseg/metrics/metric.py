@@ -69,6 +69,12 @@ class Metric(ABC):
         """
         return self.name + {Unit.NONE: "", Unit.LENGTH: f"_{unit}", Unit.VOLUME: f"_{unit}{ndim}"}[self.unit]
 
+    def badness(self, values: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
+        """Values of the metric, or of one like it, as numbers of which smaller ones are better."""
+        if self.larger_is_better is None:
+            return np.abs(values)
+        return -values if self.larger_is_better else values
+
     def stated(self, labels: LabelTable) -> dict[str, object] | str:
         """What ``policy`` of ``metrics.json`` says of it: costs and settings, or a sentence; JSON-able.
 

@@ -37,7 +37,7 @@ def pool(
         entered = int(present[:, list(columns)].any(axis=1).sum())
 
         def mean_of_groups(draws: Int[np.ndarray, "r n"]) -> Float[np.ndarray, " r"]:
-            return _mean_of_defined(metric.resampled(draws.astype(np.float64), counts))
+            return mean_of_defined(metric.resampled(draws.astype(np.float64), counts))
 
         return entry(mean_of_groups, n=len(records), entered=entered, resamples=resamples, seed=seed)
 
@@ -58,7 +58,7 @@ def details(records: Sequence[CaseRecord], metric: Pooled, names: Sequence[str])
     return {name: metric.detail(parts) for name, parts in zip(named, sums, strict=True)}
 
 
-def _mean_of_defined(values: Float[np.ndarray, "r g"]) -> Float[np.ndarray, " r"]:
+def mean_of_defined(values: Float[np.ndarray, "r g"]) -> Float[np.ndarray, " r"]:
     """Mean over the groups that have a value; NaN if none has."""
     defined = ~np.isnan(values)
     entered = defined.sum(axis=1)

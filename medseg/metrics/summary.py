@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 
 from medseg.metrics.metric import Metric
 from medseg.metrics.registry import builtin
@@ -61,7 +61,7 @@ def aggregate(
         JSON-able; NaN has become None.
     """
     unique = {(row["case"], row["class"]): row for row in rows}
-    values = _values_by_metric(unique)
+    values = values_by_metric(unique)
     return {
         "summary": {key: _mean(of_metric, resamples, seed) for key, of_metric in values.items()},
         "classes": _class_means(unique, values, resamples, seed),
@@ -86,7 +86,7 @@ def _class_means(
     return classes
 
 
-def _values_by_metric(
+def values_by_metric(
     rows: Mapping[tuple[str, str], Mapping[str, Any]],
 ) -> dict[str, Float[np.ndarray, "n k"]]:
     """Values of each metric by case and class, in order of appearance; NaN where a row lacks the metric."""
@@ -138,13 +138,13 @@ def none_if_nan(value: object) -> object:
 
 def _mean(values: Float[np.ndarray, "n k"], resamples: int, seed: int) -> dict[str, object]:
     def of(draws: Int[np.ndarray, "r n"]) -> Float[np.ndarray, " r"]:
-        return _mean_of_class_means(values, draws)
+        return mean_of_class_means(values, draws)
 
     entered = int((~np.isnan(values)).any(axis=1).sum())
     return entry(of, n=len(values), entered=entered, resamples=resamples, seed=seed)
 
 
-def _mean_of_class_means(values: Float[np.ndarray, "n k"], draws: Int[np.ndarray, "r n"]) -> Float[np.ndarray, " r"]:
+def mean_of_class_means(values: Float[np.ndarray, "n k"], draws: Real[np.ndarray, "r n"]) -> Float[np.ndarray, " r"]:
     """Mean of the class means when case i is taken ``draws[r, i]`` times; NaN if no class has a value."""
     present = ~np.isnan(values)
     taken = draws @ present

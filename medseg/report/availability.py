@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from medseg.metrics.summary import Result
-from medseg.report.html import Titles, interval, show, table
+from medseg.report.html import Titles, mean_and_interval, table
 
 
 def availability_table(result: Result, titles: Titles) -> str:
@@ -16,12 +16,8 @@ def availability_table(result: Result, titles: Titles) -> str:
         [
             escape(", ".join(part["channels"])),
             str(len(part["cases"])),
-            *(_mean(part["summary"][key]) if key in part["summary"] else "–" for key in metrics),
+            *(mean_and_interval(part["summary"][key]) if key in part["summary"] else "–" for key in metrics),
         ]
         for part in parts
     ]
     return table(["channels of the case", "cases", *map(titles, metrics)], rows) if rows else ""
-
-
-def _mean(entry: Result) -> str:
-    return f"{show(entry['mean'])}<br><small>{interval(entry)}</small>"

@@ -13,7 +13,8 @@ from medseg.report.titles import title
 from medseg.runtime.atomic import write_whole
 
 _SEEDS = "over seeds (Student's 95 % interval, for new seeds on these cases)"
-_CASES = "over cases (95 % bootstrap, for new cases with these seeds)"
+_CASES = "over cases (95 % bootstrap, and permutation test, for new cases with these seeds)"
+_ALPHA = 0.05
 
 
 def lines(result: Mapping[str, Any]) -> list[str]:
@@ -36,7 +37,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
             f"ahead with {ahead} of {len(row['seeds'])}"
         )
         if row["of_cases"]:
-            text += f"; {_interval(row['of_cases']['ci95'])} over {row['of_cases']['cases']} cases"
+            text += f"; {_over_cases(row['of_cases'])}"
         lines.append(text)
     return lines
 
@@ -80,7 +81,7 @@ def _differences(differences: Sequence[Mapping[str, Any]], runs: Mapping[str, st
             _signed(row["difference"]),
             _over_seeds(row, folds=folds).removesuffix(" over seeds"),
             *(_signed(row["seeds"].get(seed)) for seed in runs),
-            f"{_interval(of['ci95'])}, {of['cases']} cases" if (of := row["of_cases"]) else "–",
+            _over_cases(row["of_cases"]) if row["of_cases"] else "–",
         ]
         for row in differences
     ]
@@ -91,7 +92,17 @@ def _over_seeds(row: Mapping[str, Any], *, folds: bool) -> str:
     """The interval of a difference over seeds, or why there is none."""
     if row["ci95"] is not None:
         return f"{_interval(row['ci95'])} over seeds"
-    return "(folds share training cases: no interval)" if folds else "(one seed: no interval over seeds)"
+    return (
+        "(folds share training cases: no interval)"
+        if folds
+        else "(one seed: no interval over seeds; another seed may reverse it)"
+    )
+
+
+def _over_cases(of: Mapping[str, Any]) -> str:
+    """Interval, p and what these cases could show."""
+    text = f"{_interval(of['ci95'])} over {of['cases']} cases, p {of['p']:.3g}"
+    return text if of["p"] < _ALPHA else f"{text}: they would show {of['detectable']:.2g}"
 
 
 def _interval(bounds: Sequence[float]) -> str:

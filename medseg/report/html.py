@@ -187,6 +187,11 @@ def interval(entry: Score) -> str:
     return "–" if entry["ci95"] is None else " to ".join(show(bound) for bound in entry["ci95"])
 
 
+def mean_and_interval(entry: Score) -> str:
+    """Both of a value of ``metrics.json``, one below the other."""
+    return f"{show(entry['mean'])}<br><small>{interval(entry)}</small>"
+
+
 def _ranked(
     result: Result, primary: str | None, titles: Titles, files: Mapping[str, Mapping[str, str]]
 ) -> list[tuple[str, str]]:

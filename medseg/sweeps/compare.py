@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from medseg.errors import InputError
 from medseg.metrics.differences import paired
+from medseg.metrics.paired_draws import PairedDraws, difference, of_values
 from medseg.metrics.summary import primary_metric
 from medseg.runtime.atomic import write_whole
 from medseg.runtime.console import show
@@ -23,8 +24,6 @@ from medseg.training.run_directory import VALIDATION
 
 _LOG = logging.getLogger(__name__)
 
-_RESAMPLES = 2000
-
 
 def compare(runs: Sequence[CompletedRun]) -> dict[str, Any]:
     """Arms of a sweep and their differences from its first one, run by run of the same seed.
@@ -32,8 +31,8 @@ def compare(runs: Sequence[CompletedRun]) -> dict[str, Any]:
     Runs that differ in their seed alone form an arm. ``difference`` of an arm is the mean over seeds of its score
     less that of the first arm with the same seed; ``ci95`` is Student's interval of that mean, which holds for new
     seeds on these cases (null with one seed). ``of_cases`` is the same difference with every case averaged over
-    seeds, and its ``ci95`` the percentile bootstrap over cases, which holds for new cases with these seeds; null
-    where cases have no score of their own. Neither interval covers both.
+    seeds, and its ``ci95``, ``p`` and ``detectable`` (see ``paired_draws.Difference``) hold for new cases with
+    these seeds; null where cases have no score of their own. Neither interval covers both.
 
     Folds of a cross-validation are no rivals: runs that differ in ``split.fold`` are of one arm too, and arms are
     paired by fold and seed. Then ``ci95`` is null, as folds share training cases.
@@ -127,9 +126,8 @@ def _over_cases(pairs: Sequence[tuple[Mapping[str, float], Mapping[str, float]]]
     if len(cases) < 2:
         return None
     values = np.array([np.mean(by_case[case]) for case in cases])
-    draws = np.random.default_rng(0).integers(0, len(cases), (_RESAMPLES, len(cases)))
-    interval = np.percentile(values[draws].mean(axis=1), [2.5, 97.5]).tolist()
-    return {"difference": float(values.mean()), "ci95": interval, "cases": len(cases)}
+    apart = difference(of_values(np.zeros(len(cases)), values), PairedDraws.of(cases))
+    return None if apart is None else apart.to_dict() | {"cases": len(cases)}
 
 
 class CompareRuns(Callback):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -18,8 +18,14 @@ from medseg.training.run_directory import VALIDATION
 from medseg.training.stored_config import read_config
 from medseg.training.sweep_job import was_fold
 
+if TYPE_CHECKING:
+    from medseg.evaluation.grouping import Grouping
+
 _LOG = logging.getLogger(__name__)
-_OWN = ("run", "checkpoint", "output", "overwrite", "benchmark", "data", "device", "trust", "without", "hydra")
+_OWN = (
+    "run", "checkpoint", "output", "overwrite", "benchmark", "data", "device", "trust", "without", "table", "table_key",
+    "by", "hydra",
+)  # fmt: skip
 """Keys of the command that hold for a run; the others are for label files."""
 _WRITTEN = ("metrics.json", "cases.csv", "report.html")
 
@@ -44,6 +50,7 @@ def evaluate_run(cfg: DictConfig) -> dict[str, Any]:
     _check_keys(cfg)
     folder, without = Path(cfg.run), tuple(map(str, cfg.without))
     config = stored_configuration(folder, cfg)
+    groups = _grouping(config, cfg)
     output = Path(cfg.output) if cfg.output else folder / f"without_{'_'.join(without)}" if without else folder
     fold = was_fold(folder) and not without
     _check_output(output, overwrite=cfg.overwrite, fold=fold)
@@ -68,7 +75,7 @@ def evaluate_run(cfg: DictConfig) -> dict[str, Any]:
 
     output.mkdir(parents=True, exist_ok=True)
     with locked(output):
-        scored = Scored(predictor, loaded.metadata, which, source, val, fold, without)
+        scored = Scored(predictor, loaded.metadata, which, source, val, fold, without, groups)
         result, _ = scored.write(config, output, folder.resolve().name)
     show(_LOG, score_line(result))
     show(_LOG, f"Written: {', '.join(str(output / name) for name in _WRITTEN)}")
@@ -107,6 +114,17 @@ def stored_configuration(folder: Path, cfg: DictConfig) -> DictConfig:
             raise InputError(f"data.root={cfg.data.root}: the data of {file} have no root; leave it out")
         config.data.root = cfg.data.root
     return config
+
+
+def _grouping(config: DictConfig, cfg: DictConfig) -> Grouping | None:
+    """What the scores are split by: ``by`` and the table of the command, else those of the training."""
+    from medseg.evaluation.grouping import grouping
+    from medseg.evaluation.groups import columns_of
+
+    by = columns_of(cfg) or columns_of(config)
+    if cfg.table is not None:
+        return grouping(cfg.table, cfg.table_key, by)
+    return grouping(config.data.get("table"), config.data.get("table_key"), by)
 
 
 def _check_keys(cfg: DictConfig) -> None:

@@ -18,6 +18,7 @@ from medseg.data.case import Case
 from medseg.data.dataset import Dataset
 from medseg.data.preprocessing.preprocess import Preprocess
 from medseg.data.reading.open_case import CaseReader
+from medseg.evaluation.grouping import Grouping
 from medseg.factory import split
 from medseg.factory.instantiate import instantiate
 from medseg.inference.predictor import CasePredictor
@@ -30,6 +31,7 @@ from medseg.prediction.labelled import Open, predict_labelled
 from medseg.report.availability import availability_table
 from medseg.report.html import write_run_report
 from medseg.report.observers import HEADING, observers_table
+from medseg.report.subgroups import subgroup_tables
 from medseg.report.titles import title
 from medseg.runtime.atomic import write_whole
 from medseg.runtime.progress import watched
@@ -51,6 +53,7 @@ class Scored:
         val: Its validation cases.
         fold: Whether the scores of the validation fold are written too, of which cross-validation is made.
         without: Channels, or image groups, that are taken away from every case, as if it lacked them.
+        groups: What scores are split by; None for nothing.
     """
 
     predictor: FilePredictor
@@ -60,6 +63,7 @@ class Scored:
     val: Sequence[Case]
     fold: bool
     without: tuple[str, ...] = ()
+    groups: Grouping | None = None
 
     def write(self, cfg: DictConfig, folder: Path, name: str) -> tuple[dict[str, Any], list[CaseDrawing]]:
         """Score the test set, else the validation fold; write ``metrics.json``, ``cases.csv`` and the report.
@@ -95,6 +99,7 @@ class Scored:
             sections=[
                 ("Scores by available channels", availability_table(result, titles)),
                 (HEADING, observers_table(result, titles)),
+                ("Scores of groups", subgroup_tables(result, titles)),
             ],
             metrics=scores.metrics,
         )
@@ -120,6 +125,7 @@ class Scored:
         result = scores.result() | ({} if classes is None else {"case_label": classes.result()}) | observers.result()
         result["policy"] |= {"cases": which, "checkpoint": self.checkpoint, "step": str(self.predictor.step)}
         result["policy"] |= {"without": ", ".join(self.without)} if self.without else {}
+        result |= {} if self.groups is None else self.groups.scores(scores)
         return scores, self._by_availability(result, scores, cases), drawings
 
     def _open(self, case: Case) -> CaseReader:

@@ -33,6 +33,7 @@ def score_checkpoint(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]
         The content of ``metrics.json``.
     """
     from medseg import checkpoint
+    from medseg.evaluation.groups import grouping_of_run
     from medseg.prediction import restore
     from medseg.training.final_scores import Scored
 
@@ -45,6 +46,7 @@ def score_checkpoint(cfg: DictConfig, run: Run, run_dir: Path) -> dict[str, Any]
         run.dataset,
         run.datamodule.cases["val"],
         fold=sweeps_folds(),
+        groups=grouping_of_run(cfg),
     )
     result, drawings = scored.write(cfg, run_dir, run_dir.name)
     tracking.log_scores(run, result, drawings)

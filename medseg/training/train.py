@@ -70,6 +70,7 @@ def _finished(cfg: DictConfig, run_dir: Path, *, asked: bool) -> bool:
 def _train(cfg: DictConfig, run_dir: Path, resumed: Path | None, callbacks: Sequence[Callback]) -> Path:
     """Train, while no other training writes into the folder."""
     from medseg import checkpoint
+    from medseg.evaluation.groups import group_check
     from medseg.factory import class_weights
     from medseg.factory.run import assemble
     from medseg.runtime import distributed
@@ -81,7 +82,9 @@ def _train(cfg: DictConfig, run_dir: Path, resumed: Path | None, callbacks: Sequ
         resume.check(cfg, resumed, warn=is_first())
     if resumed:
         cfg = class_weights.kept(cfg, checkpoint.read(resumed).metadata.config)
+    check_groups = group_check(cfg)
     run = assemble(cfg, run_dir)
+    check_groups([case.id for case in run.datamodule.cases["val"]])
     run.trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
     run_dir = distributed.agreed(run.trainer, run_dir)
     cfg.run_dir = str(run_dir)

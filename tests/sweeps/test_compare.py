@@ -73,7 +73,7 @@ def test_arms_on_several_folds_are_paired_by_fold(tmp_path: Path) -> None:
 
 def test_one_seed_has_no_interval_over_seeds(tmp_path: Path) -> None:
     result = compare([SWEEP[0], SWEEP[2]])
-    assert "(one seed: no interval over seeds), ahead with 1 of 1" in lines(result)[-1]
+    assert "(one seed: no interval over seeds; another seed may reverse it), ahead with 1 of 1" in lines(result)[-1]
     write_comparison(tmp_path / "c.html", result)
     assert "(one seed: no interval" in (tmp_path / "c.html").read_text(encoding="utf-8")
 
@@ -145,7 +145,7 @@ def test_page_and_lines_tell_every_number(tmp_path: Path) -> None:
     assert "+0.1500" in text
     assert "model.encoder.weights=mae.ckpt" in text
     assert "Dice less that of model.encoder.weights=null" in text
-    assert "[+0.0500, +0.2500], 2 cases" in text
+    assert "[+0.0500, +0.2500] over 2 cases, p 0.5: they would show" in text
     assert any("ahead with 2 of 2" in line for line in lines(result))
 
 

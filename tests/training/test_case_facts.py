@@ -18,6 +18,7 @@ from medseg.geometry.grid import PIXEL, Grid
 from medseg.hydra_app.compose import compose
 from medseg.prediction import restore
 from medseg.prediction.predict import predict
+from medseg.training.evaluate_run import evaluate_run
 from medseg.training.train import train
 
 CASES = 12
@@ -63,7 +64,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for folder in ("images", "masks"):
         (root / "raw" / folder).mkdir(parents=True)
     write(root / "raw")
-    train(compose("train", words(root, "film", "model.facts=film")))
+    train(compose("train", words(root, "film", "model.facts=film", "by={half: null, age: [40]}")))
     return root
 
 
@@ -89,6 +90,21 @@ def test_the_class_of_each_case_is_learned_and_scored(root: Path) -> None:
         rows = [row for row in csv.DictReader(file) if row.get("val/case_accuracy")]
     assert float(rows[-1]["val/case_accuracy"]) == 1
     assert float(rows[-1]["val/case_auc"]) == 1
+
+
+def test_scores_are_split_by_the_columns_of_the_table(root: Path) -> None:
+    found = metrics(root, "film")["subgroups"]
+    val = {"bright": ["case_08", "case_10"], "dark": ["case_09", "case_11"]}
+    assert {name: part["cases"] for name, part in found["half"]["groups"].items()} == val
+    assert {name: part["cases"] for name, part in found["age"]["groups"].items()} == {
+        "40 and above": ["case_10", "case_11"],
+        "below 40": ["case_08", "case_09"],
+    }
+    assert "Scores of groups" in (root / "film/report.html").read_text()
+    words = [f"run={root}/film", f"output={root}/again", f"table={root}/raw/cases.csv", "by=[kind]", "checkpoint=best"]
+    again = evaluate_run(compose("evaluate", words))
+    assert list(again["subgroups"]) == ["kind"]
+    assert list(again["subgroups"]["kind"]["groups"]) == ["plain", "spot"]
 
 
 def predicted(root: Path, output: str, *own: str) -> Path:
@@ -218,6 +234,8 @@ def test_a_score_of_the_classes_of_cases_chooses_the_checkpoint(root: Path) -> N
         (["loss=dice_ce", "loss/term=[dice,cross_entropy]"], r"data\.case_label: no term of the loss reads the class"),
         (["data.case_label=null"], "needs the output 'case_logits' of the network, which gives"),
         (["model=smp_unet"], r"data\.case_label: .* does not classify cases; take model=unet"),
+        (["by=[site]"], r"by: .*cases\.csv has no column site; the nearest are"),
+        (["by={half: [1]}"], r"by\.half: case case_08 has 'bright', expected a number"),
         (["data.facts=[]", "model.facts=film"], r"model\.facts=film: the cases have no facts"),
     ],
 )
