@@ -133,7 +133,7 @@ TABLE = (
     ),
     Defect(
         "shares-not-pasted", "soft labels move with the label", "medseg/transforms/mix.py",
-        "            pasted.append((soft, batch.soft))\n", "            pass\n",
+        "soft = None if batch.soft is None else pasted(batch.soft, pastes)", "soft = batch.soft",
         (f"{MOVED}::test_soft_labels_of_one_observer_stay_with_the_label",),
     ),
     Defect(
