@@ -50,7 +50,8 @@ TABLE = (
     Defect(
         "validity-in-the-judgement", "invalid cells of a scene do not score at the end",
         "medseg/training/final_scores.py",
-        "            predicted.valid,\n", "            np.ones_like(predicted.valid),\n",
+        "predicted.index, predicted.label, predicted.valid, prob",
+        "predicted.index, predicted.label, np.ones_like(predicted.valid), prob",
         ("tests/training/test_final_scores.py",),
     ),
     Defect(

@@ -15,7 +15,7 @@ TABLE = (
     ),
     Defect(
         "heads-do-not-learn", "parameters of terms learn whatever tunes the network", "medseg/methods/method.py",
-        "[*self.tuning.groups(self.network), *self._heads()]", "self.tuning.groups(self.network)",
+        "for group in self.tuning.groups(one)), *self._heads()]", "for group in self.tuning.groups(one))]",
         (f"{OUTPUTS}::test_parameters_of_terms_learn_whatever_tunes_the_network",),
     ),
     Defect(

@@ -48,8 +48,8 @@ TABLE = (
     ),
     Defect(
         "masks-interpolated", "a mask of coarser cells counts by its nearest cell", "medseg/data/reading/open_case.py",
-        'nearest = [[self._on_grid(source, "nearest") for source in part] for _, part in files]',
-        'nearest = [[self._on_grid(source, "linear") for source in part] for _, part in files]',
+        'nearest = [self._on_grid(source, "nearest") for source in opened.sources]',
+        'nearest = [self._on_grid(source, "linear") for source in opened.sources]',
         (f"{MASKS}::test_a_mask_of_coarser_cells_in_a_folder_of_its_own_takes_the_nearest_cell",),
     ),
     Defect(

@@ -80,13 +80,14 @@ TABLE = (
     ),
     Defect(
         "mirror-keeps-annotation", "a mirror exchanges what a case annotates", "medseg/transforms/spatial.py",
-        "torch.where(across[:, None], annotated[:, list(order)], annotated)", "annotated",
+        'annotated = self._exchanged(batch.annotated, params["flip"], self.mirror_outputs or self.mirror_classes)',
+        "annotated = batch.annotated",
         ("tests/transforms/test_spatial.py::"
          "test_a_mirror_across_the_body_exchanges_what_a_case_annotates",),
     ),
     Defect(
         "mixture-annotates-either", "a mixture annotates what both samples do", "medseg/transforms/mix.py",
-        "                annotated[i] &= batch.annotated[j]\n", "                annotated[i] |= batch.annotated[j]\n",
+        "annotated[one.to] &= batch.annotated[one.source]", "annotated[one.to] |= batch.annotated[one.source]",
         ("tests/transforms/test_mix.py::test_a_mixture_annotates_what_both_samples_do",),
     ),
     Defect(

@@ -22,53 +22,16 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-import defects_claims
-import defects_data
-import defects_earth
-import defects_facts
-import defects_groups
-import defects_heads
-import defects_joined
-import defects_judging
-import defects_losses
-import defects_medical
-import defects_missing
-import defects_partial
-import defects_predictions
-import defects_regimes
-import defects_selecting
-import defects_streams
-import defects_topology
-import defects_training
-import defects_weights
 from defects import Defect
 
 ROOT = Path(__file__).parents[1]
-DEFECTS: tuple[Defect, ...] = (
-    *defects_claims.TABLE,
-    *defects_training.TABLE,
-    *defects_selecting.TABLE,
-    *defects_data.TABLE,
-    *defects_partial.TABLE,
-    *defects_predictions.TABLE,
-    *defects_weights.TABLE,
-    *defects_earth.TABLE,
-    *defects_facts.TABLE,
-    *defects_groups.TABLE,
-    *defects_heads.TABLE,
-    *defects_joined.TABLE,
-    *defects_medical.TABLE,
-    *defects_missing.TABLE,
-    *defects_judging.TABLE,
-    *defects_regimes.TABLE,
-    *defects_streams.TABLE,
-    *defects_topology.TABLE,
-    *defects_losses.TABLE,
-)
+TABLES = sorted(path.stem for path in Path(__file__).parent.glob("defects_*.py"))
+DEFECTS: tuple[Defect, ...] = tuple(chain.from_iterable(importlib.import_module(name).TABLE for name in TABLES))
 LEAST = 0.95
 """Share of the defects that the tests have to notice."""
 NOTICED = ("noticed", "crashed")

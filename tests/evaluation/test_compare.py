@@ -41,10 +41,10 @@ def test_a_difference_in_every_case_is_shown(folders: Path, caplog: pytest.LogCa
     assert row["difference"] == pytest.approx((4 * 1 + 3 * 0.75) / 7 - 0.5)
     assert row["p"] == 2 / 2**7
     assert sorted(p.name for p in (folders / "out").iterdir()) == ["comparison.html", "comparison.json", "new", "old"]
-    assert json.loads((folders / "out/comparison.json").read_text()) == result
-    of_new = json.loads((folders / "out/new/metrics.json").read_text())
+    assert json.loads((folders / "out/comparison.json").read_text(encoding="utf-8")) == result
+    of_new = json.loads((folders / "out/new/metrics.json").read_text(encoding="utf-8"))
     assert of_new["summary"]["dice"]["mean"] == pytest.approx((4 * 1 + 3 * 0.75) / 7)
-    page = (folders / "out/comparison.html").read_text()
+    page = (folders / "out/comparison.html").read_text(encoding="utf-8")
     assert "<h1>Comparison of old and new</h1>" in page
     assert "new less old: dice +0.3929" in page
     assert page.count("<svg") == 2
@@ -81,7 +81,7 @@ def test_scores_of_groups(folders: Path) -> None:
     assert found["age"]["groups"]["below 50"]["cases"] == ["p0", "p1"]
     assert found["site"]["groups"]["north"]["summary"]["dice"]["mean"] == pytest.approx((1 + 0.75 + 1) / 3)
     assert found["site"]["worst"]["dice"]["group"] == "south"
-    page = (folders / "out/report.html").read_text()
+    page = (folders / "out/report.html").read_text(encoding="utf-8")
     assert "Scores of groups" in page
     assert "worst: south" in page
 

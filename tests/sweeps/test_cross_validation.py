@@ -97,7 +97,8 @@ def test_each_arm_has_its_cross_validation_and_arms_are_compared_over_all_cases(
         found = read(tmp_path / f"optimizer.lr={rate}" / "metrics.json")
         assert [fold["run"] for fold in found["folds"]] == jobs
     (difference,) = read(tmp_path / "comparison.json")["differences"]
-    assert difference["of_cases"] == {"difference": 0.0, "ci95": [0.0, 0.0], "cases": 4}
+    equal = {"difference": 0.0, "ci95": [0.0, 0.0], "p": 1.0, "detectable": 0.0, "cases": 4}
+    assert difference["of_cases"] == equal
 
 
 def test_seeds_are_cross_validations_of_their_own(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_scores_are_split_by_the_columns_of_the_table(root: Path) -> None:
         "40 and above": ["case_10", "case_11"],
         "below 40": ["case_08", "case_09"],
     }
-    assert "Scores of groups" in (root / "film/report.html").read_text()
+    assert "Scores of groups" in (root / "film/report.html").read_text(encoding="utf-8")
     words = [f"run={root}/film", f"output={root}/again", f"table={root}/raw/cases.csv", "by=[kind]", "checkpoint=best"]
     again = evaluate_run(compose("evaluate", words))
     assert list(again["subgroups"]) == ["kind"]

@@ -74,7 +74,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(root: Path, rule: str) -
         train(compose("train", words(root, f"{rule}_killed", *stopped)))
     resumed = weights(train(compose("train", words(root, f"{rule}_killed", *own, "ckpt_path=last"))))
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
-    section = json.loads((run / "metrics.json").read_text())["observers"]
+    section = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["observers"]
     assert list(section["prediction"]) == list(READERS)
     assert section["agreement"]["dice"] == pytest.approx(0.75)  # 12 of 12 and 20 columns, of both classes
-    assert "observers against each other" in (run / "report.html").read_text()
+    assert "observers against each other" in (run / "report.html").read_text(encoding="utf-8")
