@@ -53,6 +53,8 @@ def test_it_trains_and_each_case_is_scored_for_what_it_annotates(root: Path, tmp
 
 
 def test_training_cases_that_all_lack_a_class_are_refused(root: Path, tmp_path: Path) -> None:
-    message = r"^data.annotated: none of the 2 training cases annotates posterior, expected one at least for each class; add"
+    message = (
+        r"^data.annotated: none of the 2 training cases annotates posterior, expected one at least for each class; add"
+    )
     with pytest.raises(InputError, match=message):
         trained(root, tmp_path, "split.val_cases=[c1,c3,c4]")
