@@ -22,9 +22,12 @@ def held() -> dict[str, Any]:
 
 
 def used(path: Path) -> tuple[Any, ...]:
-    """All of a checkpoint that prediction uses, in a form that compares."""
+    """All of a checkpoint that prediction uses, in a form that compares.
+
+    Whether a tensor asks for a gradient is one bit of the file, which no prediction uses.
+    """
     loaded = checkpoint.read(path)
-    state = {name: (t.dtype, t.shape, t.numpy().tobytes()) for name, t in loaded.network_state.items()}
+    state = {name: (t.dtype, t.shape, t.detach().numpy().tobytes()) for name, t in loaded.network_state.items()}
     metadata = loaded.metadata
     return state, metadata.config, metadata.spec, metadata.plan, metadata.segments
 
