@@ -275,6 +275,9 @@ def load(
         InputError: Not a checkpoint of medseg, one that is damaged or names other classes, no such device, or
             checkpoints that do not fit together.
     """
+    from medseg.runtime.waiting import wait_passively
+
+    wait_passively()
     from medseg.prediction.restore import predictor
 
     return predictor(checkpoint, device=device, trust=trust)
@@ -283,7 +286,9 @@ def load(
 def _run(verb: Callable[[DictConfig], T], command: str, config: Sequence[DictConfig | str], config_dir: Any) -> T:
     """Run a verb; its messages are printed as the command prints them, unless the host has set up logging."""
     from medseg.runtime.console import messages_unless_configured
+    from medseg.runtime.waiting import wait_passively
 
+    wait_passively()
     with messages_unless_configured():
         return verb(_configuration(command, config, config_dir))
 

@@ -31,6 +31,7 @@ from medseg.hydra_app.overrides import varied, with_open_mappings
 from medseg.hydra_app.ranges import check_ranges
 from medseg.hydra_app.retired import check_retired
 from medseg.runtime import console, disk, signals
+from medseg.runtime.waiting import wait_passively
 
 _LOG = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ def run(config_name: str, task: Callable[[DictConfig], object]) -> None:
         config_name: Without ``.yaml``.
         task: Called with the composed configuration, once a job under ``-m``.
     """
+    wait_passively()
     with console.messages():
         _run(config_name, task)
 
