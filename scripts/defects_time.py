@@ -9,7 +9,7 @@ WAITING = "tests/runtime/test_waiting.py"
 TABLE = (
     Defect(
         "counted-twice", "an action within another is not counted twice", "medseg/callbacks/clock.py",
-        "        if part:\n            self._settle()\n        self._open.append(part)",
+        "        if part:\n            self._add()\n        self._open.append(part)",
         "        self._open.append(part)",
         (f"{CLOCK}::test_an_action_within_another_is_not_counted_twice",),
     ),

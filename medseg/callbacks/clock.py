@@ -19,7 +19,7 @@ _ENDS: tuple[tuple[str, Part], ...] = (
 
 
 class StepClock(Profiler):
-    """Adds up the time of each part of a training, as Lightning's profilers are told of its actions.
+    """Adds up the time of each part of a training, from the actions that Lightning names to its profilers.
 
     An action within another one counts for itself alone, so that the parts add up to all of the time:
 
@@ -52,28 +52,28 @@ class StepClock(Profiler):
         """An action begins; one that is no part by itself belongs to the action around it."""
         part = next((part for end, part in _ENDS if action_name.endswith(end)), None)
         if part:
-            self._settle()
+            self._add()
         self._open.append(part)
 
     def stop(self, action_name: str) -> None:
         """The action that began last ends."""
         if self._open and self._open[-1]:
-            self._settle()
+            self._add()
         if self._open:
             self._open.pop()
 
     def validating(self, begins: bool) -> None:
         """A validation begins or ends."""
-        self._settle()
+        self._add()
         self._outside = "validation" if begins else "rest"
 
     def shares(self) -> dict[Part, float]:
         """Fraction of the time that each part has taken so far; zeros where none has passed."""
-        self._settle()
+        self._add()
         total = sum(self.seconds.values())
         return {part: spent / total if total else 0.0 for part, spent in self.seconds.items()}
 
-    def _settle(self) -> None:
+    def _add(self) -> None:
         """Give the time since the last change to the part that is going on."""
         now = self._now()
         inner = next((part for part in reversed(self._open) if part), None)
