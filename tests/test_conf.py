@@ -113,9 +113,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tiny_data(cache: Path, option: str, experiment: str | None = None) -> list[str]:
     """Overrides for ``data=option``; its files are written once, those of an experiment as it needs them."""
-    told = cache / f"{option}-{experiment}.json"
+    name = f"{option}-{experiment}".replace("/", "-")
+    told = cache / f"{name}.json"
     if not told.exists():
-        root = cache / "raw" / f"{option}-{experiment}"
+        root = cache / "raw" / name
         if experiment in PUBLISHED:
             overrides = PUBLISHED[experiment](root)
         elif experiment and option in ("rasters", "images"):
@@ -168,7 +169,7 @@ def _often(name: str) -> bool:
     return (
         name in PROMISED
         or name in BY_DAY
-        or ("/" in name and name.rpartition("/")[0] not in ("model", "model/encoder"))
+        or ("/" in name and name.rpartition("/")[0] not in ("model", "model/encoder", "regimes"))
     )
 
 
@@ -214,7 +215,7 @@ def chosen_by(experiment: str) -> dict[str, str]:
     chosen: dict[str, str] = {}
     for entry in OmegaConf.load(CONF / f"experiment/{experiment}.yaml").defaults:
         if isinstance(entry, str):
-            chosen |= chosen_by(entry) if entry != "_self_" else {}
+            chosen |= chosen_by(entry.removeprefix("/experiment/")) if entry != "_self_" else {}
         else:
             chosen |= {str(key).removeprefix("override /"): value for key, value in entry.items()}
     return chosen

@@ -67,7 +67,10 @@ def write_planar(root: Path, cfg: DictConfig, *, n_cases: int = 3, shape: Sequen
     data, split = cfg.data, cfg.split
     names = [name.replace("*", f"_{i}") for i, name in enumerate(split.val_cases or [])]
     names += [name.replace("*", f"_{i}") for i, name in enumerate(split.test_cases or [])]
-    names += [f"case_{i}" for i in range(max(1, (4 * split.runs if split.runs else n_cases) - len(names)))]
+    names += [
+        f"case_{i}"
+        for i in range(max(2 if split.n_labelled else 1, (4 * split.runs if split.runs else n_cases) - len(names)))
+    ]
     entries = [dict(c) if OmegaConf.is_dict(c) else {c: ""} for c in data.channels]
     bands = list(data.bands) or [
         n for e in entries for c, f in e.items() for n in (Formula.parse(f).names if f else [c])

@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from medseg.hydra_app.conf import conf_dirs
-from medseg.hydra_app.options import SHARED
+from medseg.hydra_app.options import option_files
 from medseg.runtime.values import leaves
 
 _ANY = object()
@@ -89,9 +89,7 @@ def _differing(option: Mapping[str, object], settings: Mapping[str, object]) -> 
 @cache
 def _options(group: str) -> dict[str, dict[str, object]]:
     """Settings, by keys with dots, of each option of a group of the package and of plug-ins."""
-    files = [path for folder in conf_dirs() for path in sorted((folder / group).glob("*.yaml"))]
-    paths = [path for path in files if not path.stem.endswith(SHARED)]
-    return {path.stem: _settings(path) for path in paths}
+    return {name: _settings(path) for name, path in option_files(group, conf_dirs()).items()}
 
 
 def _settings(path: Path) -> dict[str, Any]:

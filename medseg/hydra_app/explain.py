@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from medseg.errors import similar
 from medseg.hydra_app.conf import composed, conf_dirs, flattened
-from medseg.hydra_app.options import SHARED, groups
+from medseg.hydra_app.options import IN_FOLDERS, SHARED, groups, option_files
 from medseg.hydra_app.overrides import from_data
 from medseg.hydra_app.retired import OPTIONS, replacement
 
@@ -32,11 +32,16 @@ def explain(error: Exception, config_name: str, overrides: Sequence[str]) -> str
 
 
 def _no_option(error: MissingConfigException) -> str:
-    group, _, option = (error.missing_cfg_file or "").rpartition("/")
+    path = error.missing_cfg_file or ""
+    group = (
+        path.partition("/")[0] if path.startswith(tuple(f"{name}/" for name in IN_FOLDERS)) else path.rpartition("/")[0]
+    )
+    option = path.removeprefix(f"{group}/")
     if new := replacement(f"{group}={option}"):
         return f"{group}={option} is called {new} now"
     options = [name for name in error.options or [] if not name.endswith(SHARED)]
-    return f"{group}={option} is no option; {_nearest(option, options)}"
+    in_folders = option_files(group, conf_dirs()) if group in IN_FOLDERS else {}
+    return f"{group}={option} is no option; {_nearest(option, [*options, *in_folders])}"
 
 
 def _no_key(key: str, inner: str | None, config_name: str, overrides: Sequence[str], config: DictConfig | None) -> str:
@@ -78,6 +83,7 @@ def _first(pattern: str, text: str) -> str | None:
 def _nearest(name: str, candidates: Iterable[str]) -> str:
     names = list(dict.fromkeys(candidates))
     near = [n for n in names if n.rpartition(".")[2] == name][:3]  # right, but it lives in a group
+    near = near or [n for n in names if n.startswith(f"{name}/")]  # a folder of options
     near = near or similar(name, names)
     return f"did you mean {', '.join(near)}?" if near else f"expected one of: {', '.join(names)}"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from medseg.errors import InputError
+from medseg.hydra_app.options import option_files
 
 _WITHOUT = re.compile(r"(?P<group>[a-z]\w*(?:/\w+)*)=(null|None)?")
 _MOST_NAMES = 10
@@ -28,7 +29,7 @@ def check_groups(words: Sequence[str], folders: Sequence[Path], config_name: str
     """
     for word in words:
         match = _WITHOUT.fullmatch(word)
-        names = _options(match["group"], folders) if match else []
+        names = sorted(option_files(match["group"], folders)) if match else []
         if match is None or not names:
             continue
         optional = match["group"] in _optional_groups(folders[0] / f"{config_name}.yaml")
@@ -36,12 +37,6 @@ def check_groups(words: Sequence[str], folders: Sequence[Path], config_name: str
         expected = f"expected one of: {listed}" if len(names) <= _MOST_NAMES else f"see --options {match['group']}"
         fix = "leave the word out for none" if optional else "this group can't be left out"
         raise InputError(f"{word}: got no option, {expected}; {fix}")
-
-
-def _options(group: str, folders: Sequence[Path]) -> list[str]:
-    """Options of a group in alphabetical order, without files of keys that options share; empty for other words."""
-    stems = {path.stem for folder in folders for path in (folder / group).glob("*.yaml")}
-    return sorted(stem for stem in stems if not stem.endswith("_defaults"))
 
 
 def _optional_groups(path: Path) -> Iterator[str]:

@@ -13,6 +13,8 @@ from medseg.errors import InputError
 _CHOICE = re.compile(r"^\s*- (?P<group>[a-z]\w*): (?P<default>\w+|\[[\w, ]+\])(?:\s+# (?P<summary>.+))?$")
 SHARED = "_defaults"
 """Ending of files that options include, which are no options themselves."""
+IN_FOLDERS = ("experiment",)
+"""Groups whose options may lie in folders, as ``experiment=regimes/hippocampus``; elsewhere a folder is a group."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,22 @@ def described(path: Path) -> str:
     return first[2:].strip().removesuffix(".") if first.startswith("# ") else ""
 
 
+def option_files(group: str, folders: Sequence[Path]) -> dict[str, Path]:
+    """File of each option of a group, in alphabetical order within a folder; empty for other words.
+
+    Args:
+        group: Such as ``model`` or ``model/encoder``.
+        folders: Folders of the configuration, whose later ones come on top.
+    """
+    pattern = "**/*.yaml" if group in IN_FOLDERS else "*.yaml"
+    files = {
+        path.relative_to(folder / group).with_suffix("").as_posix(): path
+        for folder in folders
+        for path in sorted((folder / group).glob(pattern))
+    }
+    return {name: path for name, path in files.items() if not name.endswith(SHARED)}
+
+
 def groups(command: str, folders: Sequence[Path]) -> list[Group]:
     """Groups of a command in the order of its defaults list, each followed by the groups within it.
 
@@ -62,8 +80,8 @@ def _groups(path: Path, above: str, folders: Sequence[Path]) -> Iterator[Group]:
             yield from _groups(path.with_name("train.yaml"), above, folders)
         elif match := _CHOICE.match(line):
             name = above + match["group"]
-            files = {p.stem: p for folder in folders for p in sorted((folder / name).glob("*.yaml"))}
-            options = {stem: described(p) for stem, p in files.items() if not stem.endswith(SHARED)}
+            files = option_files(name, folders)
+            options = {option: described(p) for option, p in files.items()}
             yield Group(name, match["default"], match["summary"] or "", options)
             for option in sorted(files.values(), key=lambda p: p.stem != match["default"]):
                 yield from _groups(option, f"{name}/", folders)

@@ -27,10 +27,14 @@ def test_first_line_of_a_file_stands_by_itself(path: Path) -> None:
 
 
 def test_every_group_and_every_option_is_listed() -> None:
-    folders = {path.parent for path in FILES} - {CONF}
+    experiments = CONF / "experiment"  # its folders hold options, those of other groups are groups
+    folders = {experiments if experiments in path.parents else path.parent for path in FILES} - {CONF}
     assert {CONF / group.name for group in GROUPS} == folders
     for group in GROUPS:
-        there = {path.stem for path in (CONF / group.name).glob("*.yaml")}
+        paths = (path.relative_to(CONF) for path in FILES)
+        there = {path.stem for path in paths if path.parent.as_posix() == group.name}
+        if group.name == "experiment":
+            there |= {f"regimes/{path.stem}" for path in (experiments / "regimes").glob("*.yaml")}
         assert set(group.options) == {name for name in there if not name.endswith(options.SHARED)}
         assert set(re.findall(r"\w+", group.default)) <= {*group.options, "null"}
         assert group.summary, f"conf/ does not describe {group.name} next to its entry in the defaults list"
@@ -40,6 +44,16 @@ def test_other_commands_have_the_groups_that_they_take() -> None:
     assert options.groups("plan", [CONF]) == GROUPS
     assert [group.name for group in options.groups("predict", [CONF])] == ["engine"]
     assert options.groups("export", [CONF]) == []
+
+
+def test_options_in_folders_have_their_folder_in_their_name(tmp_path: Path) -> None:
+    for name in ("experiment/a", "experiment/mine/b", "experiment/mine/c_defaults", "model/a", "model/encoder/b"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.yaml").write_text("# A file that is here to be listed.\n")
+    assert set(options.option_files("experiment", [tmp_path])) == {"a", "mine/b"}
+    assert set(options.option_files("model", [tmp_path])) == {"a"}
+    assert options.option_files("model/encoder", [tmp_path]) == {"b": tmp_path / "model/encoder/b.yaml"}
+    assert options.option_files("nothing", [tmp_path]) == {}
 
 
 def test_listing_of_a_group_has_those_within_it(capsys: pytest.CaptureFixture[str]) -> None:
