@@ -17,12 +17,12 @@ from medseg.doctor.at_start import warn_of_headers
 from medseg.errors import InputError
 from medseg.factory import trust
 from medseg.factory.dataset import store_dir
-from medseg.factory.network import follows_plan
+from medseg.factory.memory import plan_within_memory
 from medseg.factory.schemes import with_schemes
 from medseg.planning.cost import UNetCost
 from medseg.planning.fingerprint import fingerprint
 from medseg.planning.nnunet import plan_at
-from medseg.planning.plan import Plan, Wishes, cascade_spacing, make_plan, memory_warning
+from medseg.planning.plan import Plan, Wishes, cascade_spacing, make_plan
 from medseg.sample import DataSpec
 
 _LOG = logging.getLogger(__name__)
@@ -42,11 +42,12 @@ def build_plan(cfg: DictConfig, source: Dataset, cases: Sequence[Case], further:
     pooled = fingerprint(source, cases, store_dir(cfg, source), further=further, first=warn_of_headers)
     for line in pooled.warning_lines():
         _LOG.warning("%s", line)
-    made = make_plan(pooled, source.spec, source.normalisation, wishes, cost=cost)
-    made = with_schemes(made, "plan", [rule.scheme for rule in made.normalisation])  # all named by the user's command
-    if follows_plan(cfg.model) and (excess := memory_warning(made, source.spec, wishes, cost)):
-        _LOG.warning("%s", excess)
-    return made
+
+    def make(within: Wishes) -> Plan:
+        return make_plan(pooled, source.spec, source.normalisation, within, cost=cost)
+
+    made = plan_within_memory(cfg, source.spec, wishes, cost, make)
+    return with_schemes(made, "plan", [rule.scheme for rule in made.normalisation])  # all named by the user's command
 
 
 def low_resolution(cfg: DictConfig, source: Dataset, cases: Sequence[Case]) -> tuple[float, ...] | None:

@@ -13,7 +13,7 @@ import yaml
 from medseg.data.preprocessing.normalise import Normalisation
 from medseg.data.preprocessing.preprocess import Preprocess
 from medseg.errors import InputError
-from medseg.planning.cost import Budget, UNetCost, convolution_outputs, estimated_gb
+from medseg.planning.cost import Budget, UNetCost
 from medseg.planning.fingerprint import Fingerprint
 from medseg.planning.rules import PatchPlan, low_resolution, patch_and_batch, resampled_shape, target_spacing, topology
 from medseg.planning.stored import KEYS, fields_of
@@ -198,19 +198,14 @@ def cascade_spacing(
     return low_resolution(plan.spacing, plan.patch, median, patch_at)
 
 
-def memory_warning(plan: Plan, spec: DataSpec, wishes: Wishes, cost: UNetCost) -> str | None:
+def memory_warning(plan: Plan, wishes: Wishes, needed: float) -> str | None:
     """Warning if a patch or a batch size of the user needs more memory than ``plan.memory_gb``; else None.
 
     Args:
         plan: The plan.
-        spec: Channels, labels and axes.
         wishes: The user's own decisions.
-        cost: The kind of U-Net.
+        needed: Gigabytes of a step.
     """
-    if wishes.patch is None and wishes.batch_size is None:
-        return None
-    outputs = convolution_outputs(plan.patch, plan.strides, spec.labels.n_outputs, cost)
-    needed = estimated_gb(spec.ndim, outputs, plan.batch_size, residual=cost.residual)
     if needed <= 1.1 * wishes.memory_gb:
         return None
     shape = " x ".join(map(str, plan.patch))
@@ -279,7 +274,8 @@ def write_plan(path: Path, plan: Plan) -> None:
     """Write ``plan.yaml`` in one rename: each value below its reason."""
     stored = plan.to_dict()
     reasons = stored.pop("reasons")
-    lines = ["# A plan of medseg. Every value may be edited; train with it by plan.file=PATH.", ""]
+    lines = ["# A plan of medseg. Every value may be edited; train with it by plan.file=PATH."]
+    lines += [f"# As planned, {reasons['memory']} on a GPU, in half precision.", ""] if "memory" in reasons else [""]
     for key, value in stored.items():
         lines += [f"# {reasons[key]}"] if key in reasons else []
         flow = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False)

@@ -6,10 +6,9 @@ import logging
 import re
 import shlex
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from hydra.utils import get_class
 from rich.table import Table
 
 from medseg.data.case import Case
@@ -83,7 +82,7 @@ def rows(cfg: Any, run: Any, resumed: Any, overrides: Sequence[str]) -> Iterator
     yield "network", shortened(_network_line(cfg, run))
     yield "budget", shortened(_budget_line(cfg, run.trainer))
     if all(cfg.plan[key] is None for key in ("file", "patch", "batch_size")):
-        yield "memory", shortened(_memory_line(cfg))
+        yield "memory", shortened(_memory_line(cfg, run.plan.reasons))
     yield "outputs", shortened(cfg.run_dir)
     if resumed is not None:
         yield "resumes", shortened(str(resumed))
@@ -141,10 +140,9 @@ def _budget_line(cfg: Any, trainer: Any) -> str:
     return ", ".join([*(f"{k} {v}" for k, v in limits.items()), f"on {device}, {trainer.precision}"])
 
 
-def _memory_line(cfg: Any) -> str:
-    own = getattr(get_class(cfg.model._target_), "follows_plan", False)
-    whose = "" if own else f" with a U-Net; what {network_name(cfg.model)} needs is not known"
-    return f"patch and batch are planned for {cfg.plan.memory_gb:g} GB (plan.memory_gb){whose}"
+def _memory_line(cfg: Any, reasons: Mapping[str, str]) -> str:
+    unknown = f"with a U-Net; what {network_name(cfg.model)} needs is not known"
+    return f"planned for {cfg.plan.memory_gb:g} GB (plan.memory_gb), {reasons.get('memory', unknown)}"
 
 
 def _rounded(reason: str) -> str:

@@ -45,7 +45,10 @@ def test_help_is_torch_free(command: str, tmp_path: Path) -> None:
         (["data.rot=/x"], "data.rot is no key of the configuration; did you mean data.root"),
         (["optimizr.lr=1"], "did you mean optimizer.lr"),
         (["model=unett"], "model=unett is no option; did you mean unet"),
-        (["experiment=regimes/hipocampus_uda"], "experiment=regimes/hipocampus_uda is no option; did you mean regimes/h"),
+        (
+            ["experiment=regimes/hipocampus_uda"],
+            "experiment=regimes/hipocampus_uda is no option; did you mean regimes/h",
+        ),
         (["experiment=regimes"], "experiment=regimes is no option; did you mean regimes/burned_area, "),
         (["modle=unet"], "modle is no key of the configuration; did you mean model"),
         (["lr=1"], "did you mean optimizer.lr"),

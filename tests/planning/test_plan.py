@@ -9,7 +9,6 @@ from medseg.data.preprocessing.normalise import Normalisation
 from medseg.errors import InputError
 from medseg.geometry.grid import Grid
 from medseg.labels import LabelTable
-from medseg.planning.cost import UNetCost, convolution_outputs
 from medseg.planning.fingerprint import Fingerprint, case_facts, pool
 from medseg.planning.plan import Plan, Wishes, make_plan, memory_warning, read_plan, write_plan
 from medseg.sample import Channel, DataSpec, Sample
@@ -91,16 +90,22 @@ def test_wishes_come_first(fingerprint: Fingerprint) -> None:
 
 
 def test_a_patch_beyond_the_memory_is_told_with_the_gigabytes_that_it_needs(fingerprint: Fingerprint) -> None:
-    cost, usual = UNetCost(), Wishes()
     large = Wishes(patch=(256, 256, 256))
-    plan = make_plan(fingerprint, SPEC, ("ct",), large, cost=cost)
-    outputs = convolution_outputs(plan.patch, plan.strides, SPEC.labels.n_outputs, cost)
-    needed = round(8 * outputs / 560e6)  # nnU-Net's 560 million outputs for each of 2 patches fit 8 GB
-    told = memory_warning(plan, SPEC, large, cost)
-    assert told is not None
-    assert told.startswith(f"a batch of 2 patches of 256 x 256 x 256 needs about {needed} GB, and plan.memory_gb is 8;")
-    assert memory_warning(plan, SPEC, replace(large, memory_gb=1000.0), cost) is None
-    assert memory_warning(make_plan(fingerprint, SPEC, ("ct",), usual, cost=cost), SPEC, usual, cost) is None
+    plan = make_plan(fingerprint, SPEC, ("ct",), large)
+    assert memory_warning(plan, large, 51.8) == (
+        "a batch of 2 patches of 256 x 256 x 256 needs about 52 GB, and plan.memory_gb is 8; choose a smaller "
+        "plan.patch or plan.batch_size, or leave them out to have them planned"
+    )
+    assert memory_warning(plan, replace(large, memory_gb=1000.0), 51.8) is None
+    assert memory_warning(plan, large, 8.7) is None
+
+
+def test_the_need_of_a_step_is_said_at_the_top_of_the_file(fingerprint: Fingerprint, tmp_path: Path) -> None:
+    plan = make_plan(fingerprint, SPEC, ("ct",), Wishes())
+    write_plan(tmp_path / "plan.yaml", replace(plan, reasons=plan.reasons | {"memory": "a step needs about 1.5 GB"}))
+    second = (tmp_path / "plan.yaml").read_text(encoding="utf-8").splitlines()[1]
+    assert second == "# As planned, a step needs about 1.5 GB on a GPU, in half precision."
+    assert read_plan(tmp_path / "plan.yaml") == replace(plan, reasons={})
 
 
 def test_wishes_that_do_not_fit_are_refused(fingerprint: Fingerprint) -> None:

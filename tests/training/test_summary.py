@@ -107,11 +107,14 @@ def test_planned_memory_is_told_only_of_what_was_planned(capsys: pytest.CaptureF
     assert "GB" not in printed(cfg, run, None, [], capsys=capsys)
 
 
-def test_planned_memory_is_that_of_a_unet(capsys: pytest.CaptureFixture[str]) -> None:
+def test_planned_memory_is_that_of_a_unet_where_the_need_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
     cfg, run = training()
     cfg.model._target_ = "medseg.models.monai.segresnet.SegResNet"
     text = " ".join(printed(cfg, run, None, [], capsys=capsys).split())
-    assert "planned for 8 GB (plan.memory_gb) with a U-Net; what segresnet needs is not known" in text
+    assert "planned for 8 GB (plan.memory_gb), with a U-Net; what segresnet needs is not known" in text
+    run.plan.reasons["memory"] = "a step needs about 2.5 GB"
+    text = " ".join(printed(cfg, run, None, [], capsys=capsys).split())
+    assert "planned for 8 GB (plan.memory_gb), a step needs about 2.5 GB" in text
 
 
 def test_a_patch_that_was_rounded_up_is_told_as_it_was_given(capsys: pytest.CaptureFixture[str]) -> None:
