@@ -17,7 +17,7 @@ from medseg.planning.plan import Plan, Wishes, memory_warning
 from medseg.sample import DataSpec
 
 _LOG = logging.getLogger(__name__)
-_SMALLER = 0.98
+_SMALLER = 0.95
 """Factor of a budget in addition to what is needed, so that tries do not come ever closer to it."""
 
 
@@ -63,10 +63,12 @@ def plan_within_memory(
     while step and step.gb > wishes.memory_gb and not follows_plan(cfg.model):
         budget *= _SMALLER * wishes.memory_gb / step.gb
         try:
-            planned = make(replace(wishes, memory_gb=budget))
+            smaller = make(replace(wishes, memory_gb=budget))
         except InputError as error:
             raise _too_small(cfg, step, planned.batch_size, wishes) from error
-        step = step_of(cfg, spec, planned, cost)
+        if (smaller.patch, smaller.batch_size) != (planned.patch, planned.batch_size):
+            step = step_of(cfg, spec, smaller, cost)
+        planned = smaller
     return _with_need(planned, step)
 
 
@@ -96,7 +98,7 @@ def _with_need(planned: Plan, step: Step | None) -> Plan:
 def _too_small(cfg: DictConfig, step: Step, batch_size: int, wishes: Wishes) -> InputError:
     shape, name = " x ".join(map(str, step.patch)), cfg.model._target_.rsplit(".", 1)[-1]
     return InputError(
-        f"plan.memory_gb={wishes.memory_gb:g}: {name} needs about {step.gb:.1f} GB for {batch_size} patches of {shape}"
-        f", and smaller ones can't be planned; set plan.memory_gb={step.gb + 0.1:.1f} if the device "
+        f"plan.memory_gb={wishes.memory_gb:g}: {name} needs about {step.gb:.2g} GB for {batch_size} patches of {shape}"
+        f", and smaller ones can't be planned; set plan.memory_gb={step.gb / _SMALLER:.2g} if the device "
         "has as much, or choose a smaller network"
     )
