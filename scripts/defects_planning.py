@@ -8,7 +8,7 @@ COUNTED, PLANNED = "tests/planning/test_activations.py", "tests/factory/test_mem
 TABLE = (
     Defect(
         "kept-twice", "a tensor that two layers read is kept once", "medseg/planning/activations.py",
-        "kept[_identity(tensor)] = tensor", "kept[len(kept)] = tensor",
+        "saved[_identity(tensor)] = tensor", "saved[len(saved)] = tensor",
         (f"{COUNTED}::test_a_tensor_that_two_layers_read_counts_once",),
     ),
     Defect(

@@ -59,25 +59,25 @@ def need_of(network: nn.Module, channels: int, patch: Sequence[int]) -> Need | N
     parameters = sum(p.numel() for p in network.parameters())
     try:
         network.to("meta")
-        kept = _kept_bytes(network, torch.empty(cases, channels, *patch, device="meta")) / cases
+        saved = _kept_bytes(network, torch.empty(cases, channels, *patch, device="meta")) / cases
     except Exception:  # a network of another package may fail in any way without values
         return None
-    return Need(len(patch), kept, parameters)
+    return Need(len(patch), saved, parameters)
 
 
 def _kept_bytes(network: nn.Module, image: Tensor) -> int:
     """Bytes of the storages that a forward pass keeps for the backward pass, each once, without parameters."""
     own = {_identity(t) for t in (*network.parameters(), *network.buffers())}
-    kept: dict[int, Tensor] = {}
+    saved: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         if _identity(tensor) not in own:
-            kept[_identity(tensor)] = tensor
+            saved[_identity(tensor)] = tensor
         return tensor
 
     with torch.enable_grad(), saved_tensors_hooks(keep, lambda tensor: tensor):
         network(image)
-    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    return sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
 
 
 def _identity(tensor: Tensor) -> int:
