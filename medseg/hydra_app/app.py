@@ -69,7 +69,11 @@ def _run(config_name: str, task: Callable[[DictConfig], object]) -> None:
         _guarded(config_name, task, failed)
     )
     try:
-        with signals.handled(), _fitting_completion(config_name, sys.argv[1:]):
+        with (
+            signals.handled(),
+            _fitting_completion(config_name, sys.argv[1:]),
+            _fitting_help(config_name, sys.argv[1:]),
+        ):
             entry()
     except (HydraException, OmegaConfBaseException) as error:
         _exit_with_error(explain(error, config_name, sys.argv[1:]))
@@ -155,6 +159,33 @@ def _fitting_completion(config_name: str, words: Sequence[str]) -> Iterator[None
     available = [w for w in offered.getvalue().split() if not w.endswith(options.SHARED)]
     fitting = [w for w in available if not (match := group.match(w)) or match[1] not in foreign]
     sys.stdout.write(("\n" if "query=fish" in words else " ").join(fitting) + "\n")  # for the shell
+
+
+@contextmanager
+def _fitting_help(config_name: str, words: Sequence[str]) -> Iterator[None]:
+    """List the choices of ``--help`` as words that can be typed: Hydra takes every folder for a group of its own."""
+    if {"--help", "-h"}.isdisjoint(words):
+        yield
+        return
+    printed = io.StringIO()
+    try:
+        with redirect_stdout(printed):
+            yield
+    finally:  # Hydra ends the process
+        lines = printed.getvalue().splitlines(keepends=True)
+        sys.stdout.write("".join(_choice_line(line, _folders(words)) for line in lines))
+
+
+def _choice_line(line: str, folders: Sequence[Path]) -> str:
+    """A line of the help, without files that are no options; a folder of options is no group."""
+    group, separator, names = line.rstrip("\n").partition(": ")
+    if separator and group in options.IN_FOLDERS:
+        return f"{group}: {', '.join(options.option_files(group, folders))}\n"
+    if group.startswith(tuple(f"{name}/" for name in options.IN_FOLDERS)):
+        return ""
+    if options.SHARED not in names:
+        return line
+    return f"{group}: {', '.join(name for name in names.split(', ') if not name.endswith(options.SHARED))}\n"
 
 
 def _completes(words: Sequence[str]) -> bool:

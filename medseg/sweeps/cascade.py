@@ -16,7 +16,6 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from medseg.data.case import first_five
 from medseg.errors import InputError
 from medseg.runtime.atomic import write_whole
 from medseg.runtime.console import show
@@ -162,6 +161,7 @@ def _check_all_predicted(cfg: DictConfig, source: Any, folds: Sequence[str]) -> 
     Raises:
         InputError: Cases that no fold validates on, which would have no prediction.
     """
+    from medseg.data.case import first_five
     from medseg.factory import split
 
     parts = []

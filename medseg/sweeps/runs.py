@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from medseg.errors import InputError
 from medseg.hydra_app.choices import option_name
-from medseg.metrics.score import WHOLE_CASE
 from medseg.runtime import moved
 from medseg.runtime.values import leaves
 
@@ -54,6 +52,10 @@ class CompletedRun:
 
     def of_cases(self, metric: str) -> dict[str, float]:
         """Mean over the classes of each case."""
+        import numpy as np
+
+        from medseg.metrics.score import WHOLE_CASE
+
         values: dict[str, list[float]] = {}
         for row in self.result["cases"]:
             if row["class"] != WHOLE_CASE and row.get(metric) is not None:

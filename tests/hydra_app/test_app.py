@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -37,6 +38,26 @@ def test_help_is_torch_free(command: str, tmp_path: Path) -> None:
     assert f"medseg-{command}" in done.stdout
     assert "torch imported: False" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_help_waits_for_no_package_of_numerics(tmp_path: Path) -> None:
+    code = (
+        "import atexit, sys; atexit.register(lambda: print({'scipy', 'jaxtyping'} & {*sys.modules}, file=sys.stderr)); "
+    )
+    code += "sys.argv = ['medseg-train', '--help']; from medseg.cli.train import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.stderr == "set()\n"
+
+
+def test_help_lists_choices_as_they_are_typed(tmp_path: Path) -> None:
+    lines = run("train", "--help", cwd=tmp_path).stdout.splitlines()
+    keys = next(i for i, line in enumerate(lines) if line.startswith("Every key and its value"))
+    choices = dict(line.split(": ", 1) for line in lines[:keys] if re.match(r"[a-z][\w/]*: ", line))
+    assert "hippocampus, " in choices["experiment"]
+    assert "regimes/hippocampus_uda" in choices["experiment"]
+    assert "experiment/regimes" not in choices
+    assert choices["sampling"] == "area, case, class, group, weighted"
+    assert "seed: 0" in lines
 
 
 @pytest.mark.parametrize(
